@@ -1,0 +1,56 @@
+# Each target sets up .venv by itself and does nothing about it when it is up to date.
+#   make demo    the main job on real data, in minutes         make test    all tests
+#   make check   lint, format, types, import directions        make clean   forget .venv and caches
+#   make bench-NAME ARGS="..."   runs bench/NAME.py
+
+PYTHON ?= python3.11
+# Installed before all else. On Linux the default index has the CUDA build under this name; a machine without a GPU
+# can save gigabytes by pointing pip at an index of CPU builds: make setup TORCH="torch==2.13.0 --index-url URL"
+TORCH ?= torch==2.13.0
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
+DEMO := examples/flights-demo.yaml
+
+.PHONY: setup demo test check clean
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+$(READY): pyproject.toml Makefile
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install it or say make PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Setting up .venv (some minutes the first time)"
+	@$(PIP) $(TORCH)
+	@$(PIP) --editable ".[dev]"
+	@mkdir -p .venv/names && ln -sfn ../.. .venv/names/whereupon  # for mypy, see pyproject.toml
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/whereupon model fetch smollm2-135m
+	$(BIN)/whereupon prepare $(DEMO)
+	$(BIN)/whereupon finetune $(DEMO)
+	$(BIN)/whereupon evaluate $(DEMO)
+	$(BIN)/whereupon recommend $(DEMO) --user N14228 --weather "clear, 12 C" --versus "snow, -5 C"
+	@echo
+	@echo "To try next:"
+	@echo "  $(BIN)/whereupon prompt show $(DEMO) --user N14228        what the model reads"
+	@echo "  $(BIN)/whereupon recommend $(DEMO) --user N14228 --json   the same ranking for a program"
+	@echo "  examples/                                                 configurations for your own data"
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_imports.py
+
+bench-%: $(READY)
+	$(BIN)/python bench/$*.py $(ARGS)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

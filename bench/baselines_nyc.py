@@ -1,0 +1,88 @@
+"""Do the baselines reproduce the reference table of nyc-checkins? Some ten seconds on two cores.
+
+    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/baselines_nyc.py
+
+Writes bench/results/baselines_nyc.json with one bar for each cell of the table; exits with 1 if one is missed.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from whereupon.catalogue.settings import CatalogueSettings
+from whereupon.eval import BASELINES, RankerResult, as_json, as_table, evaluated_events, summarise
+from whereupon.files import versions, write_json
+from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
+
+VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"
+RESULT: Final = Path(__file__).parent / "results" / "baselines_nyc.json"
+TOLERANCE: Final = 0.005
+NUM_EVENTS: Final = 4113
+COLUMNS: Final = ("recall@1", "recall@5", "recall@10", "nDCG@10")
+REFERENCE: Final = {  # the data's README: first 80 % of events before the test split, full catalogue
+    "popularity": (0.004, 0.023, 0.039, 0.019),
+    "own counts": (0.197, 0.555, 0.694, 0.430),
+    "own counts + transitions": (0.254, 0.612, 0.720, 0.480),
+    "context-weighted own events": (0.334, 0.653, 0.751, 0.536),
+}
+
+
+def main() -> int:
+    """Prepare, rank, compare; the exit status."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        print(
+            f"{VARIABLE} should name the folder of checkins.csv, venues.csv and the weather; set it.", file=sys.stderr
+        )
+        return 1
+    with tempfile.TemporaryDirectory() as run:
+        settings = HistoriesSettings(
+            recipe="nyc-checkins", path=Path(folder), split=SplitSettings(train=0.7, valid=0.1)
+        )
+        prepare(settings, CatalogueSettings(), Path(run))
+        histories = read_histories(Path(run))
+    results = [_rank(name, histories) for name in REFERENCE]
+    Console().print(as_table(results, title="nyc-checkins, test split"))
+    bars = [_bar("test events", len(evaluated_events(histories, "test")), NUM_EVENTS, 0.0)]
+    for result in results:
+        cells = zip(COLUMNS, REFERENCE[result.name], strict=True)
+        bars += [_bar(f"{result.name}, {c}", result.metrics[c], reference, TOLERANCE) for c, reference in cells]
+    _write(bars, results)
+    missed = [bar["name"] for bar in bars if not bar["ok"]]
+    print(f"{len(bars) - len(missed)} of {len(bars)} bars met" + "".join(f"\nmissed: {name}" for name in missed))
+    return 1 if missed else 0
+
+
+def _rank(name: str, histories: Histories) -> RankerResult:
+    baseline = next(baseline for baseline in BASELINES.values() if baseline.name == name)
+    start = time.perf_counter()
+    rank_E = baseline.rank(histories, "test")
+    return RankerResult(name, summarise(rank_E), len(rank_E), time.perf_counter() - start)
+
+
+def _bar(name: str, value: float, reference: float, tolerance: float) -> dict[str, object]:
+    ok = abs(value - reference) <= tolerance
+    return {"name": name, "value": value, "bound": f"{reference} ± {tolerance}", "ok": ok}
+
+
+def _write(bars: list[dict[str, object]], results: list[RankerResult]) -> None:
+    found = versions()
+    machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count") if key in found}
+    content = {
+        "machine": machine,
+        "versions": found,
+        "seed": None,  # nothing here is random
+        "command": "python bench/baselines_nyc.py",
+        "bars": bars,
+        "table": as_json(results),
+    }
+    write_json(RESULT, content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Titles: made, cleaned, and told apart."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+
+import jinja2
+import jinja2.sandbox
+import polars as pl
+
+from ..errors import CatalogueError
+from .settings import CatalogueSettings
+
+__all__ = ["unique_titles"]
+
+_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
+
+
+def unique_titles(
+    items: pl.DataFrame, settings: CatalogueSettings, previous: Mapping[str, str] | None = None
+) -> tuple[list[str], dict[str, int]]:
+    """Give every item a title of its own, visibly and stably.
+
+    Equal titles first get those attributes of the settings that differ among them (" (Brooklyn)"), then a number
+    (" 2"); of those that only a number tells apart, the first row keeps the bare title. A title that is unique by
+    itself is never touched, also where it looks like a numbered one. Titles are compared after NFC, by case.
+
+    An item keeps its previous title as long as the title that its columns give is the same but for what tells it
+    apart: adding items renames nobody, correcting an item's name does.
+
+    Args:
+        items: `item_id`, and the columns that the template and the attributes name; one row an item.
+        settings: template and attributes.
+        previous: titles of an earlier catalogue by `item_id`; new items take none of them.
+
+    Returns:
+        Titles in the order of `items`, and counts: `cleaned` (of control characters, newlines, surplus spaces, other
+        Unicode forms), `empty, item_id taken`, `told apart by attribute`, `told apart by number`, and against
+        `previous`, `kept` and `renamed`.
+
+    Raises:
+        CatalogueError: the template or an attribute names a column that items do not have, or the template fails.
+    """
+    counts: Counter[str] = Counter()
+    ids = items["item_id"].to_list()
+    bases = [_cleaned(text, item_id, counts) for text, item_id in zip(_raw_titles(items, settings), ids, strict=True)]
+    told = _with_attributes(items, bases, settings.title_attributes, counts)
+    kept = _kept(ids, bases, previous or {}, counts)
+    titles = _numbered(ids, told, kept, set((previous or {}).values()), counts)
+    return titles, dict(counts)
+
+
+def _raw_titles(items: pl.DataFrame, settings: CatalogueSettings) -> list[str]:
+    if settings.title is None:
+        column = "title" if "title" in items.columns else "item_id"
+        return items[column].cast(pl.String).fill_null("").to_list()
+    environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=_text)
+    try:
+        template = environment.from_string(settings.title)
+        rows = items.with_columns(pl.col(pl.String).fill_null("")).iter_rows(named=True)
+        return [template.render(row) for row in rows]
+    except jinja2.TemplateSyntaxError as error:
+        raise CatalogueError(
+            f"catalogue.title is no Jinja template ({error.message}); it reads {settings.title!r}."
+        ) from None
+    except jinja2.UndefinedError as error:
+        raise CatalogueError(
+            f"catalogue.title should name columns of the items ({', '.join(items.columns)}) but {error.message}."
+        ) from None
+    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise CatalogueError(
+            f"catalogue.title cannot be rendered for the items ({error}); it reads {settings.title!r}."
+        ) from None
+
+
+def _text(value: object) -> object:
+    return "" if value is None else value
+
+
+def _cleaned(text: str, item_id: str, counts: Counter[str]) -> str:
+    clean = _clean(text)
+    if not clean:
+        counts["empty, item_id taken"] += 1
+        return _clean(item_id) or "untitled"
+    counts["cleaned"] += clean != text
+    return clean
+
+
+def _clean(text: str) -> str:
+    # A control character or newline would end the title early where it is decoded.
+    return _UNPRINTABLE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+
+
+def _with_attributes(items: pl.DataFrame, bases: list[str], attributes: list[str], counts: Counter[str]) -> list[str]:
+    titles = pl.DataFrame({"base": bases, "title": bases})
+    for name in attributes:
+        if name not in items.columns:
+            raise CatalogueError(
+                f"catalogue.title_attributes names {name!r}, but items have only {', '.join(items.columns)}; mend it."
+            )
+        values = [_clean(value) for value in items[name].cast(pl.String).fill_null("")]
+        marked = titles.with_columns(pl.Series("value", values))
+        differ = pl.col("value").n_unique().over("title") > 1
+        shown = differ & (pl.col("value") != "")
+        titles = marked.select(
+            "base", pl.when(shown).then(pl.format("{} ({})", "title", "value")).otherwise("title").alias("title")
+        )
+    counts["told apart by attribute"] += int((titles["base"] != titles["title"]).sum())
+    return titles["title"].to_list()
+
+
+def _kept(ids: list[str], bases: list[str], previous: Mapping[str, str], counts: Counter[str]) -> dict[str, str]:
+    """Previous titles of items whose own title has not changed since."""
+    kept: dict[str, str] = {}
+    for item_id, base in zip(ids, bases, strict=True):
+        title = previous.get(item_id)
+        if title is None:
+            continue
+        rest = title[len(base) :] if title.startswith(base) else None
+        if rest is not None and re.fullmatch(r"( \(.*\))*( \d+)?", rest):
+            kept[item_id] = title
+    counts["kept"] += len(kept)
+    counts["renamed"] += sum(item_id in previous for item_id in ids) - len(kept)
+    return kept
+
+
+def _numbered(
+    ids: list[str], told: list[str], kept: Mapping[str, str], reserved: set[str], counts: Counter[str]
+) -> list[str]:
+    """Numbers for what is still equal; no title of `told` or `reserved` is ever taken by a number."""
+    forbidden = reserved | set(told)
+    used = set(kept.values()) | reserved
+    next_number: dict[str, int] = {}
+    titles = []
+    for item_id, title in zip(ids, told, strict=True):
+        if item_id in kept:
+            titles.append(kept[item_id])
+            continue
+        unique = title
+        if title in used:
+            number = next_number.get(title, 2)
+            while (unique := f"{title} {number}") in forbidden or unique in used:
+                number += 1
+            next_number[title] = number + 1
+            counts["told apart by number"] += 1
+        used.add(unique)
+        titles.append(unique)
+    return titles

@@ -1,0 +1,239 @@
+"""The command line: `whereupon VERB CONFIG [--set a.b=c]`. Each verb loads the configuration and calls one room."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+
+from . import __version__
+from .errors import DataError, WhereuponError
+from .files import read_json, versions, write_json
+
+if TYPE_CHECKING:
+    from .config import Config
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="whereupon",
+    help="Recommends what comes next for a person, given where they are, when it is and what the weather does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+prompt_app = typer.Typer(no_args_is_help=True, help="Look at the text that the model reads.")
+model_app = typer.Typer(no_args_is_help=True, help="Get base models.")
+app.add_typer(prompt_app, name="prompt")
+app.add_typer(model_app, name="model")
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; examples/ holds some.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; may be given several times.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+User = Annotated[str, typer.Option("--user", metavar="U", help="The user_id.")]
+At = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="Moment of asking, ISO 8601; default: after the last event.")
+]
+Weather = Annotated[str | None, typer.Option("--weather", metavar="TEXT", help='Weather then, such as "snow, -3 C".')]
+Place = Annotated[str | None, typer.Option("--place", metavar="LAT,LON", help="Where the user is, in degrees.")]
+
+
+@app.command()
+def prepare(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Read, clean, join and split the data into the run folder."""
+    with _verb("prepare", config, set_, debug) as settings:
+        from .histories import prepare
+
+        _record("prepare", settings)
+        report = prepare(settings.histories, settings.catalogue, settings.run, settings.seed)
+        print("\n".join(report.lines()))
+
+
+@prompt_app.command("show")
+def show(
+    config: ConfigFile,
+    user: User,
+    at: At = None,
+    weather: Weather = None,
+    place: Place = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Print exactly what the model will read, with token counts."""
+    with _verb("prompt show", config, set_, debug) as settings:
+        from .serve.recommend import show_prompt
+
+        show_prompt(settings, user=user, at=at, weather=weather, place=place)
+
+
+@app.command()
+def finetune(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Train an adapter on the prepared histories."""
+    with _verb("finetune", config, set_, debug) as settings:
+        from .finetune.train import finetune
+
+        _record("finetune", settings)
+        finetune(settings)
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    split: Annotated[
+        Literal["valid", "test"] | None, typer.Option(help="Events to predict; default: evaluate.split.")
+    ] = None,
+    no_adapter: Annotated[
+        bool, typer.Option("--no-adapter", help="The base model as it is, without training.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only N events; default: evaluate.limit.")
+    ] = None,
+    baselines_only: Annotated[bool, typer.Option("--baselines-only", help="No model, only what it must beat.")] = False,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Measure recall@k and nDCG@k against the baselines on the full catalogue."""
+    with _verb("evaluate", config, set_, debug) as settings:
+        from .eval.run import evaluate
+
+        _record("evaluate", settings)
+        evaluate(
+            settings,
+            split=split or settings.evaluate.split,
+            use_adapter=not no_adapter,
+            limit=limit or settings.evaluate.limit,
+            baselines_only=baselines_only,
+        )
+
+
+@app.command()
+def recommend(
+    config: ConfigFile,
+    user: User,
+    at: At = None,
+    weather: Weather = None,
+    place: Place = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many items; default: decode.k.")] = None,
+    versus: Annotated[
+        str | None, typer.Option("--versus", metavar="TEXT", help="A second context to put beside the first.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Rank the catalogue for one user at one moment."""
+    with _verb("recommend", config, set_, debug) as settings:
+        from .serve.recommend import recommend_verb
+
+        recommend_verb(settings, user=user, at=at, weather=weather, place=place, k=k, versus=versus, as_json=json)
+
+
+@model_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The base model: smollm2-135m.")],
+    debug: Debug = False,
+) -> None:
+    """Download a base model into the user cache and convert it; does nothing if it is there and whole."""
+    with _one_sentence(debug):
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        from .decode.base_models import fetch_base_model
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+            task = bar.add_task(name, total=1.0)
+            path = fetch_base_model(
+                name, progress=lambda phase, done: bar.update(task, description=phase, completed=done)
+            )
+        print(path)
+
+
+def main() -> None:
+    """Entry point of the `whereupon` command."""
+    app()
+
+
+@contextlib.contextmanager
+def _verb(name: str, config_path: Path, overrides: list[str] | None, debug: bool) -> Iterator["Config"]:
+    with _one_sentence(debug):
+        from .config import load_config
+
+        config = load_config(config_path, overrides or ())
+        if _is_main_process():
+            settings = "\n".join(f"  {line}" for line in config.in_brief())
+            print(f"whereupon {__version__} {name} {config_path}\n{settings}", file=sys.stderr)
+        yield config
+
+
+@contextlib.contextmanager
+def _one_sentence(debug: bool) -> Iterator[None]:
+    """Turn what a user can mend into one sentence on stderr and an exit code."""
+    try:
+        yield
+        sys.stdout.flush()  # here, so that a reader who left is noticed here
+    except KeyboardInterrupt:
+        _fail("Interrupted; what was complete before is kept, and the same command starts again.", 130)
+    except BrokenPipeError:  # `whereupon ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        sentence = _sentence(error)
+        if debug or sentence is None:
+            raise
+        _fail(sentence, 1)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user; None for what nobody foresaw, whose traceback is worth more than a guess."""
+    if isinstance(error, WhereuponError):
+        return str(error)
+    file = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+    if os.strerror(errno.ENOSPC) in str(error):  # by its words: safetensors and polars have error classes of their own
+        return f"The disk is full{file}; free some space and run the same command again."
+    if isinstance(error, PermissionError):
+        return f"No permission{file}; mend the rights of that file or folder, or choose another."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename} (--debug shows where it was needed)."
+    return None
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    Console(stderr=True, highlight=False).print(sentence, style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(code) from None
+
+
+def _record(verb: str, config: "Config") -> None:
+    """Write what this verb starts with to `run.json`, beside what is known of the other verbs."""
+    if not _is_main_process():
+        return
+    path = config.run / "run.json"
+    try:
+        record = read_json(path)
+    except DataError:  # missing, or cut off by an older crash: it is a record, never an input
+        record = {}
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    record[verb] = {
+        "started": started,
+        "command": sys.argv[1:],
+        "seed": config.seed,
+        "versions": versions(),
+        "config": config.model_dump(mode="json"),
+    }
+    write_json(path, record)
+
+
+def _is_main_process() -> bool:
+    """Under `accelerate launch` several processes run one verb; the first one speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+if __name__ == "__main__":  # accelerate launch -m whereupon.cli finetune CONFIG
+    main()

@@ -1,0 +1,141 @@
+"""Loading a base model, its tokenizer and an adapter, and refusing pairs that do not belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..catalogue import Catalogue
+from ..errors import DataError, ModelError
+from ..files import read_json
+from ..prompts import PromptEncoder, PromptSettings
+from .base_models import resolve_base_model
+from .settings import ModelSettings
+from .transformers_engine import TransformersEngine
+
+ADAPTER_CARD = "whereupon.json"
+# What must agree between an adapter and the run it is used in, and what to say if it does not.
+MUST_AGREE = {
+    "base_model": "base model",
+    "template_hash": "prompt template",
+    "catalogue_hash": "catalogue",
+    "prompts": "prompt settings",
+}
+
+
+class Tokenizer:
+    """Text to token ids without special tokens, and the ids that the model expects first."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        plain, full = self(["a"])[0], tokenizer("a").input_ids
+        self.prefix: tuple[int, ...] = tuple(full[: len(full) - len(plain)]) if full[-len(plain) :] == plain else ()
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
+def build_encoder(items: pl.DataFrame, location: str, prompts: PromptSettings, tokenizer: Tokenizer) -> PromptEncoder:
+    """Catalogue (`items`: a row per item index, with `item_id` and `title`) and prompt encoder for one tokenizer."""
+    catalogue = Catalogue.build(items["item_id"].to_list(), items["title"].to_list(), tokenizer)
+    return PromptEncoder.build(prompts, catalogue, tokenizer, location, tokenizer.prefix)
+
+
+def load_engine(
+    model: ModelSettings, prompts: PromptSettings, items: pl.DataFrame, location: str, adapter: Path | None
+) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:
+    """Everything that answers questions: the engine, the encoder of its prompts, and the adapter's card.
+
+    `adapter` None is the base model as it is, with an empty card. Raises ModelError, CatalogueError or PromptError for
+    what is missing or does not belong together; the adapter's card is checked before any weights are read.
+    """
+    encoder = build_encoder(items, location, prompts, load_tokenizer(model))
+    if adapter is None:
+        return TransformersEngine(load_base_model(model), encoder.catalogue.trie), encoder, {}
+    card = read_card(adapter)
+    check_card(card, adapter, {"base_model": model.base, **encoder.identity})
+    merged = merge_adapter(load_base_model(model), adapter)
+    return TransformersEngine(merged, encoder.catalogue.trie, card["temperature"]), encoder, card
+
+
+def load_tokenizer(settings: ModelSettings) -> Tokenizer:
+    """The base model's tokenizer. Raises ModelError where it cannot be read."""
+    path = resolve_base_model(settings.base)
+    try:
+        return Tokenizer(AutoTokenizer.from_pretrained(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"The tokenizer of {settings.base} cannot be read ({_first_line(error)}).") from error
+
+
+def load_base_model(settings: ModelSettings) -> PreTrainedModel:
+    """The base model on its device. Raises ModelError where it cannot be read."""
+    path = resolve_base_model(settings.base)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(settings.dtype))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The base model {settings.base} cannot be read ({_first_line(error)}).") from error
+    loaded: PreTrainedModel = model.to(choose_device(settings))
+    return loaded
+
+
+def choose_device(settings: ModelSettings) -> torch.device:
+    if settings.device != "auto":
+        return torch.device(settings.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> None:
+    """Raise ModelError unless the adapter was trained with the base model, template and catalogue of `expected`."""
+    for key, name in MUST_AGREE.items():
+        if card.get(key) != expected[key]:
+            raise ModelError(
+                f"The adapter in {folder} was trained for another {name} ({_short(card.get(key))}) than this run's "
+                f"({_short(expected[key])}): run `whereupon finetune` again, or use the configuration it was trained with."
+            )
+
+
+def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The base model with the adapter's update added to its weights. Raises ModelError for a corrupt adapter."""
+    try:
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except Exception as error:  # peft and safetensors raise many kinds for a damaged file
+        raise ModelError(
+            f"The adapter in {folder} is corrupt ({_first_line(error)}): run `whereupon finetune` again."
+        ) from error
+    return merged
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The adapter's `whereupon.json`, which is written last. Raises ModelError where it is missing."""
+    if not (folder / ADAPTER_CARD).is_file():
+        raise ModelError(
+            f"There is no trained adapter in {folder} (no {ADAPTER_CARD}): run `whereupon finetune` first."
+        )
+    try:
+        card: dict[str, Any] = read_json(folder / ADAPTER_CARD)
+    except DataError as error:
+        raise ModelError(f"The adapter in {folder} is corrupt: {error}") from error
+    return card
+
+
+def _dtype(name: str) -> torch.dtype | str:
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(name, "auto")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

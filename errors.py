@@ -1,0 +1,37 @@
+"""Errors that a user can cause and mend.
+
+    WhereuponError            any of the below; the command line prints it as one sentence and exits with 1
+    ├── ConfigError           the configuration file or a --set override
+    ├── DataError             events, items, weather, or a run folder that lacks them
+    ├── CatalogueError        titles, the token trie, a subset of the catalogue
+    ├── PromptError           templates, rendering, the token budget
+    └── ModelError            base models and adapters
+
+Each message is one sentence that says what was expected, what was found (file and row), and what to do.
+"""
+
+__all__ = ["CatalogueError", "ConfigError", "DataError", "ModelError", "PromptError", "WhereuponError"]
+
+
+class WhereuponError(Exception):
+    """Base of every error that a user can mend."""
+
+
+class ConfigError(WhereuponError):
+    """The configuration is missing, misspelt or contradicts itself."""
+
+
+class DataError(WhereuponError):
+    """Input data or a run folder is missing or does not keep its contract."""
+
+
+class CatalogueError(WhereuponError):
+    """The catalogue cannot be turned into a token trie, or a subset of it is impossible."""
+
+
+class PromptError(WhereuponError):
+    """A template cannot be rendered, or a prompt cannot fit its budget."""
+
+
+class ModelError(WhereuponError):
+    """A base model or an adapter is missing, corrupt, or does not belong to this data."""

@@ -1,0 +1,120 @@
+"""What had been counted by the moment of an event: whom a user knew, and who had moved where.
+
+Shapes: N = events (rows of the histories), U = users, I = items, P = distinct pairs, Q = queries (events to predict),
+X = entries of a ragged list over queries, flattened. Nothing here is dense in queries x items.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..histories import Histories
+from .protocol import num_previous
+
+__all__ = ["Moves", "Visits", "ragged"]
+
+Ints = NDArray[np.int64]
+
+
+def ragged(start_Q: Ints, length_Q: Ints) -> tuple[Ints, Ints]:
+    """Flatten the ranges from `start_Q` on: the query of each entry and the position it points to, both int64 [X]."""
+    query_X = np.repeat(np.arange(len(length_Q), dtype=np.int64), length_Q)
+    shift_Q = start_Q - (np.cumsum(length_Q) - length_Q)
+    return query_X, np.arange(len(query_X), dtype=np.int64) + shift_Q[query_X]
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Each user's items, numbered in the order of the first visit.
+
+    The items that user u knew before row r are thus the numbers 0 to `num_known_N[r]` - 1, whatever u.
+
+    Attributes:
+        number_N: int64, the number of each event's item with its user.
+        num_known_N: int64, how many distinct items the user had visited before each event.
+        offset_U1: int64, where each user's items start in `item_P`.
+        item_P: int64, items by user and number.
+        key_P: int64, user * num_items + item, ascending; `number_P` has the numbers in this order.
+    """
+
+    num_items: int
+    number_N: Ints
+    num_known_N: Ints
+    offset_U1: Ints
+    item_P: Ints
+    key_P: Ints
+    number_P: Ints
+
+    @classmethod
+    def of(cls, histories: Histories) -> "Visits":
+        """Number the visits of all users."""
+        num_items = histories.items.height
+        user_N, item_N = histories.user_idx_E.astype(np.int64), histories.item_idx_E.astype(np.int64)
+        key_P, first_P, pair_N = np.unique(user_N * num_items + item_N, return_index=True, return_inverse=True)
+        is_first_N = np.zeros(len(item_N), dtype=bool)
+        is_first_N[first_P] = True
+        known_before_N = np.cumsum(is_first_N) - is_first_N  # over all users so far; rows are sorted by user
+        offset_U1 = np.append(known_before_N, len(key_P))[histories.offset_U1].astype(np.int64)
+        num_known_N = (known_before_N - offset_U1[user_N]).astype(np.int64)
+        number_P = num_known_N[first_P]
+        return cls(num_items, number_P[pair_N], num_known_N, offset_U1, item_N[is_first_N], key_P, number_P)
+
+    def number(self, user_X: Ints, item_X: Ints) -> Ints:
+        """Number of each item with each user: int64 [X]; where the user never visits the item, more than any number."""
+        key_X = user_X * self.num_items + item_X
+        at_X = np.minimum(np.searchsorted(self.key_P, key_X), len(self.key_P) - 1)
+        return np.where(self.key_P[at_X] == key_X, self.number_P[at_X], np.iinfo(np.int64).max)
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Moves from item to item between consecutive events of a user, countable as of any moment.
+
+    Attributes:
+        offset_I1: int64, the pairs out of item i are offset_I1[i] to offset_I1[i + 1] - 1.
+        to_P: int64, where each pair leads.
+        arrival: int64 [moves], pair * num_moments + moment of arrival, ascending; pair p's start at `start_P[p]`.
+        moment_N: int64, rank of each event's second among the distinct seconds of all events.
+    """
+
+    offset_I1: Ints
+    to_P: Ints
+    arrival: Ints
+    start_P: Ints
+    moment_N: Ints
+    num_moments: int
+
+    @classmethod
+    def of(cls, histories: Histories) -> "Moves":
+        """Collect the moves of all users, of any split: what counts is when, see `before`."""
+        num_items = histories.items.height
+        item_N = histories.item_idx_E.astype(np.int64)
+        seconds, moment_N = np.unique(histories.time_s_E, return_inverse=True)
+        arrival_row = np.flatnonzero(num_previous(histories) > 0)
+        key_P, pair = np.unique(item_N[arrival_row - 1] * num_items + item_N[arrival_row], return_inverse=True)
+        arrival = np.sort(pair * len(seconds) + moment_N[arrival_row]).astype(np.int64)
+        return cls(
+            offset_I1=np.searchsorted(key_P // num_items, np.arange(num_items + 1)).astype(np.int64),
+            to_P=key_P % num_items,
+            arrival=arrival,
+            start_P=np.searchsorted(arrival, np.arange(len(key_P)) * len(seconds)).astype(np.int64),
+            moment_N=moment_N.astype(np.int64),
+            num_moments=len(seconds),
+        )
+
+    def degree(self, item_Q: Ints) -> Ints:
+        """Number of distinct items that are ever reached from each item: int64 [Q]."""
+        return self.offset_I1[item_Q + 1] - self.offset_I1[item_Q]
+
+    def before(self, row_Q: Ints, item_Q: Ints) -> tuple[Ints, Ints, Ints]:
+        """Moves out of `item_Q` that had arrived strictly earlier, in seconds, than the event in `row_Q`.
+
+        Returns:
+            query, item reached, number of moves (all int64 [X], numbers at least 1).
+        """
+        query_X, pair_X = ragged(self.offset_I1[item_Q], self.degree(item_Q))
+        now_X = self.moment_N[row_Q][query_X]
+        count_X = np.searchsorted(self.arrival, pair_X * self.num_moments + now_X) - self.start_P[pair_X]
+        some_X = count_X > 0
+        return query_X[some_X], self.to_P[pair_X[some_X]], count_X[some_X]

@@ -1,0 +1,121 @@
+"""Rankers side by side: for the terminal, for Markdown, for programs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from .metrics import LOWER_IS_BETTER, METRICS
+
+__all__ = ["RankerResult", "as_json", "as_markdown", "as_table"]
+
+_DECIMALS = 3
+_NONE = "–"  # this ranker has no such metric  # noqa: RUF001
+
+
+@dataclass(frozen=True)
+class RankerResult:
+    """How one ranker did.
+
+    Attributes:
+        name: as shown; unique within a table.
+        metrics: by canonical name; a metric that the ranker does not have is left out.
+        num_events: how many events it was judged on.
+        wall_s: how long the ranking took, in seconds; None if it was not timed.
+    """
+
+    name: str
+    metrics: Mapping[str, float]
+    num_events: int
+    wall_s: float | None = None
+
+
+def as_table(results: Sequence[RankerResult], title: str | None = None) -> Table:
+    """A table for a terminal of 80 columns: one row a ranker, the best of each metric in bold (all that show it)."""
+    columns, best = _columns(results), _best(results)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("ranker", vertical="bottom")
+    for column in [*columns, "events", "time"]:
+        header = column.replace("@", "\n@").replace("-", "-\n")  # two short lines, or six metrics need 120 columns
+        table.add_column(header, justify="right", no_wrap=True)
+    for result in results:
+        cells = [_cell(result, metric) for metric in columns]
+        texts = [Text(c, style="bold" if c == best[m] else "") for m, c in zip(columns, cells, strict=True)]
+        # Text, not str: a name in brackets is a name and no markup.
+        table.add_row(Text(result.name), *texts, f"{result.num_events:,}", _duration(result.wall_s))
+    return table
+
+
+def as_markdown(results: Sequence[RankerResult]) -> str:
+    """The same as a GitHub-flavoured Markdown table, ending in a newline."""
+    columns, best = _columns(results), _best(results)
+    lines = [_line(["ranker", *columns, "events", "time"]), _line(["---", *["---:"] * (len(columns) + 2)])]
+    for result in results:
+        cells = [_cell(result, metric) for metric in columns]
+        bold = [f"**{c}**" if c == best[m] else c for m, c in zip(columns, cells, strict=True)]
+        name = result.name.replace("|", "\\|")
+        lines.append(_line([name, *bold, f"{result.num_events:,}", _duration(result.wall_s)]))
+    return "\n".join(lines) + "\n"
+
+
+def as_json(results: Sequence[RankerResult]) -> list[dict[str, object]]:
+    """The same in full precision, for JSON: `name`, `metrics`, `num_events`, `wall_s`.
+
+    JSON has neither NaN nor infinity: such a value (a mean over nothing, an event held impossible) becomes None.
+    """
+    _check(results)
+    return [
+        {
+            "name": result.name,
+            "metrics": {name: value if math.isfinite(value) else None for name, value in result.metrics.items()},
+            "num_events": result.num_events,
+            "wall_s": result.wall_s,
+        }
+        for result in results
+    ]
+
+
+def _check(results: Sequence[RankerResult]) -> None:
+    names = [result.name for result in results]
+    if len(set(names)) < len(names):
+        raise ValueError(f"rankers must have different names, found {names}")
+
+
+def _columns(results: Sequence[RankerResult]) -> list[str]:
+    """Metrics that at least one ranker has: canonical ones in canonical order, then others as they come."""
+    _check(results)
+    found = list(dict.fromkeys(name for result in results for name in result.metrics))
+    return [name for name in METRICS if name in found] + [name for name in found if name not in METRICS]
+
+
+def _best(results: Sequence[RankerResult]) -> dict[str, str | None]:
+    """The best value of each metric as it is shown, so that equal cells never differ in weight.
+
+    None where nothing was compared: a metric that only one of several rankers has marks no winner.
+    """
+    best: dict[str, str | None] = {}
+    for metric in _columns(results):
+        having = [r for r in results if metric in r.metrics and not math.isnan(r.metrics[metric])]
+        sign = 1 if metric in LOWER_IS_BETTER else -1
+        winner = min(having, key=lambda r: sign * r.metrics[metric], default=None)
+        best[metric] = _cell(winner, metric) if winner and len(having) > 1 else None
+    return best
+
+
+def _cell(result: RankerResult, metric: str) -> str:
+    return f"{result.metrics[metric]:.{_DECIMALS}f}" if metric in result.metrics else _NONE
+
+
+def _duration(wall_s: float | None) -> str:
+    if wall_s is None:
+        return _NONE
+    if wall_s < 600:
+        return f"{wall_s:.{0 if wall_s >= 10 else 1 if wall_s >= 1 else 2}f} s"
+    return f"{wall_s / 60:.0f} min" if wall_s < 36_000 else f"{wall_s / 3600:.0f} h"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

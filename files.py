@@ -1,0 +1,152 @@
+"""Files that are either complete or absent, and the fingerprints that say what they were made from."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import DataError
+
+__all__ = ["atomic_path", "git_revision", "read_json", "sha256_file", "sha256_text", "versions", "write_json"]
+
+_REPORTED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "polars")
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path that does not exist yet, beside `path`; on success it is flushed to disk and renamed to `path`.
+
+    The caller may create a file or a directory there. Parent folders are made. If the body raises, what was written
+    is removed and `path` stays as it was. A directory replaces an existing directory, though not in one step.
+
+    Raises:
+        FileNotFoundError: the body ended without creating anything.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # A private folder rather than a private name, so that the suffix survives: writers choose their format by it.
+    private = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        temporary = private / final.name
+        yield temporary
+        _flush(temporary)
+        if final.is_dir():
+            os.replace(final, private / "replaced")
+        os.replace(temporary, final)
+        _flush_folder(final.parent)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+    """Write `obj` as indented JSON, atomically. Paths are written as text; NaN and infinities are refused."""
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False, default=_as_json)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} should be JSON but cannot be read ({error}); write it again.") from None
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of a text's UTF-8 bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What a result was computed with: Python, machine, processor, package versions, git revision where there is one.
+
+    Packages that are not installed are left out.
+    """
+    found = {
+        "whereupon": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_count": str(os.cpu_count() or 1),
+    }
+    for package in _REPORTED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    revision = git_revision()
+    return found | ({"git": revision} if revision else {})
+
+
+def git_revision() -> str | None:
+    """Commit of the source tree that this package runs from, with `+` if it was changed since; None outside of git."""
+    here = Path(__file__).resolve().parent
+    if not (here / ".git").exists():  # an installed package inside somebody else's repository is not that repository
+        return None
+    try:
+        revision = _git(here, "rev-parse", "--short=12", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return str(value)
+    if hasattr(value, "item"):  # a NumPy or torch scalar
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir():
+        for child in path.rglob("*"):
+            if child.is_file():
+                _flush(child)
+        _flush_folder(path)
+        return
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot flush a folder; the rename is still atomic
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

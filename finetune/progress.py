@@ -1,0 +1,65 @@
+"""The progress of a training run: a bar on a terminal, a line every half minute in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 30.0
+SMOOTHING = 0.98
+
+_console = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line for a person, on stderr."""
+    _console.print(text)
+
+
+class TrainingProgress:
+    """Steps, smoothed loss, events/s and tokens/s (of the time spent in steps, validation not counted)."""
+
+    def __init__(self, num_steps: int, first: int, enabled: bool = True) -> None:
+        self._enabled, self._total, self._seconds, self._events, self._tokens = enabled, num_steps, 0.0, 0, 0
+        self._loss: float | None = None
+        self._last_line = time.perf_counter()
+        columns = (
+            "training",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[now]}"),
+        )
+        self._bar = Progress(*columns, console=_console, disable=not (enabled and _console.is_terminal))
+        self._task = self._bar.add_task("training", total=num_steps, completed=first, now="")
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, step: int, loss: float, num_events: int, num_tokens: int, seconds: float) -> None:
+        """Count one optimiser step."""
+        self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
+        self._seconds, self._events, self._tokens = (
+            self._seconds + seconds,
+            self._events + num_events,
+            self._tokens + num_tokens,
+        )
+        rate = f"{self._events / self._seconds:.1f} events/s, {self._tokens / self._seconds:.0f} tokens/s"
+        now = f"loss {self._loss:.3f}, {rate}"
+        self._bar.update(self._task, completed=step, now=now)
+        if self._enabled and not _console.is_terminal and time.perf_counter() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.perf_counter()
+            say(f"step {step}/{self._total}: {now}")
+
+    def mean_loss(self) -> float:
+        """Exponentially smoothed training loss in nats per title."""
+        return float("nan") if self._loss is None else self._loss

@@ -1,0 +1,182 @@
+"""`whereupon finetune`: LoRA training under accelerate, validated with the metrics and the search that judge it later."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_cosine_schedule_with_warmup
+
+from ..decode.branching import TrieTensors
+from ..decode.models import build_encoder, load_base_model, load_tokenizer
+from ..decode.settings import ModelSettings
+from ..errors import DataError
+from ..histories import Histories, read_histories
+from ..prompts import PromptEncoder
+from .adapter import Keeper
+from .lessons import Lesson, collate, lesson_of, plan_batches
+from .loss import CatalogueModel
+from .progress import TrainingProgress, say
+from .settings import FinetuneSettings
+from .validation import Validator
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+CHECKPOINT_EVERY_S = 300.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which batch comes when: `epoch` and `batch` of a step follow from the seed, so that a killed run resumes."""
+
+    length_W: np.ndarray
+    settings: FinetuneSettings
+    seed: int
+    num_processes: int
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Batches of one epoch, a multiple of the number of processes (the first ones fill up the last step)."""
+        planned = plan_batches(self.length_W, self.settings.batch_tokens, np.random.default_rng([self.seed, epoch]))
+        missing = -len(planned) % self.num_processes
+        return planned + [planned[i % len(planned)] for i in range(missing)]
+
+    def num_steps(self) -> int:
+        whole, part = divmod(self.settings.epochs, 1)
+        full = sum(len(self.batches(e)) // self.num_processes for e in range(int(whole)))
+        return max(1, full + round(part * len(self.batches(int(whole))) / self.num_processes))
+
+
+def finetune(config: Config) -> Path:
+    """Train an adapter for the run and return its folder. Raises DataError without training events."""
+    settings = config.finetune
+    accelerator = Accelerator(
+        mixed_precision=_precision(settings, config.model), cpu=config.model.device == "cpu", split_batches=True
+    )
+    torch.manual_seed(config.seed)
+    histories = read_histories(config.run)
+    encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
+    lessons = make_lessons(histories, encoder)
+    schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
+
+    base = load_base_model(config.model)
+    peft_model = add_lora(base, settings)
+    module = CatalogueModel(
+        peft_model, TrieTensors.of(encoder.catalogue.trie, accelerator.device), settings.temperature
+    )
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    num_steps = schedule.num_steps()
+    scheduler = get_cosine_schedule_with_warmup(optimizer, int(settings.warmup_fraction * num_steps), num_steps)
+    module, optimizer = accelerator.prepare(module, optimizer)
+
+    validator = Validator.build(histories, encoder, settings, config.seed)
+    identity = {"base_model": config.model.base, **encoder.identity}
+    keeper = Keeper(config, peft_model, identity, histories.data_hash, accelerator.is_main_process)
+    if accelerator.is_main_process:
+        _announce(lessons, num_steps, settings, accelerator, trainable, validator)
+    _train(accelerator, module, optimizer, scheduler, lessons, schedule, num_steps, validator, keeper)
+    return keeper.finish()
+
+
+def _train(
+    accelerator: Accelerator, module: CatalogueModel, optimizer: Any, scheduler: LambdaLR, lessons: list[Lesson],
+    schedule: Schedule, num_steps: int, validator: Validator, keeper: Keeper,
+) -> None:  # fmt: skip
+    settings = schedule.settings
+    step = keeper.resume(optimizer, scheduler)
+    done, epoch, saved = 0, 0, time.perf_counter()
+    with TrainingProgress(num_steps, step, enabled=accelerator.is_main_process) as progress:
+        while step < num_steps and not keeper.out_of_patience:
+            batches = schedule.batches(epoch)
+            per_epoch = len(batches) // accelerator.num_processes
+            marks = _validation_steps(per_epoch, settings.validations_per_epoch)
+            for index in range(step - done, per_epoch):
+                began = time.perf_counter()
+                mine = batches[index * accelerator.num_processes + accelerator.process_index]
+                batch = collate([lessons[i] for i in mine]).to(accelerator.device)
+                module.train()
+                with accelerator.autocast():
+                    loss = module(batch)
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(module.parameters(), settings.max_grad_norm)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+                step += 1
+                progress.step(
+                    step, float(loss.detach()), batch.num_titles, batch.num_tokens, time.perf_counter() - began
+                )
+                if time.perf_counter() - saved > CHECKPOINT_EVERY_S:
+                    saved = time.perf_counter()
+                    keeper.checkpoint(step, optimizer, scheduler)
+                if index + 1 in marks or step == num_steps:
+                    scores = validator.validate(accelerator, module) if accelerator.is_main_process else {}
+                    keeper.keep(step, scores, progress.mean_loss(), optimizer, scheduler)
+                    accelerator.wait_for_everyone()
+                if step >= num_steps or keeper.out_of_patience:
+                    break
+            done, epoch = done + per_epoch, epoch + 1
+
+
+def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
+    """Every window over the training events, as a lesson; events of later splits are not looked at."""
+    events = histories.events.filter(pl.col("split") == "train")
+    if not events.height:
+        raise DataError(
+            "There are no training events: expected some before the validation split begins; see histories.split."
+        )
+    text = encoder.text(events, len(histories.user_ids))
+    windows = text.windows
+    encoded = text.encode_windows(windows)
+    bounds = zip(windows.start_W, windows.end_W, strict=True)
+    items = [text.item_idx_E[start:end] for start, end in bounds]
+    return [lesson_of(window, item, encoder.catalogue.trie) for window, item in zip(encoded, items, strict=True)]
+
+
+def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
+    """A fresh LoRA adapter on the model's linear layers; the base weights are frozen."""
+    lora = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+        target_modules=settings.target_modules, task_type="CAUSAL_LM",
+    )  # fmt: skip
+    adapted = get_peft_model(model, lora)
+    assert isinstance(adapted, PeftModel)
+    return adapted
+
+
+def _validation_steps(per_epoch: int, times: int) -> set[int]:
+    return {round(per_epoch * (i + 1) / times) for i in range(times)}
+
+
+def _precision(settings: FinetuneSettings, model: ModelSettings) -> str:
+    if settings.mixed_precision != "auto":
+        return settings.mixed_precision
+    if model.device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def _announce(
+    lessons: list[Lesson], num_steps: int, settings: FinetuneSettings, accelerator: Accelerator,
+    trainable: list[Any], validator: Validator,
+) -> None:  # fmt: skip
+    titles, tokens = sum(x.num_titles for x in lessons), sum(len(x.tokens_L) for x in lessons)
+    decisions = sum(len(x.node_P) for x in lessons)
+    say(
+        f"{len(lessons):,} windows teach {titles:,} titles in {tokens:,} tokens: {titles / len(lessons):.1f} titles a pass"
+    )
+    say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
+    say(f"{num_steps:,} steps of up to {settings.batch_tokens:,} tokens x {accelerator.num_processes} process(es)")
+    say(f"LoRA rank {settings.rank}: {sum(p.numel() for p in trainable):,} parameters; {accelerator.device}, "
+        f"mixed precision {accelerator.mixed_precision}; validating on {validator.num_events} events")  # fmt: skip

@@ -1,0 +1,21 @@
+"""Reading, cleaning, joining weather, local time and place, splitting."""
+
+from .preparing import PrepareReport, TitleMaker, catalogue_hash, prepare
+from .settings import HistoriesSettings, SplitSettings, TableSettings, WeatherJoinSettings, WeatherSettings
+from .store import Histories, build_histories, histories_folder, read_histories
+
+__all__ = [
+    "Histories",
+    "HistoriesSettings",
+    "PrepareReport",
+    "SplitSettings",
+    "TableSettings",
+    "TitleMaker",
+    "WeatherJoinSettings",
+    "WeatherSettings",
+    "build_histories",
+    "catalogue_hash",
+    "histories_folder",
+    "prepare",
+    "read_histories",
+]

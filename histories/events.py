@@ -1,0 +1,163 @@
+"""Events and items cleaned: typed columns, rejected rows with their reason, repaired titles."""
+
+from collections import Counter
+
+import polars as pl
+
+from ..errors import DataError
+from .parsing import has_offset, to_floats, to_text, to_times
+from .reading import ROW
+from .rejects import Rejects
+from .weather import WEATHER_COLUMNS
+
+__all__ = ["clean_events", "clean_items", "items_of_events", "place_at_items", "require_events"]
+
+_OPTIONAL_FLOATS = ("utc_offset_minutes", "latitude", "longitude")
+_DAY_MINUTES = 24 * 60
+
+
+def clean_events(
+    raw: pl.DataFrame,
+    *,
+    source: str,
+    context_columns: list[str],
+    time_format: str | None,
+    item_ids: pl.Series | None,
+    rejects: Rejects,
+    notes: Counter[str],
+) -> pl.DataFrame:
+    """Typed events, in the order of their file.
+
+    Args:
+        raw: as `read_table` gives it.
+        source: file name, for rejects.
+        context_columns: further columns to keep, as text unless they are numbers already.
+        time_format: see TableSettings.
+        item_ids: all known items; None where items are collected from the events.
+        rejects, notes: where rejected rows and counted oddities go.
+
+    Returns:
+        `_row`, `user_id`, `item_id`, `time` (us, UTC), `utc_offset_minutes`, `latitude`, `longitude` (float64, null
+        where absent), and the context columns.
+    """
+    typed = raw.with_columns(
+        to_text(raw["user_id"]).alias("_user_id"),
+        to_text(raw["item_id"]).alias("_item_id"),
+        to_times(raw["time"], time_format).alias("_time"),
+        has_offset(raw["time"], time_format).alias("_has_offset"),
+        *(_float_or_null(raw, name).alias(f"_{name}") for name in _OPTIONAL_FLOATS),
+    )
+    copies = pl.struct(pl.col(raw.columns).exclude(ROW)).is_first_distinct().not_()
+    kept = rejects.take(typed, copies, source=source, reason="duplicate", detail=_identity())
+    for bad, reason, detail in (
+        (pl.col("_user_id").is_null(), "missing user", pl.lit("user_id is empty")),
+        (pl.col("_item_id").is_null(), "missing item", pl.lit("item_id is empty")),
+        (pl.col("_time").is_null(), "unparsable time", pl.col("time").cast(pl.String)),
+    ):
+        kept = rejects.take(kept, bad, source=source, reason=reason, detail=detail)
+    kept = _reject_bad_numbers(kept, raw.columns, source, rejects)
+    if item_ids is not None:
+        unknown = ~pl.col("_item_id").is_in(item_ids.implode())
+        kept = rejects.take(kept, unknown, source=source, reason="unknown item", detail=pl.col("_item_id"))
+    naive = kept.height - int(kept["_has_offset"].sum())
+    if naive:
+        notes["times without an offset read as UTC"] += naive
+    ours = (pl.col(f"_{name}").alias(name) for name in ("user_id", "item_id", "time", *_OPTIONAL_FLOATS))
+    return kept.select(ROW, *ours, *(_context(kept, name) for name in context_columns))
+
+
+def clean_items(raw: pl.DataFrame, *, source: str, rejects: Rejects) -> pl.DataFrame:
+    """Typed items in the order of their file: `item_id`, further columns as they are, coordinates as float64.
+
+    A row without `item_id` or with one that came before is rejected. Coordinates that are no place become null, and the
+    item stays: it can still be recommended.
+    """
+    ids = to_text(raw["item_id"])
+    kept = raw.with_columns(ids.alias("item_id"))
+    kept = rejects.take(
+        kept, pl.col("item_id").is_null(), source=source, reason="missing item", detail=pl.lit("item_id is empty")
+    )
+    repeated = ~pl.col("item_id").is_first_distinct()
+    kept = rejects.take(kept, repeated, source=source, reason="repeated item", detail=pl.col("item_id"))
+    if {"latitude", "longitude"} <= set(kept.columns):
+        kept = kept.with_columns(to_floats(kept["latitude"]), to_floats(kept["longitude"]))
+        placed = _on_earth(pl.col("latitude"), pl.col("longitude"))
+        kept = kept.with_columns(
+            pl.when(placed).then("latitude").alias("latitude"), pl.when(placed).then("longitude").alias("longitude")
+        )
+    return kept.select("item_id", pl.exclude("item_id", ROW))
+
+
+def items_of_events(events: pl.DataFrame) -> pl.DataFrame:
+    """Items in order of first appearance, for data without an items table."""
+    return events.select(pl.col("item_id").unique(maintain_order=True))
+
+
+def place_at_items(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    """Events without coordinates take those of their item; for events that happen where the item is."""
+    if not {"latitude", "longitude"} <= set(items.columns):
+        return events
+    places = items.select("item_id", pl.col("latitude", "longitude").name.prefix("_"))
+    joined = events.join(places, on="item_id", how="left", maintain_order="left")
+    own = pl.col("latitude").is_not_null()
+    filled = (pl.when(own).then(name).otherwise(f"_{name}").alias(name) for name in ("latitude", "longitude"))
+    return joined.with_columns(filled).drop("_latitude", "_longitude")
+
+
+def require_events(events: pl.DataFrame, source: str, rejects: Rejects) -> None:
+    """Stop where nothing is left to learn from.
+
+    Raises:
+        DataError: no event is usable; names the most frequent reason.
+    """
+    if events.height:
+        return
+    found = rejects.table().filter(pl.col("source") == source).head(1)
+    first = "".join(f"; row {row}: {reason} ({detail})" for _, row, reason, detail in found.iter_rows())
+    raise DataError(f"{source} should hold usable events but each of its rows was rejected{first}; see its columns.")
+
+
+def _float_or_null(raw: pl.DataFrame, name: str) -> pl.Series:
+    if name in raw.columns:
+        return to_floats(raw[name])
+    return pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, raw.height)
+
+
+def _identity() -> pl.Expr:
+    parts = [pl.col(name).cast(pl.String).fill_null("") for name in ("user_id", "item_id", "time")]
+    return pl.concat_str(parts, separator=", ")
+
+
+def _on_earth(latitude: pl.Expr, longitude: pl.Expr) -> pl.Expr:
+    return latitude.is_between(-90, 90) & longitude.is_between(-180, 180)
+
+
+def _reject_bad_numbers(table: pl.DataFrame, columns: list[str], source: str, rejects: Rejects) -> pl.DataFrame:
+    """Coordinates and offsets that are given but no place or no offset; an empty pair of coordinates is fine."""
+    if {"latitude", "longitude"} <= set(columns):
+        given = [_given(table, name) for name in ("latitude", "longitude")]
+        bad = pl.any_horizontal(given) & ~_on_earth(pl.col("_latitude"), pl.col("_longitude")).fill_null(False)
+        detail = pl.concat_str(
+            [pl.col(name).cast(pl.String).fill_null("") for name in ("latitude", "longitude")], separator=", "
+        )
+        table = rejects.take(table, bad, source=source, reason="coordinates out of range", detail=detail)
+    if "utc_offset_minutes" in columns:
+        offset = pl.col("_utc_offset_minutes")
+        bad = _given(table, "utc_offset_minutes") & ~offset.is_between(-_DAY_MINUTES, _DAY_MINUTES).fill_null(False)
+        table = rejects.take(
+            table, bad, source=source, reason="bad UTC offset", detail=pl.col("utc_offset_minutes").cast(pl.String)
+        )
+    return table
+
+
+def _given(table: pl.DataFrame, name: str) -> pl.Expr:
+    if table.schema[name] == pl.String:
+        return pl.col(name).str.strip_chars().fill_null("") != ""
+    return pl.col(name).cast(pl.Float64).is_not_nan().fill_null(False)  # some writers put NaN for "nothing"
+
+
+def _context(table: pl.DataFrame, name: str) -> pl.Series:
+    column = table[name]
+    if name in WEATHER_COLUMNS and name != "condition":
+        return to_floats(column)
+    return column if column.dtype.is_numeric() or column.dtype == pl.Boolean else to_text(column)

@@ -1,0 +1,226 @@
+"""From raw tables to a run folder: clean, place in local time, join weather, split, name the items, write."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from ..errors import DataError
+from ..files import atomic_path, read_json, sha256_file, sha256_text, versions, write_json
+from .events import clean_events, clean_items, items_of_events, place_at_items, require_events
+from .local_time import local_times
+from .reading import ROW
+from .recipes import read_source
+from .rejects import Rejects
+from .settings import HistoriesSettings
+from .source import Source
+from .splitting import SPLITS, split_events
+from .store import FORMAT_VERSION, histories_folder
+from .weather import WEATHER_COLUMNS, clean_weather, join_weather
+
+__all__ = ["PrepareReport", "TitleMaker", "catalogue_hash", "prepare"]
+
+
+class TitleMaker(Protocol):
+    """What gives items their titles (the catalogue's settings do); histories know nothing of how."""
+
+    def recipe(self, default_title: str | None) -> dict[str, Any]:
+        """What the titles are made by, as JSON: equal recipes may continue each other's titles."""
+
+    def make_titles(
+        self, items: pl.DataFrame, *, default_title: str | None, previous: Mapping[str, str] | None
+    ) -> tuple[list[str], dict[str, int]]:
+        """Unique titles in the order of `items`, and counts of what was repaired."""
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` found and did; `manifest` is what stands in manifest.json."""
+
+    run: Path
+    manifest: dict[str, Any] = field(repr=False)
+
+    def lines(self) -> list[str]:
+        """A friendly account for the terminal."""
+        m = self.manifest
+        lines = [
+            f"{m['num_events']:,} events of {m['num_users']:,} users on {m['num_items']:,} items "
+            f"({m['num_items_seen']:,} of them seen), {m['first_time'][:10]} to {m['last_time'][:10]}",
+        ]
+        for split in SPLITS:
+            part = m["splits"][split]
+            since = f", from {part['first_time']}" if part["num_events"] else ""
+            lines.append(f"{split}: {part['num_events']:,} events{since}")
+        if m["num_left_out_by_slice"]:
+            lines.append(f"left out by the slice: {m['num_left_out_by_slice']:,} events")
+        lines += [f"rejected, {reason}: {count:,} rows" for reason, count in m["rejects"].items()]
+        lines += [f"{note}: {count:,}" for note, count in m["notes"].items()]
+        lines += [f"titles, {what}: {count:,}" for what, count in m["titles"].items() if count]
+        lines.append(f"written to {histories_folder(self.run)}")
+        return lines
+
+
+def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: int = 0) -> PrepareReport:
+    """Read, clean and join the input and write `<run>/histories`, the manifest last.
+
+    Args:
+        settings: what to read and how.
+        titles: names the items; the catalogue's settings.
+        run: the run folder; titles of a catalogue that was prepared there before, by the same title settings, are kept.
+        seed: noted in the manifest; nothing here is random.
+
+    Raises:
+        ConfigError, DataError: see `read_source`; no usable event; a title that cannot be made.
+    """
+    if run.exists() and not run.is_dir():
+        raise DataError(f"{run} should be the run folder but is a file; choose another name.")
+    rejects, notes = Rejects(), Counter[str]()
+    source = read_source(settings, rejects)
+    items, events = _clean(source, rejects, notes)
+    events = _enrich(source, events, rejects, notes)
+    title_recipe = titles.recipe(source.title)
+    names, title_counts = titles.make_titles(
+        items, default_title=source.title, previous=_previous_titles(run, title_recipe)
+    )
+    items = items.with_columns(pl.Series("title", names, dtype=pl.String))
+    items = items.select("item_id", "title", pl.exclude("item_id", "title"))
+    events = _index(events, items)
+    manifest = _manifest(source, events, items, rejects, notes)
+    manifest |= {"seed": seed, "title_recipe": title_recipe, "titles": title_counts, "versions": versions()}
+    _write(run, {"events": events, "items": items, "rejects": rejects.table()}, manifest)
+    return PrepareReport(run=run, manifest=manifest)
+
+
+def catalogue_hash(items: pl.DataFrame) -> str:
+    """SHA-256 over the pairs of `item_id` and `title` in order."""
+    # Neither character can stand in a title or in an identifier of one line.
+    pairs = items.select("item_id", "title").iter_rows()
+    return sha256_text("".join(f"{item_id}\x00{title}\x01" for item_id, title in pairs))
+
+
+def _clean(source: Source, rejects: Rejects, notes: Counter[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items and events, typed and without what cannot be used."""
+    settings = source.settings
+    items = None
+    if source.items is not None:
+        items = clean_items(source.items, source=source.items_name, rejects=rejects)
+    events = clean_events(
+        source.events,
+        source=source.events_name,
+        context_columns=settings.context_columns,
+        time_format=settings.events.time_format if settings.events else None,
+        item_ids=None if items is None else items["item_id"],
+        rejects=rejects,
+        notes=notes,
+    )
+    require_events(events, source.events_name, rejects)
+    if items is None:
+        return items_of_events(events), events
+    return items, place_at_items(events, items) if source.location == "outcome" else events
+
+
+def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Counter[str]) -> pl.DataFrame:
+    """Local time, order, split and weather."""
+    events = events.with_columns(local_times(events, time_zone=source.settings.time_zone, notes=notes))
+    events = events.sort("time", ROW)
+    events = events.with_columns(split_events(events, source.settings.split)).sort("user_id", "time", ROW)
+    if source.weather is None or source.settings.weather is None:
+        return events
+    settings = source.settings.weather
+    weather = clean_weather(source.weather, settings, source=source.weather_name, rejects=rejects)
+    places = (_known_place(name, source.location).alias(f"_{name}") for name in ("latitude", "longitude"))
+    return join_weather(events.with_columns(places), weather, source.settings.weather_join, notes).drop(
+        "_latitude", "_longitude"
+    )
+
+
+def _known_place(name: str, location: str) -> pl.Expr:
+    """Where the user is known to be just before the event; the weather of that place is the event's.
+
+    Where the coordinates are those of the chosen item, the weather there could give the choice away: the user's last
+    known place counts instead. Only a first event, which nothing predicts, has no other place than its own.
+    """
+    own = pl.col(name)
+    if location == "context":
+        return own
+    first = pl.int_range(pl.len()) == 0
+    return pl.when(first).then(own).otherwise(own.shift(1).forward_fill()).over("user_id")
+
+
+def _index(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    item_idx = items.select("item_id").with_row_index("item_idx").cast({"item_idx": pl.Int32})
+    users = events.select(pl.col("user_id").unique().sort()).with_row_index("user_idx").cast({"user_idx": pl.Int32})
+    indexed = events.join(item_idx, on="item_id", how="left").join(users, on="user_id", how="left")
+    first = ["user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"]
+    weather = [name for name in WEATHER_COLUMNS if name in events.columns]
+    indexed = indexed.sort("user_idx", "time", ROW)
+    return indexed.select(*first, *weather, pl.exclude(*first, *weather, ROW, "utc_offset_minutes"))
+
+
+def _previous_titles(run: Path, title_recipe: dict[str, Any]) -> dict[str, str] | None:
+    """Titles of the catalogue that this run folder holds, if they were made the same way."""
+    folder = histories_folder(run)
+    if not (folder / "manifest.json").is_file():
+        return None
+    try:
+        if read_json(folder / "manifest.json").get("title_recipe") != title_recipe:
+            return None
+        return dict(pl.read_parquet(folder / "items.parquet", columns=["item_id", "title"]).iter_rows())
+    except (DataError, OSError, pl.exceptions.PolarsError):
+        raise DataError(f"{folder} is damaged, so its titles cannot be kept; remove it and prepare again.") from None
+
+
+def _manifest(
+    source: Source, events: pl.DataFrame, items: pl.DataFrame, rejects: Rejects, notes: Counter[str]
+) -> dict[str, Any]:
+    settings = source.settings
+    return {
+        "format": FORMAT_VERSION,
+        "recipe": settings.recipe,
+        "location": source.location,
+        "context_columns": settings.context_columns,
+        "weather_missing": {name: events[name].null_count() for name in WEATHER_COLUMNS if name in events.columns},
+        "num_events": events.height,
+        "num_users": events["user_id"].n_unique(),
+        "num_items": items.height,
+        "num_items_seen": events["item_id"].n_unique(),
+        "num_left_out_by_slice": source.num_left_out,
+        "first_time": _iso(events["time"].min()),
+        "last_time": _iso(events["time"].max()),
+        "splits": {name: _split_entry(events.filter(pl.col("split") == name)) for name in SPLITS},
+        "rejects": rejects.counts(),
+        "notes": dict(sorted(notes.items())),
+        "inputs": {file.name: sha256_file(file) for file in source.files},
+        "data_hash": _data_hash(events, items),
+        "catalogue_hash": catalogue_hash(items),
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _split_entry(part: pl.DataFrame) -> dict[str, Any]:
+    return {"num_events": part.height, "first_time": _iso(part["time"].min()), "last_time": _iso(part["time"].max())}
+
+
+def _iso(time: Any) -> str | None:
+    return None if time is None else time.isoformat().replace("+00:00", "Z")
+
+
+def _data_hash(events: pl.DataFrame, items: pl.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for table in (events, items):
+        for part in table.iter_slices(1 << 18):
+            digest.update(part.write_csv().encode())
+    return digest.hexdigest()
+
+
+def _write(run: Path, tables: dict[str, pl.DataFrame], manifest: dict[str, Any]) -> None:
+    # The folder as a whole: an interrupted run leaves the earlier one, with the titles that a next one must keep.
+    with atomic_path(histories_folder(run)) as folder:
+        folder.mkdir()
+        for name, table in tables.items():
+            table.write_parquet(folder / f"{name}.parquet")
+        write_json(folder / "manifest.json", manifest)

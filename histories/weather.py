@@ -1,0 +1,210 @@
+"""Weather of each event: nearest station, then the latest row that was known by then."""
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..errors import DataError
+from .parsing import to_days, to_floats, to_text, to_times
+from .reading import ROW
+from .rejects import Rejects
+from .settings import WeatherJoinSettings, WeatherSettings
+
+__all__ = ["SOURCE_FIELDS", "WEATHER_COLUMNS", "clean_weather", "join_weather", "nearest_stations"]
+
+EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
+_CHUNK_PAIRS = 4_000_000  # distances held at once: 32 MB
+
+WEATHER_COLUMNS = ("temperature_c", "precipitation_mm", "snowfall_cm", "snow_depth_cm", "wind_mps", "condition")
+
+# field of a table -> (our column, factor, summand): ours = field * factor + summand
+_UNITS: dict[str, tuple[str, float, float]] = {
+    "temperature_c": ("temperature_c", 1.0, 0.0),
+    "temperature_f": ("temperature_c", 5 / 9, -160 / 9),
+    "precipitation_mm": ("precipitation_mm", 1.0, 0.0),
+    "precipitation_in": ("precipitation_mm", 25.4, 0.0),
+    "snowfall_cm": ("snowfall_cm", 1.0, 0.0),
+    "snowfall_in": ("snowfall_cm", 2.54, 0.0),
+    "snow_depth_cm": ("snow_depth_cm", 1.0, 0.0),
+    "snow_depth_in": ("snow_depth_cm", 2.54, 0.0),
+    "wind_mps": ("wind_mps", 1.0, 0.0),
+    "wind_kmh": ("wind_mps", 1 / 3.6, 0.0),
+    "wind_mph": ("wind_mps", 0.44704, 0.0),
+    "wind_kn": ("wind_mps", 1852 / 3600, 0.0),
+}
+# A day's extremes stand for its mean where no mean is given.
+_EXTREMES = {
+    "temperature_c": ("temperature_max_c", "temperature_min_c"),
+    "temperature_f": ("temperature_max_f", "temperature_min_f"),
+}
+_PLACE_AND_TIME = ("latitude", "longitude", "time", "local_day")
+SOURCE_FIELDS = (*_PLACE_AND_TIME, *_UNITS, *(name for pair in _EXTREMES.values() for name in pair), "condition")
+
+
+def clean_weather(raw: pl.DataFrame, settings: WeatherSettings, *, source: str, rejects: Rejects) -> pl.DataFrame:
+    """Typed weather rows: `latitude`, `longitude`, `time` (UTC) or `local_day`, and those of WEATHER_COLUMNS it has.
+
+    Raises:
+        DataError: neither time nor day, no place, or no weather in the table.
+    """
+    when = next((name for name in ("time", "local_day") if name in raw.columns), None)
+    if when is None:
+        raise DataError(
+            f"{settings.path} should have a column for time or local_day but has only {_names(raw)}; "
+            "name it in histories.weather.columns."
+        )
+    parse = to_times if when == "time" else to_days
+    typed = raw.with_columns(
+        parse(raw[when], settings.time_format).alias(f"_{when}"), *_places(raw, settings), *_quantities(raw, settings)
+    )
+    bad, cell = pl.col(f"_{when}").is_null(), pl.col(when).cast(pl.String)
+    typed = rejects.take(typed, bad, source=source, reason=f"unparsable {when}", detail=cell)
+    on_earth = pl.col("_latitude").is_between(-90, 90) & pl.col("_longitude").is_between(-180, 180)
+    place = pl.concat_str([pl.col(f"_{x}").cast(pl.String).fill_null("?") for x in _PLACE_AND_TIME[:2]], separator=", ")
+    typed = rejects.take(
+        typed, ~on_earth.fill_null(False), source=source, reason="coordinates out of range", detail=place
+    )
+    if typed.height == 0:
+        raise DataError(f"{settings.path} should hold usable weather but each row was rejected; see its columns.")
+    ours = [f"_{name}" for name in ("latitude", "longitude", when, *WEATHER_COLUMNS) if f"_{name}" in typed.columns]
+    return typed.select(pl.col(name).alias(name[1:]) for name in ours)
+
+
+def join_weather(
+    events: pl.DataFrame, weather: pl.DataFrame, settings: WeatherJoinSettings, notes: Counter[str]
+) -> pl.DataFrame:
+    """Add the weather columns to `events`, null where nothing fits; order and rows stay.
+
+    Args:
+        events: `time` (UTC), `local_time`, and the place to look at as `_latitude`, `_longitude` (nullable).
+        weather: as `clean_weather` gives it.
+        settings: distance, tolerance, delay, and what a daily row may be used for.
+        notes: counts events without a station, and those whose station has no row at that time.
+    """
+    stations = weather.select("latitude", "longitude").unique(maintain_order=True).with_row_index("_station")
+    placed = events.with_row_index("_at").with_columns(_station_of(events, stations, settings.max_distance_km))
+    rows = weather.join(stations, on=["latitude", "longitude"]).drop("latitude", "longitude")
+    rows = rows.with_columns(pl.lit(True).alias("_hit"))
+    join = _join_daily if "local_day" in rows.columns else _join_timed
+    joined = join(placed, rows, settings).sort("_at")
+    far = int(placed["_station"].is_null().sum())
+    misses = joined.height - int(joined["_hit"].fill_null(False).sum()) - far
+    for reason, count in (("events without a weather station in reach", far), ("events without a weather row", misses)):
+        if count:
+            notes[reason] += count
+    return joined.select(*events.columns, *(name for name in WEATHER_COLUMNS if name in weather.columns))
+
+
+def _station_of(events: pl.DataFrame, stations: pl.DataFrame, max_distance_km: float) -> pl.Series:
+    """`_station` of each event, null where none is in reach."""
+    if stations.height == 1 and events["_latitude"].null_count() == events.height:
+        return pl.Series("_station", [0], dtype=pl.UInt32).new_from_index(0, events.height)
+    nearest_E, distance_E = nearest_stations(
+        events.select("_latitude", "_longitude").to_numpy(), stations.select("latitude", "longitude").to_numpy()
+    )
+    frame = pl.DataFrame({"_station": nearest_E, "near": distance_E <= max_distance_km})
+    return frame.select(pl.when("near").then("_station").cast(pl.UInt32).alias("_station")).to_series()
+
+
+def nearest_stations(
+    places_E2: npt.NDArray[np.float64], stations_S2: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Nearest station of each place by great-circle distance (haversine).
+
+    Args:
+        places_E2: float64 degrees, latitude and longitude; NaN for an unknown place.
+        stations_S2: float64 degrees, at least one.
+
+    Returns:
+        Index of the nearest station int64 [E], the first of equally near ones; its distance in km float64 [E], infinite
+        for an unknown place.
+    """
+    # Many events share a place: measure each distinct one once.
+    places_P2, inverse_E = np.unique(places_E2, axis=0, return_inverse=True)
+    chunk = max(1, _CHUNK_PAIRS // len(stations_S2))
+    parts = [_haversine_km(places_P2[i : i + chunk], stations_S2) for i in range(0, len(places_P2), chunk)]
+    nearest_P = np.concatenate([part.argmin(axis=1) for part in parts])
+    distance_P = np.concatenate([part.min(axis=1) for part in parts])
+    inverse_E = inverse_E.reshape(-1)
+    return nearest_P[inverse_E].astype(np.int64), distance_P[inverse_E]
+
+
+def _haversine_km(places_P2: npt.NDArray[np.float64], stations_S2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    latitude_P1, longitude_P1 = np.radians(places_P2[:, :1]), np.radians(places_P2[:, 1:])
+    latitude_S, longitude_S = np.radians(stations_S2[:, 0]), np.radians(stations_S2[:, 1])
+    half_PS = (
+        np.sin((latitude_S - latitude_P1) / 2) ** 2
+        + np.cos(latitude_P1) * np.cos(latitude_S) * np.sin((longitude_S - longitude_P1) / 2) ** 2
+    )
+    distance_PS: npt.NDArray[np.float64] = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half_PS, 0, 1)))
+    return np.where(np.isnan(distance_PS), np.inf, distance_PS)
+
+
+def _join_timed(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinSettings) -> pl.DataFrame:
+    delay = pl.duration(microseconds=round(settings.delay_minutes * 60e6))
+    tolerance = pl.duration(microseconds=round(settings.tolerance_hours * 3600e6))
+    # The last of several rows of one moment wins, as a correction would be appended.
+    known = rows.with_columns((pl.col("time") + delay).alias("_known")).drop("time").sort("_known", maintain_order=True)
+    joined = events.sort("time").join_asof(
+        known,
+        left_on="time",
+        right_on="_known",
+        by="_station",
+        strategy="backward",
+        coalesce=False,
+        check_sortedness=False,  # polars cannot check it within groups; both sides are sorted above
+    )
+    fresh = pl.col("time") - pl.col("_known") <= tolerance
+    return joined.with_columns(
+        pl.when(fresh).then(pl.col(name)).alias(name) for name in rows.columns if name not in ("time", "_station")
+    )
+
+
+def _join_daily(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinSettings) -> pl.DataFrame:
+    days_back = 1 if settings.daily == "previous_day" else 0
+    day = pl.col("local_time").dt.date().dt.offset_by(f"-{days_back}d")
+    unique = rows.unique(["_station", "local_day"], keep="last", maintain_order=True)
+    return events.with_columns(day.alias("local_day")).join(unique, on=["_station", "local_day"], how="left")
+
+
+def _places(raw: pl.DataFrame, settings: WeatherSettings) -> list[pl.Series]:
+    places = []
+    for name, constant in (("latitude", settings.latitude), ("longitude", settings.longitude)):
+        if constant is not None:
+            places.append(pl.Series(f"_{name}", [constant], dtype=pl.Float64).new_from_index(0, raw.height))
+        elif name in raw.columns:
+            places.append(to_floats(raw[name]).alias(f"_{name}"))
+        else:
+            raise DataError(
+                f"{settings.path} should say where its station stands but has no column for {name}; "
+                f"name it in histories.weather.columns or set histories.weather.{name}."
+            )
+    return places
+
+
+def _quantities(raw: pl.DataFrame, settings: WeatherSettings) -> list[pl.Series]:
+    found: dict[str, pl.Series] = {}
+    for field, (column, factor, summand) in _UNITS.items():
+        extremes = _EXTREMES.get(field, ())
+        if field in raw.columns:
+            value = to_floats(raw[field])
+        elif extremes and set(extremes) <= set(raw.columns):
+            value = (to_floats(raw[extremes[0]]) + to_floats(raw[extremes[1]])) / 2
+        else:
+            continue
+        # Six decimals keep every instrument's digits and drop the dust of the conversion.
+        found.setdefault(column, (value * factor + summand).round(6).alias(f"_{column}"))
+    if "condition" in raw.columns:
+        found["condition"] = to_text(raw["condition"]).alias("_condition")
+    if not found:
+        raise DataError(
+            f"{settings.path} should have a weather column ({', '.join(_UNITS)} or condition) "
+            f"but has only {_names(raw)}; name it in histories.weather.columns."
+        )
+    return list(found.values())
+
+
+def _names(raw: pl.DataFrame) -> str:
+    return ", ".join(name for name in raw.columns if name != ROW)

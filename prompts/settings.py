@@ -1,0 +1,24 @@
+"""Settings of the prompts: which templates, and how many tokens they may fill."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PromptSettings(BaseModel):
+    """How a history becomes text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: str = Field("plain", description="Name of a shipped template set, or a folder with *.j2 files.")
+    budget_tokens: int = Field(1024, gt=0, description="A prompt and its answer never exceed this many tokens.")
+    profile_tokens: int = Field(256, ge=0, description="Part of the budget kept for the profile; 0 for no profile.")
+    keep_fraction: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="When a window is full, the next one starts with this share of it as recent events.",
+    )
+    profile_order: Literal["count", "recent"] = Field("count", description="Which places the profile names first.")

@@ -1,0 +1,83 @@
+"""Template sets: folders of Jinja files, rendered in a sandbox in which an unknown variable is an error."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2.sandbox import SandboxedEnvironment
+
+from ..errors import PromptError
+
+SHIPPED = Path(__file__).parent / "templates"
+# context: an event line up to its title (and so the query line); profile: the same for a place of the profile.
+FILES = ("preamble.j2", "context.j2", "profile.j2")
+
+
+@dataclass(frozen=True)
+class TemplateSet:
+    """The three templates of one folder and a fingerprint of their sources."""
+
+    folder: Path
+    fingerprint: str
+    _sources: dict[str, str]
+    _templates: dict[str, Template]
+
+    def render(self, file: str, frame: pl.DataFrame) -> tuple[list[str], pl.Series]:
+        """Render one file for every row: the distinct texts, and for each row the index of its text.
+
+        Rows that agree in all variables that the template names are rendered once. Raises PromptError for a variable
+        that the rows do not have, for an error in the template, and for a text that spans more than one line.
+        """
+        names = sorted(meta.find_undeclared_variables(_ENVIRONMENT.parse(self._sources[file])))
+        for name in names:
+            if name not in frame.columns:
+                raise PromptError(
+                    f"{self.folder / file} uses '{name}'; expected one of: {', '.join(sorted(frame.columns))}."
+                )
+        if not names:
+            text = self._render(file, {})
+            return [text], pl.zeros(frame.height, dtype=pl.Int64, eager=True)
+        distinct = frame.select(names).unique(maintain_order=True).with_row_index("_text")
+        texts = [self._render(file, row) for row in distinct.drop("_text").iter_rows(named=True)]
+        rows = frame.select(names).join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left")
+        return texts, rows["_text"]
+
+    def _render(self, file: str, variables: dict[str, Any]) -> str:
+        try:
+            text = self._templates[file].render(variables)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise PromptError(f"{self.folder / file} could not be rendered: {error}.") from error
+        if file != "preamble.j2" and "\n" in text:
+            raise PromptError(
+                f"{self.folder / file} gives more than one line ({text!r}); expected one, up to the title."
+            )
+        return text
+
+
+_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def load_templates(name: str) -> TemplateSet:
+    """Load a shipped set by name, or a folder. Raises PromptError if it is missing, incomplete or has a syntax error."""
+    folder = SHIPPED / name if (SHIPPED / name).is_dir() else Path(name).expanduser()
+    if not folder.is_dir():
+        shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
+        raise PromptError(f"There is no template set '{name}': expected a folder or one of the shipped sets {shipped}.")
+    sources, templates = {}, {}
+    digest = hashlib.sha256()
+    for file in FILES:
+        path = folder / file
+        if not path.is_file():
+            raise PromptError(f"The template set {folder} has no {file}; expected {', '.join(FILES)}.")
+        sources[file] = path.read_text(encoding="utf-8")
+        digest.update(f"{file}\x00{sources[file]}\x01".encode())
+        try:
+            templates[file] = _ENVIRONMENT.from_string(sources[file])
+        except TemplateSyntaxError as error:
+            raise PromptError(f"{path}, line {error.lineno}: {error.message}.") from error
+    return TemplateSet(folder, digest.hexdigest(), sources, templates)

@@ -1,0 +1,69 @@
+"""Which events a prompt keeps: windows that fill up, then turn over.
+
+A user's history is cut into windows by one rule, so that every event has exactly one prompt, the same in training,
+evaluation and serving. A window opens at event `start` with a profile of all before, and grows event by event; when the
+next event might not fit into the budget, a new window opens that keeps the most recent part. In between, a prompt only
+ever grows at its end, which is what prefix caches are made for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PromptError
+from .settings import PromptSettings
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """W windows over event rows: user, `first` event of that user, `start` of the window, its new events
+    `target_W[w]:end_W[w]` (those from `start` to `target` were told by the window before already)."""
+
+    user_W: Int64
+    first_W: Int64
+    start_W: Int64
+    target_W: Int64
+    end_W: Int64
+
+    def __len__(self) -> int:
+        return len(self.user_W)
+
+    def select(self, mask_W: NDArray[np.bool_]) -> Windows:
+        return Windows(*(getattr(self, name)[mask_W] for name in self.__dataclass_fields__))
+
+
+def plan_windows(
+    context_E: Int64, title_E: Int64, offset_U1: Int64, longest_title: int, preamble: int, settings: PromptSettings
+) -> Windows:
+    """Cut every user's events into windows of at most `settings.budget_tokens`.
+
+    `context_E`, `title_E`: tokens of each event's context and title; `longest_title`, `preamble`: tokens of the
+    catalogue's longest title and of the preamble. An event belongs to the window if its context and any title would
+    fit. Raises PromptError where a single event does not fit.
+    """
+    rows: list[tuple[int, int, int, int, int]] = []
+    told_E1 = np.concatenate([[0], np.cumsum(context_E + title_E)])
+    asked_E = told_E1[:-1] + context_E + longest_title
+    rooms = [settings.budget_tokens - preamble, settings.budget_tokens - preamble - settings.profile_tokens]
+    for user in range(len(offset_U1) - 1):
+        first, last = int(offset_U1[user]), int(offset_U1[user + 1])
+        start = target = first
+        while target < last:
+            room = rooms[start > first]
+            end = min(last, int(np.searchsorted(asked_E[:last], room + told_E1[start], side="right")))
+            if end <= target:
+                need = int(asked_E[target] - told_E1[target])
+                raise PromptError(
+                    f"An event of {need} tokens (its context and the longest title, {longest_title} tokens) does not fit "
+                    f"into prompts.budget_tokens={settings.budget_tokens} beside {settings.budget_tokens - room} tokens "
+                    f"of preamble and profile: raise the budget, or shorten titles or template."
+                )
+            rows.append((user, first, start, target, end))
+            kept = told_E1[end] - settings.keep_fraction * rooms[1]
+            start, target = max(start + 1, int(np.searchsorted(told_E1[: end + 1], kept))), end
+    return Windows(*np.array(rows, np.int64).reshape(-1, 5).T)

@@ -1,0 +1,168 @@
+"""`whereupon recommend` and `whereupon prompt show`: one user, one moment, a ranked answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..decode.search import SearchResult, search
+from ..histories import Histories, read_histories
+from ..prompts import PromptEncoder
+from .moment import Moment, question
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..decode.transformers_engine import TransformersEngine
+
+BAR_WIDTH = 20
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as the model reads it: token ids int32 [L], and what they are made of."""
+
+    tokens_L: np.ndarray
+    num_events: int
+    num_told: int
+    num_profile_tokens: int
+
+
+def build_prompt(histories: Histories, encoder: PromptEncoder, user_id: str, moment: Moment) -> Prompt:
+    """The prompt for a user at a moment: the same windows and the same text as in training."""
+    events = question(histories, user_id, moment)
+    text = encoder.text(events, 1)
+    last = text.windows.select(text.windows.end_W == events.height)
+    window = text.encode_windows(last)[0]
+    profile = len(text.profiles(last)[0])
+    return Prompt(
+        window.tokens_L[: window.title_start_V[-1]], events.height - 1, len(window.title_start_V) - 1, profile
+    )
+
+
+def show_prompt(config: Config, *, user: str, at: str | None, weather: str | None, place: str | None) -> None:
+    """Print exactly what the model will read; token counts go to stderr."""
+    from ..decode.models import build_encoder, load_tokenizer
+
+    histories = read_histories(config.run)
+    tokenizer = load_tokenizer(config.model)
+    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    prompt = build_prompt(histories, encoder, user, Moment(at, weather, place))
+    print(tokenizer.decode(prompt.tokens_L.tolist()))
+    Console(stderr=True, highlight=False).print(
+        f"{len(prompt.tokens_L)} tokens of {config.prompts.budget_tokens}: {prompt.num_told} of {prompt.num_events} events, "
+        f"{prompt.num_profile_tokens} tokens of profile, {len(encoder.preamble)} of preamble"
+    )
+
+
+def recommend_verb(
+    config: Config, *, user: str, at: str | None, weather: str | None, place: str | None, k: int | None,
+    versus: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Print the ranked titles for one moment, or for two side by side."""
+    from ..decode.models import load_engine
+
+    histories = read_histories(config.run)
+    moments = [Moment(at, weather, place)]
+    moments += [moments[0].versus(versus)] if versus else []
+    for moment in moments:
+        question(histories, user, moment)  # a moment that cannot be read is told before the model is loaded
+    engine, encoder, _ = load_engine(
+        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
+    )
+    answers = [_ask(engine, build_prompt(histories, encoder, user, moment), k or config.decode.k, config.decode.max_expansions)
+               for moment in moments]  # fmt: skip
+    if as_json:
+        both = zip(moments, answers, strict=True)
+        print(
+            json.dumps(
+                [_as_dict(histories.items, user, moment, answer) for moment, answer in both],
+                ensure_ascii=False,
+                indent=2,
+            )
+        )
+        return
+    console = Console(highlight=False)
+    console.print(_table(histories.items, user, moments, answers))
+    for answer in answers:
+        if not answer.exact:
+            bound = math.exp(answer.missing_log_prob)
+            console.print(f"The search stopped at its budget: a missing item has a probability of at most {bound:.4f}.")
+
+
+def _ask(engine: TransformersEngine, prompt: Prompt, k: int, max_expansions: int | None) -> SearchResult:
+    reading = engine.read(prompt.tokens_L, np.array([len(prompt.tokens_L) - 1]))
+    return search(reading, engine.trie, k, max_expansions)[0]
+
+
+def _as_dict(items: pl.DataFrame, user: str, moment: Moment, answer: SearchResult) -> dict[str, object]:
+    rows = items.select("item_id", "title")[answer.item_idx_K.tolist()].rows(named=True)
+    ranked = [
+        {"rank": i + 1, **row, "probability": math.exp(p)}
+        for i, (row, p) in enumerate(zip(rows, answer.log_prob_K, strict=True))
+    ]
+    bound = math.exp(answer.missing_log_prob)
+    return {
+        "user_id": user,
+        "moment": str(moment),
+        "exact": answer.exact,
+        "missing_probability": bound,
+        "items": ranked,
+    }
+
+
+def _table(items: pl.DataFrame, user: str, moments: list[Moment], answers: list[SearchResult]) -> Table:
+    """Rank, probability, bar, title and id; beside a second moment, how many places each item moved."""
+    table = Table(title=f"User {user}, next", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", justify="right")
+    for index, moment in enumerate(moments):
+        table.add_column("p", justify="right")
+        table.add_column("" if len(moments) > 1 else "", width=BAR_WIDTH if len(moments) == 1 else BAR_WIDTH // 2)
+        table.add_column(Text(str(moment)), overflow="ellipsis", no_wrap=True, max_width=40)
+        if len(moments) == 1:
+            table.add_column("id", overflow="ellipsis", no_wrap=True, style="dim")
+        elif index:
+            table.add_column("")
+    top = max(float(np.exp(answer.log_prob_K[0])) for answer in answers)
+    for rank in range(max(len(answer.item_idx_K) for answer in answers)):
+        cells: list[Text] = [Text(str(rank + 1))]
+        for index, answer in enumerate(answers):
+            width = BAR_WIDTH if len(moments) == 1 else BAR_WIDTH // 2
+            cells += _cells(items, answer, rank, top, width, len(moments) == 1)
+            if index:
+                cells.append(_moved(answers[0], answer, rank))
+        table.add_row(*cells)
+    return table
+
+
+def _cells(items: pl.DataFrame, answer: SearchResult, rank: int, top: float, width: int, with_id: bool) -> list[Text]:
+    if rank >= len(answer.item_idx_K):
+        return [Text("")] * (4 if with_id else 3)
+    item, probability = int(answer.item_idx_K[rank]), math.exp(float(answer.log_prob_K[rank]))
+    cells = [Text(f"{probability:.1%}"), Text(_bar(probability / top, width), style="cyan"), Text(items["title"][item])]
+    return [*cells, Text(items["item_id"][item])] if with_id else cells
+
+
+def _bar(share: float, width: int) -> str:
+    eighths = max(1, round(share * width * 8))
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
+def _moved(before: SearchResult, after: SearchResult, rank: int) -> Text:
+    if rank >= len(after.item_idx_K):
+        return Text("")
+    was = np.flatnonzero(before.item_idx_K == after.item_idx_K[rank])
+    if not len(was):
+        return Text("new", style="green")
+    steps = int(was[0]) - rank
+    return Text(
+        "=" if not steps else f"{'▲' if steps > 0 else '▼'}{abs(steps)}",
+        style="green" if steps > 0 else "red" if steps < 0 else "dim",
+    )

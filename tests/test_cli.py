@@ -1,0 +1,187 @@
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from whereupon.cli import app
+from whereupon.errors import DataError
+
+VERBS = ["prepare", "prompt show", "finetune", "evaluate", "recommend"]
+USER = ["--user", "Ada"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "toy.yaml").write_text("run: runs/toy\nseed: 3\nhistories:\n  recipe: nycflights13\n")
+    return tmp_path / "toy.yaml"
+
+
+@pytest.fixture
+def rooms(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The rooms' functions replaced by one that notes its call; `rooms.does` may be set to raise or return."""
+    rooms = SimpleNamespace(calls=[], does=lambda: None)
+
+    def stand_in(name: str) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            rooms.calls.append((name, args, kwargs))
+            return rooms.does()
+
+        return called
+
+    def room(**functions: Callable[..., Any]) -> Any:
+        return SimpleNamespace(**functions)
+
+    monkeypatch.setattr("whereupon.histories.prepare", stand_in("prepare"))
+    monkeypatch.setitem(sys.modules, "whereupon.eval.run", room(evaluate=stand_in("evaluate")))
+    monkeypatch.setitem(sys.modules, "whereupon.finetune.train", room(finetune=stand_in("finetune")))
+    recommend = room(recommend_verb=stand_in("recommend"), show_prompt=stand_in("prompt show"))
+    monkeypatch.setitem(sys.modules, "whereupon.serve.recommend", recommend)
+    return rooms
+
+
+def _run(verb: str, config: Path, *options: str) -> Result:
+    user = USER if verb in ("prompt show", "recommend") else []
+    return CliRunner().invoke(app, [*verb.split(), str(config), *user, *options])
+
+
+def _raising(error: BaseException) -> Callable[[], None]:
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
+
+
+@pytest.mark.parametrize("verb", ["", "prompt", "model", "model fetch", *VERBS])
+def test_help_of_every_verb_exits_0(verb: str) -> None:
+    result = CliRunner().invoke(app, [*verb.split(), "--help"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "Usage:" in result.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verb_calls_its_room_with_the_configuration_and_says_so_on_stderr(
+    verb: str, config: Path, rooms: SimpleNamespace
+) -> None:
+    rooms.does = lambda: SimpleNamespace(lines=lambda: ["10 events"])
+    result = _run(verb, config, "--set", "decode.k=4")
+    assert result.exit_code == 0, result.stderr
+    [(name, args, _)] = rooms.calls
+    assert name == verb
+    seed = args[3] if verb == "prepare" else args[0].seed
+    assert seed == 3
+    assert re.match(rf"whereupon \S+ {verb} .*toy\.yaml\n  run: ", result.stderr)
+    assert "  decode.k: 4\n" in result.stderr
+    assert result.stdout == ("10 events\n" if verb == "prepare" else "")
+
+
+def test_evaluate_flags_come_before_the_configuration_and_default_to_it(config: Path, rooms: SimpleNamespace) -> None:
+    _run("evaluate", config, "--set", "evaluate.split=valid", "--set", "evaluate.limit=50")
+    _run("evaluate", config, "--split", "test", "--limit", "9", "--no-adapter", "--baselines-only")
+    assert [kwargs for _, _, kwargs in rooms.calls] == [
+        {"split": "valid", "use_adapter": True, "limit": 50, "baselines_only": False},
+        {"split": "test", "use_adapter": False, "limit": 9, "baselines_only": True},
+    ]
+
+
+def test_recommend_passes_the_context_on_even_if_it_starts_with_a_minus(config: Path, rooms: SimpleNamespace) -> None:
+    moment = ["--at", "2013-01-05T08:00", "--weather", "-3 C", "--place", "-33.9,151.2"]
+    assert _run("recommend", config, *moment, "-k", "3", "--versus", "rain", "--json").exit_code == 0
+    assert _run("prompt show", config, *moment).exit_code == 0
+    context = {"user": "Ada", "at": "2013-01-05T08:00", "weather": "-3 C", "place": "-33.9,151.2"}
+    assert [kwargs for _, _, kwargs in rooms.calls] == [
+        context | {"k": 3, "versus": "rain", "as_json": True},
+        context,
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["prepare"], ["recommend", "toy.yaml"], ["evaluate", "toy.yaml", "--split", "train"], ["recommendd"], []],
+)
+def test_wrong_usage_exits_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_users_error_is_one_sentence_on_stderr_and_exit_1(config: Path, rooms: SimpleNamespace) -> None:
+    rooms.does = _raising(DataError("No user Ada; the nearest is [Adam]."))
+    result = _run("recommend", config)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("\nNo user Ada; the nearest is [Adam].\n")
+    assert "Traceback" not in result.stderr
+
+
+def test_users_error_with_debug_is_raised(config: Path, rooms: SimpleNamespace) -> None:
+    rooms.does = _raising(DataError("No user Ada."))
+    assert isinstance(_run("recommend", config, "--debug").exception, DataError)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted; what was complete before is kept"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/a"), 1, r"The disk is full \(/runs/a\); free some"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "The disk is full; free some space"),
+        (PermissionError(errno.EACCES, "denied", "/runs/a"), 1, r"No permission \(/runs/a\); mend the rights"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/runs/a"), 1, r"Not a directory: /runs/a \(--debug"),
+    ],
+)
+def test_trouble_of_the_machine_is_one_sentence(
+    config: Path, rooms: SimpleNamespace, error: BaseException, code: int, expected: str
+) -> None:
+    rooms.does = _raising(error)
+    result = _run("finetune", config)
+    assert result.exit_code == code
+    assert re.match(expected, result.stderr.splitlines()[-1])
+
+
+def test_defect_of_the_program_is_raised_as_it_is(config: Path, rooms: SimpleNamespace) -> None:
+    rooms.does = _raising(ZeroDivisionError())
+    assert isinstance(_run("finetune", config).exception, ZeroDivisionError)
+
+
+def test_run_json_keeps_what_each_verb_started_with(config: Path, rooms: SimpleNamespace) -> None:
+    _run("finetune", config)
+    _run("evaluate", config)
+    _run("finetune", config, "--set", "seed=4")
+    record = json.loads((config.parent / "runs" / "toy" / "run.json").read_text())
+    assert {verb: entry["seed"] for verb, entry in record.items()} == {"finetune": 4, "evaluate": 3}
+    assert record["finetune"]["config"]["seed"] == 4
+    assert record["finetune"]["config"]["decode"] == {"k": 10, "max_expansions": None}
+    assert record["finetune"]["versions"]["python"]
+
+
+@pytest.mark.parametrize("verb", ["recommend", "prompt show"])
+def test_verbs_that_only_read_leave_no_trace(verb: str, config: Path, rooms: SimpleNamespace) -> None:
+    assert _run(verb, config).exit_code == 0
+    assert sorted(path.name for path in config.parent.rglob("*")) == ["toy.yaml"]
+
+
+def test_second_process_of_a_launch_neither_speaks_nor_writes(
+    config: Path, rooms: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    result = _run("finetune", config)
+    assert (result.exit_code, result.stderr, len(rooms.calls)) == (0, "", 1)
+    assert not (config.parent / "runs").exists()
+
+
+def test_model_fetch_prints_the_directory_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whereupon.decode.base_models.fetch_base_model", lambda name, progress: Path("/cache") / name)
+    result = CliRunner().invoke(app, ["model", "fetch", "smollm2-135m"])
+    assert (result.exit_code, result.stdout) == (0, "/cache/smollm2-135m\n")
+
+
+def test_installed_command_tells_a_missing_configuration_without_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "whereupon.cli", "prepare", "none.yaml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "The configuration none.yaml does not exist; examples/ holds some to start from.\n"

@@ -1,0 +1,157 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from whereupon.config import Config, load_config
+from whereupon.errors import ConfigError
+
+MINIMAL = "run: runs/toy\nhistories:\n  recipe: nycflights13\n"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A minimal configuration; the run folder on line 1, histories from line 2."""
+    return _write(tmp_path, MINIMAL)
+
+
+def _write(folder: Path, text: str) -> Path:
+    (folder / "toy.yaml").write_text(text)
+    return folder / "toy.yaml"
+
+
+def _complaint(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, list(overrides))
+    assert "\n" not in str(error.value), "one sentence"
+    return str(error.value)
+
+
+def test_minimal_file_has_defaults_for_the_rest(written: Path) -> None:
+    config = load_config(written, [])
+    assert (config.seed, config.decode.k, config.model.base) == (7, 10, "smollm2-135m")
+
+
+def test_in_brief_is_what_differs_from_the_defaults(written: Path) -> None:
+    assert list(load_config(written, ["decode.k=3"]).in_brief()) == [
+        f"run: {written.parent / 'runs/toy'}",
+        "histories.recipe: nycflights13",
+        "decode.k: 3",
+    ]
+
+
+def test_every_setting_is_frozen_and_refuses_unknown_keys() -> None:
+    sections = [field.annotation for field in Config.model_fields.values() if hasattr(field.annotation, "model_config")]
+    assert len(sections) == 7
+    for model in [Config, *sections]:
+        assert model.model_config["frozen"], model
+        assert model.model_config["extra"] == "forbid", model
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run: x\nhistorys:\n  recipe: tables\n", "line 2: unknown key historys; the nearest known one is histories"),
+        (MINIMAL + "  reciqe: tables\n", "line 4: unknown key histories.reciqe; the nearest known one is recipe"),
+        (MINIMAL + "  split: {trian: 0.5}\n", "line 4: unknown key histories.split.trian; .* is train"),
+        (MINIMAL + "  events:\n    path: e.csv\n    colums: {}\n", r"line 6: unknown key .*colums; .* is columns"),
+        (MINIMAL + "decode:\n  qqq: 1\n", "line 5: unknown key decode.qqq; known here are k, max_expansions"),
+    ],
+)
+def test_unknown_key_names_line_and_nearest(tmp_path: Path, text: str, expected: str) -> None:
+    assert re.search(rf"toy\.yaml, {expected}", _complaint(_write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MINIMAL + "seed: many\n", r"toy\.yaml, line 4: seed: .*integer.*, found 'many'\."),
+        (MINIMAL + "decode: {k: 0}\n", r"toy\.yaml, line 4: decode\.k: .* greater than or equal to 1, found 0\."),
+        (MINIMAL + "model: {dtype: int8}\n", r"line 4: model\.dtype: .*'float32'.*, found 'int8'\."),
+        (MINIMAL + "  split: {train: 0.9, valid: 0.2}\n", r"line 4: histories\.split: .*0\.9.*0\.2.*exceed 1\."),
+        (MINIMAL + "  events: {}\n", r"toy\.yaml, line 4: histories\.events\.path is missing\."),
+        (MINIMAL + "  carriers: [UA, [x]]\n", r"line 4: histories\.carriers\.1: .*string"),
+        ("histories: {}\n", r"toy\.yaml: run is missing\."),
+        ("", r"toy\.yaml: run is missing \(2 such errors in all\)\."),
+        ("- a\n- b\n", r"toy\.yaml should hold `key: value` lines, found a list\."),
+        ("run: [\n", r"toy\.yaml, line 2: not valid YAML"),
+        ("run: a\n\trun: b\n", r"toy\.yaml, line 2: not valid YAML"),
+        ("run: \x07\n", r"toy\.yaml is not valid YAML"),
+        (MINIMAL + "seed: 1\nseed: 2\n", r"line 5: seed stands on line 4 already\."),
+    ],
+)
+def test_wrong_file_says_line_expected_and_found(tmp_path: Path, text: str, expected: str) -> None:
+    assert re.search(expected, _complaint(_write(tmp_path, text)))
+
+
+def test_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    assert "none.yaml does not exist" in _complaint(tmp_path / "none.yaml")
+    assert "is a folder" in _complaint(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("run: caf\xe9\n".encode("latin-1"))
+    assert "is not UTF-8 text (byte 8)" in _complaint(tmp_path / "latin.yaml")
+
+
+def test_overrides_are_laid_over_the_file_in_order(written: Path) -> None:
+    config = load_config(
+        written, ["seed=8", "seed=9", "histories.split.train=0.5", "decode.max_expansions=null", "model.base=a=b"]
+    )
+    assert (config.seed, config.histories.split.train, config.decode.max_expansions) == (9, 0.5, None)
+    assert config.model.base == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("sede=8", "--set sede=8: unknown key sede; the nearest known one is seed."),
+        ("fintune.epochs=1", "--set fintune.epochs=1: unknown key fintune; the nearest known one is finetune."),
+        ("decode.k=few", "--set decode.k=few: decode.k: .*integer.*, found 'few'."),
+        ("histories.split.train=2", "--set histories.split.train=2: histories.split.train: .*, found 2."),
+        ("seed", r"--set seed: expected section\.key=value"),
+        ("=8", r"--set =8: expected section\.key=value"),
+        ("decode..k=8", r"--set decode\.\.k=8: expected section\.key=value"),
+        ("run.deep=8", "--set run.deep=8: run is a value, not a section."),
+        ("seed=[", r"--set seed=\[: the value is not valid YAML"),
+    ],
+)
+def test_wrong_override_is_quoted(written: Path, override: str, expected: str) -> None:
+    assert re.fullmatch(f"{expected}.*", _complaint(written, override))
+
+
+def test_paths_are_relative_to_the_file_and_overridden_ones_to_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = _write(tmp_path / "there", "run: ../out\nhistories:\n  events: {path: data/e.csv}\n")
+    config = load_config(path, [])
+    assert config.run == tmp_path / "out"
+    assert config.histories.events is not None
+    assert config.histories.events.path == tmp_path / "there" / "data" / "e.csv"
+    assert load_config(path, ["run=out"]).run == tmp_path / "here" / "out"
+
+
+def test_paths_expand_home_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("DATA", "/data")
+    monkeypatch.setenv("PART", "b")
+    path = _write(tmp_path, "run: ~/runs\nhistories:\n  path: $DATA/a-${PART}/c\n")
+    config = load_config(path, [])
+    assert (config.run, config.histories.path) == (Path("/home/ada/runs"), Path("/data/a-b/c"))
+
+
+def test_path_with_unset_variable_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    path = _write(tmp_path, "run: x\nhistories:\n  path: ${NOWHERE}/a\n")
+    assert "histories.path: ${NOWHERE}/a needs the environment variable NOWHERE" in _complaint(path)
+
+
+def test_shipped_examples_all_load_and_open_with_what_they_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = sorted((root / "examples").glob("*.yaml"))
+    assert examples
+    for example in examples:
+        text = example.read_text(encoding="utf-8")
+        for name in re.findall(r"\$\{?(\w+)", text):
+            monkeypatch.setenv(name, "/somewhere")
+        assert text.startswith("# "), f"{example.name} should open with what it does, how long it takes, what to expect"
+        assert load_config(example, []).run.is_absolute()

@@ -1,0 +1,84 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whereupon.errors import DataError
+from whereupon.files import atomic_path, read_json, sha256_file, sha256_text, versions, write_json
+
+# Of the empty text, and of "abc": FIPS 180-2, appendix B.1.
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+ABC_SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_atomic_path_body_succeeds_file_stands_alone(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "deep" / "a.txt") as temporary:
+        assert not (tmp_path / "deep" / "a.txt").exists()
+        assert temporary.suffix == ".txt"
+        temporary.write_text("new")
+    assert (tmp_path / "deep" / "a.txt").read_text() == "new"
+    assert os.listdir(tmp_path / "deep") == ["a.txt"]
+
+
+def _write_and_fail(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("power cut")
+
+
+def test_atomic_path_body_fails_old_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(RuntimeError, match="power cut"):
+        _write_and_fail(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_atomic_path_body_writes_nothing_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        (tmp_path / "b.txt").write_text("elsewhere")
+    assert os.listdir(tmp_path) == ["b.txt"]
+
+
+def test_atomic_path_directory_over_directory_replaces_it_whole(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stale.txt").write_text("stale")
+    with atomic_path(tmp_path / "model") as temporary:
+        (temporary / "inner").mkdir(parents=True)
+        (temporary / "inner" / "fresh.txt").write_text("fresh")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["fresh.txt", "inner", "model"]
+
+
+def test_json_written_reads_back_with_paths_and_numpy_as_plain_values(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"path": Path("x/y"), "score": np.float32(0.5), "count": np.int64(3), "é": None})
+    assert read_json(tmp_path / "a.json") == {"path": "x/y", "score": 0.5, "count": 3, "é": None}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
+def test_json_of_what_json_cannot_hold_is_refused_and_leaves_no_file(tmp_path: Path, value: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        write_json(tmp_path / "a.json", {"value": value})
+    assert os.listdir(tmp_path) == []
+
+
+def test_json_missing_or_broken_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json is missing"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "cut.json").write_text('{"a": ')
+    with pytest.raises(DataError, match=r"cut\.json should be JSON"):
+        read_json(tmp_path / "cut.json")
+
+
+def test_sha256_known_inputs_known_digests(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "abc") == sha256_text("abc") == ABC_SHA256
+    assert sha256_text("") == EMPTY_SHA256
+
+
+def test_versions_are_texts_that_json_holds() -> None:
+    found = versions()
+    assert {"whereupon", "python", "platform", "cpu", "cpu_count", "numpy", "polars"} <= found.keys()
+    assert all(isinstance(value, str) and value for value in found.values())
+    assert json.loads(json.dumps(found)) == found

@@ -32,11 +32,11 @@ demo: $(READY)
 	$(BIN)/whereupon prepare $(DEMO)
 	$(BIN)/whereupon finetune $(DEMO)
 	$(BIN)/whereupon evaluate $(DEMO)
-	$(BIN)/whereupon recommend $(DEMO) --user N14228 --weather "clear, 12 C" --versus "snow, -5 C"
+	$(BIN)/whereupon recommend $(DEMO) --user N730MQ --weather "clear, 12 C" --versus "snow, -5 C"
 	@echo
 	@echo "To try next:"
-	@echo "  $(BIN)/whereupon prompt show $(DEMO) --user N14228        what the model reads"
-	@echo "  $(BIN)/whereupon recommend $(DEMO) --user N14228 --json   the same ranking for a program"
+	@echo "  $(BIN)/whereupon prompt show $(DEMO) --user N730MQ        what the model reads"
+	@echo "  $(BIN)/whereupon recommend $(DEMO) --user N730MQ --json   the same ranking for a program"
 	@echo "  examples/                                                 configurations for your own data"
 
 test: $(READY)

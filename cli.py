@@ -124,7 +124,10 @@ def recommend(
     place: Place = None,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many items; default: decode.k.")] = None,
     versus: Annotated[
-        str | None, typer.Option("--versus", metavar="TEXT", help="A second context to put beside the first.")
+        str | None,
+        typer.Option(
+            "--versus", metavar="TEXT", help='What differs in a second one beside it: "rain; 2013-01-05T18:00".'
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     set_: Overrides = None,

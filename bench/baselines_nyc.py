@@ -14,13 +14,12 @@ from typing import Final
 
 from rich.console import Console
 
+from record import bar, record
 from whereupon.catalogue.settings import CatalogueSettings
 from whereupon.eval import BASELINES, RankerResult, as_json, as_table, evaluated_events, summarise
-from whereupon.files import versions, write_json
 from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
 
 VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"
-RESULT: Final = Path(__file__).parent / "results" / "baselines_nyc.json"
 TOLERANCE: Final = 0.005
 NUM_EVENTS: Final = 4113
 COLUMNS: Final = ("recall@1", "recall@5", "recall@10", "nDCG@10")
@@ -52,10 +51,7 @@ def main() -> int:
     for result in results:
         cells = zip(COLUMNS, REFERENCE[result.name], strict=True)
         bars += [_bar(f"{result.name}, {c}", result.metrics[c], reference, TOLERANCE) for c, reference in cells]
-    _write(bars, results)
-    missed = [bar["name"] for bar in bars if not bar["ok"]]
-    print(f"{len(bars) - len(missed)} of {len(bars)} bars met" + "".join(f"\nmissed: {name}" for name in missed))
-    return 1 if missed else 0
+    return record("baselines_nyc", None, bars, table=as_json(results))  # nothing here is random
 
 
 def _rank(name: str, histories: Histories) -> RankerResult:
@@ -66,22 +62,7 @@ def _rank(name: str, histories: Histories) -> RankerResult:
 
 
 def _bar(name: str, value: float, reference: float, tolerance: float) -> dict[str, object]:
-    ok = abs(value - reference) <= tolerance
-    return {"name": name, "value": value, "bound": f"{reference} ± {tolerance}", "ok": ok}
-
-
-def _write(bars: list[dict[str, object]], results: list[RankerResult]) -> None:
-    found = versions()
-    machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count") if key in found}
-    content = {
-        "machine": machine,
-        "versions": found,
-        "seed": None,  # nothing here is random
-        "command": "python bench/baselines_nyc.py",
-        "bars": bars,
-        "table": as_json(results),
-    }
-    write_json(RESULT, content)
+    return bar(name, value, f"{reference} ± {tolerance}", abs(value - reference) <= tolerance)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ class Trie:
     """A token trie over N distinct titles, none of which is a prefix of another.
 
     `tokens_NT` int32 [N, longest] holds the titles' tokens sorted row by row and padded with -1, `length_N` their
-    lengths, `item_of_row_N` the item index of every sorted row. Node b covers rows `row_lo_B[b]:row_hi_B[b]`, which share
-    their first `depth_B[b]` tokens. Its edges are `child_ptr_B1[b]:child_ptr_B1[b + 1]`, in ascending token order: edge c
-    starts with `child_token_C[c]`, covers the rows from `child_lo_C[c]`, and leads to the branching node
-    `child_node_C[c]`, or, if that is -1, to the single item of row `child_lo_C[c]`. Node 0 is the topmost; with one item
-    there is none (B = 0).
+    lengths, `item_of_row_N` the item index of every sorted row. Node b covers rows `row_lo_B[b]:row_hi_B[b]`, which
+    share their first `depth_B[b]` tokens. Its edges are `child_ptr_B1[b]:child_ptr_B1[b + 1]`, in ascending token
+    order: edge c starts with `child_token_C[c]`, covers the rows from `child_lo_C[c]`, and leads to the branching node
+    `child_node_C[c]`, or, if that is -1, to the single item of row `child_lo_C[c]`. Node 0 is the topmost; with one
+    item there is none (B = 0).
     """
 
     tokens_NT: Int32
@@ -75,23 +75,12 @@ class Trie:
         return self.tokens_NT[row, : self.length_N[row]]
 
     def decisions(self, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
-        """The branching decisions of the titles of items `item_Q`: position in `item_Q`, node and edge of each (int64)."""
+        """The branching decisions of the titles of items `item_Q`: position in `item_Q`, node, edge of each (int64)."""
         paths = self.paths
         count = np.diff(paths.ptr_N1)[item_Q]
         owner_P = np.repeat(np.arange(len(item_Q)), count)
         path_P = np.arange(len(owner_P)) + np.repeat(paths.ptr_N1[item_Q] - np.cumsum(count) + count, count)
         return owner_P, paths.node_P[path_P].astype(np.int64), paths.edge_P[path_P].astype(np.int64)
-
-    def edge_tokens(self, edge: int) -> Int32:
-        """int32 [>= 1]: the tokens from the edge's parent down to its child node, forced ones included.
-
-        Raises ValueError for an edge that ends in an item: past it nothing branches, so its tokens are never needed.
-        """
-        node = int(self.child_node_C[edge])
-        if node < 0:
-            raise ValueError(f"edge {edge} ends in an item")
-        parent = int(self.parent_node_of_edge_C[edge])
-        return self.tokens_NT[self.child_lo_C[edge], self.depth_B[parent] : self.depth_B[node]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +102,7 @@ def build_trie(titles_tokens: list[list[int]], titles: list[str] | None = None) 
     if num_items == 0:
         raise CatalogueError("The catalogue is empty: expected at least one item with a title.")
     length_N = np.fromiter(map(len, titles_tokens), np.int32, num_items)
-    _refuse(length_N == 0, "has no tokens", titles)
+    _refuse_empty(length_N, titles)
     tokens_NT = np.full((num_items, int(length_N.max())), PAD, np.int32)
     filled_NT = np.arange(tokens_NT.shape[1]) < length_N[:, None]
     tokens_NT[filled_NT] = np.concatenate([np.asarray(t, np.int32) for t in titles_tokens])
@@ -204,19 +193,28 @@ def _paths(trie: Trie) -> Paths:
     return Paths(ptr.astype(np.int64), node[order].astype(np.int32), edge[order].astype(np.int32))
 
 
-def _refuse(bad_N: NDArray[np.bool_], why: str, titles: list[str] | None) -> None:
-    if bad_N.any():
-        first = int(np.flatnonzero(bad_N)[0])
-        name = f" {titles[first]!r}" if titles else ""
-        raise CatalogueError(f"The title{name} of item {first} {why}; expected a non-empty, unique title.")
+def _refuse_empty(length_N: Int32, titles: list[str] | None) -> None:
+    empty = np.flatnonzero(length_N == 0)
+    if len(empty):
+        raise CatalogueError(
+            f"The title {_name(int(empty[0]), titles)} has no tokens ({len(empty)} such titles); "
+            "expected text that the tokenizer knows."
+        )
 
 
 def _refuse_prefixes(common_N: Int32, length_N: Int32, order_N: Int32, titles: list[str] | None) -> None:
-    clash = np.flatnonzero(common_N[1:] >= np.minimum(length_N[1:], length_N[:-1]))
+    """Sorted, a title stands right before those that it begins."""
+    clash = np.flatnonzero(common_N[1:] >= length_N[:-1])
     if len(clash):
-        a, b = int(order_N[clash[0]]), int(order_N[clash[0] + 1])
-        names = f"{titles[a]!r} and {titles[b]!r}" if titles else f"{a} and {b}"
+        row = int(clash[0])
+        a, b = (_name(int(order_N[i]), titles) for i in (row, row + 1))
+        same = length_N[row] == length_N[row + 1]
+        what = f"The titles {a} and {b} have the same tokens" if same else f"The tokens of title {a} begin those of {b}"
         raise CatalogueError(
-            f"The titles {names} have the same tokens or one begins the other ({len(clash)} such pairs); "
-            "expected titles that the tokenizer can tell apart: run `whereupon prepare` to make them unique."
+            f"{what} ({len(clash)} such pairs); expected titles that the tokenizer can tell apart: "
+            "change catalogue.title or catalogue.title_attributes and run `whereupon prepare` again."
         )
+
+
+def _name(item: int, titles: list[str] | None) -> str:
+    return f"number {item}" if titles is None else repr(titles[item])

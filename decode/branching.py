@@ -1,6 +1,7 @@
 """The catalogue distribution in torch: logits only at branching nodes, only for their edges.
 
-Shape legend: X scored positions, H hidden size, V vocabulary, U distinct edge tokens, E edges of the X nodes end to end.
+Shape legend: X scored positions, H hidden size, V vocabulary, U distinct edge tokens, E edges of the X nodes end to
+end.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .settings import ModelSettings
 from .transformers_engine import TransformersEngine
 
 ADAPTER_CARD = "whereupon.json"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 # What must agree between an adapter and the run it is used in, and what to say if it does not.
 MUST_AGREE = {
     "base_model": "base model",
@@ -35,7 +37,9 @@ class Tokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         plain, full = self(["a"])[0], tokenizer("a").input_ids
-        self.prefix: tuple[int, ...] = tuple(full[: len(full) - len(plain)]) if full[-len(plain) :] == plain else ()
+        # What is added behind a text (an EOS token, say) would end it before the title, so it is left out.
+        begins = [i for i in range(len(full)) if full[i : i + len(plain)] == plain]
+        self.prefix: tuple[int, ...] = tuple(full[: begins[0]]) if begins else ()
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
@@ -73,25 +77,37 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     path = resolve_base_model(settings.base)
     try:
         return Tokenizer(AutoTokenizer.from_pretrained(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"The tokenizer of {settings.base} cannot be read ({_first_line(error)}).") from error
+    except Exception as error:  # a damaged file raises many kinds, from a bare Exception on
+        raise ModelError(
+            f"The tokenizer of {settings.base} cannot be read ({_first_line(error)}); fetch the model again."
+        ) from error
 
 
 def load_base_model(settings: ModelSettings) -> PreTrainedModel:
-    """The base model on its device. Raises ModelError where it cannot be read."""
-    path = resolve_base_model(settings.base)
+    """The base model on its device. Raises ModelError where it cannot be read, or lacks weights."""
+    path, device = resolve_base_model(settings.base), choose_device(settings)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(settings.dtype))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"The base model {settings.base} cannot be read ({_first_line(error)}).") from error
-    loaded: PreTrainedModel = model.to(choose_device(settings))
+        read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(settings.dtype), output_loading_info=True)
+    except Exception as error:  # a damaged file raises many kinds
+        raise ModelError(
+            f"The base model {settings.base} cannot be read ({_first_line(error)}); fetch it again."
+        ) from error
+    model, info = read
+    if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers and goes on
+        raise ModelError(
+            f"The base model {settings.base} lacks {len(missing)} weights ({missing[0]}, ...); "
+            "expected a whole causal language model."
+        )
+    loaded: PreTrainedModel = model.to(device)
     return loaded
 
 
 def choose_device(settings: ModelSettings) -> torch.device:
-    if settings.device != "auto":
-        return torch.device(settings.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Where the model runs. Raises ModelError for a GPU that is not there."""
+    has_gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
+        raise ModelError("model.device is cuda but torch finds no GPU: set model.device to auto or cpu.")
+    return torch.device("cuda" if has_gpu and settings.device != "cpu" else "cpu")
 
 
 def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> None:
@@ -100,14 +116,19 @@ def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> 
         if card.get(key) != expected[key]:
             raise ModelError(
                 f"The adapter in {folder} was trained for another {name} ({_short(card.get(key))}) than this run's "
-                f"({_short(expected[key])}): run `whereupon finetune` again, or use the configuration it was trained with."
+                f"({_short(expected[key])}): run `whereupon finetune` again, or use the configuration of its training."
             )
 
 
 def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The base model with the adapter's update added to its weights. Raises ModelError for a corrupt adapter."""
+    if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:  # peft would ask the hub
+        raise ModelError(f"The adapter in {folder} is corrupt (no {absent[0]}): run `whereupon finetune` again.")
     try:
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
     except Exception as error:  # peft and safetensors raise many kinds for a damaged file
         raise ModelError(
             f"The adapter in {folder} is corrupt ({_first_line(error)}): run `whereupon finetune` again."
@@ -116,15 +137,17 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The adapter's `whereupon.json`, which is written last. Raises ModelError where it is missing."""
+    """The adapter's `whereupon.json`, which is written last. Raises ModelError where it is missing or damaged."""
     if not (folder / ADAPTER_CARD).is_file():
         raise ModelError(
             f"There is no trained adapter in {folder} (no {ADAPTER_CARD}): run `whereupon finetune` first."
         )
     try:
         card: dict[str, Any] = read_json(folder / ADAPTER_CARD)
-    except DataError as error:
-        raise ModelError(f"The adapter in {folder} is corrupt: {error}") from error
+        float(card["temperature"])
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        what = f"{ADAPTER_CARD}: {_first_line(error)}"
+        raise ModelError(f"The adapter in {folder} is corrupt ({what}): run `whereupon finetune` again.") from error
     return card
 
 

@@ -19,9 +19,9 @@ from .protocol import FROM_PROMPT, Float32, Int64, Reading
 class SearchResult:
     """The ranked answer to one question.
 
-    `item_idx_K` int64 and `log_prob_K` float32, best first, K = min(k, catalogue size) if `exact`. If not (the budget of
-    expansions ran out), items may be missing; none of them is more probable than exp(`missing_log_prob`), which
-    is -inf where nothing is left.
+    `item_idx_K` int64 and `log_prob_K` float32, best first, K = min(k, catalogue size) if `exact`. If not (the budget
+    of expansions ran out), items may be missing; none of them is more probable than exp(`missing_log_prob`), which
+    is -inf where nothing that was left could change the answer.
     """
 
     item_idx_K: Int64
@@ -52,8 +52,8 @@ class _Entries:
 def search(reading: Reading, trie: Trie, k: int = 10, max_expansions: int | None = None) -> list[SearchResult]:
     """The k most probable items for every question of a reading, best first, ties by title order.
 
-    Each round expands, for every question, the unexpanded nodes among its k best entries; a question without such a node
-    is answered. `max_expansions` bounds the nodes scored per question. Raises ValueError for k < 1.
+    Each round expands, for every question, the unexpanded nodes among its k best entries; a question without such a
+    node is answered. `max_expansions` bounds the nodes scored per question. Raises ValueError for k < 1.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
@@ -108,8 +108,11 @@ def _children(trie: Trie, parents: _Entries, log_prob_E: Float32, state_X: Int64
 
 
 def _ranked(entries: _Entries) -> tuple[_Entries, Int64]:
-    """Sort by question, probability, row (items before nodes of the same probability) and rank within each question."""
-    order = np.lexsort((entries.row, entries.node >= 0, -entries.log_prob, entries.query))
+    """Sort by question, probability, row and rank within each question.
+
+    Nodes go before items of the same probability: one that is as probable as the k-th item may hide an earlier title.
+    """
+    order = np.lexsort((entries.row, entries.node < 0, -entries.log_prob, entries.query))
     entries = entries.take(order)
     starts = np.searchsorted(entries.query, entries.query)
     return entries, np.arange(len(order)) - starts
@@ -117,7 +120,7 @@ def _ranked(entries: _Entries) -> tuple[_Entries, Int64]:
 
 def _position_within(query: Int64, chosen: NDArray[np.bool_]) -> Int64:
     """For sorted entries: how many chosen ones of the same question stand before each."""
-    before = np.cumsum(chosen) - chosen
+    before: Int64 = np.cumsum(chosen) - chosen
     return before - before[np.searchsorted(query, query)]
 
 
@@ -138,7 +141,7 @@ def _results(trie: Trie, entries: _Entries, k: int, spent_Q: Int64) -> list[Sear
         left = open_.log_prob[open_.query == query]
         log_prob_K = done.log_prob[rows]
         missing = float(left.max()) if len(left) else -np.inf
-        full = len(log_prob_K) == k and log_prob_K[-1] >= missing
+        full = len(log_prob_K) == k and log_prob_K[-1] > missing
         items = trie.item_of_row_N[done.row[rows]].astype(np.int64)
         results.append(SearchResult(items, log_prob_K, bool(full or not len(left)), missing, int(spent_Q[query])))
     return results

@@ -22,21 +22,41 @@ from .branching import TrieTensors, edge_log_probs
 from .protocol import FROM_PROMPT, Int32, Int64, Scored
 
 # Settings that change logits after the output projection; the catalogue distribution would silently differ.
-UNSUPPORTED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+UNSUPPORTED = (
+    "final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier", "output_multiplier",
+)  # fmt: skip
+# Settings that bound how far back a token sees; the branches' mask knows nothing of them.
+WINDOWS = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
 
 
 class TransformersEngine:
-    """Scores the titles of one trie with one model; `temperature` divides the logits, as it did in training."""
+    """Scores the titles of one trie with one model; `temperature` divides the logits, as it did in training.
+
+    Raises ModelError for a model that cannot be searched: see `output_layers` and `check_branches`.
+    """
 
     def __init__(self, model: PreTrainedModel, trie: Trie, temperature: float = 1.0) -> None:
         self.model, self.trie, self.temperature = model.eval(), trie, temperature
         self.backbone, self.weight_VH, self.bias_V = output_layers(model)
         self.device = self.weight_VH.device
         self.tensors = TrieTensors.of(trie, self.device)
+        bounds = [getattr(model.config.get_text_config(), name, None) for name in WINDOWS]
+        self.max_tokens = min((bound for bound in bounds if bound), default=None)
+        self._deepest = int(trie.depth_B.max(initial=0))
+        check_branches(self)
 
     @torch.inference_mode()
     def read(self, tokens_L: Int32, position_Q: Int64) -> TransformersReading:
-        """See `Engine.read`. One forward pass over `tokens_L` (int32 [L], L >= 1)."""
+        """See `Engine.read`. One forward pass over `tokens_L` (int32 [L], L >= 1).
+
+        Raises ModelError for a text, or a text and title, longer than the model can see.
+        """
+        need = max(len(tokens_L), int(position_Q.max(initial=0)) + 1 + self._deepest)
+        if self.max_tokens is not None and need > self.max_tokens:
+            raise ModelError(
+                f"The model {self.model.config.name_or_path} sees at most {self.max_tokens} tokens but prompt and "
+                f"title have {need}: set prompts.budget_tokens to at most {self.max_tokens}."
+            )
         cache = DynamicCache()
         ids = torch.from_numpy(tokens_L.astype(np.int64))[None].to(self.device)
         hidden_LH = self.backbone(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[0]
@@ -49,12 +69,21 @@ class TransformersEngine:
         Scores titles that stand in the text itself, from the pass that read it.
         """
         node = torch.from_numpy(node_P.astype(np.int64)).to(self.device)
-        log_prob_E, first_P = self._edges(reading.hidden_LH[torch.from_numpy(position_P).to(self.device)], node)
+        log_prob_E, first_P = self.edges(reading.hidden_LH[torch.from_numpy(position_P).to(self.device)], node)
         offset_P = torch.from_numpy(edge_P.astype(np.int64)).to(self.device) - self.tensors.child_ptr_B1[node]
         return log_prob_E[first_P + offset_P]
 
-    def _edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
-        return edge_log_probs(hidden_XH, node_X, self.tensors, self.weight_VH, self.bias_V, self.temperature)
+    def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
+        """See `edge_log_probs`. Raises ModelError for scores that are no numbers: no ranking could be trusted."""
+        log_prob_E, first_X = edge_log_probs(
+            hidden_XH, node_X, self.tensors, self.weight_VH, self.bias_V, self.temperature
+        )
+        if not log_prob_E.isfinite().all():
+            raise ModelError(
+                f"The model {self.model.config.name_or_path} gives scores that are no numbers: its weights or its "
+                "adapter are damaged; fetch the model or run `whereupon finetune` again."
+            )
+        return log_prob_E, first_X
 
 
 def output_layers(model: PreTrainedModel) -> tuple[Any, Tensor, Tensor | None]:
@@ -62,14 +91,62 @@ def output_layers(model: PreTrainedModel) -> tuple[Any, Tensor, Tensor | None]:
 
     Raises ModelError for a model whose logits are more than that projection.
     """
-    changed = [name for name in UNSUPPORTED if getattr(model.config, name, None) not in (None, 1, 1.0)]
+    config = model.config.get_text_config()
+    changed = [name for name in UNSUPPORTED if getattr(config, name, None) not in (None, 1, 1.0)]
     head = model.get_output_embeddings()
     if changed or head is None:
         what = f"rescales its logits ({', '.join(changed)})" if changed else "has no output embeddings"
         raise ModelError(
             f"The model {model.config.name_or_path} {what}; expected a causal model with a plain output layer."
         )
-    return model.base_model, head.weight.detach(), None if getattr(head, "bias", None) is None else head.bias.detach()
+    bias = getattr(head, "bias", None)
+    return model.base_model, head.weight.detach(), None if bias is None else bias.detach()
+
+
+def check_branches(engine: TransformersEngine) -> None:
+    """Raise ModelError unless a branch behind a text gets the logits that the model itself gives to text and branch.
+
+    Holds off models with another output layer than it seems, without a KV cache, or that ignore mask or positions; the
+    distribution over the catalogue would be silently wrong. Two passes over a dozen tokens.
+    """
+    name, highest = engine.model.config.name_or_path, int(engine.trie.tokens_NT.max())
+    if highest >= len(engine.weight_VH):
+        raise ModelError(
+            f"The titles have token ids up to {highest} but the model {name} knows only {len(engine.weight_VH)}; "
+            "expected a tokenizer that belongs to the model."
+        )
+    try:
+        found_TV, expected_TV = _probe(engine)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"The model {name} cannot continue a text along several branches ({reason}); expected a causal transformer "
+            "with a KV cache."
+        ) from error
+    # Damaged weights pass here, as no number compares with NaN: `edges` has a sentence of their own.
+    off = float((found_TV - expected_TV).abs().max() / expected_TV.abs().max())
+    if off > (0.01 if engine.weight_VH.dtype == torch.float32 else 0.1):
+        raise ModelError(
+            f"The model {name} gives other logits to a branch than to a text (off by {off:.0%}); expected a causal "
+            "transformer whose output layer is a plain projection and which heeds attention masks and positions."
+        )
+
+
+@torch.inference_mode()
+def _probe(engine: TransformersEngine) -> tuple[Tensor, Tensor]:
+    """float32 [T, V] logits after each of T tokens behind a text: as the second of two branches, and by the model."""
+    trie = engine.trie
+    text, branch = (trie.tokens_NT[row, : trie.length_N[row]][:4] for row in (0, -1))
+    num = len(branch)
+    beside = np.resize(text, num)  # the tokens of a branch that must not be seen
+    owner_T, within_T = np.repeat([0, 1], num), np.tile(np.arange(num), 2)
+    same_TT = (owner_T[:, None] == owner_T) & (within_T[:, None] >= within_T)
+    mask = np.concatenate([np.ones((2 * num, len(text)), bool), same_TT], axis=1)
+    reading = engine.read(text, np.array([len(text) - 1]))
+    hidden_TH = reading.forward(np.concatenate([beside, branch]), len(text) + within_T, mask)[num:]
+    found_TV = torch.nn.functional.linear(hidden_TH, engine.weight_VH, engine.bias_V).float()
+    ids = torch.from_numpy(np.concatenate([text, branch]).astype(np.int64))[None].to(engine.device)
+    return found_TV, engine.model(input_ids=ids).logits[0, -num:].float()
 
 
 @dataclass
@@ -77,7 +154,7 @@ class TransformersReading:
     """A text in the KV cache, and behind it the tokens of all branches scored so far.
 
     `_seen_SK` bool [S, K]: for each handle, which of the K branch tokens its node descends from (itself included);
-    `_depth_S` its depth in tokens, `_query_S` its question.
+    `_depth_S` its depth in tokens.
     """
 
     engine: TransformersEngine
@@ -94,7 +171,7 @@ class TransformersReading:
         return len(self.position_Q)
 
     def ask(self, position_Q: Int64) -> TransformersReading:
-        """The same text with other questions; branches of earlier questions are forgotten."""
+        """The same text with other questions; this reading's branches are forgotten, and it can score no more."""
         self.cache.crop(len(self.hidden_LH) - self.cache.get_seq_length())
         return TransformersReading(self.engine, self.cache, self.hidden_LH, position_Q)
 
@@ -103,7 +180,7 @@ class TransformersReading:
         """See `Reading.score`; one forward pass, none if no token is forced or chosen since the prompt."""
         trie, device = self.engine.trie, self.engine.device
         above_X = np.where(parent_X == FROM_PROMPT, 0, np.append(self._depth_S, 0)[parent_X])
-        count_X = trie.depth_B[node_X] - above_X
+        count_X = trie.depth_B[node_X].astype(np.int64) - above_X
         if count_X.any():
             assert count_X.all(), "only the topmost node can need no token, and it is scored alone"
             last_X = self._extend(query_X, node_X, parent_X, above_X, count_X)
@@ -111,13 +188,15 @@ class TransformersReading:
             last_X = self.hidden_LH[torch.from_numpy(self.position_Q[query_X]).to(device)]
             self._remember(np.zeros((len(node_X), 0), bool), parent_X, trie.depth_B[node_X])
         node = torch.from_numpy(node_X.astype(np.int64)).to(device)
-        log_prob_E, _ = self.engine._edges(last_X, node)
+        log_prob_E, _ = self.engine.edges(last_X, node)
         state_X = np.arange(len(self._depth_S) - len(node_X), len(self._depth_S))
         return Scored(log_prob_E.cpu().numpy(), state_X)
 
     def _extend(self, query_X: Int64, node_X: Int64, parent_X: Int64, above_X: Int64, count_X: Int64) -> Tensor:
         """Run the tokens from the parents down to the nodes; hidden state [X, H] of each node's last token."""
         trie = self.engine.trie
+        held = len(self.hidden_LH) + self._seen_SK.shape[1]
+        assert self.cache.get_seq_length() == held, "a reading is over once another question was asked of it"
         owner_T = np.repeat(np.arange(len(node_X)), count_X)
         within_T = np.arange(len(owner_T)) - np.repeat(np.cumsum(count_X) - count_X, count_X)
         depth_T = above_X[owner_T] + within_T
@@ -127,11 +206,13 @@ class TransformersReading:
         same_TT = (owner_T[:, None] == owner_T) & (within_T[:, None] >= within_T)
         text_TL = np.arange(len(self.hidden_LH)) <= self.position_Q[query_X[owner_T]][:, None]
         mask = np.concatenate([text_TL, parent_seen_XK[owner_T], same_TT], axis=1)
-        hidden_TH = self._forward(tokens_T, position_T, mask)
+        hidden_TH = self.forward(tokens_T, position_T, mask)
         self._remember(np.arange(len(node_X))[:, None] == owner_T, parent_X, trie.depth_B[node_X])
         return hidden_TH[torch.from_numpy(np.cumsum(count_X) - 1).to(hidden_TH.device)]
 
-    def _forward(self, tokens_T: Int32, position_T: Int64, mask: NDArray[np.bool_]) -> Tensor:
+    def forward(self, tokens_T: Int32, position_T: Int64, mask: NDArray[np.bool_]) -> Tensor:
+        """Hidden states [T, H] of new tokens behind the text, at positions `position_T`; `mask` bool [T, L + K + T]
+        says what each sees of text, branch tokens before and new tokens. The cache keeps them."""
         device = self.engine.device
         allowed = torch.from_numpy(mask)[None, None].to(device)
         bias = torch.zeros(allowed.shape, dtype=self.hidden_LH.dtype, device=device)

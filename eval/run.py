@@ -33,6 +33,10 @@ SAVE_EVERY_S = 60.0
 _talk = Console(stderr=True, highlight=False)
 
 
+def _say(text: str) -> None:
+    _talk.print(text, markup=False, soft_wrap=True)
+
+
 @dataclass(frozen=True)
 class ModelAnswers:
     """What the model said of E events: ranks (0 = not among the k), log-probabilities, whether the top-k was exact."""
@@ -58,50 +62,52 @@ def evaluate(
     histories = read_histories(config.run)
     row_E = evaluated_events(histories, split)
     row_E = row_E[(chosen := sample_events(len(row_E), limit, config.seed))]
-    columns: dict[str, Any] = {"row": row_E, "user_id": histories.events["user_id"].gather(row_E),
-                               "item_id": histories.events["item_id"].gather(row_E), "time": histories.events["time"].gather(row_E)}  # fmt: skip
+    columns: dict[str, Any] = {"row": row_E}
+    columns |= {name: histories.events[name].gather(row_E) for name in ("user_id", "item_id", "time")}
     results = []
-    for name in config.evaluate.baselines:
+    for baseline in config.evaluate.baselines:
         began = time.perf_counter()
-        rank_E = BASELINES[name].rank(histories, split)[chosen]
-        results.append(RankerResult(name, summarise(rank_E), len(row_E), time.perf_counter() - began))
-        columns |= _columns(name, per_event(rank_E), rank_E)
+        rank_E = BASELINES[baseline].rank(histories, split)[chosen]
+        results.append(RankerResult(baseline, summarise(rank_E), len(row_E), time.perf_counter() - began))
+        columns |= _columns(baseline, per_event(rank_E), rank_E)
     folder = config.run / "evaluation" / _folder(split, use_adapter, limit, baselines_only)
     facts: dict[str, Any] = {}
+    partial: Path | None = None
     if not baselines_only:
         name = "fine-tuned" if use_adapter else "zero-shot"
-        answers, facts = _ask_model(config, histories, row_E, use_adapter, folder)
+        answers, facts, partial = _ask_model(config, histories, row_E, use_adapter, folder)
         scores = per_event(answers.rank_E, answers.log_prob_E)
         summary = summarise(answers.rank_E, answers.log_prob_E)
         results.append(RankerResult(f"{name} {Path(config.model.base).name}", summary, len(row_E), answers.wall_s))
         columns |= _columns(name, scores, answers.rank_E)
     _write(folder, config, histories, split, results, columns, facts)
-    Console(highlight=False).print(
-        as_table(results, title=f"{split} split, {histories.items.height:,} items in the catalogue")
-    )
+    if partial:
+        partial.unlink(missing_ok=True)
+    title = f"{split} split, {histories.items.height:,} items in the catalogue"
+    Console(highlight=False).print(as_table(results, title))
     if facts and facts["exact_share"] < 1:
-        _talk.print(
-            f"{facts['exact_share']:.1%} of the rankings are proven exact; raise decode.max_expansions for more"
-        )
-    _talk.print(f"written to {folder}")
+        _say(f"{facts['exact_share']:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
+    _say(f"written to {folder}")
     return results
 
 
 def _ask_model(
     config: Config, histories: Histories, row_E: Int64, use_adapter: bool, folder: Path
-) -> tuple[ModelAnswers, dict[str, Any]]:
+) -> tuple[ModelAnswers, dict[str, Any], Path]:
+    """The answers, what to note of the model, and the file of partial answers, to be removed once all are written."""
     from ..decode.models import load_engine
 
     engine, encoder, card = load_engine(config.model, config.prompts, histories.items, histories.location,
                                         config.run / "adapter" if use_adapter else None)  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))
-    key = sha256_text(
-        json.dumps([card, histories.data_hash, config.decode.max_expansions, row_E.tolist()], sort_keys=True)
-    )
+    k, max_expansions = config.evaluate.k, config.decode.max_expansions
+    # All that an answer depends on: partial answers of another model, text or search are not gone on with.
+    asked = [card, config.model.model_dump(mode="json"), encoder.identity, histories.data_hash, k, max_expansions]
+    key = sha256_text(json.dumps([*asked, row_E.tolist()], sort_keys=True))
     partial = folder / f"partial-{key[:16]}.parquet"
-    answers = ask_all(engine, text, row_E, config.evaluate.k, config.decode.max_expansions, partial)
-    _talk.print(f"answered {len(row_E):,} events in {answers.wall_s:.0f} s: {len(row_E) / answers.wall_s:.1f} events/s")
-    return answers, {"adapter": card, "exact_share": float(answers.exact_E.mean())}
+    answers = ask_all(engine, text, row_E, k, max_expansions, partial)
+    _say(f"answered {len(row_E):,} events in {answers.wall_s:.0f} s: {len(row_E) / answers.wall_s:.1f} events/s")
+    return answers, {"adapter": card, "exact_share": float(answers.exact_E.mean())}, partial
 
 
 def ask_all(
@@ -115,7 +121,7 @@ def ask_all(
     wanted_E[row_E] = True
     for part in parts:
         wanted_E[part["row"].to_numpy()] = False
-        _talk.print(f"{part.height:,} events were answered before")
+        _say(f"{part.height:,} events were answered before")
     windows = windows_with_targets(text.windows, wanted_E)
     began = saved = time.perf_counter()
     answered = answer_windows(engine, text, windows, wanted_E, k, max_expansions)
@@ -132,11 +138,10 @@ def ask_all(
             with atomic_path(partial) as path:
                 parts[0].write_parquet(path)
             if not _talk.is_terminal:
-                _talk.print(f"{parts[0].height:,} of {len(row_E):,} events answered")
+                _say(f"{parts[0].height:,} of {len(row_E):,} events answered")
     frame = pl.concat(parts).sort("row")
-    partial.unlink(missing_ok=True)
-    arrays = (frame[name].to_numpy() for name in ("rank", "log_prob", "exact"))
-    return ModelAnswers(*arrays, float(frame["seconds"].sum()))
+    rank_E, log_prob_E, exact_E = (frame[name].to_numpy() for name in ("rank", "log_prob", "exact"))
+    return ModelAnswers(rank_E, log_prob_E, exact_E, float(frame["seconds"].sum()))
 
 
 def _columns(name: str, scores: dict[str, NDArray[np.float64]], rank_E: Int64) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Shape legend: R windows of a batch, L padded length, P branching decisions of al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Batch:
-    """Lessons as tensors: `tokens_RL` int64 padded on the right, and the decisions at flat positions r * L + position."""
+    """Lessons as int64 tensors: `tokens_RL` padded on the right, the decisions at flat positions r * L + position."""
 
     tokens_RL: Tensor
     position_P: Tensor
@@ -42,8 +42,10 @@ class Batch:
     num_tokens: int
 
     def to(self, device: torch.device) -> Batch:
-        moved = (t.to(device) for t in (self.tokens_RL, self.position_P, self.node_P, self.edge_P))
-        return Batch(*moved, self.num_titles, self.num_tokens)
+        return Batch(
+            self.tokens_RL.to(device), self.position_P.to(device), self.node_P.to(device), self.edge_P.to(device),
+            self.num_titles, self.num_tokens,
+        )  # fmt: skip
 
 
 def lesson_of(window: EncodedWindow, item_idx_V: Int64, trie: Trie) -> Lesson:
@@ -59,11 +61,18 @@ def collate(lessons: Sequence[Lesson], pad: int = 0) -> Batch:
     width = int(length.max())
     tokens_RL = np.full((len(lessons), width), pad, np.int64)
     tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([lesson.tokens_L for lesson in lessons])
-    position = [row * width + lesson.position_P for row, lesson in enumerate(lessons)]
-    columns = (position, [lesson.node_P for lesson in lessons], [lesson.edge_P for lesson in lessons])
-    flat = (torch.from_numpy(np.concatenate(column)) for column in columns)
-    titles = sum(lesson.num_titles for lesson in lessons)
-    return Batch(torch.from_numpy(tokens_RL), *flat, titles, int(length.sum()))
+    return Batch(
+        torch.from_numpy(tokens_RL),
+        _flat(row * width + lesson.position_P for row, lesson in enumerate(lessons)),
+        _flat(lesson.node_P for lesson in lessons),
+        _flat(lesson.edge_P for lesson in lessons),
+        sum(lesson.num_titles for lesson in lessons),
+        int(length.sum()),
+    )
+
+
+def _flat(parts: Iterable[Int64]) -> Tensor:
+    return torch.from_numpy(np.concatenate(list(parts)))
 
 
 def plan_batches(length_W: Int64, batch_tokens: int, generator: np.random.Generator) -> list[Int64]:
@@ -73,13 +82,15 @@ def plan_batches(length_W: Int64, batch_tokens: int, generator: np.random.Genera
     """
     # Jitter before sorting: batches differ between epochs, yet hardly any padding is needed.
     order = np.argsort(length_W * generator.uniform(0.85, 1.0, len(length_W)), kind="stable")
-    batches, current, longest = [], [], 0
+    batches: list[Int64] = []
+    current: list[int] = []
+    longest = 0
     for window in order:
         longest_with = max(longest, int(length_W[window]))
         if current and longest_with * (len(current) + 1) > batch_tokens:
             batches.append(np.array(current))
             current, longest_with = [], int(length_W[window])
-        current.append(window)
+        current.append(int(window))
         longest = longest_with
     if current:
         batches.append(np.array(current))

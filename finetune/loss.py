@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
@@ -36,6 +35,7 @@ class CatalogueModel(nn.Module):
         self.model, self.trie, self.temperature = model, trie, temperature
 
     def forward(self, batch: Batch) -> Tensor:
-        backbone, weight_VH, bias_V = output_layers(self.model.get_base_model())
+        base: Any = self.model.get_base_model()
+        backbone, weight_VH, bias_V = output_layers(base)
         hidden: Any = backbone(input_ids=batch.tokens_RL, use_cache=False).last_hidden_state
         return catalogue_loss(hidden, batch, self.trie, weight_VH, bias_V, self.temperature)

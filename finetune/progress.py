@@ -16,15 +16,16 @@ _console = Console(stderr=True, highlight=False)
 
 def say(text: str) -> None:
     """One line for a person, on stderr."""
-    _console.print(text)
+    _console.print(text, markup=False, soft_wrap=True)
 
 
 class TrainingProgress:
     """Steps, smoothed loss, events/s and tokens/s (of the time spent in steps, validation not counted)."""
 
-    def __init__(self, num_steps: int, first: int, enabled: bool = True) -> None:
+    def __init__(self, num_steps: int, first: int = 0, loss: float | None = None, enabled: bool = True) -> None:
+        """`first`, `loss`: where an interrupted run goes on, and its smoothed loss there."""
         self._enabled, self._total, self._seconds, self._events, self._tokens = enabled, num_steps, 0.0, 0, 0
-        self._loss: float | None = None
+        self._loss = loss
         self._last_line = time.perf_counter()
         columns = (
             "training",
@@ -48,11 +49,9 @@ class TrainingProgress:
     def step(self, step: int, loss: float, num_events: int, num_tokens: int, seconds: float) -> None:
         """Count one optimiser step."""
         self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
-        self._seconds, self._events, self._tokens = (
-            self._seconds + seconds,
-            self._events + num_events,
-            self._tokens + num_tokens,
-        )
+        self._seconds += seconds
+        self._events += num_events
+        self._tokens += num_tokens
         rate = f"{self._events / self._seconds:.1f} events/s, {self._tokens / self._seconds:.0f} tokens/s"
         now = f"loss {self._loss:.3f}, {rate}"
         self._bar.update(self._task, completed=step, now=now)

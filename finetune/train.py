@@ -1,7 +1,8 @@
-"""`whereupon finetune`: LoRA training under accelerate, validated with the metrics and the search that judge it later."""
+"""`whereupon finetune`: LoRA training under accelerate, validated with the metrics and search that judge it later."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_cosine_schedule_with_warmup
@@ -19,7 +23,7 @@ from transformers import get_cosine_schedule_with_warmup
 from ..decode.branching import TrieTensors
 from ..decode.models import build_encoder, load_base_model, load_tokenizer
 from ..decode.settings import ModelSettings
-from ..errors import DataError
+from ..errors import ConfigError, DataError, ModelError
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from .adapter import Keeper
@@ -32,7 +36,7 @@ from .validation import Validator
 if TYPE_CHECKING:
     from ..config import Config
 
-
+Int64 = NDArray[np.int64]
 CHECKPOINT_EVERY_S = 300.0
 
 
@@ -40,12 +44,12 @@ CHECKPOINT_EVERY_S = 300.0
 class Schedule:
     """Which batch comes when: `epoch` and `batch` of a step follow from the seed, so that a killed run resumes."""
 
-    length_W: np.ndarray
+    length_W: Int64
     settings: FinetuneSettings
     seed: int
     num_processes: int
 
-    def batches(self, epoch: int) -> list[np.ndarray]:
+    def batches(self, epoch: int) -> list[Int64]:
         """Batches of one epoch, a multiple of the number of processes (the first ones fill up the last step)."""
         planned = plan_batches(self.length_W, self.settings.batch_tokens, np.random.default_rng([self.seed, epoch]))
         missing = -len(planned) % self.num_processes
@@ -58,11 +62,13 @@ class Schedule:
 
 
 def finetune(config: Config) -> Path:
-    """Train an adapter for the run and return its folder. Raises DataError without training events."""
+    """Train an adapter for the run and return its folder.
+
+    Raises DataError without training events, ConfigError for `finetune.target_modules` that the base model does not
+    have, ModelError where the training diverges.
+    """
     settings = config.finetune
-    accelerator = Accelerator(
-        mixed_precision=_precision(settings, config.model), cpu=config.model.device == "cpu", split_batches=True
-    )
+    accelerator = Accelerator(mixed_precision=_precision(settings, config.model), cpu=config.model.device == "cpu")
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
     encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
@@ -82,7 +88,8 @@ def finetune(config: Config) -> Path:
 
     validator = Validator.build(histories, encoder, settings, config.seed)
     identity = {"base_model": config.model.base, **encoder.identity}
-    keeper = Keeper(config, peft_model, identity, histories.data_hash, accelerator.is_main_process)
+    keeper = Keeper(config, peft_model, identity, histories.data_hash, accelerator.is_main_process,
+                    accelerator.num_processes)  # fmt: skip
     if accelerator.is_main_process:
         _announce(lessons, num_steps, settings, accelerator, trainable, validator)
     _train(accelerator, module, optimizer, scheduler, lessons, schedule, num_steps, validator, keeper)
@@ -94,9 +101,9 @@ def _train(
     schedule: Schedule, num_steps: int, validator: Validator, keeper: Keeper,
 ) -> None:  # fmt: skip
     settings = schedule.settings
-    step = keeper.resume(optimizer, scheduler)
+    step, train_loss = keeper.resume(optimizer, scheduler)
     done, epoch, saved = 0, 0, time.perf_counter()
-    with TrainingProgress(num_steps, step, enabled=accelerator.is_main_process) as progress:
+    with TrainingProgress(num_steps, step, train_loss, accelerator.is_main_process) as progress:
         while step < num_steps and not keeper.out_of_patience:
             batches = schedule.batches(epoch)
             per_epoch = len(batches) // accelerator.num_processes
@@ -114,16 +121,16 @@ def _train(
                 scheduler.step()
                 optimizer.zero_grad()
                 step += 1
-                progress.step(
-                    step, float(loss.detach()), batch.num_titles, batch.num_tokens, time.perf_counter() - began
-                )
+                nats = _finite(float(loss.detach()), step)
+                progress.step(step, nats, batch.num_titles, batch.num_tokens, time.perf_counter() - began)
                 if time.perf_counter() - saved > CHECKPOINT_EVERY_S:
                     saved = time.perf_counter()
-                    keeper.checkpoint(step, optimizer, scheduler)
+                    keeper.checkpoint(step, progress.mean_loss(), optimizer, scheduler)
                 if index + 1 in marks or step == num_steps:
                     scores = validator.validate(accelerator, module) if accelerator.is_main_process else {}
-                    keeper.keep(step, scores, progress.mean_loss(), optimizer, scheduler)
-                    accelerator.wait_for_everyone()
+                    # The main process's word, so that all lose patience at the same step.
+                    scores, train_loss = broadcast_object_list([scores, progress.mean_loss()])
+                    keeper.keep(step, scores, train_loss, optimizer, scheduler)
                 if step >= num_steps or keeper.out_of_patience:
                     break
             done, epoch = done + per_epoch, epoch + 1
@@ -147,12 +154,28 @@ def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
 def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
     """A fresh LoRA adapter on the model's linear layers; the base weights are frozen."""
     lora = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules=settings.target_modules, task_type="CAUSAL_LM",
+        r=settings.rank, lora_dropout=settings.dropout, target_modules=settings.target_modules, task_type="CAUSAL_LM",
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft says int and takes any scale
     )  # fmt: skip
-    adapted = get_peft_model(model, lora)
+    try:
+        adapted = get_peft_model(model, lora)
+    except ValueError as error:
+        linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+        raise ConfigError(
+            f"finetune.target_modules should be all-linear or name modules of the base model "
+            f"({', '.join(sorted(linear))}), not {settings.target_modules!r}."
+        ) from error
     assert isinstance(adapted, PeftModel)
     return adapted
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise ModelError(
+            f"The training diverged: the loss of step {step} is {loss}; lower finetune.learning_rate. "
+            "The best adapter so far, if any, is kept."
+        )
+    return loss
 
 
 def _validation_steps(per_epoch: int, times: int) -> set[int]:
@@ -173,9 +196,8 @@ def _announce(
 ) -> None:  # fmt: skip
     titles, tokens = sum(x.num_titles for x in lessons), sum(len(x.tokens_L) for x in lessons)
     decisions = sum(len(x.node_P) for x in lessons)
-    say(
-        f"{len(lessons):,} windows teach {titles:,} titles in {tokens:,} tokens: {titles / len(lessons):.1f} titles a pass"
-    )
+    say(f"{len(lessons):,} windows teach {titles:,} titles in {tokens:,} tokens: "
+        f"{titles / len(lessons):.1f} titles a pass")  # fmt: skip
     say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
     say(f"{num_steps:,} steps of up to {settings.batch_tokens:,} tokens x {accelerator.num_processes} process(es)")
     say(f"LoRA rank {settings.rank}: {sum(p.numel() for p in trainable):,} parameters; {accelerator.device}, "

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from ..errors import PromptError
+
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAYPARTS = ("night", "morning", "afternoon", "evening")
 SEASONS = ("winter", "spring", "summer", "autumn")
@@ -22,7 +24,7 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
     """One row of template variables per event; `events` sorted by user and time, `location` 'context' or 'outcome'.
 
     Needs the columns `user_idx` and `local_time`; weather columns and others are optional. Coordinates are offered only
-    where they are known before the event.
+    where they are known before the event. Raises PromptError for a further column named like a computed variable.
     """
     hidden = set(OUTCOME) | {"time", "local_time"}
     if location == "outcome":
@@ -30,12 +32,19 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
     further = [name for name in events.columns if name not in hidden and name not in (*WEATHER, "condition")]
     day = pl.col("local_time").dt.date()
     previous_day = day.shift(1).over("user_idx")
-    frame = events.with_columns(
-        day=day,
-        days_since_previous=(day - previous_day).dt.total_days(),
-        new_day=(day != previous_day).fill_null(True),
-    )
-    return frame.select(*_time(), *_weather(set(events.columns)), "days_since_previous", "new_day", *further)
+    computed = [
+        *_time(),
+        *_weather(set(events.columns)),
+        (day - previous_day).dt.total_days().alias("days_since_previous"),
+        (day != previous_day).fill_null(True).alias("new_day"),
+    ]
+    taken = {expression.meta.output_name() for expression in computed} & set(further)
+    if taken:
+        raise PromptError(
+            f"The context column '{min(taken)}' is named like a variable that is computed for every event; "
+            "give it another name in histories.events.columns and run `whereupon prepare` again."
+        )
+    return events.select(*computed, *further)
 
 
 def _time() -> list[pl.Expr]:
@@ -62,13 +71,14 @@ def _weather(columns: set[str]) -> list[pl.Expr]:
     """Rounded numbers, and `weather`: words such as 'cold snow windy', empty where nothing is known."""
     known = {name: pl.col(name) if name in columns else pl.lit(None, pl.Float64) for name in WEATHER}
     celsius = known["temperature_c"]
-    word = pl.lit("hot")
+    word: pl.Expr = pl.lit("hot")
     for bound, name in reversed(TEMPERATURE_WORDS):
         word = pl.when(celsius < bound).then(pl.lit(name)).otherwise(word)
     word = pl.when(celsius.is_not_null()).then(word)
     snow = (known["snowfall_cm"] > 0).fill_null(False)
     rain = (known["precipitation_mm"] > 0.2).fill_null(False)
-    fall = pl.when(snow | (rain & (celsius < 0).fill_null(False))).then(pl.lit("snow")).when(rain).then(pl.lit("rain"))
+    frozen = rain & (celsius < 0).fill_null(False)
+    fall: pl.Expr = pl.when(snow | frozen).then(pl.lit("snow")).when(rain).then(pl.lit("rain"))
     if "condition" in columns:
         fall = pl.coalesce(pl.col("condition"), fall)
     wind = pl.when((known["wind_mps"] >= WINDY_MPS).fill_null(False)).then(pl.lit("windy"))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..catalogue import Catalogue
 from ..catalogue.catalogue import Encode, title_text
+from ..errors import PromptError
 from .context import context_frame
 from .profile import profile_frame
 from .settings import PromptSettings
@@ -97,10 +98,18 @@ class PromptEncoder:
         return Ragged.of(self.encode([title_text(title) for title in self.catalogue.titles]))
 
     def text(self, events: pl.DataFrame, num_users: int) -> HistoryText:
-        """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`)."""
+        """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`).
+
+        Raises PromptError where there would be nothing to read before a title.
+        """
         offset_U1 = np.searchsorted(events["user_idx"].to_numpy(), np.arange(num_users + 1)).astype(np.int64)
         texts, index = self.templates.render("context.j2", context_frame(events, self.location))
         contexts = Ragged.of(self.encode(texts))
+        if not len(self.preamble) and (contexts.length == 0).any():
+            raise PromptError(
+                f"{self.templates.folder} gives an empty context and an empty preamble; "
+                "a model needs at least one token before a title: put text into either."
+            )
         return HistoryText(
             self, contexts, index.to_numpy().astype(np.int64), events["item_idx"].to_numpy().astype(np.int64),
             events["local_time"], offset_U1,
@@ -155,7 +164,7 @@ class HistoryText:
         return encoded
 
     def profiles(self, windows: Windows) -> list[Int32]:
-        """The tokens of each window's profile: whole lines, the most important ones first, within the profile's budget."""
+        """The tokens of each window's profile: whole lines, the most important first, within the profile's budget."""
         encoder = self.encoder
         empty = np.empty(0, np.int32)
         lines = [empty] * len(windows)

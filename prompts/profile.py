@@ -18,7 +18,7 @@ MAX_PLACES = 64
 
 
 def profile_frame(
-    item_idx_E: NDArray[np.int32], local_time: pl.Series, first_W: NDArray[np.int64], start_W: NDArray[np.int64],
+    item_idx_E: NDArray[np.int64], local_time: pl.Series, first_W: NDArray[np.int64], start_W: NDArray[np.int64],
     by_recency: bool = False,
 ) -> pl.DataFrame:  # fmt: skip
     """The places of the events `first_W[w]:start_W[w]` of each window w, most important first.

@@ -36,9 +36,9 @@ class TemplateSet:
         names = sorted(meta.find_undeclared_variables(_ENVIRONMENT.parse(self._sources[file])))
         for name in names:
             if name not in frame.columns:
-                raise PromptError(
-                    f"{self.folder / file} uses '{name}'; expected one of: {', '.join(sorted(frame.columns))}."
-                )
+                known = sorted(column for column in frame.columns if not column.startswith("_"))
+                expected = f"one of: {', '.join(known)}" if known else "no variables here"
+                raise PromptError(f"{self.folder / file} uses '{name}'; expected {expected}.")
         if not names:
             text = self._render(file, {})
             return [text], pl.zeros(frame.height, dtype=pl.Int64, eager=True)
@@ -50,7 +50,7 @@ class TemplateSet:
     def _render(self, file: str, variables: dict[str, Any]) -> str:
         try:
             text = self._templates[file].render(variables)
-        except (TemplateError, TypeError, ValueError) as error:
+        except _RENDERING_ERRORS as error:
             raise PromptError(f"{self.folder / file} could not be rendered: {error}.") from error
         if file != "preamble.j2" and "\n" in text:
             raise PromptError(
@@ -59,11 +59,18 @@ class TemplateSet:
         return text
 
 
-_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def _nothing_for_null(value: object) -> object:
+    return "" if value is None else value
+
+
+_RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+_ENVIRONMENT = SandboxedEnvironment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_nothing_for_null
+)
 
 
 def load_templates(name: str) -> TemplateSet:
-    """Load a shipped set by name, or a folder. Raises PromptError if it is missing, incomplete or has a syntax error."""
+    """Load a shipped set by name, or a folder. Raises PromptError if it is missing, incomplete or not in Jinja syntax."""
     folder = SHIPPED / name if (SHIPPED / name).is_dir() else Path(name).expanduser()
     if not folder.is_dir():
         shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
@@ -74,7 +81,10 @@ def load_templates(name: str) -> TemplateSet:
         path = folder / file
         if not path.is_file():
             raise PromptError(f"The template set {folder} has no {file}; expected {', '.join(FILES)}.")
-        sources[file] = path.read_text(encoding="utf-8")
+        try:
+            sources[file] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise PromptError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
         digest.update(f"{file}\x00{sources[file]}\x01".encode())
         try:
             templates[file] = _ENVIRONMENT.from_string(sources[file])

@@ -59,11 +59,14 @@ def plan_windows(
             if end <= target:
                 need = int(asked_E[target] - told_E1[target])
                 raise PromptError(
-                    f"An event of {need} tokens (its context and the longest title, {longest_title} tokens) does not fit "
-                    f"into prompts.budget_tokens={settings.budget_tokens} beside {settings.budget_tokens - room} tokens "
-                    f"of preamble and profile: raise the budget, or shorten titles or template."
+                    f"An event of {need} tokens (its context and the longest title, {longest_title} tokens) does not "
+                    f"fit into prompts.budget_tokens={settings.budget_tokens} beside {settings.budget_tokens - room} "
+                    "tokens of preamble and profile: raise the budget, or shorten titles or template."
                 )
             rows.append((user, first, start, target, end))
-            kept = told_E1[end] - settings.keep_fraction * rooms[1]
-            start, target = max(start + 1, int(np.searchsorted(told_E1[: end + 1], kept))), end
+            if end < last:
+                # Fewer recent events than wanted where the next one would not fit beside them.
+                kept = max(told_E1[end] - settings.keep_fraction * rooms[1], asked_E[end] - rooms[1])
+                start = min(end, max(start + 1, int(np.searchsorted(told_E1[: end + 1], kept))))
+            target = end
     return Windows(*np.array(rows, np.int64).reshape(-1, 5).T)

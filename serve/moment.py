@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError, PromptError
 from ..histories import Histories
+from ..histories.weather import WEATHER_COLUMNS
 
-_TEMPERATURE = re.compile(r"(-?\d+(?:\.\d+)?)\s*°?\s*([CF])\b", re.IGNORECASE)
+_TEMPERATURE = re.compile(r"([-−]?\d+(?:\.\d+)?)\s*°?\s*([CF])\b", re.IGNORECASE)  # noqa: RUF001  # also a true minus
 _PLACE = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*$")
 # What a word says in the units of the data: a little of it, enough to be told in the words of a prompt.
 _WORDS: dict[str, dict[str, float]] = {
@@ -21,21 +22,21 @@ _WORDS: dict[str, dict[str, float]] = {
     "storm": {"wind_mps": 15.0},
     "wind": {"wind_mps": 10.0},
     "calm": {"wind_mps": 1.0},
-    **dict.fromkeys(("clear", "dry", "sun", "fair"), {"snowfall_cm": 0.0, "precipitation_mm": 0.0, "wind_mps": 2.0}),
+    **{word: {"snowfall_cm": 0.0, "precipitation_mm": 0.0} for word in ("clear", "dry", "sun", "fair")},
 }
 _KNOWN_FOR = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """`at` ISO time, local to the user unless it carries an offset; `weather` in words; `place` 'LAT,LON'. All optional."""
+    """`at` ISO time, local to the user unless it has an offset; `weather` in words; `place` 'LAT,LON'. All optional."""
 
     at: str | None = None
     weather: str | None = None
     place: str | None = None
 
     def versus(self, text: str) -> Moment:
-        """Another moment: pieces between semicolons, each a time, a place or else the weather, replace those of this one."""
+        """Another moment: pieces between semicolons, each a time, a place or else the weather, replace this one's."""
         other = self
         for piece in filter(None, map(str.strip, text.split(";"))):
             kind = "place" if _PLACE.match(piece) else "at" if _is_time(piece) else "weather"
@@ -51,9 +52,9 @@ def parse_weather(text: str) -> dict[str, float]:
     values: dict[str, float] = {}
     found = _TEMPERATURE.search(text)
     if found:
-        degrees = float(found[1])
+        degrees = float(found[1].replace("−", "-"))  # noqa: RUF001
         values["temperature_c"] = degrees if found[2].upper() == "C" else (degrees - 32) * 5 / 9
-    for word in re.findall(r"[a-z]+", _TEMPERATURE.sub(" ", text).lower()):
+    for word in re.findall(r"[^\s,;/]+", _TEMPERATURE.sub(" ", text, count=1).lower()):
         stem = next((stem for stem in _WORDS if word.startswith(stem)), None)
         if stem is None:
             raise PromptError(
@@ -71,7 +72,7 @@ def question(histories: Histories, user_id: str, moment: Moment) -> pl.DataFrame
 
     Where the moment does not say, the weather is that of the user's last event if it is less than a day old, else
     unknown; further context is that of the last event. Raises DataError for an unknown user or one without an earlier
-    event, PromptError for a time, place or weather that cannot be read.
+    event, PromptError for a time, place or weather that cannot be read or that these events know nothing of.
     """
     user = histories.user(user_id)
     events = histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]]
@@ -86,24 +87,25 @@ def question(histories: Histories, user_id: str, moment: Moment) -> pl.DataFrame
     if local is not None:
         shift = local - last["local_time"][0]
         row = row.with_columns(pl.col("local_time") + shift, pl.col("time") + shift)
-        row = (
-            row
-            if shift <= _KNOWN_FOR
-            else row.with_columns(pl.lit(None, row.schema[c]).alias(c) for c in _weather_of(row))
-        )
+        if shift >= _KNOWN_FOR:
+            row = _with_weather(row, {})
     if moment.weather is not None:
         values = parse_weather(moment.weather)
-        row = row.with_columns(pl.lit(values.get(c), row.schema[c]).alias(c) for c in _weather_of(row))
+        if not any(name in row.columns for name in WEATHER_COLUMNS):
+            raise PromptError("These events have no weather, so no prompt speaks of it: leave --weather out.")
+        row = _with_weather(row, values)
     if moment.place is not None:
         row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, moment.place).items())
-    return pl.concat([events, row.select(events.columns)], how="vertical_relaxed").with_columns(
-        user_idx=pl.lit(0, pl.Int32)
-    )
+    # "diagonal": snow that was said aloud is told as snow, also where the data know rain and cold only.
+    both = pl.concat([events, row], how="diagonal_relaxed")
+    return both.with_columns(user_idx=pl.lit(0, pl.Int32))
 
 
-def _weather_of(row: pl.DataFrame) -> list[str]:
-    known = {"temperature_c", "precipitation_mm", "snowfall_cm", "snow_depth_cm", "wind_mps", "condition"}
-    return [name for name in row.columns if name in known]
+def _with_weather(row: pl.DataFrame, values: dict[str, float]) -> pl.DataFrame:
+    """The row with this weather and no other."""
+    unknown = {name: None for name in WEATHER_COLUMNS if name in row.columns}
+    told = {**unknown, **values}
+    return row.with_columns(pl.lit(value, row.schema.get(name, pl.Float64)).alias(name) for name, value in told.items())
 
 
 def _is_time(text: str) -> bool:
@@ -115,7 +117,7 @@ def _is_time(text: str) -> bool:
 
 
 def _local_time(at: str | None, events: pl.DataFrame) -> datetime | None:
-    """`at` in the user's local time; an explicit offset is converted by the local offset of the user's last event."""
+    """`at` in the user's local time; an explicit offset is converted by that of the user's last event before then."""
     if at is None:
         return None
     if not _is_time(at):
@@ -123,9 +125,10 @@ def _local_time(at: str | None, events: pl.DataFrame) -> datetime | None:
     moment = datetime.fromisoformat(at)
     if moment.tzinfo is None:
         return moment
-    utc_offset: timedelta = events["local_time"][-1] - events["time"].dt.replace_time_zone(None)[-1]
-    shifted = (moment - moment.utcoffset()).replace(tzinfo=None)  # type: ignore[operator]  # aware, so it has one
-    return shifted + utc_offset
+    earlier = events.filter(pl.col("time") < moment)
+    near = earlier[-1] if earlier.height else events[0]
+    utc_offset: timedelta = near["local_time"][0] - near["time"].dt.replace_time_zone(None)[0]
+    return moment.astimezone(UTC).replace(tzinfo=None) + utc_offset
 
 
 def _at_place(histories: Histories, place: str) -> dict[str, float | str]:
@@ -135,7 +138,8 @@ def _at_place(histories: Histories, place: str) -> dict[str, float | str]:
         raise PromptError(f"The place {place!r} cannot be read; expected LAT,LON in degrees, such as 40.64,-73.78.")
     if histories.location != "context":
         raise PromptError(
-            "These events' coordinates are those of the chosen items, so no prompt speaks of a place: leave --place out."
+            "These events' coordinates are those of the chosen items, so no prompt speaks of a place: "
+            "leave --place out."
         )
     latitude, longitude = float(found[1]), float(found[2])
     context = [str(name) for name in histories.manifest["context_columns"]]
@@ -145,7 +149,8 @@ def _at_place(histories: Histories, place: str) -> dict[str, float | str]:
     )
     if not places.height:
         raise DataError("No event has coordinates, so --place means nothing here: leave it out.")
-    east = (places["longitude"] - longitude).to_numpy() * np.cos(np.radians(latitude))
+    degrees_east = (places["longitude"].to_numpy() - longitude + 180) % 360 - 180  # the short way round
+    east = degrees_east * np.cos(np.radians(latitude))
     nearest = int(np.argmin(east**2 + (places["latitude"] - latitude).to_numpy() ** 2))
     row = places.row(nearest, named=True)
     return {"latitude": latitude, "longitude": longitude} | {c: row[c] for c in context if row[f"{c}?"] == 1}

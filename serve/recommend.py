@@ -57,8 +57,9 @@ def show_prompt(config: Config, *, user: str, at: str | None, weather: str | Non
     prompt = build_prompt(histories, encoder, user, Moment(at, weather, place))
     print(tokenizer.decode(prompt.tokens_L.tolist()))
     Console(stderr=True, highlight=False).print(
-        f"{len(prompt.tokens_L)} tokens of {config.prompts.budget_tokens}: {prompt.num_told} of {prompt.num_events} events, "
-        f"{prompt.num_profile_tokens} tokens of profile, {len(encoder.preamble)} of preamble"
+        f"{len(prompt.tokens_L)} tokens of {config.prompts.budget_tokens}: {prompt.num_told} of {prompt.num_events} "
+        f"events, {prompt.num_profile_tokens} tokens of profile, {len(encoder.preamble)} of preamble",
+        soft_wrap=True,
     )
 
 
@@ -77,17 +78,12 @@ def recommend_verb(
     engine, encoder, _ = load_engine(
         config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
     )
-    answers = [_ask(engine, build_prompt(histories, encoder, user, moment), k or config.decode.k, config.decode.max_expansions)
-               for moment in moments]  # fmt: skip
+    prompts = [build_prompt(histories, encoder, user, moment) for moment in moments]
+    answers = [_ask(engine, prompt, k or config.decode.k, config.decode.max_expansions) for prompt in prompts]
     if as_json:
         both = zip(moments, answers, strict=True)
-        print(
-            json.dumps(
-                [_as_dict(histories.items, user, moment, answer) for moment, answer in both],
-                ensure_ascii=False,
-                indent=2,
-            )
-        )
+        told = [_as_dict(histories.items, user, moment, answer) for moment, answer in both]
+        print(json.dumps(told, ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False)
     console.print(_table(histories.items, user, moments, answers))
@@ -103,38 +99,35 @@ def _ask(engine: TransformersEngine, prompt: Prompt, k: int, max_expansions: int
 
 
 def _as_dict(items: pl.DataFrame, user: str, moment: Moment, answer: SearchResult) -> dict[str, object]:
-    rows = items.select("item_id", "title")[answer.item_idx_K.tolist()].rows(named=True)
+    rows = items.select(pl.col("item_id", "title").gather(answer.item_idx_K)).rows(named=True)
+    probabilities = [math.exp(p) for p in answer.log_prob_K]
     ranked = [
-        {"rank": i + 1, **row, "probability": math.exp(p)}
-        for i, (row, p) in enumerate(zip(rows, answer.log_prob_K, strict=True))
+        {"rank": rank, **row, "probability": p}
+        for rank, (row, p) in enumerate(zip(rows, probabilities, strict=True), start=1)
     ]
     bound = math.exp(answer.missing_log_prob)
-    return {
-        "user_id": user,
-        "moment": str(moment),
-        "exact": answer.exact,
-        "missing_probability": bound,
-        "items": ranked,
-    }
+    return {"user_id": user, "moment": str(moment), "exact": answer.exact, "missing_probability": bound,
+            "items": ranked}  # fmt: skip
 
 
 def _table(items: pl.DataFrame, user: str, moments: list[Moment], answers: list[SearchResult]) -> Table:
     """Rank, probability, bar, title and id; beside a second moment, how many places each item moved."""
-    table = Table(title=f"User {user}, next", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    width = BAR_WIDTH if len(moments) == 1 else BAR_WIDTH // 2
+    title = Text(f"User {user}, next")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", justify="right")
     for index, moment in enumerate(moments):
         table.add_column("p", justify="right")
-        table.add_column("" if len(moments) > 1 else "", width=BAR_WIDTH if len(moments) == 1 else BAR_WIDTH // 2)
+        table.add_column("", width=width)
         table.add_column(Text(str(moment)), overflow="ellipsis", no_wrap=True, max_width=40)
         if len(moments) == 1:
             table.add_column("id", overflow="ellipsis", no_wrap=True, style="dim")
         elif index:
             table.add_column("")
-    top = max(float(np.exp(answer.log_prob_K[0])) for answer in answers)
+    top = max((float(np.exp(answer.log_prob_K[0])) for answer in answers if len(answer.log_prob_K)), default=1.0)
     for rank in range(max(len(answer.item_idx_K) for answer in answers)):
         cells: list[Text] = [Text(str(rank + 1))]
         for index, answer in enumerate(answers):
-            width = BAR_WIDTH if len(moments) == 1 else BAR_WIDTH // 2
             cells += _cells(items, answer, rank, top, width, len(moments) == 1)
             if index:
                 cells.append(_moved(answers[0], answer, rank))
@@ -152,7 +145,8 @@ def _cells(items: pl.DataFrame, answer: SearchResult, rank: int, top: float, wid
 
 def _bar(share: float, width: int) -> str:
     eighths = max(1, round(share * width * 8))
-    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    parts: tuple[str, ...] = ("", *"▏▎▍▌▋▊▉")
+    return "█" * (eighths // 8) + parts[eighths % 8]
 
 
 def _moved(before: SearchResult, after: SearchResult, rank: int) -> Text:

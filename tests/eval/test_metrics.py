@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.eval import METRICS, log_loss, mrr, ndcg, per_event, recall, summarise
@@ -73,6 +73,7 @@ def test_ranks_and_log_probabilities_of_different_lengths_are_refused() -> None:
         summarise([1, 2], [-1.0])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(1, 20))
 def test_metrics_equal_scoring_a_ranked_list_item_by_item(ranks: list[int], k: int) -> None:
     hits = reciprocal = gain = 0.0
@@ -87,6 +88,7 @@ def test_metrics_equal_scoring_a_ranked_list_item_by_item(ranks: list[int], k: i
     assert ndcg(ranks, k) == pytest.approx(gain / len(ranks))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(-50, 0)), min_size=1, max_size=20))
 def test_summary_is_the_mean_of_the_events_own_values(events: list[tuple[int, float]]) -> None:
     ranks, log_probs = zip(*events, strict=True)

@@ -1,0 +1,42 @@
+"""Does `make demo` do what README says, on a machine with nothing but Python 3.11? About a quarter of an hour on two cores.
+
+    python bench/demo.py
+
+Clones the committed tree into a temporary folder, runs `make setup` (downloads, not counted) and then `make demo` there, and
+reads the evaluation it leaves. Writes bench/results/demo.json; exits with 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from record import bar, record
+
+ROOT = Path(__file__).parents[1]
+BASELINES = ("popularity", "own counts", "own counts + transitions")
+
+
+def main() -> int:
+    """Clone, run, compare; the exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "whereupon"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        subprocess.run(["make", "--silent", "setup"], cwd=clone, check=True)
+        began = time.perf_counter()
+        status = subprocess.run(["make", "--silent", "demo"], cwd=clone, check=False).returncode
+        wall_s = time.perf_counter() - began
+        summary = json.loads((clone / "runs/flights-demo/evaluation/test-fine-tuned/summary.json").read_text("utf-8"))
+    score = {result["name"]: result["metrics"]["nDCG@10"] for result in summary["results"]}
+    tuned = next(score[name] for name in score if name.startswith("fine-tuned"))
+    bars = [bar("exit status", status, "= 0", status == 0), bar("minutes", wall_s / 60, "<= 20", wall_s <= 1200)]
+    bars += [bar(f"nDCG@10 above {name}", tuned - score[name], "> 0", tuned > score[name]) for name in BASELINES]
+    return record("demo", summary["seed"], bars, table=summary["results"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""How good is the model of examples/nyc-checkins.yaml on the test split? A quarter of an hour on two cores, twice that with
+--zero-shot.
+
+    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/evaluate_nyc.py [--zero-shot N]
+
+Needs the run folder after `whereupon prepare` and `whereupon finetune`. With --zero-shot N, N test events (0: all) are also
+put to the base model without an adapter. Writes bench/results/evaluate_nyc.json; exits with 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from record import bar, record
+from whereupon.config import load_config
+from whereupon.decode.models import read_card
+from whereupon.eval import as_json
+from whereupon.eval.run import evaluate
+
+CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"
+NUM_EVENTS = 4113
+
+
+def main() -> int:
+    """Evaluate and compare; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--zero-shot", type=int, metavar="N", help="also ask the base model about N events (0: all)")
+    args = parser.parse_args()
+    config = load_config(CONFIG)
+    began = time.perf_counter()
+    results = evaluate(config, split="test")
+    wall_s = time.perf_counter() - began
+    tuned = results[-1]
+    bars = [
+        bar("test events", tuned.num_events, f"= {NUM_EVENTS}", tuned.num_events == NUM_EVENTS),
+        bar("nDCG@10, fine-tuned", tuned.metrics["nDCG@10"], "> 0.520", tuned.metrics["nDCG@10"] > 0.520),
+        bar("evaluation, minutes", wall_s / 60, "<= 60", wall_s <= 3600),
+    ]
+    figures = {"table": as_json(results), "training": read_card(config.run / "adapter")}
+    if args.zero_shot is not None:
+        figures["zero_shot"] = as_json(evaluate(config, split="test", use_adapter=False, limit=args.zero_shot or None))
+    return record("evaluate_nyc", config.seed, bars, **figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""What every bench writes: machine, versions, seed, figures, and one bar for each figure that was asked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from whereupon.files import versions, write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def bar(name: str, value: float, bound: str, ok: bool) -> dict[str, Any]:
+    """One figure that was asked for: what it is, its bound in words, and whether it keeps it."""
+    return {"name": name, "value": value, "bound": bound, "ok": bool(ok)}
+
+
+def record(name: str, seed: int | None, bars: list[dict[str, Any]], **figures: Any) -> int:
+    """Write `bench/results/NAME.json`, print the bars, and return the exit status: 1 if one is missed."""
+    found = versions()
+    machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count") if key in found}
+    content = {"command": f"python bench/{name}.py {' '.join(sys.argv[1:])}".strip(), "machine": machine,
+               "versions": found, "seed": seed, "bars": bars, **figures}  # fmt: skip
+    write_json(RESULTS / f"{name}.json", content)
+    for one in bars:
+        print(f"{'met   ' if one['ok'] else 'MISSED'} {one['name']}: {one['value']:.6g} (asked: {one['bound']})")
+    return 0 if all(one["ok"] for one in bars) else 1

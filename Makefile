@@ -12,6 +12,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 DEMO := examples/flights-demo.yaml
+AIRCRAFT := N334JB
 
 .PHONY: setup demo test check clean
 .DELETE_ON_ERROR:
@@ -32,11 +33,11 @@ demo: $(READY)
 	$(BIN)/whereupon prepare $(DEMO)
 	$(BIN)/whereupon finetune $(DEMO)
 	$(BIN)/whereupon evaluate $(DEMO)
-	$(BIN)/whereupon recommend $(DEMO) --user N730MQ --weather "clear, 12 C" --versus "snow, -5 C"
+	$(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --at 2013-02-01T07:00 --weather "clear, 2 C" --versus "2013-02-01T20:00; snow, -5 C"
 	@echo
 	@echo "To try next:"
-	@echo "  $(BIN)/whereupon prompt show $(DEMO) --user N730MQ        what the model reads"
-	@echo "  $(BIN)/whereupon recommend $(DEMO) --user N730MQ --json   the same ranking for a program"
+	@echo "  $(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT)        what the model reads"
+	@echo "  $(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --json   the same ranking for a program"
 	@echo "  examples/                                                 configurations for your own data"
 
 test: $(READY)

@@ -70,7 +70,7 @@ _ENVIRONMENT = SandboxedEnvironment(
 
 
 def load_templates(name: str) -> TemplateSet:
-    """Load a shipped set by name, or a folder. Raises PromptError if it is missing, incomplete or not in Jinja syntax."""
+    """Load a shipped set by name, or a folder. Raises PromptError if it is missing, incomplete or no Jinja."""
     folder = SHIPPED / name if (SHIPPED / name).is_dir() else Path(name).expanduser()
     if not folder.is_dir():
         shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))

@@ -1,0 +1,85 @@
+"""Toy events, a toy tokenizer of whole words, and template sets of one's own."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from whereupon.catalogue import Catalogue
+from whereupon.prompts import PromptEncoder, PromptSettings
+
+Events = Callable[..., pl.DataFrame]
+Templates = Callable[..., str]
+MakeEncoder = Callable[..., PromptEncoder]
+
+
+class Words:
+    """A tokenizer of whole words that remembers every word; a line's end is a token of its own."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[self.ids.setdefault(w, len(self.ids)) for w in re.findall(r"\n| ?[^\s:]+|:", t)] for t in texts]
+
+    def text(self, ids: Sequence[int]) -> str:
+        words = list(self.ids)
+        return "".join(words[i] for i in ids)
+
+
+@pytest.fixture
+def words() -> Words:
+    return Words()
+
+
+@pytest.fixture(scope="session", name="events")
+def _events() -> Events:
+    """Events of (user, local ISO time, item) rows in order; keywords add columns, one value an event."""
+
+    def events(rows: Sequence[tuple[int, str, int]], **columns: Any) -> pl.DataFrame:
+        times = [datetime.fromisoformat(row[1]) for row in rows]
+        return pl.DataFrame(
+            {
+                "user_id": [f"u{row[0]}" for row in rows],
+                "item_id": [f"i{row[2]}" for row in rows],
+                "user_idx": pl.Series([row[0] for row in rows], dtype=pl.Int32),
+                "item_idx": pl.Series([row[2] for row in rows], dtype=pl.Int32),
+                "time": pl.Series([time.replace(tzinfo=UTC) for time in times], dtype=pl.Datetime("us", "UTC")),
+                "local_time": pl.Series(times, dtype=pl.Datetime("us")),
+                "split": ["train"] * len(rows),
+                **columns,
+            }
+        )
+
+    return events
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Templates:
+    """Write a template set and return its folder's name."""
+
+    def templates(
+        context: str = "{{ weekday }} {{ hour }}:", profile: str = "{{ days }} x{{ count }}:", preamble: str = "Log."
+    ) -> str:
+        for name, text in (("context", context), ("profile", profile), ("preamble", preamble)):
+            (tmp_path / f"{name}.j2").write_text(text, encoding="utf-8")
+        return str(tmp_path)
+
+    return templates
+
+
+@pytest.fixture
+def make_encoder(words: Words) -> MakeEncoder:
+    """A prompt encoder over titles; keywords are prompt settings."""
+
+    def make_encoder(
+        titles: Sequence[str], *, location: str = "outcome", prefix: tuple[int, ...] = (), **settings: Any
+    ) -> PromptEncoder:
+        catalogue = Catalogue.build([f"i{i}" for i in range(len(titles))], list(titles), words)
+        return PromptEncoder.build(PromptSettings(**settings), catalogue, words, location, prefix)
+
+    return make_encoder

@@ -1,0 +1,134 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whereupon.errors import PromptError
+from whereupon.prompts import context_frame, load_templates
+from whereupon.prompts.templates import SHIPPED
+
+Templates = Callable[..., str]
+Events = Callable[..., pl.DataFrame]
+ROW = pl.DataFrame({"weekday": ["Monday"], "hour": [7]})
+
+
+def _texts(folder: str, frame: pl.DataFrame) -> list[str]:
+    texts, index = load_templates(folder).render("context.j2", frame)
+    return [texts[i] for i in index]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.iterdir()))
+def test_shipped_set_renders_an_event_with_nothing_but_its_time(name: str, events: Events) -> None:
+    templates = load_templates(name)
+    context = {"origin": ["EWR"], "carrier": ["UA"]} if name == "flights" else {}
+    [line], _ = templates.render("context.j2", context_frame(events([(0, "2024-01-01T19:00", 0)], **context), "context"))
+    place = pl.DataFrame({"days": ["weekdays"], "hours": ["morning 8"], "count": [12], "share": [0.5]})
+    [told], _ = templates.render("profile.j2", place)
+    [preamble], _ = templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
+    assert line == ("EWR UA " if name == "flights" else "") + "Monday evening 7:"
+    assert told == "weekdays morning 8 x12:"
+    assert preamble.endswith(", oldest first.")
+
+
+def test_checkins_tell_the_weather_once_a_day(events: Events) -> None:
+    rows = [(0, "2024-01-01T08:00", 0), (0, "2024-01-01T19:00", 0)]
+    frame = context_frame(events(rows, temperature_c=[-4.0, -4.0]), "outcome")
+    assert _texts("checkins", frame) == ["Monday morning 8 freezing:", "Monday evening 7:"]
+
+
+def test_unknown_variable_names_what_exists(templates: Templates) -> None:
+    with pytest.raises(PromptError, match=r"context\.j2 uses 'weekdy'; expected one of: hour, weekday\.$"):
+        _texts(templates("{{ weekdy }}:"), ROW)
+
+
+def test_unknown_variable_in_a_branch_not_taken_is_still_told(templates: Templates) -> None:
+    with pytest.raises(PromptError, match="uses 'snow'"):
+        _texts(templates("{% if hour > 50 %}{{ snow }}{% endif %}:"), ROW)
+
+
+def test_variable_in_the_preamble_is_refused(templates: Templates) -> None:
+    with pytest.raises(PromptError, match=r"preamble\.j2 uses 'hour'; expected no variables here\.$"):
+        load_templates(templates(preamble="{{ hour }}")).render("preamble.j2", pl.DataFrame({"_row": [0]}))
+
+
+def test_template_with_a_syntax_error_names_file_and_line(templates: Templates) -> None:
+    with pytest.raises(PromptError, match=r"context\.j2, line 2: .*if"):
+        load_templates(templates("{{ hour }}\n{% if %}"))
+
+
+def test_unknown_filter_is_one_sentence(templates: Templates) -> None:
+    with pytest.raises(PromptError, match=r"context\.j2, line 1: No filter named 'shout'"):
+        load_templates(templates("{{ hour | shout }}"))
+
+
+def test_missing_file_is_named(templates: Templates) -> None:
+    folder = Path(templates())
+    (folder / "profile.j2").unlink()
+    with pytest.raises(PromptError, match=r"has no profile\.j2; expected preamble\.j2, context\.j2, profile\.j2\.$"):
+        load_templates(str(folder))
+
+
+def test_unknown_set_names_the_shipped_ones() -> None:
+    with pytest.raises(PromptError, match=r"no template set 'flight': .* shipped sets checkins, flights, plain\.$"):
+        load_templates("flight")
+
+
+def test_template_in_another_encoding_is_one_sentence(templates: Templates) -> None:
+    folder = Path(templates())
+    (folder / "context.j2").write_bytes("{{ hour }} Café:".encode("latin-1"))
+    with pytest.raises(PromptError, match=r"context\.j2 is not UTF-8 text"):
+        load_templates(str(folder))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__ }}", "{{ weekday.__init__.__globals__ }}", "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% include '/etc/passwd' %}", "{{ range(999999999) | list }}", "{{ hour / 0 }}", "{{ hour + weekday }}",
+        "{{ hour.nothing }}",
+    ],
+)  # fmt: skip
+def test_template_that_reaches_out_or_fails_is_refused(templates: Templates, template: str) -> None:
+    with pytest.raises(PromptError, match=r"context\.j2 could not be rendered: "):
+        _texts(templates(template), ROW)
+
+
+def test_context_of_two_lines_is_refused(templates: Templates) -> None:
+    with pytest.raises(PromptError, match=r"gives more than one line \('Monday\\n7:'\); expected one"):
+        _texts(templates("{{ weekday }}\n{{ hour }}:"), ROW)
+
+
+def test_line_break_at_the_end_of_the_file_is_no_second_line(templates: Templates) -> None:
+    assert _texts(templates("{{ weekday }}:\n"), ROW) == ["Monday:"]
+
+
+def test_null_renders_as_nothing(templates: Templates) -> None:
+    frame = pl.DataFrame({"origin": ["EWR", None], "hour": [7, None]})
+    assert _texts(templates("{{ origin }} {{ hour }}:"), frame) == ["EWR 7:", " :"]
+
+
+@pytest.mark.parametrize("template", ["{{ a }}|{{ b }}", "{{ a }}", "{% if b %}{{ a }}{% else %}-{% endif %}", "same"])
+@settings(deadline=None, max_examples=25)
+@given(rows=st.lists(st.tuples(st.sampled_from(["x", "y", "", None]), st.sampled_from([0, 1, None])), max_size=12))
+def test_rendering_distinct_rows_once_equals_rendering_each(
+    tmp_path_factory: pytest.TempPathFactory, template: str, rows: list[tuple[str | None, int | None]]
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "once"
+    folder.mkdir(exist_ok=True)
+    for name in ("context", "profile", "preamble"):
+        (folder / f"{name}.j2").write_text(template)
+    frame = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.Int64}, orient="row")
+    one_by_one = [_texts(str(folder), frame[i])[0] for i in range(len(rows))]
+    assert _texts(str(folder), frame) == one_by_one
+    assert len(load_templates(str(folder)).render("context.j2", frame)[0]) <= max(1, len(set(rows)))
+
+
+def test_fingerprint_changes_with_any_of_the_three_files(templates: Templates) -> None:
+    prints = {
+        load_templates(templates(**texts)).fingerprint
+        for texts in ({}, {"context": "a:"}, {"profile": "b:"}, {"preamble": "c"}, {"context": "a:", "profile": "b:"})
+    }
+    assert len(prints) == 5

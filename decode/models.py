@@ -27,7 +27,7 @@ MUST_AGREE = {
     "base_model": "base model",
     "template_hash": "prompt template",
     "catalogue_hash": "catalogue",
-    "prompts": "prompt settings",
+    "prompts": "set of prompt settings",
 }
 
 
@@ -113,11 +113,16 @@ def choose_device(settings: ModelSettings) -> torch.device:
 def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> None:
     """Raise ModelError unless the adapter was trained with the base model, template and catalogue of `expected`."""
     for key, name in MUST_AGREE.items():
-        if card.get(key) != expected[key]:
-            raise ModelError(
-                f"The adapter in {folder} was trained for another {name} ({_short(card.get(key))}) than this run's "
-                f"({_short(expected[key])}): run `whereupon finetune` again, or use the configuration of its training."
-            )
+        found, wanted = card.get(key), expected[key]
+        if found == wanted:
+            continue
+        if isinstance(found, dict) and isinstance(wanted, dict):
+            names = [name for name in wanted if found.get(name) != wanted[name]] or sorted(found.keys() - wanted.keys())
+            found, wanted = ({name: of.get(name) for name in names} for of in (found, wanted))
+        raise ModelError(
+            f"The adapter in {folder} was trained for another {name} ({_short(found)}) than this run's "
+            f"({_short(wanted)}): run `whereupon finetune` again, or use the configuration of its training."
+        )
 
 
 def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -160,5 +165,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    """As text, a dictionary without its braces, a hash by its beginning."""
+    text = ", ".join(f"{name}: {v}" for name, v in value.items()) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 60 else f"{text[:16]}..."

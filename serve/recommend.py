@@ -111,36 +111,40 @@ def _as_dict(items: pl.DataFrame, user: str, moment: Moment, answer: SearchResul
 
 
 def _table(items: pl.DataFrame, user: str, moments: list[Moment], answers: list[SearchResult]) -> Table:
-    """Rank, probability, bar, title and id; beside a second moment, how many places each item moved."""
-    width = BAR_WIDTH if len(moments) == 1 else BAR_WIDTH // 2
-    title = Text(f"User {user}, next")
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", justify="right")
+    """Rank, probability, bar, title and id; beside a second moment, how many places each item moved. Fits 80 columns."""
+    alone = len(moments) == 1
+    table = Table(title=f"User {user}, next", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", justify="right", no_wrap=True)
     for index, moment in enumerate(moments):
-        table.add_column("p", justify="right")
-        table.add_column("", width=width)
-        table.add_column(Text(str(moment)), overflow="ellipsis", no_wrap=True, max_width=40)
-        if len(moments) == 1:
+        table.add_column("p", justify="right", no_wrap=True, min_width=5)
+        table.add_column("", no_wrap=True, min_width=_bar_width(alone))
+        table.add_column(Text(str(moment)), overflow="ellipsis" if alone else "fold")
+        if alone:
             table.add_column("id", overflow="ellipsis", no_wrap=True, style="dim")
         elif index:
-            table.add_column("")
-    top = max((float(np.exp(answer.log_prob_K[0])) for answer in answers if len(answer.log_prob_K)), default=1.0)
+            table.add_column("", no_wrap=True, min_width=3)
+    top = max(float(np.exp(answer.log_prob_K[0])) for answer in answers)
     for rank in range(max(len(answer.item_idx_K) for answer in answers)):
         cells: list[Text] = [Text(str(rank + 1))]
         for index, answer in enumerate(answers):
-            cells += _cells(items, answer, rank, top, width, len(moments) == 1)
+            cells += _cells(items, answer, rank, top, alone)
             if index:
                 cells.append(_moved(answers[0], answer, rank))
         table.add_row(*cells)
     return table
 
 
-def _cells(items: pl.DataFrame, answer: SearchResult, rank: int, top: float, width: int, with_id: bool) -> list[Text]:
+def _bar_width(alone: bool) -> int:
+    return BAR_WIDTH if alone else BAR_WIDTH // 3
+
+
+def _cells(items: pl.DataFrame, answer: SearchResult, rank: int, top: float, alone: bool) -> list[Text]:
     if rank >= len(answer.item_idx_K):
-        return [Text("")] * (4 if with_id else 3)
+        return [Text("")] * (4 if alone else 3)
     item, probability = int(answer.item_idx_K[rank]), math.exp(float(answer.log_prob_K[rank]))
-    cells = [Text(f"{probability:.1%}"), Text(_bar(probability / top, width), style="cyan"), Text(items["title"][item])]
-    return [*cells, Text(items["item_id"][item])] if with_id else cells
+    bar = Text(_bar(probability / top, _bar_width(alone)), style="cyan")
+    cells = [Text(f"{probability:.1%}"), bar, Text(items["title"][item])]
+    return [*cells, Text(items["item_id"][item])] if alone else cells
 
 
 def _bar(share: float, width: int) -> str:

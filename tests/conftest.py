@@ -1,7 +1,11 @@
-"""What all tests share: no network, no user's cache, no colours."""
+"""What all tests share: no network, no user's cache, no colours; a tiny model and a simulated town."""
 
+import itertools
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -17,3 +21,93 @@ def _apart_from_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: p
 def root() -> Path:
     """The repository root, which is the package."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", name="make_model")
+def _make_model() -> Callable[..., Path]:
+    """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts."""
+
+    def make_model(folder: Path, texts: Sequence[str], hidden: int = 32, seed: int = 0) -> Path:
+        import torch
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+        torch.set_num_threads(1)
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=800, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(texts, trainer)
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=tokenizer.get_vocab_size(), hidden_size=hidden, intermediate_size=2 * hidden,
+            num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=1024, initializer_range=0.1,
+            tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
+        LlamaForCausalLM(config).save_pretrained(folder)
+        return folder
+
+    return make_model
+
+
+@pytest.fixture(scope="session", name="make_town")
+def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
+    """Simulate a town and write its tables, a tiny model and a configuration; gives the configuration's path.
+
+    Every day each person goes to the cinema if it rains and to the park if it shines, sometimes to any bar at night.
+    With `shuffled`, the weather table has the same rain at random hours instead.
+    """
+
+    def make_town(folder: Path, people: int = 6, days: int = 12, hidden: int = 32, shuffled: bool = False) -> Path:
+        random = np.random.default_rng(5)
+        start = datetime(2024, 1, 1)
+        rains = np.repeat(random.random(days) < 0.5, 24)
+        visits = ["user_id,item_id,time"]
+        for person, day in itertools.product(range(people), range(days)):
+            time = start + timedelta(days=day, hours=int(random.integers(9, 18)), minutes=int(random.integers(1, 60)))
+            visits.append(f"p{person:02},{'cinema' if rains[24 * day] else 'park'},{time.isoformat()}Z")
+            if random.random() < 0.25:
+                late = start + timedelta(days=day, hours=22, minutes=int(random.integers(1, 60)))
+                visits.append(f"p{person:02},bar{random.integers(1, 4)},{late.isoformat()}Z")
+        told = random.permutation(rains) if shuffled else rains
+        weather = [f"{start + timedelta(hours=hour)}Z,18,{4 if rain else 0}" for hour, rain in enumerate(told)]
+        titles = {
+            "cinema": "Old Cinema",
+            "park": "City Park",
+            "bar1": "Bar One",
+            "bar2": "Bar Two",
+            "bar3": "Bar Three",
+        }
+        tables = {
+            "events": visits,
+            "items": ["item_id,title", *(f"{item},{title}" for item, title in titles.items())],
+            "weather": ["time,temperature_c,precipitation_mm", *weather],
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, lines in tables.items():
+            (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        weekdays = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+        words = "morning afternoon evening night mild rain weekdays weekends any day"
+        lines = [f"{weekday} {words}: {title}\n" for weekday in weekdays for title in titles.values()]
+        make_model(folder / "model", [*lines, "What one person chose, oldest first.\n"] * 3, hidden)
+        config = folder / "town.yaml"
+        config.write_text(TOWN.replace("${HERE}", str(folder)), encoding="utf-8")
+        return config
+
+    return make_town
+
+
+TOWN = """
+run: run
+histories:
+  events: {path: events.csv}
+  items: {path: items.csv}
+  weather: {path: weather.csv, latitude: 52.5, longitude: 13.4}
+  time_zone: UTC
+model: {base: ${HERE}/model, device: cpu}
+prompts: {budget_tokens: 160, profile_tokens: 24}
+finetune:
+  {epochs: 4, learning_rate: 5.0e-3, batch_tokens: 1024, rank: 16, mixed_precision: "no", validations_per_epoch: 1}
+"""

@@ -144,7 +144,7 @@ def test_questions_asked_together_are_answered_as_if_alone(trie: Trie, seed: int
     together = search(TableReading(trie, 3, seed, kind), trie, k)
     for query in range(3):
         alone = TableReading(trie, 3, seed, kind)
-        alone.log_probs = lambda _, node, q=query, of=alone.log_probs: of(q, node)  # type: ignore[method-assign]
+        alone.log_probs = lambda _, node, q=query, of=alone.log_probs: of(q, node)
         alone.num_queries = 1
         (result,) = search(alone, trie, k)
         assert result.item_idx_K.tolist() == together[query].item_idx_K.tolist()

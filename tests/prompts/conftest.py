@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -31,11 +30,6 @@ class Words:
         return "".join(words[i] for i in ids)
 
 
-@pytest.fixture
-def words() -> Words:
-    return Words()
-
-
 @pytest.fixture(scope="session", name="events")
 def _events() -> Events:
     """Events of (user, local ISO time, item) rows in order; keywords add columns, one value an event."""
@@ -58,27 +52,29 @@ def _events() -> Events:
     return events
 
 
-@pytest.fixture
-def templates(tmp_path: Path) -> Templates:
+@pytest.fixture(scope="session", name="templates")
+def _templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """Write a template set and return its folder's name."""
 
     def templates(
         context: str = "{{ weekday }} {{ hour }}:", profile: str = "{{ days }} x{{ count }}:", preamble: str = "Log."
     ) -> str:
+        folder = tmp_path_factory.mktemp("templates")
         for name, text in (("context", context), ("profile", profile), ("preamble", preamble)):
-            (tmp_path / f"{name}.j2").write_text(text, encoding="utf-8")
-        return str(tmp_path)
+            (folder / f"{name}.j2").write_text(text, encoding="utf-8")
+        return str(folder)
 
     return templates
 
 
-@pytest.fixture
-def make_encoder(words: Words) -> MakeEncoder:
-    """A prompt encoder over titles; keywords are prompt settings."""
+@pytest.fixture(scope="session", name="make_encoder")
+def _make_encoder() -> MakeEncoder:
+    """A prompt encoder over titles with a tokenizer of its own; keywords are prompt settings."""
 
     def make_encoder(
         titles: Sequence[str], *, location: str = "outcome", prefix: tuple[int, ...] = (), **settings: Any
     ) -> PromptEncoder:
+        words = Words()
         catalogue = Catalogue.build([f"i{i}" for i in range(len(titles))], list(titles), words)
         return PromptEncoder.build(PromptSettings(**settings), catalogue, words, location, prefix)
 

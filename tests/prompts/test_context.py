@@ -12,8 +12,8 @@ NOON = "2024-01-03T12:00"
 
 def _one(events: Events, time: str = NOON, **columns: object) -> dict[str, object]:
     """The variables of a single event."""
-    frame = context_frame(events([(0, time, 0)], **{name: [value] for name, value in columns.items()}), "context")
-    return frame.row(0, named=True)
+    typed = {name: pl.Series([value], dtype=pl.Float64 if value is None else None) for name, value in columns.items()}
+    return context_frame(events([(0, time, 0)], **typed), "context").row(0, named=True)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,16 @@ def test_temperature_is_rounded_in_both_units(events: Events, celsius: float, ro
         ({"precipitation_mm": 0.3, "snowfall_cm": 0.0}, "rain"),
         ({"precipitation_mm": 0.0, "snowfall_cm": 0.1}, "snow"),
         ({"precipitation_mm": 5.0, "condition": "hail"}, "hail"),
-        ({"precipitation_mm": 5.0, "condition": None}, "rain"),
     ],
 )
 def test_what_falls_has_a_word(events: Events, columns: dict[str, object], word: str) -> None:
     assert _one(events, **columns)["precipitation_word"] == word
+
+
+def test_unknown_condition_leaves_the_word_to_the_measurements(events: Events) -> None:
+    rows = [(0, NOON, 0), (0, NOON, 0)]
+    frame = context_frame(events(rows, precipitation_mm=[5.0, 5.0], condition=["hail", None]), "context")
+    assert frame["precipitation_word"].to_list() == ["hail", "rain"]
 
 
 @pytest.mark.parametrize(("mps", "word"), [(7.9, ""), (8.0, "windy")])

@@ -24,7 +24,9 @@ def _texts(folder: str, frame: pl.DataFrame) -> list[str]:
 def test_shipped_set_renders_an_event_with_nothing_but_its_time(name: str, events: Events) -> None:
     templates = load_templates(name)
     context = {"origin": ["EWR"], "carrier": ["UA"]} if name == "flights" else {}
-    [line], _ = templates.render("context.j2", context_frame(events([(0, "2024-01-01T19:00", 0)], **context), "context"))
+    [line], _ = templates.render(
+        "context.j2", context_frame(events([(0, "2024-01-01T19:00", 0)], **context), "context")
+    )
     place = pl.DataFrame({"days": ["weekdays"], "hours": ["morning 8"], "count": [12], "share": [0.5]})
     [told], _ = templates.render("profile.j2", place)
     [preamble], _ = templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
@@ -55,7 +57,7 @@ def test_variable_in_the_preamble_is_refused(templates: Templates) -> None:
 
 
 def test_template_with_a_syntax_error_names_file_and_line(templates: Templates) -> None:
-    with pytest.raises(PromptError, match=r"context\.j2, line 2: .*if"):
+    with pytest.raises(PromptError, match=r"context\.j2, line 2: Expected an expression"):
         load_templates(templates("{{ hour }}\n{% if %}"))
 
 
@@ -110,9 +112,11 @@ def test_null_renders_as_nothing(templates: Templates) -> None:
     assert _texts(templates("{{ origin }} {{ hour }}:"), frame) == ["EWR 7:", " :"]
 
 
-@pytest.mark.parametrize("template", ["{{ a }}|{{ b }}", "{{ a }}", "{% if b %}{{ a }}{% else %}-{% endif %}", "same"])
-@settings(deadline=None, max_examples=25)
-@given(rows=st.lists(st.tuples(st.sampled_from(["x", "y", "", None]), st.sampled_from([0, 1, None])), max_size=12))
+@settings(deadline=None, max_examples=15)
+@given(
+    template=st.sampled_from(["{{ a }}|{{ b }}", "{{ a }}", "{% if b %}{{ a }}{% else %}-{% endif %}", "same"]),
+    rows=st.lists(st.tuples(st.sampled_from(["x", "", None]), st.sampled_from([0, 1, None])), max_size=6),
+)
 def test_rendering_distinct_rows_once_equals_rendering_each(
     tmp_path_factory: pytest.TempPathFactory, template: str, rows: list[tuple[str | None, int | None]]
 ) -> None:
@@ -120,10 +124,11 @@ def test_rendering_distinct_rows_once_equals_rendering_each(
     folder.mkdir(exist_ok=True)
     for name in ("context", "profile", "preamble"):
         (folder / f"{name}.j2").write_text(template)
+    templates = load_templates(str(folder))
     frame = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.Int64}, orient="row")
-    one_by_one = [_texts(str(folder), frame[i])[0] for i in range(len(rows))]
-    assert _texts(str(folder), frame) == one_by_one
-    assert len(load_templates(str(folder)).render("context.j2", frame)[0]) <= max(1, len(set(rows)))
+    texts, index = templates.render("context.j2", frame)
+    assert [texts[i] for i in index] == [templates.render("context.j2", row)[0][0] for row in frame.iter_slices(1)]
+    assert len(texts) <= max(1, len(set(rows)))
 
 
 def test_fingerprint_changes_with_any_of_the_three_files(templates: Templates) -> None:

@@ -1,0 +1,251 @@
+"""Loading: what belongs together works as one, and what does not is refused in a sentence."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from whereupon.decode import models
+from whereupon.decode.models import Tokenizer, build_encoder, load_base_model, load_engine, load_tokenizer
+from whereupon.decode.search import score_all
+from whereupon.decode.settings import ModelSettings
+from whereupon.errors import ModelError
+from whereupon.prompts import PromptSettings
+from whereupon.tests.decode.tiny import byte_tokenizer, naive_log_probs, random_text, tiny_config, tiny_model
+
+TITLES = ["Blue Cafe", "Blue Cafe 2", "Red Bar", "Crème brûlée", "喫茶店"]
+ITEMS = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(TITLES))], "title": TITLES})
+PROMPTS = PromptSettings(budget_tokens=512, profile_tokens=64)
+Damage = Callable[[Path], Any]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A base model's directory and an adapter's, which belong together."""
+
+    base: Path
+    adapter: Path
+
+    @property
+    def settings(self) -> ModelSettings:
+        return ModelSettings(base=str(self.base), device="cpu")
+
+    def load(self, **changes: Any) -> Any:
+        fitting = {"prompts": PROMPTS, "items": ITEMS, "location": "item", "adapter": self.adapter}
+        return load_engine(self.settings, **fitting | changes)
+
+
+@pytest.fixture(scope="module", name="trained_once")
+def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    base, adapter = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("adapter")
+    byte_tokenizer(base, before="<s>")
+    # More rows than the tokenizer has tokens, as models come.
+    model = tiny_model(tiny_config("llama", vocab_size=300, max_position_embeddings=512))
+    model.save_pretrained(base)
+    lora = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(model, lora).save_pretrained(str(adapter))
+    encoder = build_encoder(ITEMS, "item", PROMPTS, load_tokenizer(ModelSettings(base=str(base))))
+    card = {"base_model": str(base), **encoder.identity, "temperature": 0.5, "seed": 7}
+    (adapter / "whereupon.json").write_text(json.dumps(card))
+    return Trained(base, adapter)
+
+
+@pytest.fixture(name="trained")
+def _trained(trained_once: Trained, tmp_path: Path) -> Trained:
+    """A copy of the adapter to damage; the base model is shared."""
+    return Trained(trained_once.base, Path(shutil.copytree(trained_once.adapter, tmp_path / "adapter")))
+
+
+def _change_card(folder: Path, **changes: Any) -> None:
+    card = json.loads((folder / "whereupon.json").read_text())
+    (folder / "whereupon.json").write_text(json.dumps(card | changes))
+
+
+def _change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    weights = load_file(folder / "adapter_model.safetensors")
+    change(weights)
+    save_file(weights, folder / "adapter_model.safetensors")
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+# The tokenizer
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "prefix"),
+    [("<s>", "", (0,)), ("", "", ()), ("<s>", "</s>", (0,)), ("", "</s>", ())],
+    ids=["BOS", "nothing", "BOS and EOS", "EOS"],
+)
+def test_prefix_is_what_the_tokenizer_puts_before_a_text(before: str, after: str, prefix: tuple[int, ...]) -> None:
+    tokenizer = Tokenizer(byte_tokenizer(before=before, after=after))
+    assert tokenizer.prefix == prefix
+    assert tokenizer(["ab", "b"]) == [[*tokenizer(["a"])[0], *tokenizer(["b"])[0]], tokenizer(["b"])[0]]
+
+
+def test_no_texts_have_no_tokens() -> None:
+    assert Tokenizer(byte_tokenizer())([]) == []
+
+
+def test_decoding_gives_back_what_was_encoded_spaces_and_all() -> None:
+    tokenizer, text = Tokenizer(byte_tokenizer(before="<s>")), " Crème , brûlée 's 喫茶店 .\n"
+    assert tokenizer.decode(tokenizer([text])[0]) == text
+
+
+def test_prompts_begin_with_the_prefix(trained_once: Trained) -> None:
+    encoder = build_encoder(ITEMS, "item", PROMPTS, load_tokenizer(trained_once.settings))
+    assert encoder.preamble[0] == 0
+    assert (encoder.preamble[1:] > 1).all()
+
+
+# Loading
+
+
+def test_adapter_is_merged_and_answers_like_the_trained_model_at_its_temperature(trained_once: Trained) -> None:
+    engine, encoder, card = trained_once.load()
+    model = PeftModel.from_pretrained(load_base_model(trained_once.settings), str(trained_once.adapter)).eval()
+    text = random_text(1, 10)
+    titles = [encoder.catalogue.trie.title_tokens(item).tolist() for item in range(len(TITLES))]
+    found = score_all(engine.read(text, np.array([9])), engine.trie)
+    assert np.abs(found - naive_log_probs(model, text, titles, temperature=0.5)).max() < 1e-4
+    assert card["seed"] == 7
+
+
+def test_base_model_without_adapter_answers_at_temperature_one(trained_once: Trained) -> None:
+    engine, encoder, card = trained_once.load(adapter=None)
+    text = random_text(1, 10)
+    titles = [encoder.catalogue.trie.title_tokens(item).tolist() for item in range(len(TITLES))]
+    expected = naive_log_probs(load_base_model(trained_once.settings), text, titles)
+    assert np.abs(score_all(engine.read(text, np.array([9])), engine.trie) - expected).max() < 1e-4
+    assert card == {}
+
+
+# Adapters that do not belong here
+
+
+def test_missing_adapter_says_to_finetune(trained: Trained) -> None:
+    (trained.adapter / "whereupon.json").unlink()
+    with pytest.raises(ModelError, match=r"^There is no trained adapter in \S+ \(no whereupon.json\): run .*\.$"):
+        trained.load()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("base_model", "smollm2-135m", "base model"),
+        ("template_hash", "0" * 64, "prompt template"),
+        ("catalogue_hash", None, "catalogue"),
+        ("prompts", {"budget_tokens": 1}, "set of prompt settings"),
+    ],
+)
+def test_adapter_trained_for_something_else_is_refused(trained: Trained, key: str, value: Any, name: str) -> None:
+    _change_card(trained.adapter, **{key: value})
+    said = (
+        rf"^The adapter in \S+ was trained for another {name} \(.*\) than this run's \(.*\): run `whereupon finetune`"
+    )
+    with pytest.raises(ModelError, match=said):
+        trained.load()
+
+
+def test_adapter_meets_a_renamed_item_and_is_refused(trained: Trained) -> None:
+    renamed = ITEMS.with_columns(pl.col("title").replace("Red Bar", "Red Pub"))
+    with pytest.raises(ModelError, match="was trained for another catalogue"):
+        trained.load(items=renamed)
+
+
+def test_adapter_meets_other_prompt_settings_and_is_refused(trained: Trained) -> None:
+    said = r"another set of prompt settings \(budget_tokens: 512\) than this run's \(budget_tokens: 256\): run"
+    with pytest.raises(ModelError, match=said):
+        trained.load(prompts=PromptSettings(budget_tokens=256, profile_tokens=64))
+
+
+def test_adapter_is_refused_before_weights_are_read(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    _change_card(trained.adapter, catalogue_hash="0")
+    monkeypatch.setattr(models, "load_base_model", lambda settings: pytest.fail("weights were read"))
+    with pytest.raises(ModelError, match="another catalogue"):
+        trained.load()
+
+
+# Damaged adapters
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: _cut(folder / "adapter_model.safetensors"),
+        lambda folder: (folder / "adapter_model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "adapter_model.safetensors").unlink(),
+        lambda folder: _cut(folder / "adapter_config.json"),
+        lambda folder: (folder / "adapter_config.json").unlink(),
+        lambda folder: _cut(folder / "whereupon.json"),
+        lambda folder: (folder / "whereupon.json").write_text("[]"),
+        lambda folder: _change_card(folder, temperature=None),
+        lambda folder: _change_weights(folder, lambda weights: weights.popitem()),
+        lambda folder: _change_weights(folder, lambda weights: next(iter(weights.values())).fill_(float("nan"))),
+        lambda folder: _change_weights(folder, lambda weights: weights.update({min(weights): torch.ones(3, 3)})),
+    ],
+    ids=[
+        "weights cut short", "weights empty", "no weights", "settings cut short", "no settings", "card cut short",
+        "card is a list", "no temperature", "a weight is missing", "a weight is no number",
+        "a weight of another shape",
+    ],
+)  # fmt: skip
+def test_damaged_adapter_is_refused_in_one_sentence(trained: Trained, damage: Damage) -> None:
+    damage(trained.adapter)
+    said = r"^The adapter in \S+ is corrupt \([^\n]+\): run `whereupon finetune` again\.$"
+    with pytest.raises(ModelError, match=said):
+        trained.load()
+
+
+# Damaged base models
+
+
+@pytest.fixture(name="base")
+def _base(trained_once: Trained, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_once.base, tmp_path / "base"))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_base_model_cut_short_is_refused_in_one_sentence(base: Path, file: str) -> None:
+    _cut(base / file)
+    with pytest.raises(ModelError, match=r"^The base model \S+ cannot be read \([^\n]+\); fetch it again\.$"):
+        load_base_model(ModelSettings(base=str(base)))
+
+
+def test_base_model_without_some_weights_is_refused(base: Path) -> None:
+    """transformers would fill them with random numbers."""
+    weights = load_file(base / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"lacks 1 weights \(model.layers.1.mlp.up_proj.weight, ...\); expected a whole"
+    ):
+        load_base_model(ModelSettings(base=str(base)))
+
+
+def test_tokenizer_cut_short_is_refused_in_one_sentence(base: Path) -> None:
+    _cut(base / "tokenizer.json")
+    with pytest.raises(ModelError, match=r"^The tokenizer of \S+ cannot be read \([^\n]+\); fetch the model again\.$"):
+        load_tokenizer(ModelSettings(base=str(base)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there_is_refused(base: Path) -> None:
+    with pytest.raises(ModelError, match=r"^model.device is cuda but torch finds no GPU: set model.device to auto or"):
+        load_base_model(ModelSettings(base=str(base), device="cuda"))

@@ -1,0 +1,205 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from whereupon.config import Config
+from whereupon.decode.models import load_base_model, load_engine
+from whereupon.errors import ConfigError, DataError, ModelError
+from whereupon.finetune import FinetuneSettings, train
+from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.train import Schedule, finetune
+from whereupon.finetune.validation import Validator
+from whereupon.histories import read_histories
+
+Town = Callable[..., Config]
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(folder / "adapter_model.safetensors"))
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def _interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Stop training, as Ctrl-C would, in that step; every step before it has left a checkpoint."""
+    original = TrainingProgress.step
+
+    def stepping(self: TrainingProgress, now: int, *numbers: Any) -> None:
+        if now == step:
+            raise KeyboardInterrupt
+        original(self, now, *numbers)
+
+    monkeypatch.setattr(TrainingProgress, "step", stepping)
+    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", -1.0)
+
+
+def _interrupted(config: Config, step: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        _interrupt_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config)
+
+
+SHORT = ("finetune.epochs=2", "finetune.validations_per_epoch=1")
+
+
+def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
+    config = town(*SHORT, "finetune.temperature=0.5")
+    folder = finetune(config)
+    assert folder == config.run / "adapter"
+    card = json.loads((folder / "whereupon.json").read_text())
+    _, encoder, read = load_engine(config.model, config.prompts, _items(config), "outcome", folder)
+    assert {"base_model": config.model.base, **encoder.identity}.items() <= card.items()
+    assert card == read
+    assert card["data_hash"] == read_histories(config.run).data_hash
+    assert (card["seed"], card["temperature"]) == (7, 0.5)
+    assert card["finetune"] == config.finetune.model_dump(mode="json")
+    assert {"torch", "peft", "whereupon"} <= card["versions"].keys()
+    assert {"recall@1", "recall@10", "nDCG@10", "log-loss"} <= card["validation"].keys()
+    assert card["step"] in [entry["step"] for entry in _log(folder)]
+    readme = (folder / "README.md").read_text()
+    assert readme.startswith(f"---\nbase_model: {config.model.base}\nlibrary_name: peft\n")
+    assert f"| nDCG@10 | {card['validation']['nDCG@10']:.4f} |" in readme
+    peft = PeftModel.from_pretrained(load_base_model(config.model), str(folder)).peft_config["default"]
+    assert (peft.r, peft.peft_type.value) == (16, "LORA")
+    assert not (config.run / "adapter.checkpoint.pt").exists()
+
+
+def _items(config: Config) -> pl.DataFrame:
+    return read_histories(config.run).items
+
+
+def test_log_tells_each_validation(town: Town) -> None:
+    entries = _log(finetune(town(*SHORT)))
+    assert [entry["step"] for entry in entries] == sorted({entry["step"] for entry in entries})
+    assert all(entry["train_loss"] > 0 and 0 <= entry["nDCG@10"] <= 1 for entry in entries)
+    assert entries[-1]["learning_rate"] == pytest.approx(0.0, abs=1e-9)  # the cosine has come down
+    assert len(entries) == 2
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_interrupted_and_resumed_run_ends_as_an_uninterrupted_one(
+    town: Town, capsys: pytest.CaptureFixture[str], dropout: float
+) -> None:
+    settings = (*SHORT, f"finetune.dropout={dropout}", "finetune.batch_tokens=400")
+    whole = finetune(town(*settings, run="whole"))
+    last = _log(whole)[-1]["step"]
+    config = town(*settings, run="cut")
+    for step in (3, last - 1):
+        _interrupted(config, step)
+    cut = finetune(config)
+    said = capsys.readouterr().err
+    assert f"resuming at step {last - 2}" in said
+    assert _log(cut) == _log(whole)
+    one, other = _weights(whole), _weights(cut)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_checkpoint_of_other_settings_is_not_used(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
+    _interrupted(town(*SHORT), 3)
+    folder = finetune(town(*SHORT, "finetune.learning_rate=0.01"))
+    assert "belongs to other settings or data: training starts anew" in capsys.readouterr().err
+    fresh = finetune(town(*SHORT, "finetune.learning_rate=0.01", run="fresh"))
+    assert _log(folder) == _log(fresh)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", None])
+def test_checkpoint_that_cannot_be_read_is_told_and_left_alone(
+    town: Town, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    config = town("finetune.epochs=0.1")
+    path = config.run / "adapter.checkpoint.pt"
+    torch.save(torch.zeros(3), path) if content is None else path.write_bytes(content)
+    finetune(config)
+    assert "adapter.checkpoint.pt cannot be read: training starts anew" in capsys.readouterr().err
+
+
+def test_training_stops_when_patience_runs_out_and_keeps_the_best(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.2, 0.5, 0.4, 0.5, 0.9])
+    monkeypatch.setattr(Validator, "validate", lambda *_: {"nDCG@10": next(scores)})
+    folder = finetune(town("finetune.epochs=9", "finetune.patience=2"))
+    assert [entry["nDCG@10"] for entry in _log(folder)] == [0.2, 0.5, 0.4, 0.5]
+    card = json.loads((folder / "whereupon.json").read_text())
+    assert (card["validation"], card["step"]) == ({"nDCG@10": 0.5}, _log(folder)[1]["step"])
+
+
+def test_without_validation_events_the_training_loss_decides(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Validator, "validate", lambda *_: {})
+    folder = finetune(town(*SHORT))
+    assert all(entry.keys() == {"step", "train_loss", "learning_rate"} for entry in _log(folder))
+    assert json.loads((folder / "whereupon.json").read_text())["step"] == _log(folder)[-1]["step"]
+
+
+def test_diverging_training_is_one_sentence_and_keeps_no_ruin(town: Town) -> None:
+    config = town("finetune.learning_rate=1e30", "finetune.warmup_fraction=0")
+    with pytest.raises(ModelError, match=r"diverged: the loss of step \d+ is (nan|inf); lower finetune\.learning_rate"):
+        finetune(config)
+
+
+def test_unknown_target_modules_name_what_the_model_has(town: Town) -> None:
+    with pytest.raises(ConfigError, match=r"finetune\.target_modules .* \(.*q_proj.*\), not \['quer'\]\.$"):
+        finetune(town("finetune.target_modules=[quer]"))
+
+
+def test_no_training_events_are_one_sentence(town: Town) -> None:
+    config = town()
+    path = config.run / "histories" / "events.parquet"
+    pl.read_parquet(path).with_columns(split=pl.lit("test")).write_parquet(path)
+    with pytest.raises(DataError, match=r"^There are no training events"):
+        finetune(config)
+
+
+def _schedule(epochs: float, num_processes: int = 1) -> Schedule:
+    length_W = np.random.default_rng(0).integers(50, 400, 40)
+    return Schedule(length_W, FinetuneSettings(epochs=epochs, batch_tokens=1000), 7, num_processes)
+
+
+def test_steps_are_those_of_whole_epochs_and_a_share_of_the_last() -> None:
+    per_epoch = [len(_schedule(1).batches(epoch)) for epoch in range(2)]
+    assert _schedule(1).num_steps() == per_epoch[0]
+    assert _schedule(1.5).num_steps() == per_epoch[0] + round(per_epoch[1] / 2)
+    assert _schedule(0.001).num_steps() == 1
+
+
+@pytest.mark.parametrize("num_processes", [2, 3])
+def test_processes_share_an_epoch_evenly_and_miss_no_window(num_processes: int) -> None:
+    batches = _schedule(1, num_processes).batches(0)
+    assert len(batches) % num_processes == 0
+    assert set(np.concatenate(batches).tolist()) == set(range(40))
+    assert _schedule(1, num_processes).num_steps() == len(batches) // num_processes
+
+
+def test_accelerate_launch_runs_the_command_line(town: Town, prepared: Path) -> None:
+    config = town("finetune.epochs=0.1")
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "1",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "whereupon.cli", "finetune", str(prepared)]
+    command += ["--set", f"run={config.run}", "--set", "finetune.epochs=0.1"]
+    result = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert (config.run / "adapter" / "whereupon.json").is_file()
+    assert "finetune" in json.loads((config.run / "run.json").read_text())

@@ -1,0 +1,80 @@
+"""Travellers between two airports, and a tokenizer of whole words."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from whereupon.histories import Histories, build_histories
+
+MakeHistories = Callable[..., Histories]
+AIRPORTS = {"EWR": (40.69, -74.17), "JFK": (40.64, -73.78)}
+
+
+class Words:
+    """A tokenizer of whole words that remembers every word; a line's end is a token of its own."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[self.ids.setdefault(w, len(self.ids)) for w in re.findall(r"\n| ?[^\s:]+|:", t)] for t in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        words = list(self.ids)
+        return "".join(words[i] for i in ids)
+
+
+@pytest.fixture
+def words() -> Words:
+    return Words()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def make_histories() -> MakeHistories:
+    """Histories of dictionaries, one an event: `user`, `at` (local ISO time, UTC-5), `item`, and further columns.
+
+    An `origin` puts the event at that airport.
+    """
+
+    def make_histories(rows: Sequence[dict[str, Any]], num_items: int = 3, location: str = "context") -> Histories:
+        rows = sorted(rows, key=lambda row: (row["user"], row["at"]))
+        users = sorted({row["user"] for row in rows})
+        local = [datetime.fromisoformat(row["at"]) for row in rows]
+        further = list(dict.fromkeys(name for row in rows for name in row if name not in ("user", "at", "item")))
+        places = [AIRPORTS.get(row.get("origin", ""), (None, None)) for row in rows]
+        events = pl.DataFrame(
+            {
+                "user_id": [row["user"] for row in rows],
+                "item_id": [f"i{row['item']}" for row in rows],
+                "user_idx": pl.Series([users.index(row["user"]) for row in rows], dtype=pl.Int32),
+                "item_idx": pl.Series([row["item"] for row in rows], dtype=pl.Int32),
+                "time": pl.Series(
+                    [t.replace(tzinfo=UTC) + timedelta(hours=5) for t in local], dtype=pl.Datetime("us", "UTC")
+                ),
+                "local_time": pl.Series(local, dtype=pl.Datetime("us")),
+                "split": ["train"] * len(rows),
+                "latitude": pl.Series([place[0] for place in places], dtype=pl.Float64),
+                "longitude": pl.Series([place[1] for place in places], dtype=pl.Float64),
+                **{name: [row.get(name) for row in rows] for name in further},
+            }
+        )
+        items = pl.DataFrame(
+            {"item_id": [f"i{i}" for i in range(num_items)], "title": [f"Town {i}" for i in range(num_items)]}
+        )
+        context = [name for name in further if name in ("origin", "carrier")]
+        return build_histories(events, items, {"location": location, "context_columns": context})
+
+    return make_histories

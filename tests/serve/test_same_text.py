@@ -1,0 +1,62 @@
+"""What is trained is what is served: one text for each moment, token for token."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from whereupon.catalogue import Catalogue
+from whereupon.histories import Histories
+from whereupon.prompts import PromptEncoder, PromptSettings
+from whereupon.serve.moment import Moment, parse_weather
+from whereupon.serve.recommend import build_prompt
+
+MakeHistories = Callable[..., Histories]
+SAID = ["rain, 3 C", "clear, 25 C windy", "snow, -5 C", "calm"]
+PLACES = {"EWR": "40.69,-74.17", "JFK": "40.64,-73.78"}
+
+
+def _travels(make_histories: MakeHistories, location: str) -> tuple[Histories, list[Moment]]:
+    """Thirty flights of Ada (and some of Bo) whose weather and place can be said on the command line."""
+    random = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    moments = []
+    time = datetime(2013, 1, 1)
+    for index in range(36):
+        time += timedelta(hours=int(random.integers(1, 60)))
+        said, origin = SAID[random.integers(4)], list(PLACES)[random.integers(2)]
+        columns = dict.fromkeys(("temperature_c", "precipitation_mm", "snowfall_cm", "wind_mps")) | parse_weather(said)
+        row = {"user": "Bo" if index % 6 == 5 else "Ada", "at": time.isoformat(), "item": int(random.integers(3))}
+        rows.append(row | {"origin": origin, "carrier": "UA"} | columns)
+        if row["user"] == "Ada":
+            moments.append(Moment(time.isoformat(), said, PLACES[origin] if location == "context" else None))
+    return make_histories(rows, location=location), moments
+
+
+@pytest.mark.parametrize(
+    ("template", "location"), [("flights", "context"), ("plain", "outcome"), ("checkins", "outcome")]
+)
+@pytest.mark.parametrize("profile_tokens", [0, 24])
+def test_training_text_up_to_each_title_is_the_prompt_of_that_moment(
+    make_histories: MakeHistories, words: Any, template: str, location: str, profile_tokens: int
+) -> None:
+    histories, moments = _travels(make_histories, location)
+    items = histories.items
+    catalogue = Catalogue.build(items["item_id"].to_list(), items["title"].to_list(), words)
+    settings = PromptSettings(template=template, budget_tokens=110, profile_tokens=profile_tokens)
+    encoder = PromptEncoder.build(settings, catalogue, words, location, (7,))
+    text = encoder.text(histories.events, 2)
+    windows = text.windows.select(text.windows.user_W == histories.user("Ada"))
+    trained = {}
+    for w, window in enumerate(text.encode_windows(windows)):
+        for row in range(windows.target_W[w], windows.end_W[w]):
+            trained[row] = window.tokens_L[: window.title_start_V[row - windows.start_W[w]]].tolist()
+    served = {row: build_prompt(histories, encoder, "Ada", moments[row]) for row in range(1, len(moments))}
+    assert {row: prompt.tokens_L.tolist() for row, prompt in served.items()} == {
+        row: tokens for row, tokens in trained.items() if row
+    }
+    assert len(windows) > 3
+    assert (served[len(moments) - 1].num_profile_tokens > 0) == (profile_tokens > 0)
+    assert served[len(moments) - 1].num_events == len(moments) - 1 > served[len(moments) - 1].num_told

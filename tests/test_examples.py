@@ -1,0 +1,27 @@
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from whereupon.config import load_config
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.stem))
+def test_example_loads_and_opens_with_what_it_does(
+    example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WHEREUPON_NYC_CHECKINS", str(tmp_path))
+    config = load_config(example)
+    assert config.run.name == example.stem
+    lines = example.read_text(encoding="utf-8").splitlines()
+    header = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    for part in ("\n# What it does: ", "\n# Takes: ", "\n# Expect: "):
+        assert part in header
+    assert not re.findall(r"\b(TIME|SCORE|TODO)\b", header), "a placeholder is left"
+
+
+def test_examples_are_found() -> None:
+    assert {path.stem for path in EXAMPLES} >= {"flights-demo", "nyc-checkins"}

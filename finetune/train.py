@@ -121,12 +121,16 @@ def _train(
                 scheduler.step()
                 optimizer.zero_grad()
                 step += 1
-                nats = _finite(float(loss.detach()), step)
+                nats = float(loss.detach())
+                if not math.isfinite(nats):
+                    raise _diverged(step, f"the loss is {nats}")
                 progress.step(step, nats, batch.num_titles, batch.num_tokens, time.perf_counter() - began)
                 if time.perf_counter() - saved > CHECKPOINT_EVERY_S:
                     saved = time.perf_counter()
                     keeper.checkpoint(step, progress.mean_loss(), optimizer, scheduler)
                 if index + 1 in marks or step == num_steps:
+                    if not all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad):
+                        raise _diverged(step, "weights are no numbers any more")
                     scores = validator.validate(accelerator, module) if accelerator.is_main_process else {}
                     # The main process's word, so that all lose patience at the same step.
                     scores, train_loss = broadcast_object_list([scores, progress.mean_loss()])
@@ -169,13 +173,11 @@ def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
     return adapted
 
 
-def _finite(loss: float, step: int) -> float:
-    if not math.isfinite(loss):
-        raise ModelError(
-            f"The training diverged: the loss of step {step} is {loss}; lower finetune.learning_rate. "
-            "The best adapter so far, if any, is kept."
-        )
-    return loss
+def _diverged(step: int, how: str) -> ModelError:
+    return ModelError(
+        f"The training diverged at step {step} ({how}): lower finetune.learning_rate; "
+        "the best adapter so far, if any, is kept."
+    )
 
 
 def _validation_steps(per_epoch: int, times: int) -> set[int]:

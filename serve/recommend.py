@@ -111,9 +111,10 @@ def _as_dict(items: pl.DataFrame, user: str, moment: Moment, answer: SearchResul
 
 
 def _table(items: pl.DataFrame, user: str, moments: list[Moment], answers: list[SearchResult]) -> Table:
-    """Rank, probability, bar, title and id; beside a second moment, how many places each item moved. Fits 80 columns."""
+    """Rank, probability, bar, title and id; beside a second moment, how far each item moved. Fits 80 columns."""
     alone = len(moments) == 1
-    table = Table(title=f"User {user}, next", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    title = Text(f"User {user}, next")  # Text: an id in brackets is an id and no markup
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", justify="right", no_wrap=True)
     for index, moment in enumerate(moments):
         table.add_column("p", justify="right", no_wrap=True, min_width=5)
@@ -123,7 +124,7 @@ def _table(items: pl.DataFrame, user: str, moments: list[Moment], answers: list[
             table.add_column("id", overflow="ellipsis", no_wrap=True, style="dim")
         elif index:
             table.add_column("", no_wrap=True, min_width=3)
-    top = max(float(np.exp(answer.log_prob_K[0])) for answer in answers)
+    top = max((float(np.exp(answer.log_prob_K[0])) for answer in answers if len(answer.log_prob_K)), default=1.0)
     for rank in range(max(len(answer.item_idx_K) for answer in answers)):
         cells: list[Text] = [Text(str(rank + 1))]
         for index, answer in enumerate(answers):

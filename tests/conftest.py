@@ -56,18 +56,20 @@ def _make_model() -> Callable[..., Path]:
 def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
     """Simulate a town and write its tables, a tiny model and a configuration; gives the configuration's path.
 
-    Every day each person goes to the cinema if it rains and to the park if it shines, sometimes to any bar at night.
-    With `shuffled`, the weather table has the same rain at random hours instead.
+    Rain and shine change from hour to hour. Every day each person goes out at some hour, to the cinema if it rains and
+    to the park if it shines, and sometimes to any bar at night. With `shuffled`, the weather table has the same rain at
+    other hours.
     """
 
     def make_town(folder: Path, people: int = 6, days: int = 12, hidden: int = 32, shuffled: bool = False) -> Path:
         random = np.random.default_rng(5)
         start = datetime(2024, 1, 1)
-        rains = np.repeat(random.random(days) < 0.5, 24)
+        rains = random.random(24 * days) < 0.5
         visits = ["user_id,item_id,time"]
         for person, day in itertools.product(range(people), range(days)):
-            time = start + timedelta(days=day, hours=int(random.integers(9, 18)), minutes=int(random.integers(1, 60)))
-            visits.append(f"p{person:02},{'cinema' if rains[24 * day] else 'park'},{time.isoformat()}Z")
+            hour = 24 * day + int(random.integers(9, 18))
+            time = start + timedelta(hours=hour, minutes=int(random.integers(1, 60)))
+            visits.append(f"p{person:02},{'cinema' if rains[hour] else 'park'},{time.isoformat()}Z")
             if random.random() < 0.25:
                 late = start + timedelta(days=day, hours=22, minutes=int(random.integers(1, 60)))
                 visits.append(f"p{person:02},bar{random.integers(1, 4)},{late.isoformat()}Z")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 
-LEARNT = ["finetune.epochs=8", "finetune.learning_rate=0.01", "finetune.batch_tokens=512", "finetune.patience=8"]
+LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512"]
 
 
 @pytest.fixture(scope="module", autouse=True)

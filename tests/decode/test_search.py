@@ -186,16 +186,24 @@ def test_equally_probable_items_stand_in_title_order() -> None:
         assert result.item_idx_K.tolist() == [3, 1, 2, 0][:k]
 
 
+class Halves(TableReading):
+    """Half a chance for title (2); half for the node before it, all of which goes to its first title."""
+
+    def log_probs(self, query: int, node: int) -> np.ndarray:
+        return np.log(np.array([0.5, 0.5] if node == 0 else [1.0, 1e-30], np.float32))
+
+
 def test_node_as_probable_as_the_last_item_is_looked_into() -> None:
-    """Half a chance for item 2; half for the node before it, all of which goes to item 0: the first title wins."""
-
-    class Halves(TableReading):
-        def log_probs(self, query: int, node: int) -> np.ndarray:
-            return np.log(np.array([0.5, 0.5] if node == 0 else [1.0, 1e-30], np.float32))
-
     trie = build_trie([[1, 1, 0], [1, 2, 0], [2, 0]])
     (result,) = search(Halves(trie, 1, 0, "random"), trie, k=1)
-    assert result.item_idx_K.tolist() == [0]
+    assert (result.item_idx_K.tolist(), result.exact, result.num_expansions) == ([0], True, 2)
+
+
+def test_node_as_probable_as_the_last_item_keeps_an_answer_from_being_exact() -> None:
+    trie = build_trie([[1, 1, 0], [1, 2, 0], [2, 0]])
+    (result,) = search(Halves(trie, 1, 0, "random"), trie, k=1, max_expansions=1)
+    assert (result.item_idx_K.tolist(), result.exact) == ([2], False)
+    assert result.missing_log_prob == result.log_prob_K[0]
 
 
 def test_improbable_branches_are_never_looked_into() -> None:

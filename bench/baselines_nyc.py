@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from record import bar, record
 from rich.console import Console
 
-from record import bar, record
 from whereupon.catalogue.settings import CatalogueSettings
 from whereupon.eval import BASELINES, RankerResult, as_json, as_table, evaluated_events, summarise
 from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories

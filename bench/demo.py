@@ -1,9 +1,9 @@
-"""Does `make demo` do what README says, on a machine with nothing but Python 3.11? About a quarter of an hour on two cores.
+"""Does `make demo` do what README says, on a machine with nothing but Python 3.11? A quarter of an hour on two cores.
 
     python bench/demo.py
 
-Clones the committed tree into a temporary folder, runs `make setup` (downloads, not counted) and then `make demo` there, and
-reads the evaluation it leaves. Writes bench/results/demo.json; exits with 1 if a bar is missed.
+Clones the committed tree into a temporary folder, runs `make setup` (downloads, not counted) and then `make demo` there,
+and reads the evaluation it leaves. Writes bench/results/demo.json; exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations

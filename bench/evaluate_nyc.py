@@ -1,10 +1,9 @@
-"""How good is the model of examples/nyc-checkins.yaml on the test split? A quarter of an hour on two cores, twice that with
---zero-shot.
+"""How good is the model of examples/nyc-checkins.yaml on the test split? Half an hour on two cores.
 
     WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/evaluate_nyc.py [--zero-shot N]
 
-Needs the run folder after `whereupon prepare` and `whereupon finetune`. With --zero-shot N, N test events (0: all) are also
-put to the base model without an adapter. Writes bench/results/evaluate_nyc.json; exits with 1 if a bar is missed.
+Needs the run folder after `whereupon prepare` and `whereupon finetune`. With --zero-shot N, N test events (0: all) are
+also put to the base model without an adapter. Writes bench/results/evaluate_nyc.json; exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import sys
 from pathlib import Path
 
 from record import bar, record
+
 from whereupon.config import load_config
 from whereupon.decode.models import read_card
 from whereupon.eval import as_json

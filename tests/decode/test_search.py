@@ -138,17 +138,20 @@ def test_whole_catalogue_scored_sums_to_one_and_is_brute_force(trie: Trie, seed:
     assert len(reading.seen) == trie.num_nodes, "every node once"
 
 
-@given(tries, seeds, kinds, sizes)
+@given(tries, seeds, kinds, sizes, st.one_of(st.none(), st.integers(0, 12)))
 @settings(deadline=None)
-def test_questions_asked_together_are_answered_as_if_alone(trie: Trie, seed: int, kind: str, k: int) -> None:
-    together = search(TableReading(trie, 3, seed, kind), trie, k)
+def test_questions_asked_together_are_answered_as_if_alone(
+    trie: Trie, seed: int, kind: str, k: int, budget: int | None
+) -> None:
+    """Also within a budget, which each question has for itself."""
+    together = search(TableReading(trie, 3, seed, kind), trie, k, budget)
     for query in range(3):
         alone = TableReading(trie, 3, seed, kind)
         alone.log_probs = lambda _, node, q=query, of=alone.log_probs: of(q, node)
         alone.num_queries = 1
-        (result,) = search(alone, trie, k)
+        (result,) = search(alone, trie, k, budget)
         assert result.item_idx_K.tolist() == together[query].item_idx_K.tolist()
-        assert result.num_expansions == together[query].num_expansions
+        assert (result.num_expansions, result.exact) == (together[query].num_expansions, together[query].exact)
 
 
 def test_more_items_than_there_are_gives_all_of_them() -> None:

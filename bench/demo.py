@@ -2,8 +2,8 @@
 
     python bench/demo.py
 
-Clones the committed tree into a temporary folder, runs `make setup` (downloads, not counted) and then `make demo` there,
-and reads the evaluation it leaves. Writes bench/results/demo.json; exits with 1 if a bar is missed.
+Clones the committed tree into a temporary folder, runs `make setup` (downloads, not counted) and then `make demo`
+there, and reads the evaluation it leaves. Writes bench/results/demo.json; exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations

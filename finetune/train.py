@@ -129,15 +129,23 @@ def _train(
                     saved = time.perf_counter()
                     keeper.checkpoint(step, progress.mean_loss(), optimizer, scheduler)
                 if index + 1 in marks or step == num_steps:
-                    if not all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad):
-                        raise _diverged(step, "weights are no numbers any more")
-                    scores = validator.validate(accelerator, module) if accelerator.is_main_process else {}
+                    scores = _validated(accelerator, module, validator, step)
                     # The main process's word, so that all lose patience at the same step.
                     scores, train_loss = broadcast_object_list([scores, progress.mean_loss()])
                     keeper.keep(step, scores, train_loss, optimizer, scheduler)
                 if step >= num_steps or keeper.out_of_patience:
                     break
             done, epoch = done + per_epoch, epoch + 1
+
+
+def _validated(accelerator: Accelerator, module: CatalogueModel, validator: Validator, step: int) -> dict[str, float]:
+    """Metrics, on the main process only; ModelError where training has ruined the adapter, which is not kept then."""
+    if not all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad):
+        raise _diverged(step, "weights are no numbers any more")
+    try:
+        return validator.validate(accelerator, module) if accelerator.is_main_process else {}
+    except ModelError as error:
+        raise _diverged(step, "scores are no numbers any more") from error
 
 
 def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:

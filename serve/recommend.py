@@ -105,7 +105,7 @@ def _as_dict(items: pl.DataFrame, user: str, moment: Moment, answer: SearchResul
         {"rank": rank, **row, "probability": p}
         for rank, (row, p) in enumerate(zip(rows, probabilities, strict=True), start=1)
     ]
-    bound = math.exp(answer.missing_log_prob)
+    bound = 0.0 if answer.exact else math.exp(answer.missing_log_prob)
     return {"user_id": user, "moment": str(moment), "exact": answer.exact, "missing_probability": bound,
             "items": ranked}  # fmt: skip
 

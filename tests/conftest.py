@@ -1,6 +1,7 @@
 """What all tests share: no network, no user's cache, no colours; a tiny model and a simulated town."""
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,26 @@ def root() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
+class Words:
+    """A tokenizer of whole words that remembers every word; a line's end is a token of its own."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[self.ids.setdefault(w, len(self.ids)) for w in re.findall(r"\n| ?[^\s:]+|:", t)] for t in texts]
+
+    def text(self, ids: Sequence[int]) -> str:
+        words = list(self.ids)
+        return "".join(words[i] for i in ids)
+
+
+@pytest.fixture(scope="session")
+def make_words() -> Callable[[], Words]:
+    """A toy tokenizer that has not seen a word yet."""
+    return Words
+
+
 @pytest.fixture(scope="session", name="make_model")
 def _make_model() -> Callable[..., Path]:
     """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts."""
@@ -32,7 +53,7 @@ def _make_model() -> Callable[..., Path]:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(1)  # for all later tests too: in models of this size, threads wait for each other
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()

@@ -3,24 +3,15 @@ weather, and must not be where the weather table is shuffled. Everything goes th
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 
 LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _run(verb: str, config: Path, *options: str, overrides: list[str] | None = None) -> Result:
@@ -113,7 +104,7 @@ def test_adapter_for_another_catalogue_is_refused(copy: Path) -> None:
     ("override", "what"),
     [
         ("prompts.template=checkins", "prompt template"),
-        ("prompts.budget_tokens=170", "prompt settings"),
+        ("prompts.budget_tokens=170", "set of prompt settings"),
         ("model.base=other", "base model"),
     ],
 )
@@ -124,7 +115,7 @@ def test_adapter_for_another_text_or_model_is_refused(
     shutil.copytree(copy.parent / "model", copy.parent / "other")
     sentence = _sentence(_run("evaluate", copy, overrides=[override]))
     assert f"was trained for another {what} (" in sentence
-    assert sentence.endswith("run `whereupon finetune` again, or use the configuration it was trained with.")
+    assert sentence.endswith("run `whereupon finetune` again, or use the configuration of its training.")
 
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "whereupon.json"])

@@ -1,46 +1,27 @@
 """A toy catalogue, and a tiny town that is ready to be trained on."""
 
-import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from whereupon.catalogue import Catalogue
+from whereupon.catalogue.catalogue import Encode
 from whereupon.config import Config, load_config
 from whereupon.histories import prepare
 
 Town = Callable[..., Config]
 
 
-class Words:
-    """A tokenizer of whole words that remembers every word; a line's end is a token of its own."""
-
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {}
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[self.ids.setdefault(w, len(self.ids)) for w in re.findall(r"\n| ?[^\s:]+|:", t)] for t in texts]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
-def places() -> Catalogue:
+def places(make_words: Callable[[], Encode]) -> Catalogue:
     """Five titles whose trie branches at the top and after " Bar" and " Bar One" (words are tokens).
 
     Tokens: Bar 0, One 1, line end 2, Two 3, Park 4, Old 5, Cinema 6.
     """
     titles = ["Bar One", "Bar Two", "Park", "Old Cinema", "Bar One Two"]
-    return Catalogue.build([f"i{i}" for i in range(5)], titles, Words())
+    return Catalogue.build([f"i{i}" for i in range(5)], titles, make_words())
 
 
 @pytest.fixture(scope="session", name="prepared")

@@ -144,7 +144,9 @@ def test_without_validation_events_the_training_loss_decides(town: Town, monkeyp
     assert json.loads((folder / "whereupon.json").read_text())["step"] == _log(folder)[-1]["step"]
 
 
-@pytest.mark.parametrize(("validations", "how"), [(1, "weights are no numbers any more"), (0, "the loss is nan")])
+@pytest.mark.parametrize(
+    ("validations", "how"), [(1, "(weights|scores) are no numbers any more"), (0, "the loss is nan")]
+)
 def test_diverging_training_is_one_sentence_and_keeps_no_ruin(town: Town, validations: int, how: str) -> None:
     steep = ("finetune.learning_rate=1.0e30", "finetune.warmup_fraction=0")
     config = town(*steep, f"finetune.validations_per_epoch={validations}")

@@ -1,6 +1,5 @@
-"""Toy events, a toy tokenizer of whole words, and template sets of one's own."""
+"""Toy events, encoders over toy catalogues, and template sets of one's own."""
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,25 +8,12 @@ import polars as pl
 import pytest
 
 from whereupon.catalogue import Catalogue
+from whereupon.catalogue.catalogue import Encode
 from whereupon.prompts import PromptEncoder, PromptSettings
 
 Events = Callable[..., pl.DataFrame]
 Templates = Callable[..., str]
 MakeEncoder = Callable[..., PromptEncoder]
-
-
-class Words:
-    """A tokenizer of whole words that remembers every word; a line's end is a token of its own."""
-
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {}
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[self.ids.setdefault(w, len(self.ids)) for w in re.findall(r"\n| ?[^\s:]+|:", t)] for t in texts]
-
-    def text(self, ids: Sequence[int]) -> str:
-        words = list(self.ids)
-        return "".join(words[i] for i in ids)
 
 
 @pytest.fixture(scope="session", name="events")
@@ -68,13 +54,13 @@ def _templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 
 
 @pytest.fixture(scope="session", name="make_encoder")
-def _make_encoder() -> MakeEncoder:
+def _make_encoder(make_words: Callable[[], Encode]) -> MakeEncoder:
     """A prompt encoder over titles with a tokenizer of its own; keywords are prompt settings."""
 
     def make_encoder(
         titles: Sequence[str], *, location: str = "outcome", prefix: tuple[int, ...] = (), **settings: Any
     ) -> PromptEncoder:
-        words = Words()
+        words = make_words()
         catalogue = Catalogue.build([f"i{i}" for i in range(len(titles))], list(titles), words)
         return PromptEncoder.build(PromptSettings(**settings), catalogue, words, location, prefix)
 

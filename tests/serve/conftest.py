@@ -1,45 +1,16 @@
-"""Travellers between two airports, and a tokenizer of whole words."""
+"""Travellers between two airports."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
 from whereupon.histories import Histories, build_histories
 
 MakeHistories = Callable[..., Histories]
 AIRPORTS = {"EWR": (40.69, -74.17), "JFK": (40.64, -73.78)}
-
-
-class Words:
-    """A tokenizer of whole words that remembers every word; a line's end is a token of its own."""
-
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {}
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[self.ids.setdefault(w, len(self.ids)) for w in re.findall(r"\n| ?[^\s:]+|:", t)] for t in texts]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        words = list(self.ids)
-        return "".join(words[i] for i in ids)
-
-
-@pytest.fixture
-def words() -> Words:
-    return Words()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,8 @@ def test_time_with_an_offset_is_converted_to_the_users_clock(travels: Histories,
 
 def test_time_with_an_offset_goes_by_the_clock_of_then(travels: Histories) -> None:
     # Ada flies on to a place three hours further west; a question about the days before still goes by the old clock.
-    later = pl.col("local_time") - pl.duration(hours=3) * (pl.col("local_time") > pl.datetime(2013, 1, 2))
+    west = pl.when(pl.col("local_time") > pl.datetime(2013, 1, 2)).then(3).otherwise(0)
+    later = pl.col("local_time") - pl.duration(hours=west)
     moved = Histories(
         travels.events.with_columns(later), *(getattr(travels, name) for name in list(travels.__dataclass_fields__)[1:])
     )

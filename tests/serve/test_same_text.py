@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from whereupon.catalogue import Catalogue
+from whereupon.catalogue.catalogue import Encode
 from whereupon.histories import Histories
 from whereupon.prompts import PromptEncoder, PromptSettings
 from whereupon.serve.moment import Moment, parse_weather
@@ -40,10 +41,11 @@ def _travels(make_histories: MakeHistories, location: str) -> tuple[Histories, l
 )
 @pytest.mark.parametrize("profile_tokens", [0, 24])
 def test_training_text_up_to_each_title_is_the_prompt_of_that_moment(
-    make_histories: MakeHistories, words: Any, template: str, location: str, profile_tokens: int
+    make_histories: MakeHistories, make_words: Callable[[], Encode], template: str, location: str, profile_tokens: int
 ) -> None:
     histories, moments = _travels(make_histories, location)
     items = histories.items
+    words = make_words()
     catalogue = Catalogue.build(items["item_id"].to_list(), items["title"].to_list(), words)
     settings = PromptSettings(template=template, budget_tokens=110, profile_tokens=profile_tokens)
     encoder = PromptEncoder.build(settings, catalogue, words, location, (7,))

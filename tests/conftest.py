@@ -44,8 +44,16 @@ def make_words() -> Callable[[], Words]:
     return Words
 
 
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """For all later tests too: in models as tiny as theirs, threads do nothing but wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session", name="make_model")
-def _make_model() -> Callable[..., Path]:
+def _make_model(one_thread: None) -> Callable[..., Path]:
     """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts."""
 
     def make_model(folder: Path, texts: Sequence[str], hidden: int = 32, seed: int = 0) -> Path:
@@ -53,7 +61,6 @@ def _make_model() -> Callable[..., Path]:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-        torch.set_num_threads(1)  # for all later tests too: in models of this size, threads wait for each other
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()

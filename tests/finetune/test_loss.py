@@ -18,7 +18,7 @@ Model = Callable[..., CatalogueModel]
 
 
 @pytest.fixture
-def model(places: Catalogue) -> Model:
+def model(places: Catalogue, one_thread: None) -> Model:
     """A tiny random Llama under a LoRA adapter that is random too."""
 
     def model(temperature: float = 1.0, catalogue: Catalogue = places) -> CatalogueModel:

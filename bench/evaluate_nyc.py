@@ -1,14 +1,13 @@
 """How good is the model of examples/nyc-checkins.yaml on the test split? Half an hour on two cores.
 
-    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/evaluate_nyc.py [--zero-shot N]
+    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/evaluate_nyc.py
 
-Needs the run folder after `whereupon prepare` and `whereupon finetune`. With --zero-shot N, N test events (0: all) are
-also put to the base model without an adapter. Writes bench/results/evaluate_nyc.json; exits with 1 if a bar is missed.
+Needs the run folder after `whereupon prepare` and `whereupon finetune`. Writes bench/results/evaluate_nyc.json; exits
+with 1 if a bar is missed.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -25,9 +24,6 @@ NUM_EVENTS = 4113
 
 def main() -> int:
     """Evaluate and compare; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--zero-shot", type=int, metavar="N", help="also ask the base model about N events (0: all)")
-    args = parser.parse_args()
     config = load_config(CONFIG)
     results = evaluate(config, split="test")
     tuned = results[-1]
@@ -37,10 +33,8 @@ def main() -> int:
         bar("nDCG@10, fine-tuned", tuned.metrics["nDCG@10"], "> 0.520", tuned.metrics["nDCG@10"] > 0.520),
         bar("evaluation, minutes", wall_s / 60, "<= 60", wall_s <= 3600),
     ]
-    figures = {"table": as_json(results), "training": read_card(config.run / "adapter")}
-    if args.zero_shot is not None:
-        figures["zero_shot"] = as_json(evaluate(config, split="test", use_adapter=False, limit=args.zero_shot or None))
-    return record("evaluate_nyc", config.seed, bars, **figures)
+    table, training = as_json(results), read_card(config.run / "adapter")
+    return record("evaluate_nyc", config.seed, bars, table=table, training=training)
 
 
 if __name__ == "__main__":

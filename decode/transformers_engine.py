@@ -40,8 +40,7 @@ class TransformersEngine:
         self.backbone, self.weight_VH, self.bias_V = output_layers(model)
         self.device = self.weight_VH.device
         self.tensors = TrieTensors.of(trie, self.device)
-        bounds = [getattr(model.config.get_text_config(), name, None) for name in WINDOWS]
-        self.max_tokens = min((bound for bound in bounds if bound), default=None)
+        self.max_tokens = longest_text(model)
         self._deepest = int(trie.depth_B.max(initial=0))
         check_branches(self)
 
@@ -84,6 +83,12 @@ class TransformersEngine:
                 "adapter are damaged; fetch the model or run `whereupon finetune` again."
             )
         return log_prob_E, first_X
+
+
+def longest_text(model: PreTrainedModel) -> int | None:
+    """How many tokens the model sees at once; None where nothing bounds them."""
+    bounds = [getattr(model.config.get_text_config(), name, None) for name in WINDOWS]
+    return min((bound for bound in bounds if bound), default=None)
 
 
 def output_layers(model: PreTrainedModel) -> tuple[Any, Tensor, Tensor | None]:

@@ -18,11 +18,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from ..decode.branching import TrieTensors
 from ..decode.models import build_encoder, load_base_model, load_tokenizer
 from ..decode.settings import ModelSettings
+from ..decode.transformers_engine import longest_text
 from ..errors import ConfigError, DataError, ModelError
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
@@ -65,7 +66,7 @@ def finetune(config: Config) -> Path:
     """Train an adapter for the run and return its folder.
 
     Raises DataError without training events, ConfigError for `finetune.target_modules` that the base model does not
-    have, ModelError where the training diverges.
+    have or a `prompts.budget_tokens` longer than it sees, ModelError where the training diverges.
     """
     settings = config.finetune
     accelerator = Accelerator(mixed_precision=_precision(settings, config.model), cpu=config.model.device == "cpu")
@@ -76,6 +77,7 @@ def finetune(config: Config) -> Path:
     schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
 
     base = load_base_model(config.model)
+    _check_budget(base, config.prompts.budget_tokens)
     peft_model = add_lora(base, settings)
     module = CatalogueModel(
         peft_model, TrieTensors.of(encoder.catalogue.trie, accelerator.device), settings.temperature
@@ -179,6 +181,15 @@ def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
         ) from error
     assert isinstance(adapted, PeftModel)
     return adapted
+
+
+def _check_budget(model: PreTrainedModel, budget_tokens: int) -> None:
+    bound = longest_text(model)
+    if bound is not None and budget_tokens > bound:
+        raise ConfigError(
+            f"prompts.budget_tokens is {budget_tokens} but the model {model.config.name_or_path} sees at most {bound} "
+            f"tokens: set it to at most {bound}."
+        )
 
 
 def _diverged(step: int, how: str) -> ModelError:

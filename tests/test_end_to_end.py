@@ -65,8 +65,8 @@ def copy(town: tuple[Path, dict[str, float]], tmp_path: Path) -> Path:
 def test_weather_is_learnt_far_beyond_what_counting_knows(town: tuple[Path, dict[str, float]]) -> None:
     _, metrics = town
     # Four in five visits follow the weather; the rest are any of three bars.
-    assert metrics["recall@1"] > 0.8
-    assert metrics["recall@1"] > metrics["best baseline"] + 0.15
+    assert metrics["recall@1"] > 0.75
+    assert metrics["recall@1"] > metrics["best baseline"] + 0.2
 
 
 def test_rain_and_shine_flip_the_first_item(town: tuple[Path, dict[str, float]]) -> None:

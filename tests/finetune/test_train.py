@@ -160,6 +160,12 @@ def test_unknown_target_modules_name_what_the_model_has(town: Town) -> None:
         finetune(town("finetune.target_modules=[quer]"))
 
 
+def test_budget_beyond_what_the_model_sees_is_told_before_training(town: Town) -> None:
+    told = r"^prompts\.budget_tokens is 100000 but the model .* at most (\d+) tokens: set it to at most \1\.$"
+    with pytest.raises(ConfigError, match=told):
+        finetune(town("prompts.budget_tokens=100000"))
+
+
 def test_no_training_events_are_one_sentence(town: Town) -> None:
     config = town()
     path = config.run / "histories" / "events.parquet"

@@ -49,6 +49,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 
+bench-search: $(READY)
+	@$(PIP) --editable ".[bench]"
+	$(BIN)/python bench/search.py $(ARGS)
+
 bench-%: $(READY)
 	$(BIN)/python bench/$*.py $(ARGS)
 

@@ -31,8 +31,10 @@ app = typer.Typer(
 )
 prompt_app = typer.Typer(no_args_is_help=True, help="Look at the text that the model reads.")
 model_app = typer.Typer(no_args_is_help=True, help="Get base models.")
+catalogue_app = typer.Typer(no_args_is_help=True, help="Change what may be recommended, without training.")
 app.add_typer(prompt_app, name="prompt")
 app.add_typer(model_app, name="model")
+app.add_typer(catalogue_app, name="catalogue")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; examples/ holds some.")]
 Overrides = Annotated[
@@ -86,6 +88,23 @@ def finetune(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -
 
 
 @app.command()
+def calibrate(
+    config: ConfigFile,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only N validation events; default: all.")
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Fit a temperature, and the weight of a prior by counting, on the validation split."""
+    with _verb("calibrate", config, set_, debug) as settings:
+        from .eval.calibrate import calibrate
+
+        _record("calibrate", settings)
+        calibrate(settings, limit)
+
+
+@app.command()
 def evaluate(
     config: ConfigFile,
     split: Annotated[
@@ -122,6 +141,14 @@ def recommend(
     at: At = None,
     weather: Weather = None,
     place: Place = None,
+    near: Annotated[
+        float | None, typer.Option("--near", metavar="KM", help="Only items so near to --place, or to the last place.")
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option("--category", metavar="NAME", help="Only of it; may be given several times.")
+    ] = None,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Only items that the user has not chosen before.")] = False,
+    open_now: Annotated[bool, typer.Option("--open-now", help="Only items that are open at the moment.")] = False,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many items; default: decode.k.")] = None,
     versus: Annotated[
         str | None,
@@ -135,9 +162,68 @@ def recommend(
 ) -> None:
     """Rank the catalogue for one user at one moment."""
     with _verb("recommend", config, set_, debug) as settings:
+        from .serve.candidates import Wishes
         from .serve.recommend import recommend_verb
 
-        recommend_verb(settings, user=user, at=at, weather=weather, place=place, k=k, versus=versus, as_json=json)
+        wishes = Wishes(near, tuple(category or ()), unseen, open_now)
+        recommend_verb(
+            settings, user=user, at=at, weather=weather, place=place, wishes=wishes, k=k, versus=versus, as_json=json
+        )
+
+
+ItemsFile = Annotated[
+    Path, typer.Argument(metavar="ITEMS", help="CSV or Parquet; columns are called as in histories.items.")
+]
+
+
+@catalogue_app.command("show")
+def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Tell how many items may be recommended, and what was edited."""
+    with _verb("catalogue show", config, set_, debug) as settings:
+        from .serve.catalogue import show
+
+        show(settings)
+
+
+@catalogue_app.command("add")
+def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Add new items; nothing that is there is renamed."""
+    with _verb("catalogue add", config, set_, debug) as settings:
+        from .serve.catalogue import add
+
+        add(settings, items)
+
+
+@catalogue_app.command("replace")
+def catalogue_replace(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Give items other attributes, and another title where these say so."""
+    with _verb("catalogue replace", config, set_, debug) as settings:
+        from .serve.catalogue import replace
+
+        replace(settings, items)
+
+
+@catalogue_app.command("remove")
+def catalogue_remove(
+    config: ConfigFile,
+    item_ids: Annotated[list[str], typer.Argument(metavar="ITEM_ID...", help="Ids of the items.")],
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Take items out; histories that hold them are told as before."""
+    with _verb("catalogue remove", config, set_, debug) as settings:
+        from .serve.catalogue import remove
+
+        remove(settings, item_ids)
+
+
+@catalogue_app.command("reset")
+def catalogue_reset(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Serve the items of the prepared histories again."""
+    with _verb("catalogue reset", config, set_, debug) as settings:
+        from .serve.catalogue import reset
+
+        reset(settings)
 
 
 @model_app.command("fetch")

@@ -1,43 +1,174 @@
-"""A catalogue: item ids, their titles, and the trie of the titles' tokens for one tokenizer."""
+"""A catalogue: items, their titles, and the trie of the titles' tokens for one tokenizer."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from .trie import Trie, build_trie
+import numpy as np
+import polars as pl
 
-TERMINATOR = "\n"
-Encode = Callable[[Sequence[str]], list[list[int]]]
+from ..errors import CatalogueError
+from .building import build_trie_ragged, edit_trie
+from .ragged import Int64, Ragged
+from .settings import CatalogueSettings
+from .title_tokens import Encode, encode_titles
+from .titles import unique_titles
+from .trie import Trie
+
+_FINGERPRINT_BATCH = 100_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Items by item index (their row in `items.parquet`): `item_ids[i]`, `titles[i]`, and the trie over the titles."""
+    """Items by item index (their row in `items`: `item_id`, `title` and any attributes), and the trie over the titles.
 
-    item_ids: list[str]
-    titles: list[str]
+    A catalogue never changes; `add`, `replace` and `remove` give another one, which equals one built from its items.
+    """
+
+    items: pl.DataFrame
     trie: Trie
 
     @classmethod
-    def build(cls, item_ids: list[str], titles: list[str], encode: Encode) -> Catalogue:
-        """Tokenise every title as it stands in a prompt (leading space, terminator) and build the trie.
+    def build(cls, items: pl.DataFrame, encode: Encode) -> Catalogue:
+        """Tokenise every title as it stands in a prompt and build the trie.
 
-        `encode` maps texts to token ids without special tokens. Raises CatalogueError for an empty catalogue and for
-        titles that the tokenizer cannot tell apart.
+        Args:
+            items: `item_id` and `title` (text, none missing), and any attributes.
+            encode: texts to token ids without special tokens.
+
+        Raises:
+            CatalogueError: no items, no ids or titles, an id twice, or titles that the tokenizer cannot tell apart.
         """
-        return cls(item_ids, titles, build_trie(encode([title_text(title) for title in titles]), titles))
+        _require_ids(items)
+        if "title" not in items.columns or items["title"].dtype != pl.String or items["title"].null_count():
+            raise CatalogueError("Expected a title for every item, as text; give the items titles first.")
+        lists = encode_titles(items["title"], encode)
+        return cls(items, build_trie_ragged(lists.tokens, lists.ptr, items["title"]))
 
     @property
+    def item_ids(self) -> pl.Series:
+        return self.items["item_id"]
+
+    @property
+    def titles(self) -> pl.Series:
+        return self.items["title"]
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over ids and titles in order: an adapter remembers the catalogue that it was trained for."""
         digest = hashlib.sha256()
-        for item_id, title in zip(self.item_ids, self.titles, strict=True):
-            digest.update(f"{item_id}\x00{title}\x01".encode())
+        pair = pl.col("item_id") + pl.lit("\x00") + pl.col("title") + pl.lit("\x01")
+        for part in self.items.select(pair).iter_slices(_FINGERPRINT_BATCH):
+            digest.update(part.to_series().str.join("").item().encode())
         return digest.hexdigest()
 
+    def add(self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None) -> Catalogue:
+        """With new items behind the others; only their titles are tokenised and sorted.
 
-def title_text(title: str) -> str:
-    """A title as it stands in a prompt: after the context's colon, up to the terminator."""
-    return f" {title}{TERMINATOR}"
+        Args:
+            items: as for `unique_titles`; their titles are told apart from all others, no other is renamed.
+            encode: the encoder that the catalogue was built with.
+            settings: how titles are made; by default from the column `title`.
+
+        Raises:
+            CatalogueError: an id that is there already or comes twice, a column of another kind, no title to be had,
+                or titles that the tokenizer cannot tell apart.
+        """
+        _require_ids(items)
+        known = self.item_ids.filter(self.item_ids.is_in(items["item_id"].implode()))
+        if len(known):
+            raise CatalogueError(f"{_some(known)} in the catalogue already; replace them, or leave them out.")
+        new = self._titled(items, settings)
+        after = pl.concat([self.items, new], how="diagonal", rechunk=True)
+        index_N, index_M = np.arange(self.items.height), np.arange(self.items.height, after.height)
+        return Catalogue(
+            after, edit_trie(self.trie, index_N, encode_titles(new["title"], encode), index_M, after["title"])
+        )
+
+    def replace(self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None) -> Catalogue:
+        """With other values in the columns of `items` for the items of those ids, which stay where they are.
+
+        An item keeps its title as long as what its columns say is the same but for what tells it apart. Arguments and
+        errors are those of `add`, but that an id must be there.
+        """
+        _require_ids(items)
+        index_M = self.index_of(items["item_id"])
+        merged = self.items[index_M].with_columns(self._fitting(items).get_columns())
+        new = self._titled(merged, settings)
+        order_N = np.arange(self.items.height)
+        order_N[index_M] = np.arange(len(index_M)) + self.items.height
+        after = pl.concat([self.items, new], how="diagonal")[order_N]
+        changed_M = (self.titles[index_M] != new["title"]).to_numpy()
+        index_N = np.arange(self.items.height)
+        index_N[index_M[changed_M]] = -1
+        lists = encode_titles(new["title"].filter(changed_M), encode)
+        return Catalogue(after, edit_trie(self.trie, index_N, lists, index_M[changed_M], after["title"]))
+
+    def remove(self, item_ids: Sequence[str] | pl.Series) -> Catalogue:
+        """Without some items; those that stay move up. Nothing is tokenised.
+
+        Raises CatalogueError for an id that is unknown or comes twice, and where no item would be left.
+        """
+        ids = pl.Series("item_id", item_ids, dtype=pl.String)
+        _require_ids(ids.to_frame())
+        kept_N = np.ones(self.items.height, bool)
+        kept_N[self.index_of(ids)] = False
+        if not kept_N.any():
+            raise CatalogueError(
+                f"Taking out all {len(kept_N)} items would leave an empty catalogue, in which there is nothing to "
+                "rank; keep at least one item, or build another catalogue."
+            )
+        after, nothing = self.items.filter(kept_N), Ragged.of([])
+        index_N = np.where(kept_N, np.cumsum(kept_N) - 1, -1)
+        return Catalogue(after, edit_trie(self.trie, index_N, nothing, np.arange(0)))
+
+    def index_of(self, item_ids: pl.Series) -> Int64:
+        """int64: the item index of each id. Raises CatalogueError for ids that are not in the catalogue."""
+        # Filtered first, for a join over all items would take several times as long.
+        among = pl.col("item_id").is_in(item_ids.implode())
+        known = self.items.select("item_id").with_row_index("item_idx").filter(among)
+        found = item_ids.to_frame("item_id").join(known, on="item_id", how="left", maintain_order="left")
+        if found["item_idx"].null_count():
+            unknown = found.filter(pl.col("item_idx").is_null())["item_id"]
+            raise CatalogueError(f"{_some(unknown)} not in the catalogue of {self.items.height} items; mend the ids.")
+        return found["item_idx"].to_numpy().astype(np.int64)
+
+    def _titled(self, items: pl.DataFrame, settings: CatalogueSettings | None) -> pl.DataFrame:
+        """`items` in the catalogue's columns, with titles of their own."""
+        settings = settings or CatalogueSettings()
+        alone, _ = unique_titles(items, settings)
+        # Numbered or not, a title begins like the one it would have alone; others cannot clash and need no looking at.
+        stems = pl.Series(alone, dtype=pl.String).str.replace(r" \d+$", "").implode()
+        near = pl.col("title").str.contains_any(stems) | pl.col("item_id").is_in(items["item_id"].implode())
+        previous = dict(self.items.filter(near).select("item_id", "title").iter_rows())
+        titles, _ = unique_titles(items, settings, previous)
+        return self._fitting(items.with_columns(pl.Series("title", titles, dtype=pl.String)))
+
+    def _fitting(self, items: pl.DataFrame) -> pl.DataFrame:
+        """`items` with the types of the catalogue's columns."""
+        try:
+            return items.cast({name: kind for name, kind in self.items.schema.items() if name in items.columns})
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).splitlines()[0]
+            raise CatalogueError(
+                f"The new items have a column of another kind than the catalogue's ({reason}); mend its values."
+            ) from None
+
+
+def _require_ids(items: pl.DataFrame) -> None:
+    """Raise CatalogueError unless every item has an id of its own."""
+    if "item_id" not in items.columns or items["item_id"].dtype != pl.String or items["item_id"].null_count():
+        raise CatalogueError("Expected an item_id for every item, as text; give every item one.")
+    if items["item_id"].n_unique() < items.height:
+        repeated = items["item_id"].filter(items["item_id"].is_duplicated()).unique(maintain_order=True)
+        raise CatalogueError(f"{_some(repeated)} given more than once; give every item an id of its own.")
+
+
+def _some(item_ids: pl.Series) -> str:
+    """The first few ids, with a verb."""
+    shown = ", ".join(repr(item_id) for item_id in item_ids.head(3))
+    rest = f" and {len(item_ids) - 3} more" if len(item_ids) > 3 else ""
+    return f"Item {shown} is" if len(item_ids) == 1 else f"Items {shown}{rest} are"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..catalogue import Catalogue
 from ..errors import DataError, ModelError
@@ -18,6 +17,7 @@ from ..files import read_json
 from ..prompts import PromptEncoder, PromptSettings
 from .base_models import resolve_base_model
 from .settings import ModelSettings
+from .tokenizer import Tokenizer
 from .transformers_engine import TransformersEngine
 
 ADAPTER_CARD = "whereupon.json"
@@ -31,56 +31,42 @@ MUST_AGREE = {
 }
 
 
-class Tokenizer:
-    """Text to token ids without special tokens, and the ids that the model expects first."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
-        plain, full = self(["a"])[0], tokenizer("a").input_ids
-        # What is added behind a text (an EOS token, say) would end it before the title, so it is left out.
-        begins = [i for i in range(len(full)) if full[i : i + len(plain)] == plain]
-        self.prefix: tuple[int, ...] = tuple(full[: begins[0]]) if begins else ()
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
-        return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
-
-
 def build_encoder(items: pl.DataFrame, location: str, prompts: PromptSettings, tokenizer: Tokenizer) -> PromptEncoder:
     """Catalogue (`items`: a row per item index, with `item_id` and `title`) and prompt encoder for one tokenizer."""
-    catalogue = Catalogue.build(items["item_id"].to_list(), items["title"].to_list(), tokenizer)
+    catalogue = Catalogue.build(items, tokenizer)
     return PromptEncoder.build(prompts, catalogue, tokenizer, location, tokenizer.prefix)
 
 
 def load_engine(
-    model: ModelSettings, prompts: PromptSettings, items: pl.DataFrame, location: str, adapter: Path | None
-) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:
+    model: ModelSettings, prompts: PromptSettings, items: pl.DataFrame, location: str, adapter: Path | None,
+    served: Catalogue | None = None,
+) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:  # fmt: skip
     """Everything that answers questions: the engine, the encoder of its prompts, and the adapter's card.
 
-    `adapter` None is the base model as it is, with an empty card. Raises ModelError, CatalogueError or PromptError for
+    `items` are those that prompts tell of and, where `served` is None, those that may be answered. `adapter` None is
+    the base model as it is, with an empty card. Raises ModelError, CatalogueError or PromptError for
     what is missing or does not belong together; the adapter's card is checked before any weights are read.
     """
     encoder = build_encoder(items, location, prompts, load_tokenizer(model))
+    trie = (served or encoder.catalogue).trie
     if adapter is None:
-        return TransformersEngine(load_base_model(model), encoder.catalogue.trie), encoder, {}
+        return TransformersEngine(load_base_model(model), trie), encoder, {}
     card = read_card(adapter)
     check_card(card, adapter, {"base_model": model.base, **encoder.identity})
     merged = merge_adapter(load_base_model(model), adapter)
-    return TransformersEngine(merged, encoder.catalogue.trie, card["temperature"]), encoder, card
+    return TransformersEngine(merged, trie, card["temperature"]), encoder, card
 
 
 def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     """The base model's tokenizer. Raises ModelError where it cannot be read."""
     path = resolve_base_model(settings.base)
     try:
-        return Tokenizer(AutoTokenizer.from_pretrained(path))
+        tokenizer = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # a damaged file raises many kinds, from a bare Exception on
         raise ModelError(
             f"The tokenizer of {settings.base} cannot be read ({_first_line(error)}); fetch the model again."
         ) from error
+    return Tokenizer(tokenizer)
 
 
 def load_base_model(settings: ModelSettings) -> PreTrainedModel:

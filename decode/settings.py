@@ -1,10 +1,15 @@
 """Settings of the base model and of the search."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["DecodeSettings", "ModelSettings"]
+from .prior import PriorSettings
+
+__all__ = ["CALIBRATIONS", "CalibrationName", "DecodeSettings", "ModelSettings"]
+
+CalibrationName = Literal["none", "temperature", "popularity", "own counts"]
+CALIBRATIONS: tuple[CalibrationName, ...] = get_args(CalibrationName)
 
 
 class ModelSettings(BaseModel):
@@ -36,3 +41,9 @@ class DecodeSettings(BaseModel):
         ge=1,
         description="Budget of expanded trie nodes; None searches until the top-k is proven exact.",
     )
+    calibration: CalibrationName = Field(
+        "none",
+        description="What `whereupon calibrate` fitted: a temperature alone, or with a prior of what is popular, or "
+        "of what is popular and the person's own past.",
+    )
+    prior: PriorSettings = Field(default_factory=PriorSettings, description="How counts become the prior.")

@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ..catalogue import Trie
 from ..errors import ModelError
 from .branching import TrieTensors, edge_log_probs
-from .protocol import FROM_PROMPT, Int32, Int64, Scored
+from .protocol import FROM_PROMPT, Float32, Int32, Int64, Scored
 
 # Settings that change logits after the output projection; the catalogue distribution would silently differ.
 UNSUPPORTED = (
@@ -62,15 +62,15 @@ class TransformersEngine:
         return TransformersReading(self, cache, hidden_LH, position_Q)
 
     @torch.inference_mode()
-    def log_probs_of(self, reading: TransformersReading, position_P: Int64, node_P: Int64, edge_P: Int64) -> Tensor:
-        """float32 [P]: log-probability of edge `edge_P` of node `node_P` after the text's token at `position_P`.
+    def edge_log_probs_at(self, reading: TransformersReading, position_P: Int64, node_P: Int64) -> Float32:
+        """float32 [E]: log-probabilities of the edges of nodes `node_P`, end to end, after the text up to `position_P`.
 
         Scores titles that stand in the text itself, from the pass that read it.
         """
-        node = torch.from_numpy(node_P.astype(np.int64)).to(self.device)
-        log_prob_E, first_P = self.edges(reading.hidden_LH[torch.from_numpy(position_P).to(self.device)], node)
-        offset_P = torch.from_numpy(edge_P.astype(np.int64)).to(self.device) - self.tensors.child_ptr_B1[node]
-        return log_prob_E[first_P + offset_P]
+        hidden_PH = reading.hidden_LH[torch.from_numpy(position_P).to(self.device)]
+        log_prob_E, _ = self.edges(hidden_PH, torch.from_numpy(node_P.astype(np.int64)).to(self.device))
+        found: Float32 = log_prob_E.cpu().numpy()
+        return found
 
     def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
         """See `edge_log_probs`. Raises ModelError for scores that are no numbers: no ranking could be trusted."""
@@ -114,7 +114,7 @@ def check_branches(engine: TransformersEngine) -> None:
     Holds off models with another output layer than it seems, without a KV cache, or that ignore mask or positions; the
     distribution over the catalogue would be silently wrong. Two passes over a dozen tokens.
     """
-    name, highest = engine.model.config.name_or_path, int(engine.trie.tokens_NT.max())
+    name, highest = engine.model.config.name_or_path, int(engine.trie.token_P.max())
     if highest >= len(engine.weight_VH):
         raise ModelError(
             f"The titles have token ids up to {highest} but the model {name} knows only {len(engine.weight_VH)}; "
@@ -141,7 +141,7 @@ def check_branches(engine: TransformersEngine) -> None:
 def _probe(engine: TransformersEngine) -> tuple[Tensor, Tensor]:
     """float32 [T, V] logits after each of T tokens behind a text: as the second of two branches, and by the model."""
     trie = engine.trie
-    text, branch = (trie.tokens_NT[row, : trie.length_N[row]][:4] for row in (0, -1))
+    text, branch = (trie.row_tokens(row)[:4] for row in (0, trie.num_items - 1))
     num = len(branch)
     beside = np.resize(text, num)  # the tokens of a branch that must not be seen
     owner_T, within_T = np.repeat([0, 1], num), np.tile(np.arange(num), 2)
@@ -205,7 +205,7 @@ class TransformersReading:
         owner_T = np.repeat(np.arange(len(node_X)), count_X)
         within_T = np.arange(len(owner_T)) - np.repeat(np.cumsum(count_X) - count_X, count_X)
         depth_T = above_X[owner_T] + within_T
-        tokens_T = trie.tokens_NT[trie.row_lo_B[node_X[owner_T]], depth_T]
+        tokens_T = trie.tokens_at(trie.row_lo_B[node_X[owner_T]], depth_T)
         position_T = self.position_Q[query_X[owner_T]] + 1 + depth_T
         parent_seen_XK = np.concatenate([self._seen_SK, np.zeros((1, self._seen_SK.shape[1]), bool)])[parent_X]
         same_TT = (owner_T[:, None] == owner_T) & (within_T[:, None] >= within_T)

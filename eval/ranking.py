@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..decode import Reweighting, decisions_of
 from ..decode.search import SearchResult, search
 from ..decode.transformers_engine import TransformersEngine, TransformersReading
 from ..prompts import HistoryText, Windows
+from .reweighter import Reweighter
 
 Int64 = NDArray[np.int64]
 
@@ -34,39 +36,52 @@ def windows_with_targets(windows: Windows, wanted_E: NDArray[np.bool_]) -> Windo
     return Windows(kept.user_W, kept.first_W, kept.start_W, kept.target_W, end_W)
 
 
+@dataclass(frozen=True)
+class Questions:
+    """Q wanted events of one window: their rows, the position each title is asked for at, the items of the person's
+    events before each (int64, whole history), and the window's reading."""
+
+    event_Q: Int64
+    position_Q: Int64
+    past_Q: list[Int64]
+    reading: TransformersReading
+    num_tokens: int
+
+
+def read_windows(
+    engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_E: NDArray[np.bool_]
+) -> Iterator[Questions]:
+    """Read each window once, for all wanted events in it."""
+    for w in range(len(windows)):
+        one = windows.select(np.arange(len(windows)) == w)
+        encoded = text.encode_windows(one)[0]
+        event_Q = np.arange(one.target_W[0], one.end_W[0])
+        event_Q = event_Q[wanted_E[event_Q]]
+        position_Q = encoded.title_start_V[event_Q - one.start_W[0]] - 1
+        begin = int(text.offset_U1[one.user_W[0]])
+        past_Q = [text.item_idx_E[begin:event] for event in event_Q.tolist()]
+        yield Questions(event_Q, position_Q, past_Q, engine.read(encoded.tokens_L, position_Q), len(encoded.tokens_L))
+
+
 def answer_windows(
     engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_E: NDArray[np.bool_], k: int,
-    max_expansions: int | None = None, queries_per_search: int = 16,
+    max_expansions: int | None = None, reweighter: Reweighter | None = None, queries_per_search: int = 16,
 ) -> Iterator[WindowAnswers]:  # fmt: skip
     """Answer every wanted event of the windows from the text before it; `k` = 0 for log-probabilities only.
 
     The mask of the search hides all text from a question's own title on, so that one reading of a window serves all.
     """
-    for w in range(len(windows)):
-        one = windows.select(np.arange(len(windows)) == w)
-        encoded = text.encode_windows(one)[0]
-        target = np.arange(one.target_W[0], one.end_W[0])
-        target = target[wanted_E[target]]
-        position_Q = encoded.title_start_V[target - one.start_W[0]] - 1
-        reading = engine.read(encoded.tokens_L, position_Q)
-        log_prob_Q = _log_probs(engine, reading, text.item_idx_E[target], position_Q)
+    for asked in read_windows(engine, text, windows, wanted_E):
+        item_Q, whole = text.item_idx_E[asked.event_Q], reweighter.of(asked.past_Q) if reweighter else Reweighting()
+        decisions = decisions_of(engine, asked.reading, item_Q, asked.position_Q, whole.prior)
+        log_prob_Q = decisions.log_probs(whole.temperature, whole.weight)
         results: list[SearchResult] = []
-        for first in range(0, len(target) if k else 0, queries_per_search):
-            part = reading.ask(position_Q[first : first + queries_per_search])
-            results += search(part, engine.trie, k, max_expansions)
-        yield WindowAnswers(target, log_prob_Q, results, len(encoded.tokens_L))
-
-
-def _log_probs(
-    engine: TransformersEngine, reading: TransformersReading, item_Q: Int64, position_Q: Int64
-) -> NDArray[np.float32]:
-    """Log-probability of each true item: the sum over the branching nodes of its title, which stands in the text."""
-    query_P, node_P, edge_P = engine.trie.decisions(item_Q)
-    if not len(node_P):
-        return np.zeros(len(item_Q), np.float32)
-    position_P = position_Q[query_P] + engine.trie.depth_B[node_P]
-    log_prob_P = engine.log_probs_of(reading, position_P, node_P, edge_P).cpu().numpy()
-    return np.bincount(query_P, log_prob_P, minlength=len(item_Q)).astype(np.float32)
+        for first in range(0, len(item_Q) if k else 0, queries_per_search):
+            some = slice(first, first + queries_per_search)
+            reweighting = reweighter.of(asked.past_Q[some]) if reweighter else None
+            part = asked.reading.ask(asked.position_Q[some])
+            results += search(part, engine.trie, k, max_expansions, reweighting=reweighting)
+        yield WindowAnswers(asked.event_Q, log_prob_Q, results, asked.num_tokens)
 
 
 def ranks(item_idx_Q: Int64, results: list[SearchResult]) -> Int64:

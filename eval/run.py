@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from ..decode.settings import CalibrationName
 from ..files import atomic_path, sha256_text, versions, write_json
 from ..histories import Histories, read_histories
 from .baselines import BASELINES
 from .metrics import per_event, summarise
 from .protocol import evaluated_events, sample_events
+from .reweighter import Reweighter, read_reweighter
 from .table import RankerResult, as_json, as_table
 
 if TYPE_CHECKING:
@@ -70,7 +72,10 @@ def evaluate(
         rank_E = BASELINES[baseline].rank(histories, split)[chosen]
         results.append(RankerResult(baseline, summarise(rank_E), len(row_E), time.perf_counter() - began))
         columns |= _columns(baseline, per_event(rank_E), rank_E)
-    folder = config.run / "evaluation" / _folder(split, use_adapter, limit, baselines_only)
+    if not use_adapter and config.decode.calibration != "none":
+        _say(f"decode.calibration: {config.decode.calibration} is left out, having been fitted to the fine-tuned model")
+    calibration: CalibrationName = config.decode.calibration if use_adapter else "none"
+    folder = config.run / "evaluation" / _folder(split, use_adapter, calibration, limit, baselines_only)
     facts: dict[str, Any] = {}
     partial: Path | None = None
     if not baselines_only:
@@ -78,7 +83,8 @@ def evaluate(
         answers, facts, partial = _ask_model(config, histories, row_E, use_adapter, folder)
         scores = per_event(answers.rank_E, answers.log_prob_E)
         summary = summarise(answers.rank_E, answers.log_prob_E)
-        results.append(RankerResult(f"{name} {Path(config.model.base).name}", summary, len(row_E), answers.wall_s))
+        label = f"{name} {Path(config.model.base).name}" + (f", {calibration}" if calibration != "none" else "")
+        results.append(RankerResult(label, summary, len(row_E), answers.wall_s))
         columns |= _columns(name, scores, answers.rank_E)
     _write(folder, config, histories, split, results, columns, facts)
     if partial:
@@ -100,19 +106,28 @@ def _ask_model(
     engine, encoder, card = load_engine(config.model, config.prompts, histories.items, histories.location,
                                         config.run / "adapter" if use_adapter else None)  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))
+    reweighter = read_reweighter(config, histories, engine.trie, card) if use_adapter else None
     k, max_expansions = config.evaluate.k, config.decode.max_expansions
     # All that an answer depends on: partial answers of another model, text or search are not gone on with.
     asked = [card, config.model.model_dump(mode="json"), encoder.identity, histories.data_hash, k, max_expansions]
+    if reweighter:
+        asked += [
+            reweighter.name,
+            reweighter.temperature,
+            reweighter.weight,
+            config.decode.prior.model_dump(mode="json"),
+        ]
     key = sha256_text(json.dumps([*asked, row_E.tolist()], sort_keys=True))
     partial = folder / f"partial-{key[:16]}.parquet"
-    answers = ask_all(engine, text, row_E, k, max_expansions, partial)
+    answers = ask_all(engine, text, row_E, k, max_expansions, partial, reweighter)
     _say(f"answered {len(row_E):,} events in {answers.wall_s:.0f} s: {len(row_E) / answers.wall_s:.1f} events/s")
     return answers, {"adapter": card, "exact_share": float(answers.exact_E.mean())}, partial
 
 
 def ask_all(
-    engine: TransformersEngine, text: HistoryText, row_E: Int64, k: int, max_expansions: int | None, partial: Path
-) -> ModelAnswers:
+    engine: TransformersEngine, text: HistoryText, row_E: Int64, k: int, max_expansions: int | None, partial: Path,
+    reweighter: Reweighter | None = None,
+) -> ModelAnswers:  # fmt: skip
     """Answer the events `row_E`, window by window; what is done is kept in `partial`, so that a killed run goes on."""
     from .ranking import answer_windows, ranks, windows_with_targets
 
@@ -124,7 +139,7 @@ def ask_all(
         _say(f"{part.height:,} events were answered before")
     windows = windows_with_targets(text.windows, wanted_E)
     began = saved = time.perf_counter()
-    answered = answer_windows(engine, text, windows, wanted_E, k, max_expansions)
+    answered = answer_windows(engine, text, windows, wanted_E, k, max_expansions, reweighter)
     for answer in track(answered, "asking the model", total=len(windows), console=_talk, disable=not _talk.is_terminal):
         now = time.perf_counter()
         columns = {
@@ -148,8 +163,12 @@ def _columns(name: str, scores: dict[str, NDArray[np.float64]], rank_E: Int64) -
     return {f"{name}: rank": rank_E} | {f"{name}: {metric}": value for metric, value in scores.items()}
 
 
-def _folder(split: str, use_adapter: bool, limit: int | None, baselines_only: bool) -> str:
+def _folder(
+    split: str, use_adapter: bool, calibration: CalibrationName, limit: int | None, baselines_only: bool
+) -> str:  # fmt: skip
     kind = "baselines" if baselines_only else "fine-tuned" if use_adapter else "zero-shot"
+    if calibration != "none" and not baselines_only:
+        kind += "-" + calibration.replace(" ", "-")
     return f"{split}-{kind}" + (f"-{limit}" if limit else "")
 
 

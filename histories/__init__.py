@@ -1,6 +1,7 @@
 """Reading, cleaning, joining weather, local time and place, splitting."""
 
 from .preparing import PrepareReport, TitleMaker, catalogue_hash, prepare
+from .recipes import read_items
 from .settings import HistoriesSettings, SplitSettings, TableSettings, WeatherJoinSettings, WeatherSettings
 from .store import Histories, build_histories, histories_folder, read_histories
 
@@ -18,4 +19,5 @@ __all__ = [
     "histories_folder",
     "prepare",
     "read_histories",
+    "read_items",
 ]

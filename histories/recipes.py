@@ -3,6 +3,7 @@
 import polars as pl
 
 from ..errors import ConfigError, DataError
+from .events import clean_items
 from .flights import read_flights
 from .reading import read_table
 from .rejects import Rejects
@@ -10,7 +11,7 @@ from .settings import HistoriesSettings, TableSettings, WeatherSettings
 from .source import Source
 from .weather import SOURCE_FIELDS, WEATHER_COLUMNS
 
-__all__ = ["read_source"]
+__all__ = ["read_items", "read_source"]
 
 _EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "latitude", "longitude")
 _RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
@@ -48,6 +49,20 @@ def read_source(settings: HistoriesSettings, rejects: Rejects) -> Source:
     if settings.recipe == "nyc-checkins":
         return _read_tables(_nyc_checkins(settings), title=_NYC_TITLE)
     return _read_tables(settings)
+
+
+def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects]:
+    """The items of a table alone, as `clean_items` gives them, and the rows that were rejected.
+
+    Raises:
+        DataError: a file that is missing or cannot be read, lacks a column, or has no usable row.
+    """
+    rejects = Rejects()
+    raw = read_table(table, what="items", required=("item_id",))
+    items = clean_items(raw, source=table.path.name, rejects=rejects)
+    if not items.height:
+        raise DataError(f"{table.path} should hold items but each of its {raw.height} rows is rejected; mend them.")
+    return items, rejects
 
 
 def _refuse_foreign(settings: HistoriesSettings) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..catalogue import Catalogue
-from ..catalogue.catalogue import Encode, title_text
+from ..catalogue import Catalogue, Encode, Ragged
 from ..errors import PromptError
 from .context import context_frame
 from .profile import profile_frame
@@ -25,31 +24,6 @@ from .windows import Windows, plan_windows
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Token lists end to end: list i is `tokens[ptr[i]:ptr[i + 1]]`."""
-
-    tokens: Int32
-    ptr: Int64
-
-    @classmethod
-    def of(cls, lists: list[list[int]]) -> Ragged:
-        length = np.fromiter(map(len, lists), np.int64, len(lists))
-        flat = np.concatenate([np.asarray(part, np.int32) for part in lists]) if lists else np.empty(0, np.int32)
-        return cls(flat.astype(np.int32), np.concatenate([[0], np.cumsum(length)]))
-
-    @property
-    def length(self) -> Int64:
-        return np.diff(self.ptr)
-
-    def gather(self, which: Int64) -> Ragged:
-        """The lists `which`, in that order, repetitions allowed; no Python loop."""
-        length = self.length[which]
-        ptr = np.concatenate([[0], np.cumsum(length)])
-        source = np.arange(ptr[-1]) + np.repeat(self.ptr[:-1][which] - ptr[:-1], length)
-        return Ragged(self.tokens[source], ptr)
 
 
 @dataclass(frozen=True)
@@ -95,7 +69,8 @@ class PromptEncoder:
     @cached_property
     def titles(self) -> Ragged:
         """Token ids of every title, by item index."""
-        return Ragged.of(self.encode([title_text(title) for title in self.catalogue.titles]))
+        trie = self.catalogue.trie
+        return trie.rows.gather(trie.row_of_item_N)
 
     def text(self, events: pl.DataFrame, num_users: int) -> HistoryText:
         """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`).

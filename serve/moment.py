@@ -131,17 +131,27 @@ def _local_time(at: str | None, events: pl.DataFrame) -> datetime | None:
     return moment.astimezone(UTC).replace(tzinfo=None) + utc_offset
 
 
+def parse_place(text: str) -> tuple[float, float]:
+    """Latitude and longitude of 'LAT,LON' in degrees. Raises PromptError for what is no place on earth."""
+    found = _PLACE.match(text)
+    if not found or abs(float(found[1])) > 90 or abs(float(found[2])) > 180:
+        raise PromptError(f"The place {text!r} cannot be read; expected LAT,LON in degrees, such as 40.64,-73.78.")
+    return float(found[1]), float(found[2])
+
+
+def tells_places(histories: Histories) -> bool:
+    """Whether a prompt may speak of where the user is: events have coordinates, and not those of the chosen items."""
+    return histories.location == "context" and histories.events["latitude"].count() > 0
+
+
 def _at_place(histories: Histories, place: str) -> dict[str, float | str]:
     """Coordinates, and those context columns that every event at the nearest known place agrees on."""
-    found = _PLACE.match(place)
-    if not found or abs(float(found[1])) > 90 or abs(float(found[2])) > 180:
-        raise PromptError(f"The place {place!r} cannot be read; expected LAT,LON in degrees, such as 40.64,-73.78.")
+    latitude, longitude = parse_place(place)
     if histories.location != "context":
         raise PromptError(
             "These events' coordinates are those of the chosen items, so no prompt speaks of a place: "
-            "leave --place out."
+            "leave --place out, or let `recommend --near KM` filter by it."
         )
-    latitude, longitude = float(found[1]), float(found[2])
     context = [str(name) for name in histories.manifest["context_columns"]]
     known = histories.events.drop_nulls(["latitude", "longitude"])
     places = known.group_by("latitude", "longitude", maintain_order=True).agg(

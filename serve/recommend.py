@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..catalogue import ItemFacts, Selection, Subset
+from ..decode import Reweighting
 from ..decode.search import SearchResult, search
+from ..eval.reweighter import read_reweighter
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
-from .moment import Moment, question
+from .candidates import Wishes, candidates
+from .catalogue import Served, read_served
+from .moment import Moment, question, tells_places
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -27,9 +32,10 @@ BAR_WIDTH = 20
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as the model reads it: token ids int32 [L], and what they are made of."""
+    """A question as the model reads it: token ids int32 [L], what they are made of, and the items of past events."""
 
     tokens_L: np.ndarray
+    past_item_idx: np.ndarray
     num_events: int
     num_told: int
     num_profile_tokens: int
@@ -42,9 +48,8 @@ def build_prompt(histories: Histories, encoder: PromptEncoder, user_id: str, mom
     last = text.windows.select(text.windows.end_W == events.height)
     window = text.encode_windows(last)[0]
     profile = len(text.profiles(last)[0])
-    return Prompt(
-        window.tokens_L[: window.title_start_V[-1]], events.height - 1, len(window.title_start_V) - 1, profile
-    )
+    tokens_L, past = window.tokens_L[: window.title_start_V[-1]], text.item_idx_E[:-1]
+    return Prompt(tokens_L, past, events.height - 1, len(window.title_start_V) - 1, profile)
 
 
 def show_prompt(config: Config, *, user: str, at: str | None, weather: str | None, place: str | None) -> None:
@@ -64,41 +69,88 @@ def show_prompt(config: Config, *, user: str, at: str | None, weather: str | Non
 
 
 def recommend_verb(
-    config: Config, *, user: str, at: str | None, weather: str | None, place: str | None, k: int | None,
+    config: Config, *, user: str, at: str | None, weather: str | None, place: str | None, wishes: Wishes, k: int | None,
     versus: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Print the ranked titles for one moment, or for two side by side."""
-    from ..decode.models import load_engine
-
     histories = read_histories(config.run)
+    served = read_served(config, histories)
+    facts = ItemFacts(served.items)
     moments = [Moment(at, weather, place)]
     moments += [moments[0].versus(versus)] if versus else []
-    for moment in moments:
-        question(histories, user, moment)  # a moment that cannot be read is told before the model is loaded
-    engine, encoder, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
-    )
-    prompts = [build_prompt(histories, encoder, user, moment) for moment in moments]
-    answers = [_ask(engine, prompt, k or config.decode.k, config.decode.max_expansions) for prompt in prompts]
+    # Before the model is loaded: a moment that cannot be read or a wish that cannot be granted is told at once.
+    selections = [_select(histories, served, facts, user, moment, wishes) for moment in moments]
+    answers = _answer(config, histories, served, user, moments, selections, wishes, k or config.decode.k)
     if as_json:
-        both = zip(moments, answers, strict=True)
-        told = [_as_dict(histories.items, user, moment, answer) for moment, answer in both]
+        each = zip(moments, selections, answers, strict=True)
+        told = [_as_dict(served.items, user, moment, selection, answer) for moment, selection, answer in each]
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False)
-    console.print(_table(histories.items, user, moments, answers))
-    for answer in answers:
+    if any(len(answer.item_idx_K) or not answer.exact for answer in answers):
+        console.print(_table(served.items, user, moments, answers))
+    for moment, selection, answer in zip(moments, selections, answers, strict=True):
+        whose = f"{moment}: " if versus else ""
+        if not selection.num_allowed:
+            reason = f"{selection.reason[:1].lower()}{selection.reason[1:]}"
+            console.print(f"{whose}Nothing is left to recommend: {reason}", markup=False, soft_wrap=True)
+        elif selection.reason:
+            console.print(f"{whose}{selection.reason}", markup=False, soft_wrap=True)
         if not answer.exact:
             bound = math.exp(answer.missing_log_prob)
             console.print(f"The search stopped at its budget: a missing item has a probability of at most {bound:.4f}.")
 
 
-def _ask(engine: TransformersEngine, prompt: Prompt, k: int, max_expansions: int | None) -> SearchResult:
+def _select(
+    histories: Histories, served: Served, facts: ItemFacts, user: str, moment: Moment, wishes: Wishes
+) -> Selection:
+    return candidates(served, facts, wishes, question(histories, user, _told(histories, moment, wishes)), moment)
+
+
+def _told(histories: Histories, moment: Moment, wishes: Wishes) -> Moment:
+    """The moment as the prompt tells it: a place of which no prompt speaks is then for `near_km` alone."""
+    return moment if wishes.near_km is None or tells_places(histories) else replace(moment, place=None)
+
+
+def _answer(
+    config: Config, histories: Histories, served: Served, user: str, moments: list[Moment],
+    selections: list[Selection], wishes: Wishes, k: int,
+) -> list[SearchResult]:  # fmt: skip
+    if not any(selection.num_allowed for selection in selections):  # no model is needed to know that
+        nothing = np.empty(0, np.int64), np.empty(0, np.float32), True, -math.inf, 0
+        return [SearchResult(*nothing, selection.reason) for selection in selections]
+    from ..decode.models import load_engine
+
+    engine, encoder, card = load_engine(
+        config.model,
+        config.prompts,
+        histories.items,
+        histories.location,
+        config.run / "adapter",
+        served.catalogue,
+    )
+    reweighter = read_reweighter(config, histories, engine.trie, card, served.index_I)
+    prompts = [build_prompt(histories, encoder, user, _told(histories, moment, wishes)) for moment in moments]
+    answers = []
+    for prompt, selection in zip(prompts, selections, strict=True):
+        reweighting = reweighter.of([served.indices(prompt.past_item_idx)]) if reweighter else None
+        answers.append(_ask(engine, prompt, k, config.decode.max_expansions, selection, reweighting))
+    return answers
+
+
+def _ask(
+    engine: TransformersEngine, prompt: Prompt, k: int, max_expansions: int | None, selection: Selection,
+    reweighting: Reweighting | None,
+) -> SearchResult:  # fmt: skip
     reading = engine.read(prompt.tokens_L, np.array([len(prompt.tokens_L) - 1]))
-    return search(reading, engine.trie, k, max_expansions)[0]
+    # Without a filter nothing need be asked of a subset.
+    subset = Subset.of(engine.trie, selection.allowed_N, selection.reason) if selection.reason else None
+    return search(reading, engine.trie, k, max_expansions, subset=subset, reweighting=reweighting)[0]
 
 
-def _as_dict(items: pl.DataFrame, user: str, moment: Moment, answer: SearchResult) -> dict[str, object]:
+def _as_dict(
+    items: pl.DataFrame, user: str, moment: Moment, selection: Selection, answer: SearchResult
+) -> dict[str, object]:
     rows = items.select(pl.col("item_id", "title").gather(answer.item_idx_K)).rows(named=True)
     probabilities = [math.exp(p) for p in answer.log_prob_K]
     ranked = [
@@ -106,7 +158,8 @@ def _as_dict(items: pl.DataFrame, user: str, moment: Moment, answer: SearchResul
         for rank, (row, p) in enumerate(zip(rows, probabilities, strict=True), start=1)
     ]
     bound = 0.0 if answer.exact else math.exp(answer.missing_log_prob)
-    return {"user_id": user, "moment": str(moment), "exact": answer.exact, "missing_probability": bound,
+    return {"user_id": user, "moment": str(moment), "num_candidates": selection.num_allowed,
+            "filters": selection.reason, "exact": answer.exact, "missing_probability": bound,
             "items": ranked}  # fmt: skip
 
 

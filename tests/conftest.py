@@ -2,12 +2,16 @@
 
 import itertools
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from whereupon.config import Config, load_config
+from whereupon.histories import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +131,31 @@ def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
         return config
 
     return make_town
+
+
+@pytest.fixture(scope="session")
+def barely_trained(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny town and an adapter that has hardly learnt anything: its configuration. Never changed: see `town_copy`."""
+    from whereupon.finetune.train import finetune  # here, as it loads torch
+
+    path = make_town(tmp_path_factory.mktemp("town"), people=4, days=12)
+    config = load_config(path, ["finetune.epochs=0.1"])
+    prepare(config.histories, config.catalogue, config.run, config.seed)
+    finetune(config)
+    return path
+
+
+@pytest.fixture
+def town_copy(barely_trained: Path, tmp_path: Path) -> Callable[..., Config]:
+    """The configuration of `barely_trained` with a run folder of its own; arguments override settings."""
+
+    def town_copy(*overrides: str) -> Config:
+        config = load_config(barely_trained, [f"run={tmp_path / 'run'}", *overrides])
+        if not config.run.exists():
+            shutil.copytree(barely_trained.parent / "run", config.run)
+        return config
+
+    return town_copy
 
 
 TOWN = """

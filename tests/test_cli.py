@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 from whereupon.errors import DataError
+from whereupon.serve.candidates import Wishes
 
 VERBS = ["prepare", "prompt show", "finetune", "evaluate", "recommend"]
 USER = ["--user", "Ada"]
@@ -98,14 +99,28 @@ def test_recommend_passes_the_context_on_even_if_it_starts_with_a_minus(config: 
     assert _run("prompt show", config, *moment).exit_code == 0
     context = {"user": "Ada", "at": "2013-01-05T08:00", "weather": "-3 C", "place": "-33.9,151.2"}
     assert [kwargs for _, _, kwargs in rooms.calls] == [
-        context | {"k": 3, "versus": "rain", "as_json": True},
+        context | {"wishes": Wishes(), "k": 3, "versus": "rain", "as_json": True},
         context,
     ]
 
 
+def test_recommend_passes_on_what_the_answer_should_be(config: Path, rooms: SimpleNamespace) -> None:
+    wanted = ["--near", "1.5", "--category", "Bar", "--category", "Café, Tea", "--unseen", "--open-now"]
+    assert _run("recommend", config, *wanted).exit_code == 0
+    [(_, _, kwargs)] = rooms.calls
+    assert kwargs["wishes"] == Wishes(1.5, ("Bar", "Café, Tea"), unseen=True, open_now=True)
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["prepare"], ["recommend", "toy.yaml"], ["evaluate", "toy.yaml", "--split", "train"], ["recommendd"], []],
+    [
+        ["prepare"],
+        ["recommend", "toy.yaml"],
+        ["evaluate", "toy.yaml", "--split", "train"],
+        ["recommend", "toy.yaml", "--user", "Ada", "--near", "here"],
+        ["recommendd"],
+        [],
+    ],
 )
 def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
@@ -155,7 +170,7 @@ def test_run_json_keeps_what_each_verb_started_with(config: Path, rooms: SimpleN
     record = json.loads((config.parent / "runs" / "toy" / "run.json").read_text())
     assert {verb: entry["seed"] for verb, entry in record.items()} == {"finetune": 4, "evaluate": 3}
     assert record["finetune"]["config"]["seed"] == 4
-    assert record["finetune"]["config"]["decode"] == {"k": 10, "max_expansions": None}
+    assert record["finetune"]["config"]["decode"]["k"] == 10
     assert record["finetune"]["versions"]["python"]
 
 

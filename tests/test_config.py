@@ -55,7 +55,10 @@ def test_every_setting_is_frozen_and_refuses_unknown_keys() -> None:
         (MINIMAL + "  reciqe: tables\n", "line 4: unknown key histories.reciqe; the nearest known one is recipe"),
         (MINIMAL + "  split: {trian: 0.5}\n", "line 4: unknown key histories.split.trian; .* is train"),
         (MINIMAL + "  events:\n    path: e.csv\n    colums: {}\n", r"line 6: unknown key .*colums; .* is columns"),
-        (MINIMAL + "decode:\n  qqq: 1\n", "line 5: unknown key decode.qqq; known here are k, max_expansions"),
+        (
+            MINIMAL + "decode:\n  qqq: 1\n",
+            "line 5: unknown key decode.qqq; known here are calibration, k, max_",
+        ),
     ],
 )
 def test_unknown_key_names_line_and_nearest(tmp_path: Path, text: str, expected: str) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from random import Random
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.catalogue import Catalogue, Trie, build_trie
+from whereupon.catalogue import Catalogue, Trie, build_trie, build_trie_ragged
 from whereupon.errors import CatalogueError
 
 Titles = list[list[int]]
@@ -61,7 +62,7 @@ def _naive_path(titles: Titles, item: int) -> list[tuple[tuple[int, ...], int]]:
 
 
 def _prefix(trie: Trie, node: int) -> tuple[int, ...]:
-    return tuple(trie.tokens_NT[trie.row_lo_B[node], : trie.depth_B[node]].tolist())
+    return tuple(trie.row_tokens(trie.row_lo_B[node])[: trie.depth_B[node]].tolist())
 
 
 # By hand
@@ -71,7 +72,10 @@ def test_town_has_its_titles_sorted_by_tokens(town: Trie) -> None:
     assert town.item_of_row_N.tolist() == [1, 4, 3, 0, 2]
     assert town.row_of_item_N.tolist() == [3, 0, 4, 2, 1]
     assert town.length_N.tolist() == [4, 4, 3, 3, 3]
-    assert town.tokens_NT.tolist() == [[1, 3, 6, 0], [1, 3, 7, 0], [1, 4, 0, -1], [2, 4, 0, -1], [2, 5, 0, -1]]
+    assert town.token_P.tolist() == [1, 3, 6, 0, 1, 3, 7, 0, 1, 4, 0, 2, 4, 0, 2, 5, 0]
+    assert town.token_ptr_N1.tolist() == [0, 4, 8, 11, 14, 17]
+    assert [town.row_tokens(row).tolist() for row in (1, 4)] == [[1, 3, 7, 0], [2, 5, 0]]
+    assert town.tokens_at(np.array([4, 0, 0]), np.array([1, 3, 2])).tolist() == [5, 0, 6]
 
 
 def test_town_branches_at_colour_blue_cafe_and_red(town: Trie) -> None:
@@ -88,6 +92,8 @@ def test_town_edges_lead_to_nodes_and_items(town: Trie) -> None:
     assert town.child_lo_C.tolist() == [0, 3, 0, 2, 0, 1, 3, 4]
     assert town.child_node_C.tolist() == [1, 3, 2, -1, -1, -1, -1, -1]
     assert town.parent_node_of_edge_C.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert town.child_hi(np.arange(8)).tolist() == [3, 5, 2, 3, 1, 2, 4, 5]
+    assert town.child_hi(np.array([7, 0])).tolist() == [5, 3]
 
 
 def test_town_decisions_of_a_history_follow_each_title_from_the_top(town: Trie) -> None:
@@ -150,7 +156,7 @@ def test_titles_that_a_tokenizer_cannot_tell_apart_are_refused_from_the_catalogu
         return [[ord(letter) for letter in text.upper()] for text in texts]
 
     with pytest.raises(CatalogueError, match="'bar' and 'Bar' have the same tokens"):
-        Catalogue.build(["a", "b"], ["bar", "Bar"], shout)
+        Catalogue.build(pl.DataFrame({"item_id": ["a", "b"], "title": ["bar", "Bar"]}), shout)
 
 
 # Against the naive trie
@@ -169,6 +175,7 @@ def test_nodes_and_edges_are_those_of_the_naive_trie(titles: Titles) -> None:
         rows = range(trie.row_lo_B[node], trie.row_hi_B[node])
         assert {int(trie.item_of_row_N[row]) for row in rows} == {i for items in naive[prefix].values() for i in items}
         ends = [*(int(trie.child_lo_C[edge]) for edge in edges[1:]), int(trie.row_hi_B[node])]
+        assert trie.child_hi(np.arange(edges.start, edges.stop)).tolist() == ends
         for edge, end in zip(edges, ends, strict=True):
             items = naive[prefix][int(trie.child_token_C[edge])]
             assert sorted(trie.item_of_row_N[trie.child_lo_C[edge] : end]) == sorted(items)
@@ -207,6 +214,21 @@ def test_decisions_are_the_naive_paths(titles: Titles, data: st.DataObject) -> N
 def test_titles_come_back_by_item(titles: Titles) -> None:
     trie = build_trie(titles)
     assert [trie.title_tokens(item).tolist() for item in range(len(titles))] == titles
+    assert [trie.row_tokens(row).tolist() for row in range(len(titles))] == sorted(titles)
+    for row, title in enumerate(sorted(titles)):
+        depth = np.arange(len(title))
+        assert trie.tokens_at(np.full(len(title), row), depth).tolist() == title
+    assert trie.length_N.tolist() == [len(title) for title in sorted(titles)]
+
+
+@given(catalogues)
+@settings(deadline=None)
+def test_flat_titles_build_the_same_trie(titles: Titles) -> None:
+    flat = np.array([token for title in titles for token in title], np.int32)
+    one, other = build_trie_ragged(flat, np.cumsum([0, *map(len, titles)])), build_trie(titles)
+    for name in one.__dataclass_fields__:
+        assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
+        assert getattr(one, name).dtype == (np.int64 if "_ptr_" in name else np.int32), name
 
 
 @given(catalogues, st.randoms(use_true_random=False))
@@ -216,7 +238,7 @@ def test_order_of_items_changes_only_their_numbers(titles: Titles, random: Rando
     random.shuffle(order)
     one, other = build_trie(titles), build_trie([titles[item] for item in order])
     assert [order[item] for item in other.item_of_row_N] == one.item_of_row_N.tolist()
-    for name in one.__dataclass_fields__.keys() - {"item_of_row_N"}:
+    for name in one.__dataclass_fields__.keys() - {"item_of_row_N", "row_of_item_N"}:
         assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
 
 

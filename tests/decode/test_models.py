@@ -15,9 +15,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from whereupon.decode import models
-from whereupon.decode.models import Tokenizer, build_encoder, load_base_model, load_engine, load_tokenizer
+from whereupon.decode.models import build_encoder, load_base_model, load_engine, load_tokenizer
 from whereupon.decode.search import score_all
 from whereupon.decode.settings import ModelSettings
+from whereupon.decode.tokenizer import Tokenizer
 from whereupon.errors import ModelError
 from whereupon.prompts import PromptSettings
 from whereupon.tests.decode.tiny import byte_tokenizer, naive_log_probs, random_text, tiny_config, tiny_model

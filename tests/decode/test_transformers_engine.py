@@ -6,6 +6,7 @@ import torch
 from transformers import CohereConfig, GemmaConfig, MambaConfig, MistralConfig, PreTrainedModel
 
 from whereupon.catalogue import build_trie
+from whereupon.decode import decisions_of
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.errors import ModelError
@@ -177,13 +178,11 @@ def test_log_probabilities_of_titles_in_the_text_are_those_of_the_search(
         position_Q.append(sum(map(len, pieces)) - 1)
         pieces.append(np.array(titles[item], np.int32))
     text = np.concatenate(pieces)
-    query_P, node_P, edge_P = trie.decisions(item_Q)
-    position_P = np.array(position_Q)[query_P] + trie.depth_B[node_P]
     reading = engine.read(text, np.array(position_Q))
-    log_prob_P = engine.log_probs_of(reading, position_P, node_P, edge_P).numpy()
-    for query, (position, item) in enumerate(zip(position_Q, item_Q, strict=True)):
+    log_prob_Q = decisions_of(engine, reading, item_Q, np.array(position_Q)).log_probs()
+    for log_prob, position, item in zip(log_prob_Q, position_Q, item_Q, strict=True):
         expected = _all(engine, text[: position + 1])[item]
-        assert log_prob_P[query_P == query].sum() == pytest.approx(expected, abs=TOLERANCE)
+        assert log_prob == pytest.approx(expected, abs=TOLERANCE)
 
 
 # Refusals

@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from whereupon.catalogue import Catalogue
-from whereupon.catalogue.catalogue import Encode
+from whereupon.catalogue import Catalogue, Encode
 from whereupon.config import Config, load_config
 from whereupon.histories import prepare
 
@@ -21,7 +21,7 @@ def places(make_words: Callable[[], Encode]) -> Catalogue:
     Tokens: Bar 0, One 1, line end 2, Two 3, Park 4, Old 5, Cinema 6.
     """
     titles = ["Bar One", "Bar Two", "Park", "Old Cinema", "Bar One Two"]
-    return Catalogue.build([f"i{i}" for i in range(5)], titles, make_words())
+    return Catalogue.build(pl.DataFrame({"item_id": [f"i{i}" for i in range(5)], "title": titles}), make_words())
 
 
 @pytest.fixture(scope="session", name="prepared")

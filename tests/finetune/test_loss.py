@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -97,7 +98,7 @@ def test_only_the_adapter_learns(model: Model, places: Catalogue) -> None:
 
 
 def test_catalogue_of_one_item_has_nothing_to_learn_and_can_be_trained(model: Model) -> None:
-    alone = Catalogue.build(["i0"], ["Bar"], lambda texts: [[0, 2] for _ in texts])
+    alone = Catalogue.build(pl.DataFrame({"item_id": ["i0"], "title": ["Bar"]}), lambda texts: [[0, 2] for _ in texts])
     loss_of = model(catalogue=alone)
     window = EncodedWindow(np.array([9, 9, 0, 2], np.int32), np.array([2]))
     loss = loss_of(collate([lesson_of(window, np.array([0]), alone.trie)]))

@@ -7,8 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from whereupon.catalogue import Catalogue
-from whereupon.catalogue.catalogue import Encode
+from whereupon.catalogue import Catalogue, Encode
 from whereupon.prompts import PromptEncoder, PromptSettings
 
 Events = Callable[..., pl.DataFrame]
@@ -61,7 +60,9 @@ def _make_encoder(make_words: Callable[[], Encode]) -> MakeEncoder:
         titles: Sequence[str], *, location: str = "outcome", prefix: tuple[int, ...] = (), **settings: Any
     ) -> PromptEncoder:
         words = make_words()
-        catalogue = Catalogue.build([f"i{i}" for i in range(len(titles))], list(titles), words)
+        catalogue = Catalogue.build(
+            pl.DataFrame({"item_id": [f"i{i}" for i in range(len(titles))], "title": titles}), words
+        )
         return PromptEncoder.build(PromptSettings(**settings), catalogue, words, location, prefix)
 
     return make_encoder

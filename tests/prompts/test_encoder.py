@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from whereupon.catalogue import Ragged
 from whereupon.errors import PromptError
-from whereupon.prompts import EncodedWindow, HistoryText, PromptEncoder, Ragged
+from whereupon.prompts import EncodedWindow, HistoryText, PromptEncoder
 
 Events = Callable[..., pl.DataFrame]
 Templates = Callable[..., str]

@@ -11,24 +11,21 @@ import pytest
 
 from whereupon.config import Config, load_config
 from whereupon.decode.search import SearchResult
-from whereupon.errors import ModelError, PromptError
+from whereupon.errors import CatalogueError, DataError, ModelError, PromptError
+from whereupon.eval.calibrate import calibrate
 from whereupon.finetune.train import finetune
 from whereupon.histories import prepare, read_histories
 from whereupon.serve import recommend
+from whereupon.serve.candidates import Wishes
 from whereupon.serve.recommend import recommend_verb, show_prompt
 
 Ask = Callable[..., str]
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
 
 
-@pytest.fixture(scope="module")
-def trained(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A tiny town and an adapter that has hardly learnt anything."""
-    path = make_town(tmp_path_factory.mktemp("town"), people=3, days=8)
-    config = load_config(path, ["finetune.epochs=0.1"])
-    prepare(config.histories, config.catalogue, config.run, config.seed)
-    finetune(config)
-    return config
+@pytest.fixture
+def trained(town_copy: Callable[..., Config]) -> Config:
+    return town_copy()
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ def ask(trained: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     monkeypatch.setenv("COLUMNS", "100")
 
     def ask(config: Config = trained, as_json: bool = False, **arguments: Any) -> str:
-        defaults = dict.fromkeys(("at", "weather", "place", "k", "versus")) | {"user": "p00"}
+        defaults = dict.fromkeys(("at", "weather", "place", "k", "versus")) | {"user": "p00", "wishes": Wishes()}
         capsys.readouterr()
         recommend_verb(config, as_json=as_json, **(defaults | arguments))
         return capsys.readouterr().out
@@ -47,8 +44,9 @@ def ask(trained: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 def test_json_ranks_the_catalogue_with_ids_and_probabilities(ask: Ask) -> None:
     [answer] = json.loads(ask(as_json=True, weather="rain, 18 C"))
-    assert {key: answer[key] for key in ("user_id", "moment", "exact", "missing_probability")} == {
-        "user_id": "p00", "moment": "rain, 18 C", "exact": True, "missing_probability": 0.0,
+    assert {key: value for key, value in answer.items() if key != "items"} == {
+        "user_id": "p00", "moment": "rain, 18 C", "num_candidates": 5, "filters": "", "exact": True,
+        "missing_probability": 0.0,
     }  # fmt: skip
     assert {item["title"] for item in answer["items"]} == TITLES
     assert [item["rank"] for item in answer["items"]] == [1, 2, 3, 4, 5]
@@ -142,6 +140,116 @@ def test_catalogue_of_one_item_is_recommended_for_certain(trained: Config, tmp_p
     assert "100.0%" in ask(config, user="ann")
 
 
+# What the answer should be
+
+
+@pytest.fixture
+def places(trained: Config, tmp_path: Path) -> Config:
+    """The town with a place, a category and opening hours for most items; titles, and so the adapter, are the same."""
+    config = _copy(trained, tmp_path)
+    path = config.run / "histories" / "items.parquet"
+    known = {  # Bar Three is 11 km away, and nothing is known of Bar Two
+        "cinema": (52.50, 13.40, "Cinema", "Mo-Su 14:00-23:00"),
+        "park": (52.501, 13.40, "Park", "24/7"),
+        "bar1": (52.502, 13.40, "Bar", "Fr-Sa 20:00-04:00"),
+        "bar2": (None, None, None, None),
+        "bar3": (52.60, 13.40, "Bar", "Mo-Su 20:00-01:00"),
+    }
+    items = pl.read_parquet(path)
+    columns = zip(*(known[item_id] for item_id in items["item_id"]), strict=True)
+    names = ("latitude", "longitude", "category", "opening_hours")
+    items.with_columns(pl.Series(name, values) for name, values in zip(names, columns, strict=True)).write_parquet(path)
+    return config
+
+
+CENTRE = "52.5,13.4"
+NIGHT = "2024-02-03T01:00"  # a Saturday
+
+
+@pytest.mark.parametrize(
+    ("wishes", "left", "filters"),
+    [
+        (Wishes(near_km=2), {"Old Cinema", "City Park", "Bar One"},
+         "Of 5 items, 3 are within 2 km of 52.5000,13.4000 (1 without coordinates)."),
+        (Wishes(categories=["bar"]), {"Bar One", "Bar Three"},
+         "Of 5 items, 2 are of category bar (1 without category)."),
+        (Wishes(open_now=True), {"City Park", "Bar One"},
+         "Of 5 items, 2 are open at 2024-02-03 01:00 local time (1 without opening hours)."),
+        (Wishes(near_km=2, categories=["bar", "cinema"], open_now=True), {"Bar One"},
+         "Of 5 items, 3 are within 2 km of 52.5000,13.4000 (1 without coordinates), 2 of these are of category bar or "
+         "cinema, 1 of these is open at 2024-02-03 01:00 local time."),
+    ],
+)  # fmt: skip
+def test_wishes_leave_the_others_out_and_probabilities_unchanged(
+    places: Config, ask: Ask, wishes: Wishes, left: set[str], filters: str
+) -> None:
+    moment = {"at": NIGHT, "place": CENTRE if wishes.near_km else None, "as_json": True}
+    [answer] = json.loads(ask(places, wishes=wishes, **moment))
+    [plain] = json.loads(ask(places, at=NIGHT, as_json=True))
+    assert (answer["num_candidates"], answer["filters"], answer["exact"]) == (len(left), filters, True)
+    expected = [item for item in plain["items"] if item["title"] in left]
+    assert [item["title"] for item in answer["items"]] == [item["title"] for item in expected]
+    assert [item["rank"] for item in answer["items"]] == list(range(1, len(left) + 1))
+    for item, same in zip(answer["items"], expected, strict=True):
+        assert item["probability"] == pytest.approx(same["probability"], rel=1e-5)
+    assert filters in ask(places, wishes=wishes, at=NIGHT, place=moment["place"]).splitlines()
+
+
+def test_unseen_leaves_what_the_user_never_chose(places: Config, ask: Ask) -> None:
+    events = read_histories(places.run).events.filter(pl.col("user_id") == "p00")
+    [answer] = json.loads(ask(places, wishes=Wishes(unseen=True), as_json=True))
+    chosen = set(events["item_id"])
+    assert chosen
+    assert {item["item_id"] for item in answer["items"]} == {"cinema", "park", "bar1", "bar2", "bar3"} - chosen
+
+
+def test_wishes_that_leave_nothing_are_one_sentence_without_a_model(
+    places: Config, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whereupon.decode.models.load_engine", lambda *_: pytest.fail("loaded"))
+    wishes = Wishes(near_km=2, categories=["Cinema"], open_now=True)
+    reason = (
+        "Of 5 items, 3 are within 2 km of 52.5000,13.4000 (1 without coordinates), 1 of these is of category Cinema, "
+        "none of these is open at 2024-02-03 01:00 local time."
+    )
+    said = ask(places, wishes=wishes, at=NIGHT, place=CENTRE)
+    assert said == f"Nothing is left to recommend: o{reason[1:]}\n"
+    [answer] = json.loads(ask(places, wishes=wishes, at=NIGHT, place=CENTRE, as_json=True))
+    assert (answer["items"], answer["num_candidates"], answer["filters"]) == ([], 0, reason)
+    assert (answer["exact"], answer["missing_probability"]) == (True, 0.0)
+
+
+def test_each_of_two_moments_has_its_own_candidates(places: Config, ask: Ask) -> None:
+    wishes = Wishes(categories=["cinema"], open_now=True)
+    moments = {"at": NIGHT, "versus": "2024-02-03T15:00"}
+    night, day = json.loads(ask(places, wishes=wishes, as_json=True, **moments))
+    assert [len(answer["items"]) for answer in (night, day)] == [0, 1]
+    lines = ask(places, wishes=wishes, **moments).splitlines()
+    assert lines[-2].startswith(
+        f"{NIGHT}: Nothing is left to recommend: of 5 items, 1 is of category cinema (1 without"
+    )
+    assert lines[-1].startswith("2024-02-03T15:00: Of 5 items, 1 is of category cinema")
+    assert "Old Cinema" in lines[2]
+
+
+def test_wish_that_cannot_be_granted_is_told_before_a_model_is_loaded(
+    trained: Config, places: Config, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whereupon.decode.models.load_engine", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(CatalogueError, match=r"There is no category 'Kino' among 3; did you mean Cinema"):
+        ask(places, wishes=Wishes(categories=["Kino"]))
+    with pytest.raises(CatalogueError, match="needs a column 'category' of the items"):
+        ask(trained, wishes=Wishes(categories=["Bar"]))
+    with pytest.raises(CatalogueError, match=r"The filter near_km should be greater than 0 \(found -1\)"):
+        ask(places, wishes=Wishes(near_km=-1), place=CENTRE)
+    with pytest.raises(DataError, match=r"^--near needs a place, .* user p00 .*: say --place LAT,LON, or leave"):
+        ask(places, wishes=Wishes(near_km=2))
+    with pytest.raises(PromptError, match="The place 'here' cannot be read"):
+        ask(places, wishes=Wishes(near_km=2), place="here")
+    with pytest.raises(PromptError, match="no prompt speaks of a place"):
+        ask(places, wishes=Wishes(unseen=True), place=CENTRE)
+
+
 def test_prompt_is_shown_as_it_is_read_with_its_counts(trained: Config, capsys: pytest.CaptureFixture[str]) -> None:
     events = read_histories(trained.run).events.filter(pl.col("user_id") == "p01")
     show_prompt(trained, user="p01", at="2024-02-03T19:00", weather="rain, 3 C", place=None)
@@ -154,9 +262,18 @@ def test_prompt_is_shown_as_it_is_read_with_its_counts(trained: Config, capsys: 
 
 
 def _copy(config: Config, folder: Path) -> Config:
-    shutil.copytree(config.run, folder / "run")
-    return config.model_copy(update={"run": folder / "run"})
+    shutil.copytree(config.run, folder / "another")
+    return config.model_copy(update={"run": folder / "another"})
 
 
 def _result(items: list[int], probabilities: list[float]) -> SearchResult:
     return SearchResult(np.array(items), np.log(np.array(probabilities, np.float32)), True, -math.inf, 1)
+
+
+def test_calibration_is_heeded_and_leaves_a_distribution(trained: Config, ask: Ask) -> None:
+    calibrate(trained)
+    calibrated = trained.model_copy(update={"decode": trained.decode.model_copy(update={"calibration": "own counts"})})
+    [plain], [own] = json.loads(ask(as_json=True)), json.loads(ask(calibrated, as_json=True))
+    assert sum(item["probability"] for item in own["items"]) == pytest.approx(1.0, abs=1e-5)
+    assert own["items"] != plain["items"]
+    assert own["exact"]

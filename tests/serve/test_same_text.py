@@ -46,7 +46,7 @@ def test_training_text_up_to_each_title_is_the_prompt_of_that_moment(
     histories, moments = _travels(make_histories, location)
     items = histories.items
     words = make_words()
-    catalogue = Catalogue.build(items["item_id"].to_list(), items["title"].to_list(), words)
+    catalogue = Catalogue.build(items, words)
     settings = PromptSettings(template=template, budget_tokens=110, profile_tokens=profile_tokens)
     encoder = PromptEncoder.build(settings, catalogue, words, location, (7,))
     text = encoder.text(histories.events, 2)

@@ -1,0 +1,145 @@
+"""Tries of tokenised titles: built from nothing, or from an earlier one with some titles taken out and others put in.
+
+Shape legend: N items of the earlier trie, M titles to be put in, R rows of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from ..errors import CatalogueError
+from .nodes import common_of, make_nodes
+from .ragged import Bool, Int32, Int64, Ragged, pointers
+from .sorting import common_prefix, places, sort_order
+from .trie import Trie
+
+Titles = Sequence[str] | pl.Series
+
+
+def build_trie(titles_tokens: Sequence[Sequence[int]], titles: Titles | None = None) -> Trie:
+    """Build the trie of tokenised titles (terminator included); item index = position in the list.
+
+    `titles` are only for what an error says. Raises CatalogueError for an empty catalogue, an empty title, two titles
+    with the same tokens, or a title that is a prefix of another one (which a terminator used nowhere else rules out).
+    """
+    lists = Ragged.of(titles_tokens)
+    return build_trie_ragged(lists.tokens, lists.ptr, titles)
+
+
+def build_trie_ragged(token_P: Int32, ptr_N1: Int64, titles: Titles | None = None) -> Trie:
+    """`build_trie` of titles end to end: those of item i are `token_P[ptr_N1[i]:ptr_N1[i + 1]]`."""
+    lists = Ragged(token_P, ptr_N1)
+    if not len(lists):
+        raise CatalogueError("The catalogue is empty: expected at least one item with a title.")
+    _refuse_empty(lists, np.arange(len(lists)), titles)
+    item_of_row_N = sort_order(lists)
+    rows = lists.gather(item_of_row_N)
+    common_N = _common_with_row_before(rows, np.arange(1, len(rows)), np.zeros(len(rows), np.int32))
+    return _finish(rows, item_of_row_N, common_N, np.arange(1, len(rows)), titles)
+
+
+def edit_trie(trie: Trie, item_idx_N: Int64, added: Ragged, item_idx_M: Int64, titles: Titles | None = None) -> Trie:
+    """The trie without some items and with others, equal to one that is built from nothing.
+
+    No title of `trie` is tokenised, sorted or compared again but those beside a new one.
+
+    Args:
+        trie: left as it is.
+        item_idx_N: the item index that each of its items has in the result, -1 for those that it shall not have.
+        added: the tokens of the titles to be put in.
+        item_idx_M: the item index of each of them in the result.
+        titles: those of the result, only for what an error says.
+
+    Raises:
+        CatalogueError: as `build_trie`.
+    """
+    _refuse_empty(added, item_idx_M, titles)
+    by_row_M = sort_order(added)
+    added = added.gather(by_row_M)
+    kept_N = item_idx_N[trie.item_of_row_N] >= 0
+    kept = trie.rows if kept_N.all() else trie.rows.keep(kept_N)
+    if not len(kept) + len(added):
+        raise CatalogueError("The catalogue is empty: expected at least one item with a title.")
+    before_N1 = np.concatenate([[0], np.cumsum(kept_N)])
+    row_M = before_N1[places(trie.rows, added)] + np.arange(len(added))
+    is_new_R = np.zeros(len(kept) + len(added), bool)
+    is_new_R[row_M] = True
+
+    item_of_row_R = np.empty(len(is_new_R), np.int32)
+    item_of_row_R[is_new_R] = item_idx_M[by_row_M]
+    item_of_row_R[~is_new_R] = item_idx_N[trie.item_of_row_N[kept_N]]
+    common_R = np.zeros(len(is_new_R), np.int32)
+    common_R[~is_new_R] = _common_of_kept(trie, kept_N)
+    rows = _interleave(kept, added, is_new_R)
+    changed = np.union1d(row_M, row_M + 1)
+    changed = changed[(changed > 0) & (changed < len(is_new_R))]
+    common_R[0] = 0
+    common_R = _common_with_row_before(rows, changed, common_R)
+    return _finish(rows, item_of_row_R, common_R, changed, titles)
+
+
+def _interleave(kept: Ragged, added: Ragged, is_new_R: Bool) -> Ragged:
+    """The lists of `added` where `is_new_R`, those of `kept` elsewhere, each in order."""
+    if not len(added):
+        return kept
+    length_R = np.empty(len(is_new_R), np.int64)
+    length_R[is_new_R], length_R[~is_new_R] = added.length, kept.length
+    is_new_P = np.repeat(is_new_R, length_R)
+    tokens = np.empty(len(is_new_P), np.int32)
+    tokens[is_new_P], tokens[~is_new_P] = added.tokens, kept.tokens
+    return Ragged(tokens, pointers(length_R))
+
+
+def _common_of_kept(trie: Trie, kept_N: Bool) -> Int32:
+    """What each kept row shares with the kept row before it: the least that any two neighbours in between share."""
+    common_N = common_of(trie.num_items, trie.depth_B, trie.child_ptr_B1, trie.child_lo_C)
+    if kept_N.all():
+        return common_N
+    row = np.flatnonzero(kept_N)
+    begins = np.concatenate([[0], row[:-1] + 1])[: len(row)]
+    return np.minimum.reduceat(common_N[: row[-1] + 1], begins).astype(np.int32) if len(row) else common_N[:0]
+
+
+def _common_with_row_before(rows: Ragged, changed: Int64, common_N: Int32) -> Int32:
+    common_N[changed] = common_prefix(rows, changed - 1, rows, changed)
+    return common_N
+
+
+def _finish(rows: Ragged, item_of_row_N: Int32, common_N: Int32, changed: Int64, titles: Titles | None) -> Trie:
+    """The trie over sorted rows, once the `changed` ones are seen not to clash with the row before."""
+    _refuse_prefixes(rows, common_N, changed, item_of_row_N, titles)
+    row_of_item_N = np.empty_like(item_of_row_N)
+    row_of_item_N[item_of_row_N] = np.arange(len(rows), dtype=np.int32)
+    return Trie(rows.tokens, rows.ptr, item_of_row_N, row_of_item_N, *make_nodes(rows, common_N))
+
+
+def _refuse_empty(lists: Ragged, item_idx_M: Int64, titles: Titles | None) -> None:
+    empty = np.flatnonzero(lists.length == 0)
+    if len(empty):
+        raise CatalogueError(
+            f"The title {_name(int(item_idx_M[empty[0]]), titles)} has no tokens ({len(empty)} such titles); "
+            "expected text that the tokenizer knows."
+        )
+
+
+def _refuse_prefixes(
+    rows: Ragged, common_N: Int32, changed: Int64, item_of_row_N: Int32, titles: Titles | None
+) -> None:
+    """Sorted, a title stands right before those that it begins."""
+    clash = changed[common_N[changed] >= rows.length[changed - 1]]
+    if len(clash):
+        row = int(clash[0])
+        same, pair = rows.length[row - 1] == rows.length[row], item_of_row_N[row - 1 : row + 1].tolist()
+        a, b = (_name(item, titles) for item in (sorted(pair) if same else pair))
+        what = f"The titles {a} and {b} have the same tokens" if same else f"The tokens of title {a} begin those of {b}"
+        raise CatalogueError(
+            f"{what} ({len(clash)} such pairs); expected titles that the tokenizer can tell apart: "
+            "change catalogue.title or catalogue.title_attributes and run `whereupon prepare` again."
+        )
+
+
+def _name(item: int, titles: Titles | None) -> str:
+    return f"number {item}" if titles is None else repr(titles[item])

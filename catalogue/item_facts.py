@@ -1,0 +1,234 @@
+"""What filters know of the items: places, categories and opening hours as columns, laid out once for a catalogue.
+
+Each question gives a mask bool [N] by item index and never counts an item in of which it does not know.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ..errors import CatalogueError
+from ..histories.weather import EARTH_RADIUS_KM
+from .opening_hours import UNKNOWN, Timetable
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+# Chords are compared in float32, in units of the earth's radius; nearer to the border than this, float64 decides.
+# Rounding errs by 2^-25 in a coordinate of either end and by 2^-24 in their difference: 2.1e-7 over the three axes, and
+# about as much again in squares and sums.
+_CHORD_ERROR = 1e-6
+_NOWHERE = 9.0  # a coordinate of a missing place: farther from the unit sphere than any radius reaches
+_MANY = 20_000  # of more names than these, only the neighbours in the alphabet are searched for a resemblance
+
+
+@dataclass(frozen=True)
+class Places:
+    """Coordinates of N items in degrees (float64, NaN where missing), and as float32 [3, N] on the unit sphere."""
+
+    latitude_N: Float64
+    longitude_N: Float64
+    unit_3N: Float32
+
+    @classmethod
+    def of(cls, latitude: pl.Series, longitude: pl.Series) -> Places:
+        degrees_2N = [s.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for s in (latitude, longitude)]
+        on_earth_N = (np.abs(degrees_2N[0]) <= 90) & (np.abs(degrees_2N[1]) <= 180)
+        latitude_N, longitude_N = (np.where(on_earth_N, degrees_N, np.nan) for degrees_N in degrees_2N)
+        unit_3N = np.where(on_earth_N, _unit(latitude_N, longitude_N), _NOWHERE).astype(np.float32)
+        return cls(latitude_N, longitude_N, unit_3N)
+
+    @property
+    def known_N(self) -> Bool:
+        known_N: Bool = self.unit_3N[0] != np.float32(_NOWHERE)
+        return known_N
+
+    def near(self, *, latitude: float, longitude: float, km: float) -> Bool:
+        """bool [N]: items at most `km` of great circle from the place; on the border, the float64 haversine decides."""
+        centre_3 = _unit(np.array(latitude), np.array(longitude)).astype(np.float32)
+        chord2_N = np.zeros(len(self.latitude_N), np.float32)
+        for axis_N, centre in zip(self.unit_3N, centre_3, strict=True):
+            difference_N = axis_N - centre
+            chord2_N += np.multiply(difference_N, difference_N, out=difference_N)
+        reach = 2 * np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2)
+        surely = (reach - _CHORD_ERROR) ** 2 if reach > _CHORD_ERROR else -1.0
+        near_N = chord2_N <= np.float32(surely)
+        border = np.flatnonzero((chord2_N <= np.float32((reach + _CHORD_ERROR) ** 2)) & ~near_N)
+        near_N[border] = _km(self.latitude_N[border], self.longitude_N[border], latitude, longitude) <= km
+        return near_N
+
+
+@dataclass(frozen=True)
+class Names:
+    """A column of text in distinct values: `names` as they stand first, `code_N` int32 [N] into them, -1 for none."""
+
+    names: list[str]
+    code_N: Int32
+
+    @classmethod
+    def of(cls, column: pl.Series) -> Names:
+        if column.dtype.is_nested():
+            raise CatalogueError(
+                f"The items' {column.name} should be text but is {column.dtype}; make it one value each."
+            )
+        text = column.cast(pl.String).str.strip_chars()
+        names = text.unique(maintain_order=True).drop_nulls()
+        names = names.filter(names != "")
+        code = text.replace_strict(names, np.arange(len(names), dtype=np.int32), default=-1, return_dtype=pl.Int32)
+        return cls(names.to_list(), code.to_numpy())
+
+    @property
+    def known_N(self) -> Bool:
+        return self.code_N >= 0
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """The items of a catalogue (`items`: one row per item index) as filters ask for them.
+
+    `item_id` is needed; `latitude` and `longitude`, `category` and `opening_hours` (OpenStreetMap's syntax) only by
+    the filters that ask for them. A column is laid out when it is first asked for, and kept.
+    """
+
+    items: pl.DataFrame
+
+    @property
+    def num_items(self) -> int:
+        return self.items.height
+
+    @cached_property
+    def places(self) -> Places:
+        return Places.of(self._column("latitude"), self._column("longitude"))
+
+    @cached_property
+    def categories(self) -> Names:
+        return Names.of(self._column("category"))
+
+    @cached_property
+    def hours(self) -> Names:
+        return Names.of(self._column("opening_hours"))
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        return Timetable(self.hours.names)
+
+    def near(self, *, latitude: float, longitude: float, km: float) -> Bool:
+        """bool [N]: items within `km` of a place in degrees; see `Places.near`."""
+        return self.places.near(latitude=latitude, longitude=longitude, km=km)
+
+    def in_category(self, categories: Sequence[str]) -> Bool:
+        """bool [N]: items of one of the categories, told apart by neither case nor Unicode form.
+
+        Raises CatalogueError for a category that no item has; names the nearest.
+        """
+        wanted = {_fold(name): name for name in categories}
+        if unknown := [name for key, name in wanted.items() if key not in self._codes]:
+            raise CatalogueError(_unknown("category", unknown, self.categories.names))
+        wanted_D = np.zeros(len(self.categories.names) + 1, bool)  # the last one is that of the items without any
+        wanted_D[[code for key in wanted for code in self._codes[key]]] = True
+        return wanted_D[self.categories.code_N]
+
+    @cached_property
+    def _codes(self) -> dict[str, list[int]]:
+        """The spellings of each category, as places in `categories.names`."""
+        codes: dict[str, list[int]] = {}
+        for code, name in enumerate(self.categories.names):
+            codes.setdefault(_fold(name), []).append(code)
+        return codes
+
+    def states(self, local: datetime) -> Int8:
+        """int8 [N]: `opening_hours.OPEN`, `CLOSED` or `UNKNOWN` then; without readable hours `UNKNOWN`."""
+        return np.append(self.timetable.states(local), np.int8(UNKNOWN))[self.hours.code_N]
+
+    @cached_property
+    def unreadable_N(self) -> Bool:
+        """bool [N]: items whose opening hours cannot be read."""
+        return np.append(self.timetable.unreadable_D, False)[self.hours.code_N]
+
+    def listed(self, item_ids: Sequence[str]) -> Bool:
+        """bool [N]: the items with these ids. Raises CatalogueError for an unknown id; names the nearest."""
+        hash_N, item_of_hash_N = self._by_hash
+        wanted = pl.Series(item_ids, dtype=pl.String)
+        hash_M = _hash(wanted)
+        order_M = np.argsort(hash_M)  # in order, the search walks through memory instead of leaping
+        item_M = item_of_hash_N[np.minimum(np.searchsorted(hash_N, hash_M[order_M]), self.num_items - 1)]
+        found_M = (self._ids.gather(item_M) == wanted.gather(order_M)).to_numpy()
+        listed_N = np.zeros(self.num_items, bool)
+        listed_N[item_M[found_M]] = True
+        if not found_M.all():  # ids that no item has, or that share their hash with another one
+            rest = wanted.gather(order_M).filter(~found_M)
+            among_N = self._ids.is_in(rest.implode()).to_numpy()
+            if unknown := set(rest) - set(self._ids.filter(among_N)):
+                raise CatalogueError(_unknown("item", [name for name in item_ids if name in unknown], self._ids))
+            listed_N |= among_N
+        return listed_N
+
+    @cached_property
+    def _ids(self) -> pl.Series:
+        return self._column("item_id").cast(pl.String)
+
+    @cached_property
+    def _by_hash(self) -> tuple[NDArray[np.uint64], Int32]:
+        """The hashes of all ids in ascending order, and whose each is: 12 bytes an item, a tenth of a dictionary."""
+        hash_N = _hash(self._ids)
+        order_N = np.argsort(hash_N, kind="stable")
+        return hash_N[order_N], order_N.astype(np.int32)
+
+    def _column(self, name: str) -> pl.Series:
+        if name not in self.items.columns:
+            raise CatalogueError(
+                f"This filter needs a column {name!r} of the items, which have only {', '.join(self.items.columns)}; "
+                "add it to the items table and run `whereupon prepare` again, or leave the filter out."
+            )
+        return self.items[name]
+
+
+def _unit(latitude_X: Float64, longitude_X: Float64) -> Float64:
+    """float64 [3, X]: points on the unit sphere for degrees."""
+    latitude_X, longitude_X = np.radians(latitude_X), np.radians(longitude_X)
+    across_X = np.cos(latitude_X)
+    return np.stack([across_X * np.cos(longitude_X), across_X * np.sin(longitude_X), np.sin(latitude_X)])
+
+
+def _km(latitude_X: Float64, longitude_X: Float64, latitude: float, longitude: float) -> Float64:
+    """float64 [X]: great-circle distances to one place (haversine)."""
+    phi_X, phi = np.radians(latitude_X), np.radians(latitude)
+    half_X = np.sin((phi_X - phi) / 2) ** 2
+    half_X += np.cos(phi_X) * np.cos(phi) * np.sin(np.radians(longitude_X - longitude) / 2) ** 2
+    distance_X: Float64 = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half_X, 0, 1)))
+    return distance_X
+
+
+def _hash(ids: pl.Series) -> NDArray[np.uint64]:
+    return ids.hash().to_numpy()
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
+
+
+def _unknown(kind: str, unknown: Sequence[str], known: Sequence[str] | pl.Series) -> str:
+    """The sentence for names that nobody bears."""
+    name, more = unknown[0], f" (nor {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+    names = pl.Series(known, dtype=pl.String)
+    if len(names) > _MANY:
+        names = names.sort()
+        at = int(names.search_sorted(name))
+        names = names[max(0, at - 50) : at + 50]
+    by_key = {_fold(other): other for other in names}
+    near = difflib.get_close_matches(_fold(name), by_key, n=3, cutoff=0.3) or list(by_key)[:3]
+    said = f"; did you mean {', '.join(by_key[key] for key in near)}?" if near else "."
+    return f"There is no {kind} {name!r} among {len(known):,}{more}{said}"

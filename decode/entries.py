@@ -1,0 +1,94 @@
+"""Items and nodes that a search has come to, for all questions in flat arrays.
+
+Shape legend: A entries, X nodes scored together, E their edges end to end, Y edges picked out of them, Q questions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalogue import Trie
+from .protocol import FROM_PROMPT, Float32, Int64
+from .segments import Segments
+
+# Below every value that counts; edges at -inf (outside of a nucleus) are below it.
+LOWEST = np.finfo(np.float32).min
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Items (node -1) and nodes: question, what the search goes by, log-probability, node, first row, parent's handle.
+
+    `value` is the log-probability itself in a search for the most probable, and a perturbed one in a sample.
+    """
+
+    query: Int64
+    value: Float32
+    log_prob: Float32
+    node: Int64
+    row: Int64
+    state: Int64
+
+    @classmethod
+    def start(cls, trie: Trie, num_queries: int) -> Entries:
+        """The whole catalogue for every question: the topmost node, or the only item."""
+        certain, zeros = np.zeros(num_queries, np.float32), np.zeros(num_queries, np.int64)
+        top = zeros if trie.num_nodes else zeros - 1
+        return cls(np.arange(num_queries), certain, certain, top, zeros, zeros + FROM_PROMPT)
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def take(self, which: slice | Int64 | NDArray[np.bool_]) -> Entries:
+        return Entries(*(column[which] for column in self._columns()))
+
+    @staticmethod
+    def join(parts: list[Entries]) -> Entries:
+        columns = zip(*(part._columns() for part in parts), strict=True)
+        return Entries(*(np.concatenate(column) for column in columns))
+
+    def in_order(self) -> Entries:
+        """Sorted by question, value from the highest, and row.
+
+        Nodes go before items of the same value: one that is as probable as the k-th item may hide an earlier title.
+        """
+        bits_A = (self.value + np.float32(0)).view(np.int32)  # + 0: -0.0 and 0.0 are one value
+        falling_A = ~(bits_A ^ ((bits_A >> 31) & 0x7FFFFFFF))  # integers that ascend where the floats descend
+        key_A = (falling_A.astype(np.int64) << 32) | ((self.node < 0).astype(np.int64) << 31) | self.row
+        return self.take(np.lexsort((key_A, self.query)))
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.query, self.value, self.log_prob, self.node, self.row, self.state
+
+
+@dataclass(frozen=True)
+class Children:
+    """The edges of X nodes scored in one round, made into entries only where they are wanted.
+
+    `query_X` ascends. `log_prob_E` and `value_E` are those of the entries, from the prompt on.
+    """
+
+    trie: Trie
+    query_X: Int64
+    node_X: Int64
+    state_X: Int64
+    edges: Segments
+    log_prob_E: Float32
+    value_E: Float32
+
+    def bounds(self, query_Q: Int64) -> Int64:
+        """int64 [Q]: where the edges of the questions begin."""
+        return self.edges.ptr_X1[np.searchsorted(self.query_X, query_Q)]
+
+    def entries(self, position_Y: Int64) -> Entries:
+        owner_Y = self.edges.owner(position_Y)
+        edge_Y = (self.trie.child_ptr_B1[self.node_X] - self.edges.ptr_X1[:-1])[owner_Y] + position_Y
+        return Entries(
+            self.query_X[owner_Y], self.value_E[position_Y], self.log_prob_E[position_Y],
+            self.trie.child_node_C[edge_Y].astype(np.int64), self.trie.child_lo_C[edge_Y].astype(np.int64),
+            self.state_X[owner_Y],
+        )  # fmt: skip

@@ -1,0 +1,154 @@
+"""What a search has come to and not yet looked into: the best entries in order, all others in reserve.
+
+A node near the top of a large trie has tens of thousands of edges, of which a search needs a few dozen. Only edges
+above a bound, question by question, are made into entries and sorted; the rest stay where the model's scores lie and
+are looked at again if the bound has to be lowered.
+
+Shape legend: A entries, X nodes scored together, E their edges end to end, Y edges picked out of them, Q questions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalogue import Subset, Trie
+from .entries import LOWEST, Children, Entries
+from .protocol import Float32, Int64
+from .segments import Segments
+
+# Of a round that brings CROWDED times as many, so many entries of a question are put in order.
+HELD_PER_K, HELD_AT_LEAST, CROWDED = 4, 64, 4
+# Of how many times k entries a round may choose at most: no model without an opinion makes it expand everything.
+REACH = 3
+
+
+def likely_needed(rank_A: Int64, value_A: Float32, bar_A: Float32, k: int, slack: float) -> NDArray[np.bool_]:
+    """bool [A]: entries that are worth a place in the next round if they are nodes.
+
+    The k best entries, and what is at most `slack` below the k-th of them (`bar_A`): splitting a node lowers the bar,
+    so that most of these are needed too, and taking them now saves a round of the model later. No answer depends on it.
+    """
+    return (rank_A < k) | ((value_A >= bar_A - np.float32(slack)) & (rank_A < REACH * k))
+
+
+class Frontier:
+    """The entries of Q questions for their `k` best items, of those that `subset` allows.
+
+    `entries` are in order: by question, value, row; after the k-th item of a question comes nothing. `lost_Q` float32:
+    the largest value among what was given up without being looked into, -inf where nothing was.
+    """
+
+    def __init__(self, trie: Trie, num_queries: int, k: int, subset: Subset | None = None) -> None:
+        self.trie, self.subset, self.num_queries = trie, subset, num_queries
+        num_allowed = trie.num_items if subset is None else subset.num_allowed
+        self.k = max(min(k, num_allowed), 1)
+        self._held = max(HELD_PER_K * self.k, HELD_AT_LEAST)
+        self._rounds: list[Children] = []
+        # Entries below this bound are in reserve, all others of these rounds in `entries` or expanded.
+        self._bound_Q = np.full(num_queries, LOWEST, np.float32)
+        self._lowest_expanded_Q = np.full(num_queries, np.inf, np.float32)
+        self._kth_item_Q = np.full(num_queries, LOWEST, np.float32)
+        self._bar_Q = np.full(num_queries, LOWEST, np.float32)
+        self.lost_Q = np.full(num_queries, -np.inf, np.float32)
+        self._query_Q1 = np.arange(num_queries + 1)
+        self.entries = Entries.start(trie, num_queries if num_allowed else 0)
+        self._rank_A, self._start_Q1 = self._query_Q1[:0], self._query_Q1
+        self._settle([self.entries])
+
+    def choose(self, room_Q: Int64, slack: float) -> Entries:
+        """Take out the nodes to expand next, at most `room_Q` of each question; see `likely_needed`."""
+        entries = self.entries
+        bar_A = self._bar_Q[entries.query]
+        chosen_A = (entries.node >= 0) & likely_needed(self._rank_A, entries.value, bar_A, self.k, slack)
+        before_A: Int64 = np.cumsum(chosen_A) - chosen_A
+        chosen_A &= before_A - before_A[self._start_Q1[entries.query]] < room_Q[entries.query]
+        chosen = entries.take(chosen_A)
+        self.entries = entries.take(~chosen_A)
+        np.minimum.at(self._lowest_expanded_Q, chosen.query, chosen.value)
+        return chosen
+
+    def expand(self, parents: Entries, edges: Segments, log_prob_E: Float32, value_E: Float32, state_X: Int64) -> None:
+        """Put the children of chosen nodes in their place; scores and handles as in `Children`."""
+        if self.subset is not None:
+            value_E = np.where(self.subset.any_in(*edges.rows(self.trie, parents.node)), value_E, np.float32(-np.inf))
+        children = Children(self.trie, parents.query, parents.node, state_X, edges, log_prob_E, value_E)
+        low_Q = np.maximum(self._put_by(children), self._kth_item_Q)
+        position_Y = np.flatnonzero(value_E >= edges.spread(low_Q[parents.query]))
+        self._settle([self.entries, children.entries(position_Y)])
+
+    def bring_in_rest(self) -> None:
+        """Look through the reserve of unfinished questions, as no more nodes will be expanded."""
+        open_Q = np.zeros(self.num_queries, bool)
+        open_Q[self.entries.query[self.entries.node >= 0]] = True
+        self._settle([self.entries, *self._refill(open_Q, all_of_it=True)])
+
+    def _settle(self, parts: list[Entries]) -> None:
+        """Sort, drop what cannot be part of an answer, and fill up questions that know fewer than k entries."""
+        self._rank(Entries.join(parts).in_order())
+        while (needy_Q := (np.diff(self._start_Q1) < self.k) & (self._bound_Q > LOWEST)).any():
+            self._rank(Entries.join([self.entries, *self._refill(needy_Q)]).in_order())
+
+    def _rank(self, entries: Entries) -> None:
+        """Take sorted entries up to the k-th item of each question."""
+        start_A = np.searchsorted(entries.query, self._query_Q1)[entries.query]
+        rank_A = np.arange(len(entries)) - start_A
+        is_item_A = entries.node < 0
+        items_A1 = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_item_A)])
+        items_before_A = items_A1[:-1] - items_A1[start_A]
+        kept_A = items_before_A < self.k
+        last_A = is_item_A & (items_before_A == self.k - 1)
+        self._kth_item_Q[entries.query[last_A]] = entries.value[last_A]
+        bar_A = rank_A == self.k - 1
+        self._bar_Q[:] = LOWEST
+        self._bar_Q[entries.query[bar_A]] = entries.value[bar_A]
+        self.entries, self._rank_A = entries.take(kept_A), rank_A[kept_A]
+        self._start_Q1 = np.searchsorted(self.entries.query, self._query_Q1)
+
+    def _put_by(self, children: Children) -> Float32:
+        """Keep children in reserve; float32 [Q]: the value from which on they are wanted now."""
+        self._rounds.append(children)
+        begin_Q1 = children.bounds(self._query_Q1)
+        crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self._held)
+        if len(crowded):
+            cut = held_by(children.value_E, begin_Q1[crowded], begin_Q1[crowded + 1], self._held)
+            # Never above an expanded node, which would be found in the reserve again.
+            cut = np.minimum(cut, self._lowest_expanded_Q[crowded])
+            self._bound_Q[crowded] = np.maximum(cut, self._bound_Q[crowded])
+            self.entries = self.entries.take(self.entries.value >= self._bound_Q[self.entries.query])
+        return self._bound_Q
+
+    def _refill(self, wanted_Q: NDArray[np.bool_], all_of_it: bool = False) -> list[Entries]:
+        """Take the best of the reserve of some questions, or all of it, and lower their bounds."""
+        parts = []
+        for query in np.flatnonzero(wanted_Q & (self._bound_Q > LOWEST)).tolist():
+            found = [(children, self._reserve(children, query)) for children in self._rounds]
+            value_Y = np.concatenate([children.value_E[position_Y] for children, position_Y in found])
+            few = all_of_it or len(value_Y) <= CROWDED * self._held
+            cut = LOWEST if few else held_by(value_Y, np.array([0]), np.array([len(value_Y)]), self._held)[0]
+            parts += [children.entries(at_Y[children.value_E[at_Y] >= cut]) for children, at_Y in found]
+            self._bound_Q[query] = cut
+        return parts
+
+    def _reserve(self, children: Children, query: int) -> Int64:
+        """int64 [Y]: positions of a question's children below its bound that may still be part of its answer."""
+        begin, end = children.bounds(np.array([query, query + 1]))
+        value_Y, low = children.value_E[begin:end], self._kth_item_Q[query]
+        position_Y: Int64 = np.flatnonzero((value_Y < self._bound_Q[query]) & (value_Y >= low)) + int(begin)
+        return position_Y
+
+
+def held_by(value_E: Float32, begin_S: Int64, end_S: Int64, num: int) -> Float32:
+    """float32 [S]: a bound for each stretch `begin_S:end_S` of the values that at least `num` of them reach, and not
+    many more; at least LOWEST. The stretches ascend and are longer than CROWDED * num.
+
+    By the largest of each of CROWDED * num blocks: ten times faster than by partitioning tens of thousands of values.
+    """
+    blocks = CROWDED * num
+    start_SB1 = begin_S[:, None] + np.arange(blocks + 1) * (end_S - begin_S)[:, None] // blocks
+    # No block may start behind the last value: where it ends the last block, it is put back.
+    start = np.minimum(start_SB1.ravel(), len(value_E) - 1)
+    highest_SB = np.maximum.reduceat(value_E, start).reshape(start_SB1.shape)[:, :-1]
+    highest_SB[:, -1] = np.maximum(highest_SB[:, -1], value_E[end_S - 1])
+    bound_S: Float32 = np.maximum(np.partition(highest_SB, -num, axis=1)[:, -num], LOWEST)
+    return bound_S

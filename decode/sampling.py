@@ -1,0 +1,89 @@
+"""Drawing distinct items from the catalogue's distribution: Gumbel-top-k over the trie.
+
+An item's log-probability plus independent Gumbel noise is a value by which the k best items are k draws without
+replacement, in order. The largest value below a node is itself Gumbel around the node's log-probability, so values can
+be drawn from the top down, children given that the largest of them is their parent's; the search for the most probable
+items then finds the largest values exactly, expanding few nodes (Kool, van Hoof and Welling 2019, "Stochastic Beams and
+Where to Find Them", arXiv 1903.06059, with the numerics of its appendix).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalogue import Subset, Trie
+from .entries import Entries
+from .frontier import Frontier
+from .protocol import Float32, Reading
+from .reweighting import Reweighting
+from .search import SearchResult, Step, explore, results
+from .segments import Segments
+
+Float64 = NDArray[np.float64]
+
+
+def sample(
+    reading: Reading, trie: Trie, k: int, rng: np.random.Generator, *, temperature: float = 1.0, top_p: float = 1.0,
+    subset: Subset | None = None, reweighting: Reweighting | None = None,
+) -> list[SearchResult]:  # fmt: skip
+    """`k` distinct items for every question, in the order of drawing without replacement.
+
+    Drawn from the (reweighted) distribution with its log-probabilities divided by `temperature` and cut down to the
+    nucleus `top_p` at every branching node, both renormalised there; restricted to the items of `subset`. `log_prob_K`
+    is of that distribution before the restriction. With top_p < 1 there may be fewer than k items; `reason` says so.
+    Raises ValueError for k < 1, a temperature outside of 0.01 to 100, or a top_p outside of (0, 1].
+    """
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    frontier = Frontier(trie, reading.num_queries, k, subset)
+    changes = [(reweighting or Reweighting()).checked(reading.num_queries), Reweighting(temperature)]
+    spent_Q = explore(reading, frontier, _perturbing(trie, changes, top_p, rng))
+    return [
+        replace(answer, reason=f"only {len(answer.item_idx_K)} items can be drawn with top_p {top_p:g}")
+        if len(answer.item_idx_K) < frontier.k and not answer.reason
+        else answer
+        for answer in results(frontier, spent_Q)
+    ]
+
+
+def _perturbing(trie: Trie, changes: list[Reweighting], top_p: float, rng: np.random.Generator) -> Step:
+    def step(parents: Entries, edges: Segments, log_prob_E: Float32) -> tuple[Float32, Float32]:
+        for change in changes:
+            log_prob_E = change.apply(trie, parents.query, parents.node, log_prob_E)
+        if top_p < 1:
+            log_prob_E = nucleus(edges, log_prob_E, top_p)
+        total_E = edges.spread(parents.log_prob) + log_prob_E
+        return total_E, perturbed(edges, total_E, parents.value, rng).astype(np.float32)
+
+    return step
+
+
+def nucleus(edges: Segments, log_prob_E: Float32, top_p: float) -> Float32:
+    """float32 [E]: each stretch cut down to its most probable elements that hold at least `top_p`, renormalised.
+
+    The others get -inf. The most probable element always stays; of equally probable ones the first.
+    """
+    owner_E = edges.spread(np.arange(len(edges.count_X)))
+    order_E = np.lexsort((-log_prob_E, owner_E))
+    sorted_E = np.exp(log_prob_E[order_E], dtype=np.float64)
+    sum_E = np.cumsum(sorted_E)
+    before_E = sum_E - sorted_E
+    before_E -= edges.spread(before_E[edges.ptr_X1[:-1]])
+    kept_E = np.empty(len(log_prob_E), bool)
+    kept_E[order_E] = before_E < top_p
+    return edges.log_softmax(np.where(kept_E, log_prob_E, np.float32(-np.inf)))
+
+
+def perturbed(edges: Segments, log_prob_E: Float32, largest_X: Float32, rng: np.random.Generator) -> Float64:
+    """float64 [E]: Gumbel values around `log_prob_E`, given that the largest of each stretch is `largest_X`."""
+    with np.errstate(divide="ignore"):  # log(0) is -inf: at the largest element, which then is exactly largest_X
+        value_E = log_prob_E + rng.gumbel(size=len(log_prob_E))
+        above_E = edges.spread(edges.highest(value_E)) - value_E
+        wanted_E = edges.spread(largest_X.astype(np.float64))
+        v_E = wanted_E - value_E + np.log(-np.expm1(-above_E))
+    return wanted_E - np.maximum(v_E, 0) - np.log1p(np.exp(-np.abs(v_E)))

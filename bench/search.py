@@ -153,7 +153,7 @@ def _nyc_bars(section: Section) -> list[dict[str, Any]]:
     ratio, exact = section["search_over_read_median"], section["exact_share"]
     same, checked = section["same_as_brute_force"], section["num_brute_force"]
     # In bfloat16 a score depends on how many tokens are computed at once, by more than what parts a tenth item from an
-    # eleventh: there the search is exact for the scores that it saw. bench/exact_nyc.py compares 200 prompts in float32.
+    # eleventh: the search is then exact for the scores that it saw. bench/exact_nyc.py compares 200 in float32.
     compared = [bar("of those checked by brute force, the same", same, f"= {checked}", same == checked)]
     return [
         bar("prompts of nyc-checkins", num, f">= {NUM_PROMPTS}", num >= NUM_PROMPTS),

@@ -31,7 +31,8 @@ def _sections() -> dict[str, Any]:
     return {
         "trie": {**ABOUT, "sizes": [_size(10_000, 0.5), _size(1_000_000, 1.0)]},
         "nyc": {
-            **ABOUT, "dtype": "float32", "num_prompts": 500, "num_brute_force": 20, "same_as_brute_force": 20, "speed_up_total": 8.0,
+            **ABOUT, "dtype": "float32", "num_prompts": 500, "num_brute_force": 20, "same_as_brute_force": 20,
+            "speed_up_total": 8.0,
             "search_over_read_median": 1.0, "exact_share": 1.0, "ndcg": {"ours": 0.5, "beam_search": 0.5},
             "seconds": {name: seconds for name in ("read", "search", "ours", "beam_search")},
             "prompt_tokens_median": 900.0, "beam_search_invalid_share": 0.0, "beam_search_duplicate_share": 0.0,

@@ -25,6 +25,7 @@ $(READY): pyproject.toml Makefile
 	@echo "Setting up .venv (some minutes the first time)"
 	@$(PIP) $(TORCH)
 	@$(PIP) --editable ".[dev]"
+	@[ "$$(uname)" != Linux ] || $(BIN)/python -m whereupon.serve.install  # vLLM, which is there for Linux alone
 	@mkdir -p .venv/names && ln -sfn ../.. .venv/names/whereupon  # for mypy, see pyproject.toml
 	@touch $@
 
@@ -34,8 +35,11 @@ demo: $(READY)
 	$(BIN)/whereupon finetune $(DEMO)
 	$(BIN)/whereupon evaluate $(DEMO)
 	$(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --at 2013-02-01T07:00 --weather "clear, 2 C" --versus "2013-02-01T20:00; snow, -5 C"
+	$(BIN)/whereupon serve $(DEMO) --set serve.port=0 \
+	  --then "$(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT) | $(BIN)/python examples/client.py"
 	@echo
 	@echo "To try next:"
+	@echo "  $(BIN)/whereupon serve $(DEMO)                            the same server, until Ctrl-C"
 	@echo "  $(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT)        what the model reads"
 	@echo "  $(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --json   the same ranking for a program"
 	@echo "  examples/                                                 configurations for your own data"

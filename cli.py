@@ -137,7 +137,11 @@ def evaluate(
 @app.command()
 def recommend(
     config: ConfigFile,
-    user: User,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="The user to ask about.")] = None,
+    all_users: Annotated[bool, typer.Option("--all-users", help="Every user; needs -o, and vLLM.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="With --all-users: the Parquet file to write.")
+    ] = None,
     at: At = None,
     weather: Weather = None,
     place: Place = None,
@@ -160,15 +164,46 @@ def recommend(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Rank the catalogue for one user at one moment."""
+    """Rank the catalogue for one user at one moment, or for every user into a file."""
+    if (user is None) != all_users or all_users != (out is not None):
+        raise typer.BadParameter("say either --user ID, or --all-users and -o FILE")
+    if all_users and (versus or json):
+        raise typer.BadParameter("--versus and --json are for one user; leave them out with --all-users")
     with _verb("recommend", config, set_, debug) as settings:
         from .serve.candidates import Wishes
         from .serve.recommend import recommend_verb
 
         wishes = Wishes(near, tuple(category or ()), unseen, open_now)
+        if out is not None:
+            from .serve.batch import recommend_all
+            from .serve.moment import Moment
+
+            recommend_all(settings, out, moment=Moment(at, weather, place), wishes=wishes, k=k)
+            return
+        assert user is not None
         recommend_verb(
             settings, user=user, at=at, weather=weather, place=place, wishes=wishes, k=k, versus=versus, as_json=json
         )
+
+
+@app.command()
+def serve(
+    config: ConfigFile,
+    then: Annotated[
+        str | None, typer.Option("--then", metavar="COMMAND", help="Run it once the server answers, then stop both.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show vLLM's log; <run>/serve.log has it anyway.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print url, model and pid as one line of JSON.")] = False,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Answer HTTP requests, those of OpenAI's clients among them, until Ctrl-C."""
+    with _verb("serve", config, set_, debug) as settings:
+        from .serve.launch import serve_verb
+
+        _record("serve", settings)
+        if code := serve_verb(settings, verbose=verbose, as_json=json, then=then):
+            raise typer.Exit(code)
 
 
 ItemsFile = Annotated[
@@ -314,7 +349,7 @@ def _record(verb: str, config: "Config") -> None:
         "command": sys.argv[1:],
         "seed": config.seed,
         "versions": versions(),
-        "config": config.model_dump(mode="json"),
+        "config": config.shown(),
     }
     write_json(path, record)
 

@@ -18,11 +18,13 @@ from .eval.settings import EvaluateSettings
 from .finetune.settings import FinetuneSettings
 from .histories.settings import HistoriesSettings
 from .prompts.settings import PromptSettings
+from .serve.settings import ServeSettings
 
 __all__ = ["Config", "load_config"]
 
 KeyPath = tuple[str | int, ...]
 
+_PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<braced>[^}]*)\})")
 
 
@@ -40,10 +42,18 @@ class Config(BaseModel):
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     decode: DecodeSettings = Field(default_factory=DecodeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
 
     def in_brief(self) -> Iterator[str]:
         """Each setting that is not its default, as `section.key: value` lines."""
-        yield from _flat(self.model_dump(mode="json", exclude_defaults=True))
+        yield from _flat(self.shown(exclude_defaults=True))
+
+    def shown(self, exclude_defaults: bool = False) -> dict[str, Any]:
+        """The settings as JSON for eyes and records: without the password that the URL of a database may hold."""
+        data = self.model_dump(mode="json", exclude_defaults=exclude_defaults)
+        if events := data.get("serve", {}).get("events"):
+            data["serve"]["events"] = _PASSWORD.sub("***", events)
+        return data
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:

@@ -5,12 +5,25 @@
     ├── DataError             events, items, weather, or a run folder that lacks them
     ├── CatalogueError        titles, the token trie, a subset of the catalogue
     ├── PromptError           templates, rendering, the token budget
-    └── ModelError            base models and adapters
+    ├── ModelError            base models and adapters
+    ├── ServerError           vLLM is missing, its port is taken, or it ended
+    ├── StoreError            the database that keeps events
+    └── ConflictError         what is sent contradicts what is stored
 
 Each message is one sentence that says what was expected, what was found (file and row), and what to do.
 """
 
-__all__ = ["CatalogueError", "ConfigError", "DataError", "ModelError", "PromptError", "WhereuponError"]
+__all__ = [
+    "CatalogueError",
+    "ConfigError",
+    "ConflictError",
+    "DataError",
+    "ModelError",
+    "PromptError",
+    "ServerError",
+    "StoreError",
+    "WhereuponError",
+]
 
 
 class WhereuponError(Exception):
@@ -35,3 +48,15 @@ class PromptError(WhereuponError):
 
 class ModelError(WhereuponError):
     """A base model or an adapter is missing, corrupt, or does not belong to this data."""
+
+
+class ServerError(WhereuponError):
+    """The server cannot be installed or started, or ended by itself."""
+
+
+class StoreError(WhereuponError):
+    """The database that keeps events cannot be reached, is damaged, locked, full, or of another version."""
+
+
+class ConflictError(WhereuponError):
+    """What is sent contradicts what is stored under the same id."""

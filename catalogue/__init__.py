@@ -8,7 +8,7 @@ from .ragged import Ragged
 from .settings import CatalogueSettings
 from .snapshots import prune_snapshots, read_snapshot, snapshot_manifest, write_snapshot
 from .subset import Subset
-from .title_tokens import TERMINATOR, Encode
+from .title_tokens import TERMINATOR, Encode, encode_titles
 from .titles import unique_titles
 from .trie import Trie
 
@@ -25,6 +25,7 @@ __all__ = [
     "Trie",
     "build_trie",
     "build_trie_ragged",
+    "encode_titles",
     "prune_snapshots",
     "read_snapshot",
     "select_items",

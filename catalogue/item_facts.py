@@ -70,6 +70,10 @@ class Places:
         near_N[border] = _km(self.latitude_N[border], self.longitude_N[border], latitude, longitude) <= km
         return near_N
 
+    def km_from(self, item_idx_K: Int64, *, latitude: float, longitude: float) -> Float64:
+        """float64 [K]: great circle from a place in degrees to items, NaN where an item has no coordinates."""
+        return _km(self.latitude_N[item_idx_K], self.longitude_N[item_idx_K], latitude, longitude)
+
 
 @dataclass(frozen=True)
 class Names:

@@ -64,7 +64,8 @@ class Timetable:
         if not len(self.texts):
             return np.empty(0, np.int8)
         begun = np.add.reduceat(day.minute_C <= 60 * local.hour + local.minute, day.ptr_D, dtype=np.int64)
-        return day.state_C[day.ptr_D + begun - 1]
+        state_D: Int8 = day.state_C[day.ptr_D + begun - 1]
+        return state_D
 
     @cached_property
     def _hours_D(self) -> list[OpeningHours | None]:

@@ -165,8 +165,9 @@ def _write_version(folder: Path, catalogue: Catalogue, tokenizer: str, origin: s
 
 def _save(file: Path, array: Int32 | Int64) -> None:
     """What `numpy.save` does, which however does not say that a disk is full."""
+    layout: Any = np.lib.format  # typed in some versions of numpy only
     with file.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        layout.write_array_header_1_0(stream, layout.header_data_from_array_1_0(array))
         stream.write(np.ascontiguousarray(array).data)
 
 

@@ -2,14 +2,15 @@
 
 from .calibration import Calibration, Decisions, decisions_of, fit
 from .prior import PriorSettings, own_masses, popularity_prior
-from .protocol import FROM_PROMPT, Engine, Reading, Scored
+from .protocol import FROM_PROMPT, AsyncReading, Engine, Reading, Scored
 from .reweighting import ItemPrior, Reweighting
-from .sampling import sample
-from .search import SearchResult, beam_search, score_all, search
+from .sampling import sample, sampling
+from .search import Searching, SearchResult, beam_search, beam_searching, run, run_async, score_all, search, searching
 from .settings import DecodeSettings, ModelSettings
 
 __all__ = [
     "FROM_PROMPT",
+    "AsyncReading",
     "Calibration",
     "Decisions",
     "DecodeSettings",
@@ -21,12 +22,18 @@ __all__ = [
     "Reweighting",
     "Scored",
     "SearchResult",
+    "Searching",
     "beam_search",
+    "beam_searching",
     "decisions_of",
     "fit",
     "own_masses",
     "popularity_prior",
+    "run",
+    "run_async",
     "sample",
+    "sampling",
     "score_all",
     "search",
+    "searching",
 ]

@@ -1,4 +1,4 @@
-"""Loading a base model, its tokenizer and an adapter, and refusing pairs that do not belong together."""
+"""Loading a base model, its tokenizer and an adapter."""
 
 from __future__ import annotations
 
@@ -12,23 +12,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..catalogue import Catalogue
-from ..errors import DataError, ModelError
-from ..files import read_json
+from ..errors import ModelError
 from ..prompts import PromptEncoder, PromptSettings
+from .adapter_card import ADAPTER_FILES, check_card, first_line, read_card
 from .base_models import resolve_base_model
 from .settings import ModelSettings
 from .tokenizer import Tokenizer
 from .transformers_engine import TransformersEngine
-
-ADAPTER_CARD = "whereupon.json"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-# What must agree between an adapter and the run it is used in, and what to say if it does not.
-MUST_AGREE = {
-    "base_model": "base model",
-    "template_hash": "prompt template",
-    "catalogue_hash": "catalogue",
-    "prompts": "set of prompt settings",
-}
 
 
 def build_encoder(items: pl.DataFrame, location: str, prompts: PromptSettings, tokenizer: Tokenizer) -> PromptEncoder:
@@ -64,7 +54,7 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # a damaged file raises many kinds, from a bare Exception on
         raise ModelError(
-            f"The tokenizer of {settings.base} cannot be read ({_first_line(error)}); fetch the model again."
+            f"The tokenizer of {settings.base} cannot be read ({first_line(error)}); fetch the model again."
         ) from error
     return Tokenizer(tokenizer)
 
@@ -76,7 +66,7 @@ def load_base_model(settings: ModelSettings) -> PreTrainedModel:
         read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(settings.dtype), output_loading_info=True)
     except Exception as error:  # a damaged file raises many kinds
         raise ModelError(
-            f"The base model {settings.base} cannot be read ({_first_line(error)}); fetch it again."
+            f"The base model {settings.base} cannot be read ({first_line(error)}); fetch it again."
         ) from error
     model, info = read
     if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers and goes on
@@ -96,21 +86,6 @@ def choose_device(settings: ModelSettings) -> torch.device:
     return torch.device("cuda" if has_gpu and settings.device != "cpu" else "cpu")
 
 
-def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> None:
-    """Raise ModelError unless the adapter was trained with the base model, template and catalogue of `expected`."""
-    for key, name in MUST_AGREE.items():
-        found, wanted = card.get(key), expected[key]
-        if found == wanted:
-            continue
-        if isinstance(found, dict) and isinstance(wanted, dict):
-            names = [name for name in wanted if found.get(name) != wanted[name]] or sorted(found.keys() - wanted.keys())
-            found, wanted = ({name: of.get(name) for name in names} for of in (found, wanted))
-        raise ModelError(
-            f"The adapter in {folder} was trained for another {name} ({_short(found)}) than this run's "
-            f"({_short(wanted)}): run `whereupon finetune` again, or use the configuration of its training."
-        )
-
-
 def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The base model with the adapter's update added to its weights. Raises ModelError for a corrupt adapter."""
     if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:  # peft would ask the hub
@@ -122,35 +97,10 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
     except Exception as error:  # peft and safetensors raise many kinds for a damaged file
         raise ModelError(
-            f"The adapter in {folder} is corrupt ({_first_line(error)}): run `whereupon finetune` again."
+            f"The adapter in {folder} is corrupt ({first_line(error)}): run `whereupon finetune` again."
         ) from error
     return merged
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The adapter's `whereupon.json`, which is written last. Raises ModelError where it is missing or damaged."""
-    if not (folder / ADAPTER_CARD).is_file():
-        raise ModelError(
-            f"There is no trained adapter in {folder} (no {ADAPTER_CARD}): run `whereupon finetune` first."
-        )
-    try:
-        card: dict[str, Any] = read_json(folder / ADAPTER_CARD)
-        float(card["temperature"])
-    except (DataError, KeyError, TypeError, ValueError) as error:
-        what = f"{ADAPTER_CARD}: {_first_line(error)}"
-        raise ModelError(f"The adapter in {folder} is corrupt ({what}): run `whereupon finetune` again.") from error
-    return card
-
-
 def _dtype(name: str) -> torch.dtype | str:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(name, "auto")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _short(value: Any) -> str:
-    """As text, a dictionary without its braces, a hash by its beginning."""
-    text = ", ".join(f"{name}: {v}" for name, v in value.items()) if isinstance(value, dict) else str(value)
-    return text if len(text) <= 60 else f"{text[:16]}..."

@@ -39,6 +39,14 @@ class Reading(Protocol):
         ...
 
 
+class AsyncReading(Protocol):
+    """A text with one place at its end at which a title is asked for, read by a model that serves many at once."""
+
+    async def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:
+        """See `Reading.score`; every `query_X` is 0."""
+        ...
+
+
 class Engine(Protocol):
     """A language model bound to one catalogue."""
 

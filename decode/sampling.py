@@ -19,7 +19,7 @@ from .entries import Entries
 from .frontier import Frontier
 from .protocol import Float32, Reading
 from .reweighting import Reweighting
-from .search import SearchResult, Step, explore, results
+from .search import Searching, SearchResult, Step, exploring, run
 from .segments import Segments
 
 Float64 = NDArray[np.float64]
@@ -36,18 +36,29 @@ def sample(
     is of that distribution before the restriction. With top_p < 1 there may be fewer than k items; `reason` says so.
     Raises ValueError for k < 1, a temperature outside of 0.01 to 100, or a top_p outside of (0, 1].
     """
+    found = sampling(
+        trie, reading.num_queries, k, rng, temperature=temperature, top_p=top_p, subset=subset, reweighting=reweighting
+    )
+    return run(reading, found)
+
+
+def sampling(
+    trie: Trie, num_queries: int, k: int, rng: np.random.Generator, *, temperature: float = 1.0, top_p: float = 1.0,
+    max_expansions: int | None = None, subset: Subset | None = None, reweighting: Reweighting | None = None,
+) -> Searching:  # fmt: skip
+    """`sample` without a model, to be driven by `run` or `run_async`; with a budget, as that of `search`."""
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    frontier = Frontier(trie, reading.num_queries, k, subset)
-    changes = [(reweighting or Reweighting()).checked(reading.num_queries), Reweighting(temperature)]
-    spent_Q = explore(reading, frontier, _perturbing(trie, changes, top_p, rng))
+    frontier = Frontier(trie, num_queries, k, subset)
+    changes = [(reweighting or Reweighting()).checked(num_queries), Reweighting(temperature)]
+    answers = yield from exploring(frontier, _perturbing(trie, changes, top_p, rng), max_expansions)
     return [
         replace(answer, reason=f"only {len(answer.item_idx_K)} items can be drawn with top_p {top_p:g}")
-        if len(answer.item_idx_K) < frontier.k and not answer.reason
+        if len(answer.item_idx_K) < frontier.k and answer.exact and top_p < 1 and not answer.reason
         else answer
-        for answer in results(frontier, spent_Q)
+        for answer in answers
     ]
 
 
@@ -86,4 +97,5 @@ def perturbed(edges: Segments, log_prob_E: Float32, largest_X: Float32, rng: np.
         above_E = edges.spread(edges.highest(value_E)) - value_E
         wanted_E = edges.spread(largest_X.astype(np.float64))
         v_E = wanted_E - value_E + np.log(-np.expm1(-above_E))
-    return wanted_E - np.maximum(v_E, 0) - np.log1p(np.exp(-np.abs(v_E)))
+    drawn_E: Float64 = wanted_E - np.maximum(v_E, 0) - np.log1p(np.exp(-np.abs(v_E)))
+    return drawn_E

@@ -8,7 +8,7 @@ Shape legend: Q questions, X nodes scored together, E their edges end to end, K 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..catalogue import Subset, Trie
 from .beam import Beam
 from .entries import Children, Entries
 from .frontier import Frontier
-from .protocol import Float32, Int64, Reading
+from .protocol import AsyncReading, Float32, Int64, Reading, Scored
 from .reweighting import Reweighting
 from .segments import Segments
 
@@ -27,6 +27,8 @@ SLACK = 0.4
 
 # From expanded nodes and the model's scores of their edges to log-probability and value of the children (`Entries`).
 Step = Callable[[Entries, Segments, Float32], tuple[Float32, Float32]]
+# A search without a model: gives out the nodes of a round, is sent their scores, and returns the answers in the end.
+Searching = Generator[Entries, Scored, "list[SearchResult]"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,8 @@ def search(
     unchanged. `max_expansions` bounds the nodes scored per question; `slack` trades rounds of the model for expansions
     and changes no answer (see `likely_needed`). Raises ValueError for k < 1 or a prior made for other questions.
     """
-    frontier = Frontier(trie, reading.num_queries, _checked(k, "k"), subset)
-    spent_Q = explore(reading, frontier, reweighted(reading, trie, reweighting), max_expansions, slack)
-    return results(frontier, spent_Q)
+    found = searching(trie, reading.num_queries, k, max_expansions, subset=subset, reweighting=reweighting, slack=slack)
+    return run(reading, found)
 
 
 def beam_search(
@@ -70,28 +71,72 @@ def beam_search(
 
     What was lost on the way is accounted for in `exact` and `missing_log_prob`. Raises ValueError for k or width < 1.
     """
-    frontier = Beam(trie, reading.num_queries, _checked(k, "k"), _checked(width, "width"), subset)
-    return results(frontier, explore(reading, frontier, reweighted(reading, trie, reweighting)))
+    return run(
+        reading, beam_searching(trie, reading.num_queries, k, width=width, subset=subset, reweighting=reweighting)
+    )
 
 
-def explore(
-    reading: Reading, frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK
-) -> Int64:
-    """Expand until every question is answered or has spent its budget; int64 [Q]: nodes expanded for each."""
-    spent_Q = np.zeros(reading.num_queries, np.int64)
+def run(reading: Reading, found: Searching) -> list[SearchResult]:
+    """Let a model answer whatever a search asks."""
+    scored: Scored | None = None
+    while True:
+        try:
+            nodes = found.send(scored)  # type: ignore[arg-type]  # a generator is started by None
+        except StopIteration as end:
+            answers: list[SearchResult] = end.value
+            return answers
+        scored = reading.score(nodes.query, nodes.node, nodes.state)
+
+
+async def run_async(reading: AsyncReading, found: Searching) -> list[SearchResult]:
+    """As `run`, with a model that answers many at once; a cancelled search asks no more."""
+    scored: Scored | None = None
+    while True:
+        try:
+            nodes = found.send(scored)  # type: ignore[arg-type]
+        except StopIteration as end:
+            answers: list[SearchResult] = end.value
+            return answers
+        scored = await reading.score(nodes.query, nodes.node, nodes.state)
+
+
+def searching(
+    trie: Trie, num_queries: int, k: int, max_expansions: int | None = None, *, subset: Subset | None = None,
+    reweighting: Reweighting | None = None, slack: float = SLACK,
+) -> Searching:  # fmt: skip
+    """`search` without a model, to be driven by `run` or `run_async`."""
+    frontier = Frontier(trie, num_queries, _checked(k, "k"), subset)
+    step = reweighted(trie, num_queries, reweighting)
+    return (yield from exploring(frontier, step, max_expansions, slack))
+
+
+def beam_searching(
+    trie: Trie, num_queries: int, k: int, *, width: int, subset: Subset | None = None,
+    reweighting: Reweighting | None = None,
+) -> Searching:  # fmt: skip
+    """`beam_search` without a model, to be driven by `run` or `run_async`."""
+    frontier = Beam(trie, num_queries, _checked(k, "k"), _checked(width, "width"), subset)
+    return (yield from exploring(frontier, reweighted(trie, num_queries, reweighting)))
+
+
+def exploring(
+    frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK
+) -> Searching:  # fmt: skip
+    """Expand until every question is answered or has spent its budget."""
+    spent_Q = np.zeros(frontier.num_queries, np.int64)
     budget = np.iinfo(np.int64).max if max_expansions is None else max_expansions
     while len(parents := frontier.choose(budget - spent_Q, slack)):
         spent_Q += np.bincount(parents.query, minlength=len(spent_Q))
-        scored = reading.score(parents.query, parents.node, parents.state)
+        scored = yield parents
         edges = Segments.of_edges(frontier.trie, parents.node)
         frontier.expand(parents, edges, *step(parents, edges, scored.log_prob_E), scored.state_X)
     frontier.bring_in_rest()
-    return spent_Q
+    return results(frontier, spent_Q)
 
 
-def reweighted(reading: Reading, trie: Trie, reweighting: Reweighting | None) -> Step:
+def reweighted(trie: Trie, num_queries: int, reweighting: Reweighting | None) -> Step:
     """The step of a search for the most probable items."""
-    change = (reweighting or Reweighting()).checked(reading.num_queries)
+    change = (reweighting or Reweighting()).checked(num_queries)
 
     def step(parents: Entries, edges: Segments, log_prob_E: Float32) -> tuple[Float32, Float32]:
         log_prob_E = change.apply(trie, parents.query, parents.node, log_prob_E)
@@ -121,7 +166,7 @@ def results(frontier: Frontier, spent_Q: Int64) -> list[SearchResult]:
 
 def score_all(reading: Reading, trie: Trie, query: int = 0, reweighting: Reweighting | None = None) -> Float32:
     """float32 [N]: the log-probability of every item, by item index: the whole trie, level by level, nothing pruned."""
-    step = reweighted(reading, trie, reweighting)
+    step = reweighted(trie, reading.num_queries, reweighting)
     log_prob_N = np.zeros(trie.num_items, np.float32)
     start = Entries.start(trie, 1)
     level = replace(start, query=start.query + query).take(start.node >= 0)

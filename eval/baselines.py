@@ -217,7 +217,8 @@ def _rank_of_truth(candidates: _Candidates, truth_Q: NDArray[np.int32], place_I:
     more_popular_C = place_I[candidates.item_C] < place_I[truth_Q][query_C]
     num_ahead_Q = np.bincount(query_C[is_ahead_C], minlength=num_queries)
     rest_ahead_Q = place_I[truth_Q] - np.bincount(query_C[more_popular_C], minlength=num_queries)
-    return 1 + num_ahead_Q + np.where(np.isneginf(score_Q), rest_ahead_Q, 0)
+    rank_Q: Ints = 1 + num_ahead_Q + np.where(np.isneginf(score_Q), rest_ahead_Q, 0)
+    return rank_Q
 
 
 def _num_entries(histories: Histories, row_E: Ints, moves: Moves | None) -> Ints:

@@ -181,5 +181,5 @@ def _write(
     write_json(folder / "summary.json", {
         "split": split, "seed": config.seed, "num_items": histories.items.height, "results": as_json(results), **facts,
         "data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash,
-        "versions": versions(), "config": config.model_dump(mode="json"),
+        "versions": versions(), "config": config.shown(),
     })  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..decode.models import ADAPTER_CARD
+from ..decode.adapter_card import ADAPTER_CARD
 from ..files import atomic_path, sha256_text, versions
 from .progress import say
 

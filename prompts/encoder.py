@@ -6,7 +6,7 @@ each event), so that training, evaluation and serving agree token for token, wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..catalogue import Catalogue, Encode, Ragged
+from ..catalogue import TERMINATOR, Catalogue, Encode, Ragged
 from ..errors import PromptError
 from .context import context_frame
 from .profile import profile_frame
@@ -37,7 +37,10 @@ class EncodedWindow:
 
 @dataclass(frozen=True)
 class PromptEncoder:
-    """Renders and tokenises with one template set, catalogue and tokenizer."""
+    """Renders and tokenises with one template set, catalogue and tokenizer.
+
+    `further`: token ids of titles that histories may tell beside those of the catalogue; item indices go on behind its.
+    """
 
     settings: PromptSettings
     templates: TemplateSet
@@ -45,6 +48,7 @@ class PromptEncoder:
     encode: Encode
     location: str
     prefix: tuple[int, ...] = ()
+    further: Ragged = field(default_factory=lambda: Ragged.of([]))
 
     @classmethod
     def build(
@@ -56,9 +60,7 @@ class PromptEncoder:
     @property
     def identity(self) -> dict[str, Any]:
         """What an adapter must agree with: template, catalogue and settings decide every token of every prompt."""
-        settings = self.settings.model_dump(mode="json", exclude={"template"})
-        hashes = {"template_hash": self.templates.fingerprint, "catalogue_hash": self.catalogue.fingerprint}
-        return {**hashes, "prompts": settings}
+        return identity_of(self.settings, self.templates, self.catalogue.fingerprint)
 
     @cached_property
     def preamble(self) -> Int32:
@@ -67,10 +69,20 @@ class PromptEncoder:
         return np.array([*self.prefix, *tokens], np.int32)
 
     @cached_property
+    def filler(self) -> int:
+        """The token that prompts are filled up with: an empty line says nothing."""
+        return self.encode([TERMINATOR])[0][-1]
+
+    @cached_property
     def titles(self) -> Ragged:
         """Token ids of every title, by item index."""
         trie = self.catalogue.trie
-        return trie.rows.gather(trie.row_of_item_N)
+        return Ragged.join([trie.rows.gather(trie.row_of_item_N), self.further])
+
+    @cached_property
+    def longest_title(self) -> int:
+        """Tokens of the catalogue's longest title: the room that a prompt leaves for its answer."""
+        return int(self.catalogue.trie.length_N.max())
 
     def text(self, events: pl.DataFrame, num_users: int) -> HistoryText:
         """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`).
@@ -91,6 +103,13 @@ class PromptEncoder:
         )  # fmt: skip
 
 
+def identity_of(settings: PromptSettings, templates: TemplateSet, catalogue_hash: str) -> dict[str, Any]:
+    """See `PromptEncoder.identity`; needs no tokenizer."""
+    hashes = {"template_hash": templates.fingerprint, "catalogue_hash": catalogue_hash}
+    unset = {"align_tokens"} if settings.align_tokens == 1 else set()  # older adapters know nothing of it
+    return {**hashes, "prompts": settings.model_dump(mode="json", exclude={"template", *unset})}
+
+
 @dataclass(frozen=True)
 class HistoryText:
     """The histories of all users as pieces of text, ready to be joined into windows.
@@ -108,34 +127,36 @@ class HistoryText:
     @cached_property
     def windows(self) -> Windows:
         title = np.where(self.item_idx_E >= 0, self.encoder.titles.length[self.item_idx_E], 0)
-        longest = int(self.encoder.titles.length.max())
         context = self.contexts.length[self.context_E]
-        preamble = len(self.encoder.preamble)
-        return plan_windows(context, title, self.offset_U1, longest, preamble, self.encoder.settings)
+        encoder = self.encoder
+        fixed = len(encoder.preamble) + encoder.settings.align_tokens - 1
+        return plan_windows(context, title, self.offset_U1, encoder.longest_title, fixed, encoder.settings)
 
     @cached_property
     def _pieces(self) -> tuple[Ragged, Int64]:
-        """Contexts and titles as one list of pieces, and for each event its pair of pieces."""
-        titles = self.encoder.titles
-        both = Ragged(
-            np.concatenate([self.contexts.tokens, titles.tokens]),
-            np.concatenate(
-                [self.contexts.ptr, self.contexts.ptr[-1] + titles.ptr[1:], [self.contexts.ptr[-1] + titles.ptr[-1]]]
-            ),
-        )
-        empty = len(self.contexts.ptr) + len(titles.ptr) - 2
-        title = np.where(self.item_idx_E >= 0, self.item_idx_E + len(self.contexts.ptr) - 1, empty)
-        return both, np.stack([self.context_E, title], axis=1)
+        """Contexts and the titles that occur as one list of pieces, and for each event its pair of pieces."""
+        is_told_E = self.item_idx_E >= 0
+        items, told = np.unique(self.item_idx_E[is_told_E], return_inverse=True)
+        both = Ragged.join([self.contexts, self.encoder.titles.gather(items), Ragged.of([[]])])
+        title_E = np.full(len(self.item_idx_E), len(both) - 1)
+        title_E[is_told_E] = told + len(self.contexts)
+        return both, np.stack([self.context_E, title_E], axis=1)
 
     def encode_windows(self, windows: Windows) -> list[EncodedWindow]:
-        """Token ids and title positions of each window."""
+        """Token ids and title positions of each window.
+
+        Each is filled up behind the preamble so that its last question ends on a multiple of `align_tokens`: a served
+        prompt always does. Training windows end anywhere, so that a model gets to know all fillings.
+        """
         both, piece_E2 = self._pieces
         profiles = self.profiles(windows)
-        encoded = []
+        encoder, encoded = self.encoder, []
         for w in range(len(windows)):
             body = both.gather(piece_E2[windows.start_W[w] : windows.end_W[w]].ravel())
-            head = np.concatenate([self.encoder.preamble, profiles[w]])
-            encoded.append(EncodedWindow(np.concatenate([head, body.tokens]), body.ptr[1:-1:2] + len(head)))
+            asked_V = body.ptr[1:-1:2] + len(encoder.preamble) + len(profiles[w])
+            fill = np.full(-asked_V[-1] % encoder.settings.align_tokens, encoder.filler, np.int32)
+            tokens_L = np.concatenate([encoder.preamble, fill, profiles[w], body.tokens])
+            encoded.append(EncodedWindow(tokens_L, asked_V + len(fill)))
         return encoded
 
     def profiles(self, windows: Windows) -> list[Int32]:

@@ -21,4 +21,11 @@ class PromptSettings(BaseModel):
         lt=1,
         description="When a window is full, the next one starts with this share of it as recent events.",
     )
+    align_tokens: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Fill prompts up to a multiple of so many tokens, with empty lines behind the preamble: vLLM reads "
+        "a last part block of its cache (32 tokens on a CPU) again for each continuation. To be set before training.",
+    )
     profile_order: Literal["count", "recent"] = Field("count", description="Which places the profile names first.")

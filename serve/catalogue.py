@@ -34,11 +34,12 @@ _talk = Console(stderr=True, highlight=False)
 class Served:
     """What may be recommended: `items` (a row an item: `item_id`, `title`, attributes); `catalogue` is None where these
     are the items of the histories, whose catalogue the encoder of prompts has. `index_I` int64 [I]: where each item of
-    the histories stands among them, -1 where it was taken out."""
+    the histories stands among them, -1 where it was taken out. `version` names the state of the catalogue."""
 
     items: pl.DataFrame
     catalogue: Catalogue | None
     index_I: Int64
+    version: str = "histories"
 
     @classmethod
     def of(cls, histories: Histories) -> Served:
@@ -69,17 +70,38 @@ def read_served(config: Config, histories: Histories, tokenizer: Tokenizer | Non
     if not is_edited(config.run):
         return Served.of(histories)
     folder = catalogue_folder(config.run)
-    if snapshot_manifest(folder)["origin"] != histories.catalogue_hash:
+    manifest = snapshot_manifest(folder)
+    if manifest["origin"] != histories.catalogue_hash:
         raise CatalogueError(
             f"The catalogue in {folder} was edited before the histories got other items: run "
             "`whereupon catalogue reset` with this configuration, and edit it again."
         )
     from ..decode.models import load_tokenizer
 
-    catalogue = read_snapshot(folder, tokenizer=(tokenizer or load_tokenizer(config.model)).fingerprint)
+    tokenizer = tokenizer or load_tokenizer(config.model)
+    catalogue = read_snapshot(folder, tokenizer=tokenizer.fingerprint)
+    if snapshot_manifest(folder)["version"] != manifest["version"]:  # written anew meanwhile
+        return read_served(config, histories, tokenizer)
     known = catalogue.items.select("item_id").with_row_index("index")
     joined = histories.items.select("item_id").join(known, on="item_id", how="left", maintain_order="left")
-    return Served(catalogue.items, catalogue, joined["index"].cast(pl.Int64).fill_null(-1).to_numpy())
+    index_I = joined["index"].cast(pl.Int64).fill_null(-1).to_numpy()
+    return Served(catalogue.items, catalogue, index_I, manifest["version"])
+
+
+def edit(
+    config: Config, histories: Histories, tokenizer: Tokenizer, change: Callable[[Catalogue], Catalogue]
+) -> tuple[int, int, str]:
+    """Write a new version of the catalogue as `change` makes it of the one that is served.
+
+    How many items there were, how many there are, and the version's name. Raises CatalogueError.
+    """
+    served = read_served(config, histories, tokenizer)
+    before = served.catalogue or Catalogue.build(histories.items, tokenizer)
+    after = change(before)
+    version = write_snapshot(
+        catalogue_folder(config.run), after, tokenizer=tokenizer.fingerprint, origin=histories.catalogue_hash
+    )
+    return before.items.height, after.items.height, version
 
 
 # The verbs
@@ -142,11 +164,6 @@ def _edit(config: Config, change: Callable[[Catalogue, Any, CatalogueSettings], 
     from ..decode.models import load_tokenizer
 
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    served = read_served(config, histories, tokenizer)
-    before = served.catalogue or Catalogue.build(histories.items, tokenizer)
-    recipe = histories.manifest.get("title_recipe") or {}
-    after = change(before, tokenizer, CatalogueSettings(**recipe))
-    version = write_snapshot(
-        catalogue_folder(config.run), after, tokenizer=tokenizer.fingerprint, origin=histories.catalogue_hash
-    )
-    print(f"{before.items.height:,} items before, {after.items.height:,} now; written as {version}")
+    settings = CatalogueSettings(**(histories.manifest.get("title_recipe") or {}))
+    before, after, version = edit(config, histories, tokenizer, lambda was: change(was, tokenizer, settings))
+    print(f"{before:,} items before, {after:,} now; written as {version}")

@@ -68,17 +68,24 @@ def parse_weather(text: str) -> dict[str, float]:
 
 
 def question(histories: Histories, user_id: str, moment: Moment) -> pl.DataFrame:
-    """The user's events before the moment and, as last row with `item_idx` -1, the moment itself; `user_idx` is 0.
-
-    Where the moment does not say, the weather is that of the user's last event if it is less than a day old, else
-    unknown; further context is that of the last event. Raises DataError for an unknown user or one without an earlier
-    event, PromptError for a time, place or weather that cannot be read or that these events know nothing of.
-    """
+    """`open_question` with the prepared events of a user. Raises DataError for an unknown user."""
     user = histories.user(user_id)
-    events = histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]]
+    return open_question(histories, histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]], moment)
+
+
+def open_question(histories: Histories, events: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+    """One person's events before the moment and, as last row with `item_idx` -1, the moment itself; `user_idx` is 0.
+
+    `events` are in order, in the columns of the histories' events; there may be none if the moment has a time. Where
+    the moment does not say, the weather is that of the last event if it is less than a day old, else unknown; further
+    context is that of the last event. Raises DataError where no event lies before the moment, PromptError for a time,
+    place or weather that cannot be read or that these events know nothing of.
+    """
+    if not events.height:
+        return _first_question(histories, events, moment)
     local = _local_time(moment.at, events)
     if local is not None:
-        first = events["local_time"][0]
+        first, user_id = events["local_time"][0], events["user_id"][0]
         events = events.filter(pl.col("local_time") < local)
         if not events.height:
             raise DataError(f"User {user_id} has no event before {local}: the first one is at {first} local time.")
@@ -89,16 +96,34 @@ def question(histories: Histories, user_id: str, moment: Moment) -> pl.DataFrame
         row = row.with_columns(pl.col("local_time") + shift, pl.col("time") + shift)
         if shift >= _KNOWN_FOR:
             row = _with_weather(row, {})
-    if moment.weather is not None:
-        values = parse_weather(moment.weather)
-        if not any(name in row.columns for name in WEATHER_COLUMNS):
-            raise PromptError("These events have no weather, so no prompt speaks of it: leave --weather out.")
-        row = _with_weather(row, values)
-    if moment.place is not None:
-        row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, moment.place).items())
+    row = _as_said(histories, row, moment)
     # "diagonal": snow that was said aloud is told as snow, also where the data know rain and cold only.
     both = pl.concat([events, row], how="diagonal_relaxed")
     return both.with_columns(user_idx=pl.lit(0, pl.Int32))
+
+
+def _first_question(histories: Histories, events: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+    """The moment alone, of somebody of whom nothing is known; a time without an offset is local, as any is told."""
+    if moment.at is None or not _is_time(moment.at):
+        raise PromptError(f"Without events, the moment needs a time in ISO 8601, not {moment.at!r}; give either.")
+    at = datetime.fromisoformat(moment.at)
+    known = {
+        "user_id": "", "user_idx": 0, "item_idx": -1, "local_time": at.replace(tzinfo=None),
+        "time": at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC),
+    }  # fmt: skip
+    return _as_said(histories, pl.DataFrame([known], schema=events.schema), moment)
+
+
+def _as_said(histories: Histories, row: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+    """The open row with the weather and the place that the moment names."""
+    if moment.weather is not None:
+        values = parse_weather(moment.weather)
+        if not any(name in row.columns for name in WEATHER_COLUMNS):
+            raise PromptError("These events have no weather, so no prompt speaks of it: leave the weather out.")
+        row = _with_weather(row, values)
+    if moment.place is not None:
+        row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, moment.place).items())
+    return row
 
 
 def _with_weather(row: pl.DataFrame, values: dict[str, float]) -> pl.DataFrame:
@@ -150,7 +175,7 @@ def _at_place(histories: Histories, place: str) -> dict[str, float | str]:
     if histories.location != "context":
         raise PromptError(
             "These events' coordinates are those of the chosen items, so no prompt speaks of a place: "
-            "leave --place out, or let `recommend --near KM` filter by it."
+            "leave the place out, or let it filter what is near."
         )
     context = [str(name) for name in histories.manifest["context_columns"]]
     known = histories.events.drop_nulls(["latitude", "longitude"])
@@ -158,7 +183,7 @@ def _at_place(histories: Histories, place: str) -> dict[str, float | str]:
         *(pl.col(name).first() for name in context), *(pl.col(name).n_unique().alias(f"{name}?") for name in context)
     )
     if not places.height:
-        raise DataError("No event has coordinates, so --place means nothing here: leave it out.")
+        raise DataError("No event has coordinates, so a place means nothing here: leave it out.")
     degrees_east = (places["longitude"].to_numpy() - longitude + 180) % 360 - 180  # the short way round
     east = degrees_east * np.cos(np.radians(latitude))
     nearest = int(np.argmin(east**2 + (places["latitude"] - latitude).to_numpy() ** 2))

@@ -43,7 +43,11 @@ class Prompt:
 
 def build_prompt(histories: Histories, encoder: PromptEncoder, user_id: str, moment: Moment) -> Prompt:
     """The prompt for a user at a moment: the same windows and the same text as in training."""
-    events = question(histories, user_id, moment)
+    return prompt_of(encoder, question(histories, user_id, moment))
+
+
+def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
+    """The prompt for the open question in the last row of `events`; see `question`."""
     text = encoder.text(events, 1)
     last = text.windows.select(text.windows.end_W == events.height)
     window = text.encode_windows(last)[0]
@@ -104,7 +108,9 @@ def recommend_verb(
 def _select(
     histories: Histories, served: Served, facts: ItemFacts, user: str, moment: Moment, wishes: Wishes
 ) -> Selection:
-    return candidates(served, facts, wishes, question(histories, user, _told(histories, moment, wishes)), moment)
+    asked = question(histories, user, _told(histories, moment, wishes))
+    seen_idx = served.indices(asked["item_idx"][:-1].unique().to_numpy())
+    return candidates(facts, wishes, asked, moment, seen_idx)
 
 
 def _told(histories: Histories, moment: Moment, wishes: Wishes) -> Moment:

@@ -60,7 +60,9 @@ def one_thread() -> None:
 def _make_model(one_thread: None) -> Callable[..., Path]:
     """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts."""
 
-    def make_model(folder: Path, texts: Sequence[str], hidden: int = 32, seed: int = 0) -> Path:
+    def make_model(
+        folder: Path, texts: Sequence[str], hidden: int = 32, seed: int = 0, head_dim: int | None = None
+    ) -> Path:
         import torch
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -76,7 +78,7 @@ def _make_model(one_thread: None) -> Callable[..., Path]:
         config = LlamaConfig(
             vocab_size=tokenizer.get_vocab_size(), hidden_size=hidden, intermediate_size=2 * hidden,
             num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=1024, initializer_range=0.1,
-            tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
+            tie_word_embeddings=True, bos_token_id=None, eos_token_id=None, head_dim=head_dim,
         )  # fmt: skip
         LlamaForCausalLM(config).save_pretrained(folder)
         return folder
@@ -93,7 +95,10 @@ def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
     other hours.
     """
 
-    def make_town(folder: Path, people: int = 6, days: int = 12, hidden: int = 32, shuffled: bool = False) -> Path:
+    def make_town(
+        folder: Path, people: int = 6, days: int = 12, hidden: int = 32, shuffled: bool = False,
+        head_dim: int | None = None,
+    ) -> Path:  # fmt: skip
         random = np.random.default_rng(5)
         start = datetime(2024, 1, 1)
         rains = random.random(24 * days) < 0.5
@@ -125,7 +130,7 @@ def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
         weekdays = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
         words = "morning afternoon evening night mild rain weekdays weekends any day"
         lines = [f"{weekday} {words}: {title}\n" for weekday in weekdays for title in titles.values()]
-        make_model(folder / "model", [*lines, "What one person chose, oldest first.\n"] * 3, hidden)
+        make_model(folder / "model", [*lines, "What one person chose, oldest first.\n"] * 3, hidden, head_dim=head_dim)
         config = folder / "town.yaml"
         config.write_text(TOWN.replace("${HERE}", str(folder)), encoding="utf-8")
         return config
@@ -138,7 +143,7 @@ def barely_trained(make_town: Callable[..., Path], tmp_path_factory: pytest.Temp
     """A tiny town and an adapter that has hardly learnt anything: its configuration. Never changed: see `town_copy`."""
     from whereupon.finetune.train import finetune  # here, as it loads torch
 
-    path = make_town(tmp_path_factory.mktemp("town"), people=4, days=12)
+    path = make_town(tmp_path_factory.mktemp("town"), people=4, days=12, head_dim=32)  # 32: vLLM has none smaller
     config = load_config(path, ["finetune.epochs=0.1"])
     prepare(config.histories, config.catalogue, config.run, config.seed)
     finetune(config)

@@ -42,7 +42,7 @@ def test_in_brief_is_what_differs_from_the_defaults(written: Path) -> None:
 
 def test_every_setting_is_frozen_and_refuses_unknown_keys() -> None:
     sections = [field.annotation for field in Config.model_fields.values() if hasattr(field.annotation, "model_config")]
-    assert len(sections) == 7
+    assert len(sections) == 8
     for model in [Config, *sections]:
         assert model.model_config["frozen"], model
         assert model.model_config["extra"] == "forbid", model
@@ -158,3 +158,19 @@ def test_shipped_examples_all_load_and_open_with_what_they_do(root: Path, monkey
             monkeypatch.setenv(name, "/somewhere")
         assert text.startswith("# "), f"{example.name} should open with what it does, how long it takes, what to expect"
         assert load_config(example, []).run.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("events", "shown"),
+    [
+        ("postgresql://ada:s3cret@db:5432/shop", "postgresql://***@db:5432/shop"),
+        ("postgresql://ada:s3/cr@t@db/shop", "postgresql://***@db/shop"),
+        ("postgresql://db/shop?password=s3cret&sslmode=require", "postgresql://db/shop?password=***&sslmode=require"),
+        ("/data/a@b/events.sqlite", "/data/a@b/events.sqlite"),
+    ],
+)
+def test_password_of_a_database_is_neither_told_nor_recorded(written: Path, events: str, shown: str) -> None:
+    config = load_config(written, [f"serve.events='{events}'"])
+    assert config.serve.events == events
+    assert f"serve.events: {shown}" in list(config.in_brief())
+    assert config.shown()["serve"]["events"] == shown

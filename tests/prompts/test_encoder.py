@@ -99,6 +99,32 @@ def test_no_encoded_window_exceeds_the_budget(
     assert max(len(window.tokens_L) for window in _encoded(text)) <= budget
 
 
+@pytest.mark.parametrize("profile_tokens", [0, 24])
+def test_aligned_prompts_end_on_a_block_and_say_the_same(
+    events: Events, templates: Templates, make_encoder: MakeEncoder, profile_tokens: int
+) -> None:
+    """Filled up behind the preamble, by less than a block, within the budget; nothing else changes."""
+    encoder = make_encoder(
+        PLACES, template=templates(), budget_tokens=64, profile_tokens=profile_tokens, align_tokens=8
+    )
+    plain = make_encoder(PLACES, template=templates(), budget_tokens=57, profile_tokens=profile_tokens)
+    fills = []
+    for num in range(1, len(TEN) + 1):
+        told = events(TEN[:num])
+        window, same = _encoded(encoder.text(told, 1))[-1], _encoded(plain.text(told, 1))[-1]
+        fill, begin = len(window.tokens_L) - len(same.tokens_L), len(encoder.preamble)
+        assert window.title_start_V[-1] % 8 == 0
+        assert len(window.tokens_L) <= 64
+        assert window.tokens_L[begin : begin + fill].tolist() == [encoder.filler] * fill
+        assert _read(encoder, np.delete(window.tokens_L, np.arange(begin, begin + fill))) == _read(plain, same.tokens_L)
+        assert (window.title_start_V - fill).tolist() == same.title_start_V.tolist()
+        fills.append(fill)
+    assert max(fills) < 8
+    assert len(set(fills)) > 1
+    assert encoder.identity["prompts"]["align_tokens"] == 8
+    assert "align_tokens" not in plain.identity["prompts"]
+
+
 def test_title_longer_than_the_budget_is_one_sentence(
     events: Events, templates: Templates, make_encoder: MakeEncoder
 ) -> None:

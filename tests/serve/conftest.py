@@ -1,13 +1,19 @@
-"""Travellers between two airports."""
+"""Travellers between two airports, and a server for the town."""
 
-from collections.abc import Callable, Sequence
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from whereupon.config import load_config
 from whereupon.histories import Histories, build_histories
+from whereupon.serve.merged import merged_weights
+from whereupon.tests.serve.processes import Served, serving
 
 MakeHistories = Callable[..., Histories]
 AIRPORTS = {"EWR": (40.69, -74.17), "JFK": (40.64, -73.78)}
@@ -49,3 +55,29 @@ def make_histories() -> MakeHistories:
         return build_histories(events, items, {"location": location, "context_columns": context})
 
     return make_histories
+
+
+@pytest.fixture(scope="session")
+def merged_run(barely_trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the tiny town with merged weights, which are found again in any copy of it. Never changed."""
+    run = tmp_path_factory.mktemp("merged") / "town"
+    shutil.copytree(barely_trained.parent / "run", run)
+    with merged_weights(load_config(barely_trained, [f"run={run}"]), "float32"):
+        return run
+
+
+@pytest.fixture(scope="session")
+def served_town(barely_trained: Path, merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The one real server of most tests, called `town`: vLLM takes half a minute to start, or more."""
+    run = tmp_path_factory.mktemp("served") / "town"
+    shutil.copytree(merged_run, run)
+    with serving(barely_trained, run) as served:
+        yield served
+        assert served.stop(signal.SIGTERM) == 0
+        assert served.left_after(10) == []
+
+
+@pytest.fixture(scope="session")
+def server(served_town: Served) -> str:
+    """The URL of a real `whereupon serve` for the tiny town."""
+    return served_town.url

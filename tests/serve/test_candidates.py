@@ -11,7 +11,6 @@ from whereupon.catalogue import ItemFacts
 from whereupon.errors import DataError
 from whereupon.histories import Histories
 from whereupon.serve.candidates import Wishes, candidates
-from whereupon.serve.catalogue import Served
 from whereupon.serve.moment import Moment, question, tells_places
 
 MakeHistories = Callable[..., Histories]
@@ -35,7 +34,8 @@ def travels(make_histories: MakeHistories) -> Histories:
 
 def _left(histories: Histories, wishes: Wishes, **moment: Any) -> list[str]:
     asked = question(histories, "Ada", Moment(**moment))
-    allowed_N = candidates(Served.of(histories), ItemFacts(histories.items), wishes, asked, Moment(**moment)).allowed_N
+    seen_idx = asked["item_idx"][:-1].to_numpy()
+    allowed_N = candidates(ItemFacts(histories.items), wishes, asked, Moment(**moment), seen_idx).allowed_N
     return histories.items.filter(allowed_N)["item_id"].to_list()
 
 
@@ -57,7 +57,7 @@ def test_near_goes_by_the_place_said_else_by_the_last_one_known(
 def test_near_without_any_place_is_refused(make_histories: MakeHistories, travels: Histories) -> None:
     lost = replace(make_histories([NOWHERE, NOWHERE | {"at": "2013-01-04T10:00"}]), items=travels.items)
     with pytest.raises(
-        DataError, match=r"^--near needs a place, but none of the 2 events that user Ada has by then has"
+        DataError, match=r"^What is near needs a place, but none of the 2 events of user Ada by then has"
     ):
         _left(lost, Wishes(near_km=15))
 
@@ -80,9 +80,13 @@ def test_unseen_goes_by_what_was_chosen_before_the_moment(travels: Histories) ->
     assert _left(travels, Wishes(unseen=True)) == ["i2"]
 
 
+def test_listed_items_are_left_in_and_excluded_ones_out(travels: Histories) -> None:
+    assert _left(travels, Wishes(only=["i0", "i2"], exclude=["i2"])) == ["i0"]
+
+
 def test_no_wishes_leave_everything_and_say_nothing(travels: Histories) -> None:
     asked = question(travels, "Ada", Moment())
-    selection = candidates(Served.of(travels), ItemFacts(travels.items), Wishes(), asked, Moment())
+    selection = candidates(ItemFacts(travels.items), Wishes(), asked, Moment(), asked["item_idx"][:-1].to_numpy())
     assert (selection.num_allowed, selection.reason) == (3, "")
 
 

@@ -156,7 +156,7 @@ def test_snow_said_aloud_is_told_as_snow_where_the_data_know_only_rain(travels: 
 
 def test_weather_where_the_events_have_none_is_refused(make_histories: MakeHistories) -> None:
     dry = make_histories([{"user": "Ada", "at": "2013-01-01T08:00", "item": 0}])
-    with pytest.raises(PromptError, match=r"have no weather, .* leave --weather out"):
+    with pytest.raises(PromptError, match=r"have no weather, .* leave the weather out"):
         question(dry, "Ada", Moment(weather="rain"))
 
 
@@ -195,7 +195,7 @@ def test_place_that_cannot_be_read_is_refused(travels: Histories, place: str) ->
 
 
 def test_place_is_refused_where_coordinates_are_those_of_the_choice(make_histories: MakeHistories) -> None:
-    with pytest.raises(PromptError, match=r"coordinates are those of the chosen items.* leave --place out"):
+    with pytest.raises(PromptError, match=r"coordinates are those of the chosen items.* leave the place out"):
         question(make_histories([FIRST], location="outcome"), "Ada", Moment(place="40.6,-73.7"))
 
 

@@ -242,7 +242,7 @@ def test_wish_that_cannot_be_granted_is_told_before_a_model_is_loaded(
         ask(trained, wishes=Wishes(categories=["Bar"]))
     with pytest.raises(CatalogueError, match=r"The filter near_km should be greater than 0 \(found -1\)"):
         ask(places, wishes=Wishes(near_km=-1), place=CENTRE)
-    with pytest.raises(DataError, match=r"^--near needs a place, .* user p00 .*: say --place LAT,LON, or leave"):
+    with pytest.raises(DataError, match=r"^What is near needs a place, .* user p00 .*: give a place, or"):
         ask(places, wishes=Wishes(near_km=2))
     with pytest.raises(PromptError, match="The place 'here' cannot be read"):
         ask(places, wishes=Wishes(near_km=2), place="here")

@@ -1,0 +1,60 @@
+"""What an adapter's folder says of itself, and refusing one that does not belong to a run. Loads no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, ModelError
+from ..files import read_json
+
+ADAPTER_CARD = "whereupon.json"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+# What must agree between an adapter and the run it is used in, and what to say if it does not.
+MUST_AGREE = {
+    "base_model": "base model",
+    "template_hash": "prompt template",
+    "catalogue_hash": "catalogue",
+    "prompts": "set of prompt settings",
+}
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The adapter's `whereupon.json`, which is written last. Raises ModelError where it is missing or damaged."""
+    if not (folder / ADAPTER_CARD).is_file():
+        raise ModelError(
+            f"There is no trained adapter in {folder} (no {ADAPTER_CARD}): run `whereupon finetune` first."
+        )
+    try:
+        card: dict[str, Any] = read_json(folder / ADAPTER_CARD)
+        float(card["temperature"])
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        what = f"{ADAPTER_CARD}: {first_line(error)}"
+        raise ModelError(f"The adapter in {folder} is corrupt ({what}): run `whereupon finetune` again.") from error
+    return card
+
+
+def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> None:
+    """Raise ModelError unless the adapter was trained with the base model, template and catalogue of `expected`."""
+    for key, name in MUST_AGREE.items():
+        found, wanted = card.get(key), expected[key]
+        if found == wanted:
+            continue
+        if isinstance(found, dict) and isinstance(wanted, dict):
+            names = [name for name in wanted if found.get(name) != wanted[name]] or sorted(found.keys() - wanted.keys())
+            found, wanted = ({name: of.get(name) for name in names} for of in (found, wanted))
+        raise ModelError(
+            f"The adapter in {folder} was trained for another {name} ({_short(found)}) than this run's "
+            f"({_short(wanted)}): run `whereupon finetune` again, or use the configuration of its training."
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _short(value: Any) -> str:
+    """As text, a dictionary without its braces, a hash by its beginning."""
+    text = ", ".join(f"{name}: {v}" for name, v in value.items()) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 60 else f"{text[:16]}..."

@@ -1,0 +1,203 @@
+"""`whereupon recommend --all-users`: a ranking for every user of the histories, through vLLM without a server.
+
+Answers are written part by part; a run that was killed goes on where it was, as long as nothing that the answers depend
+on has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from starlette.exceptions import HTTPException
+
+from ..decode.adapter_card import read_card
+from ..decode.vllm_engine import together
+from ..errors import DataError, ServerError, WhereuponError
+from ..files import atomic_path, read_json, sha256_text, write_json
+from .candidates import Wishes
+from .command import Address, served_dtype, server_command
+from .install import HOW, installed_build
+from .loading import load_service
+from .merged import merged_weights
+from .moment import Moment, parse_place
+from .schemas import Context, RecommendationRequest, Recommendations, Wanted
+from .service import Service
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+PART_USERS = 256
+AT_ONCE = 32  # searches; their prompts should fit into the prefix cache together
+SCHEMA = {
+    "user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "title": pl.String, "probability": pl.Float64,
+    "distance_km": pl.Float64, "exact": pl.Boolean,
+}  # fmt: skip
+
+_talk = Console(stderr=True, highlight=False)
+
+
+def recommend_all(config: Config, out: Path, *, moment: Moment, wishes: Wishes, k: int | None) -> None:
+    """Write the ranked items of all users to `out`, a Parquet file: a row an item, columns as in `SCHEMA`.
+
+    Without a time, each user is asked about right after their last event. Users who cannot be answered (no event
+    before the moment, no place to be near of) are counted, by reason. Raises WhereuponError.
+    """
+    build = installed_build()
+    if build is None:
+        raise ServerError(f"Ranking for all users needs vLLM, which is not installed: {HOW}.")
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; name a Parquet file for the rankings.")
+    request = _request(moment, wishes, k or config.decode.k)
+    dtype = served_dtype(config.model, build.device)
+    os.environ |= {"VLLM_PLUGINS": "", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    with merged_weights(config, dtype) as weights:
+        command = server_command(config, weights, dtype, build.device, Address("127.0.0.1", 0))
+        asyncio.run(_answer_all(config, command[3:], request, out))
+
+
+async def _answer_all(config: Config, arguments: list[str], request: RecommendationRequest, out: Path) -> None:
+    async with _engine(arguments) as client:
+        service = await load_service(config, client)
+        try:
+            parts = Parts(out, _identity(config, service, request))
+            counts = await _fill(service, request, parts)
+        finally:
+            service.store.close()
+    rows = parts.join()
+    for reason, count in counts.most_common():
+        _talk.print(f"not answered: {count:,} users. {reason}", markup=False, soft_wrap=True)
+    print(f"{rows:,} rows in {out}")
+
+
+async def _fill(service: Service, request: RecommendationRequest, parts: Parts) -> Counter[str]:
+    """Answer the users whose part is missing; why some could not be answered."""
+    users, edition, reasons = service.histories.user_ids, service.editions.current, Counter[str]()
+    chunks = [users[begin : begin + PART_USERS] for begin in range(0, len(users), PART_USERS)]
+    missing = [number for number in range(len(chunks)) if not parts.has(number)]
+    if len(missing) < len(chunks):
+        _talk.print(
+            f"{len(users) - sum(len(chunks[n]) for n in missing):,} of {len(users):,} users were answered before"
+        )
+    limit = asyncio.Semaphore(min(AT_ONCE, service.room.limit))
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+    with Progress(*columns, console=_talk) as progress:
+        task = progress.add_task("users", total=sum(len(chunks[n]) for n in missing))
+
+        async def one(user_id: str) -> list[dict[str, Any]]:
+            async with limit:
+                try:
+                    asked = request.model_copy(update={"user_id": user_id})
+                    answer = await service.recommend(asked, edition, after_last=True)
+                except (HTTPException, WhereuponError) as error:
+                    reasons[_without_name(error, user_id)] += 1
+                    return []
+                finally:
+                    progress.advance(task)
+            return _rows(user_id, answer)
+
+        for number in missing:
+            answered = await together([one(user_id) for user_id in chunks[number]])
+            parts.write(number, [row for rows in answered for row in rows])
+    return reasons
+
+
+class Parts:
+    """The pieces of a Parquet file in a folder beside it, with what they were made from."""
+
+    def __init__(self, out: Path, identity: str) -> None:
+        self.out, self.folder = out, out.with_name(f"{out.name}.parts")
+        known = self.folder / "identity.json"
+        if self.folder.is_dir() and (not known.is_file() or read_json(known) != identity):
+            shutil.rmtree(self.folder)  # of another model, catalogue, moment or filter
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(known, identity)
+
+    def has(self, number: int) -> bool:
+        return self._path(number).is_file()
+
+    def write(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
+        with atomic_path(self._path(number)) as path:
+            pl.DataFrame(rows, schema=SCHEMA).write_parquet(path)
+
+    def join(self) -> int:
+        """Make one file of all parts and remove them; how many rows it has."""
+        paths = sorted(self.folder.glob("part-*.parquet"))
+        whole = pl.concat([pl.read_parquet(path) for path in paths]) if paths else pl.DataFrame(schema=SCHEMA)
+        with atomic_path(self.out) as path:
+            whole.write_parquet(path)
+        shutil.rmtree(self.folder)
+        return whole.height
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:06}.parquet"
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+@asynccontextmanager
+async def _engine(arguments: list[str]) -> AsyncIterator[Any]:
+    """vLLM's engine with the settings of the server."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
+    client = AsyncLLM.from_engine_args(AsyncEngineArgs.from_cli_args(parsed))
+    try:
+        yield client
+    finally:
+        client.shutdown()
+
+
+def _request(moment: Moment, wishes: Wishes, k: int) -> RecommendationRequest:
+    place = parse_place(moment.place) if moment.place else (None, None)
+    return RecommendationRequest(
+        context=Context(at=moment.at, weather=moment.weather, latitude=place[0], longitude=place[1]), k=k,
+        filters=Wanted(
+            near_km=wishes.near_km, category=list(wishes.categories) or None, unseen=wishes.unseen,
+            open_now=wishes.open_now,
+        ),
+    )  # fmt: skip
+
+
+def _identity(config: Config, service: Service, request: RecommendationRequest) -> str:
+    """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
+    edition = service.editions.current
+    catalogue = [edition.version, edition.items.height, service.histories.catalogue_hash]
+    settings = [config.model.model_dump(mode="json"), config.decode.model_dump(mode="json"), PART_USERS]
+    parts = [request.model_dump(mode="json"), catalogue, settings, service.histories.data_hash]
+    return sha256_text(json.dumps([*parts, read_card(config.run / "adapter")], sort_keys=True))
+
+
+def _rows(user_id: str, answer: Recommendations) -> list[dict[str, Any]]:
+    return [{"user_id": user_id, "exact": answer.exact, **item.model_dump()} for item in answer.data]
+
+
+def _without_name(error: HTTPException | WhereuponError, user_id: str) -> str:
+    """The sentence, such that users with the same trouble are counted together."""
+    text = str(error.detail) if isinstance(error, HTTPException) else str(error)
+    return text.replace(f"user {user_id}", "the user").replace(f"User {user_id}", "The user").split(": ")[0]

@@ -1,0 +1,43 @@
+"""Settings of `whereupon serve`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+class ServeSettings(BaseModel):
+    """How the server answers, what it accepts, and where it keeps what happens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = Field(
+        None, description="Name of model and catalogue in requests; by default that of the run folder."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all, with an API key please.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
+    api_key_variable: str = Field(
+        "WHEREUPON_API_KEY",
+        description="Environment variable that holds the API key; unset or empty: none is asked for.",
+    )
+    events: str | None = Field(
+        None,
+        description="Where events are kept: a SQLite file or a postgresql:// URL; by default <run>/events.sqlite.",
+    )
+    kv_cache_gib: float = Field(2.0, gt=0, description="Memory for texts that were read, on a CPU; a GPU fills itself.")
+    max_k: int = Field(100, ge=1, description="Most items a request may ask for (k, or n).")
+    max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
+    max_events: int = Field(1000, ge=1, description="Most events in one request.")
+    max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
+    max_searches: int = Field(64, ge=1, description="Most searches at once; more are told to come back (429).")
+    start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
+    log_requests: bool = Field(False, description="Whether user ids, places and prompts may stand in the log.")
+
+
+def server_name(config: Config) -> str:
+    """Name of model and catalogue in requests."""
+    return config.serve.name or config.run.name

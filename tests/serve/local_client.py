@@ -1,0 +1,54 @@
+"""What is used of vLLM's EngineClient, computed by transformers: only vLLM itself is missing."""
+
+import asyncio
+import importlib
+import os
+import warnings
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any
+
+from whereupon.config import Config
+from whereupon.decode.models import load_base_model, merge_adapter
+
+
+def import_vllm() -> None:
+    """Import vLLM quietly: it and what it imports warn of each other's deprecations, which is theirs to mend."""
+    # torch imports setuptools, which insists on a distutils of its own where another test has imported Python's.
+    os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("vllm.entrypoints.openai.completion.api_router")
+
+
+class LocalClient:
+    """What is used of vLLM's EngineClient, computed by transformers without any cache."""
+
+    def __init__(self, config: Config) -> None:
+        self.model = merge_adapter(load_base_model(config.model), config.run / "adapter").eval()
+        self.model_config = SimpleNamespace(max_model_len=400, get_vocab_size=lambda: self.model.config.vocab_size)
+        self.vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=16))
+        self.is_alive, self.running, self.delay_s = True, 0, 0.0
+
+    async def check_health(self) -> None:
+        if not self.is_alive:
+            raise RuntimeError("dead")
+
+    async def generate(self, prompt: Any, sampling_params: Any, request_id: str) -> AsyncGenerator[Any, None]:
+        import torch
+
+        self.running += 1
+        try:
+            await asyncio.sleep(self.delay_s)
+            tokens = prompt["prompt_token_ids"]
+            with torch.inference_mode():
+                logits = self.model(input_ids=torch.tensor([tokens])).logits[0, -1].double()
+            allowed = torch.tensor(sampling_params.allowed_token_ids)
+            log_prob = torch.log_softmax(logits[allowed], 0)
+            order = torch.argsort(log_prob, descending=True)
+            best = order[:1]
+            ids, values = (torch.cat([x[best], x[order]]).tolist() for x in (allowed, log_prob))
+            flat = SimpleNamespace(token_ids=ids, logprobs=values)
+            yield SimpleNamespace(num_cached_tokens=0, outputs=[SimpleNamespace(logprobs=flat)])
+        finally:
+            self.running -= 1

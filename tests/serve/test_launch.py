@@ -1,0 +1,434 @@
+"""The launcher: what it refuses, how it starts vLLM, and that nothing is left of it. vLLM is a stand-in here."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from whereupon.cli import app
+from whereupon.config import Config, load_config
+from whereupon.decode.settings import ModelSettings
+from whereupon.errors import ServerError
+from whereupon.histories import read_histories
+from whereupon.prompts import PromptSettings
+from whereupon.serve import launch
+from whereupon.serve.command import (
+    TITLE_TOKENS,
+    Address,
+    served_dtype,
+    server_command,
+    server_environment,
+)
+from whereupon.serve.greeting import busiest_user, example_prompt, greeting
+from whereupon.serve.install import Build
+from whereupon.serve.merged import Weights
+from whereupon.serve.settings import ServeSettings
+from whereupon.tests.serve.processes import MARK, left_after, serving
+
+HERE = Path(__file__).parent
+LAUNCHER = [str(HERE / "fake_launcher.py")]
+WEIGHTS = Weights(Path("/run/served/ab12"), 7, 1024)
+HOME = Address("127.0.0.1", 8123)
+
+
+@pytest.fixture
+def town_config(barely_trained: Path, merged_run: Path, tmp_path: Path) -> Callable[..., Config]:
+    """The tiny town with merged weights, in a run folder of its own."""
+
+    def town_config(*overrides: str) -> Config:
+        run = tmp_path / "town"
+        if not run.exists():
+            shutil.copytree(merged_run, run)
+        return load_config(barely_trained, [f"run={run}", "serve.port=0", *overrides])
+
+    return town_config
+
+
+@pytest.fixture
+def invoke(
+    barely_trained: Path, town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """`whereupon serve` with the stand-in, in this process."""
+
+    def command(config: Any, weights: Any, dtype: str, device: str, address: Address) -> list[str]:
+        return [sys.executable, str(HERE / "fake_vllm.py"), str(address.port), os.environ.get("FAKE_MODE", "")]
+
+    monkeypatch.setattr(launch, "server_command", command)
+    monkeypatch.setattr(launch, "installed_build", lambda: Build("0.32.0", "cpu"))
+    monkeypatch.setenv(MARK, str(town_config().run))
+
+    def invoke(*options: str, settings: tuple[str, ...] = ()) -> Result:
+        sets = [f"run={town_config().run}", "serve.port=0", *settings]
+        told = [part for setting in sets for part in ("--set", setting)]
+        return CliRunner().invoke(app, ["serve", str(barely_trained), *options, *told])
+
+    return invoke
+
+
+@pytest.fixture
+def fake(barely_trained: Path, merged_run: Path, tmp_path: Path) -> Callable[..., Any]:
+    """`whereupon serve` with the stand-in, in a process of its own."""
+
+    def fake(mode: str = "") -> Any:
+        shutil.copytree(merged_run, tmp_path / "town")
+        return serving(barely_trained, tmp_path / "town", (), {"FAKE_MODE": mode}, LAUNCHER)
+
+    return fake
+
+
+# Arguments and environment
+
+
+def _options(command: list[str]) -> dict[str, str]:
+    """Values of `--name value` and `--name=value`; "" for a flag."""
+    parts = [part for argument in command[3:] for part in argument.split("=", 1)]
+    following = [*parts[1:], "--"]
+    return {
+        name: "" if value.startswith("--") else value
+        for name, value in zip(parts, following, strict=True)
+        if name.startswith("--")
+    }
+
+
+def test_command_on_a_cpu_says_all_that_bites(town_config: Callable[..., Config]) -> None:
+    config = town_config("serve.kv_cache_gib=0.5")
+    command = server_command(config, WEIGHTS, "float32", "cpu", HOME)
+    assert command[:3] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    assert _options(command) == {
+        "--model": "/run/served/ab12", "--served-model-name": "town", "--host": "127.0.0.1", "--port": "8123",
+        "--dtype": "float32", "--max-model-len": str(160 + TITLE_TOKENS), "--enable-prefix-caching": "",
+        "--logprobs-mode": "processed_logprobs", "--max-logprobs": "-1", "--generation-config": "vllm",
+        "--enforce-eager": "", "--block-size": "32", "--kv-cache-memory-bytes": str(2**29),
+        "--disable-uvicorn-access-log": "",
+    }  # fmt: skip
+
+
+def test_command_on_a_gpu_leaves_kernels_and_memory_to_vllm(town_config: Callable[..., Config]) -> None:
+    options = _options(server_command(town_config(), WEIGHTS, "bfloat16", "cuda", HOME))
+    assert options["--dtype"] == "bfloat16"
+    assert not {"--enforce-eager", "--block-size", "--kv-cache-memory-bytes"} & options.keys()
+    assert {"--logprobs-mode", "--max-logprobs", "--generation-config", "--enable-prefix-caching"} <= options.keys()
+
+
+@pytest.mark.parametrize(("max_tokens", "expected"), [(300, "300"), (1024, "416"), (None, "416")])
+def test_longest_text_is_budget_and_title_as_far_as_the_model_sees(
+    town_config: Callable[..., Config], max_tokens: int | None, expected: str
+) -> None:
+    command = server_command(town_config(), Weights(Path("w"), 7, max_tokens), "float32", "cpu", HOME)
+    assert _options(command)["--max-model-len"] == expected
+
+
+def test_requests_are_logged_only_where_asked(town_config: Callable[..., Config]) -> None:
+    asked = _options(server_command(town_config("serve.log_requests=true"), WEIGHTS, "float32", "cpu", HOME))
+    assert "--enable-log-requests" in asked
+    assert "--disable-uvicorn-access-log" not in asked
+
+
+def test_api_key_goes_by_the_environment_and_not_by_arguments(
+    town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_KEY", "s3cret")
+    config = town_config("serve.api_key_variable=SHOP_KEY")
+    assert not any("s3cret" in part for part in server_command(config, WEIGHTS, "float32", "cpu", HOME))
+    assert server_environment(config.serve, Path("c.json"), os.environ)["VLLM_API_KEY"] == "s3cret"
+
+
+def test_environment_names_plugin_and_settings_and_asks_nobody() -> None:
+    given = {"PATH": "/bin", "VLLM_CPU_KVCACHE_SPACE": "40", "WHEREUPON_API_KEY": ""}
+    made = server_environment(ServeSettings(), Path("/tmp/config.json"), given)
+    assert made == {
+        "PATH": "/bin", "WHEREUPON_API_KEY": "", "VLLM_PLUGINS": "whereupon", "WHEREUPON_SERVE": "/tmp/config.json",
+        "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+
+
+def test_key_that_was_set_for_vllm_itself_still_guards() -> None:
+    assert server_environment(ServeSettings(), Path("c"), {"VLLM_API_KEY": "k"})["VLLM_API_KEY"] == "k"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "expected"),
+    [("auto", "cpu", "float32"), ("auto", "cuda", "bfloat16"), ("bfloat16", "cpu", "bfloat16")],
+)
+def test_number_format_is_the_models_or_fits_the_device(dtype: Any, device: Any, expected: str) -> None:
+    assert served_dtype(ModelSettings(dtype=dtype, device="auto"), device) == expected
+
+
+def test_vllm_for_another_device_is_refused() -> None:
+    with pytest.raises(
+        ServerError, match=r"model\.device is cpu but the vLLM that is installed runs on cuda only: set"
+    ):
+        served_dtype(ModelSettings(device="cpu"), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:80"), ("0.0.0.0", "http://127.0.0.1:80"), ("::1", "http://[::1]:80"),
+     ("shop.example", "http://shop.example:80")],
+)  # fmt: skip
+def test_url_is_one_that_a_client_can_use(host: str, url: str) -> None:
+    assert Address(host, 80).url == url
+
+
+# What is printed
+
+
+def test_example_prompt_tells_the_last_events_as_prompts_do(merged_run: Path) -> None:
+    histories = read_histories(merged_run)
+    assert np.diff(histories.offset_U1).max() == np.diff(histories.offset_U1)[busiest_user(histories)]
+    *told, asked = example_prompt(histories, PromptSettings()).splitlines()
+    titles = "|".join(histories.items["title"])
+    line = r"\w+day (night|morning|afternoon|evening) \d+.*:"
+    assert len(told) == 3
+    assert told[0] == "What one person chose, oldest first."
+    assert all(re.fullmatch(rf"{line} ({titles})", one) for one in told[1:])
+    assert re.fullmatch(line, asked)
+
+
+def test_greeting_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = greeting("http://127.0.0.1:80", "town's", 'o\'hara "x"', 'Friday "7":\n', None)
+    curl = next(line for line in text.splitlines() if line.startswith("curl"))
+    echoed = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {curl}"], capture_output=True, text=True, check=True)
+    words = echoed.stdout.splitlines()
+    assert words[:2] == ["curl", "http://127.0.0.1:80/v1/recommendations"]
+    assert json.loads(words[-1]) == {"user_id": 'o\'hara "x"', "k": 5}
+    snippet = text[text.index("from openai") : text.index("Ctrl-C")]
+    asked: dict[str, Any] = {}
+    _run_snippet(snippet, asked)
+    assert asked == {
+        "base_url": "http://127.0.0.1:80/v1", "api_key": "none", "model": "town's", "prompt": 'Friday "7":\n', "n": 5,
+        "extra_body": {"vllm_xargs": {"catalogue": "town's"}},
+    }  # fmt: skip
+
+
+def test_greeting_names_the_variable_of_the_key_and_not_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_KEY", "s3cret")
+    text = greeting("http://h:80", "town", "p00", "x", "SHOP_KEY")
+    assert "s3cret" not in text
+    assert '-H "Authorization: Bearer $SHOP_KEY"' in text
+    asked: dict[str, Any] = {}
+    _run_snippet(text[text.index("import os") : text.index("Ctrl-C")], asked)
+    assert asked["api_key"] == "s3cret"
+
+
+def _run_snippet(snippet: str, asked: dict[str, Any]) -> None:
+    """Run it with a client that notes what it is asked and answers with two choices."""
+    import openai
+
+    class Client:
+        def __init__(self, **how: Any) -> None:
+            asked.update(how)
+            self.completions = self
+
+        def create(self, **what: Any) -> Any:
+            asked.update(what)
+            choice = {"index": 0, "text": "Bar One", "finish_reason": "stop", "logprobs": None, "probability": 0.25}
+            return openai.types.Completion.model_validate(
+                {"id": "1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice, choice]}
+            )
+
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(openai, "OpenAI", Client)
+        exec(compile(snippet, "snippet", "exec"), {})
+    assert printed.getvalue() == "0.250 Bar One\n" * 2
+
+
+# What is refused before anything is started
+
+
+def _refused(result: Result) -> str:
+    assert (result.exit_code, result.stdout) == (1, "")
+    return result.stderr.splitlines()[-1]
+
+
+def test_missing_vllm_is_one_sentence_that_says_how_to_install_it(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "installed_build", lambda: None)
+    assert _refused(invoke()) == (
+        "Serving needs vLLM 0.32, which is not installed: run `python -m whereupon.serve.install` (some minutes, once)."
+    )
+
+
+def test_vllm_of_another_series_is_refused(invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "installed_build", lambda: Build("0.33.1", "cuda"))
+    assert _refused(invoke()).startswith("Serving needs vLLM 0.32 but found 0.33.1: run `python -m")
+
+
+def test_installation_without_our_routes_is_refused(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
+    assert re.match("vLLM does not find whereupon's routes, .*: install it again", _refused(invoke()))
+
+
+def test_run_without_adapter_says_what_to_do_first(
+    invoke: Callable[..., Result], town_config: Callable[..., Config]
+) -> None:
+    shutil.rmtree(town_config().run / "adapter")
+    assert re.match(r"There is no trained adapter in .*: run `whereupon finetune` first\.", _refused(invoke()))
+
+
+def test_run_without_histories_says_what_to_do_first(
+    invoke: Callable[..., Result], town_config: Callable[..., Config]
+) -> None:
+    shutil.rmtree(town_config().run / "histories")
+    assert re.search("holds no prepared histories; run `whereupon prepare` first", _refused(invoke()))
+
+
+def test_adapter_of_another_template_is_refused(invoke: Callable[..., Result]) -> None:
+    assert "was trained for another prompt template" in _refused(invoke(settings=("prompts.template=checkins",)))
+
+
+def test_port_that_is_taken_is_refused(invoke: Callable[..., Result]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        told = _refused(invoke(settings=(f"serve.port={port}",)))
+    assert told.startswith(f"Port {port} of 127.0.0.1 is taken: stop what listens there, or take another one")
+
+
+def test_host_that_is_not_ours_is_refused(invoke: Callable[..., Result]) -> None:
+    assert re.match(
+        r"Cannot listen at 192\.0\.2\.1:0 \(.+\): mend", _refused(invoke(settings=("serve.host=192.0.2.1",)))
+    )
+
+
+def test_open_address_without_key_is_warned_of(invoke: Callable[..., Result]) -> None:
+    result = invoke("--then", "true", settings=("serve.host=0.0.0.0",))
+    assert result.exit_code == 0, result.output
+    assert re.search(r"Whoever reaches 0\.0\.0\.0:\d+ may ask .* no API key is set in WHEREUPON_API_KEY", result.stderr)
+
+
+# A server that runs
+
+
+def test_command_finds_the_server_and_its_exit_code_is_ours(
+    invoke: Callable[..., Result], town_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    script = "import os, urllib.request as r; print(r.urlopen(os.environ['WHEREUPON_URL'] + '/health').status, end=' ')"
+    told = tmp_path / "told"
+    then = f'{{ {sys.executable} -c "{script}"; echo $OPENAI_BASE_URL $OPENAI_API_KEY; }} > {told}; exit 7'
+    result = invoke("--then", then)
+    assert (result.exit_code, result.stdout) == (7, "")
+    assert re.fullmatch(r"200 http://127\.0\.0\.1:\d+/v1 none\n", told.read_text())
+    assert left_after(str(town_config().run), 10) == []
+    assert "line of the log" in (town_config().run / "serve.log").read_text()
+    assert "line of the log" not in result.stderr
+
+
+def test_verbose_shows_the_log(invoke: Callable[..., Result], capfd: pytest.CaptureFixture[str]) -> None:
+    result = invoke("--verbose", "--then", "true")
+    assert result.exit_code == 0
+    assert "line of the log\n" in result.stderr
+
+
+def test_server_that_ends_while_loading_is_told_with_its_last_lines(
+    invoke: Callable[..., Result], town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "broken")
+    result = invoke()
+    sentence = r"vLLM ended by itself \(exit code 1\); above are the last lines of .*serve\.log\."
+    assert re.fullmatch(sentence, _refused(result))
+    assert "MemoryError: no room for weights" in result.stderr.splitlines()[-2]
+    assert left_after(str(town_config().run), 10) == []
+
+
+def test_error_of_ours_in_the_server_is_the_sentence(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "refused")
+    result = invoke()
+    assert _refused(result) == "The database is asleep; wake it."
+    assert "line of the log" not in result.stderr
+
+
+def test_server_without_our_routes_is_stopped(
+    invoke: Callable[..., Result], town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "routeless")
+    told = _refused(invoke())
+    reason = r"ModuleNotFoundError: No module named 'whereupon\.routes'"
+    assert re.fullmatch(rf"vLLM could not load whereupon's routes \({reason}\); see .*serve\.log\.", told)
+    assert left_after(str(town_config().run), 10) == []
+
+
+def test_server_that_takes_too_long_is_stopped(
+    invoke: Callable[..., Result], town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "slow")
+    told = _refused(invoke(settings=("serve.start_timeout_s=0.1",)))
+    assert re.match(r"The server did not answer within 0\.1 s: look into .*serve\.log, or allow more time in", told)
+    assert left_after(str(town_config().run), 10) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_stops_a_server_that_answers_with_exit_0(fake: Callable[..., Any], how: signal.Signals) -> None:
+    with fake() as served:
+        assert served.model == "town"
+        assert len(served.processes()) >= 3, "launcher, server and its child"
+        assert served.stop(how) == 0
+        assert served.left_after(10) == []
+
+
+def test_server_that_does_not_stop_is_ended_by_a_second_signal(fake: Callable[..., Any]) -> None:
+    with fake("stubborn") as served:
+        served.launcher.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            served.launcher.wait(timeout=1)
+        assert served.stop(signal.SIGINT) == 130
+        assert served.left_after(10) == []
+
+
+@pytest.mark.parametrize("mode", ["", "stubborn"])
+def test_launcher_that_is_killed_leaves_no_process(fake: Callable[..., Any], mode: str) -> None:
+    with fake(mode) as served:
+        assert served.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert served.left_after(30) == []
+
+
+def test_start_that_is_interrupted_says_so_and_leaves_no_process(
+    barely_trained: Path, merged_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(merged_run, tmp_path / "town")
+    mark = str(tmp_path)
+    sets = ["--set", f"run={tmp_path / 'town'}", "--set", "serve.port=0"]
+    launcher = subprocess.Popen(
+        [sys.executable, *LAUNCHER, "serve", str(barely_trained), *sets], stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"FAKE_MODE": "slow", MARK: mark},
+    )  # fmt: skip
+    log = tmp_path / "town" / "serve.log"
+    while not (log.exists() and log.read_text()):
+        assert launcher.poll() is None
+        time.sleep(0.05)
+    launcher.send_signal(signal.SIGINT)
+    _, told = launcher.communicate(timeout=120)
+    assert launcher.returncode == 130
+    assert "Interrupted;" in told.splitlines()[-1]
+    assert left_after(mark, 10) == []
+
+
+def test_server_that_dies_later_is_told(fake: Callable[..., Any]) -> None:
+    with fake() as served:
+        victim = next(pid for pid in served.processes() if "fake_vllm" in _command_line(pid))
+        os.kill(victim, signal.SIGKILL)
+        assert served.launcher.wait(timeout=60) == 1
+        assert served.left_after(10) == []
+
+
+def _command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")

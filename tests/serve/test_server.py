@@ -1,0 +1,71 @@
+"""The real server, as `whereupon serve` starts it: vLLM's own routes work, and it ends as it should."""
+
+import json
+import shutil
+import signal
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from whereupon.serve.command import TITLE_TOKENS
+from whereupon.serve.merged import MANIFEST
+from whereupon.tests.serve.processes import serving
+
+
+def _client(url: str, key: str = "none") -> Any:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key)
+
+
+def test_health_and_model_are_there(server: str) -> None:
+    with urllib.request.urlopen(f"{server}/health", timeout=60) as answer:
+        assert answer.status == 200
+    [model] = _client(server).models.list().data
+    assert model.id == "town"
+    assert model.max_model_len == 160 + TITLE_TOKENS
+
+
+def test_plain_completion_is_what_transformers_continues_with(server: str, merged_run: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    [manifest] = merged_run.glob(f"served/*/{MANIFEST}")
+    model = AutoModelForCausalLM.from_pretrained(manifest.parent)
+    ids = AutoTokenizer.from_pretrained(manifest.parent)("Friday evening 7 mild rain:").input_ids
+    with torch.inference_mode():
+        expected = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0]
+    answer = _client(server).completions.create(
+        model="town", prompt=ids, max_tokens=12, temperature=0.0, extra_body={"return_token_ids": True}
+    )
+    assert answer.choices[0].token_ids == expected[len(ids) :].tolist()
+
+
+def test_interrupted_server_answers_what_runs_and_leaves_no_process(
+    barely_trained: Path, merged_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(merged_run, run)
+    with serving(barely_trained, run, environment={"WHEREUPON_API_KEY": "s3cret"}) as served:
+        with pytest.raises(openai.AuthenticationError):
+            _client(served.url, "wrong").models.list()
+        asked = _client(served.url, "s3cret").completions.create(
+            model="town", prompt="Friday evening 7:", max_tokens=300, temperature=0.0, stream=True
+        )
+        pieces = iter(asked)
+        next(pieces)
+        ended: list[int] = []
+        stopping = threading.Thread(target=lambda: ended.append(served.stop(signal.SIGINT)))
+        stopping.start()
+        last = [piece.choices[0].finish_reason for piece in pieces if piece.choices][-1]
+        stopping.join()
+        assert last == "length", "the answer was cut off"
+        assert ended == [0]
+        assert served.left_after(10) == []
+    log = (run / "serve.log").read_text()
+    assert "s3cret" not in log
+    assert "Friday" not in log
+    assert "GET /v1/models" not in log, "an access log would hold user ids"
+    assert json.loads((run / "run.json").read_text())["serve"]["command"][0] == "serve"

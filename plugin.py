@@ -52,7 +52,7 @@ class Endpoints:
         app.include_router(service_router(self.service, self._is_alive))
         app.include_router(event_router(lambda: self.service().store, self.config.serve))
         app.include_router(self._completions())
-        app.include_router(closing_router())
+        app.include_router(closing_router(self._close))
         app.add_middleware(BodyLimit, max_bytes=self.config.serve.max_body_kib * 1024)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
@@ -67,6 +67,10 @@ class Endpoints:
                 503, "The catalogue is still being loaded; ask again in a moment.", {"Retry-After": "5"}
             )
         return self._service
+
+    def _close(self) -> None:
+        if self._service is not None:
+            self._service.store.close()
 
     async def _is_alive(self) -> bool:
         try:

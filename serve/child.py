@@ -93,5 +93,6 @@ class ServerProcess:
                 with contextlib.suppress(OSError, ValueError):  # a full disk must not stop a server
                     self._log.write(line)
                     self._log.flush()
-                if self._echo:
-                    sys.stderr.write(self.tail[-1] + "\n")
+                with contextlib.suppress(OSError, ValueError):  # nor must `whereupon serve --verbose 2>&1 | head`
+                    if self._echo:
+                        sys.stderr.write(self.tail[-1] + "\n")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import APIRouter, FastAPI
 
 
-def closing_router() -> APIRouter:
-    """A router without routes: included into vLLM's app, it changes what SIGTERM and SIGINT do."""
-    return APIRouter(lifespan=_finish_requests_first)
+def closing_router(close: Callable[[], None]) -> APIRouter:
+    """A router without routes: included into vLLM's app, it changes what SIGTERM and SIGINT do, and calls `close`."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _finish_requests_first(app):
+            yield
+        close()
+
+    return APIRouter(lifespan=lifespan)
 
 
 @contextlib.asynccontextmanager

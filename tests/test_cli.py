@@ -46,6 +46,7 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setitem(sys.modules, "whereupon.finetune.train", room(finetune=stand_in("finetune")))
     recommend = room(recommend_verb=stand_in("recommend"), show_prompt=stand_in("prompt show"))
     monkeypatch.setitem(sys.modules, "whereupon.serve.recommend", recommend)
+    monkeypatch.setitem(sys.modules, "whereupon.serve.launch", room(serve_verb=stand_in("serve")))
     return rooms
 
 
@@ -61,7 +62,7 @@ def _raising(error: BaseException) -> Callable[[], None]:
     return raise_it
 
 
-@pytest.mark.parametrize("verb", ["", "prompt", "model", "model fetch", *VERBS])
+@pytest.mark.parametrize("verb", ["", "prompt", "model", "model fetch", "serve", *VERBS])
 def test_help_of_every_verb_exits_0(verb: str) -> None:
     result = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert (result.exit_code, result.stderr) == (0, "")
@@ -109,6 +110,17 @@ def test_recommend_passes_on_what_the_answer_should_be(config: Path, rooms: Simp
     assert _run("recommend", config, *wanted).exit_code == 0
     [(_, _, kwargs)] = rooms.calls
     assert kwargs["wishes"] == Wishes(1.5, ("Bar", "Café, Tea"), unseen=True, open_now=True)
+
+
+def test_serve_passes_on_how_and_exits_with_what_it_is_told(config: Path, rooms: SimpleNamespace) -> None:
+    rooms.does = lambda: 7
+    result = _run("serve", config, "--then", "make visit", "--verbose", "--json", "--set", "serve.port=0")
+    assert result.exit_code == 7
+    [(name, (settings,), kwargs)] = rooms.calls
+    assert (name, settings.serve.port) == ("serve", 0)
+    assert kwargs == {"verbose": True, "as_json": True, "then": "make visit"}
+    record = json.loads((config.parent / "runs" / "toy" / "run.json").read_text())
+    assert record["serve"]["config"]["serve"]["port"] == 0
 
 
 @pytest.mark.parametrize(

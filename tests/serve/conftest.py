@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from whereupon.config import load_config
+from whereupon.config import Config, load_config
 from whereupon.histories import Histories, build_histories
 from whereupon.serve.merged import merged_weights
 from whereupon.tests.serve.processes import Served, serving
@@ -64,6 +64,19 @@ def merged_run(barely_trained: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copytree(barely_trained.parent / "run", run)
     with merged_weights(load_config(barely_trained, [f"run={run}"]), "float32"):
         return run
+
+
+@pytest.fixture
+def town_config(barely_trained: Path, merged_run: Path, tmp_path: Path) -> Callable[..., Config]:
+    """The tiny town with merged weights, in a run folder of its own."""
+
+    def town_config(*overrides: str) -> Config:
+        run = tmp_path / "town"
+        if not run.exists():
+            shutil.copytree(merged_run, run)
+        return load_config(barely_trained, [f"run={run}", "serve.port=0", *overrides])
+
+    return town_config
 
 
 @pytest.fixture(scope="session")

@@ -54,8 +54,8 @@ def start(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp
 
     yield start
     for client in clients:
-        client.plugin.service().store.close()
         client.__exit__(None, None, None)
+        assert not list(tmp_path.rglob("*.sqlite-wal")), "the event store is closed with the server"
 
 
 @pytest.fixture

@@ -1,8 +1,12 @@
 """The real server, as `whereupon serve` starts it: vLLM's own routes work, and it ends as it should."""
 
 import json
+import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -41,6 +45,19 @@ def test_plain_completion_is_what_transformers_continues_with(server: str, merge
         model="town", prompt=ids, max_tokens=12, temperature=0.0, extra_body={"return_token_ids": True}
     )
     assert answer.choices[0].token_ids == expected[len(ids) :].tolist()
+
+
+def test_example_client_prints_the_five_titles_best_first(server: str, root: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, str(root / "examples" / "client.py")], input="Friday evening 7 mild rain:\n", text=True,
+        env=os.environ | {"OPENAI_BASE_URL": f"{server}/v1", "OPENAI_API_KEY": "none"}, capture_output=True, check=True,
+    )  # fmt: skip
+    line = re.compile(r"(\d)  +([\d.]+)%  (Bar One|Bar Two|Bar Three|City Park|Old Cinema)  \(\w+\)")
+    rows = [found.groups() for one in told.stdout.splitlines() if (found := line.fullmatch(one))]
+    assert [row[0] for row in rows] == list("12345")
+    shares = [float(row[1]) for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert len({row[2] for row in rows}) == 5
 
 
 def test_interrupted_server_answers_what_runs_and_leaves_no_process(

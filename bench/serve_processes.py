@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import httpx
 
@@ -85,17 +87,24 @@ def stock_server(weights: str, dtype: str, log: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _child(command: list[str], environment: dict[str, str], log: Path, said: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, told to end by SIGTERM; `log` gets its stderr, `said` its stdout."""
+    """A process in a session of its own, told to end by SIGTERM, also where this process is; `log` gets its stderr,
+    `said` its stdout."""
     environment = {**os.environ, **ENVIRONMENT, **environment}
     environment.pop("VLLM_API_KEY", None)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     with log.open("ab") as errors, said.open("ab") as output:  # "ab": the two may be one file
         process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         yield process
     finally:
         _stop(process)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -38,7 +38,7 @@ from whereupon.histories import read_histories
 
 CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"
 SEED = 7
-WARM_UP_S, SAMPLE_S, REPLACE_S, GRACE_S = 60.0, 5.0, 10.0, 300.0
+WARM_UP_S, SAMPLE_S, REPLACE_S, SAY_S, GRACE_S = 60.0, 5.0, 10.0, 30.0, 300.0
 SHARES = {"good": 0.5, "bad": 0.15, "cancelled": 0.2, "oversized": 0.05, "events": 0.1}
 MARKS = ("spring", "autumn")
 NUM_PROMPTS, FILL_AT_ONCE = 40, 8
@@ -108,6 +108,16 @@ class Soak:
             turn += 1
             await asyncio.sleep(max(0.0, REPLACE_S - (time.monotonic() - began)))
 
+    async def tell(self, until: float) -> None:
+        """How it goes, every half minute."""
+        began = time.monotonic()
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(SAY_S, left))
+            tally, mib = self.tally, tree_rss_bytes(self.server.process.pid) / 2**20
+            _say(f"{time.monotonic() - began:4.0f} s: {sum(map(len, tally.latency_s.values()))} responses, "
+                 f"{tally.num_valid} valid answers, {len(self.replaced_s)} catalogues, {mib:,.0f} MiB, "
+                 f"{tally.problems.total()} problems")  # fmt: skip
+
     async def watch(self, until: float) -> None:
         """Memory, from after the warm-up on: seconds and bytes."""
         began = time.monotonic()
@@ -156,16 +166,22 @@ async def _soak(server: Server, config: Config, task: Task, args: argparse.Names
         traffic = Traffic(rng, card["name"], server.model, prompts, _old_users(config), common, limits)
         tally = Tally()
         tally.edition(card["version"], edition_of(items))
+        _say(f"{server.url} answers; using every block of its prefix cache once")
         await _fill_cache(http, server.model, task, rng)
         soak = Soak(server, http, traffic, catalogues, tally, rng)
         until = time.monotonic() + 60 * args.minutes
         async with asyncio.timeout(60 * args.minutes + GRACE_S), asyncio.TaskGroup() as group:
             group.create_task(soak.replace(until))
             group.create_task(soak.watch(until))
+            group.create_task(soak.tell(until))
             for _ in range(args.concurrency):
                 group.create_task(soak.work(until))
         tally.finish()
         return soak, (await http.get("/health")).status_code == 200
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _old_users(config: Config) -> list[str]:

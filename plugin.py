@@ -26,7 +26,7 @@ from .serve.body_limit import BodyLimit
 from .serve.closing import closing_router
 from .serve.completions import Completion, complete
 from .serve.event_routes import event_router
-from .serve.http_errors import error_response, refusal
+from .serve.http_errors import OpenAIErrorRoute, error_response, refusal
 from .serve.loading import load_service
 from .serve.routes import service_router, until_disconnect
 from .serve.service import Service
@@ -80,7 +80,7 @@ class Endpoints:
         return True
 
     def _completions(self) -> APIRouter:
-        router = APIRouter()
+        router = APIRouter(route_class=OpenAIErrorRoute)
 
         @router.post("/v1/completions", dependencies=[Depends(validate_json_request)])
         async def completions(body: CompletionRequest, raw_request: Request) -> Any:

@@ -17,6 +17,9 @@ from starlette.exceptions import HTTPException
 from ..errors import ConflictError, StoreError, WhereuponError
 
 _MAX_SHOWN_CHARS = 60
+_VALID = "Input should be a valid "
+# What pydantic adds to the place of an error for each type that a value might have had, such as list[int].
+_TYPE = re.compile(r"str|int|float|bool|.*\[.*\]")
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +58,7 @@ class OpenAIErrorRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError as error:
-                return _invalid(error.errors()[0])
+                return _invalid(error.errors())
             except (HTTPException, WhereuponError) as error:
                 return refusal(error)
 
@@ -74,8 +77,9 @@ def refusal(error: HTTPException | WhereuponError) -> JSONResponse:
     return error_response(str(error), 409 if isinstance(error, ConflictError) else 400)
 
 
-def _invalid(error: Mapping[str, Any]) -> JSONResponse:
-    """The first error that pydantic found, as a sentence."""
+def _invalid(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
+    """The first error that pydantic found, as a sentence; of a value that may have several types, all of them."""
+    error = errors[0]
     kind, param = error["type"], _param(error["loc"])
     if kind == "json_invalid":
         at = error["loc"][-1]
@@ -88,12 +92,17 @@ def _invalid(error: Mapping[str, Any]) -> JSONResponse:
         return error_response(f"{param} is not known here; take it out.", 400, param)
     text = re.sub(r"^(Value error, |(Input|String|List|Dictionary) (?=should ))", "", str(error["msg"]))
     expected, semicolon, advice = text.partition(";")
+    types = [str(one["msg"]).removeprefix(_VALID) for one in errors if _param(one["loc"]) == param
+             and str(one["msg"]).startswith(_VALID)]  # fmt: skip
+    if len(types) > 1:
+        expected = f"should be a valid {' or '.join(dict.fromkeys(one.partition(',')[0] for one in types))}"
     return error_response(f"{param} {expected}{_found(error.get('input'))}{semicolon}{advice}.", 400, param)
 
 
 def _param(location: Sequence[str | int]) -> str | None:
     """`events[3].time` for ("body", "events", 3, "time"); None for the body as a whole."""
-    names = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:] if part != "[key]"]
+    parts = [part for part in location[1:] if not _TYPE.fullmatch(str(part))]
+    names = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts]
     return "".join(names).lstrip(".")[:200] or None
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -24,7 +25,7 @@ class ServeSettings(BaseModel):
         "WHEREUPON_API_KEY",
         description="Environment variable that holds the API key; unset or empty: none is asked for.",
     )
-    events: str | None = Field(
+    events: Path | str | None = Field(
         None,
         description="Where events are kept: a SQLite file or a postgresql:// URL; by default <run>/events.sqlite.",
     )
@@ -36,6 +37,12 @@ class ServeSettings(BaseModel):
     max_searches: int = Field(64, ge=1, description="Most searches at once; more are told to come back (429).")
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Whether user ids, places and prompts may stand in the log.")
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _file_or_url(cls, events: Any) -> Any:
+        """A file is a `Path`, so that it is found from the configuration's folder as all others are; a URL is none."""
+        return Path(events) if isinstance(events, str) and "://" not in events else events
 
 
 def server_name(config: Config) -> str:

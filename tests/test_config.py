@@ -171,6 +171,14 @@ def test_shipped_examples_all_load_and_open_with_what_they_do(root: Path, monkey
 )
 def test_password_of_a_database_is_neither_told_nor_recorded(written: Path, events: str, shown: str) -> None:
     config = load_config(written, [f"serve.events='{events}'"])
-    assert config.serve.events == events
+    assert str(config.serve.events) == events
     assert f"serve.events: {shown}" in list(config.in_brief())
     assert config.shown()["serve"]["events"] == shown
+
+
+def test_file_of_events_is_found_from_the_configuration_and_a_url_is_left_alone(written: Path) -> None:
+    text = written.read_text(encoding="utf-8")
+    written.write_text(f"{text}\nserve: {{events: kept/events.sqlite}}\n", encoding="utf-8")
+    assert load_config(written).serve.events == written.parent / "kept" / "events.sqlite"
+    url = "postgresql://ada@db/shop"
+    assert load_config(written, [f"serve.events={url}"]).serve.events == url

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from end_to_end import prompt
 from numpy.typing import NDArray
 
 from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.eval import evaluated_events
+from whereupon.eval.ranking import windows_with_targets
 from whereupon.histories import read_histories
+from whereupon.prompts import HistoryText
 
 Int64 = NDArray[np.int64]
 
@@ -42,11 +43,17 @@ def read_task(config: Config, num_questions: int) -> Task:
     row_E = everybody_first(row_E, histories.user_idx_E[row_E])[:num_questions]
     text, trie = encoder.text(histories.events, len(histories.user_ids)), encoder.catalogue.trie
     return Task(
-        [Question(row, prompt(text, row).tolist()) for row in row_E.tolist()],
+        [Question(row, prompt(text, row)) for row in row_E.tolist()],
         histories.items["title"].to_list(),
         [trie.title_tokens(item).tolist() for item in range(trie.num_items)],
         histories.items["item_id"].to_list(),
     )
+
+
+def prompt(text: HistoryText, row: int) -> list[int]:
+    """What a server renders when the title of the event `row` is asked for: a window that ends there."""
+    (window,) = text.encode_windows(windows_with_targets(text.windows, np.arange(len(text.item_idx_E)) == row))
+    return window.tokens_L[: window.title_start_V[-1]].tolist()
 
 
 def everybody_first(row_E: Int64, user_E: NDArray[np.integer]) -> Int64:

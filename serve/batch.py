@@ -35,7 +35,7 @@ from ..decode.vllm_engine import together
 from ..errors import DataError, ServerError, WhereuponError
 from ..files import atomic_path, read_json, sha256_text, write_json
 from .candidates import Wishes
-from .command import Address, served_dtype, server_command
+from .command import Address, cpu_environment, own_cpus, served_dtype, server_command
 from .install import HOW, installed_build
 from .loading import load_service
 from .merged import merged_weights
@@ -69,6 +69,8 @@ def recommend_all(config: Config, out: Path, *, moment: Moment, wishes: Wishes, 
         raise DataError(f"{out} is a folder; name a Parquet file for the rankings.")
     request = _request(moment, wishes, k or config.decode.k)
     dtype = served_dtype(config.model, build.device)
+    for name, value in cpu_environment(own_cpus()).items():
+        os.environ.setdefault(name, value)
     os.environ |= {"VLLM_PLUGINS": "", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     with merged_weights(config, dtype) as weights:
         command = server_command(config, weights, dtype, build.device, Address("127.0.0.1", 0))

@@ -5,8 +5,9 @@ Whatever is known to bite is said explicitly here, each with its reason, instead
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +25,7 @@ TITLE_TOKENS = 256
 # Smaller blocks waste less of a prompt, whose last part block is read again for each of its continuations; the CPU's
 # attention wants multiples of 32. Its default is 128.
 CPU_BLOCK_TOKENS = 32
+FEW_CPUS = 4
 
 Device = Literal["cpu", "cuda"]
 
@@ -89,7 +91,7 @@ def server_command(config: Config, weights: Weights, dtype: str, device: Device,
 
 def server_environment(settings: ServeSettings, settings_file: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of the process, made of that of the launcher; the API key goes this way."""
-    made = dict(environment)
+    made = cpu_environment(own_cpus()) | environment
     made.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would outdo serve.kv_cache_gib
     made |= {
         "VLLM_PLUGINS": "whereupon",  # routes are added only by plugins that are named
@@ -101,6 +103,16 @@ def server_environment(settings: ServeSettings, settings_file: Path, environment
     if key := api_key(settings, environment):
         made["VLLM_API_KEY"] = key
     return made
+
+
+def cpu_environment(cpus: Sequence[int]) -> dict[str, str]:
+    """On few CPUs all work for the model: by itself vLLM keeps one from it, which of two is half."""
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpus))} if 0 < len(cpus) <= FEW_CPUS else {}
+
+
+def own_cpus() -> list[int]:
+    """The logical CPUs that this process may use, ascending; none where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def api_key(settings: ServeSettings, environment: Mapping[str, str]) -> str | None:

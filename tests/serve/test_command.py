@@ -20,7 +20,15 @@ from whereupon.decode.settings import ModelSettings
 from whereupon.errors import ServerError
 from whereupon.histories import read_histories
 from whereupon.prompts import PromptSettings
-from whereupon.serve.command import TITLE_TOKENS, Address, served_dtype, server_command, server_environment
+from whereupon.serve.command import (
+    TITLE_TOKENS,
+    Address,
+    cpu_environment,
+    own_cpus,
+    served_dtype,
+    server_command,
+    server_environment,
+)
 from whereupon.serve.greeting import busiest_user, example_prompt, greeting
 from whereupon.serve.merged import Weights
 from whereupon.serve.settings import ServeSettings
@@ -88,8 +96,23 @@ def test_environment_names_plugin_and_settings_and_asks_nobody() -> None:
     made = server_environment(ServeSettings(), Path("/tmp/config.json"), given)
     assert made == {
         "PATH": "/bin", "WHEREUPON_API_KEY": "", "VLLM_PLUGINS": "whereupon", "WHEREUPON_SERVE": "/tmp/config.json",
-        "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", **cpu_environment(own_cpus()),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cpus", "bound"), [([0, 1], "0,1"), ([2, 5, 6, 7], "2,5,6,7"), ([0, 1, 2, 3, 4], None), ([], None)]
+)
+def test_few_cpus_all_work_for_the_model(cpus: list[int], bound: str | None) -> None:
+    assert cpu_environment(cpus).get("VLLM_CPU_OMP_THREADS_BIND") == bound
+
+
+def test_binding_that_the_user_chose_stands() -> None:
+    given = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    assert (
+        server_environment(ServeSettings(), Path("c"), given)
+        == server_environment(ServeSettings(), Path("c"), {}) | given
+    )
 
 
 def test_key_that_was_set_for_vllm_itself_still_guards() -> None:

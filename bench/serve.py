@@ -154,12 +154,22 @@ def bars(sections: dict[str, Section]) -> list[dict[str, Any]]:
             bar("prompts with the same top-10 as in-process", same, f"= {NUM_AGREEMENT}", same == num == NUM_AGREEMENT),
             bar("largest difference of log-probabilities", difference, "<= 1e-3", difference <= 1e-3),
         ]
-    for other, least in (("a_stock", 3), ("b", 5)):
-        if ours and "8" in of.get(other, {}).get("at", {}):
-            ratio = ours["at"]["8"]["requests_per_s"] / of[other]["at"]["8"]["requests_per_s"]
-            found.append(
-                bar(f"requests/s at concurrency 8 over those of ({other})", ratio, f">= {least}", ratio >= least)
-            )
+    if ours and "a_stock" in of:
+        ratio = ours["at"]["8"]["requests_per_s"] / of["a_stock"]["at"]["8"]["requests_per_s"]
+        found.append(bar("requests/s at concurrency 8 over those of (a_stock)", ratio, ">= 3", ratio >= 3))
+    if ours and "8" in of.get("b", {}).get("at", {}):
+        ratio, share = (
+            ours["at"]["8"]["requests_per_s"] / of["b"]["at"]["8"]["requests_per_s"],
+            of["b"]["share_with_ten"],
+        )
+        name = f"requests/s at concurrency 8 over those of (b) at the beam width 10, where {share:.0%} have ten titles"
+        found.append(bar(name, ratio, ">= 5", ratio >= 5))
+    if ours and (widths := sections.get("offline", {}).get("whole")):
+        last = widths[-1]  # whose answers all have ten titles, or beyond which the time was over
+        ratio = ours["at"]["8"]["requests_per_s"] / last["requests_per_s"]
+        told = f"{last['width']}, where {last['share_with_ten']:.0%} have ten titles"
+        name = f"requests/s at concurrency 8 over those of (b) at the beam width {told}"
+        found.append(bar(name, ratio, ">= 5", ratio >= 5))
     if ours and "one_token" in of:
         ratio = ours["at"]["1"]["p50_s"] / of["one_token"]["at"]["1"]["p50_s"]
         found.append(bar("p50 at concurrency 1 over a one-token completion", ratio, "<= 2.5", ratio <= 2.5))

@@ -17,6 +17,9 @@ The model ends a title by the end of the line, which is no end-of-sequence token
 end the text, so the search gets a tokenizer whose end-of-sequence token is the titles' terminator: scores are then
 those of whole titles, with no step or noise of a token that the model never learnt to write.
 
+At a beam width of ten, which is what one would ask for ten titles with, many of the ten beams end as no title. So the
+width is doubled until every answer has ten titles: that is what the same answer costs there (`whole`).
+
 Several prompts at once are given to one call, which is what concurrency means here; all wait for the last.
 """
 
@@ -38,6 +41,7 @@ from serve_load import Answer, K, Phase, Timed
 from serve_processes import ENVIRONMENT, STOCK
 from serve_questions import Question, Task
 
+WIDTHS, AT_ONCE = (2 * K, 4 * K, 8 * K, 16 * K), 8
 WAYS = (("auto", "choice"), ("xgrammar", "choice"), ("guidance", "choice"), ("xgrammar", "grammar"))
 
 Found = dict[str, Any]
@@ -70,7 +74,7 @@ def measure(
         ])
         for one in found["phases"]
     ]  # fmt: skip
-    return phases, {"ways": found["ways"], "not_measured": found["not_measured"]}
+    return phases, {name: found[name] for name in ("ways", "not_measured", "whole")}
 
 
 def main() -> None:
@@ -80,10 +84,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         search = Search(asked, Path(folder))
         ways = [search.tried(backend, form, questions[-1]) for backend, form in WAYS]
-        found: Found = {"ways": ways, "phases": [], "not_measured": {}}
+        found: Found = {"ways": ways, "phases": [], "not_measured": {}, "whole": []}
         if way := best_way(ways):
             ask = search.bound(way["backend"], way["form"])
             found |= phases_within(asked["limit_s"], dict(asked["plan"]), questions, ask, way["seconds"])
+
+            def wider(width: int) -> list[Answer]:
+                return search.bound(way["backend"], way["form"], width)(questions[:AT_ONCE])
+
+            found["whole"] = until_whole(wider, asked["limit_s"])
     Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -119,6 +128,24 @@ def phases_within(
     return {"phases": [asdict(phase) for phase in phases], "not_measured": not_measured}
 
 
+def until_whole(ask: Callable[[int], list[Answer]], limit_s: float) -> list[Found]:
+    """Time and completeness of answers at each width, until all of them have K titles or `limit_s` is over."""
+    tried: list[Found] = []
+    began = time.perf_counter()
+    for width in WIDTHS:
+        width_began = time.perf_counter()
+        answers = ask(width)
+        wall_s = time.perf_counter() - width_began
+        num_titles = [len({item for item in answer.item_ids if item is not None}) for answer in answers]
+        share = sum(num >= K for num in num_titles) / len(answers)
+        tried.append({"width": width, "concurrency": len(answers), "wall_s": wall_s,
+                      "requests_per_s": len(answers) / wall_s, "share_with_ten": share,
+                      "titles_mean": sum(num_titles) / len(answers)})  # fmt: skip
+        if share == 1 or time.perf_counter() - began + 2 * wall_s > limit_s:
+            break
+    return tried
+
+
 class Search:
     """`LLM.beam_search` of width 10 over titles, everything but dtype and tokenizer as it comes."""
 
@@ -127,7 +154,8 @@ class Search:
 
         (terminator,) = {tokens[-1] for tokens in asked["title_tokens"]}
         tokenizer = _ending_at(terminator, Path(asked["weights"]), folder)
-        self.llm = LLM(model=asked["weights"], tokenizer=str(tokenizer), dtype=asked["dtype"])
+        self.llm = LLM(model=asked["weights"], tokenizer=str(tokenizer), dtype=asked["dtype"],
+                       max_logprobs=2 * max(WIDTHS))  # fmt: skip
         self.terminator, self.max_tokens = terminator, max(map(len, asked["title_tokens"]))
         self.titles = [f" {title}" for title in asked["titles"]]
         self.item_of = dict(zip(asked["titles"], asked["item_ids"], strict=True))
@@ -145,7 +173,7 @@ class Search:
         return {**way, "seconds": time.perf_counter() - began, "num_results": len(answer.item_ids),
                 "num_titles": num_titles}  # fmt: skip
 
-    def bound(self, backend: str, form: str) -> Callable[[list[Question]], list[Answer]]:
+    def bound(self, backend: str, form: str, width: int = K) -> Callable[[list[Question]], list[Answer]]:
         """Answers to some prompts at once, none of which is in the prefix cache when they are asked."""
         from vllm.sampling_params import BeamSearchParams, StructuredOutputsParams
         from vllm.v1.structured_output.utils import choice_as_grammar
@@ -157,7 +185,7 @@ class Search:
             self.llm.llm_engine.vllm_config.structured_outputs_config.backend = backend
             self.llm.reset_prefix_cache()
             params = BeamSearchParams(
-                beam_width=K, max_tokens=self.max_tokens, temperature=0.0, length_penalty=0.0,
+                beam_width=width, max_tokens=self.max_tokens, temperature=0.0, length_penalty=0.0,
                 structured_outputs=StructuredOutputsParams(**said),
             )  # fmt: skip
             prompts: Any = [{"prompt_token_ids": question.tokens} for question in questions]

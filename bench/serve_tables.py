@@ -81,6 +81,11 @@ def _ways(section: Section) -> str:
     lines += [
         f"- {concurrency} at once was not measured: {why}" for concurrency, why in section["not_measured"].items()
     ]
+    lines += [
+        f"- width {one['width']}, {one['concurrency']} at once: {one['requests_per_s']:.3f} requests/s, "
+        f"{one['titles_mean']:.1f} titles an answer, ten in {one['share_with_ten']:.0%}"
+        for one in section.get("whole", ())
+    ]
     return "## Ways to constrain `LLM.beam_search`\n\n" + "\n".join(lines) + "\n"
 
 

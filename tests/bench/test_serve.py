@@ -31,7 +31,11 @@ def _sections() -> dict[str, Any]:
         "offline": {**ABOUT, "contestants": {"b": _contestant(50.0, 0.6)}, "not_measured": {"32": "it takes ages"},
                     "ways": [{"backend": "auto", "form": "choice", "refused": "ValueError: no"},
                              {"backend": "guidance", "form": "choice", "seconds": 9.5, "num_results": 10,
-                              "num_titles": 3}]},
+                              "num_titles": 3}],
+                    "whole": [{"width": 20, "concurrency": 8, "requests_per_s": 0.9, "share_with_ten": 0.5,
+                               "titles_mean": 8.5},
+                              {"width": 40, "concurrency": 8, "requests_per_s": 0.6, "share_with_ten": 1.0,
+                               "titles_mean": 18.0}]},
         "agreement": {**ABOUT, "num_prompts": 200, "same_top_ten": 200, "largest_difference": 1e-3,
                       "invalid_rate": 0.0, "duplicate_rate": 0.0, "engine_as_brute_force": 20,
                       "brute_force": {"5": ["a", "c"]}},
@@ -40,7 +44,7 @@ def _sections() -> dict[str, Any]:
 
 def test_figures_right_at_their_bounds_keep_every_bar() -> None:
     found = bars(_sections())
-    assert len(found) == 7
+    assert len(found) == 8
     assert [one["name"] for one in found if not one["ok"]] == []
 
 
@@ -55,12 +59,14 @@ def test_figures_right_at_their_bounds_keep_every_bar() -> None:
         (("online", "contestants", "a_stock", "at", "8", "requests_per_s"), 1.01,
          "requests/s at concurrency 8 over those of (a_stock)"),
         (("offline", "contestants", "b", "at", "8", "requests_per_s"), 0.61,
-         "requests/s at concurrency 8 over those of (b)"),
+         "requests/s at concurrency 8 over those of (b) at the beam width 10, where 100% have ten titles"),
+        (("offline", "whole", 1, "requests_per_s"), 0.61,
+         "requests/s at concurrency 8 over those of (b) at the beam width 40, where 100% have ten titles"),
         (("online", "contestants", "one_token", "at", "1", "p50_s"), 1.9,
          "p50 at concurrency 1 over a one-token completion"),
     ],
 )  # fmt: skip
-def test_figure_beyond_its_bound_misses_its_bar(place: tuple[str, ...], value: float, missed: str) -> None:
+def test_figure_beyond_its_bound_misses_its_bar(place: tuple[str | int, ...], value: float, missed: str) -> None:
     sections = deepcopy(_sections())
     *path, last = place
     part: Any = sections
@@ -74,7 +80,7 @@ def test_parts_that_were_not_run_have_no_bars() -> None:
     assert bars({}) == []
     assert len(bars({"agreement": _sections()["agreement"]})) == 4
     sections = _sections()
-    del sections["offline"]["contestants"]["b"]["at"]["8"]
+    del sections["offline"]["contestants"]["b"]["at"]["8"], sections["offline"]["whole"]
     assert len(bars(sections)) == 6
 
 
@@ -96,6 +102,7 @@ def test_markdown_has_speed_quality_refusals_and_machine() -> None:
     assert "| whereupon | 0.0% | 0.0% | 100.0% | 50.0% (1 prompts) | 1.0 | 0.0 |" in text
     assert "- backend auto, choice: refused: ValueError: no" in text
     assert "- backend guidance, choice: 9.5 s for one prompt, 3 of 10 results are titles" in text
+    assert "- width 40, 8 at once: 0.600 requests/s, 18.0 titles an answer, ten in 100%" in text
     assert "- 32 at once was not measured: it takes ages" in text
     assert "online: an abacus, 2 cores; whereupon 0.1.0, vllm 0.32.0; 2026-01-02." in text
 

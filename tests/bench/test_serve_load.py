@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 from serve_load import Answer, Phase, Timed, drive, figures, overlap, quality
-from serve_offline import best_way, phases_within
+from serve_offline import best_way, phases_within, until_whole
 from serve_questions import Question, everybody_first
 
 QUESTIONS = [Question(row, [row]) for row in range(9)]
@@ -68,6 +68,18 @@ def test_offline_phases_that_would_take_too_long_are_left_out() -> None:
     found = phases_within(100.0, {1: 2, 8: 9}, QUESTIONS, ask, 60.0)
     assert found["phases"] == []
     assert found["not_measured"]["8"] == "9 prompts would have taken some 9 minutes"
+
+
+def test_beams_are_widened_until_all_answers_have_ten_titles() -> None:
+    def ask(width: int) -> list[Answer]:
+        return [Answer([str(number) if number % 2 else None for number in range(num)]) for num in (width, width // 2)]
+
+    found = until_whole(ask, 1e9)
+    assert [(one["width"], one["share_with_ten"], one["titles_mean"]) for one in found] == [
+        (20, 0.5, 7.5),
+        (40, 1.0, 15),
+    ]
+    assert [one["width"] for one in until_whole(ask, 0.0)] == [20]
 
 
 def test_best_way_is_the_fastest_that_gives_titles() -> None:

@@ -91,7 +91,7 @@ def server_command(config: Config, weights: Weights, dtype: str, device: Device,
 
 def server_environment(settings: ServeSettings, settings_file: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of the process, made of that of the launcher; the API key goes this way."""
-    made = cpu_environment(own_cpus()) | environment
+    made = {**cpu_environment(own_cpus()), **environment}
     made.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would outdo serve.kv_cache_gib
     made |= {
         "VLLM_PLUGINS": "whereupon",  # routes are added only by plugins that are named

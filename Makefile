@@ -34,6 +34,7 @@ demo: $(READY)
 	$(BIN)/whereupon prepare $(DEMO)
 	$(BIN)/whereupon finetune $(DEMO)
 	$(BIN)/whereupon evaluate $(DEMO)
+	$(BIN)/whereupon report $(DEMO) -o runs/flights-demo/report.html
 	$(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --at 2013-02-01T07:00 --weather "clear, 2 C" --versus "2013-02-01T20:00; snow, -5 C"
 	$(BIN)/whereupon serve $(DEMO) --set serve.port=0 \
 	  --then "$(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT) | $(BIN)/python examples/client.py"
@@ -42,6 +43,7 @@ demo: $(READY)
 	@echo "  $(BIN)/whereupon serve $(DEMO)                            the same server, until Ctrl-C"
 	@echo "  $(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT)        what the model reads"
 	@echo "  $(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --json   the same ranking for a program"
+	@echo "  open runs/flights-demo/report.html                                              how good, how sure, where"
 	@echo "  examples/                                                 configurations for your own data"
 
 test: $(READY)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -47,6 +48,13 @@ At = Annotated[
 ]
 Weather = Annotated[str | None, typer.Option("--weather", metavar="TEXT", help='Weather then, such as "snow, -3 C".')]
 Place = Annotated[str | None, typer.Option("--place", metavar="LAT,LON", help="Where the user is, in degrees.")]
+
+PredictedSplit = Annotated[
+    Literal["valid", "test"] | None, typer.Option(help="Whose events are predicted; default: evaluate.split.")
+]
+PredictedLimit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="The evaluation of only N events; default: evaluate.limit.")
+]
 
 
 @app.command()
@@ -117,11 +125,18 @@ def evaluate(
         int | None, typer.Option(min=1, metavar="N", help="Only N events; default: evaluate.limit.")
     ] = None,
     baselines_only: Annotated[bool, typer.Option("--baselines-only", help="No model, only what it must beat.")] = False,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option("--baseline", metavar="NAME", help="Only this one; may be given several times."),
+    ] = None,
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Measure recall@k and nDCG@k against the baselines on the full catalogue."""
-    with _verb("evaluate", config, set_, debug) as settings:
+    """Rank each event's candidates by the model and by tuned baselines, and measure recall@k, nDCG@k and log-loss."""
+    if baselines_only and no_adapter:
+        raise typer.BadParameter("--baselines-only asks no model, so leave --no-adapter out")
+    chosen = [f"evaluate.baselines={dumps(baseline)}"] if baseline else []
+    with _verb("evaluate", config, [*(set_ or ()), *chosen], debug) as settings:
         from .eval.run import evaluate
 
         _record("evaluate", settings)
@@ -132,6 +147,178 @@ def evaluate(
             limit=limit or settings.evaluate.limit,
             baselines_only=baselines_only,
         )
+
+
+Split = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Folder in evaluation/; default: test, or the only one there is."),
+]
+MetricName = Annotated[str, typer.Option("--metric", metavar="NAME", help="What rankers are ordered by, and sliced.")]
+StatisticsSeed = Annotated[int, typer.Option("--seed", min=0, help="Of intervals, tests and drawn examples.")]
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run folders or configurations, evaluated before.")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file to write.")] = Path(
+        "report.html"
+    ),
+    split: Split = None,
+    metric: MetricName = "nDCG@10",
+    seed: StatisticsSeed = 7,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML file of what was evaluated: leaderboard, curves, slices, map, examples; it needs no network."""
+    with _one_sentence(debug):
+        from .eval.report import report
+
+        report([Path(_run_of(run)) for run in runs], out, metric=metric, split=split, seed=seed)
+        print(out)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="RUN:RANKER, or a rankings file (.parquet).")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same for what A is compared with.")],
+    split: Split = None,
+    metric: MetricName = "nDCG@10",
+    seed: StatisticsSeed = 7,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Tell whether one ranker is better than another: paired difference, where, and on which events most of all."""
+    with _one_sentence(debug):
+        from .eval.report import compare
+
+        compare(_run_of(a), _run_of(b), split=split, metric=metric, seed=seed, as_json=json)
+
+
+@app.command()
+def fuse(
+    config: ConfigFile,
+    of: Annotated[
+        list[str],
+        typer.Option("--of", metavar="NAME", help="A ranker, by its name or that of its files; 2 to 6 of them."),
+    ],
+    method: Annotated[
+        Literal["rrf", "log-prob", "min-max", "z"],
+        typer.Option(help="Reciprocal ranks, log-probabilities, or scores scaled to 0..1 or to mean 0."),
+    ] = "log-prob",
+    split: PredictedSplit = None,
+    limit: PredictedLimit = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Of the fusion; default: its parts'.")
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Fuse finished rankings into one, with weights fitted on the validation split."""
+    with _verb("fuse", config, set_, debug) as settings:
+        from .eval.fuse import fuse
+
+        _record("fuse", settings)
+        fuse(
+            settings,
+            of,
+            method=method,
+            split=split or settings.evaluate.split,
+            limit=limit or settings.evaluate.limit,
+            as_name=name,
+        )
+
+
+@app.command()
+def export(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")],
+    format: Annotated[Literal["trec", "parquet"], typer.Option(help="Run files and qrels, or tables.")] = "trec",
+    of: Annotated[
+        list[str] | None, typer.Option("--of", metavar="NAME", help="Only this ranker; may be given several times.")
+    ] = None,
+    split: PredictedSplit = None,
+    limit: PredictedLimit = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Write finished rankings, and what was to be predicted, for other tools."""
+    with _verb("export", config, set_, debug) as settings:
+        from .eval.exchange import export
+
+        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
+        export(settings, out, format=format, split=split, limit=limit, names=of or ())
+
+
+@app.command("import-run")
+def import_run(
+    config: ConfigFile,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A TREC run file; `export` tells the names of queries.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the model, as it shall be shown.")],
+    split: PredictedSplit = None,
+    limit: PredictedLimit = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Let the rankings of an external model into the leaderboard."""
+    with _verb("import-run", config, set_, debug) as settings:
+        from .eval.exchange import import_run
+
+        _record("import-run", settings)
+        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
+        import_run(settings, file, name=name, split=split, limit=limit)
+
+
+@app.command()
+def ablate(
+    config: ConfigFile,
+    split: PredictedSplit = None,
+    limit: PredictedLimit = None,
+    retrained: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--retrained",
+            metavar="KIND=RUN",
+            help="Also a run whose adapter was trained with prompts.leave_out=[KIND]; may be given several times.",
+        ),
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Tell what time, place and weather are worth: the same model with each of them removed and shuffled."""
+    with _verb("ablate", config, set_, debug) as settings:
+        from .eval.ablation import ablate
+
+        _record("ablate", settings)
+        ablate(
+            settings,
+            split=split or settings.evaluate.split,
+            limit=limit or settings.evaluate.limit,
+            retrained=retrained or (),
+        )
+
+
+@app.command()
+def guard(
+    config: ConfigFile,
+    split: PredictedSplit = None,
+    num: Annotated[int, typer.Option("--num", min=1, metavar="N", help="How many predicted events to check.")] = 20,
+    baselines_only: Annotated[bool, typer.Option("--baselines-only", help="Not the prompts of the model.")] = False,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option("--baseline", metavar="NAME", help="Only this one; may be given several times."),
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Prove by trial that predictions see only the past: with another future they must stay what they are."""
+    chosen = [f"evaluate.baselines={dumps(baseline)}"] if baseline else []
+    with _verb("guard", config, [*(set_ or ()), *chosen], debug) as settings:
+        from .eval.guard_run import guard
+
+        reports = guard(settings, split=split or settings.evaluate.split, num=num, baselines_only=baselines_only)
+        if not all(report.ok for report in reports):
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -327,6 +514,16 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename} (--debug shows where it was needed)."
     return None
+
+
+def _run_of(argument: str) -> str:
+    """A run folder for a configuration, alone or before `:RANKER`; anything else as it is."""
+    path, colon, ranker = argument.rpartition(":") if ":" in argument else (argument, "", "")
+    if not path.endswith((".yaml", ".yml")):
+        return argument
+    from .config import load_config
+
+    return f"{load_config(path).run}{colon}{ranker}"
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -1,5 +1,7 @@
 """Do the baselines reproduce the reference table of nyc-checkins? Some ten seconds on two cores.
 
+Each with the settings that it starts from, as the reference has them; `whereupon evaluate` tunes them on validation.
+
     WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/baselines_nyc.py
 
 Writes bench/results/baselines_nyc.json with one bar for each cell of the table; exits with 1 if one is missed.
@@ -16,8 +18,8 @@ from record import bar, record
 from rich.console import Console
 
 from whereupon.catalogue.settings import CatalogueSettings
-from whereupon.eval import BASELINES, RankerResult, as_json, as_table, evaluated_events, summarise
-from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
+from whereupon.eval import FAMILIES, EvaluateSettings, RankerResult, Task, as_json, as_table, read_task, summarise
+from whereupon.histories import HistoriesSettings, SplitSettings, prepare, read_histories
 
 VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"
 TOLERANCE: Final = 0.005
@@ -44,21 +46,21 @@ def main() -> int:
             recipe="nyc-checkins", path=Path(folder), split=SplitSettings(train=0.7, valid=0.1)
         )
         prepare(settings, CatalogueSettings(), Path(run))
-        histories = read_histories(Path(run))
-    results = [_rank(name, histories) for name in REFERENCE]
+        task = read_task(read_histories(Path(run)), "test", EvaluateSettings())
+    results = [_rank(name, task) for name in REFERENCE]
     Console().print(as_table(results, title="nyc-checkins, test split"))
-    bars = [_bar("test events", len(evaluated_events(histories, "test")), NUM_EVENTS, 0.0)]
+    bars = [_bar("test events", len(task.row_E), NUM_EVENTS, 0.0)]
     for result in results:
         cells = zip(COLUMNS, REFERENCE[result.name], strict=True)
         bars += [_bar(f"{result.name}, {c}", result.metrics[c], reference, TOLERANCE) for c, reference in cells]
     return record("baselines_nyc", None, bars, table=as_json(results))  # nothing here is random
 
 
-def _rank(name: str, histories: Histories) -> RankerResult:
-    baseline = next(baseline for baseline in BASELINES.values() if baseline.name == name)
+def _rank(name: str, task: Task) -> RankerResult:
+    family = FAMILIES[name]
     start = time.perf_counter()
-    rank_E = baseline.rank(histories, "test")
-    return RankerResult(name, summarise(rank_E), len(rank_E), time.perf_counter() - start)
+    found = family.ranker(task.histories, task.split, family.grid()[0], 0).rank(task, 10)
+    return RankerResult(name, summarise(found.rank_E, found.log_prob_E), len(found.rank_E), time.perf_counter() - start)
 
 
 def _bar(name: str, value: float, reference: float, tolerance: float) -> dict[str, object]:

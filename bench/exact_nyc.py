@@ -31,6 +31,7 @@ from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.eval import evaluated_events
 from whereupon.eval.protocol import sample_events
+from whereupon.eval.ranking import encode_asked
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import PromptEncoder
 
@@ -94,7 +95,7 @@ def _prompts(histories: Histories, encoder: PromptEncoder, num: int, seed: int) 
     windows, row_E = text.windows, evaluated_events(histories, "test")
     for row in row_E[sample_events(len(row_E), num, seed)]:
         one = windows.select((windows.target_W <= row) & (row < windows.end_W))
-        window = text.encode_windows(one)[0]
+        window = encode_asked(text, one)[0]
         yield window.tokens_L[: window.title_start_V[row - one.start_W[0]]]
 
 

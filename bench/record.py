@@ -16,11 +16,14 @@ def bar(name: str, value: float, bound: str, ok: bool) -> dict[str, Any]:
     return {"name": name, "value": value, "bound": bound, "ok": bool(ok)}
 
 
-def record(name: str, seed: int | None, bars: list[dict[str, Any]], **figures: Any) -> int:
-    """Write `bench/results/NAME.json`, print the bars, and return the exit status: 1 if one is missed."""
+def record(name: str, seed: int | None, bars: list[dict[str, Any]], *, script: str = "", **figures: Any) -> int:
+    """Write `bench/results/NAME.json`, print the bars, and return the exit status: 1 if one is missed.
+
+    `script`: of bench/, without its ending, where its results are of another name.
+    """
     found = versions()
     machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count") if key in found}
-    content = {"command": f"python bench/{name}.py {' '.join(sys.argv[1:])}".strip(), "machine": machine,
+    content = {"command": f"python bench/{script or name}.py {' '.join(sys.argv[1:])}".strip(), "machine": machine,
                "versions": found, "seed": seed, "bars": bars, **figures}  # fmt: skip
     write_json(RESULTS / f"{name}.json", content)
     for one in bars:

@@ -7,7 +7,7 @@ from .item_facts import ItemFacts
 from .ragged import Ragged
 from .settings import CatalogueSettings
 from .snapshots import prune_snapshots, read_snapshot, snapshot_manifest, write_snapshot
-from .subset import Subset
+from .subset import Subset, Subsets
 from .title_tokens import TERMINATOR, Encode, encode_titles
 from .titles import unique_titles
 from .trie import Trie
@@ -22,6 +22,7 @@ __all__ = [
     "Ragged",
     "Selection",
     "Subset",
+    "Subsets",
     "Trie",
     "build_trie",
     "build_trie_ragged",

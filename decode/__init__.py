@@ -1,7 +1,7 @@
 """Search, beam and sampling over the trie, and the engines that score it. Knows nothing of users or HTTP."""
 
 from .calibration import Calibration, Decisions, decisions_of, fit
-from .prior import PriorSettings, own_masses, popularity_prior
+from .prior import ContextSettings, PriorSettings, own_masses, popularity_prior
 from .protocol import FROM_PROMPT, AsyncReading, Engine, Reading, Scored
 from .reweighting import ItemPrior, Reweighting
 from .sampling import sample, sampling
@@ -12,6 +12,7 @@ __all__ = [
     "FROM_PROMPT",
     "AsyncReading",
     "Calibration",
+    "ContextSettings",
     "Decisions",
     "DecodeSettings",
     "Engine",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..catalogue import Subset, Trie
+from ..catalogue import Subset, Subsets, Trie
 from .entries import LOWEST, Children, Entries
 from .protocol import Float32, Int64
 from .segments import Segments
@@ -33,13 +33,13 @@ def likely_needed(rank_A: Int64, value_A: Float32, bar_A: Float32, k: int, slack
 
 
 class Frontier:
-    """The entries of Q questions for their `k` best items, of those that `subset` allows.
+    """The entries of Q questions for their `k` best items, of those that `subset` allows (or, each its own, `Subsets`).
 
     `entries` are in order: by question, value, row; after the k-th item of a question comes nothing. `lost_Q` float32:
     the largest value among what was given up without being looked into, -inf where nothing was.
     """
 
-    def __init__(self, trie: Trie, num_queries: int, k: int, subset: Subset | None = None) -> None:
+    def __init__(self, trie: Trie, num_queries: int, k: int, subset: Subset | Subsets | None = None) -> None:
         self.trie, self.subset, self.num_queries = trie, subset, num_queries
         num_allowed = trie.num_items if subset is None else subset.num_allowed
         self.k = max(min(k, num_allowed), 1)
@@ -52,7 +52,10 @@ class Frontier:
         self._bar_Q = np.full(num_queries, LOWEST, np.float32)
         self.lost_Q = np.full(num_queries, -np.inf, np.float32)
         self._query_Q1 = np.arange(num_queries + 1)
-        self.entries = Entries.start(trie, num_queries if num_allowed else 0)
+        self.entries = Entries.start(trie, num_queries)
+        if subset is not None:
+            first_Q = np.zeros(num_queries, np.int64)
+            self.entries = self.entries.take(subset.any_in(first_Q, first_Q + trie.num_items, self.entries.query))
         self._rank_A, self._start_Q1 = self._query_Q1[:0], self._query_Q1
         self._settle([self.entries])
 
@@ -71,7 +74,9 @@ class Frontier:
     def expand(self, parents: Entries, edges: Segments, log_prob_E: Float32, value_E: Float32, state_X: Int64) -> None:
         """Put the children of chosen nodes in their place; scores and handles as in `Children`."""
         if self.subset is not None:
-            value_E = np.where(self.subset.any_in(*edges.rows(self.trie, parents.node)), value_E, np.float32(-np.inf))
+            lo_E, hi_E = edges.rows(self.trie, parents.node)
+            leads_E = self.subset.any_in(lo_E, hi_E, edges.spread(parents.query))
+            value_E = np.where(leads_E, value_E, np.float32(-np.inf))
         children = Children(self.trie, parents.query, parents.node, state_X, edges, log_prob_E, value_E)
         low_Q = np.maximum(self._put_by(children), self._kth_item_Q)
         position_Y = np.flatnonzero(value_E >= edges.spread(low_Q[parents.query]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from ..catalogue import Catalogue
 from ..errors import ModelError
@@ -62,6 +64,8 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
 def load_base_model(settings: ModelSettings) -> PreTrainedModel:
     """The base model on its device. Raises ModelError where it cannot be read, or lacks weights."""
     path, device = resolve_base_model(settings.base), choose_device(settings)
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()  # in a log each of its steps is a line
     try:
         read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(settings.dtype), output_loading_info=True)
     except Exception as error:  # a damaged file raises many kinds

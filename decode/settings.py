@@ -8,7 +8,7 @@ from .prior import PriorSettings
 
 __all__ = ["CALIBRATIONS", "CalibrationName", "DecodeSettings", "ModelSettings"]
 
-CalibrationName = Literal["none", "temperature", "popularity", "own counts"]
+CalibrationName = Literal["none", "temperature", "popularity", "own counts", "context"]
 CALIBRATIONS: tuple[CalibrationName, ...] = get_args(CalibrationName)
 
 
@@ -43,7 +43,7 @@ class DecodeSettings(BaseModel):
     )
     calibration: CalibrationName = Field(
         "none",
-        description="What `whereupon calibrate` fitted: a temperature alone, or with a prior of what is popular, or "
-        "of what is popular and the person's own past.",
+        description="What `whereupon calibrate` fitted: a temperature alone, or with a prior of what is popular, of "
+        "that and the person's own past, or of both with the past weighted by its context.",
     )
     prior: PriorSettings = Field(default_factory=PriorSettings, description="How counts become the prior.")

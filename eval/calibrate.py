@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ..decode import Calibration, Decisions, DecodeSettings, ItemPrior, decisions_of, fit
+from ..decode import Calibration, Decisions, decisions_of, fit
 from ..decode.settings import CALIBRATIONS, CalibrationName
 from ..files import versions, write_json
 from .protocol import evaluated_events, sample_events
-from .reweighter import FILE, Int64, identity, prior_of, training_popularity
+from .reweighter import FILE, Int64, Prior, decode_of, identity
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -42,11 +42,8 @@ def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName,
         config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
     )
     text = encoder.text(histories.events, len(histories.user_ids))
-    popularity = training_popularity(histories, engine.trie, config.decode)
-    fitted = {
-        name: fit(decisions)
-        for name, decisions in _all_decisions(engine, text, row_E, popularity, config.decode).items()
-    }
+    prior = Prior.read(histories, engine.trie, decode_of(config))
+    fitted = {name: fit(decisions) for name, decisions in _all_decisions(engine, text, row_E, prior).items()}
     write_json(config.run / FILE, {
         "identity": identity(config, histories, card), "num_events": len(row_E), "seed": config.seed,
         "fitted": {name: vars(one) for name, one in fitted.items()}, "versions": versions(),
@@ -59,7 +56,7 @@ def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName,
 
 
 def _all_decisions(
-    engine: TransformersEngine, text: HistoryText, row_E: Int64, popularity: ItemPrior, settings: DecodeSettings
+    engine: TransformersEngine, text: HistoryText, row_E: Int64, prior: Prior
 ) -> dict[CalibrationName, Decisions]:
     """The decisions of the events `row_E` with the prior of each calibration; each window is read once."""
     from .ranking import read_windows, windows_with_targets
@@ -72,8 +69,8 @@ def _all_decisions(
     for asked in track(each, "reading", total=len(windows), console=_talk, disable=not _talk.is_terminal):
         item_Q = text.item_idx_E[asked.event_Q]
         for name, found in parts.items():
-            prior = prior_of(name, popularity, settings, asked.past_Q)
-            found.append(decisions_of(engine, asked.reading, item_Q, asked.position_Q, prior))
+            masses = prior.of_rows(name, asked.event_Q)
+            found.append(decisions_of(engine, asked.reading, item_Q, asked.position_Q, masses))
     return {name: Decisions.join(found) for name, found in parts.items()}
 
 

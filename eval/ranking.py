@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..catalogue import Subsets
 from ..decode import Reweighting, decisions_of
 from ..decode.search import SearchResult, search
 from ..decode.transformers_engine import TransformersEngine, TransformersReading
-from ..prompts import HistoryText, Windows
+from ..prompts import EncodedWindow, HistoryText, Windows
+from .candidates import Candidates
 from .reweighter import Reweighter
 
 Int64 = NDArray[np.int64]
@@ -36,14 +38,21 @@ def windows_with_targets(windows: Windows, wanted_E: NDArray[np.bool_]) -> Windo
     return Windows(kept.user_W, kept.first_W, kept.start_W, kept.target_W, end_W)
 
 
+def encode_asked(text: HistoryText, windows: Windows) -> list[EncodedWindow]:
+    """Token ids and title positions of windows that are asked about many of their events.
+
+    With `align_tokens`, a window is filled up to its first new event. Filled up to its last one, the number of empty
+    lines would tell something of how long the titles are that are yet to come, and depend on which events are asked.
+    """
+    return text.encode_windows(windows, windows.target_W)
+
+
 @dataclass(frozen=True)
 class Questions:
-    """Q wanted events of one window: their rows, the position each title is asked for at, the items of the person's
-    events before each (int64, whole history), and the window's reading."""
+    """Q wanted events of one window: their rows, the position each title is asked for at, and the window's reading."""
 
     event_Q: Int64
     position_Q: Int64
-    past_Q: list[Int64]
     reading: TransformersReading
     num_tokens: int
 
@@ -54,33 +63,38 @@ def read_windows(
     """Read each window once, for all wanted events in it."""
     for w in range(len(windows)):
         one = windows.select(np.arange(len(windows)) == w)
-        encoded = text.encode_windows(one)[0]
+        encoded = encode_asked(text, one)[0]
         event_Q = np.arange(one.target_W[0], one.end_W[0])
         event_Q = event_Q[wanted_E[event_Q]]
         position_Q = encoded.title_start_V[event_Q - one.start_W[0]] - 1
-        begin = int(text.offset_U1[one.user_W[0]])
-        past_Q = [text.item_idx_E[begin:event] for event in event_Q.tolist()]
-        yield Questions(event_Q, position_Q, past_Q, engine.read(encoded.tokens_L, position_Q), len(encoded.tokens_L))
+        yield Questions(event_Q, position_Q, engine.read(encoded.tokens_L, position_Q), len(encoded.tokens_L))
 
 
 def answer_windows(
     engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_E: NDArray[np.bool_], k: int,
-    max_expansions: int | None = None, reweighter: Reweighter | None = None, queries_per_search: int = 16,
+    max_expansions: int | None = None, reweighter: Reweighter | None = None, candidates: Candidates | None = None,
+    queries_per_search: int = 16,
 ) -> Iterator[WindowAnswers]:  # fmt: skip
     """Answer every wanted event of the windows from the text before it; `k` = 0 for log-probabilities only.
 
     The mask of the search hides all text from a question's own title on, so that one reading of a window serves all.
+    Where not every item is one of the `candidates` (None: all are), the others are left out of the answers of the
+    question concerned; probabilities stay those over the whole catalogue.
     """
     for asked in read_windows(engine, text, windows, wanted_E):
-        item_Q, whole = text.item_idx_E[asked.event_Q], reweighter.of(asked.past_Q) if reweighter else Reweighting()
+        item_Q = text.item_idx_E[asked.event_Q]
+        whole = reweighter.of_rows(asked.event_Q) if reweighter else Reweighting()
         decisions = decisions_of(engine, asked.reading, item_Q, asked.position_Q, whole.prior)
         log_prob_Q = decisions.log_probs(whole.temperature, whole.weight)
         results: list[SearchResult] = []
         for first in range(0, len(item_Q) if k else 0, queries_per_search):
             some = slice(first, first + queries_per_search)
-            reweighting = reweighter.of(asked.past_Q[some]) if reweighter else None
+            reweighting = reweighter.of_rows(asked.event_Q[some]) if reweighter else None
             part = asked.reading.ask(asked.position_Q[some])
-            results += search(part, engine.trie, k, max_expansions, reweighting=reweighting)
+            subset = None
+            if candidates and not candidates.everything:
+                subset = Subsets.of(engine.trie, candidates.allowed(asked.event_Q[some]))
+            results += search(part, engine.trie, k, max_expansions, subset=subset, reweighting=reweighting)
         yield WindowAnswers(asked.event_Q, log_prob_Q, results, asked.num_tokens)
 
 

@@ -1,52 +1,38 @@
-"""`whereupon evaluate`: the model and the baselines on the same events, over the full catalogue."""
+"""`whereupon evaluate`: the model and the tuned baselines on the same events, from the same candidates.
+
+Each ranker's answers are kept as `Rankings` in `<run>/evaluation/<split>/`, all rankers of a split side by side; a
+ranker that is complete there is not asked again, so that a killed run goes on where it was.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
-from ..decode.settings import CalibrationName
-from ..files import atomic_path, sha256_text, versions, write_json
-from ..histories import Histories, read_histories
-from .baselines import BASELINES
-from .metrics import per_event, summarise
-from .protocol import evaluated_events, sample_events
-from .reweighter import Reweighter, read_reweighter
+from .. import __version__
+from ..files import sha256_text, versions, write_json
+from ..histories import CAVEATS, read_histories
+from .answers import evaluate_model
+from .baselines import FAMILIES, Family, UnfitDataError
+from .facts import facts_of
+from .metrics import summarise
+from .protocol import Task, read_task
+from .rankers import of_task
+from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
 from .table import RankerResult, as_json, as_table
+from .tuning import tune
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..decode.transformers_engine import TransformersEngine
-    from ..prompts import HistoryText
     from .settings import EvaluatedSplit
 
-Int64 = NDArray[np.int64]
-SAVE_EVERY_S = 60.0
+__all__ = ["evaluate", "evaluate_baseline", "evaluate_run_model", "result_of", "write_summary"]
 
 _talk = Console(stderr=True, highlight=False)
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class ModelAnswers:
-    """What the model said of E events: ranks (0 = not among the k), log-probabilities, whether the top-k was exact."""
-
-    rank_E: Int64
-    log_prob_E: NDArray[np.float32]
-    exact_E: NDArray[np.bool_]
-    wall_s: float
 
 
 def evaluate(
@@ -57,129 +43,126 @@ def evaluate(
     limit: int | None = None,
     baselines_only: bool = False,
 ) -> list[RankerResult]:
-    """Rank the events of `split`, print the table, write `summary.json` and `events.parquet`; returns the table's rows.
+    """Rank the events of `split`, print the table, write rankings and `summary.json`; returns the table's rows.
 
-    Files land in `<run>/evaluation`, with the ranker in their folder's name where it is not the fine-tuned model.
+    Args:
+        config: of the run; `evaluate` says which baselines, and from which candidates.
+        split: whose events are predicted.
+        use_adapter: False asks the base model as it is.
+        limit: only so many events, the same for every ranker.
+        baselines_only: no model.
+
+    Raises:
+        DataError: nothing to predict. ModelError, PromptError, ConfigError: see `evaluate_model`.
     """
     histories = read_histories(config.run)
-    row_E = evaluated_events(histories, split)
-    row_E = row_E[(chosen := sample_events(len(row_E), limit, config.seed))]
-    columns: dict[str, Any] = {"row": row_E}
-    columns |= {name: histories.events[name].gather(row_E) for name in ("user_id", "item_id", "time")}
+    task = read_task(histories, split, config.evaluate, limit, config.seed)
+    _say_candidates(task)
+    folder = evaluation_folder(config.run, split, limit)
+    # The model first: what is wrong with it should be told before a baseline is tuned for minutes.
+    model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder)
     results = []
-    for baseline in config.evaluate.baselines:
-        began = time.perf_counter()
-        rank_E = BASELINES[baseline].rank(histories, split)[chosen]
-        results.append(RankerResult(baseline, summarise(rank_E), len(row_E), time.perf_counter() - began))
-        columns |= _columns(baseline, per_event(rank_E), rank_E)
-    if not use_adapter and config.decode.calibration != "none":
-        _say(f"decode.calibration: {config.decode.calibration} is left out, having been fitted to the fine-tuned model")
-    calibration: CalibrationName = config.decode.calibration if use_adapter else "none"
-    folder = config.run / "evaluation" / _folder(split, use_adapter, calibration, limit, baselines_only)
-    facts: dict[str, Any] = {}
-    partial: Path | None = None
-    if not baselines_only:
-        name = "fine-tuned" if use_adapter else "zero-shot"
-        answers, facts, partial = _ask_model(config, histories, row_E, use_adapter, folder)
-        scores = per_event(answers.rank_E, answers.log_prob_E)
-        summary = summarise(answers.rank_E, answers.log_prob_E)
-        label = f"{name} {Path(config.model.base).name}" + (f", {calibration}" if calibration != "none" else "")
-        results.append(RankerResult(label, summary, len(row_E), answers.wall_s))
-        columns |= _columns(name, scores, answers.rank_E)
-    _write(folder, config, histories, split, results, columns, facts)
-    if partial:
-        partial.unlink(missing_ok=True)
+    for name in config.evaluate.baselines:
+        try:
+            rankings, facts = evaluate_baseline(config, task, FAMILIES[name], folder)
+        except UnfitDataError as error:
+            _say(f"{name} is left out: {error}")
+            continue
+        results.append(result_of(rankings, facts))
+    if split == "valid" and results:
+        _say("these events have chosen the settings of the baselines; report what is found on test")
+    if model:
+        results.append(result_of(*model))
+        if (share := model[1]["exact_share"]) < 1:
+            _say(f"{share:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
+    write_summary(config, task, folder)
     title = f"{split} split, {histories.items.height:,} items in the catalogue"
     Console(highlight=False).print(as_table(results, title))
-    if facts and facts["exact_share"] < 1:
-        _say(f"{facts['exact_share']:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
     _say(f"written to {folder}")
     return results
 
 
-def _ask_model(
-    config: Config, histories: Histories, row_E: Int64, use_adapter: bool, folder: Path
-) -> tuple[ModelAnswers, dict[str, Any], Path]:
-    """The answers, what to note of the model, and the file of partial answers, to be removed once all are written."""
-    from ..decode.models import load_engine
+def evaluate_baseline(
+    config: Config, task: Task, family: Family, folder: Path
+) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
+    """Tune a family on validation, rank the task with what was chosen, write it, and return it with its facts.
 
-    engine, encoder, card = load_engine(config.model, config.prompts, histories.items, histories.location,
-                                        config.run / "adapter" if use_adapter else None)  # fmt: skip
-    text = encoder.text(histories.events, len(histories.user_ids))
-    reweighter = read_reweighter(config, histories, engine.trie, card) if use_adapter else None
-    k, max_expansions = config.evaluate.k, config.decode.max_expansions
-    # All that an answer depends on: partial answers of another model, text or search are not gone on with.
-    asked = [card, config.model.model_dump(mode="json"), encoder.identity, histories.data_hash, k, max_expansions]
-    if reweighter:
-        asked += [
-            reweighter.name,
-            reweighter.temperature,
-            reweighter.weight,
-            config.decode.prior.model_dump(mode="json"),
-        ]
-    key = sha256_text(json.dumps([*asked, row_E.tolist()], sort_keys=True))
-    partial = folder / f"partial-{key[:16]}.parquet"
-    answers = ask_all(engine, text, row_E, k, max_expansions, partial, reweighter)
-    _say(f"answered {len(row_E):,} events in {answers.wall_s:.0f} s: {len(row_E) / answers.wall_s:.1f} events/s")
-    return answers, {"adapter": card, "exact_share": float(answers.exact_E.mean())}, partial
+    What is complete and of the same key (data, events, settings, seed, k) is read and not ranked again.
 
-
-def ask_all(
-    engine: TransformersEngine, text: HistoryText, row_E: Int64, k: int, max_expansions: int | None, partial: Path,
-    reweighter: Reweighter | None = None,
-) -> ModelAnswers:  # fmt: skip
-    """Answer the events `row_E`, window by window; what is done is kept in `partial`, so that a killed run goes on."""
-    from .ranking import answer_windows, ranks, windows_with_targets
-
-    parts = [pl.read_parquet(partial)] if partial.is_file() else []
-    wanted_E = np.zeros(len(text.item_idx_E), bool)
-    wanted_E[row_E] = True
-    for part in parts:
-        wanted_E[part["row"].to_numpy()] = False
-        _say(f"{part.height:,} events were answered before")
-    windows = windows_with_targets(text.windows, wanted_E)
-    began = saved = time.perf_counter()
-    answered = answer_windows(engine, text, windows, wanted_E, k, max_expansions, reweighter)
-    for answer in track(answered, "asking the model", total=len(windows), console=_talk, disable=not _talk.is_terminal):
-        now = time.perf_counter()
-        columns = {
-            "row": answer.event_Q, "rank": ranks(text.item_idx_E[answer.event_Q], answer.results),
-            "log_prob": answer.log_prob_Q, "exact": [result.exact for result in answer.results],
-            "seconds": np.full(len(answer.event_Q), (now - began) / len(answer.event_Q)),
-        }  # fmt: skip
-        parts, began = [*parts, pl.DataFrame(columns)], now
-        if now - saved > SAVE_EVERY_S:
-            parts, saved = [pl.concat(parts)], now
-            with atomic_path(partial) as path:
-                parts[0].write_parquet(path)
-            if not _talk.is_terminal:
-                _say(f"{parts[0].height:,} of {len(row_E):,} events answered")
-    frame = pl.concat(parts).sort("row")
-    rank_E, log_prob_E, exact_E = (frame[name].to_numpy() for name in ("rank", "log_prob", "exact"))
-    return ModelAnswers(rank_E, log_prob_E, exact_E, float(frame["seconds"].sum()))
+    Raises:
+        UnfitDataError: the histories lack what the family needs.
+    """
+    slug, k = slug_of(family.name), config.evaluate.k
+    tuned = tune(family, task.histories, config.evaluate, config.seed, config.run)
+    settings = dict(tuned.settings)
+    asked = [__version__, family.name, settings, task.hash, config.seed, k]
+    key = sha256_text(json.dumps(asked, sort_keys=True))
+    if not finished(folder, slug, key):
+        if tuned.note and not tuned.trials:
+            _say(f"{family.name}: {tuned.note}")
+        began = time.perf_counter()
+        rankings = family.ranker(task.histories, task.split, settings, config.seed).rank(task, k)
+        wall_s = time.perf_counter() - began
+        chosen = {"trials": tuned.trials, "num_events": tuned.num_events, "note": tuned.note}
+        facts = facts_of(
+            config, task, name=family.name, kind="baseline", wall_s=wall_s, settings=settings, tuned=chosen, key=key
+        )
+        write_rankings(folder, slug, rankings, facts, task.histories.events)
+    return read_rankings(folder, slug)
 
 
-def _columns(name: str, scores: dict[str, NDArray[np.float64]], rank_E: Int64) -> dict[str, Any]:
-    return {f"{name}: rank": rank_E} | {f"{name}: {metric}": value for metric, value in scores.items()}
+def write_summary(config: Config, task: Task, folder: Path) -> None:
+    """Write `summary.json`: all complete rankings in the folder that are of this task, in one table.
 
-
-def _folder(
-    split: str, use_adapter: bool, calibration: CalibrationName, limit: int | None, baselines_only: bool
-) -> str:  # fmt: skip
-    kind = "baselines" if baselines_only else "fine-tuned" if use_adapter else "zero-shot"
-    if calibration != "none" and not baselines_only:
-        kind += "-" + calibration.replace(" ", "-")
-    return f"{split}-{kind}" + (f"-{limit}" if limit else "")
-
-
-def _write(
-    folder: Path, config: Config, histories: Histories, split: str, results: list[RankerResult],
-    columns: dict[str, Any], facts: dict[str, Any],
-) -> None:  # fmt: skip
-    with atomic_path(folder / "events.parquet") as path:
-        pl.DataFrame(columns).write_parquet(path)
-    write_json(folder / "summary.json", {
-        "split": split, "seed": config.seed, "num_items": histories.items.height, "results": as_json(results), **facts,
-        "data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash,
+    Rankings of other data, events or candidates than the task's cannot be compared: they are left out and named.
+    """
+    results = []
+    slugs, others = of_task(folder, task)
+    for slug in slugs:
+        rankings, facts = read_rankings(folder, slug)
+        [result] = as_json([result_of(rankings, facts)])  # one by one: what was imported may be called like another
+        results.append({**result, "slug": slug, "kind": facts["kind"], "exact_share": facts.get("exact_share")})
+    if others:
+        _say(f"{', '.join(others)}: rankings of other data or events, left out of {SUMMARY}.json; evaluate them again")
+    write_json(folder / f"{SUMMARY}.json", {
+        "split": task.split, "seed": config.seed, "task": task.hash, "num_events": len(task.row_E),
+        "num_without_candidate": task.num_without, "repeats": task.candidates.repeats,
+        "protocol": task.histories.protocol, "caveat": CAVEATS[task.histories.protocol],
+        "num_items": task.histories.items.height,
+        "results": results,
+        "data_hash": task.histories.data_hash, "catalogue_hash": task.histories.catalogue_hash,
         "versions": versions(), "config": config.shown(),
     })  # fmt: skip
+
+
+def evaluate_run_model(
+    config: Config, task: Task, use_adapter: bool, folder: Path
+) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
+    """The fine-tuned model as `decode.calibration` has it, or the base model."""
+    calibration = config.decode.calibration if use_adapter else "none"
+    if config.decode.calibration != calibration:
+        _say(f"decode.calibration: {config.decode.calibration} is left out, having been fitted to the fine-tuned model")
+    kind, more = "fine-tuned" if use_adapter else "zero-shot", f", {calibration}" if calibration != "none" else ""
+    name, slug = f"{kind} {Path(config.model.base).name}{more}", slug_of(kind + more)
+    adapter = config.run / "adapter" if use_adapter else None
+    return evaluate_model(config, task.histories, task, name, slug, folder, adapter=adapter)
+
+
+def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:
+    """The row of a table: finished rankings, measured."""
+    metrics = summarise(rankings.rank_E, rankings.log_prob_E)
+    return RankerResult(facts["name"], metrics, len(rankings.row_E), facts["wall_s"])
+
+
+def _say_candidates(task: Task) -> None:
+    """Tell the catch of the protocol, which events are left out, and what a filter does to a log-loss."""
+    if caveat := CAVEATS[task.histories.protocol]:
+        _say(f"{task.histories.protocol}: {caveat}")
+    if task.num_without:
+        _say(f"{task.num_without:,} events are left out: their item is no candidate")
+    if not task.candidates.everything:
+        _say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")
+
+
+def _say(text: str) -> None:
+    _talk.print(text, markup=False, soft_wrap=True)

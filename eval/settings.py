@@ -1,13 +1,42 @@
 """Settings of `evaluate`: which events are predicted and whom the model has to beat."""
 
-from typing import Literal, get_args
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["BaselineName", "EvaluateSettings", "EvaluatedSplit"]
+__all__ = ["QUICK", "BaselineName", "EvaluateSettings", "EvaluatedSplit", "Repeats"]
 
 EvaluatedSplit = Literal["valid", "test"]
-BaselineName = Literal["popularity", "own counts", "own counts + transitions", "context-weighted own events"]
+Repeats = Literal["allowed", "excluded"]
+BaselineName = Literal[
+    "popularity",
+    "recent popularity",
+    "popularity by hour of week",
+    "own counts",
+    "own counts + transitions",
+    "context-weighted own events",
+    "own counts by hour of week",
+    "transitions",
+    "factorised transitions (FPMC)",
+    "nearest",
+    "ItemKNN",
+    "EASE",
+    "ALS",
+    "GRU4Rec",
+    "SASRec",
+    "SASRec + time",
+]
+QUICK: Final[tuple[BaselineName, ...]] = (
+    "popularity",
+    "recent popularity",
+    "popularity by hour of week",
+    "own counts",
+    "own counts + transitions",
+    "context-weighted own events",
+    "own counts by hour of week",
+    "transitions",
+)
+"""What takes a minute or two together, tuning included, on the data of the examples."""
 
 
 class EvaluateSettings(BaseModel):
@@ -19,10 +48,18 @@ class EvaluateSettings(BaseModel):
     limit: int | None = Field(
         None,
         ge=1,
-        description="Predict only a random sample of this many events, the same for every ranker; None: all.",
+        description="Predict only a random sample of this many events, the same for every ranker, some in a row of "
+        "each person drawn; None: all.",
+    )
+    repeats: Repeats = Field(
+        "allowed",
+        description="Whether an item that the user has chosen before may be ranked again; excluded: events that repeat "
+        "one are not evaluated.",
     )
     baselines: list[BaselineName] = Field(
-        default=list(get_args(BaselineName)), description="Rankers by counting that the model is compared with."
+        default=list(QUICK),
+        description="Rankers that the model is compared with, each tuned on the validation split; by default the quick "
+        "ones. One that the data has nothing for is left out, which is said.",
     )
     # At least 10: recall@10 and nDCG@10 need that many items of each ranking.
     k: int = Field(10, ge=10, description="How many items to rank for each event.")

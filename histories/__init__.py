@@ -3,9 +3,13 @@
 from .preparing import PrepareReport, TitleMaker, catalogue_hash, prepare
 from .recipes import read_items
 from .settings import HistoriesSettings, SplitSettings, TableSettings, WeatherJoinSettings, WeatherSettings
+from .splitting import CAVEATS, HISTORY, SPLITS
 from .store import Histories, build_histories, histories_folder, read_histories
 
 __all__ = [
+    "CAVEATS",
+    "HISTORY",
+    "SPLITS",
     "Histories",
     "HistoriesSettings",
     "PrepareReport",

@@ -10,8 +10,16 @@ from .reading import ROW
 from .rejects import Rejects
 from .weather import WEATHER_COLUMNS
 
-__all__ = ["clean_events", "clean_items", "items_of_events", "place_at_items", "require_events"]
+__all__ = [
+    "available_at_first_event",
+    "clean_events",
+    "clean_items",
+    "items_of_events",
+    "place_at_items",
+    "require_events",
+]
 
+_AVAILABLE_FROM = "available_from"
 _OPTIONAL_FLOATS = ("utc_offset_minutes", "latitude", "longitude")
 _DAY_MINUTES = 24 * 60
 
@@ -38,7 +46,7 @@ def clean_events(
 
     Returns:
         `_row`, `user_id`, `item_id`, `time` (us, UTC), `utc_offset_minutes`, `latitude`, `longitude` (float64, null
-        where absent), and the context columns.
+        where absent), `event` (text) and `value` (float64) where the file has them, and the context columns.
     """
     typed = raw.with_columns(
         to_text(raw["user_id"]).alias("_user_id"),
@@ -63,14 +71,16 @@ def clean_events(
     if naive:
         notes["times without an offset read as UTC"] += naive
     ours = (pl.col(f"_{name}").alias(name) for name in ("user_id", "item_id", "time", *_OPTIONAL_FLOATS))
-    return kept.select(ROW, *ours, *(_context(kept, name) for name in context_columns))
+    outcomes = _outcomes(kept.drop(context_columns), notes)
+    return kept.select(ROW, *ours, *outcomes, *(_context(kept, name) for name in context_columns))
 
 
-def clean_items(raw: pl.DataFrame, *, source: str, rejects: Rejects) -> pl.DataFrame:
+def clean_items(raw: pl.DataFrame, *, source: str, rejects: Rejects, notes: Counter[str] | None = None) -> pl.DataFrame:
     """Typed items in the order of their file: `item_id`, further columns as they are, coordinates as float64.
 
     A row without `item_id` or with one that came before is rejected. Coordinates that are no place become null, and the
-    item stays: it can still be recommended.
+    item stays: it can still be recommended. So does one whose `available_from` (the moment from which on the item is
+    known; time as in events) cannot be read: it counts as always known, and `notes` counts it.
     """
     ids = to_text(raw["item_id"])
     kept = raw.with_columns(ids.alias("item_id"))
@@ -85,7 +95,26 @@ def clean_items(raw: pl.DataFrame, *, source: str, rejects: Rejects) -> pl.DataF
         kept = kept.with_columns(
             pl.when(placed).then("latitude").alias("latitude"), pl.when(placed).then("longitude").alias("longitude")
         )
+    if _AVAILABLE_FROM in kept.columns:
+        since = to_times(kept[_AVAILABLE_FROM])
+        unread = since.null_count() - kept.select(_given(kept, _AVAILABLE_FROM).not_().sum()).item()
+        if unread and notes is not None:
+            notes["items whose available_from cannot be read, taken as always known"] += unread
+        kept = kept.with_columns(since)
     return kept.select("item_id", pl.exclude("item_id", ROW))
+
+
+def available_at_first_event(items: pl.DataFrame, events: pl.DataFrame, notes: Counter[str]) -> pl.DataFrame:
+    """Items whose `available_from` is later than their first event: that event's time counts instead."""
+    if _AVAILABLE_FROM not in items.columns:
+        return items
+    first = events.group_by("item_id").agg(pl.col("time").min().alias("_first"))
+    joined = items.join(first, on="item_id", how="left", maintain_order="left")
+    too_late = (pl.col("_first") < pl.col(_AVAILABLE_FROM)).fill_null(False)
+    if num := joined.select(too_late.sum()).item():
+        notes["items with an event before their available_from, which is moved there"] += num
+    repaired = pl.when(too_late).then("_first").otherwise(_AVAILABLE_FROM).alias(_AVAILABLE_FROM)
+    return joined.with_columns(repaired).drop("_first")
 
 
 def items_of_events(events: pl.DataFrame) -> pl.DataFrame:
@@ -154,6 +183,18 @@ def _given(table: pl.DataFrame, name: str) -> pl.Expr:
     if table.schema[name] == pl.String:
         return pl.col(name).str.strip_chars().fill_null("") != ""
     return pl.col(name).cast(pl.Float64).is_not_nan().fill_null(False)  # some writers put NaN for "nothing"
+
+
+def _outcomes(table: pl.DataFrame, notes: Counter[str]) -> list[pl.Series]:
+    """`event` (what happened) and `value` (how much), of which no prompt for that event may speak."""
+    found = []
+    if "event" in table.columns and not table.schema["event"].is_nested():
+        found.append(to_text(table["event"]))
+    if "value" in table.columns and not table.schema["value"].is_nested():
+        found.append(to_floats(table["value"]))
+        if unread := found[-1].null_count() - table.select(_given(table, "value").not_().sum()).item():
+            notes["values that are no number, left empty"] += unread
+    return found
 
 
 def _context(table: pl.DataFrame, name: str) -> pl.Series:

@@ -11,14 +11,14 @@ import polars as pl
 
 from ..errors import DataError
 from ..files import atomic_path, read_json, sha256_file, sha256_text, versions, write_json
-from .events import clean_events, clean_items, items_of_events, place_at_items, require_events
+from .events import available_at_first_event, clean_events, clean_items, items_of_events, place_at_items, require_events
 from .local_time import local_times
 from .reading import ROW
 from .recipes import read_source
 from .rejects import Rejects
-from .settings import HistoriesSettings
+from .settings import HistoriesSettings, SplitSettings
 from .source import Source
-from .splitting import SPLITS, split_events
+from .splitting import CAVEATS, SPLITS, split_events
 from .store import FORMAT_VERSION, histories_folder
 from .weather import WEATHER_COLUMNS, clean_weather, join_weather
 
@@ -53,8 +53,13 @@ class PrepareReport:
         ]
         for split in SPLITS:
             part = m["splits"][split]
+            if split == "history" and not part["num_events"]:
+                continue
             since = f", from {part['first_time']}" if part["num_events"] else ""
             lines.append(f"{split}: {part['num_events']:,} events{since}")
+        protocol = m["settings"]["split"]["protocol"]
+        if CAVEATS[protocol]:
+            lines.append(f"{protocol}: {CAVEATS[protocol]}")
         if m["num_left_out_by_slice"]:
             lines.append(f"left out by the slice: {m['num_left_out_by_slice']:,} events")
         lines += [f"rejected, {reason}: {count:,} rows" for reason, count in m["rejects"].items()]
@@ -71,7 +76,7 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
         settings: what to read and how.
         titles: names the items; the catalogue's settings.
         run: the run folder; titles of a catalogue that was prepared there before, by the same title settings, are kept.
-        seed: noted in the manifest; nothing here is random.
+        seed: of the choice of held-out users or items, see SplitSettings; noted in the manifest.
 
     Raises:
         ConfigError, DataError: see `read_source`; no usable event; a title that cannot be made.
@@ -81,7 +86,7 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     rejects, notes = Rejects(), Counter[str]()
     source = read_source(settings, rejects)
     items, events = _clean(source, rejects, notes)
-    events = _enrich(source, events, rejects, notes)
+    events = _enrich(source, events, rejects, notes, seed)
     title_recipe = titles.recipe(source.title)
     names, title_counts = titles.make_titles(
         items, default_title=source.title, previous=_previous_titles(run, title_recipe)
@@ -107,7 +112,7 @@ def _clean(source: Source, rejects: Rejects, notes: Counter[str]) -> tuple[pl.Da
     settings = source.settings
     items = None
     if source.items is not None:
-        items = clean_items(source.items, source=source.items_name, rejects=rejects)
+        items = clean_items(source.items, source=source.items_name, rejects=rejects, notes=notes)
     events = clean_events(
         source.events,
         source=source.events_name,
@@ -120,14 +125,14 @@ def _clean(source: Source, rejects: Rejects, notes: Counter[str]) -> tuple[pl.Da
     require_events(events, source.events_name, rejects)
     if items is None:
         return items_of_events(events), events
+    items = available_at_first_event(items, events, notes)
     return items, place_at_items(events, items) if source.location == "outcome" else events
 
 
-def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Counter[str]) -> pl.DataFrame:
+def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Counter[str], seed: int) -> pl.DataFrame:
     """Local time, order, split and weather."""
     events = events.with_columns(local_times(events, time_zone=source.settings.time_zone, notes=notes))
-    events = events.sort("time", ROW)
-    events = events.with_columns(split_events(events, source.settings.split)).sort("user_id", "time", ROW)
+    events = _split(events.sort("time", ROW), source.settings.split, notes, seed).sort("user_id", "time", ROW)
     if source.weather is None or source.settings.weather is None:
         return events
     settings = source.settings.weather
@@ -136,6 +141,20 @@ def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Count
     return join_weather(events.with_columns(places), weather, source.settings.weather_join, notes).drop(
         "_latitude", "_longitude"
     )
+
+
+def _split(events: pl.DataFrame, settings: SplitSettings, notes: Counter[str], seed: int) -> pl.DataFrame:
+    """Add `split`; what the protocol leaves out goes, and is counted."""
+    split = events.with_columns(split_events(events, settings, seed))
+    kept = split.filter(pl.col("split").is_not_null())
+    if kept.height < split.height:
+        notes["events at held-out items before their period, left out"] += split.height - kept.height
+    if not kept.height:
+        raise DataError(
+            f"Under {settings.protocol} none of {split.height:,} events is left: held-out items are all there are; "
+            "choose another histories.split.protocol."
+        )
+    return kept
 
 
 def _known_place(name: str, location: str) -> pl.Expr:

@@ -7,11 +7,14 @@ from pathlib import Path
 import polars as pl
 
 from ..errors import ConfigError, DataError
+from .parsing import to_floats
 from .settings import TableSettings
 
 __all__ = ["ROW", "read_table"]
 
 ROW = "_row"  # 1-based number of the data row in its file, the header not counted
+
+_ATOMIC = (".inter", ".item", ".user")
 
 
 def read_table(
@@ -27,7 +30,8 @@ def read_table(
 
     Returns:
         The file's columns, mapped ones under our name, plus `_row` (int64). CSV columns are all strings with
-        empty cells null; Parquet columns keep their types.
+        empty cells null; Parquet columns keep their types; columns of RecBole's atomic files bear their name
+        without its type, `float` ones are float64 and all others strings.
 
     Raises:
         DataError: missing, empty or unreadable file; a missing or misspelt column.
@@ -53,10 +57,26 @@ def _read(path: Path, what: str) -> pl.DataFrame:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema=False)
+        return _read_atomic(path) if path.suffix.lower() in _ATOMIC else pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise DataError(f"{path} should be a table of {what} but cannot be read: {reason}; repair the file.") from None
+
+
+def _read_atomic(path: Path) -> pl.DataFrame:
+    """A file of RecBole: tabs, no quotes, a header of `name:type` with the types token, token_seq, float, float_seq."""
+    table = pl.read_csv(path, infer_schema=False, separator="\t", quote_char=None)
+    columns = []
+    for header in table.columns:
+        name, _, kind = header.rpartition(":")
+        if kind not in ("token", "token_seq", "float", "float_seq") or not name:
+            raise DataError(
+                f"{path} should have a header of name:type columns (RecBole's atomic file) but has {header!r}; "
+                "give a CSV file another ending."
+            )
+        column = table[header].alias(name)
+        columns.append(to_floats(column) if kind == "float" else column)
+    return pl.DataFrame(columns)
 
 
 def _check_columns(

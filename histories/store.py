@@ -12,8 +12,8 @@ import polars as pl
 
 from ..errors import DataError
 from ..files import read_json
-from .settings import Location
-from .splitting import SPLITS
+from .settings import Location, Protocol
+from .splitting import HISTORY, SPLITS
 
 __all__ = ["Histories", "build_histories", "histories_folder", "read_histories"]
 
@@ -31,7 +31,7 @@ class Histories:
         offset_U1: int64 [U + 1]; events of user u are the rows offset_U1[u]:offset_U1[u + 1].
         user_idx_E, item_idx_E: int32 [E].
         time_s_E: int64 [E], unix seconds UTC.
-        split_E: int8 [E]; 0 train, 1 valid, 2 test.
+        split_E: int8 [E]; 0 train, 1 valid, 2 test, 3 history: neither fitted on nor predicted.
         location: whether the coordinates of an event are known before it ("context") or are those of the chosen
             item ("outcome", never to be shown when asking for that item).
         manifest: what the data was made from; `data_hash` and `catalogue_hash` are its fingerprints.
@@ -51,6 +51,25 @@ class Histories:
     @property
     def data_hash(self) -> str:
         return str(self.manifest["data_hash"])
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the events were split; see SplitSettings."""
+        protocol: Protocol = self.manifest.get("settings", {}).get("split", {}).get("protocol", "global_time")
+        return protocol
+
+    @property
+    def shared_E(self) -> npt.NDArray[np.bool_]:
+        """bool [E]: events that may count when other users are asked about, once they are past.
+
+        All but, under user_cold_start, the history of users without a training event: counting is how rankers that
+        count are trained, and of held-out users nobody has learnt.
+        """
+        history_E: npt.NDArray[np.bool_] = self.split_E == HISTORY
+        if self.protocol != "user_cold_start":
+            return np.ones_like(history_E)
+        is_trained_U = np.bincount(self.user_idx_E[self.split_E == 0], minlength=len(self.user_ids)) > 0
+        return ~history_E | is_trained_U[self.user_idx_E]
 
     @property
     def catalogue_hash(self) -> str:
@@ -100,7 +119,7 @@ def build_histories(events: pl.DataFrame, items: pl.DataFrame, manifest: dict[st
     """Arrays beside the tables; `events` must be sorted by `user_idx`."""
     first = events.select("user_idx", "user_id").unique("user_idx", keep="first", maintain_order=True)
     user_idx_E = events["user_idx"].to_numpy(writable=True)
-    split = events["split"].replace_strict(list(SPLITS), range(3), return_dtype=pl.Int8)
+    split = events["split"].replace_strict(list(SPLITS), range(len(SPLITS)), return_dtype=pl.Int8)
     return Histories(
         events=events,
         items=items,

@@ -2,11 +2,12 @@
 
 from .context import context_frame
 from .encoder import EncodedWindow, HistoryText, PromptEncoder, identity_of
+from .kinds import CONTEXT_KINDS, ContextKind, columns_of, context_changes
 from .settings import PromptSettings
 from .templates import TemplateSet, load_templates
 from .windows import Windows, plan_windows
 
 __all__ = [
-    "EncodedWindow", "HistoryText", "PromptEncoder", "PromptSettings", "TemplateSet", "Windows",
-    "context_frame", "identity_of", "load_templates", "plan_windows",
+    "CONTEXT_KINDS", "ContextKind", "EncodedWindow", "HistoryText", "PromptEncoder", "PromptSettings", "TemplateSet",
+    "Windows", "columns_of", "context_changes", "context_frame", "identity_of", "load_templates", "plan_windows",
 ]  # fmt: skip

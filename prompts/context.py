@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from ..errors import PromptError
+from ..histories.weather import WEATHER_COLUMNS
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAYPARTS = ("night", "morning", "afternoon", "evening")
@@ -17,27 +18,32 @@ SEASONS = ("winter", "spring", "summer", "autumn")
 TEMPERATURE_WORDS = ((0.0, "freezing"), (8.0, "cold"), (15.0, "cool"), (21.0, "mild"), (27.0, "warm"))
 WINDY_MPS = 8.0
 OUTCOME = frozenset({"user_id", "user_idx", "item_id", "item_idx", "title", "split", "event", "value"})
-WEATHER = ("temperature_c", "precipitation_mm", "snowfall_cm", "snow_depth_cm", "wind_mps")
+WEATHER = tuple(name for name in WEATHER_COLUMNS if name != "condition")
+# Events whose times were exchanged bring these along: computed from exchanged times, days would run backwards.
+GIVEN = ("days_since_previous", "new_day")
 
 
 def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
     """One row of template variables per event; `events` sorted by user and time, `location` 'context' or 'outcome'.
 
     Needs the columns `user_idx` and `local_time`; weather columns and others are optional. Coordinates are offered only
-    where they are known before the event. Raises PromptError for a further column named like a computed variable.
+    where they are known before the event. A column named like one of GIVEN with an underscore before it replaces what
+    would be computed. Raises PromptError for a further column named like a computed variable.
     """
-    hidden = set(OUTCOME) | {"time", "local_time"}
+    hidden = set(OUTCOME) | {"time", "local_time", *(f"_{name}" for name in GIVEN)}
     if location == "outcome":
         hidden |= {"latitude", "longitude"}
     further = [name for name in events.columns if name not in hidden and name not in (*WEATHER, "condition")]
     day = pl.col("local_time").dt.date()
     previous_day = day.shift(1).over("user_idx")
-    computed = [
-        *_time(),
-        *_weather(set(events.columns)),
-        (day - previous_day).dt.total_days().alias("days_since_previous"),
-        (day != previous_day).fill_null(True).alias("new_day"),
-    ]
+    days = {
+        "days_since_previous": (day - previous_day).dt.total_days(),
+        "new_day": (day != previous_day).fill_null(True),
+    }
+    days |= {name: pl.col(f"_{name}") for name in GIVEN if f"_{name}" in events.columns}
+    computed = [*_time(), *_weather(set(events.columns)), *(days[name].alias(name) for name in GIVEN)]
+    if "place" not in further:  # as with weather, a template may speak of it where some data have none
+        computed.append(pl.lit(None, pl.String).alias("place"))
     taken = {expression.meta.output_name() for expression in computed} & set(further)
     if taken:
         raise PromptError(

@@ -6,7 +6,8 @@ each event), so that training, evaluation and serving agree token for token, wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ..catalogue import TERMINATOR, Catalogue, Encode, Ragged
 from ..errors import PromptError
 from .context import context_frame
+from .kinds import CONTEXT_KINDS, ContextKind, leave_out, leave_out_of_profile, tidy
 from .profile import profile_frame
 from .settings import PromptSettings
 from .templates import TemplateSet, load_templates
@@ -57,6 +59,11 @@ class PromptEncoder:
         """`prefix`: token ids that the model expects first (a BOS token); `location`: see `context_frame`."""
         return cls(settings, load_templates(settings.template), catalogue, encode, location, prefix)
 
+    def without(self, kinds: Collection[ContextKind]) -> PromptEncoder:
+        """The same, leaving more kinds of context out: of another identity, as no adapter was trained for it."""
+        left = tuple(kind for kind in CONTEXT_KINDS if kind in {*kinds, *self.settings.leave_out})
+        return replace(self, settings=self.settings.model_copy(update={"leave_out": left}))
+
     @property
     def identity(self) -> dict[str, Any]:
         """What an adapter must agree with: template, catalogue and settings decide every token of every prompt."""
@@ -84,13 +91,22 @@ class PromptEncoder:
         """Tokens of the catalogue's longest title: the room that a prompt leaves for its answer."""
         return int(self.catalogue.trie.length_N.max())
 
+    def context(self, events: pl.DataFrame) -> pl.DataFrame:
+        """What the template may say of each event, see `context_frame`; empty where `prompts.leave_out` says so."""
+        frame, settings = context_frame(events, self.location), self.settings
+        return leave_out(frame, events, settings.leave_out, settings.column_kinds) if settings.leave_out else frame
+
+    def _render(self, file: str, frame: pl.DataFrame) -> tuple[list[str], pl.Series]:
+        texts, index = self.templates.render(file, frame)
+        return [tidy(text) for text in texts] if self.settings.leave_out else texts, index
+
     def text(self, events: pl.DataFrame, num_users: int) -> HistoryText:
         """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`).
 
         Raises PromptError where there would be nothing to read before a title.
         """
         offset_U1 = np.searchsorted(events["user_idx"].to_numpy(), np.arange(num_users + 1)).astype(np.int64)
-        texts, index = self.templates.render("context.j2", context_frame(events, self.location))
+        texts, index = self._render("context.j2", self.context(events))
         contexts = Ragged.of(self.encode(texts))
         if not len(self.preamble) and (contexts.length == 0).any():
             raise PromptError(
@@ -106,7 +122,8 @@ class PromptEncoder:
 def identity_of(settings: PromptSettings, templates: TemplateSet, catalogue_hash: str) -> dict[str, Any]:
     """See `PromptEncoder.identity`; needs no tokenizer."""
     hashes = {"template_hash": templates.fingerprint, "catalogue_hash": catalogue_hash}
-    unset = {"align_tokens"} if settings.align_tokens == 1 else set()  # older adapters know nothing of it
+    unset = {"align_tokens"} if settings.align_tokens == 1 else set()  # older adapters know nothing of them
+    unset |= set() if settings.leave_out else {"leave_out", "column_kinds"}
     return {**hashes, "prompts": settings.model_dump(mode="json", exclude={"template", *unset})}
 
 
@@ -142,11 +159,12 @@ class HistoryText:
         title_E[is_told_E] = told + len(self.contexts)
         return both, np.stack([self.context_E, title_E], axis=1)
 
-    def encode_windows(self, windows: Windows) -> list[EncodedWindow]:
+    def encode_windows(self, windows: Windows, aligned_W: Int64 | None = None) -> list[EncodedWindow]:
         """Token ids and title positions of each window.
 
-        Each is filled up behind the preamble so that its last question ends on a multiple of `align_tokens`: a served
-        prompt always does. Training windows end anywhere, so that a model gets to know all fillings.
+        Each is filled up behind the preamble so that the question of one event (row `aligned_W`) ends on a multiple of
+        `align_tokens`. By default that is its last one: a served prompt always ends so. Training windows end anywhere,
+        so that a model gets to know all fillings.
         """
         both, piece_E2 = self._pieces
         profiles = self.profiles(windows)
@@ -154,7 +172,8 @@ class HistoryText:
         for w in range(len(windows)):
             body = both.gather(piece_E2[windows.start_W[w] : windows.end_W[w]].ravel())
             asked_V = body.ptr[1:-1:2] + len(encoder.preamble) + len(profiles[w])
-            fill = np.full(-asked_V[-1] % encoder.settings.align_tokens, encoder.filler, np.int32)
+            aligned = -1 if aligned_W is None else aligned_W[w] - windows.start_W[w]
+            fill = np.full(-asked_V[aligned] % encoder.settings.align_tokens, encoder.filler, np.int32)
             tokens_L = np.concatenate([encoder.preamble, fill, profiles[w], body.tokens])
             encoded.append(EncodedWindow(tokens_L, asked_V + len(fill)))
         return encoded
@@ -171,7 +190,8 @@ class HistoryText:
             self.item_idx_E, self.local_time, windows.first_W[late], windows.start_W[late],
             encoder.settings.profile_order == "recent",
         )  # fmt: skip
-        texts, index = encoder.templates.render("profile.j2", frame)
+        frame = leave_out_of_profile(frame, encoder.settings.leave_out)
+        texts, index = encoder._render("profile.j2", frame)
         heads, item = Ragged.of(encoder.encode(texts)), frame["item_idx"].to_numpy().astype(np.int64)
         head = index.to_numpy().astype(np.int64)
         window = frame["window"].to_numpy()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .kinds import CONTEXT_KINDS, ContextKind
 
 
 class PromptSettings(BaseModel):
@@ -29,3 +31,20 @@ class PromptSettings(BaseModel):
         "a last part block of its cache (32 tokens on a CPU) again for each continuation. To be set before training.",
     )
     profile_order: Literal["count", "recent"] = Field("count", description="Which places the profile names first.")
+    leave_out: tuple[ContextKind, ...] = Field(
+        (),
+        description="Kinds of context that no prompt tells, in training, evaluation and serving alike: time, place, "
+        "weather. To be set before training; `whereupon ablate` says what each is worth.",
+    )
+    column_kinds: dict[str, ContextKind] = Field(
+        default={},
+        description="Which kind a context column of your own is of, such as {district: place}; only leave_out and "
+        "`whereupon ablate` ask.",
+    )
+
+    @field_validator("leave_out")
+    @classmethod
+    def _each_once_in_order(cls, kinds: tuple[ContextKind, ...]) -> tuple[ContextKind, ...]:
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("each kind of context can be left out only once")
+        return tuple(kind for kind in CONTEXT_KINDS if kind in kinds)

@@ -27,13 +27,17 @@ class TemplateSet:
     _sources: dict[str, str]
     _templates: dict[str, Template]
 
+    def variables(self, file: str) -> list[str]:
+        """The variables that one file names, in alphabetical order."""
+        return sorted(meta.find_undeclared_variables(_ENVIRONMENT.parse(self._sources[file])))
+
     def render(self, file: str, frame: pl.DataFrame) -> tuple[list[str], pl.Series]:
         """Render one file for every row: the distinct texts, and for each row the index of its text.
 
         Rows that agree in all variables that the template names are rendered once. Raises PromptError for a variable
         that the rows do not have, for an error in the template, and for a text that spans more than one line.
         """
-        names = sorted(meta.find_undeclared_variables(_ENVIRONMENT.parse(self._sources[file])))
+        names = self.variables(file)
         for name in names:
             if name not in frame.columns:
                 known = sorted(column for column in frame.columns if not column.startswith("_"))

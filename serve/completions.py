@@ -19,6 +19,7 @@ from ..catalogue import Filters, Selection, select_items
 from ..decode import SearchResult, beam_searching, sampling
 from ..decode.vllm_engine import together
 from ..errors import PromptError
+from ..eval.context_prior import Past
 from .edition import Edition
 from .service import Plan, Service, exact_plan
 
@@ -58,7 +59,7 @@ async def complete(service: Service, request: Completion) -> Response:
     edition = await service.editions.fresh()
     selection = await asyncio.to_thread(_selection, edition, request.xargs)
     budget = service.budget(_budget(request.xargs))
-    plan, past = _plan(request), np.empty(0, np.int64)
+    plan, past = _plan(request), Past.nobody()
     prompts = [np.array(prompt, np.int32) for prompt in request.prompts]
     results = await together(
         [service.search("completions", tokens, edition, selection, past, plan, budget) for tokens in prompts]

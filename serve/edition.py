@@ -125,11 +125,12 @@ class Editions:
         titles = Ragged.of([])
         if len(further):
             titles = encode_titles(served.items["title"].gather(further), self._tokenizer)
+        index_T = np.concatenate([served.index_I, further])
         return Edition(
             version=served.version, items=served.items, trie=trie, facts=ItemFacts(served.items),
             encoder=replace(self._encoder, further=titles), further=served.items["item_id"].gather(further),
-            index_T=np.concatenate([served.index_I, further]),
-            reweighter=read_reweighter(self._config, self._histories, trie, self._card, served.index_I),
+            index_T=index_T,
+            reweighter=read_reweighter(self._config, self._histories, trie, self._card, index_T),
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..catalogue import Selection
 from ..decode.adapter_card import check_card, read_card
 from ..decode.models import build_encoder, load_tokenizer
 from ..decode.vllm_engine import Client, Limits, VllmEngine
+from ..eval.context_prior import Past
 from ..histories import read_histories
 from . import metrics
 from .edition import Editions
@@ -51,5 +52,4 @@ async def _warm_up(service: Service) -> None:
     edition = service.editions.current
     prompt_L = np.concatenate([edition.encoder.preamble, edition.trie.row_tokens(0)])
     everything = Selection(np.ones(edition.trie.num_items, bool), "")
-    nobody: Any = np.empty(0, np.int64)
-    await service.search("warm-up", prompt_L, edition, everything, nobody, exact_plan(10), 100)
+    await service.search("warm-up", prompt_L, edition, everything, Past.nobody(), exact_plan(10), 100)

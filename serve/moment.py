@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,7 @@ import polars as pl
 from ..errors import DataError, PromptError
 from ..histories import Histories
 from ..histories.weather import WEATHER_COLUMNS
+from ..prompts import ContextKind
 
 _TEMPERATURE = re.compile(r"([-−]?\d+(?:\.\d+)?)\s*°?\s*([CF])\b", re.IGNORECASE)  # noqa: RUF001  # also a true minus
 _PLACE = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*$")
@@ -65,6 +67,15 @@ def parse_weather(text: str) -> dict[str, float]:
     if not values:
         raise PromptError(f"The weather {text!r} says nothing; expected for example 'snow, -3 C'.")
     return values
+
+
+def check_told(moment: Moment, left_out: Collection[ContextKind]) -> None:
+    """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing.
+
+    A place may still be wanted for what is near, and a time says which events came before.
+    """
+    if moment.weather is not None and "weather" in left_out:
+        raise PromptError("prompts.leave_out names weather, so no prompt speaks of it: leave the weather out.")
 
 
 def question(histories: Histories, user_id: str, moment: Moment) -> pl.DataFrame:

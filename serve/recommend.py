@@ -16,12 +16,13 @@ from rich.text import Text
 from ..catalogue import ItemFacts, Selection, Subset
 from ..decode import Reweighting
 from ..decode.search import SearchResult, search
+from ..eval.context_prior import Past
 from ..eval.reweighter import read_reweighter
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from .candidates import Wishes, candidates
 from .catalogue import Served, read_served
-from .moment import Moment, question, tells_places
+from .moment import Moment, check_told, question, tells_places
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -32,10 +33,10 @@ BAR_WIDTH = 20
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as the model reads it: token ids int32 [L], what they are made of, and the items of past events."""
+    """A question as the model reads it: token ids int32 [L], what they are made of, and the events before it."""
 
     tokens_L: np.ndarray
-    past_item_idx: np.ndarray
+    past: Past
     num_events: int
     num_told: int
     num_profile_tokens: int
@@ -52,18 +53,20 @@ def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
     last = text.windows.select(text.windows.end_W == events.height)
     window = text.encode_windows(last)[0]
     profile = len(text.profiles(last)[0])
-    tokens_L, past = window.tokens_L[: window.title_start_V[-1]], text.item_idx_E[:-1]
-    return Prompt(tokens_L, past, events.height - 1, len(window.title_start_V) - 1, profile)
+    tokens_L = window.tokens_L[: window.title_start_V[-1]]
+    return Prompt(tokens_L, Past.of_question(events), events.height - 1, len(window.title_start_V) - 1, profile)
 
 
 def show_prompt(config: Config, *, user: str, at: str | None, weather: str | None, place: str | None) -> None:
     """Print exactly what the model will read; token counts go to stderr."""
     from ..decode.models import build_encoder, load_tokenizer
 
+    moment = Moment(at, weather, place)
+    check_told(moment, config.prompts.leave_out)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    prompt = build_prompt(histories, encoder, user, Moment(at, weather, place))
+    prompt = build_prompt(histories, encoder, user, moment)
     print(tokenizer.decode(prompt.tokens_L.tolist()))
     Console(stderr=True, highlight=False).print(
         f"{len(prompt.tokens_L)} tokens of {config.prompts.budget_tokens}: {prompt.num_told} of {prompt.num_events} "
@@ -83,6 +86,8 @@ def recommend_verb(
     moments = [Moment(at, weather, place)]
     moments += [moments[0].versus(versus)] if versus else []
     # Before the model is loaded: a moment that cannot be read or a wish that cannot be granted is told at once.
+    for moment in moments:
+        check_told(moment, config.prompts.leave_out)
     selections = [_select(histories, served, facts, user, moment, wishes) for moment in moments]
     answers = _answer(config, histories, served, user, moments, selections, wishes, k or config.decode.k)
     if as_json:
@@ -139,7 +144,7 @@ def _answer(
     prompts = [build_prompt(histories, encoder, user, _told(histories, moment, wishes)) for moment in moments]
     answers = []
     for prompt, selection in zip(prompts, selections, strict=True):
-        reweighting = reweighter.of([served.indices(prompt.past_item_idx)]) if reweighter else None
+        reweighting = reweighter.of([prompt.past]) if reweighter else None
         answers.append(_ask(engine, prompt, k, config.decode.max_expansions, selection, reweighting))
     return answers
 

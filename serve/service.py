@@ -22,13 +22,14 @@ from ..decode.search import SLACK
 from ..decode.tokenizer import Tokenizer
 from ..decode.vllm_engine import Limits
 from ..errors import DataError, PromptError
+from ..eval.context_prior import Past
 from ..histories import Histories
 from . import metrics
 from .candidates import Wishes, candidates, place_of
 from .edition import Edition, Editions
 from .event_store import EventStore
 from .live import user_history
-from .moment import Moment, open_question, tells_places
+from .moment import Moment, check_told, open_question, tells_places
 from .recommend import Prompt, prompt_of
 from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from ..config import Config
 
 Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 # How far (in nats) below the k-th best entry a node is expanded ahead of need. Nothing where a prompt does not end on a
 # cache block: a node then costs about as much as a round, as what stands behind the last whole block is read again.
 UNALIGNED_SLACK = 0.0
@@ -57,7 +57,6 @@ class Asked:
     edition: Edition
     prompt: Prompt
     selection: Selection
-    past: Int64
     place: tuple[float, float] | None
 
 
@@ -113,7 +112,7 @@ class Service:
         plan = exact_plan(k)
         budget = self.budget(request.max_expansions)
         result = await self.search(
-            "recommendations", asked.prompt.tokens_L, edition, asked.selection, asked.past, plan, budget
+            "recommendations", asked.prompt.tokens_L, edition, asked.selection, asked.prompt.past, plan, budget
         )
         return Recommendations(
             **self.about(edition, asked.selection, result, k), data=_ranked(asked, result),
@@ -121,9 +120,9 @@ class Service:
         )  # fmt: skip
 
     async def search(
-        self, kind: str, tokens_L: Int32, edition: Edition, selection: Selection, past: Int64, plan: Plan, budget: int
+        self, kind: str, tokens_L: Int32, edition: Edition, selection: Selection, past: Past, plan: Plan, budget: int
     ) -> SearchResult:
-        """Run one search, if there is room for it; `past` are the served items of the events before the moment."""
+        """Run one search, if there is room for it; `past` are the events before the moment, items as prompts count."""
         trie, change = edition.trie, edition.reweighter
         need, seen = len(tokens_L) + int(trie.length_N.max()), self.limits.max_tokens
         if need > seen:
@@ -173,13 +172,14 @@ class Service:
         """Read the user's history and make the prompt; takes milliseconds of a thread."""
         events = self._history(request, edition)
         moment, wishes = _moment(request.context, default_at), _wishes(request)
+        check_told(moment, edition.encoder.settings.leave_out)
         tells = tells_places(self.histories)
         told = moment if tells else Moment(moment.at, moment.weather)
         asked = _with_columns(open_question(self.histories, events, told), request.context)
         prompt = prompt_of(edition.encoder, asked)
-        past = edition.served(prompt.past_item_idx.astype(np.int64))
-        selection = candidates(edition.facts, wishes, asked, moment, np.unique(past))
-        return Asked(edition, prompt, selection, past, place_of(asked, moment))
+        seen_idx = np.unique(edition.served(prompt.past.item_M))
+        selection = candidates(edition.facts, wishes, asked, moment, seen_idx)
+        return Asked(edition, prompt, selection, place_of(asked, moment))
 
     def _history(self, request: RecommendationRequest, edition: Edition) -> pl.DataFrame:
         limit = self.config.serve.max_events

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 from whereupon.errors import DataError
+from whereupon.eval.settings import QUICK
 from whereupon.serve.candidates import Wishes
 
 VERBS = ["prepare", "prompt show", "finetune", "evaluate", "recommend"]
@@ -43,6 +44,9 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     monkeypatch.setattr("whereupon.histories.prepare", stand_in("prepare"))
     monkeypatch.setitem(sys.modules, "whereupon.eval.run", room(evaluate=stand_in("evaluate")))
+    monkeypatch.setitem(sys.modules, "whereupon.eval.fuse", room(fuse=stand_in("fuse")))
+    exchange = room(export=stand_in("export"), import_run=stand_in("import-run"))
+    monkeypatch.setitem(sys.modules, "whereupon.eval.exchange", exchange)
     monkeypatch.setitem(sys.modules, "whereupon.finetune.train", room(finetune=stand_in("finetune")))
     recommend = room(recommend_verb=stand_in("recommend"), show_prompt=stand_in("prompt show"))
     monkeypatch.setitem(sys.modules, "whereupon.serve.recommend", recommend)
@@ -87,11 +91,44 @@ def test_verb_calls_its_room_with_the_configuration_and_says_so_on_stderr(
 
 def test_evaluate_flags_come_before_the_configuration_and_default_to_it(config: Path, rooms: SimpleNamespace) -> None:
     _run("evaluate", config, "--set", "evaluate.split=valid", "--set", "evaluate.limit=50")
-    _run("evaluate", config, "--split", "test", "--limit", "9", "--no-adapter", "--baselines-only")
+    _run("evaluate", config, "--split", "test", "--limit", "9", "--baselines-only")
+    _run("evaluate", config, "--no-adapter")
+    _run("evaluate", config, "--baseline", "own counts", "--baseline", "popularity", "--set", "evaluate.baselines=[]")
     assert [kwargs for _, _, kwargs in rooms.calls] == [
         {"split": "valid", "use_adapter": True, "limit": 50, "baselines_only": False},
-        {"split": "test", "use_adapter": False, "limit": 9, "baselines_only": True},
+        {"split": "test", "use_adapter": True, "limit": 9, "baselines_only": True},
+        {"split": "test", "use_adapter": False, "limit": None, "baselines_only": False},
+        {"split": "test", "use_adapter": True, "limit": None, "baselines_only": False},
     ]
+    chosen = [args[0].evaluate.baselines for _, args, _ in rooms.calls]
+    assert chosen == [list(QUICK), list(QUICK), list(QUICK), ["own counts", "popularity"]]
+
+
+def test_fuse_passes_on_the_rankers_and_how(config: Path, rooms: SimpleNamespace) -> None:
+    assert _run("fuse", config, "--of", "a", "--of", "b c", "--set", "evaluate.limit=5").exit_code == 0
+    assert (
+        _run("fuse", config, "--of", "a", "--of", "b", "--method", "rrf", "--split", "valid", "--name", "x").exit_code
+        == 0
+    )
+    assert [(args[1], kwargs) for _, args, kwargs in rooms.calls] == [
+        (["a", "b c"], {"method": "log-prob", "split": "test", "limit": 5, "as_name": None}),
+        (["a", "b"], {"method": "rrf", "split": "valid", "limit": None, "as_name": "x"}),
+    ]
+
+
+def test_export_and_import_pass_on_what_and_where(config: Path, rooms: SimpleNamespace) -> None:
+    assert _run("export", config, "-o", "out", "--of", "a", "--format", "parquet").exit_code == 0
+    assert _run("import-run", config, "their.run", "--name", "theirs", "--split", "valid").exit_code == 0
+    assert [(name, args[1], kwargs) for name, args, kwargs in rooms.calls] == [
+        ("export", Path("out"), {"format": "parquet", "split": "test", "limit": None, "names": ["a"]}),
+        ("import-run", Path("their.run"), {"name": "theirs", "split": "valid", "limit": None}),
+    ]
+
+
+def test_baseline_that_does_not_exist_is_one_sentence_with_those_that_do(config: Path) -> None:
+    result = _run("evaluate", config, "--baseline", "popular")
+    assert result.exit_code == 1
+    assert "input should be 'popularity', " in result.stderr
 
 
 def test_recommend_passes_the_context_on_even_if_it_starts_with_a_minus(config: Path, rooms: SimpleNamespace) -> None:
@@ -129,6 +166,7 @@ def test_serve_passes_on_how_and_exits_with_what_it_is_told(config: Path, rooms:
         ["prepare"],
         ["recommend", "toy.yaml"],
         ["evaluate", "toy.yaml", "--split", "train"],
+        ["evaluate", "toy.yaml", "--baselines-only", "--no-adapter"],
         ["recommend", "toy.yaml", "--user", "Ada", "--near", "here"],
         ["recommendd"],
         [],

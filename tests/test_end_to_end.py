@@ -24,10 +24,12 @@ def _whole(config: Path) -> dict[str, float]:
     for verb in ("prepare", "finetune", "evaluate"):
         result = _run(verb, config, overrides=LEARNT)
         assert result.exit_code == 0, result.output
-    summary = json.loads((config.parent / "run" / "evaluation" / "test-fine-tuned" / "summary.json").read_text())
-    metrics: dict[str, float] = summary["results"][-1]["metrics"]
-    assert summary["results"][-1]["name"] == "fine-tuned model"
-    return metrics | {"best baseline": max(entry["metrics"]["recall@1"] for entry in summary["results"][:-1])}
+    summary = json.loads((config.parent / "run" / "evaluation" / "test" / "summary.json").read_text())
+    [model] = [entry for entry in summary["results"] if entry["kind"] == "model"]
+    assert model["name"] == "fine-tuned model"
+    baselines = [entry["metrics"]["recall@1"] for entry in summary["results"] if entry["kind"] == "baseline"]
+    metrics: dict[str, float] = model["metrics"]
+    return metrics | {"best baseline": max(baselines)}
 
 
 def _shares(config: Path, overrides: list[str] = LEARNT) -> tuple[dict[str, float], dict[str, float]]:

@@ -24,4 +24,4 @@ def test_example_loads_and_opens_with_what_it_does(
 
 
 def test_examples_are_found() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"flights-demo", "nyc-checkins"}
+    assert {path.stem for path in EXAMPLES} >= {"flights-demo", "movielens-100k", "nyc-checkins"}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whereupon.catalogue import Subset, Trie, build_trie
+from whereupon.catalogue import Subset, Subsets, Trie, build_trie
 from whereupon.errors import CatalogueError
 
 
@@ -55,3 +55,22 @@ def test_ranges_lead_somewhere_exactly_where_a_slice_of_the_mask_does(order: lis
 def test_mask_of_another_catalogue_is_refused(mask: np.ndarray, found: str) -> None:
     with pytest.raises(CatalogueError, match=rf"bool \[2\], but is .*{found}; make it one of this catalogue\.$"):
         Subset.of(_trie([0, 1]), mask)
+
+
+@given(orders, st.integers(0, 4), st.data())
+def test_subsets_are_a_subset_for_each_question(order: list[int], num: int, data: st.DataObject) -> None:
+    trie, size = _trie(order), len(order)
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    allowed_QN = random.random((num, size)) < 0.3
+    subsets = Subsets.of(trie, allowed_QN)
+    each = [Subset.of(trie, allowed_N) for allowed_N in allowed_QN]
+    assert subsets.num_allowed == max((one.num_allowed for one in each), default=0)
+    lo_X, hi_X = np.sort(random.integers(0, size + 1, (2, 20 * num)), axis=0)
+    query_X = np.repeat(np.arange(num), 20)
+    expected = [bool(each[q].any_in(lo, hi)) for q, lo, hi in zip(query_X, lo_X, hi_X, strict=True)]
+    assert subsets.any_in(lo_X, hi_X, query_X).tolist() == expected
+
+
+def test_subsets_of_another_catalogue_are_refused() -> None:
+    with pytest.raises(CatalogueError, match=r"bool \[2, 3\], but is bool \[2, 4\]; make it one of this catalogue"):
+        Subsets.of(_trie([0, 1, 2]), np.ones((2, 4), bool))

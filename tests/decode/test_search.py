@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.catalogue import Subset, Trie, build_trie
+from whereupon.catalogue import Subset, Subsets, Trie, build_trie
 from whereupon.decode.protocol import Int64, Scored
 from whereupon.decode.search import SLACK, SearchResult, score_all, search
 from whereupon.tests.decode.tables import (
@@ -119,6 +119,24 @@ def test_two_thousand_edges_are_searched_as_by_brute_force(kind: str, share: flo
         assert result.exact
         assert result.item_idx_K.tolist() == best(trie, log_prob_N, 10, subset).tolist()
         assert result.log_prob_K.tolist() == log_prob_N[result.item_idx_K].tolist()
+
+
+@given(tries, seeds, kinds, sizes, questions, st.sampled_from([0.6, 0.1]), slacks, st.booleans())
+@settings(deadline=None)
+def test_questions_with_subsets_of_their_own_are_answered_as_one_by_one(
+    trie: Trie, seed: int, kind: str, k: int, num: int, share: float, slack: float, little: bool
+) -> None:
+    """Some with fewer items than k, some with none."""
+    allowed_QN = np.random.default_rng(seed).random((num, trie.num_items)) < share
+    reading = TableReading(trie, num, seed, kind)
+    with held(little):
+        results = search(reading, trie, k, subset=Subsets.of(trie, allowed_QN), slack=slack)
+    for query, result in enumerate(results):
+        subset = Subset.of(trie, allowed_QN[query])
+        assert (result.exact, result.missing_log_prob) == (True, -np.inf)
+        assert result.item_idx_K.tolist() == best(trie, brute_force(reading, query), k, subset).tolist()
+        _assert_true(reading, result, query, subset)
+        assert subset.num_allowed or result.num_expansions == 0
 
 
 def test_empty_subset_is_answered_with_its_reason_without_asking_the_model() -> None:

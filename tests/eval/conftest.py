@@ -31,8 +31,9 @@ def _build() -> Build:
                 "split": pl.Series([row[3] for row in ordered], dtype=pl.String),
             }
         )
+        manifest = {"location": "outcome", "data_hash": f"{rows} {num_items}", "catalogue_hash": str(num_items)}
         ids = [f"item-{i}" for i in range(num_items)]
-        return build_histories(events, pl.DataFrame({"item_id": ids, "title": ids}), {"location": "outcome"})
+        return build_histories(events, pl.DataFrame({"item_id": ids, "title": ids}), manifest)
 
     return build
 

@@ -2,19 +2,17 @@ import json
 import shutil
 from collections.abc import Callable
 
-import numpy as np
 import polars as pl
 import pytest
 
 from whereupon.config import Config
-from whereupon.decode.models import load_engine
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval.calibrate import calibrate
-from whereupon.eval.ranking import read_windows
+from whereupon.eval.context_prior import Pasts
 from whereupon.eval.run import evaluate
 from whereupon.histories import read_histories
 
-KINDS = ["temperature", "popularity", "own counts"]
+KINDS = ["temperature", "popularity", "own counts", "context"]
 Town = Callable[..., Config]
 
 
@@ -43,24 +41,18 @@ def test_evaluation_finds_the_log_loss_that_the_fit_promised(town_copy: Town, ki
     [result] = evaluate(config, split="valid")
     assert result.name.endswith(f", {kind}")
     assert result.metrics["log-loss"] == pytest.approx(promised[kind].nll_after, rel=1e-4)  # type: ignore[index]
-    folder = config.run / "evaluation" / f"valid-fine-tuned-{kind.replace(' ', '-')}"
-    assert json.loads((folder / "summary.json").read_text())["exact_share"] == 1
+    facts = config.run / "evaluation" / "valid" / f"fine-tuned-{kind.replace(' ', '-')}.json"
+    assert json.loads(facts.read_text())["exact_share"] == 1
 
 
 def test_past_of_a_question_ends_right_before_it(town_copy: Town) -> None:
-    config = town_copy()
-    histories = read_histories(config.run)
-    engine, encoder, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
-    )
-    text = encoder.text(histories.events, len(histories.user_ids))
-    num_asked = 0
-    for asked in read_windows(engine, text, text.windows, np.ones(histories.events.height, bool)):
-        for event, past in zip(asked.event_Q.tolist(), asked.past_Q, strict=True):
-            begin = histories.offset_U1[histories.user_idx_E[event]]
-            assert past.tolist() == histories.item_idx_E[begin:event].tolist()
-            num_asked += 1
-    assert num_asked == histories.events.height
+    histories = read_histories(town_copy().run)
+    pasts = Pasts.of(histories)
+    for row in range(histories.events.height):
+        past, begin = pasts.before(row), histories.offset_U1[histories.user_idx_E[row]]
+        assert past.item_M.tolist() == histories.item_idx_E[begin:row].tolist()
+        assert past.time_s_M.tolist() == histories.time_s_E[begin:row].tolist()
+        assert (past.time_s, past.local_s) == (histories.time_s_E[row], histories.time_s_E[row])  # the town is at UTC
 
 
 def test_calibration_that_was_not_fitted_is_one_sentence(town_copy: Town) -> None:
@@ -68,7 +60,9 @@ def test_calibration_that_was_not_fitted_is_one_sentence(town_copy: Town) -> Non
         evaluate(town_copy("decode.calibration=temperature"), split="valid")
 
 
-@pytest.mark.parametrize("change", ["decode.prior.own_smoothing=3", "model.dtype=bfloat16"])
+@pytest.mark.parametrize(
+    "change", ["decode.prior.own_smoothing=3", "decode.prior.context.age_days=3", "model.dtype=bfloat16"]
+)
 def test_calibration_of_something_else_is_refused(town_copy: Town, change: str) -> None:
     calibrate(town_copy())
     with pytest.raises(ConfigError, match=r"is that of another adapter, history or prior: run `whereupon calibrate`"):

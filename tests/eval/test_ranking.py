@@ -11,11 +11,12 @@ from whereupon.config import load_config
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import SearchResult, score_all
 from whereupon.decode.transformers_engine import TransformersEngine
+from whereupon.eval.candidates import Candidates
 from whereupon.eval.ranking import answer_windows, ranks, windows_with_targets
-from whereupon.histories import prepare, read_histories
+from whereupon.histories import Histories, prepare, read_histories
 from whereupon.prompts import HistoryText, Windows
 
-Asked = tuple[TransformersEngine, HistoryText]
+Asked = tuple[TransformersEngine, HistoryText, Histories]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def asked(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     prepare(config.histories, config.catalogue, config.run)
     histories = read_histories(config.run)
     engine, encoder, _ = load_engine(config.model, config.prompts, histories.items, histories.location, None)
-    return engine, encoder.text(histories.events, len(histories.user_ids))
+    return engine, encoder.text(histories.events, len(histories.user_ids)), histories
 
 
 def _windows(*rows: tuple[int, int, int]) -> Windows:
@@ -67,7 +68,7 @@ def test_rank_counts_from_1_and_is_0_where_the_item_is_missing() -> None:
 
 @pytest.mark.parametrize("queries_per_search", [1, 3, 16])
 def test_one_pass_over_a_window_answers_as_asking_event_by_event_does(asked: Asked, queries_per_search: int) -> None:
-    engine, text = asked
+    engine, text, _ = asked
     wanted_E = np.arange(len(text.item_idx_E)) % 3 > 0
     windows = windows_with_targets(text.windows, wanted_E)
     assert len(windows) > 3
@@ -86,7 +87,7 @@ def test_one_pass_over_a_window_answers_as_asking_event_by_event_does(asked: Ask
 
 
 def test_asking_for_no_items_gives_log_probabilities_only(asked: Asked) -> None:
-    engine, text = asked
+    engine, text, _ = asked
     wanted_E = np.ones(len(text.item_idx_E), bool)
     windows = text.windows.select(np.arange(len(text.windows)) < 1)
     [without] = answer_windows(engine, text, windows, wanted_E, k=0)
@@ -94,3 +95,29 @@ def test_asking_for_no_items_gives_log_probabilities_only(asked: Asked) -> None:
     assert without.results == []
     assert without.log_prob_Q.tolist() == ranked.log_prob_Q.tolist()
     assert (without.log_prob_Q < 0).all()
+
+
+@pytest.mark.parametrize("queries_per_search", [1, 3, 16])
+def test_items_that_are_no_candidates_are_left_out_question_by_question(
+    asked: Asked, queries_per_search: int
+) -> None:  # fmt: skip
+    engine, text, histories = asked
+    wanted_E, num_items = np.ones(len(text.item_idx_E), bool), histories.items.height
+    available_s_I = np.full(num_items, histories.time_s_E.min())
+    available_s_I[2] = np.median(histories.time_s_E)
+    candidates = Candidates(histories, "excluded", available_s_I)
+    whole = answer_windows(engine, text, text.windows, wanted_E, num_items, queries_per_search=queries_per_search)
+    some = answer_windows(
+        engine, text, text.windows, wanted_E, 3, candidates=candidates, queries_per_search=queries_per_search
+    )
+    num_left = set()
+    for left, right in zip(whole, some, strict=True):
+        assert left.log_prob_Q.tolist() == right.log_prob_Q.tolist()
+        allowed_QI = candidates.allowed(left.event_Q)
+        for held_I, before, after in zip(allowed_QI, left.results, right.results, strict=True):
+            kept_K = held_I[before.item_idx_K]
+            assert after.item_idx_K.tolist() == before.item_idx_K[kept_K][:3].tolist()
+            assert after.log_prob_K == pytest.approx(before.log_prob_K[kept_K][:3], abs=1e-4)
+            assert after.exact
+            num_left.add(min(int(held_I.sum()), 3))
+    assert num_left >= {1, 2, 3}

@@ -1,7 +1,9 @@
+"""`evaluate` from the configuration to the files: who is asked, what is kept, and what a killed run goes on with."""
+
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,18 @@ import pytest
 
 from whereupon.config import Config, load_config
 from whereupon.errors import ModelError
-from whereupon.eval import ranking, run
+from whereupon.eval import FAMILIES, answers, ranking, run
+from whereupon.eval.answers import evaluate_model
+from whereupon.eval.baselines import Ranker, UnfitDataError
+from whereupon.eval.protocol import read_task
+from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
-from whereupon.histories import prepare, read_histories
+from whereupon.eval.settings import EvaluatedSplit
+from whereupon.histories import Histories, prepare, read_histories
 
 Town = Callable[..., Config]
-BASELINES = ["popularity", "own counts", "own counts + transitions", "context-weighted own events"]
+BASELINES = ["own counts", "own counts + transitions"]
+OVERRIDES = ["prompts.budget_tokens=100", f"evaluate.baselines={json.dumps(BASELINES)}"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def simulated(prepared: Path, tmp_path: Path) -> Town:
     """The configuration of a tiny town with a fresh run folder; arguments override settings."""
 
     def simulated(*overrides: str) -> Config:
-        config = load_config(prepared, [f"run={tmp_path / 'run'}", "prompts.budget_tokens=100", *overrides])
+        config = load_config(prepared, [f"run={tmp_path / 'run'}", *OVERRIDES, *overrides])
         if not config.run.exists():
             shutil.copytree(prepared.parent / "run" / "histories", config.run / "histories")
         return config
@@ -62,7 +70,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
             yield answer
 
     monkeypatch.setattr(ranking, "answer_windows", answer_windows)
-    monkeypatch.setattr(run, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(answers, "SAVE_EVERY_S", -1.0)
     return model
 
 
@@ -73,13 +81,17 @@ def _killed(config: Config, model: Model, after: int) -> None:
     model.windows, model.dies_after = [], math.inf
 
 
-def _summary(config: Config, folder: str = "test-zero-shot") -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((config.run / "evaluation" / folder / "summary.json").read_text())
+def _folder(config: Config, split: str = "test", limit: int | None = None) -> Path:
+    return evaluation_folder(config.run, split, limit)
+
+
+def _summary(config: Config, split: str = "test", limit: int | None = None) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((_folder(config, split, limit) / "summary.json").read_text())
     return summary
 
 
-def _events(config: Config, folder: str = "test-zero-shot") -> pl.DataFrame:
-    return pl.read_parquet(config.run / "evaluation" / folder / "events.parquet")
+def _frame(config: Config, slug: str = "zero-shot") -> pl.DataFrame:
+    return pl.read_parquet(_folder(config) / f"{slug}.parquet")
 
 
 def test_evaluation_compares_the_model_with_the_baselines_on_the_same_events(
@@ -93,32 +105,167 @@ def test_evaluation_compares_the_model_with_the_baselines_on_the_same_events(
     said = capsys.readouterr()
     assert said.out.splitlines()[0].strip() == "test split, 5 items in the catalogue"
     assert "zero-shot model" in said.out
-    assert said.err.rstrip().endswith("test-zero-shot")
-    summary, frame = _summary(config), _events(config)
-    assert [entry["name"] for entry in summary["results"]] == [result.name for result in results]
-    assert (summary["split"], summary["num_items"], summary["exact_share"], summary["adapter"]) == ("test", 5, 1.0, {})
-    assert summary["catalogue_hash"] == histories.catalogue_hash
-    chosen = histories.events[frame["row"].to_list()]
-    assert frame.select("user_id", "item_id", "time").equals(chosen.select("user_id", "item_id", "time"))
-    for result, name in zip(results, [*BASELINES, "zero-shot"], strict=True):
-        assert result.metrics["recall@1"] == pytest.approx(float((frame[f"{name}: rank"] == 1).mean()))
-        assert result.metrics["nDCG@10"] == pytest.approx(float(frame[f"{name}: nDCG@10"].mean()))
+    assert said.err.rstrip().endswith(str(_folder(config)))
+    assert slugs_in(_folder(config)) == ["own-counts", "own-counts-transitions", "zero-shot"]
+    for result, slug in zip(results, slugs_in(_folder(config)), strict=True):
+        frame = _frame(config, slug)
+        chosen = histories.events[frame["row"].to_list()]
+        assert frame.select("user_id", "item_id", "time").equals(chosen.select("user_id", "item_id", "time"))
+        assert result.metrics["recall@1"] == pytest.approx(float((frame["rank"] == 1).mean()))
+        assert ("log_prob" in frame.columns) == ("log-loss" in result.metrics)
+        truth = pl.Series(histories.item_idx_E[frame["row"].to_numpy()])
+        rank = frame.select(pl.col("items").list.eval(pl.element()).alias("items"), truth.alias("truth")).select(
+            (pl.col("items").list.len() == 5) & pl.col("items").list.contains(pl.col("truth"))
+        )
+        assert rank.to_series().all(), "all five items are ranked, the true one among them"
+
+
+def test_facts_say_what_was_ranked_by_whom_and_how(simulated: Town) -> None:
+    config = simulated()
+    evaluate(config, split="test", use_adapter=False)
+    histories = read_histories(config.run)
+    _, model = read_rankings(_folder(config), "zero-shot")
+    _, counts = read_rankings(_folder(config), "own-counts-transitions")
+    for facts, name, kind in ((model, "zero-shot model", "model"), (counts, BASELINES[1], "baseline")):
+        assert (facts["name"], facts["kind"], facts["split"], facts["seed"]) == (name, kind, "test", config.seed)
+        assert (facts["data_hash"], facts["catalogue_hash"]) == (histories.data_hash, histories.catalogue_hash)
+        assert (facts["num_items"], facts["k"], facts["protocol"]["repeats"]) == (5, 10, "allowed")
+        assert facts["protocol"]["split"]["protocol"] == "global_time"
+        assert facts["wall_s"] > 0
+        assert "numpy" in facts["versions"]
+    assert model["task"] == counts["task"]
+    assert (model["exact_share"], model["adapter"], model["probabilities"]) == (1.0, {}, "of the whole catalogue")
+    assert counts["settings"] in [trial["settings"] for trial in counts["tuned"]["trials"]]
+    best = max(trial["metrics"]["nDCG@10"] for trial in counts["tuned"]["trials"])
+    [chosen] = [trial for trial in counts["tuned"]["trials"] if trial["settings"] == counts["settings"]]
+    assert chosen["metrics"]["nDCG@10"] == best
+    summary = _summary(config)
+    assert [(one["slug"], one["kind"]) for one in summary["results"]] == [
+        ("own-counts", "baseline"), ("own-counts-transitions", "baseline"), ("zero-shot", "model"),
+    ]  # fmt: skip
+    assert (summary["task"], summary["num_items"], summary["split"]) == (model["task"], 5, "test")
 
 
 def test_evaluation_of_a_sample_asks_every_ranker_about_it(simulated: Town) -> None:
-    config = simulated("evaluate.baselines=[popularity]")
+    config = simulated('evaluate.baselines=["own counts"]')
     results = evaluate(config, split="test", use_adapter=False, limit=5)
     assert [result.num_events for result in results] == [5, 5]
-    part, _ = _events(config, "test-zero-shot-5"), evaluate(config, split="test", use_adapter=False)
-    whole = _events(config).filter(pl.col("row").is_in(part["row"].implode()))
-    assert part["popularity: rank"].equals(whole["popularity: rank"])
-    assert np.allclose(part["zero-shot: log-loss"], whole["zero-shot: log-loss"], atol=1e-4)
+    evaluate(config, split="test", use_adapter=False)
+    for slug in ("own-counts", "zero-shot"):
+        part, _ = read_rankings(_folder(config, limit=5), slug)
+        whole, _ = read_rankings(_folder(config), slug)
+        whole = whole.take(np.isin(whole.row_E, part.row_E))
+        assert whole.rank_E.tolist() == part.rank_E.tolist()
+        if slug == "zero-shot":
+            assert part.log_prob_E == pytest.approx(whole.log_prob_E, abs=1e-4)
 
 
 def test_baselines_need_no_model(simulated: Town) -> None:
     config = simulated("model.base=/nowhere")
     assert [result.name for result in evaluate(config, split="valid", baselines_only=True)] == BASELINES
-    assert "adapter" not in _summary(config, "valid-baselines")
+    assert [one["name"] for one in _summary(config, "valid")["results"]] == BASELINES
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_baselines_on_the_events_that_they_were_tuned_on_are_told(
+    simulated: Town, split: EvaluatedSplit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(simulated(), split=split, baselines_only=True)
+    assert ("have chosen the settings of the baselines" in capsys.readouterr().err) == (split == "valid")
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A family that wants what these data have not."""
+
+    name: str = "own counts"
+
+    def grid(self) -> Sequence[Mapping[str, Any]]:
+        return [{}]
+
+    def ranker(self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int) -> Ranker:
+        raise UnfitDataError("It wants coordinates.")
+
+
+def test_baseline_that_does_not_fit_is_left_out_and_that_is_said(
+    simulated: Town, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "FAMILIES", {**FAMILIES, "own counts": Unfit()})
+    results = evaluate(simulated(), split="test", baselines_only=True)
+    assert [result.name for result in results] == BASELINES[1:]
+    assert "own counts is left out: It wants coordinates.\n" in capsys.readouterr().err
+
+
+def test_ranker_that_is_complete_is_not_asked_again(simulated: Town, model: "Model") -> None:
+    config = simulated()
+    first = evaluate(config, split="test", use_adapter=False)
+    written = {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")}
+    model.windows = []
+    assert evaluate(config, split="test", use_adapter=False) == first
+    assert model.windows == []
+    assert {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")} == written
+
+
+def test_rankers_of_earlier_runs_stay_in_the_summary_unless_they_ranked_something_else(
+    simulated: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(simulated(), split="test", baselines_only=True)
+    evaluate(simulated('evaluate.baselines=["own counts"]'), split="test", baselines_only=True)
+    assert [one["name"] for one in _summary(simulated())["results"]] == BASELINES
+    other = simulated("evaluate.repeats=excluded", 'evaluate.baselines=["own counts"]')
+    evaluate(other, split="test", baselines_only=True)
+    assert [one["name"] for one in _summary(other)["results"]] == ["own counts"]
+    assert "own-counts-transitions: rankings of other data or events, left out" in capsys.readouterr().err
+
+
+def test_summary_holds_two_rankers_of_one_name(simulated: Town) -> None:
+    """As when a run file was imported before the model whose name it took."""
+    config = simulated('evaluate.baselines=["own counts"]')
+    evaluate(config, split="test", baselines_only=True)
+    rankings, facts = read_rankings(_folder(config), "own-counts")
+    write_rankings(_folder(config), "theirs", rankings, {**facts, "kind": "run file"})
+    evaluate(config, split="test", baselines_only=True)
+    assert [one["slug"] for one in _summary(config)["results"]] == ["own-counts", "theirs"]
+
+
+def test_repeats_excluded_leave_events_and_items_out_for_everybody(
+    simulated: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = simulated("evaluate.repeats=excluded")
+    evaluate(config, split="test", use_adapter=False)
+    histories = read_histories(config.run)
+    task = read_task(histories, "test", config.evaluate)
+    assert 0 < len(task.row_E) < task.num_without
+    said = capsys.readouterr().err
+    assert f"{task.num_without} events are left out: their item is no candidate\n" in said
+    assert "leaving candidates out changes no probability" in said
+    allowed_EI = task.candidates.allowed(task.row_E)
+    for slug in slugs_in(_folder(config)):
+        rankings, _ = read_rankings(_folder(config), slug)
+        assert rankings.row_E.tolist() == task.row_E.tolist()
+        assert (rankings.rank_E > 0).all()
+        for held_I, item_K in zip(allowed_EI, rankings.item_EK, strict=True):
+            assert sorted(item_K[item_K >= 0]) == np.flatnonzero(held_I).tolist()
+
+
+def test_model_is_asked_about_altered_histories_and_judged_by_the_true_ones(simulated: Town) -> None:
+    config = simulated()
+    histories = read_histories(config.run)
+    task, folder = read_task(histories, "test", config.evaluate), _folder(config)
+    dry = histories.events.with_columns(precipitation_mm=pl.lit(0.0))
+    altered = Histories(**{**vars(histories), "events": dry})
+    whole, _ = evaluate_model(config, histories, task, "whole", "whole", folder, adapter=None)
+    without, facts = evaluate_model(
+        config, altered, task, "dry", "dry", folder, adapter=None, facts={"altered": "weather"}
+    )
+    assert (facts["name"], facts["slug"], facts["altered"], facts["task"]) == ("dry", "dry", "weather", task.hash)
+    assert whole.row_E.tolist() == without.row_E.tolist()
+    assert whole.log_prob_E is not None
+    assert without.log_prob_E is not None
+    assert (np.abs(whole.log_prob_E - without.log_prob_E) > 1e-3).any()
+    others = Histories(**{**vars(histories), "item_idx_E": histories.item_idx_E[::-1]})
+    with pytest.raises(ValueError, match="row by row"):
+        evaluate_model(config, others, task, "other", "other", folder, adapter=None)
 
 
 def test_model_that_is_missing_is_told(simulated: Town) -> None:
@@ -126,39 +273,52 @@ def test_model_that_is_missing_is_told(simulated: Town) -> None:
         evaluate(simulated(), split="test")
 
 
+def _rankings(config: Config, slug: str = "zero-shot") -> list[Any]:
+    found: Rankings = read_rankings(_folder(config), slug)[0]
+    return [None if array is None else array.tolist() for array in vars(found).values()]
+
+
 def test_killed_evaluation_goes_on_where_it_was(
     simulated: Town, model: Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = simulated()
     results = evaluate(config, split="test", use_adapter=False)
-    windows, expected = model.windows, _events(config)
+    windows, expected = model.windows, _rankings(config)
     assert len(windows) > 3
+    (_folder(config) / "zero-shot.json").unlink()
     for after in (0, 2):
         _killed(config, model, after)
     again = evaluate(config, split="test", use_adapter=False)
     assert model.windows == windows[2:]
     assert "events were answered before" in capsys.readouterr().err
-    assert _events(config).equals(expected)
+    assert _rankings(config) == expected
     assert [result.metrics for result in again] == [result.metrics for result in results]
     assert not list(config.run.rglob("partial-*"))
 
 
 @pytest.mark.parametrize(
-    "other", ["decode.max_expansions=7", "prompts.profile_tokens=0", "evaluate.k=11", "evaluate.split=test"]
+    "other",
+    [
+        "decode.max_expansions=7",
+        "prompts.profile_tokens=0",
+        "evaluate.k=11",
+        "evaluate.repeats=excluded",
+        "evaluate.split=test",
+    ],
 )
 def test_partial_answers_to_another_question_are_not_gone_on_with(simulated: Town, model: Model, other: str) -> None:
     _killed(simulated(), model, after=2)
     evaluate(simulated(other), split="test", use_adapter=False)
-    first = model.windows[0] == int(_events(simulated())["row"][0])
+    first = model.windows[0] == _rankings(simulated())[0][0]
     assert first == (other != "evaluate.split=test"), "only the same question goes on where it was"
 
 
-def test_answers_are_kept_until_the_results_are_written(
+def test_answers_are_kept_until_the_rankings_are_written(
     simulated: Town, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = simulated()
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_json", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(answers, "write_rankings", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             evaluate(config, split="test", use_adapter=False)
     asked, model.windows = model.windows, []
@@ -169,5 +329,7 @@ def test_answers_are_kept_until_the_results_are_written(
 def test_search_out_of_budget_is_told(simulated: Town, capsys: pytest.CaptureFixture[str]) -> None:
     config = simulated("decode.max_expansions=1")
     evaluate(config, split="test", use_adapter=False, limit=10)
-    assert _summary(config, "test-zero-shot-10")["exact_share"] < 1
+    rankings, facts = read_rankings(_folder(config, limit=10), "zero-shot")
+    assert rankings.exact_E is not None
+    assert facts["exact_share"] == rankings.exact_E.mean() < 1
     assert "of the rankings are proven exact; raise decode.max_expansions for more" in capsys.readouterr().err

@@ -124,3 +124,32 @@ def test_latitude_alone_is_told(write: Write, run_prepare: Prepare) -> None:
     events = write("events.csv", "user_id,item_id,time,latitude\nann,park,2024-01-01T08:00Z,40")
     with pytest.raises(DataError, match="latitude and longitude or neither but has only latitude"):
         run_prepare(events={"path": events})
+
+
+def test_what_happened_and_how_much_are_kept(write: Write, run_prepare: Prepare) -> None:
+    rows = "ann,park,2024-01-01T08:00Z,visit,4.5\nann,zoo,2024-01-02T08:00Z,,many\nann,park,2024-01-03T08:00Z, buy ,"
+    events = write("e.csv", f"user_id,item_id,time,event,stars\n{rows}")
+    report, histories = run_prepare(events={"path": events, "columns": {"value": "stars"}})
+    assert histories.events.select("event", "value").rows() == [("visit", 4.5), (None, None), ("buy", None)]
+    assert report.manifest["notes"]["values that are no number, left empty"] == 1
+
+
+def test_value_named_as_context_stays_as_it_is(write: Write, run_prepare: Prepare) -> None:
+    events = write("e.csv", "user_id,item_id,time,value\nann,park,2024-01-01T08:00Z,high")
+    _, histories = run_prepare(events={"path": events}, context_columns=["value"])
+    assert histories.events["value"].to_list() == ["high"]
+
+
+def test_items_are_available_from_their_time_or_from_their_first_event(write: Write, run_prepare: Prepare) -> None:
+    header = "item_id,available_from"
+    items = write("i.csv", f"{header}\npark,2024-01-01\nzoo,2025-01-01T00:00Z\nbar,soon\ncafe,\npub,2026-01-01")
+    rows = "ann,zoo,2024-01-05T08:00Z\nann,park,2024-01-02T08:00Z\nbob,zoo,2024-01-03T08:00Z"
+    events = write("e.csv", f"user_id,item_id,time\n{rows}")
+    report, histories = run_prepare(events={"path": events}, items={"path": items})
+    assert histories.items["available_from"].dt.strftime("%F %R").to_list() == [
+        "2024-01-01 00:00", "2024-01-03 08:00", None, None, "2026-01-01 00:00",
+    ]  # fmt: skip
+    assert histories.items.schema["available_from"] == pl.Datetime("us", "UTC")
+    notes = report.manifest["notes"]
+    assert notes["items whose available_from cannot be read, taken as always known"] == 1
+    assert notes["items with an event before their available_from, which is moved there"] == 1

@@ -103,3 +103,25 @@ def test_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm(tmp_path: 
     table = read(path)
     assert table["user_id"].drop_nulls().to_list() == ["ann", "bob"]
     assert table["time"].drop_nulls().to_list() == ["1", "2"]
+
+
+def test_atomic_file_of_recbole_is_read_with_its_types(tmp_path: Path) -> None:
+    path = tmp_path / "toy.inter"
+    path.write_text('user_id:token\titem_id:token\ttimestamp:float\ttags:token_seq\n007\t"a\t12.5\tx y\nb\t\t\t\n')
+    table = read(path, time="timestamp")
+    assert table.to_dict(as_series=False) == {
+        ROW: [1, 2],
+        "user_id": ["007", "b"],
+        "item_id": ['"a', None],
+        "tags": ["x y", None],
+        "time": [12.5, None],
+    }
+    assert table.schema["time"] == pl.Float64
+
+
+@pytest.mark.parametrize("header", ["user_id", "user_id:text", ":token"])
+def test_atomic_file_without_types_is_told(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "toy.inter"
+    path.write_text(f"{header}\titem_id:token\ttime:float\na\tb\t1\n")
+    with pytest.raises(DataError, match=rf"header of name:type columns .* but has '{header}'; give a CSV"):
+        read(path)

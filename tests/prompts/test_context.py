@@ -108,6 +108,11 @@ def test_no_weather_at_all_is_no_words_and_no_numbers(events: Events) -> None:
     assert [said[name] for name in ("temperature_c", "temperature_f", "precipitation_mm", "wind_mps")] == [None] * 4
 
 
+def test_place_is_offered_also_where_nobody_has_one(events: Events) -> None:
+    assert _one(events)["place"] is None
+    assert _one(events, place="Ohio")["place"] == "Ohio"
+
+
 def test_days_are_counted_from_the_same_users_event_before(events: Events) -> None:
     rows = [(0, "2024-01-01T23:59", 0), (0, "2024-01-02T00:01", 0), (0, "2024-01-02T08:00", 0),
             (1, "2024-01-02T09:00", 0), (1, "2024-01-09T09:00", 0)]  # fmt: skip

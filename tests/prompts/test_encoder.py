@@ -125,6 +125,22 @@ def test_aligned_prompts_end_on_a_block_and_say_the_same(
     assert "align_tokens" not in plain.identity["prompts"]
 
 
+@pytest.mark.parametrize("profile_tokens", [0, 24])
+def test_window_is_filled_up_to_the_event_that_is_named(
+    events: Events, templates: Templates, make_encoder: MakeEncoder, profile_tokens: int
+) -> None:
+    encoder = make_encoder(
+        PLACES, template=templates(), budget_tokens=64, profile_tokens=profile_tokens, align_tokens=8
+    )
+    text = encoder.text(events(TEN), 1)
+    windows = text.windows
+    asked_W = windows.target_W - windows.start_W
+    encoded = text.encode_windows(windows, windows.target_W)
+    assert [int(one.title_start_V[at]) % 8 for one, at in zip(encoded, asked_W, strict=True)] == [0] * len(windows)
+    assert [one.title_start_V[-1] % 8 for one in encoded] != [0] * len(windows)
+    assert max(len(one.tokens_L) for one in encoded) <= 64
+
+
 def test_title_longer_than_the_budget_is_one_sentence(
     events: Events, templates: Templates, make_encoder: MakeEncoder
 ) -> None:

@@ -30,8 +30,8 @@ def test_shipped_set_renders_an_event_with_nothing_but_its_time(name: str, event
     place = pl.DataFrame({"days": ["weekdays"], "hours": ["morning 8"], "count": [12], "share": [0.5]})
     [told], _ = templates.render("profile.j2", place)
     [preamble], _ = templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
-    assert line == ("EWR UA " if name == "flights" else "") + "Monday evening 7:"
-    assert told == "weekdays morning 8 x12:"
+    assert line == {"flights": "EWR UA Monday evening 7:", "movies": "Monday evening:"}.get(name, "Monday evening 7:")
+    assert told == ("earlier:" if name == "movies" else "weekdays morning 8 x12:")
     assert preamble.endswith(", oldest first.")
 
 
@@ -39,6 +39,13 @@ def test_checkins_tell_the_weather_once_a_day(events: Events) -> None:
     rows = [(0, "2024-01-01T08:00", 0), (0, "2024-01-01T19:00", 0)]
     frame = context_frame(events(rows, temperature_c=[-4.0, -4.0]), "outcome")
     assert _texts("checkins", frame) == ["Monday morning 8 freezing:", "Monday evening 7:"]
+
+
+def test_movies_tell_day_and_place_once_a_day_and_are_at_home_without(events: Events) -> None:
+    rows = [(0, "2024-01-01T08:00", 0), (0, "2024-01-01T08:00", 1), (0, "2024-01-02T19:00", 2)]
+    placed = context_frame(events(rows, place=["Ohio", "Ohio", None]), "outcome")
+    assert _texts("movies", placed) == ["Monday morning in Ohio:", ":", "Tuesday evening:"]
+    assert _texts("movies", context_frame(events(rows), "outcome")) == ["Monday morning:", ":", "Tuesday evening:"]
 
 
 def test_unknown_variable_names_what_exists(templates: Templates) -> None:
@@ -74,7 +81,7 @@ def test_missing_file_is_named(templates: Templates) -> None:
 
 
 def test_unknown_set_names_the_shipped_ones() -> None:
-    with pytest.raises(PromptError, match=r"no template set 'flight': .* shipped sets checkins, flights, plain\.$"):
+    with pytest.raises(PromptError, match=r"no template set 'flight': .* sets checkins, flights, movies, plain\.$"):
         load_templates("flight")
 
 

@@ -93,9 +93,10 @@ def test_show_counts_what_was_edited(town: Config, tmp_path: Path, capsys: pytes
     assert said.endswith("1 were added to those of the histories, 2 taken out\n")
 
 
-def test_calibration_by_counts_goes_with_an_edited_catalogue(town: Config, tmp_path: Path, ask: Ask) -> None:
+@pytest.mark.parametrize("kind", ["own counts", "context"])
+def test_calibration_by_counts_goes_with_an_edited_catalogue(town: Config, tmp_path: Path, ask: Ask, kind: str) -> None:
     calibrate(town)
-    own = town.model_copy(update={"decode": town.decode.model_copy(update={"calibration": "own counts"})})
+    own = town.model_copy(update={"decode": town.decode.model_copy(update={"calibration": kind})})
     catalogue.remove(town, ["cinema"])
     catalogue.add(town, _table(tmp_path, {"item_id": "bar4", "title": "Bar Four"}))
     after = ask(own)

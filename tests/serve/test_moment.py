@@ -7,7 +7,7 @@ import pytest
 from whereupon.errors import DataError, PromptError
 from whereupon.histories import Histories
 from whereupon.prompts import context_frame
-from whereupon.serve.moment import Moment, parse_weather, question
+from whereupon.serve.moment import Moment, check_told, parse_weather, question
 
 MakeHistories = Callable[..., Histories]
 
@@ -203,3 +203,11 @@ def test_place_where_no_event_has_one_is_refused(make_histories: MakeHistories) 
     nowhere = make_histories([{"user": "Ada", "at": "2013-01-01T08:00", "item": 0}])
     with pytest.raises(DataError, match="No event has coordinates"):
         question(nowhere, "Ada", Moment(place="40.6,-73.7"))
+
+
+def test_weather_is_refused_where_prompts_leave_it_out_and_a_place_is_not() -> None:
+    for moment in (Moment(at="2013-01-01T08:00", place="40.64,-73.78"), Moment()):
+        check_told(moment, ["time", "place", "weather"])
+    check_told(Moment(weather="rain"), ["time", "place"])
+    with pytest.raises(PromptError, match=r"^prompts\.leave_out names weather, .*: leave the weather out\.$"):
+        check_told(Moment(weather="rain"), ["weather"])

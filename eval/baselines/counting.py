@@ -1,4 +1,4 @@
-"""What had been counted by the moment of an event: whom a user knew, and who had moved where.
+"""What had been counted by the moment of an event: popularity, whom a user knew, and who had moved where.
 
 Shapes: N = events (rows of the histories), U = users, I = items, P = distinct pairs, Q = queries (events to predict),
 X = entries of a ragged list over queries, flattened. Nothing here is dense in queries x items.
@@ -9,19 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..histories import Histories
-from .protocol import num_previous
+from ...histories import Histories
+from ..protocol import SPLIT_CODES, num_previous
+from ..ranges import ragged
+from ..settings import EvaluatedSplit
 
-__all__ = ["Moves", "Visits", "ragged"]
+__all__ = ["Moves", "Visits", "popularity_order"]
 
 Ints = NDArray[np.int64]
 
 
-def ragged(start_Q: Ints, length_Q: Ints) -> tuple[Ints, Ints]:
-    """Flatten the ranges from `start_Q` on: the query of each entry and the position it points to, both int64 [X]."""
-    query_X = np.repeat(np.arange(len(length_Q), dtype=np.int64), length_Q)
-    shift_Q = start_Q - (np.cumsum(length_Q) - length_Q)
-    return query_X, np.arange(len(query_X), dtype=np.int64) + shift_Q[query_X]
+def popularity_order(histories: Histories, split: EvaluatedSplit) -> Ints:
+    """Place of each item by its number of events in earlier splits, 0 the most popular: int64 [I]; ties by item_idx."""
+    earlier_N = histories.split_E < SPLIT_CODES[split]
+    count_I = np.bincount(histories.item_idx_E[earlier_N], minlength=histories.items.height)
+    place_I = np.empty(len(count_I), dtype=np.int64)
+    place_I[np.argsort(-count_I, kind="stable")] = np.arange(len(count_I))
+    return place_I
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,9 @@ class Moves:
     Attributes:
         offset_I1: int64, the pairs out of item i are offset_I1[i] to offset_I1[i + 1] - 1.
         to_P: int64, where each pair leads.
-        arrival: int64 [moves], pair * num_moments + moment of arrival, ascending; pair p's start at `start_P[p]`.
+        arrival: int64 [moves], pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`.
         moment_N: int64, rank of each event's second among the distinct seconds of all events.
+        second_S: int64, those seconds, ascending.
     """
 
     offset_I1: Ints
@@ -83,15 +88,17 @@ class Moves:
     arrival: Ints
     start_P: Ints
     moment_N: Ints
-    num_moments: int
+    second_S: Ints
 
     @classmethod
     def of(cls, histories: Histories) -> "Moves":
-        """Collect the moves of all users, of any split: what counts is when, see `before`."""
+        """Collect the moves that may count for all users, of any split: what counts is when, see `before`."""
         num_items = histories.items.height
         item_N = histories.item_idx_E.astype(np.int64)
         seconds, moment_N = np.unique(histories.time_s_E, return_inverse=True)
-        arrival_row = np.flatnonzero(num_previous(histories) > 0)
+        # Both ends: a move into a shared event would else tell of an event that is nobody else's business.
+        shared_N = histories.shared_E & np.roll(histories.shared_E, 1)
+        arrival_row = np.flatnonzero((num_previous(histories) > 0) & shared_N)
         key_P, pair = np.unique(item_N[arrival_row - 1] * num_items + item_N[arrival_row], return_inverse=True)
         arrival = np.sort(pair * len(seconds) + moment_N[arrival_row]).astype(np.int64)
         return cls(
@@ -100,7 +107,7 @@ class Moves:
             arrival=arrival,
             start_P=np.searchsorted(arrival, np.arange(len(key_P)) * len(seconds)).astype(np.int64),
             moment_N=moment_N.astype(np.int64),
-            num_moments=len(seconds),
+            second_S=seconds.astype(np.int64),
         )
 
     def degree(self, item_Q: Ints) -> Ints:
@@ -113,8 +120,15 @@ class Moves:
         Returns:
             query, item reached, number of moves (all int64 [X], numbers at least 1).
         """
+        return self._before(self.moment_N[row_Q], item_Q)
+
+    def before_time(self, time_s_Q: Ints, item_Q: Ints) -> tuple[Ints, Ints, Ints]:
+        """As `before`, as of any unix seconds, int64 [Q]."""
+        return self._before(np.searchsorted(self.second_S, time_s_Q), item_Q)
+
+    def _before(self, moment_Q: Ints, item_Q: Ints) -> tuple[Ints, Ints, Ints]:
         query_X, pair_X = ragged(self.offset_I1[item_Q], self.degree(item_Q))
-        now_X = self.moment_N[row_Q][query_X]
-        count_X = np.searchsorted(self.arrival, pair_X * self.num_moments + now_X) - self.start_P[pair_X]
+        key_X = pair_X * len(self.second_S) + moment_Q[query_X]
+        count_X = np.searchsorted(self.arrival, key_X) - self.start_P[pair_X]
         some_X = count_X > 0
         return query_X[some_X], self.to_P[pair_X[some_X]], count_X[some_X]

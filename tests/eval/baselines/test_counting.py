@@ -1,13 +1,12 @@
 import numpy as np
 
-from whereupon.eval.counting import Moves, Visits, ragged
+from whereupon.eval.baselines.counting import Moves, Visits, popularity_order
 from whereupon.histories import Histories
 
 
-def test_ragged_ranges_flatten_in_order_and_skip_empty_ones() -> None:
-    query_X, position_X = ragged(np.array([5, 9, 0]), np.array([2, 0, 3]))
-    assert query_X.tolist() == [0, 0, 2, 2, 2]
-    assert position_X.tolist() == [5, 6, 0, 1, 2]
+def test_popularity_counts_events_of_earlier_splits_and_breaks_ties_by_item_idx(town: Histories) -> None:
+    assert popularity_order(town, "test").tolist() == [0, 1, 2, 3, 4]  # A 3, B 3, C 2, D 0, E 0
+    assert popularity_order(town, "valid").tolist() == [0, 1, 2, 3, 4]
 
 
 def test_visits_are_numbered_in_the_order_of_the_first(town: Histories) -> None:

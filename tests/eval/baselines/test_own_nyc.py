@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from whereupon.catalogue.settings import CatalogueSettings
-from whereupon.eval import BASELINES, evaluated_events, summarise
-from whereupon.eval.settings import BaselineName
+from whereupon.eval import FAMILIES, evaluated_events, summarise
+from whereupon.eval.protocol import read_task
+from whereupon.eval.settings import BaselineName, EvaluateSettings
 from whereupon.histories import Histories, HistoriesSettings, prepare, read_histories
 
 FOLDER = os.environ.get("WHEREUPON_NYC_CHECKINS")
@@ -38,6 +39,7 @@ def test_evaluated_events_of_nyc_checkins_are_those_of_the_reference(histories: 
 def test_baseline_on_nyc_checkins_reproduces_the_reference(
     histories: Histories, name: BaselineName, reference: tuple[float, ...]
 ) -> None:
-    metrics = summarise(BASELINES[name].rank(histories, "test"))
+    family, task = FAMILIES[name], read_task(histories, "test", EvaluateSettings())
+    metrics = summarise(family.ranker(histories, "test", family.grid()[0], 0).rank(task, 10).rank_E)
     found = [metrics[column] for column in ("recall@1", "recall@5", "recall@10", "nDCG@10")]
     assert found == pytest.approx(reference, abs=0.005)

@@ -1,8 +1,9 @@
-"""Baselines on hand-derived cases, against a naive dense reference, and that none of them looks ahead."""
+"""Own counts and what builds on them: hand-derived cases, and a naive dense reference."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.errors import DataError
-from whereupon.eval import BASELINES, evaluated_events
-from whereupon.eval import baselines as module
-from whereupon.eval.baselines import ContextWeights
-from whereupon.eval.settings import BaselineName, EvaluatedSplit
+from whereupon.eval.baselines import own, sparse
+from whereupon.eval.baselines.own import ContextWeights
+from whereupon.eval.candidates import Candidates
+from whereupon.eval.protocol import Task, evaluated_events, read_task
+from whereupon.eval.rankings import Rankings
+from whereupon.eval.settings import EvaluatedSplit, EvaluateSettings, Repeats
 from whereupon.histories import Histories
 
 Row = tuple[int, int, int, str]
@@ -21,22 +24,25 @@ Build = Callable[[Sequence[Row], int], Histories]
 
 HOUR, DAY = 3600, 86_400
 A, B, C, D, E = range(5)
-NAMES = list(BASELINES)
+FAMILIES = {family.name: family for family in own.FAMILIES}
+NAMES = list(FAMILIES)
 NUM_ITEMS = 6
 SPLITS: tuple[EvaluatedSplit, ...] = ("valid", "test")
 
 
-def ranks(name: BaselineName, histories: Histories, split: EvaluatedSplit = "test") -> list[int]:
-    rank_E = BASELINES[name].rank(histories, split)
-    assert rank_E.dtype == np.int64
-    return [int(rank) for rank in rank_E]
+def rankings(name: str, task: Task, k: int = NUM_ITEMS) -> Rankings:
+    """By the settings that a family starts from."""
+    family = FAMILIES[name]
+    return family.ranker(task.histories, task.split, family.grid()[0], 0).rank(task, k)
+
+
+def ranks(name: str, histories: Histories, split: EvaluatedSplit = "test") -> list[int]:
+    found = rankings(name, read_task(histories, split, EvaluateSettings()))
+    assert found.rank_E.dtype == np.int64
+    return found.rank_E.tolist()
 
 
 # Hand-derived: the town of conftest. Popularity order: A 3, B 3, C 2, D 0, E 0.
-
-
-def test_popularity_ranks_by_counts_of_earlier_splits(town: Histories) -> None:
-    assert ranks("popularity", town) == [2, 3, 4, 1]
 
 
 def test_own_counts_rank_known_items_first_and_break_ties_by_first_visit(town: Histories) -> None:
@@ -63,16 +69,30 @@ def test_unseen_item_ranks_by_popularity_then_item_idx_behind_all_candidates(bui
     assert ranks("own counts", build(rows, 5)) == [5]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_catalogue_of_one_item_is_always_right(build: Build, name: BaselineName) -> None:
-    rows = [(0, 0, 1, "train"), (0, 0, 2, "test"), (1, 0, 2, "train"), (1, 0, 3, "test")]
-    assert ranks(name, build(rows, 1)) == [1, 1]
+def test_first_items_are_the_scored_ones_and_then_the_popular_at_score_0(town: Histories) -> None:
+    found = rankings("own counts", read_task(town, "test", EvaluateSettings()), k=4)
+    assert found.row_E.tolist() == [3, 6, 10, 12]
+    assert found.item_EK.tolist() == [[A, B, C, D], [B, C, A, D], [A, B, C, D], [C, A, B, D]]
+    assert found.score_EK.tolist() == [
+        pytest.approx([2 / 3, 1 / 3, 0, 0]), [0.5, 0.5, 0, 0], pytest.approx([1 / 3, 1 / 3, 1 / 3, 0]), [1, 0, 0, 0],
+    ]  # fmt: skip
+    assert found.log_prob_E is None
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_empty_split_is_a_data_error(town: Histories, name: BaselineName) -> None:
-    with pytest.raises(DataError, match="valid split"):
-        BASELINES[name].rank(town, "valid")
+def test_list_is_filled_up_by_nothing_where_the_catalogue_ends(town: Histories) -> None:
+    found = rankings("own counts + transitions", read_task(town, "test", EvaluateSettings()), k=7)
+    assert found.item_EK[:, 5:].tolist() == [[-1, -1]] * 4
+    assert np.isneginf(found.score_EK[:, 5:]).all()
+
+
+def test_own_items_are_no_candidates_where_repeats_are_excluded(town: Histories) -> None:
+    task = read_task(town, "test", EvaluateSettings(repeats="excluded"))
+    assert (task.row_E.tolist(), task.num_without) == ([10, 12], 2)  # Cyd goes to D, Dan to A
+    found = rankings("own counts + transitions", task, k=4)
+    # Cyd from C to nothing new. Dan from C: to D 0.5 / 2, then by popularity A, B, E.
+    assert found.item_EK.tolist() == [[D, E, -1, -1], [D, A, B, E]]
+    assert found.rank_E.tolist() == [1, 2]
+    assert found.score_EK[1].tolist() == [0.25, 0, 0, 0]
 
 
 def test_context_weights_multiply_age_hour_kind_of_day_and_previous_item(build: Build) -> None:
@@ -120,7 +140,7 @@ def with_splits(rows: Sequence[tuple[int, int, int]]) -> list[Row]:
     ]
 
 
-def naive_scores(name: BaselineName, histories: Histories, row: int) -> tuple[list[float], list[int]]:
+def naive_scores(name: str, histories: Histories, row: int) -> tuple[list[float], list[int]]:
     """Score of each item (-1 where it is no candidate), and the place in the order that breaks ties."""
     user, item, time = histories.user_idx_E, histories.item_idx_E, histories.time_s_E
     start = int(histories.offset_U1[user[row]])
@@ -130,8 +150,6 @@ def naive_scores(name: BaselineName, histories: Histories, row: int) -> tuple[li
     known = list(dict.fromkeys(int(item[i]) for i in past))
     order = [*known, *(i for i in by_popularity if i not in known)]
     scores = [-1.0] * NUM_ITEMS
-    if name == "popularity":
-        return scores, [by_popularity.index(i) for i in range(NUM_ITEMS)]
     weights = [naive_weight(histories, row, i) if name.startswith("context") else 1.0 for i in past]
     for i in known:
         scores[i] = sum(w for w, e in zip(weights, past, strict=True) if item[e] == i) / sum(weights)
@@ -156,69 +174,51 @@ def naive_weight(histories: Histories, row: int, past: int) -> float:
     return weight * (7.0 if not is_first and item[past - 1] == item[row - 1] else 1.0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@given(rows=rows_strategy)
-@settings(max_examples=60, deadline=None)
-def test_ranks_equal_dense_scoring_of_the_whole_catalogue(
-    build: Build, name: BaselineName, rows: list[tuple[int, int, int]]
-) -> None:
-    histories = build(with_splits(rows), NUM_ITEMS)
+def all_tasks(histories: Histories, repeats: Repeats) -> list[Task]:
+    """Those of both splits that have events."""
+    tasks = []
     for split in SPLITS:
         try:
-            row_E = evaluated_events(histories, split)
+            tasks.append(read_task(histories, split, EvaluateSettings(repeats=repeats)))
         except DataError:
             continue
-        for row, rank in zip(row_E.tolist(), ranks(name, histories, split), strict=True):
-            scores, place = naive_scores(name, histories, row)
-            truth = int(histories.item_idx_E[row])
-            # Sums of weights may differ in the last bit: within 1e-9 either order is right for them, else only one is.
-            slack = 1e-9 if name.startswith("context") else 0.0
-            surely = sum(scores[i] > scores[truth] + slack for i in range(NUM_ITEMS))
-            tied = [i for i in range(NUM_ITEMS) if i != truth and abs(scores[i] - scores[truth]) <= slack]
-            if slack == 0.0:
-                assert rank == 1 + surely + sum(place[i] < place[truth] for i in tied)
-            else:
-                assert 1 + surely <= rank <= 1 + surely + len(tied)
+    return tasks
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_chunks_do_not_change_ranks(town: Histories, name: BaselineName, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = ranks(name, town)
-    monkeypatch.setattr(module, "_ENTRIES_PER_CHUNK", 1)
-    assert ranks(name, town) == whole
-
-
-# Nothing later than the predicted event, of anybody, may matter.
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(rows=rows_strategy, data=st.data())
+@pytest.mark.parametrize("repeats", ["allowed", "excluded"])
+@given(rows=rows_strategy, k=st.integers(1, NUM_ITEMS + 1), chunk=st.sampled_from([1, 1_000_000]))
 @settings(max_examples=60, deadline=None)
-def test_later_events_do_not_change_a_rank(
-    build: Build, name: BaselineName, rows: list[tuple[int, int, int]], data: st.DataObject
+def test_ranking_equals_dense_scoring_of_all_candidates(
+    build: Build, name: str, repeats: Repeats, rows: list[tuple[int, int, int]], k: int, chunk: int
 ) -> None:
-    given_rows = with_splits(rows)
-    histories = build(given_rows, NUM_ITEMS)
-    split = data.draw(st.sampled_from(SPLITS))
-    try:
-        row_E = evaluated_events(histories, split)
-    except DataError:
-        return
-    at = data.draw(st.integers(0, len(row_E) - 1))
-    row = int(row_E[at])
-    user_id, now = histories.events["user_id"][row], int(histories.time_s_E[row])
-    num_own = row - int(histories.offset_U1[histories.user_idx_E[row]])  # before the predicted event
-    kept: list[Row] = []
-    later: list[Row] = []
-    for event in given_rows:
-        is_own = f"user-{event[0]}" == user_id and sum(e[0] == event[0] for e in kept) <= num_own
-        (kept if event[2] < now or is_own else later).append(event)
-    changed = [
-        (user, data.draw(st.integers(0, NUM_ITEMS - 1)), time, part)
-        for user, _, time, part in later
-        if data.draw(st.booleans())
-    ]
-    altered = build([*kept, *changed], NUM_ITEMS)
-    altered_row = int(altered.offset_U1[altered.user_ids.index(user_id)]) + num_own
-    altered_at = evaluated_events(altered, split).tolist().index(altered_row)
-    assert ranks(name, altered, split)[altered_at] == ranks(name, histories, split)[at]
+    for task in all_tasks(build(with_splits(rows), NUM_ITEMS), repeats):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sparse, "_ENTRIES_PER_CHUNK", chunk)
+            found = rankings(name, task, k)
+        for at, row in enumerate(task.row_E.tolist()):
+            scores, place = naive_scores(name, task.histories, row)
+            own_past = set(task.histories.item_idx_E[task.histories.offset_U1[task.histories.user_idx_E[row]] : row])
+            held = [i for i in range(NUM_ITEMS) if repeats == "allowed" or i not in own_past]
+            truth, rank = int(task.histories.item_idx_E[row]), int(found.rank_E[at])
+            items = [i for i in found.item_EK[at].tolist() if i >= 0]
+            assert len(items) == min(k, len(held))
+            assert set(items) <= set(held)
+            assert (items.index(truth) + 1 if truth in items else 0) == (rank if rank <= k else 0)
+            if not name.startswith("context"):
+                in_order = sorted(held, key=lambda i: (-scores[i], place[i]))
+                assert (items, rank) == (in_order[:k], in_order.index(truth) + 1)
+                continue
+            # Sums of weights may differ in the last bit: within 1e-9 either order is right for them, else only one is.
+            assert all(scores[i] >= scores[j] - 1e-9 for i, j in pairwise(items))
+            surely = sum(scores[i] > scores[truth] + 1e-9 for i in held)
+            tied = sum(abs(scores[i] - scores[truth]) <= 1e-9 for i in held if i != truth)
+            assert 1 + surely <= rank <= 1 + surely + tied
+
+
+def test_item_is_no_candidate_before_it_is_known(town: Histories) -> None:
+    available_s_I = np.array([0, 0, 0, 22, 23])  # D is known from Cyd's visit on, E from Dan's first
+    task = Task(town, "test", evaluated_events(town, "test"), Candidates(town, available_s_I=available_s_I))
+    found = rankings("own counts", task, k=5)
+    assert found.item_EK.tolist() == [[A, B, C, -1, -1], [B, C, A, -1, -1], [A, B, C, D, -1], [C, A, B, D, E]]
+    assert found.rank_E.tolist() == [2, 2, 4, 2]

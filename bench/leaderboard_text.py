@@ -1,0 +1,158 @@
+"""Sections of eval/RESULTS.md as Markdown: everything is worked out by `whereupon.eval.report`, and only told here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from whereupon.eval.ablation import FILE as ABLATION
+from whereupon.eval.report.beyond_accuracy import beyond_accuracy
+from whereupon.eval.report.leaderboard import Leaderboard, Row
+from whereupon.eval.report.provenance import provenance
+from whereupon.eval.report.reliability_curve import reliability
+from whereupon.eval.report.runs import Dataset, Ranked
+from whereupon.eval.report.slicing import Slices
+from whereupon.eval.report.statistics import Estimate
+from whereupon.eval.report.wording import NONE, count, duration, p_value, plain, signed, span
+from whereupon.files import read_json
+
+__all__ = [
+    "METRIC", "SHORT_HEADS", "beyond", "board_table", "command_of", "context", "made", "own_settings", "short_rows",
+    "slices", "table",
+]  # fmt: skip
+
+METRIC: Final = "nDCG@10"
+SHOWN: Final = (METRIC, "recall@10", "MRR@10", "log-loss")
+SHORT_HEADS: Final = ("data", "ranker", METRIC, "recall@10", "MRR@10", "difference from the best baseline")
+MOST_BASELINES: Final = 3
+"""How many of the best baselines the short table has."""
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int = 1) -> str:
+    """GitHub-flavoured Markdown, ending in a newline; the first `num_words` columns are words, the others numbers."""
+    rule = ["---"] * num_words + ["---:"] * (len(heads) - num_words)
+    lines = [heads, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def board_table(board: Leaderboard) -> str:
+    """All rankers, best first: metrics with their intervals, and the difference from the best baseline."""
+    heads = ["ranker", *SHOWN, f"{METRIC} per user", "difference", "p"]
+    rows = (
+        [row.ranker.name, *(_estimate(row.metrics.get(name)) for name in SHOWN), plain(row.per_user), *_against(row)]
+        for row in board.rows
+    )
+    return table(heads, rows)
+
+
+def short_rows(example: str, board: Leaderboard) -> list[list[str]]:
+    """What the README shows: every ranker that is no baseline, and the best baselines."""
+    baselines = [row for row in board.rows if row.ranker.is_baseline][:MOST_BASELINES]
+    chosen = [row for row in board.rows if not row.ranker.is_baseline or row in baselines]
+    return [_short(example if place == 0 else "", row) for place, row in enumerate(chosen)]
+
+
+def made(dataset: Dataset, config: str) -> str:
+    """How each line came about, and the command that makes it again."""
+    rows = []
+    for ranker, line in zip(dataset.rankers, provenance(dataset).lines, strict=False):  # behind them are ablations
+        trials = f"{len(line.trials)} on {line.tuned_on}" if len(line.trials) > 1 else NONE
+        settings = ", ".join(f"{name} {value}" for name, value in own_settings(ranker).items()) or NONE
+        made_by = [duration(line.wall_s), f"`{command_of(ranker, config)}`"]
+        rows.append([ranker.name, settings, trials, line.seed or NONE, *made_by])
+    return table(["ranker", "settings", "settings tried", "seed", "time", "command"], rows, 6)
+
+
+def own_settings(ranker: Ranked) -> dict[str, Any]:
+    """What was chosen for a ranker; nothing for a model, whose settings are those of the configuration."""
+    settings = ranker.facts.get("settings") or {}
+    return {} if "model" in settings else dict(settings)
+
+
+def command_of(ranker: Ranked, config: str) -> str:
+    """What makes a ranker's line, free of places of the machine that it was typed on; "" if nobody noted it.
+
+    A baseline is asked for by its name, whichever others its configuration named. Others have the command that was
+    typed, with the configuration called by its path in the repository; overrides that are absolute paths, such as
+    `--set run=/somewhere/else`, are left out, and other files are called by their names alone.
+    """
+    typed = ranker.facts.get("command", "")
+    if ranker.is_baseline and typed:
+        words = ["whereupon", "evaluate", config, "--baselines-only", "--baseline", ranker.facts["name"]]
+        return shlex.join([*words, "--set", f"seed={ranker.facts.get('seed')}"])
+    kept: list[str] = []
+    for word in shlex.split(typed) if isinstance(typed, str) else typed:
+        if word.endswith((".yaml", ".yml")):
+            kept.append(config)
+        elif kept and kept[-1].startswith("--") and Path(word.partition("=")[2]).is_absolute():
+            kept.pop()
+        else:
+            kept.append(Path(word).name if Path(word).is_absolute() else word)
+    return shlex.join(kept)
+
+
+def beyond(dataset: Dataset) -> str:
+    """Variety, novelty, popularity, distance, calibration; "" where rankings are too short."""
+    found = beyond_accuracy(dataset)
+    if found is None:
+        return ""
+    errors = {one.ranker: one.first.equal_mass.error for one in reliability(dataset)}
+    heads = ["ranker", *(name for name, _ in found.columns), *(["calibration error"] if errors else [])]
+    rows = []
+    for ranker, metrics in found.rows:
+        numbers = [metrics.get(name) for name, _ in found.columns] + ([errors.get(ranker)] if errors else [])
+        rows.append([ranker.name, *map(plain, numbers)])
+    meanings = [f"- {name}: {meaning}" for name, meaning in found.columns]
+    if errors:
+        meanings.append("- calibration error: of the first item's probability, in 15 bins of equally many events")
+    return f"{table(heads, rows)}\n" + "\n".join(meanings) + "\n"
+
+
+def slices(dataset: Dataset, found: Slices) -> str:
+    """The best ranker that is no baseline beside the best baseline, in each part of the events."""
+    ours, theirs = dataset.contender.name, dataset.opponent.name if dataset.opponent else NONE
+    rows = []
+    for panel in found.panels:
+        drawn = [one for one in panel.slices if one.is_drawn]
+        for place, one in enumerate(drawn):
+            numbers = [count(one.contender.num_events), count(one.contender.num_users)]
+            estimates = [_estimate(one.contender), _estimate(one.opponent)]
+            against = [_signed(one.against), p_value(one.against.p_holm)] if one.against else [NONE, NONE]
+            rows.append([panel.title if place == 0 else "", one.label, *numbers, *estimates, *against])
+    told = f"\n{found.num_thin} parts of fewer than 20 events are left out.\n" if found.num_thin else ""
+    return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + told
+
+
+def context(dataset: Dataset, config: str) -> str:
+    """The tables of `whereupon ablate`, one level of headings down; "" where there are none of this data."""
+    texts = []
+    for folder in dict.fromkeys(ranker.folder for ranker in dataset.rankers):
+        path = folder / f"{ABLATION}.json"
+        if path.is_file() and read_json(path)["data_hash"] == dataset.histories.data_hash:
+            text = path.with_suffix(".md").read_text(encoding="utf-8")
+            texts.append(re.sub(r"^#", "###", text, flags=re.MULTILINE) + f"\nMade by `whereupon ablate {config}`.\n")
+    return "\n".join(texts)
+
+
+def _short(example: str, row: Row) -> list[str]:
+    difference, p = _against(row)
+    against = f"{difference}; p {p}" if row.against else difference
+    name = row.ranker.name if row.ranker.is_baseline else f"**{row.ranker.name}**"
+    return [example, name, *(_estimate(row.metrics.get(metric)) for metric in SHOWN[:3]), against]
+
+
+def _estimate(one: Estimate | None) -> str:
+    if one is None:
+        return NONE
+    return f"{plain(one.mean)} ({span(one.low, one.high)})" if one.has_interval else plain(one.mean)
+
+
+def _signed(one: Estimate) -> str:
+    return f"{signed(one.mean)} ({span(one.low, one.high, sign=True)})" if one.has_interval else signed(one.mean)
+
+
+def _against(row: Row) -> list[str]:
+    return [_signed(row.against), p_value(row.against.p_holm)] if row.against else ["the best baseline", NONE]

@@ -1,0 +1,212 @@
+"""Is our SASRec as good as an independent one? The same splits, events, candidates and settings, RecTools beside ours.
+
+    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/sasrec_check.py [--seeds 2] [--side FOLDER]
+
+Some twenty minutes on two idle cores. On MovieLens-100K, where SASRec is at home, and on nyc-checkins, where it is not;
+the latter is left out where the variable is not set. RecTools gets an environment of its own under --side, made from
+bench/sasrec_requirements.txt where it is not there yet. It is told the training events, what was before each question,
+and the answers of validation to stop by; not those of test. Each tries the same grid with the first seed, takes what is
+best on validation and trains that with the other seeds, stops by the same rule on the same validation events, and ranks
+for the same test events. Writes bench/results/sasrec_check.json; exits with 1 if on some data the mean nDCG@10 of ours
+is below RecTools' by more than 5 %.
+
+RecTools looks at no more than the last `length` steps of a user's training events, so users who have more are given to
+it as several: it learns from the same steps as ours. Items without a training event it cannot rank; ours could.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from record import bar, record
+
+from whereupon.catalogue.settings import CatalogueSettings
+from whereupon.eval import summarise
+from whereupon.eval.baselines.dense import rank_dense
+from whereupon.eval.baselines.sequences import SequenceSettings
+from whereupon.eval.baselines.sequences_training import Trained, train
+from whereupon.eval.baselines.sequences_windows import Transitions, Windows
+from whereupon.eval.protocol import Task, num_previous, read_task
+from whereupon.eval.ranges import ragged
+from whereupon.eval.settings import EvaluatedSplit, EvaluateSettings, Repeats
+from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
+
+HERE: Final = Path(__file__).parent
+VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"
+GRID: Final = tuple(
+    SequenceSettings(learning_rate=2e-3, dropout=dropout, max_epochs=80, patience=10) for dropout in (0.2, 0.5)
+)
+TOLERANCE: Final = 0.05
+LIMITS: Final[Mapping[EvaluatedSplit, int]] = {"valid": 1500, "test": 5000}  # a sample of what is more than that
+K: Final = 10
+
+Int64 = NDArray[np.int64]
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What both are compared on: as in the examples of the same names."""
+
+    name: str
+    settings: HistoriesSettings
+    repeats: Repeats
+
+    def tasks(self) -> tuple[Task, Task]:
+        """The events to stop by, and those to compare on."""
+        with tempfile.TemporaryDirectory() as run:
+            prepare(self.settings, CatalogueSettings(), Path(run))
+            histories = read_histories(Path(run))
+        settings = EvaluateSettings(repeats=self.repeats)
+        valid, test = (read_task(histories, split, settings, limit=limit) for split, limit in LIMITS.items())
+        return valid, test
+
+
+def main() -> int:
+    """Train both on all data, compare; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=2, help="how many trainings of each (default: %(default)s)")
+    parser.add_argument("--side", type=Path, default=HERE.parent / "runs" / "sasrec-check", help="of RecTools")
+    args = parser.parse_args()
+    python, seeds = _side_python(args.side), list(range(args.seeds))
+    found = {data.name: compare(*data.tasks(), seeds, python, args.side / data.name) for data in _all_data()}
+    bars = [_bar(name, facts["ours"], facts["rectools"]) for name, facts in found.items()]
+    return record("sasrec_check", seeds[0], bars, data=found, grid=[asdict(one) for one in GRID], limits=dict(LIMITS),
+                  requirements=_pins())  # fmt: skip
+
+
+def _all_data() -> list[_Data]:
+    movies = HistoriesSettings(recipe="movielens-100k", split=SplitSettings(train=0.8, valid=0.1))
+    found = [_Data("movielens-100k", movies, "excluded")]
+    if folder := os.environ.get(VARIABLE):
+        split = SplitSettings(train=0.75, valid=0.05)
+        found.append(
+            _Data("nyc-checkins", HistoriesSettings(recipe="nyc-checkins", path=Path(folder), split=split), "allowed")
+        )
+    else:
+        print(f"{VARIABLE} is not set: nyc-checkins is left out", file=sys.stderr)
+    return found
+
+
+def compare(valid: Task, test: Task, seeds: list[int], python: Path, folder: Path) -> Facts:
+    """What both are worth on one split: counts of events, and one row a seed."""
+    export(valid, test, seeds, folder)
+    _run([str(python), str(HERE / "sasrec_rectools.py"), str(folder)])
+    theirs = [answers(test, folder, seed) for seed in seeds]
+    counts = {"num_valid": len(valid.row_E), "num_test": len(test.row_E), "repeats": test.candidates.repeats}
+    return {**counts, "ours": ours(valid, test, seeds), "rectools": theirs}
+
+
+def export(valid: Task, test: Task, seeds: list[int], folder: Path) -> None:
+    """Write all that `sasrec_rectools.py` is told, and nothing of the test events' own items."""
+    folder.mkdir(parents=True, exist_ok=True)
+    histories = valid.histories
+    steps = Transitions.of(histories).windows(GRID[0].length, np.random.default_rng(0))
+    _write(folder / "train.csv", "user", *_with_last(steps), histories)
+    for task in (valid, test):
+        past_E = num_previous(histories)[task.row_E]
+        asked_X, row_X = ragged(task.row_E - past_E, past_E)
+        _write(folder / f"{task.split}.csv", "question", task.row_E[asked_X], row_X, histories)
+    truth = {"question": valid.row_E, "item": valid.true_item_E}
+    pl.DataFrame(truth).write_csv(folder / "valid-truth.csv")
+    content = {"seeds": seeds, "grid": [asdict(one) for one in GRID], "repeats": valid.candidates.repeats}
+    (folder / "settings.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def answers(task: Task, folder: Path, seed: int) -> Facts:
+    """What RecTools' ranking of the test events is worth; an event that it did not rank is a miss."""
+    ranked = pl.read_csv(folder / f"ranked-{seed}.csv")
+    truth = pl.DataFrame({"question": task.row_E, "item": task.true_item_E.astype(np.int64)})
+    rank_E = truth.join(ranked, ["question", "item"], "left", maintain_order="left")["rank"].fill_null(0).to_numpy()
+    facts = json.loads((folder / f"trained-{seed}.json").read_text(encoding="utf-8"))
+    unanswered = len(task.row_E) - ranked["question"].n_unique()
+    return {"seed": seed, **_metrics(rank_E), **facts, "num_unanswered": unanswered}
+
+
+def ours(valid: Task, test: Task, seeds: list[int]) -> list[Facts]:
+    """The same as `sasrec_rectools.py`, with our network."""
+    rows: list[Facts] = []
+    grid = list(GRID)
+    for seed in seeds:
+        began = time.perf_counter()
+        tried = [train(valid.histories, one, seed, valid) for one in grid]
+        best = max(range(len(grid)), key=lambda at: max(tried[at].ndcg_by_epoch))
+        trials = [_trial(one, trained) for one, trained in zip(grid, tried, strict=True)]
+        rank_E = rank_dense(test, tried[best].reader.log_probs, K).rank_E
+        grid = [grid[best]]
+        rows.append({"seed": seed, **_metrics(np.where(rank_E <= K, rank_E, 0)), **trials[best], "trials": trials,
+                     "wall_s": time.perf_counter() - began})  # fmt: skip
+        print(f"ours: {rows[-1]}", flush=True)
+    return rows
+
+
+def _trial(settings: SequenceSettings, trained: Trained) -> Facts:
+    epochs = {"epoch": trained.epoch, "num_epochs": len(trained.ndcg_by_epoch)}
+    return {"dropout": settings.dropout, "validation_nDCG@10": max(trained.ndcg_by_epoch), **epochs}
+
+
+def _metrics(rank_E: Int64) -> dict[str, float]:
+    # Recall and nDCG, and no mean rank: RecTools' rankings end after ten.
+    return {name: value for name, value in summarise(rank_E).items() if name.startswith(("recall", "nDCG"))}
+
+
+def _bar(name: str, rows: list[Facts], others: list[Facts]) -> dict[str, Any]:
+    mine, other = (float(np.mean([row["nDCG@10"] for row in some])) for some in (rows, others))
+    off = mine / other - 1
+    text = (
+        f"{name}: nDCG@10 of our SASRec ({mine:.4f}) over RecTools' ({other:.4f}), means of {len(rows)} seeds, less 1"
+    )
+    return bar(text, off, f">= -{TOLERANCE}", off >= -TOLERANCE)
+
+
+def _with_last(steps: Windows) -> tuple[Int64, Int64]:
+    """The number of the window and the row of every event of it, with the one that its last step leads to."""
+    user_X, row_X = np.nonzero(steps.real_WL)[0], steps.row_WL[steps.real_WL]
+    last_W = steps.asked_WL[np.arange(len(steps.length_W)), steps.length_W - 1]
+    user_X, row_X = np.concatenate([user_X, np.arange(len(last_W))]), np.concatenate([row_X, last_W])
+    order_X = np.lexsort((row_X, user_X))
+    return user_X[order_X], row_X[order_X]
+
+
+def _write(path: Path, key: str, key_X: Int64, row_X: Int64, histories: Histories) -> None:
+    """Rows stand for times: they are in the order of time within a user, and no two are equal."""
+    pl.DataFrame({key: key_X, "item": histories.item_idx_E[row_X], "time": row_X}).write_csv(path)
+
+
+def _side_python(side: Path) -> Path:
+    """The interpreter of RecTools' environment, which is made where it is not complete."""
+    python, done = side / "venv" / "bin" / "python", side / "venv" / "installed.txt"
+    if not done.is_file() or done.read_text(encoding="utf-8") != _pins():
+        _run([sys.executable, "-m", "venv", "--clear", str(side / "venv")])
+        # torch by itself and first: some machines have a build of this version that a resolver would not look for.
+        _run([str(python), "-m", "pip", "install", "--quiet", _pins().splitlines()[0]])
+        _run([str(python), "-m", "pip", "install", "--quiet", *_pins().splitlines()])
+        done.write_text(_pins(), encoding="utf-8")
+    return python
+
+
+def _pins() -> str:
+    lines = (HERE / "sasrec_requirements.txt").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
+def _run(command: list[str]) -> None:
+    print("$", *command, flush=True)
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""What a model says of a task, as rankings on disk: asked window by window, and gone on with after a kill.
+
+The items of an answer are those of an exact search (`decode.search`) among the event's candidates. Log-probabilities
+are those over the whole catalogue: a filter leaves items out and changes nothing else, so the log-loss of a task
+without repeats judges a distribution that still knows repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from .. import __version__
+from ..files import atomic_path, sha256_text
+from ..histories import Histories
+from .facts import facts_of
+from .protocol import Task, read_task
+from .rankings import Rankings, finished, read_rankings, write_rankings
+from .reweighter import Reweighter, read_reweighter
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..decode.transformers_engine import TransformersEngine
+    from ..prompts import ContextKind, HistoryText
+    from .ranking import WindowAnswers
+
+__all__ = ["evaluate_model"]
+
+Int64 = NDArray[np.int64]
+SAVE_EVERY_S = 60.0
+
+_talk = Console(stderr=True, highlight=False)
+
+
+def evaluate_model(
+    config: Config, histories: Histories, task: Task, name: str, slug: str, folder: Path, *, adapter: Path | None,
+    facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
+) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
+    """Ask a model about the events of a task, write its rankings as `slug` and return them with their facts.
+
+    What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again; so is
+    a sample of events of which the whole split is complete in the folder beside.
+
+    Args:
+        config: `model`, `prompts` and `decode` say what is asked and how; `evaluate.k` how many items are kept.
+        histories: what the prompts tell. Those of the task, or altered ones: the same items row by row, with other
+            times, weather or places, for an ablation.
+        task: which events, from which candidates; the truth is the task's.
+        name, slug: of the ranker, see `rankings`.
+        folder: where to write, see `evaluation_folder`.
+        adapter: the trained adapter's folder; None asks the base model as it is. Without one, or with
+            `decode.calibration: none`, nothing is calibrated.
+        facts: more of them, such as what was altered; `kind` in place of "model".
+        leave_out: kinds of context that prompts leave out although the adapter was trained with them, which only an
+            ablation should want; its check is that of the prompts it was trained with.
+
+    Raises:
+        ValueError: the altered histories have other items or rows than the task's.
+        ModelError, PromptError, ConfigError: see `load_engine` and `read_reweighter`.
+    """
+    from ..decode.models import load_engine
+
+    if not np.array_equal(histories.item_idx_E, task.histories.item_idx_E):
+        raise ValueError("altered histories must have the items of the task's, row by row")
+    engine, encoder, card = load_engine(
+        config.model, config.prompts, histories.items, histories.location, adapter
+    )  # fmt: skip
+    encoder = encoder.without(leave_out) if leave_out else encoder
+    text = encoder.text(histories.events, len(histories.user_ids))
+    told = config.model_copy(update={"prompts": encoder.settings})
+    reweighter = read_reweighter(told, histories, engine.trie, card) if adapter else None
+    # All that an answer depends on: partial answers of another model, text, task or search are not gone on with.
+    asked: list[Any] = [__version__, card, config.model.model_dump(mode="json"), encoder.identity]
+    searched: list[Any] = [config.evaluate.k, config.decode.max_expansions, _altered(histories, task)]
+    searched.append(_calibration(reweighter, config))
+
+    def key_of(events: Task) -> str:
+        return sha256_text(json.dumps([*asked, events.hash, *searched], sort_keys=True))
+
+    key = key_of(task)
+    partial = folder / f"partial-{slug}-{key[:16]}.parquet"
+    if finished(folder, slug, key):
+        partial.unlink(missing_ok=True)
+        _say(f"{name}: answered before, see {folder / slug}.json")
+        return read_rankings(folder, slug)
+    if _take_from_whole(config, task, slug, folder, key_of, {"name": name, **(facts or {})}):
+        return read_rankings(folder, slug)
+    frame = _ask_all(engine, text, task, config, partial, reweighter)
+    rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
+    _say(f"answered {len(task.row_E):,} events in {wall_s:.0f} s: {len(task.row_E) / max(wall_s, 1e-9):.1f} events/s")
+    exact_share = 1.0 if rankings.exact_E is None else float(rankings.exact_E.mean())
+    settings = {"model": config.model.model_dump(mode="json"), "decode": config.decode.model_dump(mode="json"),
+                "prompts": config.prompts.model_dump(mode="json")}  # fmt: skip
+    whole = facts_of(
+        config, task, name=name, wall_s=wall_s, settings=settings, adapter=card, key=key, exact_share=exact_share,
+        probabilities="of the whole catalogue", **{"kind": "model", **(facts or {})},
+    )  # fmt: skip
+    write_rankings(folder, slug, rankings, whole, task.histories.events)
+    partial.unlink(missing_ok=True)
+    return read_rankings(folder, slug)
+
+
+def _take_from_whole(
+    config: Config, task: Task, slug: str, folder: Path, key_of: Callable[[Task], str], facts: Mapping[str, Any]
+) -> bool:
+    """Write the rankings of a sample where those of the whole split are complete; whether they were."""
+    whole, there = read_task(task.histories, task.split, config.evaluate), folder.parent / task.split
+    if len(task.row_E) == len(whole.row_E) or not finished(there, slug, key_of(whole)):
+        return False
+    answered, known = read_rankings(there, slug)
+    part = answered.take(np.isin(answered.row_E, task.row_E))
+    wall_s = known["wall_s"] * len(task.row_E) / len(whole.row_E)
+    exact_share = 1.0 if part.exact_E is None else float(part.exact_E.mean())
+    changed = {"task": task.hash, "key": key_of(task), "wall_s": wall_s, "exact_share": exact_share}
+    write_rankings(folder, slug, part, {**known, **facts, **changed}, task.histories.events)
+    _say(f"{facts['name']}: taken from the whole split, see {there / slug}.json")
+    return True
+
+
+@dataclass
+class _Store:
+    """Answers so far, written to a file now and then."""
+
+    path: Path
+    parts: list[pl.DataFrame]
+    saved: float
+
+    def add(self, part: pl.DataFrame, num_events: int) -> None:
+        self.parts.append(part)
+        if time.perf_counter() - self.saved <= SAVE_EVERY_S:
+            return
+        self.parts, self.saved = [pl.concat(self.parts)], time.perf_counter()
+        with atomic_path(self.path) as path:
+            self.parts[0].write_parquet(path)
+        if not _talk.is_terminal:
+            _say(f"{self.parts[0].height:,} of {num_events:,} events answered")
+
+
+def _ask_all(
+    engine: TransformersEngine, text: HistoryText, task: Task, config: Config, partial: Path,
+    reweighter: Reweighter | None,
+) -> pl.DataFrame:  # fmt: skip
+    """The answers to all events, by row, with the columns of `_columns`; what is done is kept in `partial`."""
+    from .ranking import answer_windows, windows_with_targets
+
+    store = _Store(partial, [pl.read_parquet(partial)] if partial.is_file() else [], time.perf_counter())
+    wanted_N = np.zeros(len(text.item_idx_E), bool)
+    wanted_N[task.row_E] = True
+    for part in store.parts:
+        wanted_N[part["row"].to_numpy()] = False
+        _say(f"{part.height:,} events were answered before")
+    windows = windows_with_targets(text.windows, wanted_N)
+    began = time.perf_counter()
+    k, max_expansions = config.evaluate.k, config.decode.max_expansions
+    answered = answer_windows(engine, text, windows, wanted_N, k, max_expansions, reweighter, task.candidates)
+    for answer in track(answered, "asking the model", total=len(windows), console=_talk, disable=not _talk.is_terminal):
+        now = time.perf_counter()
+        store.add(_columns(answer, text.item_idx_E, now - began), len(task.row_E))
+        began = now
+    return pl.concat(store.parts).sort("row")
+
+
+def _columns(answer: WindowAnswers, item_N: Int64, seconds: float) -> pl.DataFrame:
+    """One window's answers: row, rank, log_prob, exact, items, scores and the seconds that each took."""
+    from .ranking import ranks
+
+    num_events, results = len(answer.event_Q), answer.results
+    return pl.DataFrame(
+        {
+            "row": answer.event_Q,
+            "rank": ranks(item_N[answer.event_Q], results),
+            "log_prob": answer.log_prob_Q,
+            "exact": [result.exact for result in results],
+            "items": pl.Series([result.item_idx_K.tolist() for result in results], dtype=pl.List(pl.Int32)),
+            "scores": pl.Series([result.log_prob_K.tolist() for result in results], dtype=pl.List(pl.Float64)),
+            "seconds": np.full(num_events, seconds / num_events),
+        }
+    )
+
+
+def _rankings(frame: pl.DataFrame, k: int) -> Rankings:
+    row_E, rank_E, log_prob_E, exact_E = (
+        frame[name].to_numpy(writable=True) for name in ("row", "rank", "log_prob", "exact")
+    )
+    return Rankings.of_lists(row_E, rank_E, frame["items"], frame["scores"], k, log_prob_E, exact_E)
+
+
+def _altered(histories: Histories, task: Task) -> str | None:
+    """Fingerprint of histories that are not the task's; None where they are."""
+    if histories is task.histories:
+        return None
+    return sha256_text(histories.events.write_csv())
+
+
+def _calibration(reweighter: Reweighter | None, config: Config) -> list[Any]:
+    if reweighter is None:
+        return []
+    prior = config.decode.prior.model_dump(mode="json")
+    return [reweighter.name, reweighter.temperature, reweighter.weight, prior]
+
+
+def _say(text: str) -> None:
+    _talk.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,135 @@
+"""`whereupon export` and `whereupon import-run`: rankings out to other tools, and rankings of other tools in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+from rich.console import Console
+
+from ..errors import DataError
+from ..files import atomic_path, sha256_file
+from ..histories import read_histories
+from .facts import facts_of
+from .protocol import Task, read_task
+from .rankers import free_slug, named_rankings, of_task
+from .rankings import evaluation_folder, write_rankings
+from .run import result_of, write_summary
+from .table import RankerResult, as_table
+from .trec import escaped, qrels_frame, read_run, run_frame, write_lines
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from .settings import EvaluatedSplit
+
+__all__ = ["ExportFormat", "export", "import_run"]
+
+ExportFormat = Literal["trec", "parquet"]
+
+_talk = Console(stderr=True, highlight=False)
+
+
+def export(
+    config: Config, out: Path, *, format: ExportFormat, split: EvaluatedSplit, limit: int | None = None,
+    names: Sequence[str] = (),
+) -> list[Path]:  # fmt: skip
+    """Write what was to be predicted, and rankings of it, to a folder; returns the files.
+
+    As TREC: `qrels.txt`, `queries.tsv` (with a heading: query, row, user_id, time in ISO 8601) and `<slug>.run`, tagged
+    with the slug; see `trec`. As Parquet: `qrels.parquet` and `<slug>.parquet`, columns as in `qrels_frame`
+    and `run_frame`. Without any ranking there is still what was to be predicted, for an external model to begin with.
+
+    Args:
+        config: of the run.
+        out: the folder; files of the same name are replaced.
+        format: see above.
+        split, limit: of the evaluation.
+        names: of rankers, as shown or as slugs; none: all that are complete and of this task.
+
+    Raises:
+        DataError: no such ranking, or one of other events.
+    """
+    histories = read_histories(config.run)
+    task = read_task(histories, split, config.evaluate, limit, config.seed)
+    folder = evaluation_folder(config.run, split, limit)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} should be a folder but is a file; name another one.")
+    if not names:
+        names, others = of_task(folder, task)
+        if others:
+            _say(f"{', '.join(others)}: rankings of other data or events, left out")
+    found = [named_rankings(folder, name, task) for name in names]
+    files = _write_truth(out, task, format)
+    for rankings, facts in found:
+        slug, frame = str(facts["slug"]), run_frame(histories, rankings)
+        if format == "parquet":
+            files.append(_write_parquet(out / f"{slug}.parquet", frame))
+            continue
+        files.append(out / f"{slug}.run")
+        columns = frame["query"], "Q0", escaped(frame["item_id"]), frame["rank"], frame["score"], slug
+        write_lines(files[-1], columns)
+    for file in files:
+        print(file)
+    return files
+
+
+def import_run(
+    config: Config, file: Path, *, name: str, split: EvaluatedSplit, limit: int | None = None
+) -> list[RankerResult]:
+    """Let the rankings of an external model into the leaderboard, from a TREC run file; prints and returns its row.
+
+    Args:
+        config: of the run.
+        file: see `trec.read_run`.
+        name: as it shall be shown.
+        split, limit: which events the file answers. Import those of validation as well, and it may be fused.
+
+    Raises:
+        DataError: the file breaks its contract, or the name is that of another ranker.
+    """
+    histories = read_histories(config.run)
+    task = read_task(histories, split, config.evaluate, limit, config.seed)
+    folder = evaluation_folder(config.run, split, limit)
+    slug = free_slug(folder, name, "run file")
+    run = read_run(file, task, config.evaluate.k)
+    for what in ("missing queries", "items that are no candidates", "equal scores"):
+        if run.counts[what]:
+            _say(f"{what}: {run.counts[what]:,}{_CONSEQUENCES[what]}")
+    settings = {"file": file.name, "sha256": sha256_file(file), "tag": run.tag, "counts": dict(run.counts)}
+    facts = facts_of(config, task, name=name, kind="run file", wall_s=None, settings=settings)
+    write_rankings(folder, slug, run.rankings, facts, histories.events)
+    write_summary(config, task, folder)
+    results = [result_of(run.rankings, facts)]
+    Console(highlight=False).print(as_table(results, f"{split} split, {run.counts['lines']:,} lines"))
+    _say(f"written to {folder / slug}.parquet")
+    return results
+
+
+_CONSEQUENCES = {
+    "missing queries": ", counted as answered by nothing",
+    "items that are no candidates": ", left out",
+    "equal scores": ", ordered by the rank column, which trec_eval does not heed",
+}
+
+
+def _write_truth(out: Path, task: Task, format: ExportFormat) -> list[Path]:
+    qrels = qrels_frame(task)
+    if format == "parquet":
+        return [_write_parquet(out / "qrels.parquet", qrels)]
+    write_lines(out / "qrels.txt", (qrels["query"], "0", escaped(qrels["item_id"]), "1"))
+    queries = qrels.select("query", "row", "user_id", pl.col("time").dt.to_string("iso:strict"))
+    with atomic_path(out / "queries.tsv") as path:
+        queries.write_csv(path, separator="\t")
+    return [out / "qrels.txt", out / "queries.tsv"]
+
+
+def _write_parquet(path: Path, frame: pl.DataFrame) -> Path:
+    with atomic_path(path) as temporary:
+        frame.write_parquet(temporary)
+    return path
+
+
+def _say(text: str) -> None:
+    _talk.print(text, markup=False, soft_wrap=True)

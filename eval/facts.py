@@ -1,0 +1,67 @@
+"""What stands beside every ranking, so that it can be judged, compared and made again."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..files import versions
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from .protocol import Task
+
+__all__ = ["Kind", "facts_of", "finite"]
+
+Kind = Literal["baseline", "model", "fusion", "run file", "ablation"]
+
+
+def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:
+    """The facts of one ranking of a task, for `write_rankings`.
+
+    Args:
+        config: its seed, and the settings of the split, are noted.
+        task: what was ranked; its `hash` says with which other rankings this one may be compared.
+        name: as shown in tables.
+        kind: what sort of ranker it is.
+        wall_s: how long the ranking took in seconds, fitting included, tuning not; None if nobody knows.
+        more: anything else that JSON knows, such as `settings`, `tuned`, `exact_share`.
+    """
+    histories = task.histories
+    return {
+        "name": name,
+        "kind": kind,
+        "split": task.split,
+        "task": task.hash,
+        "protocol": {
+            "split": histories.manifest.get("settings", {}).get("split", {}),
+            "repeats": task.candidates.repeats,
+            "available_from": task.candidates.available_s_I is not None,
+            "num_without_candidate": task.num_without,
+        },
+        "seed": config.seed,
+        "wall_s": wall_s,
+        "num_items": histories.items.height,
+        "data_hash": histories.data_hash,
+        "catalogue_hash": histories.catalogue_hash,
+        "versions": versions(),
+        "command": _command(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        **more,
+    }
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: NaN (a mean over nothing) and infinity (held impossible) become None."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _command() -> str:
+    """What was typed to get here."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["whereupon" if program == "cli.py" else program, *sys.argv[1:]])

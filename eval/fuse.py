@@ -1,0 +1,93 @@
+"""`whereupon fuse`: finished rankings of a split fused into one, with weights fitted on the validation split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from ..errors import DataError
+from ..histories import read_histories
+from .facts import facts_of
+from .fusion import Fusion, FusionMethod, fit_fusion, fuse_rankings
+from .protocol import Task, read_task
+from .rankers import free_slug, named_rankings
+from .rankings import evaluation_folder, write_rankings
+from .run import result_of, write_summary
+from .table import RankerResult, as_table
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from .settings import EvaluatedSplit
+
+__all__ = ["fuse"]
+
+_talk = Console(stderr=True, highlight=False)
+
+
+def fuse(
+    config: Config, names: Sequence[str], *, method: FusionMethod, split: EvaluatedSplit, limit: int | None = None,
+    as_name: str | None = None,
+) -> list[RankerResult]:  # fmt: skip
+    """Fit the fusion on validation, write it beside the rankings of `split`, print all parts and the fusion.
+
+    Args:
+        config: of the run.
+        names: of the rankers, as shown or as their files are called; complete on `split` and on validation.
+        method: see `fusion`.
+        split, limit: of the events that are ranked; weights are fitted on all events of the validation split.
+        as_name: of the fusion; None: its parts joined by "+", and the method.
+
+    Raises:
+        DataError: a ranker is missing on one of the splits, is of other events, or is not the same one on both; see
+            `fit_fusion` as well.
+    """
+    histories, began = read_histories(config.run), time.perf_counter()
+    task = read_task(histories, split, config.evaluate, limit, config.seed)
+    folder = evaluation_folder(config.run, split, limit)
+    parts = [named_rankings(folder, name, task) for name in names]
+    slugs = [facts["slug"] for _, facts in parts]
+    if len(set(slugs)) < len(slugs):
+        raise DataError(f"A fusion should be of different rankers, found {', '.join(slugs)}; name each once.")
+    fusion, tuned = _fitted(config, [facts for _, facts in parts], method, task)
+    rankings = fuse_rankings([one for one, _ in parts], task.true_item_E, fusion, config.evaluate.k)
+    name = as_name or f"{' + '.join(facts['name'] for _, facts in parts)}, {method}"
+    slug = free_slug(folder, name, "fusion")
+    known_s = [float(facts["wall_s"] or 0.0) for _, facts in parts]
+    wall_s = time.perf_counter() - began + sum(known_s)
+    facts = facts_of(config, task, name=name, kind="fusion", wall_s=wall_s, settings=asdict(fusion), tuned=tuned,
+                     of=slugs)  # fmt: skip
+    write_rankings(folder, slug, rankings, facts, histories.events)
+    write_summary(config, task, folder)
+    results = [result_of(one, told) for one, told in [*parts, (rankings, facts)]]
+    title = f"{split} split, weights fitted on {tuned['num_events']:,} events"
+    Console(highlight=False).print(as_table(results, title))
+    weights = ", ".join(f"{weight:g} {told['name']}" for weight, (_, told) in zip(fusion.weights, parts, strict=True))
+    _say(f"{method}, constant {fusion.constant:g}: {weights}")
+    _say(f"written to {folder / slug}.parquet")
+    return results
+
+
+def _fitted(
+    config: Config, parts: list[dict[str, Any]], method: FusionMethod, task: Task
+) -> tuple[Fusion, dict[str, Any]]:  # fmt: skip
+    """What is best on validation, and the facts of how it was found; `parts` are the facts of the rankers."""
+    valid = read_task(task.histories, "valid", config.evaluate, seed=config.seed)
+    folder, lists = evaluation_folder(config.run, "valid"), []
+    for part in parts:
+        rankings, facts = named_rankings(folder, part["slug"], valid)
+        if any(facts.get(name) != part.get(name) for name in ("k", "adapter")):
+            raise DataError(
+                f"The rankings {part['slug']!r} should be by one adapter and of one evaluate.k on both splits but are "
+                f"not; run `whereupon evaluate` again on valid and on {task.split}."
+            )
+        lists.append(rankings)
+    fusion, trials = fit_fusion(lists, valid.true_item_E, method)
+    return fusion, {"trials": trials, "num_events": len(valid.row_E), "note": ""}
+
+
+def _say(text: str) -> None:
+    _talk.print(text, markup=False, soft_wrap=True)

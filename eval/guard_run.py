@@ -1,0 +1,98 @@
+"""`whereupon guard`: which of a run's baselines and prompts see the future, in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ..errors import DataError
+from ..files import read_json
+from ..histories import CAVEATS, read_histories
+from ..prompts import PromptEncoder
+from .baselines import FAMILIES, Family, UnfitDataError
+from .guard import NUM_EVENTS, GuardReport, MakeRanker, check
+from .protocol import Task, read_task
+from .rankings import slug_of
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from .settings import EvaluatedSplit
+
+__all__ = ["guard"]
+
+_SHOWN: Final = 3
+
+_talk = Console(stderr=True, highlight=False)
+
+
+def guard(
+    config: Config, *, split: EvaluatedSplit, num: int = NUM_EVENTS, baselines_only: bool = False
+) -> list[GuardReport]:
+    """Check the configured baselines and the prompts, and print a table; the caller looks whether all are `ok`.
+
+    Baselines have the settings that `evaluate` has chosen for this run, else their first ones.
+
+    Raises:
+        DataError: nothing to predict. ModelError: no tokenizer, where prompts are checked.
+    """
+    histories = read_histories(config.run)
+    task = read_task(histories, split, config.evaluate, seed=config.seed)
+    reports = []
+    for name, subject in track(
+        list(_subjects(config, task, baselines_only)), "guarding", console=_talk, disable=not _talk.is_terminal
+    ):
+        try:
+            reports.append(check(subject, task, num, config.seed, name))
+        except UnfitDataError as error:
+            _say(f"{name} is left out: {error}")
+    Console(highlight=False).print(_table(reports, split))
+    for report in reports:
+        for violation in report.violations[:_SHOWN]:
+            _say(f"{report.name}: {violation}")
+        if len(report.violations) > _SHOWN:
+            _say(f"{report.name}: and {len(report.violations) - _SHOWN} more")
+    if caveat := CAVEATS[histories.protocol]:
+        _say(f"{histories.protocol}: {caveat}")
+    return reports
+
+
+def _subjects(
+    config: Config, task: Task, baselines_only: bool
+) -> Iterator[tuple[str, PromptEncoder | MakeRanker]]:  # fmt: skip
+    for name in config.evaluate.baselines:
+        yield name, _maker(FAMILIES[name], _chosen_settings(config, FAMILIES[name]), task.split, config.seed)
+    if not baselines_only:
+        from ..decode.models import build_encoder, load_tokenizer
+
+        histories, tokenizer = task.histories, load_tokenizer(config.model)
+        yield "prompts", build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+
+
+def _maker(family: Family, settings: Mapping[str, Any], split: EvaluatedSplit, seed: int) -> MakeRanker:
+    return lambda histories: family.ranker(histories, split, settings, seed)
+
+
+def _chosen_settings(config: Config, family: Family) -> Mapping[str, Any]:
+    try:
+        found: dict[str, Any] = read_json(config.run / "evaluation" / "tuned" / f"{slug_of(family.name)}.json")
+    except DataError:
+        return family.grid()[0]
+    return dict(found["settings"])
+
+
+def _table(reports: list[GuardReport], split: EvaluatedSplit) -> Table:
+    table = Table(title=f"what sees the future, {split} split", title_justify="left", box=None)
+    for name in ("ranker", "events", "checks", "events altered", "violations"):
+        table.add_column(name, justify="left" if name == "ranker" else "right")
+    for one in reports:
+        numbers = (one.num_events, one.num_checks, round(one.num_altered), len(one.violations))
+        table.add_row(one.name, *(f"{number:,}" for number in numbers), style="" if one.ok else "red")
+    return table
+
+
+def _say(text: str) -> None:
+    _talk.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,68 @@
+"""Finished rankings by the names that people give to rankers."""
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..files import read_json
+from .facts import Kind
+from .protocol import Task
+from .rankings import Rankings, read_rankings, slug_of, slugs_in
+
+__all__ = ["free_slug", "named_rankings", "of_task"]
+
+
+def of_task(folder: Path, task: Task) -> tuple[list[str], list[str]]:
+    """Slugs of the complete rankings in a folder: of this task, and of others, which cannot be compared with them."""
+    is_of = {slug: _facts(folder, slug).get("task") == task.hash for slug in slugs_in(folder)}
+    return [slug for slug, fits in is_of.items() if fits], [slug for slug, fits in is_of.items() if not fits]
+
+
+def named_rankings(folder: Path, name: str, task: Task) -> tuple[Rankings, dict[str, Any]]:
+    """The rankings in `folder` of a ranker's name or slug.
+
+    Raises:
+        DataError: there are none, or they are of another task; names those that there are.
+    """
+    slugs = slugs_in(folder)
+    found = [slug for slug in slugs if slug == name] or [s for s in slugs if _facts(folder, s).get("name") == name]
+    if not found:
+        there = ", ".join(slugs) or "none"
+        raise DataError(
+            f"{folder} should hold rankings by {name!r} but holds {there}; run `whereupon evaluate --split "
+            f"{task.split}` or `whereupon import-run --split {task.split}` first."
+        )
+    rankings, facts = read_rankings(folder, found[0])
+    if facts.get("task") != task.hash:
+        raise DataError(
+            f"The rankings {found[0]!r} in {folder} are of other data, events or candidates than this configuration's; "
+            f"run `whereupon evaluate --split {task.split}` again."
+        )
+    return rankings, facts
+
+
+def free_slug(folder: Path, name: str, kind: Kind) -> str:
+    """The slug of a ranker that is to be written.
+
+    Raises:
+        DataError: the name has no letter or digit, or other rankings are there under it.
+    """
+    try:
+        slug = slug_of(name)
+    except ValueError:
+        raise DataError(
+            f"The name {name!r} should have letters or digits and not be 'summary'; choose another."
+        ) from None
+    for other in slugs_in(folder):
+        facts = _facts(folder, other)
+        if other == slug and facts.get("kind") != kind:
+            there = facts.get("kind")
+            raise DataError(f"{folder} holds rankings {slug!r} of another kind ({there}) already; choose another name.")
+        if other != slug and facts.get("name") == name:  # a model's files are not called after it
+            raise DataError(f"{folder} holds rankings {other!r} of the name {name!r} already; choose another name.")
+    return slug
+
+
+def _facts(folder: Path, slug: str) -> dict[str, Any]:
+    facts: dict[str, Any] = read_json(folder / f"{slug}.json")
+    return facts

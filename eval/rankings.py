@@ -1,0 +1,188 @@
+"""What a ranker said, event by event, in memory and as files that every later step reads.
+
+A ranking is two files in the folder of its split: `<slug>.parquet`, one row an event, and then `<slug>.json`, the facts
+(who ranked, with what settings, on which data, how long it took). The facts are written last: their presence means that
+the ranking is complete. Metrics are not stored; they follow from the rankings at any time.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..files import atomic_path, read_json, write_json
+
+__all__ = [
+    "SUMMARY", "Rankings", "evaluation_folder", "finished", "read_rankings", "slug_of", "slugs_in", "write_rankings",
+]  # fmt: skip
+
+SUMMARY: Final = "summary"
+"""Name of the file in the same folder that has all rankers of a split in one table; no ranker's slug."""
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """What one ranker said of E events: its first K items, and where the true one stands.
+
+    Attributes:
+        row_E: int64 [E], rows of `Histories.events`, ascending.
+        rank_E: int64 [E], rank of the true item among all candidates, from 1; 0: only known not to be among the
+            first K.
+        item_EK: int32 [E, K], item_idx, best first, -1 behind the last where there are fewer.
+        score_EK: float64 [E, K], not increasing, -inf where the item is -1; higher is better. Log-probabilities for
+            models.
+        log_prob_E: float32 [E], log p(true item) in nats; None for rankers that are no distribution.
+        exact_E: bool [E], whether the first K are proven to be the first K; None: all are.
+
+    Raises:
+        ValueError: shapes that do not go together, rows out of order.
+    """
+
+    row_E: NDArray[np.int64]
+    rank_E: NDArray[np.int64]
+    item_EK: NDArray[np.int32]
+    score_EK: NDArray[np.float64]
+    log_prob_E: NDArray[np.float32] | None = None
+    exact_E: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        num_events = len(self.row_E)
+        if self.rank_E.shape != (num_events,) or self.item_EK.shape[:1] != (num_events,) or self.item_EK.ndim != 2:
+            raise ValueError(f"{num_events} rows, but ranks {self.rank_E.shape} and items {self.item_EK.shape}")
+        if self.score_EK.shape != self.item_EK.shape:
+            raise ValueError(f"items are {self.item_EK.shape}, but scores {self.score_EK.shape}")
+        for name, value_E in {"log-probabilities": self.log_prob_E, "proofs": self.exact_E}.items():
+            if value_E is not None and value_E.shape != (num_events,):
+                raise ValueError(f"{num_events} rows, but {name} {value_E.shape}")
+        if (np.diff(self.row_E) <= 0).any():
+            raise ValueError("rows must ascend")
+        if not np.isneginf(self.score_EK[self.item_EK < 0]).all():
+            raise ValueError("where there is no item, the score must be -inf")
+        if (self.score_EK[:, 1:] > self.score_EK[:, :-1]).any() or np.isnan(self.score_EK).any():
+            raise ValueError("scores must not increase along a ranking, nor be NaN")
+
+    @classmethod
+    def of_lists(
+        cls, row_E: NDArray[np.int64], rank_E: NDArray[np.int64], items: pl.Series, scores: pl.Series, k: int,
+        log_prob_E: NDArray[np.float32] | None = None, exact_E: NDArray[np.bool_] | None = None,
+    ) -> "Rankings":  # fmt: skip
+        """From columns of lists of at most k items and their scores, best first."""
+        item_EK = _matrix(items, k, -1).astype(np.int32)
+        return cls(row_E, rank_E, item_EK, _matrix(scores, k, -np.inf), log_prob_E, exact_E)
+
+    @property
+    def k(self) -> int:
+        """K, how many items are kept of each ranking."""
+        return int(self.item_EK.shape[1])
+
+    def take(self, chosen_E: NDArray[np.bool_] | NDArray[np.int64]) -> "Rankings":
+        """Those of some events: a mask, or ascending positions."""
+        log_prob_E = None if self.log_prob_E is None else self.log_prob_E[chosen_E]
+        exact_E = None if self.exact_E is None else self.exact_E[chosen_E]
+        lists = self.item_EK[chosen_E], self.score_EK[chosen_E]
+        return Rankings(self.row_E[chosen_E], self.rank_E[chosen_E], *lists, log_prob_E, exact_E)
+
+
+def evaluation_folder(run: Path, split: str, limit: int | None = None) -> Path:
+    """Where a run keeps the rankings of a split, all rankers side by side; a sample has a folder of its own."""
+    return run / "evaluation" / (f"{split}-{limit}" if limit else split)
+
+
+def slug_of(name: str) -> str:
+    """A ranker's name as a file name: "own counts + transitions" becomes "own-counts-transitions".
+
+    Raises:
+        ValueError: nothing would be left, or the slug is that of the summary.
+    """
+    slug = "-".join(re.findall(r"[a-z0-9.]+", name.lower())).strip(".")
+    if slug in ("", SUMMARY):
+        raise ValueError(f"{name!r} cannot name a ranker's files")
+    return slug
+
+
+def write_rankings(
+    folder: Path, slug: str, rankings: Rankings, facts: dict[str, Any], events: pl.DataFrame | None = None
+) -> None:
+    """Write `<slug>.parquet`, then `<slug>.json`; an older ranking of that slug is replaced.
+
+    Args:
+        folder: see `evaluation_folder`; made where it is missing.
+        slug: see `slug_of`.
+        rankings: written with the columns row, rank, items (list of int32), scores (list of float64), log_prob (where
+            the ranker has it) and exact (bool, likewise); items and scores end before the first -1.
+        facts: anything JSON knows; "slug", "num_events" and "k" are added.
+        events: `Histories.events`; adds the columns user_id, item_id (the true one's) and time of each event, so
+            that the file speaks for itself.
+    """
+    (folder / f"{slug}.json").unlink(missing_ok=True)  # from here on, what was there is no longer complete
+    columns: dict[str, Any] = {"row": rankings.row_E}
+    if events is not None:
+        columns |= {name: events[name].gather(rankings.row_E) for name in ("user_id", "item_id", "time")}
+    count_E = (rankings.item_EK >= 0).sum(axis=1)
+    columns |= {
+        "rank": rankings.rank_E,
+        "items": _lists(rankings.item_EK, count_E),
+        "scores": _lists(rankings.score_EK, count_E),
+    }
+    optional = {"log_prob": rankings.log_prob_E, "exact": rankings.exact_E}
+    columns |= {name: value_E for name, value_E in optional.items() if value_E is not None}
+    with atomic_path(folder / f"{slug}.parquet") as path:
+        pl.DataFrame(columns).write_parquet(path)
+    write_json(folder / f"{slug}.json", {**facts, "slug": slug, "num_events": len(rankings.row_E), "k": rankings.k})
+
+
+def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
+    """What `write_rankings` wrote, and its facts.
+
+    Raises:
+        DataError: there is no complete ranking of that slug; names those that there are.
+    """
+    path = folder / f"{slug}.json"
+    if not path.is_file():
+        found = ", ".join(slugs_in(folder)) or "none"
+        raise DataError(f"{folder} should hold the rankings {slug!r} but holds {found}; run `whereupon evaluate`.")
+    facts: dict[str, Any] = read_json(path)
+    try:
+        frame = pl.read_parquet(folder / f"{slug}.parquet")
+    except (OSError, pl.exceptions.PolarsError):
+        raise DataError(f"{folder / slug}.parquet cannot be read; run `whereupon evaluate` again.") from None
+    log_prob_E, exact_E = (
+        frame[name].to_numpy(writable=True) if name in frame.columns else None for name in ("log_prob", "exact")
+    )
+    row_E, rank_E = (frame[name].to_numpy(writable=True) for name in ("row", "rank"))
+    lists = frame["items"], frame["scores"], facts["k"]
+    return Rankings.of_lists(row_E, rank_E, *lists, log_prob_E, exact_E), facts
+
+
+def finished(folder: Path, slug: str, key: str) -> bool:
+    """Whether the complete rankings `slug` are there, and of this key (a fact: all that they depend on)."""
+    path = folder / f"{slug}.json"
+    return path.is_file() and read_json(path).get("key") == key
+
+
+def slugs_in(folder: Path) -> list[str]:
+    """Slugs of the complete rankings in a folder, in alphabetical order; none where there is no such folder."""
+    return sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".parquet").is_file())
+
+
+def _lists(value_EK: NDArray[Any], count_E: NDArray[np.int64]) -> pl.Series:
+    """The first `count_E` values of each row, as a column of lists."""
+    kept_EK = np.arange(value_EK.shape[1]) < count_E[:, None]
+    event_X = pl.Series(np.repeat(np.arange(len(count_E)), count_E), dtype=pl.Int64)
+    flat = pl.DataFrame({"event": event_X, "value": pl.Series(value_EK[kept_EK])})
+    lists = flat.group_by("event", maintain_order=True).agg("value")
+    whole = pl.DataFrame({"event": pl.Series(range(len(count_E)), dtype=pl.Int64)}).join(lists, "event", "left")
+    return whole["value"].fill_null([])
+
+
+def _matrix(lists: pl.Series, k: int, empty: float) -> NDArray[np.float64]:
+    """The reverse of `_lists`: float64 [E, K], filled up by `empty`."""
+    count_E = lists.list.len().to_numpy()
+    matrix_EK = np.full((len(lists), k), empty, np.float64)
+    matrix_EK[np.arange(k) < count_E[:, None]] = lists.explode().drop_nulls().to_numpy()
+    return matrix_EK

@@ -1,0 +1,163 @@
+"""Is a ranker as sure as it should be? Calibration of the probabilities that it gives to its first items.
+
+A prediction is one item at one place of one event's list, with the probability p that the ranker gave it; it is right
+where that item was chosen. A calibrated ranker is right in a share p of its predictions of probability p. Two sets of
+predictions are looked at: the first item of each event (top-1), and all items of the lists (top-k).
+
+Shapes: E = events, K = items of a list, P = predictions, B = bins that hold any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rankings import Rankings
+
+__all__ = ["Binning", "Calibrated", "ReliabilityCurve", "calibration", "predictions", "reliability_curve"]
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+Binning = Literal["equal-mass", "equal-width"]
+
+NUM_BINS = 15  # as in Guo et al., 2017
+_ROUND_OFF = 1e-3  # float32 log-probabilities of a certain item may be this much above 0
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """How often a ranker was right where it was about so sure; bins in ascending order, empty ones left out.
+
+    Attributes:
+        confidence_B: float64, mean probability in the bin.
+        accuracy_B: float64, share of its predictions that were right.
+        count_B: int64, number of its predictions, at least 1.
+    """
+
+    binning: Binning
+    confidence_B: Float64
+    accuracy_B: Float64
+    count_B: Int64
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean over predictions of |accuracy - confidence| of their bin; NaN over none.
+
+        0 is best. With few predictions a bin it is biased upwards even for a calibrated ranker, so compare only
+        errors of equally many predictions and bins. Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated
+        probabilities using Bayesian binning", AAAI 2015; for the most probable class, Guo, Pleiss, Sun and Weinberger,
+        "On calibration of modern neural networks", ICML 2017.
+        """
+        if not self.count_B.size:
+            return float("nan")
+        return float(np.average(np.abs(self.accuracy_B - self.confidence_B), weights=self.count_B))
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """How calibrated one set of predictions is.
+
+    Attributes:
+        equal_mass, equal_width: reliability curves; `error` of each is its expected calibration error.
+        brier: mean of (p - right)^2, right = 1 or 0; 0 is best. It falls with calibration and with sharpness alike.
+            NaN over no predictions. Source: Brier, "Verification of forecasts expressed in terms of probability",
+            Monthly Weather Review 78(1), 1950, in its form for one event that comes or not.
+        confidence, accuracy: mean probability, and share of predictions that were right: too sure if it is less.
+        num_predictions: how many they are.
+    """
+
+    equal_mass: ReliabilityCurve
+    equal_width: ReliabilityCurve
+    brier: float
+    confidence: float
+    accuracy: float
+    num_predictions: int
+
+    @classmethod
+    def of(cls, probability_P: Float64, right_P: Bool, num_bins: int = NUM_BINS) -> Calibrated:
+        some = probability_P.size > 0
+        return cls(
+            reliability_curve(probability_P, right_P, "equal-mass", num_bins),
+            reliability_curve(probability_P, right_P, "equal-width", num_bins),
+            float(np.mean((probability_P - right_P) ** 2)) if some else float("nan"),
+            float(np.mean(probability_P)) if some else float("nan"),
+            float(np.mean(right_P)) if some else float("nan"),
+            probability_P.size,
+        )
+
+
+def calibration(rankings: Rankings, num_bins: int = NUM_BINS) -> dict[str, Calibrated]:
+    """Calibration of the first predictions, "top-1", and of all of them, "top-K" (K as the lists are long).
+
+    For the k most probable rather than the one: Nixon, Dusenberry, Zhang, Jerfel and Tran, "Measuring calibration in
+    deep learning", CVPR Workshops 2019. Events whose list is empty make no prediction.
+
+    Args:
+        rankings: of a ranker whose scores are natural log-probabilities.
+        num_bins: at most so many bins.
+
+    Raises:
+        ValueError: the scores are no log-probabilities.
+    """
+    depths = {f"top-{k}": k for k in (1, rankings.k)}
+    return {name: Calibrated.of(*predictions(rankings, k), num_bins) for name, k in depths.items()}
+
+
+def predictions(rankings: Rankings, k: int) -> tuple[Float64, Bool]:
+    """Probability and correctness of each of the first k items of each event: float64 [P], bool [P], event by event.
+
+    Raises:
+        ValueError: the scores are no log-probabilities (one is above 0, or an event's sum to more than 1).
+    """
+    listed_EK = rankings.item_EK[:, :k] >= 0
+    probability_EK = _probabilities(rankings)[:, :k]
+    right_EK = rankings.rank_E[:, None] == np.arange(1, listed_EK.shape[1] + 1)
+    return probability_EK[listed_EK], right_EK[listed_EK]
+
+
+def reliability_curve(
+    probability_P: Float64, right_P: Bool, binning: Binning = "equal-mass", num_bins: int = NUM_BINS
+) -> ReliabilityCurve:
+    """Predictions of like probability together.
+
+    `equal-width` bins are (i / B, (i + 1) / B], the first one with 0 (Guo et al., 2017). Most predictions may fall in
+    one of them. `equal-mass` bins hold about equally many predictions each (adaptive bins: Nixon et al., 2019);
+    predictions of the same probability always share a bin, that of the middle one of them, so the order in which
+    they come is of no matter. No predictions give no bins.
+
+    Args:
+        probability_P: float64 from 0 to 1.
+        right_P: bool, whether it came so.
+        binning: see above.
+        num_bins: at most so many bins, at least 1.
+    """
+    if num_bins < 1:
+        raise ValueError(f"there must be at least 1 bin, not {num_bins}")
+    if binning == "equal-width":
+        bin_P = np.searchsorted(np.arange(1, num_bins) / num_bins, probability_P, side="left")
+    else:
+        _, value_P, count_V = np.unique(probability_P, return_inverse=True, return_counts=True)
+        middle_V = np.cumsum(count_V) - (count_V + 1) / 2  # where each value stands in order, from 0: the middle one
+        bin_P = np.floor(num_bins * middle_V / max(1, len(probability_P))).astype(np.int64)[value_P]
+    count_B = np.bincount(bin_P, minlength=num_bins)
+    held_B = count_B > 0
+    sums = (np.bincount(bin_P, weights=x_P, minlength=num_bins) for x_P in (probability_P, right_P))
+    confidence_B, accuracy_B = (sum_B[held_B] / count_B[held_B] for sum_B in sums)
+    return ReliabilityCurve(binning, confidence_B, accuracy_B, count_B[held_B].astype(np.int64))
+
+
+def _probabilities(rankings: Rankings) -> Float64:
+    """float64 [E, K], 0 where there is no item."""
+    probability_EK = np.exp(rankings.score_EK)
+    total_E = probability_EK.sum(axis=1)
+    if total_E.size and not total_E.max() <= 1 + _ROUND_OFF:
+        raise ValueError(
+            "calibration needs scores that are log-probabilities, but the probabilities of an event's first "
+            f"{rankings.k} items sum to {total_E.max():.4g}; leave rankers without probabilities out"
+        )
+    capped_EK: Float64 = np.minimum(probability_EK, 1.0)
+    return capped_EK

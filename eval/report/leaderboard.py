@@ -1,0 +1,107 @@
+"""The leaderboard: every ranker with the intervals of its metrics, and its difference from the best baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ..metrics import METRICS, macro
+from ..svg import Scale, bar, labels, picture, rule, text, ticks, whisker
+from .curves import look_of
+from .runs import Dataset, Ranked
+from .statistics import Difference, Estimate, differences, estimates, paired
+from .style import Look
+from .wording import plain, span
+
+__all__ = ["Leaderboard", "Row", "leaderboard"]
+
+BAR_WIDTH, ROW_HEIGHT = 160.0, 26.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ranker.
+
+    Attributes:
+        place: from 1, by the metric of the report.
+        look: as it is drawn in all pictures.
+        metrics: estimate of each metric shown, None where the ranker does not have it.
+        per_user: the report's metric where each user counts the same.
+        against: difference of the report's metric from the best baseline; None for that itself.
+        picture: the report's metric as a bar with its interval.
+    """
+
+    place: int
+    ranker: Ranked
+    look: Look
+    metrics: Mapping[str, Estimate | None]
+    per_user: float
+    against: Difference | None
+    picture: Markup
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """`columns` are the metrics beside the report's own; `axis` is that of the bars; `num_tests` were corrected for."""
+
+    rows: Sequence[Row]
+    columns: Sequence[str]
+    axis: Markup
+    num_tests: int
+
+    def of(self, ranker: Ranked) -> Row:
+        """The row of one ranker."""
+        return next(row for row in self.rows if row.ranker is ranker)
+
+
+def leaderboard(dataset: Dataset, seed: int) -> Leaderboard:
+    """Rows in the order of the dataset's rankers."""
+    names = list(dict.fromkeys([dataset.metric, *METRICS]))
+    columns = (
+        ((ranker, name), ranker.value_E[name]) for ranker in dataset.rankers for name in names if name in ranker.value_E
+    )
+    found = estimates(columns, dataset.user_E, seed)
+    reference = dataset.reference
+    against = (
+        (ranker, paired(ranker.value_E[dataset.metric], reference.value_E[dataset.metric]))
+        for ranker in dataset.rankers
+        if ranker is not reference
+    )
+    tests = differences(against, dataset.user_E, seed)
+    own = [found[ranker, dataset.metric] for ranker in dataset.rankers]
+    scale = Scale(0.0, 1.02 * max(1e-9, *(one.top for one in own)), 1, BAR_WIDTH - 1)
+    rows = [
+        Row(
+            place, ranker, look_of(dataset, ranker),
+            {name: found.get((ranker, name)) for name in names},
+            macro(ranker.value_E[dataset.metric], dataset.user_E), tests.get(ranker),
+            _bar(scale, estimate, look_of(dataset, ranker)),
+        )
+        for place, (ranker, estimate) in enumerate(zip(dataset.rankers, own, strict=True), start=1)
+    ]  # fmt: skip
+    shown = [name for name in names if any(row.metrics[name] for row in rows)]
+    return Leaderboard(rows, shown[1:], _axis(scale), len(tests))
+
+
+def _bar(scale: Scale, estimate: Estimate, look: Look) -> Markup:
+    """A bar from 0 with its whisker; the numbers stand beside it in the table. Nothing for what is infinite."""
+    if not estimate.is_finite:
+        return Markup("")
+    middle, end = ROW_HEIGHT / 2, scale(estimate.mean)
+    parts = [bar(scale.start, middle - 6, end - scale.start, 12, f"bar {look.name}")]
+    parts.append(rule(end, middle - 6, end, middle + 6, f"end {look.name}"))
+    if estimate.has_interval:
+        parts.append(whisker((scale(estimate.low), middle), (scale(estimate.high), middle), "whisker"))
+    return picture(
+        BAR_WIDTH, ROW_HEIGHT, parts, f"{plain(estimate.mean)}, {span(estimate.low, estimate.high)}", "rowbar"
+    )
+
+
+def _axis(scale: Scale) -> Markup:
+    at = ticks(scale.low, scale.high, 4)
+    parts = []
+    for value, name in zip(at, labels(at), strict=True):
+        parts += [text(scale(value), 10, name, "middle"), rule(scale(value), 14, scale(value), 18, "tick")]
+    return picture(BAR_WIDTH, 18, [*parts, rule(scale.start, 18, scale.end, 18, "tick")], None, "rowbar")

@@ -1,0 +1,272 @@
+"""What is in run folders: rankers and their answers, on the same events; one `Dataset` for each data and split.
+
+Shapes: E = events that all rankers of a dataset answered, K = items of a ranking.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DataError
+from ...files import read_json
+from ...histories import Histories, read_histories
+from ..metrics import METRICS, Metric, evaluate_rankings, micro
+from ..rankings import Rankings, read_rankings, slugs_in
+from ..settings import EvaluatedSplit
+
+__all__ = ["BASELINE", "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded"]
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+BASELINE: Final = "baseline"
+ABLATION: Final = "ablation"
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """One ranker's answers, and how good each of them is.
+
+    Attributes:
+        run: the run folder that they are from.
+        folder: where its files are.
+        value_E: float64 [E] of each metric, by canonical name; metrics that the ranker does not have are left out.
+    """
+
+    slug: str
+    name: str
+    run: Path
+    folder: Path
+    rankings: Rankings = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+    value_E: Mapping[str, Float64] = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        return str(self.facts.get("kind", "model"))
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.kind == BASELINE
+
+    def mean(self, metric: str) -> float:
+        """Mean over events, NaN where the ranker does not have the metric."""
+        return micro(self.value_E[metric]) if metric in self.value_E else float("nan")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One section of the report: what several rankers, of one run or more, said of the same events.
+
+    Attributes:
+        name: for headings; that of the data's recipe, or of the run folder.
+        split: the folder's name within `evaluation`, such as "test", or "test-500" for a sample.
+        histories: what was predicted from.
+        row_E: int64 [E], rows of `histories.events`, ascending.
+        metric: canonical name of the one that the rankers are ordered by.
+        rankers: best first, at least one; ablations are apart.
+        ablations: variants of a ranker with something taken from it.
+        notes: what a reader should know about what is missing, as sentences.
+    """
+
+    name: str
+    split: str
+    histories: Histories = field(repr=False)
+    row_E: Int64 = field(repr=False)
+    metric: str
+    rankers: Sequence[Ranked]
+    ablations: Sequence[Ranked] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def user_E(self) -> NDArray[np.int32]:
+        """int32 [E], whose event it is."""
+        return self.histories.user_idx_E[self.row_E]
+
+    @property
+    def true_item_E(self) -> NDArray[np.int32]:
+        return self.histories.item_idx_E[self.row_E]
+
+    @property
+    def part(self) -> EvaluatedSplit:
+        """The split that the events are of, whether or not they are a sample of it."""
+        return "valid" if self.split.split("-")[0] == "valid" else "test"
+
+    @property
+    def runs(self) -> list[Path]:
+        return list(dict.fromkeys(ranker.run for ranker in self.rankers))
+
+    @property
+    def reference(self) -> Ranked:
+        """The best baseline, against which all others are tested; the best of all where there is none."""
+        return next((ranker for ranker in self.rankers if ranker.is_baseline), self.rankers[0])
+
+    @property
+    def contender(self) -> Ranked:
+        """The best ranker that is no baseline; where there is none, the best of all."""
+        return next((ranker for ranker in self.rankers if not ranker.is_baseline), self.rankers[0])
+
+    @property
+    def opponent(self) -> Ranked | None:
+        """Whom the contender is shown against: the best baseline, or the second where it is that itself."""
+        if self.reference is not self.contender:
+            return self.reference
+        return self.rankers[1] if len(self.rankers) > 1 else None
+
+    @property
+    def depth(self) -> int:
+        """Down to which place every ranking is known."""
+        return min(ranker.rankings.k for ranker in self.rankers)
+
+
+def read_datasets(runs: Sequence[Path], metric: str = "nDCG@10", split: str | None = None) -> list[Dataset]:
+    """All rankers of the runs, grouped by what they were judged on: same data, same catalogue, same split.
+
+    Args:
+        runs: run folders.
+        metric: canonical name of the metric that orders rankers.
+        split: folder within `evaluation`; None: "test", or the only one there is.
+
+    Raises:
+        DataError: a folder is no run, was not evaluated, or has nothing left that belongs to its histories.
+    """
+    found: dict[tuple[str, str, str], list[tuple[Path, Histories, list[Ranked], list[str]]]] = {}
+    for run in dict.fromkeys(runs):
+        folder, histories = evaluation_folder_of(run, split), read_histories(run)
+        ranked, notes = _read_all(run, folder, histories, metric)
+        key = (histories.data_hash, histories.catalogue_hash, folder.name)
+        found.setdefault(key, []).append((run, histories, ranked, notes))
+    return [_dataset(parts, split_name, metric) for (_, _, split_name), parts in found.items()]
+
+
+def evaluation_folder_of(run: Path, split: str | None) -> Path:
+    """Where the rankings of a run are.
+
+    Raises:
+        DataError: there is no such folder, or there are several and none is called "test".
+    """
+    folder = run / "evaluation"
+    names = sorted(path.name for path in folder.glob("*") if slugs_in(path))
+    if not names:
+        raise DataError(
+            f"{run} should be a run folder with rankings in evaluation/ but has none; run `whereupon evaluate`."
+        )
+    chosen = split or ("test" if "test" in names else names[0] if len(names) == 1 else None)
+    if chosen not in names:
+        wanted = f"should hold the split {chosen!r} but holds" if chosen else "holds several splits, none of them test:"
+        raise DataError(f"{folder} {wanted} {', '.join(names)}; choose one by --split.")
+    return folder / str(chosen)
+
+
+def read_ranked(run: Path, folder: Path, slug: str, metrics: Iterable[str]) -> Ranked:
+    """One ranker as it stands in its folder."""
+    rankings, facts = read_rankings(folder, slug)
+    return Ranked(slug, str(facts.get("name", slug)), run, folder, rankings, facts, _values(rankings, metrics))
+
+
+def _values(rankings: Rankings, metrics: Iterable[str]) -> dict[str, Float64]:
+    """Each event's own value of the metrics that are known: of no ranker beyond the depth to which it was kept."""
+    deepest = rankings.k if (rankings.rank_E == 0).any() else np.inf
+    parsed = [Metric.parse(name) for name in dict.fromkeys(metrics)]
+    has_log_probs = rankings.log_prob_E is not None
+    known = [m.name for m in parsed if m.depth <= deepest and (has_log_probs or not m.needs_log_probs)]
+    return evaluate_rankings(rankings, known)
+
+
+def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tuple[list[Ranked], list[str]]:
+    """The rankers of one run; those made from other data than its histories are now are left out, with a note."""
+    ranked, notes = [], []
+    hashes = {"data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash}
+    for slug in slugs_in(folder):
+        one = read_ranked(run, folder, slug, (*METRICS, metric))
+        if any(one.facts.get(name, now) != now for name, now in hashes.items()):
+            notes.append(f"{one.name} in {run.name} was ranked on other data than the run holds now, and is left out.")
+        elif metric not in one.value_E:
+            notes.append(f"{one.name} in {run.name} has no {metric}, and is left out.")
+        else:
+            ranked.append(one)
+    if not ranked:
+        raise DataError(f"{folder} should hold rankings of the run's present data but has none; {' '.join(notes)}")
+    return ranked, notes
+
+
+def _dataset(parts: list[tuple[Path, Histories, list[Ranked], list[str]]], split: str, metric: str) -> Dataset:
+    run, histories, _, _ = parts[0]
+    notes = [note for part in parts for note in part[3]]
+    everyone = _told_apart([ranker for part in parts for ranker in part[2]], notes)
+    everyone = _of_one_task(everyone, notes)
+    rows = [ranker.rankings.row_E for ranker in everyone]
+    common_E: Int64 = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), rows)
+    if not len(common_E):
+        raise DataError(f"The rankers of {run} have no event in common; evaluate them on the same events.")
+    if (most := max(map(len, rows))) > len(common_E):
+        notes.append(
+            f"Not every ranker answered all {most:,} events: judged on the {len(common_E):,} that all of them did."
+        )
+    everyone = [_on(ranker, common_E) for ranker in everyone]
+    sign = 1 if Metric.parse(metric).lower_is_better else -1
+    ordered = sorted(everyone, key=lambda ranker: sign * ranker.mean(metric))
+    recipe = histories.manifest.get("recipe", "tables")
+    name = run.name if recipe == "tables" else str(recipe)
+    ablations = [ranker for ranker in ordered if ranker.kind == ABLATION]
+    rankers = [ranker for ranker in ordered if ranker.kind != ABLATION]
+    if not rankers:
+        raise DataError(f"{run} holds nothing but ablations of the {split} split; run `whereupon evaluate` too.")
+    return Dataset(name, split, histories, common_E, metric, rankers, ablations, notes)
+
+
+def _told_apart(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
+    """Each ranker under a name of its own: what two runs agree in is kept once, what differs bears its run's name."""
+    kept: dict[str, Ranked] = {}
+    for ranker in rankers:
+        same = kept.get(ranker.name)
+        if same is None:
+            kept[ranker.name] = ranker
+        elif _agree(same.rankings, ranker.rankings):
+            notes.append(f"{ranker.name} is the same in {same.run.name} and {ranker.run.name}, and is shown once.")
+        else:
+            name = f"{ranker.name} ({ranker.run.name})"
+            number = sum(other.startswith(name) for other in kept)
+            name += f" {number + 1}" if number else ""
+            kept[name] = replace(ranker, name=name)
+    return list(kept.values())
+
+
+def _of_one_task(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
+    """Those that were asked the same; of different events or candidates, the most common task stays."""
+    tasks = Counter(str(ranker.facts["task"]) for ranker in rankers if "task" in ranker.facts)
+    common = max(tasks, key=lambda task: tasks[task], default=None)
+    kept = [ranker for ranker in rankers if ranker.facts.get("task", common) == common]
+    if others := [ranker.name for ranker in rankers if ranker not in kept]:
+        notes.append(f"Left out, as they were asked about other events or candidates: {', '.join(others)}.")
+    return kept
+
+
+def _agree(a: Rankings, b: Rankings) -> bool:
+    return np.array_equal(a.row_E, b.row_E) and np.array_equal(a.rank_E, b.rank_E)
+
+
+def _on(ranker: Ranked, row_E: Int64) -> Ranked:
+    """The ranker's answers to these events alone."""
+    if np.array_equal(ranker.rankings.row_E, row_E):
+        return ranker
+    chosen_E = np.searchsorted(ranker.rankings.row_E, row_E)
+    values = {name: value_E[chosen_E] for name, value_E in ranker.value_E.items()}
+    return replace(ranker, rankings=ranker.rankings.take(chosen_E), value_E=values)
+
+
+def recorded(run: Path) -> dict[str, Any]:
+    """What `run.json` says of each verb; nothing where it is missing or cut off: it is a record, never an input."""
+    try:
+        found = read_json(run / "run.json")
+    except DataError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,118 @@
+"""Where the contender is good and where it is not: small multiples, a panel a property, its opponent beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ..slices import slices_of
+from ..svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
+from .runs import Dataset
+from .statistics import FEW_DRAWS, Cell, Difference, Estimate, cells_of, cut, differences, estimates, paired
+from .style import CONTENDER, OPPONENT
+from .wording import count, plain, signed, span
+
+__all__ = ["MARKS", "Panel", "Slice", "Slices", "slicing"]
+
+TITLES = {
+    "daypart": "Time of day", "week": "Kind of day", "season": "Season", "weather": "Weather",
+    "temperature": "Temperature", "wind": "Wind", "condition": "Conditions", "distance": "Distance from the last event",
+    "activity": "Earlier events of the user", "user": "User", "item": "Item", "popularity": "Popularity of the item",
+    "visit": "Visit",
+}  # fmt: skip
+MARKS = {1: "▲", -1: "▼", 0: ""}
+"""Significantly better, worse, neither; a sign beside words, never alone."""
+WIDTH, ROW, LEFT = 372.0, 30.0, 140.0  # the same in all panels, so that they can be compared
+FEW_EVENTS = 20
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The events of one value of a property; `against` None where there is no opponent."""
+
+    label: str
+    contender: Estimate
+    opponent: Estimate | None
+    against: Difference | None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Of few events, an interval says nothing and would stretch the axis of all panels."""
+        return self.contender.num_events >= FEW_EVENTS
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    slices: Sequence[Slice]
+    picture: Markup
+
+
+@dataclass(frozen=True)
+class Slices:
+    """`num_tests` were corrected together; `num_thin` slices have too few events to be drawn."""
+
+    panels: Sequence[Panel]
+    num_tests: int
+    num_thin: int
+
+
+def slicing(dataset: Dataset, seed: int) -> Slices:
+    """A panel for each property that divides the events; values that no event has are left out."""
+    frame = slices_of(dataset.histories, dataset.part, dataset.row_E)
+    cells = cells_of(frame)
+    ours_E = dataset.contender.value_E[dataset.metric]
+    ours = estimates(cut(ours_E, frame, cells), dataset.user_E, seed, FEW_DRAWS)
+    theirs: dict[Cell, Estimate] = {}
+    tests: dict[Cell, Difference] = {}
+    if dataset.opponent is not None:
+        theirs_E = dataset.opponent.value_E[dataset.metric]
+        theirs = estimates(cut(theirs_E, frame, cells), dataset.user_E, seed, FEW_DRAWS)
+        tests = differences(cut(paired(ours_E, theirs_E), frame, cells), dataset.user_E, seed, FEW_DRAWS)
+    rows = [
+        (name, Slice(value, ours[name, value], theirs.get((name, value)), tests.get((name, value))))
+        for name, value in cells
+    ]
+    drawn = [one for _, row in rows if row.is_drawn for one in (row.contender, row.opponent) if one]
+    highest = max([0.01, *(one.top for one in drawn)])
+    panels = [
+        _panel(TITLES.get(name, name), dataset.metric, [row for other, row in rows if other == name], highest)
+        for name in dict.fromkeys(name for name, _ in cells)
+    ]
+    return Slices(panels, len(tests), sum(not row.is_drawn for panel in panels for row in panel.slices))
+
+
+def _panel(title: str, metric: str, rows: Sequence[Slice], highest: float) -> Panel:
+    drawn = [row for row in rows if row.is_drawn]
+    return Panel(title, rows, _draw(title, metric, drawn, highest) if drawn else Markup(""))
+
+
+def _draw(title: str, metric: str, rows: Sequence[Slice], highest: float) -> Markup:
+    top, bottom = 8.0, 8.0 + ROW * len(rows)
+    x = Scale(0, highest, LEFT, WIDTH - 56)
+    at = ticks(0, highest, 4)
+    drawn = [_row(x, top + ROW * (place + 0.5), row) for place, row in enumerate(rows)]
+    label = f"{metric} by {title.lower()}: {'; '.join(map(_told, rows))}"
+    return picture(WIDTH, bottom + 24, [x_axis(x, at, labels(at), top, bottom), *drawn], label)
+
+
+def _row(x: Scale, y: float, row: Slice) -> Markup:
+    """Name, both rankers with their intervals, the mark of a significant difference, the count."""
+    parts = [text(LEFT - 12, y + 4, row.label, "end")]
+    for one, look, dy in ((row.contender, CONTENDER, -5.0), (row.opponent, OPPONENT, 5.0)):
+        if one and one.has_interval:
+            start, end = x(max(one.low, 0)), x(one.high)
+            parts.append(whisker((start, y + dy), (end, y + dy), f"whisker {look.name}"))
+        if one and one.is_finite:
+            tip = f"{row.label}: {plain(one.mean)} ({span(one.low, one.high)})"
+            parts.append(look.mark(x(one.mean), y + dy, tip, 3.6))
+    sign = MARKS[row.against.sign] if row.against else ""
+    parts.append(text(WIDTH - 42, y + 4, sign, "middle"))
+    return join([*parts, text(WIDTH - 2, y + 4, count(row.contender.num_events), "end", "quiet")])
+
+
+def _told(row: Slice) -> str:
+    against = f", {signed(row.against.mean)} against the opponent" if row.against else ""
+    return f"{row.label} {plain(row.contender.mean)}{against}, {row.contender.num_events:,} events"

@@ -1,0 +1,142 @@
+"""Intervals and tests of whatever the report shows: a thin layer over `significance`, column by column.
+
+A column is each event's own value, float64 [E], NaN where it does not belong (to a slice, to a day). All columns of a
+call share their resamples and, as tests, their correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from ..intervals import UserSums, bootstrap
+from ..significance import holm, paired, sign_flip
+
+__all__ = [
+    "ALPHA", "DRAWS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of", "cut",
+    "differences", "estimates", "paired", "wilson",
+]  # fmt: skip
+
+Float64 = NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
+Cell = tuple[str, str]
+"""A property of events, and one of its values."""
+
+ALPHA: Final = 0.05
+"""Corrected p-values below this bear a mark."""
+LEVEL_TEXT: Final = "95\N{NARROW NO-BREAK SPACE}%"
+DRAWS: Final = 10_000
+FEW_DRAWS: Final = 2_000
+"""For pictures of many columns, where a third decimal cannot be seen."""
+_Z: Final = 1.959963984540054  # two-sided 95 % of a normal distribution
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval over users (NaN where there is none), and what it is the mean of."""
+
+    mean: float
+    low: float
+    high: float
+    num_events: int
+    num_users: int
+
+    @property
+    def has_interval(self) -> bool:
+        return bool(np.isfinite([self.low, self.high]).all())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it can be drawn: a log-loss may be infinite, and a mean over nothing is NaN."""
+        return bool(np.isfinite(self.mean))
+
+    @property
+    def top(self) -> float:
+        """The largest number that a picture of it needs room for; 0 if it cannot be drawn."""
+        return max(self.mean, self.high) if self.has_interval else self.mean if self.is_finite else 0.0
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A mean paired difference; `p` of no difference, `p_holm` the same corrected for all tests of the call."""
+
+    p: float
+    p_holm: float
+
+    @property
+    def sign(self) -> int:
+        """1 significantly more, -1 significantly less, 0 neither."""
+        return int(np.sign(self.mean)) if self.p_holm < ALPHA else 0
+
+
+def estimates(
+    columns: Iterable[tuple[Key, Float64]], user_E: ArrayLike, seed: int, draws: int = DRAWS
+) -> dict[Key, Estimate]:
+    """Mean and interval of each column by bootstrap over users; columns are taken one by one, none give none."""
+    return _estimates(*_sums(columns, user_E), seed, draws)
+
+
+def differences(
+    columns: Iterable[tuple[Key, Float64]], user_E: ArrayLike, seed: int, draws: int = DRAWS
+) -> dict[Key, Difference]:
+    """The same for columns of paired differences, with a randomisation test each and Holm's correction over all."""
+    keys, sums = _sums(columns, user_E)
+    found = _estimates(keys, sums, seed, draws)
+    p_M = sign_flip(sums, seed=seed)
+    tested = zip(found.items(), p_M.tolist(), holm(p_M).tolist(), strict=True)
+    return {key: Difference(**vars(one), p=p, p_holm=corrected) for (key, one), p, corrected in tested}
+
+
+def _sums(columns: Iterable[tuple[Key, Float64]], user_E: ArrayLike) -> tuple[list[Key], UserSums]:
+    keys: list[Key] = []
+
+    def each() -> Iterator[Float64]:
+        for key, column_E in columns:
+            keys.append(key)
+            yield column_E
+
+    sums = UserSums.of(each(), user_E)
+    return keys, sums
+
+
+def _estimates(keys: Sequence[Key], sums: UserSums, seed: int, draws: int) -> dict[Key, Estimate]:
+    found = bootstrap(sums, seed=seed, num_resamples=draws)
+    rows = zip(found.mean_M, found.low_M, found.high_M, sums.num_events_M, sums.num_users_M, strict=True)
+    return {
+        key: Estimate(float(mean), float(low), float(high), int(num_events), int(num_users))
+        for key, (mean, low, high, num_events, num_users) in zip(keys, rows, strict=True)
+    }
+
+
+def among(value_E: Float64, mask_E: NDArray[np.bool_]) -> Float64:
+    """The column of some events alone."""
+    return np.where(mask_E, value_E, np.nan)
+
+
+def cells_of(slices: pl.DataFrame) -> list[Cell]:
+    """The slices of `slices_of` that divide the events, and their values that some event has, in the order shown.
+
+    An Enum sorts in that order, in which the unknown come last.
+    """
+    divided = [name for name in slices.columns if slices[name].n_unique() > 1]
+    return [(name, str(value)) for name in divided for value in slices[name].unique().sort().to_list()]
+
+
+def cut(value_E: Float64, slices: pl.DataFrame, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Float64]]:
+    """A column for each cell: the values of its events."""
+    return (((name, value), among(value_E, (slices[name] == value).to_numpy())) for name, value in cells)
+
+
+def wilson(num_right: float, num: int) -> tuple[float, float]:
+    """95 % interval of a share of independent trials: Wilson, JASA 22(158), 1927. (0, 1) over none."""
+    if num == 0:
+        return 0.0, 1.0
+    share, z2 = num_right / num, _Z**2
+    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
+    half = _Z * np.sqrt(share * (1 - share) / num + z2 / (4 * num**2)) / (1 + z2 / num)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))

@@ -1,0 +1,98 @@
+"""One kind of context exchanged among events, so that it speaks as before and means nothing.
+
+Each event tells what another one, drawn at random, would have told: of those in the evaluated period and before it, one
+that was known already when the event is first told as past. So nothing leaks from later: no line in the past of a
+prompt carries a value from after the prompt's moment. The question itself may, up to the time of its user's next one;
+it is some other event's value, drawn without a look at what was chosen.
+
+Values are drawn with replacement, as a permutation cannot keep to that and be one of any two events: early events would
+have to share the early values among themselves, which leaves those of the next few hours to the next, and so on. On
+nyc-checkins, permuted within the test split, half the questions told the weather of less than half a day away, which
+mostly is the same.
+
+Shapes: N = events (rows of the histories), X = those that exchange among each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..histories import HISTORY, Histories
+from ..prompts import CONTEXT_KINDS, ContextKind, columns_of, context_changes, context_frame
+from .protocol import SPLIT_CODES
+from .settings import EvaluatedSplit
+
+__all__ = ["NEVER", "deadlines", "draw", "exchange"]
+
+Int64 = NDArray[np.int64]
+NEVER = np.iinfo(np.int64).max
+
+
+def exchange(
+    histories: Histories, split: EvaluatedSplit, kind: ContextKind, column_kinds: Mapping[str, ContextKind], seed: int
+) -> Histories:
+    """The histories, each event of `split` and of its past with one kind of context from a random one among these.
+
+    All columns of the kind travel together. Rows, items, users, the true times and all other columns stay, and so do
+    events of splits behind `split`, which no prompt tells. With a local time travels how many days lay before it;
+    `new_day` follows weather and place, see `prompts.kinds.context_changes`.
+
+    Args:
+        histories: as prepared.
+        split: whose events are predicted.
+        kind: what is exchanged.
+        column_kinds: see `prompts.column_kinds`.
+        seed: of the draw, another one for each kind.
+    """
+    events = histories.events
+    names = columns_of(kind, events.columns, column_kinds)
+    if kind == "time":
+        frame = context_frame(events, histories.location)
+        days = frame["days_since_previous"].alias("_days_since_previous")
+        events = events.with_columns(days, context_changes(frame, events, column_kinds).alias("_new_day"))
+        names.append("_days_since_previous")
+    elif kind == "place" and histories.location == "outcome":  # those coordinates are the answer, and never told
+        names = [name for name in names if name not in ("latitude", "longitude")]
+    from_N = _rows(histories, split, np.random.default_rng([seed, CONTEXT_KINDS.index(kind)]))
+    return replace(histories, events=events.with_columns(events[name].gather(from_N) for name in names))
+
+
+def deadlines(histories: Histories, split: EvaluatedSplit) -> Int64:
+    """When each event is first told as past: the time of its user's next event in `split`, int64 [N], unix seconds.
+
+    NEVER where there is none.
+    """
+    num_events = len(histories.split_E)
+    asked_N = np.where(histories.split_E == SPLIT_CODES[split], np.arange(num_events), num_events)
+    following_N = np.append(np.minimum.accumulate(asked_N[::-1])[::-1][1:], num_events)
+    is_own_N = following_N < histories.offset_U1[histories.user_idx_E + 1]
+    time_N1 = np.append(histories.time_s_E, NEVER)
+    deadline_N: Int64 = time_N1[np.where(is_own_N, following_N, num_events)]
+    return deadline_N
+
+
+def draw(time_X: Int64, deadline_X: Int64, random: np.random.Generator) -> Int64:
+    """From which event each gets its value, int64 [X]: any with time[of that] <= deadline[x], all equally likely.
+
+    Raises:
+        ValueError: an event's own time lies behind its deadline.
+    """
+    if (time_X > deadline_X).any():
+        raise ValueError("expected no event to be past before it has happened")
+    by_time_X = np.argsort(time_X, kind="stable")
+    known_X = np.searchsorted(time_X[by_time_X], deadline_X, side="right")
+    from_X: Int64 = by_time_X[random.integers(0, known_X)]
+    return from_X
+
+
+def _rows(histories: Histories, split: EvaluatedSplit, random: np.random.Generator) -> Int64:
+    """From which row each row gets its values: int64 [N]."""
+    code, deadline_N = SPLIT_CODES[split], deadlines(histories, split)
+    from_N = np.arange(len(deadline_N))
+    row_X = np.flatnonzero((histories.split_E <= code) | (histories.split_E == HISTORY))
+    from_N[row_X] = row_X[draw(histories.time_s_E[row_X], deadline_N[row_X], random)]
+    return from_N

@@ -1,0 +1,148 @@
+"""The leaderboard of a simulated town: everybody in it, tested as `significance` tests, and nothing of this machine."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import leaderboard
+import pytest
+from leaderboard_text import command_of, context, own_settings, table
+
+from whereupon.eval.metrics import evaluate_rankings
+from whereupon.eval.rankings import read_rankings, slugs_in
+from whereupon.eval.report.runs import read_datasets
+from whereupon.eval.significance import compare
+from whereupon.files import read_json, write_json
+from whereupon.histories import read_histories
+from whereupon.tests.eval.report_town import MODEL, STRONGEST, write_town
+
+CONFIG = "examples/nyc-checkins.yaml"
+RANKERS = {MODEL, STRONGEST, "own counts", "popularity", "random"}
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_town(tmp_path_factory.mktemp("leaderboard") / "town")
+
+
+def _main(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("record.RESULTS", folder)
+    monkeypatch.setattr("sys.argv", ["leaderboard.py", *arguments, "--out", str(folder / "RESULTS.md")])
+    return leaderboard.main()
+
+
+def _told(folder: Path) -> tuple[str, dict[str, Any]]:
+    return (folder / "RESULTS.md").read_text(encoding="utf-8"), read_json(folder / "leaderboard.json")
+
+
+def test_every_ranker_has_intervals_a_test_and_a_command(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = _main(tmp_path, monkeypatch, f"nyc-checkins={town}")
+    text, told = _told(tmp_path)
+    [data] = told["datasets"]
+    assert {row["name"] for row in data["rankers"]} == RANKERS
+    assert data["best_baseline"] == STRONGEST
+    for row in data["rankers"]:
+        for one in row["metrics"].values():
+            assert one["low"] <= one["mean"] <= one["high"]
+        assert (row["difference"] is None) == (row["name"] == STRONGEST)
+        assert f"| {row['name']} | {row['metrics']['nDCG@10']['mean']:.3f} (" in text
+        assert f"`{row['command']}`" in text
+    missed = [bar["name"] for bar in told["bars"] if not bar["ok"]]
+    assert (code, missed) == (1, ["nyc-checkins, baselines not ranked"])
+    assert "Not ranked: recent popularity, " in text
+    for part in (
+        "## nyc-checkins",
+        "### How each line",
+        "### Beyond accuracy",
+        "| coverage@10 |",
+        "| Time of day | night |",
+    ):
+        assert part in text
+    shown = capsys.readouterr().out
+    assert f"| nyc-checkins | **{MODEL}** |" in shown
+    assert "| random |" not in shown, "the short table has the best baselines alone"
+
+
+def test_differences_are_those_of_the_significance_test(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _main(tmp_path, monkeypatch, f"nyc-checkins={town}", "--seed", "3")
+    found = {row["name"]: row["difference"] for row in _told(tmp_path)[1]["datasets"][0]["rankers"]}
+    folder, histories = town / "evaluation" / "test", read_histories(town)
+    read = [read_rankings(folder, slug) for slug in slugs_in(folder)]
+    values = {facts["name"]: evaluate_rankings(one, ["nDCG@10"]) for one, facts in read if facts["kind"] != "ablation"}
+    user_E = histories.user_idx_E[read[0][0].row_E]
+    for row in compare(values, user_E, baselines=[STRONGEST], seed=3).iter_rows(named=True):
+        expected = {"mean": row["difference"], **{name: row[name] for name in ("low", "high", "p", "p_holm")}}
+        assert found[row["ranker"]] == pytest.approx(expected)
+
+
+def test_example_without_rankings_is_told_with_the_command_that_makes_them(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(tmp_path, monkeypatch, f"nyc-checkins={town}", f"flights-demo={tmp_path / 'nothing'}") == 1
+    text, told = _told(tmp_path)
+    assert "## flights-demo\n\nNot ranked. `whereupon evaluate examples/flights-demo.yaml` does it." in text
+    assert str(tmp_path) not in text
+    assert [bar["name"] for bar in told["bars"] if not bar["ok"]][-1] == "flights-demo, rankers"
+    assert "flights-demo is left out" in capsys.readouterr().err
+
+
+def test_nothing_is_written_where_nothing_is_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _main(tmp_path, monkeypatch, f"flights-demo={tmp_path / 'nothing'}") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_example_that_there_is_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"found no chess\.yaml"):
+        _main(tmp_path, monkeypatch, "chess")
+
+
+def test_ablations_are_told_where_they_are_of_this_data(town: Path, tmp_path: Path) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    [dataset] = read_datasets([run])
+    assert context(dataset, CONFIG) == ""
+    folder = run / "evaluation" / "test"
+    (folder / "ablation.md").write_text("# What it is worth\n\n## nDCG@10\n")
+    write_json(folder / "ablation.json", {"data_hash": dataset.histories.data_hash})
+    assert context(dataset, CONFIG).startswith("### What it is worth\n\n#### nDCG@10\n")
+    write_json(folder / "ablation.json", {"data_hash": "other"})
+    assert context(dataset, CONFIG) == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "portable"),
+    [
+        (
+            "whereupon evaluate /home/me/mine.yaml --set run=/tmp/run --limit 5",
+            f"whereupon evaluate {CONFIG} --limit 5",
+        ),
+        (
+            "whereupon evaluate other.yml --set decode.calibration='own counts'",
+            f"whereupon evaluate {CONFIG} --set 'decode.calibration=own counts'",
+        ),
+        (["whereupon", "import-run", "a.yaml", "/x/bm25.run"], f"whereupon import-run {CONFIG} bm25.run"),
+        ("", ""),
+    ],
+)
+def test_command_is_freed_of_the_places_of_this_machine(typed: Any, portable: str) -> None:
+    assert command_of(SimpleNamespace(facts={"command": typed}, is_baseline=False), CONFIG) == portable  # type: ignore[arg-type]
+
+
+def test_command_of_a_baseline_names_it_and_its_seed() -> None:
+    facts = {"command": "whereupon evaluate mine.yaml", "name": "own counts", "seed": 3}
+    command = command_of(SimpleNamespace(facts=facts, is_baseline=True), CONFIG)  # type: ignore[arg-type]
+    assert command == f"whereupon evaluate {CONFIG} --baselines-only --baseline 'own counts' --set seed=3"
+
+
+def test_settings_of_a_model_are_not_repeated() -> None:
+    of = [own_settings(SimpleNamespace(facts={"settings": one})) for one in ({"model": {}}, {"a": 1}, None)]  # type: ignore[arg-type]
+    assert of == [{}, {"a": 1}, {}]
+
+
+def test_bar_in_a_name_does_not_end_a_cell() -> None:
+    assert table(["ranker", "x"], [["a|b", "1"]]) == "| ranker | x |\n| --- | ---: |\n| a\\|b | 1 |\n"

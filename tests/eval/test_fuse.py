@@ -1,0 +1,93 @@
+"""`whereupon fuse`: fitted on validation, applied to another split, one sentence for what is missing."""
+
+import json
+from collections.abc import Callable
+from typing import get_args, get_type_hints
+
+import pytest
+
+from whereupon.cli import fuse as command
+from whereupon.config import Config
+from whereupon.errors import DataError
+from whereupon.eval.fuse import fuse
+from whereupon.eval.fusion import METHODS, Fusion, fit_fusion, fuse_rankings
+from whereupon.eval.protocol import read_task
+from whereupon.eval.rankings import evaluation_folder, read_rankings, write_rankings
+from whereupon.eval.run import evaluate
+from whereupon.histories import read_histories
+
+Town = Callable[..., Config]
+PARTS = ["popularity", "own counts"]
+SLUG = "popularity-own-counts-rrf"
+
+
+@pytest.fixture
+def town(town_copy: Town) -> Config:
+    """Two baselines have ranked both splits."""
+    config = town_copy(f"evaluate.baselines={json.dumps(PARTS)}")
+    for split in ("valid", "test"):
+        evaluate(config, split=split, baselines_only=True)  # type: ignore[arg-type]
+    return config
+
+
+def test_weights_come_from_validation_and_rankings_from_the_split(town: Config) -> None:
+    results = fuse(town, PARTS, method="rrf", split="test")
+    assert [result.name for result in results] == [*PARTS, "popularity + own counts, rrf"]
+    histories = read_histories(town.run)
+    folders = {split: evaluation_folder(town.run, split) for split in ("valid", "test")}
+    lists = {
+        split: [read_rankings(folders[split], slug)[0] for slug in ("popularity", "own-counts")] for split in folders
+    }
+    valid, test = (read_task(histories, split, town.evaluate) for split in ("valid", "test"))  # type: ignore[arg-type]
+    fusion, trials = fit_fusion(lists["valid"], valid.true_item_E, "rrf")
+    found, facts = read_rankings(folders["test"], SLUG)
+    expected = fuse_rankings(lists["test"], test.true_item_E, fusion, town.evaluate.k)
+    assert found.rank_E.tolist() == expected.rank_E.tolist()
+    assert found.item_EK.tolist() == expected.item_EK.tolist()
+    assert (facts["kind"], facts["of"], facts["task"]) == ("fusion", ["popularity", "own-counts"], test.hash)
+    assert Fusion(**{**facts["settings"], "weights": tuple(facts["settings"]["weights"])}) == fusion
+    assert (len(facts["tuned"]["trials"]), facts["tuned"]["num_events"]) == (len(trials), len(valid.row_E))
+    assert SLUG in {one["slug"] for one in json.loads((folders["test"] / "summary.json").read_text())["results"]}
+
+
+def test_name_of_ones_own_is_heeded_and_may_be_used_again(town: Config) -> None:
+    for _ in range(2):
+        assert fuse(town, PARTS, method="z", split="test", as_name="both")[-1].name == "both"
+    with pytest.raises(DataError, match=r"holds rankings 'popularity' of another kind \(baseline\) already"):
+        fuse(town, PARTS, method="z", split="test", as_name="popularity")
+    with pytest.raises(DataError, match=r"^The name '!' should have letters or digits"):
+        fuse(town, PARTS, method="z", split="test", as_name="!")
+
+
+def test_rankers_that_are_missing_are_told_with_those_that_there_are(town: Config) -> None:
+    with pytest.raises(DataError, match=r"should hold rankings by 'EASE' but holds own-counts, popularity; run"):
+        fuse(town, ["popularity", "EASE"], method="rrf", split="test")
+    (evaluation_folder(town.run, "valid") / "own-counts.json").unlink()
+    with pytest.raises(DataError, match=r"valid should hold rankings by 'own-counts' .* evaluate --split valid"):
+        fuse(town, PARTS, method="rrf", split="test")
+
+
+def test_command_line_offers_every_method() -> None:
+    annotation = get_type_hints(command)["method"]
+    assert get_args(annotation) == METHODS
+
+
+def test_same_ranker_twice_is_refused(town: Config) -> None:
+    with pytest.raises(DataError, match="different rankers, found own-counts, own-counts; name each once"):
+        fuse(town, ["own counts", "own-counts"], method="rrf", split="test")
+
+
+@pytest.mark.parametrize("other", [{"k": 11}, {"adapter": {"seed": 8}}])
+def test_ranker_that_is_another_one_on_validation_is_refused(town: Config, other: dict[str, object]) -> None:
+    path = evaluation_folder(town.run, "valid") / "popularity.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
+    with pytest.raises(DataError, match=r"^The rankings 'popularity' should be by one adapter and of one evaluate\.k"):
+        fuse(town, PARTS, method="rrf", split="test")
+
+
+def test_rankings_of_other_events_are_refused(town: Config) -> None:
+    folder = evaluation_folder(town.run, "test")
+    rankings, facts = read_rankings(folder, "popularity")
+    write_rankings(folder, "popularity", rankings, {**facts, "task": "another"})
+    with pytest.raises(DataError, match=r"^The rankings 'popularity' in .* are of other data, events or candidates"):
+        fuse(town, PARTS, method="rrf", split="test")

@@ -1,0 +1,354 @@
+"""Sections of the report by themselves, on numbers worked out by hand."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whereupon.eval.ablation_table import MEANINGS
+from whereupon.eval.rankings import Rankings, slug_of
+from whereupon.eval.report import hit_map as maps
+from whereupon.eval.report.ablation import COUNTED, ablations
+from whereupon.eval.report.curves import recall, recall_curves
+from whereupon.eval.report.examples import examples
+from whereupon.eval.report.hit_map import Projection, hit_map
+from whereupon.eval.report.leaderboard import leaderboard
+from whereupon.eval.report.over_time import over_time
+from whereupon.eval.report.prompt_text import prompts_of
+from whereupon.eval.report.reliability_curve import reliability
+from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
+from whereupon.eval.report.slicing import slicing
+from whereupon.eval.report.statistics import differences, estimates, paired, wilson
+from whereupon.eval.report.wording import count, duration, p_value, plain, share, signed, span
+from whereupon.eval.significance import compare as significance_compare
+from whereupon.histories import build_histories
+from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_town(tmp_path_factory.mktemp("parts") / "town")
+
+
+@pytest.fixture(scope="module")
+def dataset(town: Path) -> Dataset:
+    return read_datasets([town])[0]
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "expected"),
+    [
+        (plain, 0.5424, "0.542"), (plain, -0.0004, "0.000"), (plain, -1.5, "−1.500"), (plain, None, "–"),  # noqa: RUF001
+        (plain, float("inf"), "∞"), (signed, 0.012, "+0.012"), (signed, -0.012, "−0.012"), (signed, 0.0001, "0.000"),  # noqa: RUF001
+        (p_value, 0.0004, "< 0.001"), (p_value, 0.04, "0.040"), (p_value, float("nan"), "–"), (count, 4113, "4,113"),  # noqa: RUF001
+        (duration, 0.042, "0.04 s"), (duration, 62.0, "62 s"), (duration, 812.0, "14 min"),
+        (duration, 11520.0, "3.2 h"), (share, 0.1234, "12.3\u202f%"),
+    ],
+)  # fmt: skip
+def test_number_is_worded(form: Callable[[float | None], str], value: float | None, expected: str) -> None:
+    assert form(value) == expected
+
+
+def test_interval_is_in_words_so_that_no_dash_meets_a_minus() -> None:
+    assert span(-0.01, 0.02, sign=True) == "−0.010 to +0.020"  # noqa: RUF001
+
+
+def test_wilson_interval_is_that_of_the_textbook() -> None:
+    # Newcombe, Statistics in Medicine 17, 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(0, 10)[0] == 0.0
+
+
+def test_differences_agree_with_the_comparison_of_the_suite(dataset: Dataset) -> None:
+    values = {ranker.name: {"nDCG@10": ranker.value_E["nDCG@10"]} for ranker in dataset.rankers}
+    baselines = [ranker.name for ranker in dataset.rankers if ranker.is_baseline]
+    theirs = significance_compare(values, dataset.user_E, baselines=baselines, seed=7)
+    ours = {row.ranker.name: row.against for row in leaderboard(dataset, 7).rows if row.against}
+    assert set(ours) == set(theirs["ranker"])
+    for row in theirs.iter_rows(named=True):
+        one = ours[row["ranker"]]
+        expected = [row[name] for name in ("difference", "low", "high", "p", "p_holm")]
+        assert [one.mean, one.low, one.high, one.p, one.p_holm] == pytest.approx(expected)
+
+
+def test_infinite_values_are_not_tested() -> None:
+    infinite = np.array([np.inf, 1.0, 1.0, 1.0])
+    assert paired(infinite, infinite).tolist() == [np.inf, 0, 0, 0]
+    [one] = differences([("x", paired(infinite, np.ones(4)))], np.arange(4), seed=0).values()
+    assert (np.isnan(one.p), one.sign, one.has_interval) == (True, 0, False)
+
+
+def test_no_columns_give_no_estimates() -> None:
+    assert estimates([], np.arange(3), seed=0) == {}
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=30), st.integers(1, 10))
+def test_recall_curve_is_recall_at_each_depth(ranks: list[int], depth: int) -> None:
+    expected = [np.mean([1 <= rank <= k for rank in ranks]) for k in range(1, depth + 1)]
+    assert recall(np.array(ranks, np.int64), depth) == pytest.approx(expected)
+
+
+def test_curves_name_every_ranker_wide_and_number_it_narrow(dataset: Dataset) -> None:
+    wide, narrow = re.findall(r"<svg.*?</svg>", recall_curves(dataset).picture, re.DOTALL)
+    for place, ranker in enumerate(dataset.rankers, start=1):
+        assert f">{place}  {ranker.name}</text>" in wide
+        assert f">{place}</text>" in narrow
+        assert ranker.name not in "".join(re.findall(r"<text.*?</text>", narrow))
+
+
+def test_slices_of_one_property_add_up_to_all_events(dataset: Dataset) -> None:
+    found = slicing(dataset, 7)
+    titles = [panel.title for panel in found.panels]
+    assert {"Time of day", "Weather", "Kind of day", "Distance from the last event", "Visit"} <= set(titles)
+    for panel in found.panels:
+        assert sum(one.contender.num_events for one in panel.slices) == TEST
+    assert found.num_tests == sum(len(panel.slices) for panel in found.panels)
+
+
+def test_slice_of_a_daypart_has_the_mean_of_its_events(dataset: Dataset) -> None:
+    hour_E = dataset.histories.events["local_time"].gather(dataset.row_E).dt.hour().to_numpy()
+    expected = dataset.contender.value_E["nDCG@10"][hour_E // 6 == 1].mean()
+    [panel] = [panel for panel in slicing(dataset, 7).panels if panel.title == "Time of day"]
+    [morning] = [one for one in panel.slices if one.label == "morning"]
+    assert morning.contender.mean == pytest.approx(expected)
+    assert morning.against is not None
+    assert morning.opponent is not None
+    assert morning.against.mean == pytest.approx(morning.contender.mean - morning.opponent.mean)
+
+
+def test_days_have_the_means_of_their_events(dataset: Dataset) -> None:
+    found = over_time(dataset, 7)
+    assert found is not None
+    assert found.unit == "day"
+    day_E = dataset.histories.events["local_time"].gather(dataset.row_E).dt.date().to_list()
+    third = found.steps[2]
+    mask_E = np.array([day == third.start for day in day_E])
+    assert third.num_events == mask_E.sum()
+    assert third.estimates[MODEL].mean == pytest.approx(dataset.contender.value_E["nDCG@10"][mask_E].mean())
+    assert sum(step.num_events for step in found.steps) == TEST
+
+
+def test_long_test_periods_are_told_by_week_beginning_on_monday(dataset: Dataset) -> None:
+    events = dataset.histories.events
+    slow = events["local_time"].min() + (events["local_time"] - events["local_time"].min()) * 6  # type: ignore[operator]
+    histories = replace(dataset.histories, events=events.with_columns(slow.cast(pl.Datetime("us")).alias("local_time")))
+    found = over_time(replace(dataset, histories=histories), 7)
+    assert found is not None
+    assert found.unit == "week"
+    assert {step.start.weekday() for step in found.steps} == {0}
+
+
+def test_one_day_is_no_course_of_time(dataset: Dataset) -> None:
+    day = pl.lit(date(2024, 1, 1)).cast(pl.Datetime("us")).alias("local_time")
+    histories = replace(dataset.histories, events=dataset.histories.events.with_columns(day))
+    assert over_time(replace(dataset, histories=histories), 7) is None
+
+
+def test_ablations_stand_in_the_order_of_kinds_with_the_share_of_lines_that_changed(dataset: Dataset) -> None:
+    [group], notes = ablations(dataset, 7)
+    assert notes == []
+    told = [(one.what, one.how, one.changed_share) for one in group.variants]
+    assert told == [("time", "removed", None), ("weather", "removed", 0.41), ("weather", "shuffled", 0.41)]
+    assert group.has_changed_shares
+    assert dict(group.ways) == {how: meaning for how, meaning in MEANINGS.items() if how != "retrained"}
+    differing = dataset.ablations[0].value_E["nDCG@10"] - dataset.contender.value_E["nDCG@10"]
+    [first] = [one for one in group.variants if one.ranker is dataset.ablations[0]]
+    assert first.against.mean == pytest.approx(differing.mean())
+
+
+def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_is_told(dataset: Dataset) -> None:
+    one, other, _ = dataset.ablations
+    counted = replace(one, facts={**one.facts, "of": slug_of(STRONGEST)})
+    lost = replace(other, facts={**other.facts, "of": "nobody"})
+    [group], notes = ablations(replace(dataset, ablations=[counted, lost]), 7)
+    assert group.whole.name == STRONGEST
+    assert {meaning for _, meaning in group.ways} == {COUNTED}
+    assert notes == [f"{other.name} is an ablation of nobody, which is not among the rankers."]
+
+
+def test_calibration_is_shown_of_rankers_with_probabilities_alone(dataset: Dataset) -> None:
+    [one] = reliability(dataset)
+    assert one.ranker is dataset.contender
+    assert sum(number for *_, number in one.bins) == TEST
+    assert one.first.confidence > one.first.accuracy + 0.05  # made to be too sure of itself
+    assert "too sure by" in one.picture
+
+
+def test_map_counts_hits_and_events(dataset: Dataset) -> None:
+    found = hit_map(dataset)
+    assert found is not None
+    rank_E = dataset.contender.rankings.rank_E
+    assert found.num_events + found.num_outside == TEST
+    assert found.num_outside <= 0.02 * TEST
+    if not found.num_outside:
+        assert found.num_hits == ((rank_E >= 1) & (rank_E <= 10)).sum()
+    wide = ET.fromstring(re.findall(r"<svg.*?</svg>", found.picture, re.DOTALL)[0])
+    missed = {int(item) for item, rank in zip(dataset.true_item_E, rank_E, strict=True) if not 1 <= rank <= 10}
+    assert len(wide.findall(".//circle[@class='events']")) == len(missed)
+
+
+def test_map_needs_coordinates_and_counts_items_without_any(dataset: Dataset) -> None:
+    items = dataset.histories.items
+    bare = replace(dataset.histories, items=items.drop("latitude"))
+    assert hit_map(replace(dataset, histories=bare)) is None
+    busiest = int(np.bincount(dataset.true_item_E).argmax())
+    holed = pl.when(pl.int_range(pl.len()) == busiest).then(None).otherwise("longitude").alias("longitude")
+    found = hit_map(replace(dataset, histories=replace(dataset.histories, items=items.with_columns(holed))))
+    assert found is not None
+    assert found.num_nowhere == (dataset.true_item_E == busiest).sum()
+
+
+def test_kilometre_is_as_long_both_ways_in_the_middle_of_the_map() -> None:
+    projection, _ = Projection.fit(np.array([10.0, 12.0]), np.array([59.0, 61.0]), 400, 400, 20)
+    one_km_east, one_km_north = 1 / (111.195 * np.cos(np.radians(60))), 1 / 111.195
+    east = projection.x(np.array([11 + one_km_east])) - projection.x(np.array([11.0]))
+    north = projection.y(np.array([60.0])) - projection.y(np.array([60 + one_km_north]))
+    assert east == pytest.approx(north)
+
+
+@given(st.lists(st.tuples(st.floats(-170, 170), st.floats(-80, 80)), min_size=1, max_size=20))
+def test_all_places_are_inside_the_frame(places: list[tuple[float, float]]) -> None:
+    x_P, y_P = (np.array(column) for column in zip(*places, strict=True))
+    projection, height = Projection.fit(x_P, y_P, 340, 400, 20)
+    assert (projection.x(x_P) > 19).all()
+    assert (projection.x(x_P) < 321).all()
+    assert (projection.y(y_P) > 19).all()
+    assert (projection.y(y_P) < height - 19).all()
+
+
+def test_places_on_both_sides_of_the_date_line_stand_side_by_side() -> None:
+    unwrapped = maps._unwrapped(np.array([179.0, -179.0, 178.0]), np.ones(3, bool))
+    assert np.ptp(unwrapped) == pytest.approx(3)
+    assert np.ptp(maps._unwrapped(np.array([-74.0, -73.0, -118.0]), np.ones(3, bool))) == pytest.approx(45)
+
+
+def test_many_places_are_drawn_as_fewer_and_no_event_is_lost() -> None:
+    random = np.random.default_rng(0)
+    x_P, y_P = random.random((2, 2000)) * 300
+    names = np.array([f"place {i}" for i in range(2000)])
+    found = maps._merged(maps.Places(x_P, y_P, np.full(2000, 3.0), np.ones(2000), names), 50)
+    assert len(found.x_P) <= 50
+    assert (found.count_P.sum(), found.hits_P.sum()) == (6000, 2000)
+    assert 0 <= found.x_P.min() <= found.x_P.max() <= 300
+    assert np.average(found.x_P, weights=found.count_P) == pytest.approx(x_P.mean())
+
+
+def test_places_drawn_as_one_bear_the_name_of_the_busiest() -> None:
+    three = maps.Places(np.array([1.0, 1.1, 90.0]), np.zeros(3), np.array([1.0, 2.0, 5.0]), np.array([1.0, 0.0, 2.0]),
+                        np.array(["Bar", "Café", "Park"]))  # fmt: skip
+    assert maps._merged(three, 3) is three
+    found = maps._merged(three, 2)
+    assert found.name_P.tolist() == ["Café and 1 more", "Park"]
+    assert found.x_P.tolist() == pytest.approx([(1 * 1.0 + 2 * 1.1) / 3, 90])
+    assert (found.count_P.tolist(), found.hits_P.tolist()) == ([3, 5], [1, 2])
+
+
+def test_examples_are_drawn_by_seed_and_stratified(dataset: Dataset) -> None:
+    one, again, other = (examples(dataset, seed) for seed in (1, 1, 2))
+    assert one == again
+    assert [e.user_id + e.when for e in one.examples] != [e.user_id + e.when for e in other.examples]
+    for example in one.examples:
+        rank = example.contender.rank
+        assert example.stratum == ("first" if rank == 1 else "among" if 2 <= rank <= 10 else "missed")
+        assert [guess.place for guess in example.contender.guesses if guess.is_true] == (
+            [rank] if 1 <= rank <= 10 else []
+        )
+    assert sum(one.counts.values()) == TEST
+
+
+def test_stratum_without_events_leaves_its_place_to_others(dataset: Dataset) -> None:
+    ranked = dataset.contender.rankings
+    right = Rankings(ranked.row_E, np.ones_like(ranked.rank_E), ranked.item_EK, ranked.score_EK, ranked.log_prob_E)
+    sure = replace(dataset.contender, rankings=right)
+    found = examples(replace(dataset, rankers=[sure, *dataset.rankers[1:]]), 3)
+    assert [example.stratum for example in found.examples] == ["first"] * 10
+
+
+def test_prompt_without_a_tokenizer_is_the_history_as_the_template_tells_it(dataset: Dataset) -> None:
+    histories, row = dataset.histories, int(dataset.row_E[3])
+    found = prompts_of(dataset.contender, histories, np.array([row]))
+    assert "tokenizer of no-such-model is not on this machine" in found.note
+    [prompt] = found.prompts
+    lines = prompt.tail.split("\n")
+    user = int(histories.user_idx_E[row])
+    num_past = row - int(histories.offset_U1[user])
+    assert prompt.num_lines + len(lines) == num_past + 2  # the preamble, the past, and the open question
+    assert lines[-1].endswith(":")
+    assert histories.items["title"][int(histories.item_idx_E[row])] not in lines[-1]
+    last = histories.items["title"][int(histories.item_idx_E[row - 1])]
+    assert lines[-2].endswith(f": {last}")
+
+
+def test_prompt_with_a_tokenizer_is_the_one_of_the_evaluation(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    """Token for token that which the windows of the evaluation hold, of several rows at once."""
+    from transformers import AutoTokenizer
+
+    from whereupon.catalogue import Catalogue
+    from whereupon.decode.tokenizer import Tokenizer
+    from whereupon.eval.ranking import encode_asked
+    from whereupon.prompts import PromptEncoder, PromptSettings
+
+    base = make_model(tmp_path / "model", ["Monday morning 9 cold rain: Café, Old Town 1\n"] * 3)
+    run = write_town(tmp_path / "town", base=str(base))
+    dataset = read_datasets([run])[0]
+    rows = dataset.row_E[[5, 700, 1999]]
+    settings = PromptSettings(template="checkins", align_tokens=8)
+    asked = {"settings": {"prompts": settings.model_dump(mode="json"), "model": {"base": str(base)}}}
+    contender, reference = (replace(one, facts={**one.facts, **asked}) for one in dataset.rankers[:2])
+    found = prompts_of(contender, dataset.histories, rows)
+    assert "model read, token for token" in found.note
+    baseline = prompts_of(reference, dataset.histories, rows)
+    assert "model would read, token for token" in baseline.note
+    assert list(baseline.prompts) == list(found.prompts)
+    tokenizer = Tokenizer(AutoTokenizer.from_pretrained(base))
+    encoder = PromptEncoder.build(settings, Catalogue.build(dataset.histories.items, tokenizer), tokenizer, "outcome")
+    text = encoder.text(dataset.histories.events, len(dataset.histories.user_ids))
+    for row, prompt in zip(rows.tolist(), found.prompts, strict=True):
+        one = text.windows.select((text.windows.target_W <= row) & (row < text.windows.end_W))
+        window = encode_asked(text, one)[0]
+        end = int(window.title_start_V[row - one.start_W[0]])
+        assert prompt.num_tokens == end
+        assert tokenizer.decode(window.tokens_L[:end].tolist()).endswith(prompt.tail)
+
+
+def test_prompts_are_by_the_settings_that_the_ranking_was_made_with(dataset: Dataset) -> None:
+    """Not by those of the run's last evaluation, which may have been another."""
+    asked = {"prompts": {"template": "plain"}, "model": {"base": "another-model"}}
+    one = replace(dataset.contender, facts={**dataset.contender.facts, "settings": asked})
+    assert "tokenizer of another-model" in prompts_of(one, dataset.histories, dataset.row_E[:1]).note
+
+
+def test_settings_of_another_version_show_no_prompts(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"evaluate": {"config": {"prompts": {"of_yesterday": 1}}}}')
+    elsewhere = replace(dataset.contender, run=tmp_path)
+    found = prompts_of(elsewhere, dataset.histories, dataset.row_E[:1])
+    assert list(found.prompts) == []
+    assert "another version" in found.note
+
+
+def test_dataset_of_one_ranker_has_a_whole_report(dataset: Dataset) -> None:
+    """Nothing to compare with, no weather, no places, one user: what is not known is left out, and nothing fails."""
+    from whereupon.eval.report.page import render, section_of
+
+    histories = dataset.histories
+    mine = histories.user_idx_E[dataset.row_E] == histories.user_idx_E[dataset.row_E[0]]
+    bare = build_histories(
+        histories.events.drop("temperature_c", "precipitation_mm", "latitude", "longitude"),
+        histories.items.drop("latitude", "longitude", "category"), histories.manifest,
+    )  # fmt: skip
+    only: Ranked = dataset.rankers[-1]
+    few = replace(only, rankings=only.rankings.take(mine), value_E={n: v[mine] for n, v in only.value_E.items()})
+    alone = Dataset("bare", "test", bare, dataset.row_E[mine], "nDCG@10", [few])
+    html = render([section_of(alone, "data-1", 7)], "nDCG@10", 7)
+    assert "there is nothing to compare it with." in html
+    assert "data-1-map" not in html
+    assert not re.search(r"\bnan\b", html, re.IGNORECASE)

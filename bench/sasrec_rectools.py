@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from pytorch_lightning import Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
@@ -101,4 +102,5 @@ def _ndcg(ranked: pd.DataFrame, truth: pd.Series) -> float:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")  # Lightning's advice on workers and loggers, once an epoch
+    torch.set_num_threads(1)  # ours runs beside it
     main()

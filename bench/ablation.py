@@ -29,8 +29,8 @@ from record import record
 from whereupon.config import Config, load_config
 from whereupon.decode.adapter_card import ADAPTER_CARD
 from whereupon.decode.models import build_encoder, load_tokenizer
-from whereupon.eval.ablation import FILE, told_kinds
-from whereupon.eval.rankings import evaluation_folder
+from whereupon.eval.ablation import told_kinds
+from whereupon.eval.rankings import ABLATION, evaluation_folder
 from whereupon.files import read_json
 from whereupon.histories import read_histories
 from whereupon.prompts import CONTEXT_KINDS
@@ -70,7 +70,7 @@ def ablation(path: Path, seed: int, limit: int | None, without: Sequence[str] | 
         retrained += ["--retrained", f"{kind}={there}"]
     limited = ["--limit", str(limit)] if limit else []
     whereupon("ablate", path, "--split", SPLIT, *limited, *retrained, "--set", f"run={run}", "--set", f"seed={seed}")
-    told: dict[str, Any] = read_json(evaluation_folder(run, SPLIT, limit) / f"{FILE}.json")
+    told: dict[str, Any] = read_json(evaluation_folder(run, SPLIT, limit) / f"{ABLATION}.json")
     return told
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from whereupon.eval.ablation import FILE as ABLATION
+from whereupon.eval.rankings import ABLATION
 from whereupon.eval.report.beyond_accuracy import beyond_accuracy
 from whereupon.eval.report.leaderboard import Leaderboard, Row
 from whereupon.eval.report.provenance import provenance

@@ -68,6 +68,13 @@ class ItemPrior:
             self._add_own(mass_E, query_X, node_X, edges, lo_E)
         return mass_E
 
+    def of_items(self) -> Float64:
+        """float64 [Q, N]: the mass of every item, by item index, for each question it was made for (one for any)."""
+        trie, num_queries = self.trie, 1 if self._num_queries is None else self._num_queries
+        mass_QN = np.tile(np.diff(self._before_N1), (num_queries, 1))  # N: rows of the trie, at first
+        np.add.at(mass_QN, np.divmod(self._own_key_M, trie.num_items), self._own_mass_M)
+        return mass_QN[:, trie.row_of_item_N]
+
     def _add_own(
         self, mass_E: Float64, query_X: Int64, node_X: Int64, edges: Segments, lo_E: NDArray[np.int32]
     ) -> None:  # fmt: skip

@@ -5,7 +5,7 @@ from .metrics import LOWER_IS_BETTER, METRICS, log_loss, mrr, ndcg, per_event, r
 from .protocol import Task, evaluated_events, num_previous, read_task, sample_events
 from .rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in, write_rankings
 from .settings import EvaluateSettings
-from .table import RankerResult, as_json, as_markdown, as_table
+from .table import RankerResult, as_json, as_table
 
 __all__ = [
     "FAMILIES",
@@ -18,7 +18,6 @@ __all__ = [
     "Rankings",
     "Task",
     "as_json",
-    "as_markdown",
     "as_table",
     "evaluated_events",
     "evaluation_folder",

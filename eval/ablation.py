@@ -25,7 +25,7 @@ from rich.console import Console
 from ..decode.adapter_card import check_card, read_card
 from ..decode.prior import WITHOUT_CLOCK
 from ..errors import ConfigError, DataError, ModelError
-from ..files import versions, write_json
+from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
 from .ablation_table import Ablation, Comparison, How, as_markdown, as_tables, compare_ablations
@@ -33,7 +33,7 @@ from .answers import evaluate_model
 from .baselines import FAMILIES
 from .facts import facts_of
 from .protocol import Task, read_task
-from .rankings import evaluation_folder, read_rankings, slug_of, write_rankings
+from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write_rankings
 from .reweighter import read_calibration
 from .run import evaluate_baseline, evaluate_run_model, write_summary
 from .shuffling import exchange
@@ -42,10 +42,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from .settings import EvaluatedSplit
 
-__all__ = ["FILE", "ablate", "retrained_runs", "told_kinds"]
-
-FILE: Final = "ablation"
-"""Name of the table's files beside the rankings: ablation.md, ablation.json."""
+__all__ = ["ablate", "retrained_runs", "told_kinds"]
 
 BASELINE: Final = "context-weighted own events"
 
@@ -256,8 +253,9 @@ def _write(config: Config, task: Task, folder: Path, compared: Comparison, notes
     title = f"{task.split} split, {len(task.row_E):,} events of {num_users:,} users"
     write_summary(config, task, folder)
     text = as_markdown(compared, title, notes)
-    (folder / f"{FILE}.md").write_text(text, encoding="utf-8")
-    write_json(folder / f"{FILE}.json", {
+    with atomic_path(folder / f"{ABLATION}.md") as path:
+        path.write_text(text, encoding="utf-8")
+    write_json(folder / f"{ABLATION}.json", {
         "split": task.split, "task": task.hash, "seed": config.seed, "notes": list(notes), **compared.as_json(),
         "data_hash": task.histories.data_hash, "catalogue_hash": task.histories.catalogue_hash,
         "versions": versions(), "config": config.shown(),
@@ -267,7 +265,7 @@ def _write(config: Config, task: Task, folder: Path, compared: Comparison, notes
         console.print(table)
     for note in notes:
         _say(note)
-    _say(f"written to {folder / FILE}.md")
+    _say(f"written to {folder / ABLATION}.md")
 
 
 def _say(text: str) -> None:

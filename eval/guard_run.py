@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ..catalogue import Trie
+from ..decode.settings import CalibrationName
 from ..errors import DataError
 from ..files import read_json
-from ..histories import CAVEATS, read_histories
+from ..histories import CAVEATS, Histories, read_histories
 from ..prompts import PromptEncoder
 from .baselines import FAMILIES, Family, UnfitDataError
+from .baselines.dense import rank_dense
+from .context_prior import ContextPrior, Pasts
 from .guard import NUM_EVENTS, GuardReport, MakeRanker, check
 from .protocol import Task, read_task
-from .rankings import slug_of
+from .rankings import Rankings, slug_of
+from .reweighter import Prior, decode_of
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -32,7 +40,9 @@ _talk = Console(stderr=True, highlight=False)
 def guard(
     config: Config, *, split: EvaluatedSplit, num: int = NUM_EVENTS, baselines_only: bool = False
 ) -> list[GuardReport]:
-    """Check the configured baselines and the prompts, and print a table; the caller looks whether all are `ok`.
+    """Check the configured baselines, the prompts, and the prior of a calibration, and print a table.
+
+    The caller looks whether all are `ok`.
 
     Baselines have the settings that `evaluate` has chosen for this run, else their first ones.
 
@@ -69,7 +79,36 @@ def _subjects(
         from ..decode.models import build_encoder, load_tokenizer
 
         histories, tokenizer = task.histories, load_tokenizer(config.model)
-        yield "prompts", build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+        encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+        yield "prompts", encoder
+        if (calibration := config.decode.calibration) not in ("none", "temperature"):
+            trie = encoder.catalogue.trie
+            prior = f"prior of calibration {calibration}"
+            yield prior, lambda fitted: _PriorAlone.of(calibration, fitted, trie, config)
+
+
+@dataclass(frozen=True)
+class _PriorAlone:
+    """Ranks by what a calibrated model looks at beside its prompt: counts of training, and what was before a moment."""
+
+    name: CalibrationName
+    fitted: Prior
+
+    @classmethod
+    def of(cls, name: CalibrationName, fitted: Histories, trie: Trie, config: Config) -> _PriorAlone:
+        return cls(name, Prior.read(fitted, trie, decode_of(config)))
+
+    def rank(self, task: Task, k: int) -> Rankings:
+        """See `Ranker.rank`; what is not fitted is that of the task's histories."""
+        histories, settings = task.histories, self.fitted.settings
+        prior = replace(self.fitted, pasts=Pasts.of(histories), context=ContextPrior.of(histories, settings))
+
+        def scores_of(row_Q: NDArray[np.int64]) -> NDArray[np.float64]:
+            masses = prior.of_rows(self.name, row_Q)
+            assert masses is not None  # this calibration has a prior
+            return np.broadcast_to(masses.of_items(), (len(row_Q), histories.items.height))
+
+        return rank_dense(task, scores_of, k)
 
 
 def _maker(family: Family, settings: Mapping[str, Any], split: EvaluatedSplit, seed: int) -> MakeRanker:

@@ -51,7 +51,7 @@ def free_slug(folder: Path, name: str, kind: Kind) -> str:
         slug = slug_of(name)
     except ValueError:
         raise DataError(
-            f"The name {name!r} should have letters or digits and not be 'summary'; choose another."
+            f"The name {name!r} should have letters or digits and not be 'summary' or 'ablation'; choose another."
         ) from None
     for other in slugs_in(folder):
         facts = _facts(folder, other)

@@ -18,11 +18,15 @@ from ..errors import DataError
 from ..files import atomic_path, read_json, write_json
 
 __all__ = [
-    "SUMMARY", "Rankings", "evaluation_folder", "finished", "read_rankings", "slug_of", "slugs_in", "write_rankings",
+    "ABLATION", "SUMMARY", "Rankings", "evaluation_folder", "finished", "read_rankings", "slug_of", "slugs_in",
+    "write_rankings",
 ]  # fmt: skip
 
 SUMMARY: Final = "summary"
 """Name of the file in the same folder that has all rankers of a split in one table; no ranker's slug."""
+
+ABLATION: Final = "ablation"
+"""Name of the files there that say what the context is worth; no ranker's slug either."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,10 @@ def slug_of(name: str) -> str:
     """A ranker's name as a file name: "own counts + transitions" becomes "own-counts-transitions".
 
     Raises:
-        ValueError: nothing would be left, or the slug is that of the summary.
+        ValueError: nothing would be left, or the slug is the name of another file there.
     """
     slug = "-".join(re.findall(r"[a-z0-9.]+", name.lower())).strip(".")
-    if slug in ("", SUMMARY):
+    if slug in ("", SUMMARY, ABLATION):
         raise ValueError(f"{name!r} cannot name a ranker's files")
     return slug
 

@@ -1,4 +1,4 @@
-"""Rankers side by side: for the terminal, for Markdown, for programs."""
+"""Rankers side by side: for the terminal and for programs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .metrics import LOWER_IS_BETTER, METRICS
 
-__all__ = ["RankerResult", "as_json", "as_markdown", "as_table"]
+__all__ = ["RankerResult", "as_json", "as_table"]
 
 _DECIMALS = 3
 _NONE = "–"  # this ranker has no such metric  # noqa: RUF001
@@ -47,18 +47,6 @@ def as_table(results: Sequence[RankerResult], title: str | None = None) -> Table
         # Text, not str: a name in brackets is a name and no markup.
         table.add_row(Text(result.name), *texts, f"{result.num_events:,}", _duration(result.wall_s))
     return table
-
-
-def as_markdown(results: Sequence[RankerResult]) -> str:
-    """The same as a GitHub-flavoured Markdown table, ending in a newline."""
-    columns, best = _columns(results), _best(results)
-    lines = [_line(["ranker", *columns, "events", "time"]), _line(["---", *["---:"] * (len(columns) + 2)])]
-    for result in results:
-        cells = [_cell(result, metric) for metric in columns]
-        bold = [f"**{c}**" if c == best[m] else c for m, c in zip(columns, cells, strict=True)]
-        name = result.name.replace("|", "\\|")
-        lines.append(_line([name, *bold, f"{result.num_events:,}", _duration(result.wall_s)]))
-    return "\n".join(lines) + "\n"
 
 
 def as_json(results: Sequence[RankerResult]) -> list[dict[str, object]]:
@@ -115,7 +103,3 @@ def _duration(wall_s: float | None) -> str:
     if wall_s < 600:
         return f"{wall_s:.{0 if wall_s >= 10 else 1 if wall_s >= 1 else 2}f} s"
     return f"{wall_s / 60:.0f} min" if wall_s < 36_000 else f"{wall_s / 3600:.0f} h"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

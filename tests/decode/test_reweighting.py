@@ -118,6 +118,14 @@ def test_masses_below_edges_are_summed_item_by_item(trie: Trie, seed: int, num: 
     assert np.allclose(reweighting.prior.masses(query_X, node_X), np.concatenate([np.zeros(0), *expected]), rtol=1e-9)
 
 
+@given(tries, seeds, questions)
+@settings(deadline=None)
+def test_masses_item_by_item_are_those_it_was_made_of(trie: Trie, seed: int, num: int) -> None:
+    reweighting, mass_QN = make_reweighting(trie, seed, num, 1.0, 0.5)
+    assert reweighting.prior is not None
+    assert reweighting.prior.of_items() == pytest.approx(mass_QN, rel=1e-6, abs=1e-12)
+
+
 def test_other_peoples_own_masses_share_the_base() -> None:
     prior = ItemPrior(make_trie(0, 9), np.ones(9))
     other = prior.with_own([(np.array([3]), np.array([1.0]))])

@@ -21,6 +21,7 @@ from whereupon.eval import FAMILIES, Ranker, ranking
 from whereupon.eval.baselines import UnfitDataError, popular
 from whereupon.eval.baselines.counting import Moves
 from whereupon.eval.candidates import Candidates
+from whereupon.eval.context_prior import Past, Pasts
 from whereupon.eval.guard import GuardReport, Violation, check
 from whereupon.eval.protocol import Task
 from whereupon.eval.rankings import Rankings
@@ -320,6 +321,34 @@ def test_verb_names_what_leaks_and_fails(town: Path, monkeypatch: pytest.MonkeyP
     assert done.exit_code == 1
     assert "own counts + transitions: row " in done.stderr
     assert "later events" in done.stderr
+
+
+def test_prior_of_a_calibration_is_checked_too(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--num", "10", "--baseline", "popularity", "--set", "decode.calibration=context"]
+    done = CliRunner().invoke(app, ["guard", str(town), *options])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"prior of calibration context\s+10\s+30\s+\d+\s+0", done.stdout)
+
+    def before_time(self: Moves, time_s_Q: NDArray[np.int64], item_Q: NDArray[np.int64]) -> object:
+        return honest(self, np.full_like(time_s_Q, 2**40), item_Q)  # as if all had happened
+
+    honest = Moves.before_time
+    monkeypatch.setattr(Moves, "before_time", before_time)
+    done = CliRunner().invoke(app, ["guard", str(town), *options])
+    assert done.exit_code == 1
+    assert "prior of calibration context: row " in done.stderr
+
+
+def test_prior_that_looks_at_the_event_itself_is_caught(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def before(self: Pasts, row: int) -> Past:
+        return dataclasses.replace(honest(self, row), item_M=self.item_N[: row + 1])
+
+    honest = Pasts.before
+    monkeypatch.setattr(Pasts, "before", before)
+    options = ["--num", "10", "--baseline", "popularity", "--set", "decode.calibration=own counts"]
+    done = CliRunner().invoke(app, ["guard", str(town), *options])
+    assert done.exit_code == 1
+    assert "prior of calibration own counts: row " in done.stderr
 
 
 def test_report_without_violations_is_fine_and_one_with_them_is_not() -> None:

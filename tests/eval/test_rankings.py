@@ -150,7 +150,7 @@ def test_slug_is_a_file_name(name: str, slug: str) -> None:
     assert slug_of(name) == slug
 
 
-@pytest.mark.parametrize("name", ["", "+", "..", "Summary"])
+@pytest.mark.parametrize("name", ["", "+", "..", "Summary", "Ablation"])
 def test_name_without_a_file_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot name"):
         slug_of(name)

@@ -16,7 +16,7 @@ from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked
 from whereupon.eval.report.slicing import Slices
 from whereupon.eval.report.statistics import Estimate
-from whereupon.eval.report.wording import NONE, count, duration, p_value, plain, signed, span
+from whereupon.eval.wording import NONE, count, duration, p_value, plain, signed, span
 from whereupon.files import read_json
 
 __all__ = [

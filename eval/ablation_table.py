@@ -5,7 +5,6 @@ Shapes: E = evaluated events.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -21,6 +20,7 @@ from .facts import finite
 from .metrics import per_event
 from .rankings import Rankings
 from .significance import compare, holm
+from .wording import NONE, p_value, plain, signed, span
 
 __all__ = ["TESTED", "Ablation", "Comparison", "How", "as_markdown", "as_tables", "compare_ablations"]
 
@@ -36,7 +36,6 @@ MEANINGS: Final[Mapping[How, str]] = {
     "shuffled": "each event tells that of a random other one, asked of the model as it is",
     "retrained": "left out of training and of every prompt; one training, whose own luck no interval knows",
 }
-_NONE = "–"  # there is no such figure  # noqa: RUF001
 
 
 @dataclass(frozen=True)
@@ -142,22 +141,16 @@ def _tables(compared: Comparison) -> Iterator[tuple[str, list[list[str]]]]:
         for whole, ablations in compared.groups:
             tested = [(one, of[one.name, metric]) for one in ablations if (one.name, metric) in of]
             if tested:
-                rows.append([whole.name, "", _number(tested[0][1]["baseline_mean"]), "", "", ""])
+                rows.append([whole.name, "", plain(tested[0][1]["baseline_mean"]), "", "", ""])
             rows += [_cells(one, row) for one, row in tested]
         if rows:
             yield metric, rows
 
 
 def _cells(one: Ablation, row: Mapping[str, Any]) -> list[str]:
-    changed = _NONE if one.changed_share is None else f"{one.changed_share:.0%}"
-    interval = f"{_number(row['low'], '+')} to {_number(row['high'], '+')}" if math.isfinite(row["low"]) else _NONE
-    p = row["p_holm"]
-    chance = _NONE if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-    return [one.name, changed, _number(row["mean"]), _number(row["difference"], "+"), interval, chance]
-
-
-def _number(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.3f}"
+    changed = NONE if one.changed_share is None else f"{one.changed_share:.0%}"
+    interval = span(row["low"], row["high"], sign=True)
+    return [one.name, changed, plain(row["mean"]), signed(row["difference"]), interval, p_value(row["p_holm"])]
 
 
 def _line(cells: Sequence[str]) -> str:

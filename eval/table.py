@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from .metrics import LOWER_IS_BETTER, METRICS
+from .wording import NONE, duration
 
 __all__ = ["RankerResult", "as_json", "as_table"]
 
 _DECIMALS = 3
-_NONE = "–"  # this ranker has no such metric  # noqa: RUF001
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def as_table(results: Sequence[RankerResult], title: str | None = None) -> Table
         cells = [_cell(result, metric) for metric in columns]
         texts = [Text(c, style="bold" if c == best[m] else "") for m, c in zip(columns, cells, strict=True)]
         # Text, not str: a name in brackets is a name and no markup.
-        table.add_row(Text(result.name), *texts, f"{result.num_events:,}", _duration(result.wall_s))
+        table.add_row(Text(result.name), *texts, f"{result.num_events:,}", duration(result.wall_s))
     return table
 
 
@@ -94,12 +94,4 @@ def _best(results: Sequence[RankerResult]) -> dict[str, str | None]:
 
 
 def _cell(result: RankerResult, metric: str) -> str:
-    return f"{result.metrics[metric]:.{_DECIMALS}f}" if metric in result.metrics else _NONE
-
-
-def _duration(wall_s: float | None) -> str:
-    if wall_s is None:
-        return _NONE
-    if wall_s < 600:
-        return f"{wall_s:.{0 if wall_s >= 10 else 1 if wall_s >= 1 else 2}f} s"
-    return f"{wall_s / 60:.0f} min" if wall_s < 36_000 else f"{wall_s / 3600:.0f} h"
+    return f"{result.metrics[metric]:.{_DECIMALS}f}" if metric in result.metrics else NONE

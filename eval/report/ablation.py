@@ -12,10 +12,10 @@ from markupsafe import Markup
 from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
 from ..svg import Scale, labels, picture, rule, text, text_width, ticks, whisker, x_axis
+from ..wording import signed, span
 from .runs import Dataset, Ranked
 from .statistics import Difference, Estimate, differences, estimates, paired
 from .style import CONTENDER, twice
-from .wording import signed, span
 
 __all__ = ["Ablations", "Variant", "ablations"]
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..metrics import Metric
+from ..wording import NONE, count, p_value, plain, signed, span
 from .statistics import ALPHA, Estimate
-from .wording import NONE, count, p_value, plain, signed, span
 
 if TYPE_CHECKING:
     from .comparison import Comparison

@@ -11,10 +11,10 @@ import numpy as np
 
 from ...histories.splitting import CAVEATS
 from ..metrics import Metric
+from ..wording import count, p_value, plain, signed, span
 from .leaderboard import Leaderboard
 from .runs import Dataset
 from .statistics import LEVEL_TEXT, Difference
-from .wording import count, p_value, plain, signed, span
 
 __all__ = ["Headline", "headline"]
 

@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from ..metrics import METRICS, macro
 from ..svg import Scale, bar, labels, picture, rule, text, ticks, whisker
+from ..wording import plain, span
 from .curves import look_of
 from .runs import Dataset, Ranked
 from .statistics import Difference, Estimate, differences, estimates, paired
 from .style import Look
-from .wording import plain, span
 
 __all__ = ["Leaderboard", "Row", "leaderboard"]
 

@@ -18,6 +18,7 @@ from ... import __version__
 from ...errors import ConfigError
 from ...files import atomic_path
 from ..metrics import Metric
+from ..wording import bytes_text, count, duration, p_value, plain, share, signed
 from .ablation import Ablations, ablations
 from .beyond_accuracy import BeyondAccuracy, beyond_accuracy
 from .curves import Curves, recall_curves
@@ -32,7 +33,6 @@ from .runs import Dataset, read_datasets
 from .slicing import Slices, slicing
 from .statistics import LEVEL_TEXT
 from .style import CONTENDER, OPPONENT, key
-from .wording import bytes_text, count, duration, p_value, plain, share, signed
 
 __all__ = ["Section", "metric_named", "render", "report", "section_of"]
 

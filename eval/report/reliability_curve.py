@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from ..reliability import Calibrated, ReliabilityCurve, calibration
 from ..svg import Scale, bar, labels, picture, polyline, rule, text, whisker, x_axis, y_axis
+from ..wording import count, plain
 from .curves import look_of
 from .runs import Dataset, Ranked
 from .statistics import wilson
 from .style import Look
-from .wording import count, plain
 
 __all__ = ["Reliability", "reliability"]
 

@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from ..slices import slices_of
 from ..svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
+from ..wording import count, plain, signed, span
 from .runs import Dataset
 from .statistics import FEW_DRAWS, Cell, Difference, Estimate, cells_of, cut, differences, estimates, paired
 from .style import CONTENDER, OPPONENT
-from .wording import count, plain, signed, span
 
 __all__ = ["MARKS", "Panel", "Slice", "Slices", "slicing"]
 

@@ -131,7 +131,8 @@ def test_table_is_printed_written_and_says_how_the_trainings_differ(planted: Pla
         assert f"{metric}, test split" in planted.stdout
     assert "- weather: without was trained with other settings too: epochs 3.0 for 5.0" in text
     assert re.search(
-        r"\| fine-tuned model, weather removed \| \d+% \| 0\.\d{3} \| -0\.\d{3} \| .* \| (0\.00\d|< 0\.001) \|", text
+        r"\| fine-tuned model, weather removed \| \d+% \| 0\.\d{3} \| \u22120\.\d{3} \| .* \| (0\.00\d|< 0\.001) \|",
+        text,
     )
     num = len(json.loads((planted.folder / "ablation.json").read_text())["tests"])
     assert f"Holm over all {num} tests shown" in text
@@ -366,6 +367,6 @@ def test_figure_that_there_is_not_is_a_dash() -> None:
     whole = Ablation("whole", "", "", None, {"log-loss": np.array([1.0, 2.0])})
     less = Ablation("a|b", "time", "removed", None, {"log-loss": np.array([np.inf, 2.0])})
     compared = compare_ablations([(whole, [less])], np.array([0, 1]), seed=0)
-    assert "| a\\|b | – | inf | +inf | – | – |" in as_markdown(compared, "test split")  # noqa: RUF001
+    assert "| a\\|b | – | ∞ | +∞ | – | – |" in as_markdown(compared, "test split")  # noqa: RUF001
     [row] = compared.as_json()["tests"]
     assert [row[name] for name in ("mean", "difference", "p", "p_holm", "low")] == [None] * 5

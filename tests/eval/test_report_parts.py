@@ -27,8 +27,8 @@ from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
 from whereupon.eval.report.slicing import slicing
 from whereupon.eval.report.statistics import differences, estimates, paired, wilson
-from whereupon.eval.report.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.eval.significance import compare as significance_compare
+from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
 

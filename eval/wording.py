@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..svg import MINUS
+from .svg import MINUS
 
 __all__ = ["NONE", "bytes_text", "count", "duration", "p_value", "plain", "share", "signed", "span"]
 

@@ -1,17 +1,19 @@
 """Is our SASRec as good as an independent one? The same splits, events, candidates and settings, RecTools beside ours.
 
-    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/sasrec_check.py [--seeds 2] [--side FOLDER]
+    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/sasrec_check.py [--cut-once] [--seeds 2]
 
-Half an hour on two idle cores, one for each. On MovieLens-100K, where SASRec is at home, and on nyc-checkins, where it
-is not; the latter is left out where the variable is not set. RecTools gets an environment of its own under --side, made
-from bench/sasrec_requirements.txt where it is not there yet. It is told the training events, what was before each
+Twenty minutes on two idle cores, one for each. On MovieLens-100K, where SASRec is at home, and on nyc-checkins, where
+it is not; the latter is left out where the variable is not set. RecTools gets an environment of its own under --side,
+made from bench/sasrec_requirements.txt where it is not there yet. It is told the training events, what was before each
 question, and the answers of validation to stop by; not those of test. Each tries the same grid with the first seed,
 takes what is best on validation and trains that with the other seeds, stops by the same rule on the same validation
 events, and ranks for the same test events. Writes bench/results/sasrec_check.json; exits with 1 if on some data the
 mean nDCG@10 of ours is below RecTools' by more than 5 %.
 
 RecTools looks at no more than the last `length` steps of a user's training events, so users who have more are given to
-it as several: it learns from the same steps as ours. Items without a training event it cannot rank; ours could.
+it as several: it learns from the same steps as ours. But it has them in the same windows in each epoch, while ours are
+cut anew; with --cut-once ours are the very same, and the result is bench/results/sasrec_check_cut_once.json. Items
+without a training event it cannot rank; ours could.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -81,13 +85,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2, help="how many trainings of each (default: %(default)s)")
     parser.add_argument("--side", type=Path, default=HERE.parent / "runs" / "sasrec-check", help="of RecTools")
+    parser.add_argument("--cut-once", action="store_true", help="train ours on the very windows that RecTools has")
     args = parser.parse_args()
     python, seeds = _side_python(args.side), list(range(args.seeds))
     torch.set_num_threads(1)  # RecTools runs beside us
-    found = {data.name: compare(*data.tasks(), seeds, python, args.side / data.name) for data in _all_data()}
+    with _cut_once() if args.cut_once else nullcontext():
+        found = {data.name: compare(*data.tasks(), seeds, python, args.side / data.name) for data in _all_data()}
     bars = [_bar(name, facts["ours"], facts["rectools"]) for name, facts in found.items()]
-    return record("sasrec_check", seeds[0], bars, data=found, grid=[asdict(one) for one in GRID], limits=dict(LIMITS),
-                  requirements=_pins())  # fmt: skip
+    name = "sasrec_check_cut_once" if args.cut_once else "sasrec_check"
+    settings = {"grid": [asdict(one) for one in GRID], "limits": dict(LIMITS), "requirements": _pins()}
+    return record(name, seeds[0], bars, script="sasrec_check", data=found, **settings)
 
 
 def _all_data() -> list[_Data]:
@@ -101,6 +108,18 @@ def _all_data() -> list[_Data]:
     else:
         print(f"{VARIABLE} is not set: nyc-checkins is left out", file=sys.stderr)
     return found
+
+
+@contextmanager
+def _cut_once() -> Iterator[None]:
+    """Each epoch's windows are those of `export`."""
+    cut = Transitions.windows
+
+    def the_same(self: Transitions, length: int, generator: np.random.Generator) -> Windows:
+        return cut(self, length, np.random.default_rng(0))
+
+    with patch.object(Transitions, "windows", the_same):
+        yield
 
 
 def compare(valid: Task, test: Task, seeds: list[int], python: Path, folder: Path) -> Facts:

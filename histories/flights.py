@@ -23,9 +23,10 @@ _PLAIN_WORDS = r"( (Intl|International|Regional|Rgnl|Natl|Airport))+$"
 def read_flights(settings: HistoriesSettings, rejects: Rejects) -> Source:
     """Flights out of New York in 2013 as events: user = tail number, item = destination, place = origin.
 
-    The time is the *scheduled* departure, which is known before the flight; delays, air times and actual departures
-    are outcomes and left alone. `origin` (airport code) and `carrier` are context. Cancelled flights and flights
-    without a tail number are rejected.
+    The time is the hour of the *scheduled* departure, which is known before the flight. To the minute it would be the
+    timetable: whoever looks up where others went from that airport at that minute needs no history. Delays, air times
+    and actual departures are outcomes and left alone. `origin` (airport code) and `carrier` are context. Cancelled
+    flights and flights without a tail number are rejected.
 
     Raises:
         DataError: the package is not installed, or the slice of the settings holds no flight.
@@ -77,13 +78,13 @@ def _filled_in(settings: HistoriesSettings, paths: list[Path]) -> HistoriesSetti
 
 
 def _flights(path: Path) -> pl.DataFrame:
-    """All flights, columns as text except `_row`, `time` (scheduled departure, UTC) and `day` (local, scheduled)."""
+    """All flights, columns as text but `_row`, `time` (scheduled hour, UTC) and `day` (local, scheduled)."""
     with zipfile.ZipFile(path) as archive:
         table = pl.read_csv(archive.read("flights.csv"), infer_schema=False, null_values=_MISSING)
     hour = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%S%#z", time_unit="us")
     return table.with_row_index(ROW, offset=1).select(
         pl.col(ROW).cast(pl.Int64),
-        (hour + pl.duration(minutes=pl.col("minute").cast(pl.Int64))).alias("time"),
+        hour.alias("time"),
         pl.date("year", "month", "day").alias("day"),
         *(pl.col(name) for name in ("dep_time", "carrier", "flight", "tailnum", "origin", "dest")),
     )

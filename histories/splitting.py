@@ -34,8 +34,8 @@ def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -
     says `Histories.shared_E`.
 
     Args:
-        events: at least `user_id`, under item_cold_start also `item_id`, ordered by time; the order of equal times
-            is kept.
+        events: at least `user_id` and `time`, under item_cold_start also `item_id`, ordered by time; the order of
+            equal times is kept. A moment that several users share is never cut: it is of the later split.
         settings: the protocol and shares.
         seed: of the choice of held-out users or items; the other protocols are not random.
 
@@ -45,7 +45,7 @@ def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -
     if settings.protocol == "leave_one_out":
         from_end = pl.int_range(pl.len(), dtype=pl.Int64).reverse().over("user_id")
         return _named(events, 2 - from_end.clip(upper_bound=2))
-    num_train, num_seen = _cuts(events.height, settings)
+    num_train, num_seen = (_not_within_a_moment(events, num) for num in _cuts(events.height, settings))
     rank = pl.int_range(pl.len(), dtype=pl.Int64)
     period = (rank >= num_train).cast(pl.Int64) + (rank >= num_seen).cast(pl.Int64)
     if settings.protocol == "global_time":
@@ -68,6 +68,18 @@ def _cuts(num_events: int, settings: SplitSettings) -> tuple[int, int]:
     # Decimal fractions: with floats, 0.29 * 100 is 28.999... and loses an event.
     train, valid = Fraction(str(settings.train)), Fraction(str(settings.valid))
     return int(num_events * train), int(num_events * (train + valid))
+
+
+def _not_within_a_moment(events: pl.DataFrame, num: int) -> int:
+    """Where to cut instead of within a moment that several users share: at its first event.
+
+    Of others' events only what is strictly earlier is known; within one user's events of a moment their order says
+    what was first.
+    """
+    if not 0 < num < events.height:
+        return num
+    first, last = (int(events["time"].search_sorted(events["time"][num], side)) for side in ("left", "right"))
+    return first if first < num and events["user_id"][first:last].n_unique() > 1 else num
 
 
 def _held_out(ids: pl.Series, share: float, seed: int) -> pl.Series:

@@ -199,14 +199,14 @@ def _choice(name: str, *values: float) -> list[Settings]:
 # What comes with nyc-checkins as its reference, or was chosen there before there was any tuning.
 _MOVES: Final = vars(MoveWeights(known=2.0, new=0.5))
 _CONTEXT: Final = {**vars(ContextWeights()), **vars(MoveWeights(known=0.1, new=0.03))}
-# Settings that hardly matter together are not varied together: 216 combinations rather than thousands.
+# Settings that hardly matter together are not varied together: 640 combinations rather than thousands.
 _CONTEXT_GRID: Final = _grid(
     _CONTEXT,
-    _choice("age_days", 30.0, 90.0, 270.0),
-    _choice("hour_sigma", 0.5, 1.0, 1.5),
+    _choice("age_days", 10.0, 30.0, 90.0, 270.0),
+    _choice("hour_sigma", 0.1, 0.5, 1.0, 1.5),
     _choice("other_kind_of_day", 0.5, 1.0),
-    _choice("same_previous", 2.0, 4.0, 7.0),
-    [{"known": k, "new": n} for k, n in ((0.1, 0.03), (0.3, 0.1), (1.0, 0.3), (2.0, 2.0))],
+    _choice("same_previous", 1.0, 2.0, 4.0, 7.0),
+    [{"known": k, "new": n} for k, n in ((0.1, 0.03), (0.3, 0.1), (1.0, 0.3), (2.0, 2.0), (6.0, 6.0))],
 )
 
 FAMILIES: Final[tuple[Family, ...]] = (

@@ -96,7 +96,10 @@ def _where_users_are(histories: Histories, item_I3: Float64) -> Float64:
 
 
 _GRID: Final = tuple(
-    asdict(Nearest(*values)) for values in product((0.05, 1.0, 20.0, 400.0), (1.0, 2.0), (0.0, 0.5, 1.0), (1.0, 0.1))
+    asdict(Nearest(*values))
+    for values in product(
+        (0.01, 0.05, 1.0, 20.0, 400.0, 4000.0), (0.5, 1.0, 2.0, 3.0), (0.0, 0.5, 1.0, 1.5), (1.0, 0.1, 0.01)
+    )
 )
 
 

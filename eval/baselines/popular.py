@@ -11,9 +11,11 @@ from itertools import product
 from typing import Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ...histories import Histories
+from ..distance import has_coordinates
 from ..protocol import SPLIT_CODES, Task
 from ..rankings import Rankings
 from ..settings import EvaluatedSplit
@@ -77,36 +79,46 @@ class RecentPopularity:
 class HourOfWeekPopularity:
     """Counts around this hour of the week: p(i) = (n_i + b s_i) / (n + b), s the shares in earlier splits.
 
-    An event counts by how far its local time is from the middle of the hour that is asked for: by a Gaussian over the
-    hours of the week, plus `any_day` times a Gaussian over the hours of the day.
+    An event counts by how far its local time is from the one that is asked for: by a Gaussian over the hours of the
+    week, plus `any_day` times a Gaussian over the hours of the day. Where it is known beforehand where the user will be
+    (`Histories.location` is "context"), an event elsewhere counts `elsewhere` of that.
 
     Attributes:
-        sigma_hours: standard deviation of both; they end after four of them.
+        sigma_hours: standard deviation of both; they end after four of them. The time that is asked for is the middle
+            of an hour, or of `sigma_hours` where these are less.
         any_day: what another day at the same time counts.
         backoff_events: b, how many events popularity at any time counts as much as.
+        elsewhere: factor for events at another place, which is one that differs in the second decimal of a degree, or
+            whose coordinates are unknown where others are known.
     """
 
     sigma_hours: float
     any_day: float
     backoff_events: float
+    elsewhere: float = 1.0
 
     def rank(self, task: Task, k: int) -> Rankings:
         """See `Ranker.rank`."""
         histories, row_E = task.histories, task.row_E
         stream, share_I = Stream.of(histories), popular_shares(histories, task.split)
-        hours = local_hours(histories)
-        hour_N, time = hours[stream.row_N], histories.time_s_E
+        hours, place_N = local_hours(histories), _places(histories)
+        hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_E
+        width = min(1.0, self.sigma_hours)
+        step_N = (hours / width).astype(np.int64)
 
         def scores_of(row_Q: Int64) -> Float64:
             sum_QI = np.empty((len(row_Q), stream.num_items))
-            asked_Q = hours[row_Q].astype(np.int64)
-            for hour in np.unique(asked_Q):
-                at_Q = asked_Q == hour
-                sum_QI[at_Q] = stream.sums_before(time[row_Q[at_Q]], self.weights(hour_N, hour + 0.5))
+            asked_Q2 = np.stack([step_N[row_Q], place_N[row_Q]], axis=1)
+            alike_G2, group_Q = np.unique(asked_Q2, axis=0, return_inverse=True)
+            for group, (step, place) in enumerate(alike_G2.tolist()):
+                at_Q = group_Q == group
+                weight_N = self.weights(hour_N, (step + 0.5) * width)
+                weight_N *= np.where(there_N == place, 1.0, self.elsewhere)
+                sum_QI[at_Q] = stream.sums_before(time[row_Q[at_Q]], weight_N)
             return _blend(sum_QI, share_I, self.backoff_events)
 
-        # Queries of one hour together: each hour of a chunk is a pass over all events.
-        order_E = np.lexsort((time[row_E], hours[row_E].astype(np.int64)))
+        # Queries of one time and place together: each of a chunk is a pass over all events.
+        order_E = np.lexsort((time[row_E], place_N[row_E], step_N[row_E]))
         return rank_dense(task, scores_of, k, log_probs=True, order_E=order_E)
 
     def weights(self, hour_N: Float64, hour: float) -> Float64:
@@ -115,6 +127,15 @@ class HourOfWeekPopularity:
         if self.any_day:
             weight_N += self.any_day * _gaussian(hour_N - hour, 24, self.sigma_hours)
         return weight_N
+
+
+def _places(histories: Histories) -> Int64:
+    """A number for each kilometre or so where a user is known to be before the event: int64 [N], all 0 if unknown."""
+    if histories.location == "outcome" or not has_coordinates(histories.events):
+        return np.zeros(len(histories.user_idx_E), np.int64)
+    north, east = ((pl.col(name) * 100).round() for name in ("latitude", "longitude"))
+    places = histories.events.select((north * 100_000 + east).cast(pl.Int64).fill_null(-(10**9)))
+    return places.to_series().to_numpy()
 
 
 def _gaussian(apart_N: Float64, period: float, sigma: float) -> Float64:
@@ -132,14 +153,13 @@ def _blend(sum_QI: Float64, share_I: Float64, backoff_events: float) -> Float64:
 
 
 _HALF_LIVES: Final = (None, 90.0, 30.0, 14.0, 7.0, 3.0, 1.0, 0.25)
-_HOURS: Final = tuple(product((0.25, 0.5, 1.0), (0.3, 1.0, 3.0, 10.0), (3.0, 30.0, 300.0)))
+_HOURS: Final = tuple(
+    dict(zip(("sigma_hours", "any_day", "backoff_events", "elsewhere"), values, strict=True))
+    for values in product((0.05, 0.25, 0.5, 1.0), (0.3, 3.0, 30.0), (1.0, 10.0, 100.0), (1.0, 0.1, 0.0))
+)
 
 FAMILIES: Final[tuple[Family, ...]] = (
     Unfitted("popularity", Popularity, [{}]),
     Unfitted("recent popularity", RecentPopularity, [{"half_life_days": days} for days in _HALF_LIVES]),
-    Unfitted(
-        "popularity by hour of week",
-        HourOfWeekPopularity,
-        [{"sigma_hours": sigma, "any_day": any_day, "backoff_events": b} for sigma, any_day, b in _HOURS],
-    ),
+    Unfitted("popularity by hour of week", HourOfWeekPopularity, _HOURS),
 )

@@ -82,7 +82,7 @@ def _backed_off(sum_QI: NDArray[np.float64], prior: NDArray[np.float64], events:
 
 _GRID: Final = tuple(
     asdict(OwnHours(*values))
-    for values in product((0.25, 0.5, 1.0, 2.0), (0.3, 1.0), (0.3, 1.0, 3.0, 10.0), (1.0, 10.0))
+    for values in product((0.1, 0.25, 0.5, 1.0, 2.0), (0.3, 1.0), (0.3, 1.0, 3.0, 10.0, 100.0), (1.0, 10.0, 100.0))
 )
 
 FAMILIES: Final[tuple[Family, ...]] = (Unfitted("own counts by hour of week", OwnHours, _GRID),)

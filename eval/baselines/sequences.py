@@ -66,7 +66,10 @@ class SequenceSettings:
 
 @dataclass(frozen=True)
 class SequenceRanker:
-    """Trains when it is first asked, since the events to stop by depend on whether repeats are candidates."""
+    """Trains when it is first asked, since the events to stop by depend on whether repeats are candidates.
+
+    `histories` are those to train on and to stop by; what it reads before it answers is that of the task.
+    """
 
     histories: Histories
     settings: SequenceSettings
@@ -79,7 +82,7 @@ class SequenceRanker:
         Raises:
             ModelError: the training diverged.
         """
-        return rank_dense(task, self.trained(task).reader.log_probs, k, log_probs=True)
+        return rank_dense(task, self.trained(task).reader.of(task.histories).log_probs, k, log_probs=True)
 
     def trained(self, task: Task) -> Trained:
         """The network for the protocol of a task, trained once."""

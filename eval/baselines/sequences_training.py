@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -55,6 +55,10 @@ class Reader:
     network: Network
     length: int
     moment_N3: Tensor
+
+    def of(self, histories: Histories) -> Reader:
+        """The same network, reading other histories of the same catalogue."""
+        return replace(self, histories=histories, moment_N3=torch.from_numpy(moments(histories)))
 
     @torch.inference_mode()
     def log_probs(self, row_Q: Int64) -> NDArray[np.float32]:

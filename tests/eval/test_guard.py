@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from whereupon.catalogue import Catalogue
 from whereupon.cli import app
 from whereupon.config import load_config
 from whereupon.eval import FAMILIES, Ranker, ranking
-from whereupon.eval.baselines import UnfitDataError, popular
+from whereupon.eval.baselines import UnfitDataError, popular, sequences_windows
 from whereupon.eval.baselines.counting import Moves
 from whereupon.eval.candidates import Candidates
 from whereupon.eval.context_prior import Past, Pasts
@@ -207,6 +207,42 @@ def test_each_quick_baseline_sees_only_the_past(task: Task, cold_task: Task, nam
         except UnfitDataError as error:  # a package that is not installed
             pytest.skip(str(error))
         assert report.ok, report.violations
+
+
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    """Tiny networks are slower on several threads, and sums in another order are another answer."""
+    torch = pytest.importorskip("torch")
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def _network(name: str) -> Callable[[Histories], Ranker]:
+    family = FAMILIES[name]
+    settings = {**family.grid()[0], "hidden": 4, "layers": 1, "length": 6, "max_epochs": 2, "epochs_unwatched": 2}
+    return lambda histories: family.ranker(histories, "test", settings, 0)
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("name", sorted({*FAMILIES} - {*QUICK}))
+def test_each_network_sees_only_the_past(task: Task, name: str) -> None:
+    report = check(_network(name), task, num=4, name=name)
+    assert report.ok, report.violations
+    assert report.num_altered > 1
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_network_that_reads_the_event_itself_is_caught(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    def before(histories: Histories, row_Q: NDArray[np.int64], length: int) -> sequences_windows.Windows:
+        found = honest(histories, row_Q, length)
+        return dataclasses.replace(found, row_WL=found.row_WL + found.real_WL)
+
+    honest = sequences_windows.windows_before
+    monkeypatch.setattr("whereupon.eval.baselines.sequences_training.windows_before", before)
+    report = check(_network("SASRec"), task, num=4)
+    assert "later events changed" in {violation.variant for violation in report.violations}
 
 
 def test_popularity_that_counts_the_predicted_split_is_caught(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,13 +22,28 @@ Prepare = Callable[..., Any]
 
 def events(user_ids: list[str], item_ids: list[str] | None = None) -> pl.DataFrame:
     return pl.DataFrame(
-        {"user_id": user_ids, "item_id": item_ids or user_ids}, schema={"user_id": pl.String, "item_id": pl.String}
+        {"user_id": user_ids, "item_id": item_ids or user_ids, "time": range(len(user_ids))},
+        schema={"user_id": pl.String, "item_id": pl.String, "time": pl.Int64},
     )
 
 
 def test_global_time_cuts_by_order() -> None:
     split = split_events(events(["u"] * 10), SplitSettings(train=0.7, valid=0.1))
     assert split.to_list() == ["train"] * 7 + ["valid"] + ["test"] * 2
+
+
+@pytest.mark.parametrize(
+    ("users", "train", "seen"),
+    [
+        ("abcdefghij", 4, 4),  # both cuts are within the moment 5
+        ("abcddddddj", 7, 8),  # which is one user's, whose events have an order
+        ("abcdddddej", 4, 4),
+    ],
+)
+def test_moment_of_several_users_is_never_cut(users: str, train: int, seen: int) -> None:
+    times = pl.Series("time", [1, 2, 3, 4, 5, 5, 5, 5, 5, 6])
+    split = split_events(events(list(users)).with_columns(times), SplitSettings(train=0.7, valid=0.1))
+    assert split.to_list() == ["train"] * train + ["valid"] * (seen - train) + ["test"] * (10 - seen)
 
 
 @pytest.mark.parametrize(

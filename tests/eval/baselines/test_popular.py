@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,14 +107,31 @@ def test_recent_popularity_equals_counting_one_by_one(
         agrees(task, RecentPopularity(half_life_days).rank(task, NUM_ITEMS), scores)
 
 
+def somewhere(histories: Histories) -> Histories:
+    """Each event at one of three places or at none, and all of that known beforehand."""
+    number_N = np.arange(len(histories.user_idx_E)) * 7 % 4
+    latitude = pl.Series("latitude", [None if n == 3 else 40 + 0.02 * n for n in number_N.tolist()], pl.Float64)
+    events = histories.events.with_columns(latitude, longitude=pl.lit(-73.0))
+    return replace(histories, events=events, location="context")
+
+
 @pytest.mark.parametrize("any_day", [0.0, 0.3])
-@given(ticks=TICKS, sigma_hours=st.sampled_from([0.5, 3.0]), backoff_events=st.sampled_from([0.3, 20.0]))
+@given(
+    ticks=TICKS,
+    sigma_hours=st.sampled_from([0.3, 3.0]),
+    backoff_events=st.sampled_from([0.3, 20.0]),
+    elsewhere=st.sampled_from([0.0, 0.1, 1.0]),
+    placed=st.booleans(),
+)
 @settings(max_examples=40, deadline=None)
 def test_popularity_by_hour_of_week_equals_counting_one_by_one(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, any_day: float, ticks: Any, sigma_hours: float,
-    backoff_events: float,
+    backoff_events: float, elsewhere: float, placed: bool,
 ) -> None:  # fmt: skip
     histories = build(with_splits(ticks), NUM_ITEMS)
+    histories = somewhere(histories) if placed else histories
+    width = min(1.0, sigma_hours)
+    place = np.arange(len(histories.user_idx_E)) * 7 % 4
     hours = [(float(time) / HOUR + 72) % 168 for time in histories.time_s_E]
 
     def gaussian(apart: float, period: float) -> float:
@@ -120,11 +139,15 @@ def test_popularity_by_hour_of_week_equals_counting_one_by_one(
         return math.exp(-0.5 * apart**2) if apart <= 4 else 0.0
 
     def scores(row: int) -> list[float]:
-        middle = math.floor(hours[row]) + 0.5
-        weight = lambda e: gaussian(hours[e] - middle, 168) + any_day * gaussian(hours[e] - middle, 24)  # noqa: E731
+        middle = (math.floor(hours[row] / width) + 0.5) * width
+
+        def weight(e: int) -> float:
+            near = gaussian(hours[e] - middle, 168) + any_day * gaussian(hours[e] - middle, 24)
+            return near * (elsewhere if placed and place[e] != place[row] else 1.0)
+
         return naive(histories, row, weight, backoff_events)
 
-    ranker = HourOfWeekPopularity(sigma_hours, any_day, backoff_events)
+    ranker = HourOfWeekPopularity(sigma_hours, any_day, backoff_events, elsewhere)
     for task in tasks(histories):
         agrees(task, ranker.rank(task, NUM_ITEMS), scores)
 

@@ -26,6 +26,10 @@ PROTOCOLS = {
     "item_cold_start": ("items that nobody trained on", "at items held out from training and "),
 }
 """How each is told among the facts, and within the sentence."""
+OVER_EVERYTHING = (
+    "Log-loss, calibration error and Brier score are over the whole catalogue: probability given to the user's own "
+    "past items, which are no candidates, counts against a ranker."
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,8 @@ def _caveats(dataset: Dataset) -> list[str]:
     caveats = [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
     if without := _told(dataset).get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")
+    if _told(dataset).get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
+        caveats.append(OVER_EVERYTHING)
     inexact = [one for one in dataset.rankers if one.facts.get("exact_share", 1) < 1]
     caveats += [f"{one.facts['exact_share']:.1%} of the rankings of {one.name} are proven exact." for one in inexact]
     return caveats

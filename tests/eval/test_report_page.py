@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ from whereupon.eval.rankings import read_rankings, slug_of, write_rankings
 from whereupon.eval.report import report
 from whereupon.eval.report.headline import headline
 from whereupon.eval.report.leaderboard import leaderboard
-from whereupon.eval.report.runs import read_datasets
+from whereupon.eval.report.runs import Ranked, read_datasets
 from whereupon.tests.eval.report_town import CATEGORIES, MODEL, STRONGEST, TEST, write_town
 
 VOID = {"meta", "link", "col"}
@@ -234,3 +235,17 @@ def test_protocol_of_the_rankings_is_told(protocol: dict[str, object], told: str
     other = replace(dataset, rankers=[asked, *dataset.rankers[1:]])
     found = headline(other, leaderboard(other, 7))
     assert told in " ".join([found.sentence, *found.facts.values(), *found.caveats])
+
+
+def test_log_loss_is_said_to_be_over_the_whole_catalogue_where_repeats_are_no_candidates(town: Path) -> None:
+    [dataset] = read_datasets([town])
+
+    def caveats(repeats: str, rankers: Sequence[Ranked]) -> str:
+        asked = [replace(one, facts={**one.facts, "protocol": {"repeats": repeats}}) for one in rankers]
+        other = replace(dataset, rankers=asked)
+        return " ".join(headline(other, leaderboard(other, 7)).caveats)
+
+    without_probabilities = [one for one in dataset.rankers if one.rankings.log_prob_E is None]
+    assert "over the whole catalogue" in caveats("excluded", dataset.rankers)
+    assert "over the whole catalogue" not in caveats("allowed", dataset.rankers)
+    assert "over the whole catalogue" not in caveats("excluded", without_probabilities)

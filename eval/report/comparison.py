@@ -79,7 +79,7 @@ def compare(a: str, b: str, *, split: str | None, metric: str, seed: int, as_jso
 
     Raises:
         ConfigError: there is no such metric.
-        DataError: a ranking is missing, has no such metric, or the two are of different data or events.
+        DataError: a ranking is missing, has no such metric, or the two are of different data, candidates or events.
     """
     name = metric_named(metric)
     found = comparison(ranking_at(a, split, name), ranking_at(b, split, name), name, seed)
@@ -119,10 +119,11 @@ def comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Comparison:
     """A against B, event by event.
 
     Raises:
-        DataError: the two are of different data, or have no event in common.
+        DataError: the two are of different data or candidates, or have no event in common.
     """
-    for fact in ("data_hash", "catalogue_hash", "split"):
-        ours, theirs = a.facts.get(fact), b.facts.get(fact)
+    asked_a, asked_b = ({**one.facts, "evaluate.repeats": one.protocol.get("repeats")} for one in (a, b))
+    for fact in ("data_hash", "catalogue_hash", "split", "evaluate.repeats"):
+        ours, theirs = asked_a.get(fact), asked_b.get(fact)
         if ours is not None and theirs is not None and ours != theirs:
             raise DataError(
                 f"{a.name} and {b.name} should be of one {fact} but are of {ours} and {theirs}; compare like with like."

@@ -106,15 +106,9 @@ def _facts(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def _told(dataset: Dataset) -> dict[str, Any]:
-    """What the contender's facts say of how it was asked; nothing where it came with none."""
-    found = dataset.contender.facts.get("protocol")
-    return found if isinstance(found, dict) else {}
-
-
 def _split(dataset: Dataset) -> dict[str, Any]:
     """The settings of the split: as the ranking has them, else as the data has them."""
-    found = _told(dataset).get("split") or dataset.histories.manifest.get("settings", {}).get("split", {})
+    found = dataset.contender.protocol.get("split") or dataset.histories.manifest.get("settings", {}).get("split", {})
     return found if isinstance(found, dict) else {}
 
 
@@ -130,18 +124,18 @@ def _is_everything(dataset: Dataset) -> bool:
 
 def _exceptions(dataset: Dataset) -> str:
     """Which items are no candidates, in words."""
-    told = _told(dataset)
+    told = dataset.contender.protocol
     without = ["the user's own past ones"] if told.get("repeats") == "excluded" else []
     without += ["those not yet available"] if told.get("available_from") else []
     return f", without {' and '.join(without)}" if without else ""
 
 
 def _caveats(dataset: Dataset) -> list[str]:
-    name = _split(dataset).get("protocol")
+    told, name = dataset.contender.protocol, _split(dataset).get("protocol")
     caveats = [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
-    if without := _told(dataset).get("num_without_candidate"):
+    if without := told.get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")
-    if _told(dataset).get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
+    if told.get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
         caveats.append(OVER_EVERYTHING)
     inexact = [one for one in dataset.rankers if one.facts.get("exact_share", 1) < 1]
     caveats += [f"{one.facts['exact_share']:.1%} of the rankings of {one.name} are proven exact." for one in inexact]

@@ -57,6 +57,12 @@ class Ranked:
     def is_baseline(self) -> bool:
         return self.kind == BASELINE
 
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What its facts say of how it was asked; nothing where they say none of it."""
+        found = self.facts.get("protocol")
+        return found if isinstance(found, dict) else {}
+
     def mean(self, metric: str) -> float:
         """Mean over events, NaN where the ranker does not have the metric."""
         return micro(self.value_E[metric]) if metric in self.value_E else float("nan")

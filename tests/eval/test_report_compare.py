@@ -120,6 +120,20 @@ def test_rankings_of_other_data_are_refused(town: Path, tmp_path: Path) -> None:
         _compare(f"{town}:random", f"{other}:random")
 
 
+def test_rankings_of_other_candidates_are_refused_where_both_are_known(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    folder = run / "evaluation" / "test"
+    for slug, repeats in (("random", "excluded"), ("popularity", "allowed")):
+        ranked, facts = read_rankings(folder, slug)
+        write_rankings(folder, slug, ranked, {**facts, "protocol": {"repeats": repeats}})
+    with pytest.raises(DataError, match=r"one evaluate\.repeats but are of excluded and allowed"):
+        _compare(f"{run}:random", f"{run}:popularity")
+    assert _compare(f"{run}:random", f"{run}:own counts").difference.num_events == TEST
+
+
 def test_events_of_one_side_alone_are_counted(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "town"
     shutil.copytree(town, run)

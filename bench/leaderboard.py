@@ -47,6 +47,7 @@ split.
 
 - In brackets: 95 % interval, bootstrap over users (BCa).
 - difference: in {texts.METRIC}, from the best baseline on these very events; nobody could have picked a harder one.
+  From the best ranker where no baseline was ranked.
 - p: paired test by sign flips over users, with Holm's correction for all tests of its table.
 - per user: mean over users of the mean over each one's events.
 """
@@ -167,7 +168,7 @@ def bars_of(found: Found) -> list[dict[str, Any]]:
         bar(f"{name}, models", models, ">= 1", models >= 1),
         bar(f"{name}, baselines not ranked", len(found.missing), "0", not found.missing),
         bar(f"{name}, rankers without interval", unsure, "0", not unsure),
-        bar(f"{name}, rankers not tested against the best baseline", untested, "0", not untested),
+        bar(f"{name}, rankers not tested against {found.dataset.reference_role}", untested, "0", not untested),
         bar(f"{name}, lines without command or seed", lost, "0", not lost),
     ]
 
@@ -179,7 +180,8 @@ def as_json(found: Found) -> dict[str, Any]:
         "example": found.example.name, "split": dataset.split, "num_events": len(dataset.row_E),
         "num_users": len(np.unique(dataset.user_E)), "num_items": dataset.histories.items.height,
         "data_hash": dataset.histories.data_hash, "catalogue_hash": dataset.histories.catalogue_hash,
-        "best_baseline": dataset.reference.name, "num_tests": found.board.num_tests,
+        "best_baseline": dataset.reference.name if dataset.reference.is_baseline else None,
+        "num_tests": found.board.num_tests,
         "rankers": [_row(row, found.example.config) for row in found.board.rows], "not_ranked": found.missing,
     }  # fmt: skip
 

@@ -39,7 +39,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int = 
 
 
 def board_table(board: Leaderboard) -> str:
-    """All rankers, best first: metrics with their intervals, and the difference from the best baseline."""
+    """All rankers, best first: metrics with their intervals, and the difference from the best baseline, or the best."""
     heads = ["ranker", *SHOWN, f"{METRIC} per user", "difference", "p"]
     rows = (
         [row.ranker.name, *(_estimate(row.metrics.get(name)) for name in SHOWN), plain(row.per_user), *_against(row)]
@@ -52,7 +52,9 @@ def short_rows(example: str, board: Leaderboard) -> list[list[str]]:
     """What the README shows: every ranker that is no baseline, and the best baselines."""
     baselines = [row for row in board.rows if row.ranker.is_baseline][:MOST_BASELINES]
     chosen = [row for row in board.rows if not row.ranker.is_baseline or row in baselines]
-    return [_short(example if place == 0 else "", row) for place, row in enumerate(chosen)]
+    [reference] = [row.ranker for row in board.rows if row.against is None]
+    whom = "" if reference.is_baseline else " from the best ranker"  # against what the head of the column says
+    return [_short(example if place == 0 else "", row, whom) for place, row in enumerate(chosen)]
 
 
 def made(dataset: Dataset, config: str) -> str:
@@ -137,9 +139,9 @@ def context(dataset: Dataset, config: str) -> str:
     return "\n".join(texts)
 
 
-def _short(example: str, row: Row) -> list[str]:
+def _short(example: str, row: Row, whom: str) -> list[str]:
     difference, p = _against(row)
-    against = f"{difference}; p {p}" if row.against else difference
+    against = f"{difference}{whom}; p {p}" if row.against else difference
     name = row.ranker.name if row.ranker.is_baseline else f"**{row.ranker.name}**"
     return [example, name, *(_estimate(row.metrics.get(metric)) for metric in SHOWN[:3]), against]
 
@@ -155,4 +157,7 @@ def _signed(one: Estimate) -> str:
 
 
 def _against(row: Row) -> list[str]:
-    return [_signed(row.against), p_value(row.against.p_holm)] if row.against else ["the best baseline", NONE]
+    """Difference and p-value; the reference, which has none, is called what it is."""
+    if row.against:
+        return [_signed(row.against), p_value(row.against.p_holm)]
+    return ["the best baseline" if row.ranker.is_baseline else "the best ranker", NONE]

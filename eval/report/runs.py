@@ -116,6 +116,11 @@ class Dataset:
         return next((ranker for ranker in self.rankers if ranker.is_baseline), self.rankers[0])
 
     @property
+    def reference_role(self) -> str:
+        """What the reference is, in words."""
+        return "the best baseline" if self.reference.is_baseline else "the best ranker"
+
+    @property
     def contender(self) -> Ranked:
         """The best ranker that is no baseline; where there is none, the best of all."""
         return next((ranker for ranker in self.rankers if not ranker.is_baseline), self.rankers[0])

@@ -10,9 +10,10 @@ import pytest
 from leaderboard_text import command_of, context, own_settings, table
 
 from whereupon.eval.metrics import evaluate_rankings
-from whereupon.eval.rankings import read_rankings, slugs_in
+from whereupon.eval.rankings import read_rankings, slug_of, slugs_in
 from whereupon.eval.report.runs import read_datasets
 from whereupon.eval.significance import compare
+from whereupon.eval.wording import NONE
 from whereupon.files import read_json, write_json
 from whereupon.histories import read_histories
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, write_town
@@ -89,6 +90,24 @@ def test_example_without_rankings_is_told_with_the_command_that_makes_them(
     assert str(tmp_path) not in text
     assert [bar["name"] for bar in told["bars"] if not bar["ok"]][-1] == "flights-demo, rankers"
     assert "flights-demo is left out" in capsys.readouterr().err
+
+
+def test_model_is_no_baseline_where_there_is_none(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    folder = run / "evaluation" / "test"
+    for slug in set(slugs_in(folder)) - {slug_of(MODEL), "random"}:
+        (folder / f"{slug}.json").unlink()
+    write_json(folder / "random.json", {**read_json(folder / "random.json"), "kind": "fusion"})
+    _main(tmp_path, monkeypatch, f"nyc-checkins={run}")
+    text, told = _told(tmp_path)
+    assert told["datasets"][0]["best_baseline"] is None
+    assert f"| the best ranker | {NONE} |" in text
+    assert "| the best baseline |" not in text
+    shown = capsys.readouterr().out
+    assert " from the best ranker; p " in shown
 
 
 def test_nothing_is_written_where_nothing_is_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,9 +126,17 @@ def work_out(example: Example, seed: int) -> Iterator[Found]:
     """One for each data that the example's runs hold: one, unless they were prepared otherwise."""
     for dataset in read_datasets(example.runs, texts.METRIC, SPLIT):
         ranked = {ranker.slug for ranker in dataset.rankers}
-        needless = () if has_coordinates(dataset.histories.items) else ("nearest",)
-        missing = tuple(name for name in get_args(BaselineName) if slug_of(name) not in ranked and name not in needless)
+        asked = [name for name in get_args(BaselineName) if name not in needless(dataset)]
+        missing = tuple(name for name in asked if slug_of(name) not in ranked)
         yield Found(example, dataset, leaderboard(dataset, seed), slicing(dataset, seed), missing)
+
+
+def needless(dataset: Dataset) -> tuple[BaselineName, ...]:
+    """Baselines that this data has nothing for: not ranked, or ranking as popularity does."""
+    without: list[BaselineName] = [] if has_coordinates(dataset.histories.items) else ["nearest"]
+    if any(ranker.protocol.get("repeats") == "excluded" for ranker in dataset.rankers):
+        without += ["own counts", "own counts by hour of week"]
+    return tuple(without)
 
 
 def ranking_command(example: Example, baselines: Sequence[str] = ()) -> str:

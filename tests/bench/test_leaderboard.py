@@ -92,6 +92,19 @@ def test_example_without_rankings_is_told_with_the_command_that_makes_them(
     assert "flights-demo is left out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("repeats", "missed"), [("excluded", 0), ("allowed", 2)])
+def test_own_counts_are_asked_for_where_items_repeat(repeats: str, missed: int, town: Path, tmp_path: Path) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    folder = run / "evaluation" / "test"
+    (folder / "own-counts.json").unlink()
+    for slug in slugs_in(folder):
+        write_json(folder / f"{slug}.json", {**read_json(folder / f"{slug}.json"), "protocol": {"repeats": repeats}})
+    [found] = leaderboard.work_out(leaderboard.Example("nyc-checkins", (run,)), 7)
+    assert len({"own counts", "own counts by hour of week"} & set(found.missing)) == missed
+    assert "own counts + transitions" in found.missing
+
+
 def test_model_is_no_baseline_where_there_is_none(
     town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

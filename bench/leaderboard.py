@@ -6,7 +6,8 @@ EXAMPLE is a configuration in examples/ without its ending (default: all three),
 evaluate` has ranked its test split (default: runs/EXAMPLE); several runs of one example, of other seeds say, share a
 table. Nothing is ranked here.
 
-Writes eval/RESULTS.md and bench/results/leaderboard.json, and prints the short table of the README. Where rankings are
+Writes eval/RESULTS.md and bench/results/leaderboard.json, or FILE and a JSON of its name beside it, and prints the
+short table of the README. Some examples alone need --out, lest the others vanish from the results. Where rankings are
 missing, it says so with the command that makes them, and exits with 1, as it does where a bar is missed.
 """
 
@@ -80,12 +81,15 @@ def main() -> int:
     """Read, write, and the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("examples", nargs="*", default=EXAMPLES, metavar="EXAMPLE[=RUN]")
-    parser.add_argument("--out", type=Path, default=ROOT / "eval" / "RESULTS.md", help="the Markdown file to write")
+    parser.add_argument("--out", type=Path, help="the Markdown file to write (default: eval/RESULTS.md)")
     parser.add_argument("--seed", type=int, default=7, help="of intervals and tests (default: %(default)s)")
     given = parser.parse_args()
+    asked = named(given.examples)
+    if given.out is None and (others := set(EXAMPLES) - {example.name for example in asked}):
+        parser.error(f"expected --out FILE, as eval/RESULTS.md has {', '.join(sorted(others))}, too")
     found: list[Found] = []
     absent: dict[Example, str] = {}
-    for example in named(given.examples):
+    for example in asked:
         try:
             found += work_out(example, given.seed)
         except DataError as error:
@@ -97,7 +101,7 @@ def main() -> int:
         *map(section, found),
         *(f"## {one.name}\n\nNot ranked. `{make}` does it.\n" for one, make in absent.items()),
     ]
-    with atomic_path(given.out) as path:
+    with atomic_path(given.out or ROOT / "eval" / "RESULTS.md") as path:
         path.write_text("\n".join([INTRODUCTION, *sections]), encoding="utf-8")
     print(
         texts.table(
@@ -106,7 +110,9 @@ def main() -> int:
     )
     bars = [one for each in found for one in bars_of(each)]
     bars += [bar(f"{example.name}, rankers", 0, ">= 1", False) for example in absent]
-    return record("leaderboard", given.seed, bars, datasets=[as_json(one) for one in found])
+    name, folder = (given.out.stem, given.out.parent) if given.out else ("leaderboard", None)
+    datasets = [as_json(one) for one in found]
+    return record(name, given.seed, bars, script="leaderboard", folder=folder, datasets=datasets)
 
 
 def named(arguments: Sequence[str]) -> list[Example]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from whereupon.eval.facts import noted_command
 from whereupon.eval.rankings import ABLATION
 from whereupon.eval.report.beyond_accuracy import beyond_accuracy
 from whereupon.eval.report.leaderboard import Leaderboard, Row
@@ -29,6 +31,8 @@ SHOWN: Final = (METRIC, "recall@10", "MRR@10", "log-loss")
 SHORT_HEADS: Final = ("data", "ranker", METRIC, "recall@10", "MRR@10", "difference from the best baseline")
 MOST_BASELINES: Final = 3
 """How many of the best baselines the short table has."""
+SAID_OTHERWISE: Final = ("run", "seed", "evaluate.baselines")
+"""Overrides that the command of a baseline needs not, or says by itself."""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int = 1) -> str:
@@ -77,23 +81,33 @@ def own_settings(ranker: Ranked) -> dict[str, Any]:
 def command_of(ranker: Ranked, config: str) -> str:
     """What makes a ranker's line, free of places of the machine that it was typed on; "" if nobody noted it.
 
-    A baseline is asked for by its name, whichever others its configuration named. Others have the command that was
-    typed, with the configuration called by its path in the repository; overrides that are absolute paths, such as
-    `--set run=/somewhere/else`, are left out, and other files are called by their names alone.
+    A baseline is asked for by its name and seed, whichever others its configuration named, with the other overrides
+    that were typed. Others have the command that was typed, with the configuration called by its path in the
+    repository. Overrides that are absolute paths, such as `--set run=/somewhere/else`, are left out, and other files
+    are called by their names alone.
     """
-    typed = ranker.facts.get("command", "")
+    words = shlex.split(noted_command(ranker.facts))
+    typed = [part for word in words for part in (word.split("=", 1) if word.startswith("--set=") else [word])]
     if ranker.is_baseline and typed:
+        pairs = [pair for option, pair in pairwise(typed) if option == "--set"]
+        kept = [pair for pair in pairs if pair.partition("=")[0] not in SAID_OTHERWISE and not _is_place(pair)]
         words = ["whereupon", "evaluate", config, "--baselines-only", "--baseline", ranker.facts["name"]]
-        return shlex.join([*words, "--set", f"seed={ranker.facts.get('seed')}"])
-    kept: list[str] = []
-    for word in shlex.split(typed) if isinstance(typed, str) else typed:
+        pairs = [*kept, f"seed={ranker.facts.get('seed')}"]
+        return shlex.join([*words, *(word for pair in pairs for word in ("--set", pair))])
+    kept = []
+    for word in typed:
         if word.endswith((".yaml", ".yml")):
             kept.append(config)
-        elif kept and kept[-1].startswith("--") and Path(word.partition("=")[2]).is_absolute():
+        elif kept and kept[-1].startswith("--") and _is_place(word):
             kept.pop()
         else:
             kept.append(Path(word).name if Path(word).is_absolute() else word)
     return shlex.join(kept)
+
+
+def _is_place(pair: str) -> bool:
+    """Whether an override is a place of the machine that it was typed on."""
+    return Path(pair.partition("=")[2]).is_absolute()
 
 
 def beyond(dataset: Dataset) -> str:

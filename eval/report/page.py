@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from rich.console import Console
 from ... import __version__
 from ...errors import ConfigError
 from ...files import atomic_path
+from ..facts import typed_command
 from ..metrics import Metric
 from ..wording import bytes_text, count, duration, p_value, plain, share, signed
 from .ablation import Ablations, ablations
@@ -134,7 +133,7 @@ def render(sections: Sequence[Section], metric: str, seed: int) -> str:
         "sections": sections, "metric": metric, "seed": seed, "level": LEVEL_TEXT, "version": __version__,
         "title": names[0] if len(names) == 1 else f"{len(names)} datasets: {'; '.join(names)}",
         "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "command": _command(),
+        "command": typed_command(),
         "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
         "lower_is_better": Metric.parse(metric).lower_is_better,
     }  # fmt: skip
@@ -142,12 +141,6 @@ def render(sections: Sequence[Section], metric: str, seed: int) -> str:
     environment.globals["m"] = environment.get_template("macros.html.j2").module
     environment.globals["guesses"] = environment.get_template("guesses.html.j2").module.guesses  # type: ignore[attr-defined]
     return environment.get_template("report.html.j2").render()
-
-
-def _command() -> str:
-    """What was typed to get here."""
-    program = Path(sys.argv[0]).name
-    return shlex.join(["whereupon" if program == "cli.py" else program, *sys.argv[1:]])
 
 
 def _environment() -> Environment:

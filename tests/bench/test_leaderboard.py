@@ -28,13 +28,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _main(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("record.RESULTS", folder)
+    monkeypatch.setattr("record.RESULTS", folder / "bench")
     monkeypatch.setattr("sys.argv", ["leaderboard.py", *arguments, "--out", str(folder / "RESULTS.md")])
     return leaderboard.main()
 
 
 def _told(folder: Path) -> tuple[str, dict[str, Any]]:
-    return (folder / "RESULTS.md").read_text(encoding="utf-8"), read_json(folder / "leaderboard.json")
+    return (folder / "RESULTS.md").read_text(encoding="utf-8"), read_json(folder / "RESULTS.json")
 
 
 def test_every_ranker_has_intervals_a_test_and_a_command(
@@ -157,6 +157,11 @@ def test_ablations_are_told_where_they_are_of_this_data(town: Path, tmp_path: Pa
             "whereupon evaluate other.yml --set decode.calibration='own counts'",
             f"whereupon evaluate {CONFIG} --set 'decode.calibration=own counts'",
         ),
+        (
+            "fusion_nyc.py --fused rrf --set=run=/tmp/run --set=seed=8",
+            "python bench/fusion_nyc.py --fused rrf --set seed=8",
+        ),
+        ("python bench/fusion_nyc.py", "python bench/fusion_nyc.py"),
         (["whereupon", "import-run", "a.yaml", "/x/bm25.run"], f"whereupon import-run {CONFIG} bm25.run"),
         ("", ""),
     ],
@@ -169,6 +174,29 @@ def test_command_of_a_baseline_names_it_and_its_seed() -> None:
     facts = {"command": "whereupon evaluate mine.yaml", "name": "own counts", "seed": 3}
     command = command_of(SimpleNamespace(facts=facts, is_baseline=True), CONFIG)  # type: ignore[arg-type]
     assert command == f"whereupon evaluate {CONFIG} --baselines-only --baseline 'own counts' --set seed=3"
+
+
+def test_command_of_a_baseline_keeps_the_overrides_that_were_typed() -> None:
+    typed = (
+        "whereupon evaluate mine.yaml --set run=runs/mine --set evaluate.k=20 --set seed=3 --set histories.in=/tmp/x "
+        "--set=evaluate.repeats=excluded --set 'evaluate.baselines=[\"EASE\"]'"
+    )
+    facts = {"command": typed, "name": "EASE", "seed": 3}
+    command = command_of(SimpleNamespace(facts=facts, is_baseline=True), CONFIG)  # type: ignore[arg-type]
+    made = f"whereupon evaluate {CONFIG} --baselines-only --baseline EASE"
+    assert command == f"{made} --set evaluate.k=20 --set evaluate.repeats=excluded --set seed=3"
+
+
+def test_some_examples_alone_need_a_file_of_their_own(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("record.RESULTS", tmp_path / "bench")
+    monkeypatch.setattr("sys.argv", ["leaderboard.py", f"nyc-checkins={town}"])
+    with pytest.raises(SystemExit):
+        leaderboard.main()
+    assert "expected --out FILE, as eval/RESULTS.md has flights-demo, movielens-100k, too" in capsys.readouterr().err
+    _main(tmp_path, monkeypatch, f"nyc-checkins={town}")
+    assert not (tmp_path / "bench").exists(), "what is recorded of all examples stays"
 
 
 def test_settings_of_a_model_are_not_repeated() -> None:

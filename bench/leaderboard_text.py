@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from whereupon.eval.facts import noted_command
 from whereupon.eval.rankings import ABLATION
+from whereupon.eval.reliability import calibration
 from whereupon.eval.report.beyond_accuracy import beyond_accuracy
 from whereupon.eval.report.leaderboard import Leaderboard, Row
 from whereupon.eval.report.provenance import provenance
-from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked
 from whereupon.eval.report.slicing import Slices
 from whereupon.eval.report.statistics import Estimate
@@ -115,7 +115,8 @@ def beyond(dataset: Dataset) -> str:
     found = beyond_accuracy(dataset)
     if found is None:
         return ""
-    errors = {one.ranker: one.first.equal_mass.error for one in reliability(dataset)}
+    having = [ranker for ranker in dataset.rankers if ranker.rankings.log_prob_E is not None]
+    errors = {ranker: calibration(ranker.rankings)["top-1"].equal_mass.error for ranker in having}
     heads = ["ranker", *(name for name, _ in found.columns), *(["calibration error"] if errors else [])]
     rows = []
     for ranker, metrics in found.rows:

@@ -120,7 +120,7 @@ def section_of(dataset: Dataset, anchor: str, seed: int) -> Section:
         id=anchor, dataset=dataset, board=board,
         headline=replace(told, caveats=(*told.caveats, *notes)),
         curves=recall_curves(dataset), slices=slicing(dataset, seed), ablations=groups,
-        reliability=reliability(dataset), over_time=over_time(dataset, seed), map=hit_map(dataset),
+        reliability=reliability(dataset, seed), over_time=over_time(dataset, seed), map=hit_map(dataset),
         examples=examples(dataset, seed), beyond=beyond_accuracy(dataset), provenance=provenance(dataset),
     )  # fmt: skip
 

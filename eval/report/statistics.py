@@ -19,7 +19,7 @@ from ..significance import holm, paired, sign_flip
 
 __all__ = [
     "ALPHA", "DRAWS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of", "cut",
-    "differences", "estimates", "paired", "wilson",
+    "differences", "estimates", "paired",
 ]  # fmt: skip
 
 Float64 = NDArray[np.float64]
@@ -33,7 +33,6 @@ LEVEL_TEXT: Final = "95\N{NARROW NO-BREAK SPACE}%"
 DRAWS: Final = 10_000
 FEW_DRAWS: Final = 2_000
 """For pictures of many columns, where a third decimal cannot be seen."""
-_Z: Final = 1.959963984540054  # two-sided 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -130,13 +129,3 @@ def cells_of(slices: pl.DataFrame) -> list[Cell]:
 def cut(value_E: Float64, slices: pl.DataFrame, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Float64]]:
     """A column for each cell: the values of its events."""
     return (((name, value), among(value_E, (slices[name] == value).to_numpy())) for name, value in cells)
-
-
-def wilson(num_right: float, num: int) -> tuple[float, float]:
-    """95 % interval of a share of independent trials: Wilson, JASA 22(158), 1927. (0, 1) over none."""
-    if num == 0:
-        return 0.0, 1.0
-    share, z2 = num_right / num, _Z**2
-    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = _Z * np.sqrt(share * (1 - share) / num + z2 / (4 * num**2)) / (1 + z2 / num)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))

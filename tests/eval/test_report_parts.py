@@ -26,7 +26,7 @@ from whereupon.eval.report.prompt_text import prompts_of
 from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
 from whereupon.eval.report.slicing import slicing
-from whereupon.eval.report.statistics import differences, estimates, paired, wilson
+from whereupon.eval.report.statistics import differences, estimates, paired
 from whereupon.eval.significance import compare as significance_compare
 from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
@@ -59,13 +59,6 @@ def test_number_is_worded(form: Callable[[float | None], str], value: float | No
 
 def test_interval_is_in_words_so_that_no_dash_meets_a_minus() -> None:
     assert span(-0.01, 0.02, sign=True) == "−0.010 to +0.020"  # noqa: RUF001
-
-
-def test_wilson_interval_is_that_of_the_textbook() -> None:
-    # Newcombe, Statistics in Medicine 17, 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(0, 10)[0] == 0.0
 
 
 def test_differences_agree_with_the_comparison_of_the_suite(dataset: Dataset) -> None:
@@ -176,11 +169,28 @@ def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_
 
 
 def test_calibration_is_shown_of_rankers_with_probabilities_alone(dataset: Dataset) -> None:
-    [one] = reliability(dataset)
+    [one] = reliability(dataset, 7)
     assert one.ranker is dataset.contender
-    assert sum(number for *_, number in one.bins) == TEST
+    assert sum(right.num_events for _, right in one.bins) == TEST
     assert one.first.confidence > one.first.accuracy + 0.05  # made to be too sure of itself
     assert "too sure by" in one.picture
+
+
+def test_bins_of_a_reliability_curve_have_intervals_over_users(dataset: Dataset) -> None:
+    """Twice the same events of every user tell as much as once: intervals over events would be narrower."""
+    contender, rankings = dataset.contender, dataset.contender.rankings
+    [once] = reliability(replace(dataset, rankers=[contender]), 7)
+    assert [right.mean for _, right in once.bins] == pytest.approx(once.first.equal_mass.accuracy_B)
+    assert [right.num_events for _, right in once.bins] == once.first.equal_mass.count_B.tolist()
+    again_E = np.repeat(np.arange(TEST), 2)
+    doubled = replace(
+        rankings, row_E=np.arange(2 * TEST), rank_E=rankings.rank_E[again_E], item_EK=rankings.item_EK[again_E],
+        score_EK=rankings.score_EK[again_E], log_prob_E=rankings.log_prob_E[again_E],  # type: ignore[index]
+    )  # fmt: skip
+    twice = replace(dataset, rankers=[replace(contender, rankings=doubled)], row_E=dataset.row_E[again_E])
+    [other] = reliability(twice, 7)
+    bounds = [[(right.low, right.high) for _, right in one.bins] for one in (once, other)]
+    assert np.array(bounds[0]) == pytest.approx(np.array(bounds[1]))
 
 
 def test_map_counts_hits_and_events(dataset: Dataset) -> None:

@@ -17,7 +17,7 @@ from whereupon.eval.report.leaderboard import Leaderboard, Row
 from whereupon.eval.report.provenance import provenance
 from whereupon.eval.report.runs import Dataset, Ranked
 from whereupon.eval.report.slicing import Slices
-from whereupon.eval.report.statistics import Estimate
+from whereupon.eval.report.statistics import FEWEST_EVENTS, Estimate
 from whereupon.eval.wording import NONE, count, duration, p_value, plain, signed, span
 from whereupon.files import read_json
 
@@ -133,13 +133,13 @@ def slices(dataset: Dataset, found: Slices) -> str:
     ours, theirs = dataset.contender.name, dataset.opponent.name if dataset.opponent else NONE
     rows = []
     for panel in found.panels:
-        drawn = [one for one in panel.slices if one.is_drawn]
-        for place, one in enumerate(drawn):
+        for place, one in enumerate(panel.slices):
             numbers = [count(one.contender.num_events), count(one.contender.num_users)]
             estimates = [_estimate(one.contender), _estimate(one.opponent)]
             against = [_signed(one.against), p_value(one.against.p_holm)] if one.against else [NONE, NONE]
             rows.append([panel.title if place == 0 else "", one.label, *numbers, *estimates, *against])
-    told = f"\n{found.num_thin} parts of fewer than 20 events are left out.\n" if found.num_thin else ""
+    parts = "1 part" if found.num_thin == 1 else f"{found.num_thin} parts"
+    told = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found.num_thin else ""
     return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + told
 
 

@@ -30,7 +30,7 @@ from .provenance import Provenance, provenance
 from .reliability_curve import Reliability, reliability
 from .runs import Dataset, read_datasets
 from .slicing import Slices, slicing
-from .statistics import LEVEL_TEXT
+from .statistics import FEWEST_EVENTS, LEVEL_TEXT
 from .style import CONTENDER, OPPONENT, key
 
 __all__ = ["Section", "metric_named", "render", "report", "section_of"]
@@ -67,7 +67,8 @@ class Section:
         """Anchor and name of the parts that are there."""
         found: list[tuple[str, str, object]] = [
             ("leaderboard", "Leaderboard", True), ("curves", "Recall curves", True),
-            ("slices", "Slices", self.slices.panels), ("ablation", "What the context is worth", self.ablations),
+            ("slices", "Slices", self.slices.panels or self.slices.num_thin),
+            ("ablation", "What the context is worth", self.ablations),
             ("calibration", "Calibration", self.reliability), ("time", "Over time", self.over_time),
             ("map", "Map", self.map), ("examples", "Examples", True), ("beyond", "Beyond accuracy", self.beyond),
             ("provenance", "How to reproduce", True),
@@ -134,7 +135,7 @@ def render(sections: Sequence[Section], metric: str, seed: int) -> str:
         "title": names[0] if len(names) == 1 else f"{len(names)} datasets: {'; '.join(names)}",
         "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "command": typed_command(),
-        "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
+        "fewest_events": FEWEST_EVENTS, "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
         "lower_is_better": Metric.parse(metric).lower_is_better,
     }  # fmt: skip
     environment.globals.update(shared)

@@ -18,8 +18,8 @@ from ..intervals import UserSums, bootstrap
 from ..significance import holm, paired, sign_flip
 
 __all__ = [
-    "ALPHA", "DRAWS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of", "cut",
-    "differences", "estimates", "paired",
+    "ALPHA", "DRAWS", "FEWEST_EVENTS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of",
+    "cut", "differences", "estimates", "paired",
 ]  # fmt: skip
 
 Float64 = NDArray[np.float64]
@@ -33,6 +33,8 @@ LEVEL_TEXT: Final = "95\N{NARROW NO-BREAK SPACE}%"
 DRAWS: Final = 10_000
 FEW_DRAWS: Final = 2_000
 """For pictures of many columns, where a third decimal cannot be seen."""
+FEWEST_EVENTS: Final = 20
+"""Of a slice that is shown and tested, and of a day that is drawn: of fewer, an interval says nothing."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,16 @@ def among(value_E: Float64, mask_E: NDArray[np.bool_]) -> Float64:
     return np.where(mask_E, value_E, np.nan)
 
 
-def cells_of(slices: pl.DataFrame) -> list[Cell]:
-    """The slices of `slices_of` that divide the events, and their values that some event has, in the order shown.
+def cells_of(slices: pl.DataFrame) -> tuple[list[Cell], int]:
+    """The slices of `slices_of` that divide the events, and their values that enough events have, in the order shown.
 
-    An Enum sorts in that order, in which the unknown come last.
+    An Enum sorts in that order, in which the unknown come last. Beside them, how many values are left out, having
+    fewer than `FEWEST_EVENTS` events.
     """
     divided = [name for name in slices.columns if slices[name].n_unique() > 1]
-    return [(name, str(value)) for name in divided for value in slices[name].unique().sort().to_list()]
+    counted = [(name, *row) for name in divided for row in slices[name].value_counts().sort(name).iter_rows()]
+    cells = [(name, str(value)) for name, value, num_events in counted if num_events >= FEWEST_EVENTS]
+    return cells, len(counted) - len(cells)
 
 
 def cut(value_E: Float64, slices: pl.DataFrame, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Float64]]:

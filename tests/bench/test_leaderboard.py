@@ -62,6 +62,7 @@ def test_every_ranker_has_intervals_a_test_and_a_command(
         "| Time of day | night |",
     ):
         assert part in text
+    assert "Left out: 2 parts of fewer than 20 events." in text
     shown = capsys.readouterr().out
     assert f"| nyc-checkins | **{MODEL}** |" in shown
     assert "| random |" not in shown, "the short table has the best baselines alone"

@@ -65,6 +65,15 @@ def test_slices_come_with_their_counts_and_add_up(town: Path) -> None:
     assert ps == sorted(ps)
 
 
+def test_slices_of_too_few_events_are_not_tested_and_that_is_said(
+    town: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _compare(f"{town}:{slug_of(MODEL)}", f"{town}:random")
+    assert min(one.difference.num_events for one in found.slices) >= 20
+    assert (found.num_thin, as_dict(found)["num_thin_slices"]) == (2, 2)
+    assert "2 slices of fewer than 20 events left out." in capsys.readouterr().out
+
+
 def test_events_shown_are_those_that_differ_most(town: Path) -> None:
     found = _compare(f"{town}:{slug_of(MODEL)}", f"{town}:{slug_of(STRONGEST)}")
     gap_E = _values(town, MODEL) - _values(town, STRONGEST)

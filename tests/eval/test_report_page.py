@@ -171,6 +171,10 @@ def test_examples_are_ten_and_each_shows_both_lists_and_its_prompt(html: str) ->
     assert words == {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}
 
 
+def test_slices_of_too_few_events_are_left_out_and_that_is_said(page: Page) -> None:
+    assert "2 slices of fewer than 20 events are left out." in page.text
+
+
 def test_command_of_every_ranker_is_told(page: Page) -> None:
     for name in (MODEL, STRONGEST, "random"):
         assert f"whereupon evaluate town.yaml --only '{slug_of(name)}'" in page.text

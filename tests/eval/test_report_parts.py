@@ -26,8 +26,9 @@ from whereupon.eval.report.prompt_text import prompts_of
 from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
 from whereupon.eval.report.slicing import slicing
-from whereupon.eval.report.statistics import differences, estimates, paired
+from whereupon.eval.report.statistics import cells_of, differences, estimates, paired
 from whereupon.eval.significance import compare as significance_compare
+from whereupon.eval.slices import slices_of
 from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
@@ -102,9 +103,23 @@ def test_slices_of_one_property_add_up_to_all_events(dataset: Dataset) -> None:
     found = slicing(dataset, 7)
     titles = [panel.title for panel in found.panels]
     assert {"Time of day", "Weather", "Kind of day", "Distance from the last event", "Visit"} <= set(titles)
-    for panel in found.panels:
-        assert sum(one.contender.num_events for one in panel.slices) == TEST
-    assert found.num_tests == sum(len(panel.slices) for panel in found.panels)
+    frame = slices_of(dataset.histories, "test", dataset.row_E)
+    counts = [num for name in frame.columns for num in frame[name].value_counts()["count"].to_list()]
+    thin = [num for num in counts if num < 20]
+    shown = [one.contender.num_events for panel in found.panels for one in panel.slices]
+    assert sum(shown) + sum(thin) == TEST * len(found.panels)
+    assert min(shown) >= 20
+    assert (found.num_tests, found.num_thin) == (len(shown), len(thin))
+    assert thin
+
+
+def test_slices_of_too_few_events_are_counted_and_left_out_before_the_tests() -> None:
+    kind = pl.Enum(["dry", "wet", "unknown"])
+    frame = pl.DataFrame({
+        "weather": pl.Series(["wet"] * 20 + ["unknown"] * 19 + ["dry"] * 21, dtype=kind),
+        "user": pl.Series(["unknown"] * 60, dtype=kind),
+    })  # fmt: skip
+    assert cells_of(frame) == ([("weather", "dry"), ("weather", "wet")], 1)
 
 
 def test_slice_of_a_daypart_has_the_mean_of_its_events(dataset: Dataset) -> None:

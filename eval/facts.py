@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..files import versions
+from .protocol import evaluated_events
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -25,6 +26,8 @@ Kind = Literal["baseline", "model", "fusion", "run file", "ablation"]
 
 def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:
     """The facts of one ranking of a task, for `write_rankings`.
+
+    Of a sample, `num_split_events` is how many events it was drawn from.
 
     Args:
         config: its seed, and the settings of the split, are noted.
@@ -46,6 +49,7 @@ def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float
             "available_from": task.candidates.available_s_I is not None,
             "num_without_candidate": task.num_without,
         },
+        "num_split_events": len(evaluated_events(histories, task.split)) - task.num_without,
         "seed": config.seed,
         "wall_s": wall_s,
         "num_items": histories.items.height,

@@ -132,7 +132,8 @@ def _exceptions(dataset: Dataset) -> str:
 
 def _caveats(dataset: Dataset) -> list[str]:
     told, name = dataset.contender.protocol, _split(dataset).get("protocol")
-    caveats = [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
+    caveats = _sample(dataset)
+    caveats += [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
     if without := told.get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")
     if told.get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
@@ -140,6 +141,19 @@ def _caveats(dataset: Dataset) -> list[str]:
     inexact = [one for one in dataset.rankers if one.facts.get("exact_share", 1) < 1]
     caveats += [f"{one.facts['exact_share']:.1%} of the rankings of {one.name} are proven exact." for one in inexact]
     return caveats
+
+
+def _sample(dataset: Dataset) -> list[str]:
+    """That the events are a sample, where they are one; how many there are in all, not all rankings know."""
+    limit = dataset.split.partition("-")[2]
+    if not limit.isdigit():
+        return []
+    num = int(dataset.contender.facts.get("num_events", len(dataset.row_E)))
+    whole = next((r.facts["num_split_events"] for r in dataset.rankers if "num_split_events" in r.facts), None)
+    if num >= whole if whole is not None else num < int(limit):  # no fewer were there than asked for
+        return []
+    of_all = "" if whole is None else f" of {whole:,}"
+    return [f"This is a sample of {num:,}{of_all} events, in stretches of eight in a row of one user."]
 
 
 def _period(first: date, last: date) -> str:

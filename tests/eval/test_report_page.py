@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from whereupon.errors import ConfigError
+from whereupon.eval.protocol import STRETCH
 from whereupon.eval.rankings import read_rankings, slug_of, write_rankings
 from whereupon.eval.report import report
 from whereupon.eval.report.headline import headline
@@ -239,6 +240,26 @@ def test_protocol_of_the_rankings_is_told(protocol: dict[str, object], told: str
     other = replace(dataset, rankers=[asked, *dataset.rankers[1:]])
     found = headline(other, leaderboard(other, 7))
     assert told in " ".join([found.sentence, *found.facts.values(), *found.caveats])
+
+
+@pytest.mark.parametrize(
+    ("split", "num_split_events", "told"),
+    [
+        ("test-2000", 4113, "a sample of 2,000 of 4,113 events, in stretches of eight in a row of one user"),
+        ("test-2000", None, "a sample of 2,000 events, in stretches of eight in a row of one user"),
+        ("test-2000", 2000, ""),
+        ("test-2500", None, ""),
+        ("test", 2000, ""),
+    ],
+)
+def test_sample_is_said_to_be_one(split: str, num_split_events: int | None, told: str, town: Path) -> None:
+    assert STRETCH == 8
+    [dataset] = read_datasets([town])
+    known = {} if num_split_events is None else {"num_split_events": num_split_events}
+    rankers = [replace(one, facts={**one.facts, **known}) for one in dataset.rankers]
+    sample = replace(dataset, split=split, rankers=rankers)
+    caveats = " ".join(headline(sample, leaderboard(sample, 7)).caveats)
+    assert (told in caveats) if told else ("sample" not in caveats)
 
 
 def test_log_loss_is_said_to_be_over_the_whole_catalogue_where_repeats_are_no_candidates(town: Path) -> None:

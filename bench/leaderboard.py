@@ -6,7 +6,8 @@ EXAMPLE is a configuration in examples/ without its ending (default: all three),
 evaluate` has ranked its test split (default: runs/EXAMPLE); several runs of one example, of other seeds say, share a
 table. Nothing is ranked here.
 
-Writes eval/RESULTS.md and bench/results/leaderboard.json, and prints the short table of the README. Where rankings are
+Writes eval/RESULTS.md and bench/results/leaderboard.json, or FILE and a JSON of its name beside it, and prints the
+short table of the README. Some examples alone need --out, lest the others vanish from the results. Where rankings are
 missing, it says so with the command that makes them, and exits with 1, as it does where a bar is missed.
 """
 
@@ -47,6 +48,7 @@ split.
 
 - In brackets: 95 % interval, bootstrap over users (BCa).
 - difference: in {texts.METRIC}, from the best baseline on these very events; nobody could have picked a harder one.
+  From the best ranker where no baseline was ranked.
 - p: paired test by sign flips over users, with Holm's correction for all tests of its table.
 - per user: mean over users of the mean over each one's events.
 """
@@ -79,12 +81,15 @@ def main() -> int:
     """Read, write, and the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("examples", nargs="*", default=EXAMPLES, metavar="EXAMPLE[=RUN]")
-    parser.add_argument("--out", type=Path, default=ROOT / "eval" / "RESULTS.md", help="the Markdown file to write")
+    parser.add_argument("--out", type=Path, help="the Markdown file to write (default: eval/RESULTS.md)")
     parser.add_argument("--seed", type=int, default=7, help="of intervals and tests (default: %(default)s)")
     given = parser.parse_args()
+    asked = named(given.examples)
+    if given.out is None and (others := set(EXAMPLES) - {example.name for example in asked}):
+        parser.error(f"expected --out FILE, as eval/RESULTS.md has {', '.join(sorted(others))}, too")
     found: list[Found] = []
     absent: dict[Example, str] = {}
-    for example in named(given.examples):
+    for example in asked:
         try:
             found += work_out(example, given.seed)
         except DataError as error:
@@ -96,7 +101,7 @@ def main() -> int:
         *map(section, found),
         *(f"## {one.name}\n\nNot ranked. `{make}` does it.\n" for one, make in absent.items()),
     ]
-    with atomic_path(given.out) as path:
+    with atomic_path(given.out or ROOT / "eval" / "RESULTS.md") as path:
         path.write_text("\n".join([INTRODUCTION, *sections]), encoding="utf-8")
     print(
         texts.table(
@@ -105,7 +110,9 @@ def main() -> int:
     )
     bars = [one for each in found for one in bars_of(each)]
     bars += [bar(f"{example.name}, rankers", 0, ">= 1", False) for example in absent]
-    return record("leaderboard", given.seed, bars, datasets=[as_json(one) for one in found])
+    name, folder = (given.out.stem, given.out.parent) if given.out else ("leaderboard", None)
+    datasets = [as_json(one) for one in found]
+    return record(name, given.seed, bars, script="leaderboard", folder=folder, datasets=datasets)
 
 
 def named(arguments: Sequence[str]) -> list[Example]:
@@ -125,9 +132,17 @@ def work_out(example: Example, seed: int) -> Iterator[Found]:
     """One for each data that the example's runs hold: one, unless they were prepared otherwise."""
     for dataset in read_datasets(example.runs, texts.METRIC, SPLIT):
         ranked = {ranker.slug for ranker in dataset.rankers}
-        needless = () if has_coordinates(dataset.histories.items) else ("nearest",)
-        missing = tuple(name for name in get_args(BaselineName) if slug_of(name) not in ranked and name not in needless)
+        asked = [name for name in get_args(BaselineName) if name not in needless(dataset)]
+        missing = tuple(name for name in asked if slug_of(name) not in ranked)
         yield Found(example, dataset, leaderboard(dataset, seed), slicing(dataset, seed), missing)
+
+
+def needless(dataset: Dataset) -> tuple[BaselineName, ...]:
+    """Baselines that this data has nothing for: not ranked, or ranking as popularity does."""
+    without: list[BaselineName] = [] if has_coordinates(dataset.histories.items) else ["nearest"]
+    if any(ranker.protocol.get("repeats") == "excluded" for ranker in dataset.rankers):
+        without += ["own counts", "own counts by hour of week"]
+    return tuple(without)
 
 
 def ranking_command(example: Example, baselines: Sequence[str] = ()) -> str:
@@ -167,7 +182,7 @@ def bars_of(found: Found) -> list[dict[str, Any]]:
         bar(f"{name}, models", models, ">= 1", models >= 1),
         bar(f"{name}, baselines not ranked", len(found.missing), "0", not found.missing),
         bar(f"{name}, rankers without interval", unsure, "0", not unsure),
-        bar(f"{name}, rankers not tested against the best baseline", untested, "0", not untested),
+        bar(f"{name}, rankers not tested against {found.dataset.reference_role}", untested, "0", not untested),
         bar(f"{name}, lines without command or seed", lost, "0", not lost),
     ]
 
@@ -179,7 +194,8 @@ def as_json(found: Found) -> dict[str, Any]:
         "example": found.example.name, "split": dataset.split, "num_events": len(dataset.row_E),
         "num_users": len(np.unique(dataset.user_E)), "num_items": dataset.histories.items.height,
         "data_hash": dataset.histories.data_hash, "catalogue_hash": dataset.histories.catalogue_hash,
-        "best_baseline": dataset.reference.name, "num_tests": found.board.num_tests,
+        "best_baseline": dataset.reference.name if dataset.reference.is_baseline else None,
+        "num_tests": found.board.num_tests,
         "rankers": [_row(row, found.example.config) for row in found.board.rows], "not_ranked": found.missing,
     }  # fmt: skip
 

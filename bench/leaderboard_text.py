@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from whereupon.eval.facts import noted_command
 from whereupon.eval.rankings import ABLATION
+from whereupon.eval.reliability import calibration
 from whereupon.eval.report.beyond_accuracy import beyond_accuracy
 from whereupon.eval.report.leaderboard import Leaderboard, Row
 from whereupon.eval.report.provenance import provenance
-from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked
 from whereupon.eval.report.slicing import Slices
-from whereupon.eval.report.statistics import Estimate
+from whereupon.eval.report.statistics import FEWEST_EVENTS, Estimate
 from whereupon.eval.wording import NONE, count, duration, p_value, plain, signed, span
 from whereupon.files import read_json
 
@@ -29,6 +31,8 @@ SHOWN: Final = (METRIC, "recall@10", "MRR@10", "log-loss")
 SHORT_HEADS: Final = ("data", "ranker", METRIC, "recall@10", "MRR@10", "difference from the best baseline")
 MOST_BASELINES: Final = 3
 """How many of the best baselines the short table has."""
+SAID_OTHERWISE: Final = ("run", "seed", "evaluate.baselines")
+"""Overrides that the command of a baseline needs not, or says by itself."""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int = 1) -> str:
@@ -39,7 +43,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int = 
 
 
 def board_table(board: Leaderboard) -> str:
-    """All rankers, best first: metrics with their intervals, and the difference from the best baseline."""
+    """All rankers, best first: metrics with their intervals, and the difference from the best baseline, or the best."""
     heads = ["ranker", *SHOWN, f"{METRIC} per user", "difference", "p"]
     rows = (
         [row.ranker.name, *(_estimate(row.metrics.get(name)) for name in SHOWN), plain(row.per_user), *_against(row)]
@@ -52,7 +56,9 @@ def short_rows(example: str, board: Leaderboard) -> list[list[str]]:
     """What the README shows: every ranker that is no baseline, and the best baselines."""
     baselines = [row for row in board.rows if row.ranker.is_baseline][:MOST_BASELINES]
     chosen = [row for row in board.rows if not row.ranker.is_baseline or row in baselines]
-    return [_short(example if place == 0 else "", row) for place, row in enumerate(chosen)]
+    [reference] = [row.ranker for row in board.rows if row.against is None]
+    whom = "" if reference.is_baseline else " from the best ranker"  # against what the head of the column says
+    return [_short(example if place == 0 else "", row, whom) for place, row in enumerate(chosen)]
 
 
 def made(dataset: Dataset, config: str) -> str:
@@ -75,23 +81,33 @@ def own_settings(ranker: Ranked) -> dict[str, Any]:
 def command_of(ranker: Ranked, config: str) -> str:
     """What makes a ranker's line, free of places of the machine that it was typed on; "" if nobody noted it.
 
-    A baseline is asked for by its name, whichever others its configuration named. Others have the command that was
-    typed, with the configuration called by its path in the repository; overrides that are absolute paths, such as
-    `--set run=/somewhere/else`, are left out, and other files are called by their names alone.
+    A baseline is asked for by its name and seed, whichever others its configuration named, with the other overrides
+    that were typed. Others have the command that was typed, with the configuration called by its path in the
+    repository. Overrides that are absolute paths, such as `--set run=/somewhere/else`, are left out, and other files
+    are called by their names alone.
     """
-    typed = ranker.facts.get("command", "")
+    words = shlex.split(noted_command(ranker.facts))
+    typed = [part for word in words for part in (word.split("=", 1) if word.startswith("--set=") else [word])]
     if ranker.is_baseline and typed:
+        pairs = [pair for option, pair in pairwise(typed) if option == "--set"]
+        kept = [pair for pair in pairs if pair.partition("=")[0] not in SAID_OTHERWISE and not _is_place(pair)]
         words = ["whereupon", "evaluate", config, "--baselines-only", "--baseline", ranker.facts["name"]]
-        return shlex.join([*words, "--set", f"seed={ranker.facts.get('seed')}"])
-    kept: list[str] = []
-    for word in shlex.split(typed) if isinstance(typed, str) else typed:
+        pairs = [*kept, f"seed={ranker.facts.get('seed')}"]
+        return shlex.join([*words, *(word for pair in pairs for word in ("--set", pair))])
+    kept = []
+    for word in typed:
         if word.endswith((".yaml", ".yml")):
             kept.append(config)
-        elif kept and kept[-1].startswith("--") and Path(word.partition("=")[2]).is_absolute():
+        elif kept and kept[-1].startswith("--") and _is_place(word):
             kept.pop()
         else:
             kept.append(Path(word).name if Path(word).is_absolute() else word)
     return shlex.join(kept)
+
+
+def _is_place(pair: str) -> bool:
+    """Whether an override is a place of the machine that it was typed on."""
+    return Path(pair.partition("=")[2]).is_absolute()
 
 
 def beyond(dataset: Dataset) -> str:
@@ -99,7 +115,8 @@ def beyond(dataset: Dataset) -> str:
     found = beyond_accuracy(dataset)
     if found is None:
         return ""
-    errors = {one.ranker: one.first.equal_mass.error for one in reliability(dataset)}
+    having = [ranker for ranker in dataset.rankers if ranker.rankings.log_prob_E is not None]
+    errors = {ranker: calibration(ranker.rankings)["top-1"].equal_mass.error for ranker in having}
     heads = ["ranker", *(name for name, _ in found.columns), *(["calibration error"] if errors else [])]
     rows = []
     for ranker, metrics in found.rows:
@@ -116,13 +133,13 @@ def slices(dataset: Dataset, found: Slices) -> str:
     ours, theirs = dataset.contender.name, dataset.opponent.name if dataset.opponent else NONE
     rows = []
     for panel in found.panels:
-        drawn = [one for one in panel.slices if one.is_drawn]
-        for place, one in enumerate(drawn):
+        for place, one in enumerate(panel.slices):
             numbers = [count(one.contender.num_events), count(one.contender.num_users)]
             estimates = [_estimate(one.contender), _estimate(one.opponent)]
             against = [_signed(one.against), p_value(one.against.p_holm)] if one.against else [NONE, NONE]
             rows.append([panel.title if place == 0 else "", one.label, *numbers, *estimates, *against])
-    told = f"\n{found.num_thin} parts of fewer than 20 events are left out.\n" if found.num_thin else ""
+    parts = "1 part" if found.num_thin == 1 else f"{found.num_thin} parts"
+    told = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found.num_thin else ""
     return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + told
 
 
@@ -137,9 +154,9 @@ def context(dataset: Dataset, config: str) -> str:
     return "\n".join(texts)
 
 
-def _short(example: str, row: Row) -> list[str]:
+def _short(example: str, row: Row, whom: str) -> list[str]:
     difference, p = _against(row)
-    against = f"{difference}; p {p}" if row.against else difference
+    against = f"{difference}{whom}; p {p}" if row.against else difference
     name = row.ranker.name if row.ranker.is_baseline else f"**{row.ranker.name}**"
     return [example, name, *(_estimate(row.metrics.get(metric)) for metric in SHOWN[:3]), against]
 
@@ -155,4 +172,7 @@ def _signed(one: Estimate) -> str:
 
 
 def _against(row: Row) -> list[str]:
-    return [_signed(row.against), p_value(row.against.p_holm)] if row.against else ["the best baseline", NONE]
+    """Difference and p-value; the reference, which has none, is called what it is."""
+    if row.against:
+        return [_signed(row.against), p_value(row.against.p_holm)]
+    return ["the best baseline" if row.ranker.is_baseline else "the best ranker", NONE]

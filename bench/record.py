@@ -16,16 +16,25 @@ def bar(name: str, value: float, bound: str, ok: bool) -> dict[str, Any]:
     return {"name": name, "value": value, "bound": bound, "ok": bool(ok)}
 
 
-def record(name: str, seed: int | None, bars: list[dict[str, Any]], *, script: str = "", **figures: Any) -> int:
+def record(
+    name: str,
+    seed: int | None,
+    bars: list[dict[str, Any]],
+    *,
+    script: str = "",
+    folder: Path | None = None,
+    **figures: Any,
+) -> int:
     """Write `bench/results/NAME.json`, print the bars, and return the exit status: 1 if one is missed.
 
     `script`: of bench/, without its ending, where its results are of another name.
+    `folder`: where they are written instead.
     """
     found = versions()
     machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count") if key in found}
     content = {"command": f"python bench/{script or name}.py {' '.join(sys.argv[1:])}".strip(), "machine": machine,
                "versions": found, "seed": seed, "bars": bars, **figures}  # fmt: skip
-    write_json(RESULTS / f"{name}.json", content)
+    write_json((folder or RESULTS) / f"{name}.json", content)
     for one in bars:
         print(f"{'met   ' if one['ok'] else 'MISSED'} {one['name']}: {one['value']:.6g} (asked: {one['bound']})")
     return 0 if all(one["ok"] for one in bars) else 1

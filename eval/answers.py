@@ -121,7 +121,8 @@ def _take_from_whole(
     part = answered.take(np.isin(answered.row_E, task.row_E))
     wall_s = known["wall_s"] * len(task.row_E) / len(whole.row_E)
     exact_share = 1.0 if part.exact_E is None else float(part.exact_E.mean())
-    changed = {"task": task.hash, "key": key_of(task), "wall_s": wall_s, "exact_share": exact_share}
+    changed = {"task": task.hash, "key": key_of(task), "wall_s": wall_s, "exact_share": exact_share,
+               "num_split_events": len(whole.row_E)}  # fmt: skip
     write_rankings(folder, slug, part, {**known, **facts, **changed}, task.histories.events)
     _say(f"{facts['name']}: taken from the whole split, see {there / slug}.json")
     return True

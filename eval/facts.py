@@ -8,21 +8,26 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..files import versions
+from .protocol import evaluated_events
 
 if TYPE_CHECKING:
     from ..config import Config
     from .protocol import Task
 
-__all__ = ["Kind", "facts_of", "finite"]
+__all__ = ["Kind", "facts_of", "finite", "noted_command", "typed_command"]
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
 
 Kind = Literal["baseline", "model", "fusion", "run file", "ablation"]
 
 
 def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:
     """The facts of one ranking of a task, for `write_rankings`.
+
+    Of a sample, `num_split_events` is how many events it was drawn from.
 
     Args:
         config: its seed, and the settings of the split, are noted.
@@ -44,13 +49,14 @@ def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float
             "available_from": task.candidates.available_s_I is not None,
             "num_without_candidate": task.num_without,
         },
+        "num_split_events": len(evaluated_events(histories, task.split)) - task.num_without,
         "seed": config.seed,
         "wall_s": wall_s,
         "num_items": histories.items.height,
         "data_hash": histories.data_hash,
         "catalogue_hash": histories.catalogue_hash,
         "versions": versions(),
-        "command": _command(),
+        "command": typed_command(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **more,
     }
@@ -61,7 +67,26 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _command() -> str:
-    """What was typed to get here."""
-    program = Path(sys.argv[0]).name
-    return shlex.join(["whereupon" if program == "cli.py" else program, *sys.argv[1:]])
+def typed_command() -> str:
+    """What was typed to get here; a script is called by its path in the repository."""
+    path = Path(sys.argv[0])
+    if path.name == "cli.py":
+        program = ["whereupon"]
+    elif path.suffix == ".py":
+        script = path.resolve()
+        program = ["python", str(script.relative_to(_ROOT)) if script.is_relative_to(_ROOT) else path.name]
+    else:
+        program = [path.name]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+def noted_command(facts: Mapping[str, Any]) -> str:
+    """The command that made a ranking; "" if nobody noted it.
+
+    Rankings made before scripts were called by their path have the name of one of bench/ alone, as `fusion_nyc.py`.
+    """
+    noted = facts.get("command", "")
+    command = noted if isinstance(noted, str) else shlex.join(map(str, noted))
+    program = command.partition(" ")[0]
+    is_script = program.endswith(".py") and "/" not in program and (_ROOT / "bench" / program).is_file()
+    return f"python bench/{command}" if is_script else command

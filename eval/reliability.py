@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .rankings import Rankings
 
-__all__ = ["Binning", "Calibrated", "ReliabilityCurve", "calibration", "predictions", "reliability_curve"]
+__all__ = ["Binning", "Calibrated", "ReliabilityCurve", "bin_of", "calibration", "predictions", "reliability_curve"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -122,32 +122,42 @@ def predictions(rankings: Rankings, k: int) -> tuple[Float64, Bool]:
 def reliability_curve(
     probability_P: Float64, right_P: Bool, binning: Binning = "equal-mass", num_bins: int = NUM_BINS
 ) -> ReliabilityCurve:
-    """Predictions of like probability together.
-
-    `equal-width` bins are (i / B, (i + 1) / B], the first one with 0 (Guo et al., 2017). Most predictions may fall in
-    one of them. `equal-mass` bins hold about equally many predictions each (adaptive bins: Nixon et al., 2019);
-    predictions of the same probability always share a bin, that of the middle one of them, so the order in which
-    they come is of no matter. No predictions give no bins.
+    """Predictions of like probability together; no predictions give no bins.
 
     Args:
         probability_P: float64 from 0 to 1.
         right_P: bool, whether it came so.
+        binning, num_bins: see `bin_of`.
+    """
+    bin_P = bin_of(probability_P, binning, num_bins)
+    count_B = np.bincount(bin_P, minlength=num_bins)
+    held_B = count_B > 0
+    sums = (np.bincount(bin_P, weights=x_P, minlength=num_bins) for x_P in (probability_P, right_P))
+    confidence_B, accuracy_B = (sum_B[held_B] / count_B[held_B] for sum_B in sums)
+    return ReliabilityCurve(binning, confidence_B, accuracy_B, count_B[held_B].astype(np.int64))
+
+
+def bin_of(probability_P: Float64, binning: Binning = "equal-mass", num_bins: int = NUM_BINS) -> Int64:
+    """The bin of each prediction: int64 [P], from 0, ascending with the probability; there may be bins of none.
+
+    `equal-width` bins are (i / B, (i + 1) / B], the first one with 0 (Guo et al., 2017). Most predictions may fall in
+    one of them. `equal-mass` bins hold about equally many predictions each (adaptive bins: Nixon et al., 2019);
+    predictions of the same probability always share a bin, that of the middle one of them, so the order in which
+    they come is of no matter.
+
+    Args:
+        probability_P: float64 from 0 to 1.
         binning: see above.
         num_bins: at most so many bins, at least 1.
     """
     if num_bins < 1:
         raise ValueError(f"there must be at least 1 bin, not {num_bins}")
     if binning == "equal-width":
-        bin_P = np.searchsorted(np.arange(1, num_bins) / num_bins, probability_P, side="left")
-    else:
-        _, value_P, count_V = np.unique(probability_P, return_inverse=True, return_counts=True)
-        middle_V = np.cumsum(count_V) - (count_V + 1) / 2  # where each value stands in order, from 0: the middle one
-        bin_P = np.floor(num_bins * middle_V / max(1, len(probability_P))).astype(np.int64)[value_P]
-    count_B = np.bincount(bin_P, minlength=num_bins)
-    held_B = count_B > 0
-    sums = (np.bincount(bin_P, weights=x_P, minlength=num_bins) for x_P in (probability_P, right_P))
-    confidence_B, accuracy_B = (sum_B[held_B] / count_B[held_B] for sum_B in sums)
-    return ReliabilityCurve(binning, confidence_B, accuracy_B, count_B[held_B].astype(np.int64))
+        return np.searchsorted(np.arange(1, num_bins) / num_bins, probability_P, side="left")
+    _, value_P, count_V = np.unique(probability_P, return_inverse=True, return_counts=True)
+    middle_V = np.cumsum(count_V) - (count_V + 1) / 2  # where each value stands in order, from 0: the middle one
+    bin_V: Int64 = np.floor(num_bins * middle_V / max(1, len(probability_P))).astype(np.int64)
+    return bin_V[value_P]
 
 
 def _probabilities(rankings: Rankings) -> Float64:

@@ -38,6 +38,7 @@ _KM: Final = (0.1, 1.0, 5.0, 20.0)
 _ACTIVITY: Final = (1, 5, 10, 20, 50, 100)
 _WET_MM: Final = 0.2  # what counts as rain in a prompt, too
 _MOST_CONDITIONS: Final = 8
+_OTHER: Final = "other"
 _POPULARITY: Final = ("head", "torso", "tail", "unseen")
 
 
@@ -95,12 +96,17 @@ def _of_weather(events: pl.DataFrame) -> Iterator[pl.Series]:
     if _knows(events, "wind_mps"):
         yield _banded("wind", _floats(events["wind_mps"]), [WINDY_MPS], ("calm", "windy"))
     if _knows(events, "condition"):
-        condition = events["condition"]
-        counted = condition.drop_nulls().value_counts(sort=True).sort("count", "condition", descending=[True, False])
-        names = counted["condition"].head(_MOST_CONDITIONS).to_list()
-        code = condition.replace_strict(names, range(len(names)), default=len(names), return_dtype=pl.Int64)
-        code_E = code.to_numpy() if not condition.null_count() else np.where(condition.is_null(), -1, code.to_numpy())
-        yield _coded("condition", code_E, [*names, "other"] if counted.height > len(names) else names)
+        yield _condition(events["condition"])
+
+
+def _condition(condition: pl.Series) -> pl.Series:
+    """The commonest; what the user's table calls "unknown" is not known, and what it calls "other" is of the rest."""
+    condition = condition.replace(UNKNOWN, None)
+    counted = condition.drop_nulls().value_counts().sort("count", "condition", descending=[True, False])
+    names = counted.filter(pl.col("condition") != _OTHER)["condition"].head(_MOST_CONDITIONS).to_list()
+    code_E = condition.replace_strict(names, range(len(names)), default=len(names), return_dtype=pl.Int64).to_numpy()
+    rest = [_OTHER] if counted.height > len(names) else []
+    return _coded("condition", np.where(condition.is_null().to_numpy(), -1, code_E), [*names, *rest])
 
 
 def _of_place(histories: Histories, row_E: Int64) -> Iterator[pl.Series]:

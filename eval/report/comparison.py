@@ -60,6 +60,7 @@ class Comparison:
 
     Attributes:
         num_left_out: events that only one of the two answered.
+        num_thin: slices of too few events, which are left out.
         events: those that differ most, A's wins and then B's.
     """
 
@@ -70,6 +71,7 @@ class Comparison:
     b: Estimate
     difference: Difference
     num_left_out: int
+    num_thin: int
     slices: Sequence[SliceDifference]
     events: Sequence[EventDifference]
 
@@ -79,7 +81,7 @@ def compare(a: str, b: str, *, split: str | None, metric: str, seed: int, as_jso
 
     Raises:
         ConfigError: there is no such metric.
-        DataError: a ranking is missing, has no such metric, or the two are of different data or events.
+        DataError: a ranking is missing, has no such metric, or the two are of different data, candidates or events.
     """
     name = metric_named(metric)
     found = comparison(ranking_at(a, split, name), ranking_at(b, split, name), name, seed)
@@ -119,10 +121,11 @@ def comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Comparison:
     """A against B, event by event.
 
     Raises:
-        DataError: the two are of different data, or have no event in common.
+        DataError: the two are of different data or candidates, or have no event in common.
     """
-    for fact in ("data_hash", "catalogue_hash", "split"):
-        ours, theirs = a.facts.get(fact), b.facts.get(fact)
+    asked_a, asked_b = ({**one.facts, "evaluate.repeats": one.protocol.get("repeats")} for one in (a, b))
+    for fact in ("data_hash", "catalogue_hash", "split", "evaluate.repeats"):
+        ours, theirs = asked_a.get(fact), asked_b.get(fact)
         if ours is not None and theirs is not None and ours != theirs:
             raise DataError(
                 f"{a.name} and {b.name} should be of one {fact} but are of {ours} and {theirs}; compare like with like."
@@ -137,12 +140,11 @@ def comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Comparison:
     difference_E = paired(value_a, value_b)
     both = estimates([("a", value_a), ("b", value_b)], user_E, seed)
     only = len(a.rankings.row_E) + len(b.rankings.row_E) - 2 * len(row_E)
-    slices = _slices(histories, a, row_E, value_a, value_b, user_E, seed) if histories else []
+    slices, num_thin = _slices(histories, a, row_E, value_a, value_b, user_E, seed) if histories else ([], 0)
     events = _events(a, histories, at_a, row_E, difference_E, a.rankings.rank_E[at_a], b.rankings.rank_E[at_b])
     names = (a.name, b.name) if a.name != b.name else (f"{a.name} ({a.run.name})", f"{b.name} ({b.run.name})")
-    return Comparison(
-        metric, *names, both["a"], both["b"], differences([(0, difference_E)], user_E, seed)[0], only, slices, events
-    )
+    whole = differences([(0, difference_E)], user_E, seed)[0]
+    return Comparison(metric, *names, both["a"], both["b"], whole, only, num_thin, slices, events)
 
 
 def _slug(name: str) -> str:
@@ -181,14 +183,14 @@ def _told(one: Ranked, column: str) -> pl.Series:
 def _slices(
     histories: Histories, a: Ranked, row_E: Int64, value_a: Float64, value_b: Float64,
     user_E: NDArray[Any], seed: int,
-) -> list[SliceDifference]:  # fmt: skip
-    """All slices of more than one value, in the order of their p-values; tests are corrected together."""
+) -> tuple[list[SliceDifference], int]:  # fmt: skip
+    """The slices of `cells_of` in the order of their p-values, tests corrected together, and how many it left out."""
     frame = slices_of(histories, "valid" if a.facts.get("split") == "valid" else "test", row_E)
-    cells = cells_of(frame)
+    cells, num_thin = cells_of(frame)
     ours, theirs = (estimates(cut(value_E, frame, cells), user_E, seed) for value_E in (value_a, value_b))
     tests = differences(cut(paired(value_a, value_b), frame, cells), user_E, seed)
     found = [SliceDifference(*cell, ours[cell], theirs[cell], test) for cell, test in tests.items()]
-    return sorted(found, key=lambda one: (math.isnan(one.difference.p), one.difference.p))
+    return sorted(found, key=lambda one: (math.isnan(one.difference.p), one.difference.p)), num_thin
 
 
 def _events(

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..metrics import Metric
 from ..wording import NONE, count, p_value, plain, signed, span
-from .statistics import ALPHA, Estimate
+from .statistics import ALPHA, FEWEST_EVENTS, Estimate
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -37,6 +37,9 @@ def print_comparison(found: Comparison, console: Console) -> None:
     console.print(_verdict(found), markup=False, soft_wrap=True)
     if found.slices:
         _print_slices(found, console)
+    if found.num_thin:
+        many = "slices" if found.num_thin > 1 else "slice"
+        console.print(f"{found.num_thin} {many} of fewer than {FEWEST_EVENTS} events left out.")
     if found.events:
         events = _table("events where they differ most", ["user", "local time", "item", "rank A", "rank B", "A - B"])
         for event in found.events:
@@ -87,7 +90,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
     return {
         "metric": found.metric, "a": {"name": found.name_a, **_numbers(found.a)},
         "b": {"name": found.name_b, **_numbers(found.b)}, "difference": _numbers(found.difference),
-        "num_left_out": found.num_left_out, "slices": slices,
+        "num_left_out": found.num_left_out, "num_thin_slices": found.num_thin, "slices": slices,
         "events": [{**vars(event), "difference": _finite(event.difference)} for event in found.events],
     }  # fmt: skip
 

@@ -26,6 +26,10 @@ PROTOCOLS = {
     "item_cold_start": ("items that nobody trained on", "at items held out from training and "),
 }
 """How each is told among the facts, and within the sentence."""
+OVER_EVERYTHING = (
+    "Log-loss, calibration error and Brier score are over the whole catalogue: probability given to the user's own "
+    "past items, which are no candidates, counts against a ranker."
+)
 
 
 @dataclass(frozen=True)
@@ -102,15 +106,9 @@ def _facts(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def _told(dataset: Dataset) -> dict[str, Any]:
-    """What the contender's facts say of how it was asked; nothing where it came with none."""
-    found = dataset.contender.facts.get("protocol")
-    return found if isinstance(found, dict) else {}
-
-
 def _split(dataset: Dataset) -> dict[str, Any]:
     """The settings of the split: as the ranking has them, else as the data has them."""
-    found = _told(dataset).get("split") or dataset.histories.manifest.get("settings", {}).get("split", {})
+    found = dataset.contender.protocol.get("split") or dataset.histories.manifest.get("settings", {}).get("split", {})
     return found if isinstance(found, dict) else {}
 
 
@@ -126,20 +124,36 @@ def _is_everything(dataset: Dataset) -> bool:
 
 def _exceptions(dataset: Dataset) -> str:
     """Which items are no candidates, in words."""
-    told = _told(dataset)
+    told = dataset.contender.protocol
     without = ["the user's own past ones"] if told.get("repeats") == "excluded" else []
     without += ["those not yet available"] if told.get("available_from") else []
     return f", without {' and '.join(without)}" if without else ""
 
 
 def _caveats(dataset: Dataset) -> list[str]:
-    name = _split(dataset).get("protocol")
-    caveats = [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
-    if without := _told(dataset).get("num_without_candidate"):
+    told, name = dataset.contender.protocol, _split(dataset).get("protocol")
+    caveats = _sample(dataset)
+    caveats += [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
+    if without := told.get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")
+    if told.get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
+        caveats.append(OVER_EVERYTHING)
     inexact = [one for one in dataset.rankers if one.facts.get("exact_share", 1) < 1]
     caveats += [f"{one.facts['exact_share']:.1%} of the rankings of {one.name} are proven exact." for one in inexact]
     return caveats
+
+
+def _sample(dataset: Dataset) -> list[str]:
+    """That the events are a sample, where they are one; how many there are in all, not all rankings know."""
+    limit = dataset.split.partition("-")[2]
+    if not limit.isdigit():
+        return []
+    num = int(dataset.contender.facts.get("num_events", len(dataset.row_E)))
+    whole = next((r.facts["num_split_events"] for r in dataset.rankers if "num_split_events" in r.facts), None)
+    if num >= whole if whole is not None else num < int(limit):  # no fewer were there than asked for
+        return []
+    of_all = "" if whole is None else f" of {whole:,}"
+    return [f"This is a sample of {num:,}{of_all} events, in stretches of eight in a row of one user."]
 
 
 def _period(first: date, last: date) -> str:

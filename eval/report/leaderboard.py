@@ -29,7 +29,7 @@ class Row:
         look: as it is drawn in all pictures.
         metrics: estimate of each metric shown, None where the ranker does not have it.
         per_user: the report's metric where each user counts the same.
-        against: difference of the report's metric from the best baseline; None for that itself.
+        against: difference of the report's metric from the dataset's reference; None for that itself.
         picture: the report's metric as a bar with its interval.
     """
 

@@ -13,13 +13,12 @@ from markupsafe import Markup
 from ..svg import Scale, area, bar, join, labels, picture, polyline, text, ticks, y_axis
 from ..wording import plain, span
 from .runs import Dataset
-from .statistics import FEW_DRAWS, Estimate, among, estimates
+from .statistics import FEW_DRAWS, FEWEST_EVENTS, Estimate, among, estimates
 from .style import CONTENDER, OPPONENT, Look, twice
 
 __all__ = ["OverTime", "over_time"]
 
 MOST_DAYS = 42  # with more of them, weeks are told
-FEWEST_EVENTS = 20  # of a day that is drawn: fewer say nothing, and their intervals would hide the others
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def over_time(dataset: Dataset, seed: int) -> OverTime | None:
     found = estimates(columns, dataset.user_E, seed, FEW_DRAWS)
     num_S = np.bincount(index_E, minlength=len(starts)).tolist()
     steps = [Step(day, {o.name: found[o.name, s] for o in shown}, num_S[s]) for s, day in enumerate(starts)]
-    drawn = [step for step in steps if step.num_events >= FEWEST_EVENTS]
+    drawn = [step for step in steps if step.num_events >= FEWEST_EVENTS]  # the others would hide these
     unit, names = "week" if by_week else "day", [one.name for one in shown]
     looks = [CONTENDER, OPPONENT][: len(shown)]
     drawing = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from rich.console import Console
 from ... import __version__
 from ...errors import ConfigError
 from ...files import atomic_path
+from ..facts import typed_command
 from ..metrics import Metric
 from ..wording import bytes_text, count, duration, p_value, plain, share, signed
 from .ablation import Ablations, ablations
@@ -31,7 +30,7 @@ from .provenance import Provenance, provenance
 from .reliability_curve import Reliability, reliability
 from .runs import Dataset, read_datasets
 from .slicing import Slices, slicing
-from .statistics import LEVEL_TEXT
+from .statistics import FEWEST_EVENTS, LEVEL_TEXT
 from .style import CONTENDER, OPPONENT, key
 
 __all__ = ["Section", "metric_named", "render", "report", "section_of"]
@@ -68,7 +67,8 @@ class Section:
         """Anchor and name of the parts that are there."""
         found: list[tuple[str, str, object]] = [
             ("leaderboard", "Leaderboard", True), ("curves", "Recall curves", True),
-            ("slices", "Slices", self.slices.panels), ("ablation", "What the context is worth", self.ablations),
+            ("slices", "Slices", self.slices.panels or self.slices.num_thin),
+            ("ablation", "What the context is worth", self.ablations),
             ("calibration", "Calibration", self.reliability), ("time", "Over time", self.over_time),
             ("map", "Map", self.map), ("examples", "Examples", True), ("beyond", "Beyond accuracy", self.beyond),
             ("provenance", "How to reproduce", True),
@@ -121,7 +121,7 @@ def section_of(dataset: Dataset, anchor: str, seed: int) -> Section:
         id=anchor, dataset=dataset, board=board,
         headline=replace(told, caveats=(*told.caveats, *notes)),
         curves=recall_curves(dataset), slices=slicing(dataset, seed), ablations=groups,
-        reliability=reliability(dataset), over_time=over_time(dataset, seed), map=hit_map(dataset),
+        reliability=reliability(dataset, seed), over_time=over_time(dataset, seed), map=hit_map(dataset),
         examples=examples(dataset, seed), beyond=beyond_accuracy(dataset), provenance=provenance(dataset),
     )  # fmt: skip
 
@@ -134,20 +134,14 @@ def render(sections: Sequence[Section], metric: str, seed: int) -> str:
         "sections": sections, "metric": metric, "seed": seed, "level": LEVEL_TEXT, "version": __version__,
         "title": names[0] if len(names) == 1 else f"{len(names)} datasets: {'; '.join(names)}",
         "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "command": _command(),
-        "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
+        "command": typed_command(),
+        "fewest_events": FEWEST_EVENTS, "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
         "lower_is_better": Metric.parse(metric).lower_is_better,
     }  # fmt: skip
     environment.globals.update(shared)
     environment.globals["m"] = environment.get_template("macros.html.j2").module
     environment.globals["guesses"] = environment.get_template("guesses.html.j2").module.guesses  # type: ignore[attr-defined]
     return environment.get_template("report.html.j2").render()
-
-
-def _command() -> str:
-    """What was typed to get here."""
-    program = Path(sys.argv[0]).name
-    return shlex.join(["whereupon" if program == "cli.py" else program, *sys.argv[1:]])
 
 
 def _environment() -> Environment:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..facts import noted_command
 from .runs import Dataset, Ranked, recorded
 
 __all__ = ["Line", "Provenance", "provenance"]
@@ -68,12 +68,11 @@ def provenance(dataset: Dataset) -> Provenance:
 
 def _line(ranker: Ranked, common: Mapping[str, str]) -> Line:
     facts = ranker.facts
-    command = facts.get("command", "")
     trials, num_events = _trials(facts.get("tuned"))
     own = {name: value for name, value in _versions(ranker).items() if common.get(name) != value}
     return Line(
         name=ranker.name, kind=ranker.kind, seed=str(facts.get("seed", "")),
-        command=command if isinstance(command, str) else shlex.join(map(str, command)),
+        command=noted_command(facts),
         settings=_json(facts["settings"]) if facts.get("settings") else "",
         adapter=_json(facts["adapter"], indent=2) if facts.get("adapter") else "",
         trials=trials, tuned_on=f"{num_events:,} validation events" if num_events else "validation events",

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
-from ..reliability import Calibrated, ReliabilityCurve, calibration
+from ..rankings import Rankings
+from ..reliability import Calibrated, ReliabilityCurve, bin_of, calibration, predictions
 from ..svg import Scale, bar, labels, picture, polyline, rule, text, whisker, x_axis, y_axis
 from ..wording import count, plain
 from .curves import look_of
 from .runs import Dataset, Ranked
-from .statistics import wilson
+from .statistics import FEW_DRAWS, Estimate, among, estimates
 from .style import Look
 
 __all__ = ["Reliability", "reliability"]
@@ -22,41 +25,48 @@ NUM_PICTURES = 3
 
 @dataclass(frozen=True)
 class Reliability:
-    """One ranker's calibration: of its first items, and of all items of its lists (`depth` of them)."""
+    """One ranker's calibration: of its first items, and of all items of its lists (`depth` of them).
+
+    `bins` are those of the picture: mean probability of the first items, and the share of them that were right.
+    """
 
     ranker: Ranked
     first: Calibrated
     all: Calibrated
     depth: int
+    bins: Sequence[tuple[float, Estimate]]
     picture: Markup
 
-    @property
-    def bins(self) -> list[tuple[float, float, tuple[float, float], int]]:
-        """Confidence, share that was right, its interval, and count of each bin of the picture."""
-        return _bins(self.first.equal_mass)
 
-
-def reliability(dataset: Dataset) -> list[Reliability]:
+def reliability(dataset: Dataset, seed: int) -> list[Reliability]:
     """The rankers that give probabilities, the contender first; the first few have a picture."""
     having = [one for one in dataset.rankers if one.rankings.log_prob_E is not None]
     having.sort(key=lambda ranker: ranker is not dataset.contender)
-    return [_of(one, look_of(dataset, one) if place < NUM_PICTURES else None) for place, one in enumerate(having)]
+    looks = [look_of(dataset, one) if place < NUM_PICTURES else None for place, one in enumerate(having)]
+    return [_of(one, dataset.user_E, look, seed) for one, look in zip(having, looks, strict=True)]
 
 
-def _of(ranker: Ranked, look: Look | None) -> Reliability:
+def _of(ranker: Ranked, user_E: NDArray[np.int32], look: Look | None, seed: int) -> Reliability:
     """Without a look it has no picture."""
     found = calibration(ranker.rankings)
     first, deepest = found["top-1"], found[f"top-{ranker.rankings.k}"]
-    drawn = _draw(ranker.name, first, look) if look and first.num_predictions else Markup("")
-    return Reliability(ranker, first, deepest, ranker.rankings.k, drawn)
+    bins = _bins(ranker.rankings, first.equal_mass, user_E, seed)
+    drawn = _draw(ranker.name, first, bins, look) if look and first.num_predictions else Markup("")
+    return Reliability(ranker, first, deepest, ranker.rankings.k, bins, drawn)
 
 
-def _bins(curve: ReliabilityCurve) -> list[tuple[float, float, tuple[float, float], int]]:
-    rows = zip(curve.confidence_B.tolist(), curve.accuracy_B.tolist(), curve.count_B.tolist(), strict=True)
-    return [(confidence, right, wilson(right * n, n), n) for confidence, right, n in rows]
+def _bins(
+    rankings: Rankings, curve: ReliabilityCurve, user_E: NDArray[np.int32], seed: int
+) -> list[tuple[float, Estimate]]:
+    """The bins of the first items' curve, with intervals over users as all others."""
+    probability_P, right_P = predictions(rankings, 1)
+    bin_P, user_P = bin_of(probability_P, curve.binning), user_E[rankings.item_EK[:, 0] >= 0]
+    columns = ((one, among(right_P.astype(np.float64), bin_P == one)) for one in np.unique(bin_P).tolist())
+    found = estimates(columns, user_P, seed, FEW_DRAWS)
+    return list(zip(curve.confidence_B.tolist(), found.values(), strict=True))
 
 
-def _draw(name: str, first: Calibrated, look: Look) -> Markup:
+def _draw(name: str, first: Calibrated, bins: Sequence[tuple[float, Estimate]], look: Look) -> Markup:
     """A square with the diagonal of perfect calibration, and below it how many predictions were about so sure."""
     left, right, top, bottom = 46.0, 326.0, 24.0, 304.0
     x, y = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
@@ -64,12 +74,13 @@ def _draw(name: str, first: Calibrated, look: Look) -> Markup:
     names = labels(at, "%")
     parts = [y_axis(y, at, names, left, right, "first items that were right"), rule(x(0), y(0), x(1), y(1), "diagonal")]
     parts += [x_axis(x, at, [""] * len(at), top, bottom)]
-    points = _bins(first.equal_mass)
-    for confidence, _, (low, high), _ in points:
-        parts.append(whisker((x(confidence), y(low)), (x(confidence), y(high)), f"whisker {look.name}"))
-    parts.append(polyline([(x(p), y(r)) for p, r, _, _ in points], f"series {look.name}"))
-    for p, r, _, n in points:
-        parts.append(look.mark(x(p), y(r), f"said {p:.1%}, was right in {r:.1%} of {n:,}", 3.6))
+    for p, hits in bins:
+        if hits.has_interval:
+            parts.append(whisker((x(p), y(hits.low)), (x(p), y(hits.high)), f"whisker {look.name}"))
+    parts.append(polyline([(x(p), y(hits.mean)) for p, hits in bins], f"series {look.name}"))
+    for p, hits in bins:
+        tip = f"said {p:.1%}, was right in {hits.mean:.1%} of {hits.num_events:,}"
+        parts.append(look.mark(x(p), y(hits.mean), tip, 3.6))
     wide = first.equal_width
     most = int(wide.count_B.max())
     base = bottom + 52

@@ -57,6 +57,12 @@ class Ranked:
     def is_baseline(self) -> bool:
         return self.kind == BASELINE
 
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What its facts say of how it was asked; nothing where they say none of it."""
+        found = self.facts.get("protocol")
+        return found if isinstance(found, dict) else {}
+
     def mean(self, metric: str) -> float:
         """Mean over events, NaN where the ranker does not have the metric."""
         return micro(self.value_E[metric]) if metric in self.value_E else float("nan")
@@ -108,6 +114,11 @@ class Dataset:
     def reference(self) -> Ranked:
         """The best baseline, against which all others are tested; the best of all where there is none."""
         return next((ranker for ranker in self.rankers if ranker.is_baseline), self.rankers[0])
+
+    @property
+    def reference_role(self) -> str:
+        """What the reference is, in words."""
+        return "the best baseline" if self.reference.is_baseline else "the best ranker"
 
     @property
     def contender(self) -> Ranked:

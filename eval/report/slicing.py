@@ -25,7 +25,6 @@ TITLES = {
 MARKS = {1: "▲", -1: "▼", 0: ""}
 """Significantly better, worse, neither; a sign beside words, never alone."""
 WIDTH, ROW, LEFT = 372.0, 30.0, 140.0  # the same in all panels, so that they can be compared
-FEW_EVENTS = 20
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,6 @@ class Slice:
     opponent: Estimate | None
     against: Difference | None
 
-    @property
-    def is_drawn(self) -> bool:
-        """Of few events, an interval says nothing and would stretch the axis of all panels."""
-        return self.contender.num_events >= FEW_EVENTS
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -52,7 +46,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Slices:
-    """`num_tests` were corrected together; `num_thin` slices have too few events to be drawn."""
+    """`num_tests` were corrected together; `num_thin` slices have too few events and are left out."""
 
     panels: Sequence[Panel]
     num_tests: int
@@ -60,9 +54,9 @@ class Slices:
 
 
 def slicing(dataset: Dataset, seed: int) -> Slices:
-    """A panel for each property that divides the events; values that no event has are left out."""
+    """A panel for each property that divides the events; values of few events are left out."""
     frame = slices_of(dataset.histories, dataset.part, dataset.row_E)
-    cells = cells_of(frame)
+    cells, num_thin = cells_of(frame)
     ours_E = dataset.contender.value_E[dataset.metric]
     ours = estimates(cut(ours_E, frame, cells), dataset.user_E, seed, FEW_DRAWS)
     theirs: dict[Cell, Estimate] = {}
@@ -75,18 +69,13 @@ def slicing(dataset: Dataset, seed: int) -> Slices:
         (name, Slice(value, ours[name, value], theirs.get((name, value)), tests.get((name, value))))
         for name, value in cells
     ]
-    drawn = [one for _, row in rows if row.is_drawn for one in (row.contender, row.opponent) if one]
+    drawn = [one for _, row in rows for one in (row.contender, row.opponent) if one]
     highest = max([0.01, *(one.top for one in drawn)])
-    panels = [
-        _panel(TITLES.get(name, name), dataset.metric, [row for other, row in rows if other == name], highest)
-        for name in dict.fromkeys(name for name, _ in cells)
-    ]
-    return Slices(panels, len(tests), sum(not row.is_drawn for panel in panels for row in panel.slices))
-
-
-def _panel(title: str, metric: str, rows: Sequence[Slice], highest: float) -> Panel:
-    drawn = [row for row in rows if row.is_drawn]
-    return Panel(title, rows, _draw(title, metric, drawn, highest) if drawn else Markup(""))
+    panels = []
+    for name in dict.fromkeys(name for name, _ in cells):
+        title, own = TITLES.get(name, name), [row for other, row in rows if other == name]
+        panels.append(Panel(title, own, _draw(title, dataset.metric, own, highest)))
+    return Slices(panels, len(tests), num_thin)
 
 
 def _draw(title: str, metric: str, rows: Sequence[Slice], highest: float) -> Markup:

@@ -18,8 +18,8 @@ from ..intervals import UserSums, bootstrap
 from ..significance import holm, paired, sign_flip
 
 __all__ = [
-    "ALPHA", "DRAWS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of", "cut",
-    "differences", "estimates", "paired", "wilson",
+    "ALPHA", "DRAWS", "FEWEST_EVENTS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of",
+    "cut", "differences", "estimates", "paired",
 ]  # fmt: skip
 
 Float64 = NDArray[np.float64]
@@ -33,7 +33,8 @@ LEVEL_TEXT: Final = "95\N{NARROW NO-BREAK SPACE}%"
 DRAWS: Final = 10_000
 FEW_DRAWS: Final = 2_000
 """For pictures of many columns, where a third decimal cannot be seen."""
-_Z: Final = 1.959963984540054  # two-sided 95 % of a normal distribution
+FEWEST_EVENTS: Final = 20
+"""Of a slice that is shown and tested, and of a day that is drawn: of fewer, an interval says nothing."""
 
 
 @dataclass(frozen=True)
@@ -118,25 +119,18 @@ def among(value_E: Float64, mask_E: NDArray[np.bool_]) -> Float64:
     return np.where(mask_E, value_E, np.nan)
 
 
-def cells_of(slices: pl.DataFrame) -> list[Cell]:
-    """The slices of `slices_of` that divide the events, and their values that some event has, in the order shown.
+def cells_of(slices: pl.DataFrame) -> tuple[list[Cell], int]:
+    """The slices of `slices_of` that divide the events, and their values that enough events have, in the order shown.
 
-    An Enum sorts in that order, in which the unknown come last.
+    An Enum sorts in that order, in which the unknown come last. Beside them, how many values are left out, having
+    fewer than `FEWEST_EVENTS` events.
     """
     divided = [name for name in slices.columns if slices[name].n_unique() > 1]
-    return [(name, str(value)) for name in divided for value in slices[name].unique().sort().to_list()]
+    counted = [(name, *row) for name in divided for row in slices[name].value_counts().sort(name).iter_rows()]
+    cells = [(name, str(value)) for name, value, num_events in counted if num_events >= FEWEST_EVENTS]
+    return cells, len(counted) - len(cells)
 
 
 def cut(value_E: Float64, slices: pl.DataFrame, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Float64]]:
     """A column for each cell: the values of its events."""
     return (((name, value), among(value_E, (slices[name] == value).to_numpy())) for name, value in cells)
-
-
-def wilson(num_right: float, num: int) -> tuple[float, float]:
-    """95 % interval of a share of independent trials: Wilson, JASA 22(158), 1927. (0, 1) over none."""
-    if num == 0:
-        return 0.0, 1.0
-    share, z2 = num_right / num, _Z**2
-    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = _Z * np.sqrt(share * (1 - share) / num + z2 / (4 * num**2)) / (1 + z2 / num)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))

@@ -10,9 +10,10 @@ import pytest
 from leaderboard_text import command_of, context, own_settings, table
 
 from whereupon.eval.metrics import evaluate_rankings
-from whereupon.eval.rankings import read_rankings, slugs_in
+from whereupon.eval.rankings import read_rankings, slug_of, slugs_in
 from whereupon.eval.report.runs import read_datasets
 from whereupon.eval.significance import compare
+from whereupon.eval.wording import NONE
 from whereupon.files import read_json, write_json
 from whereupon.histories import read_histories
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, write_town
@@ -27,13 +28,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _main(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("record.RESULTS", folder)
+    monkeypatch.setattr("record.RESULTS", folder / "bench")
     monkeypatch.setattr("sys.argv", ["leaderboard.py", *arguments, "--out", str(folder / "RESULTS.md")])
     return leaderboard.main()
 
 
 def _told(folder: Path) -> tuple[str, dict[str, Any]]:
-    return (folder / "RESULTS.md").read_text(encoding="utf-8"), read_json(folder / "leaderboard.json")
+    return (folder / "RESULTS.md").read_text(encoding="utf-8"), read_json(folder / "RESULTS.json")
 
 
 def test_every_ranker_has_intervals_a_test_and_a_command(
@@ -61,6 +62,7 @@ def test_every_ranker_has_intervals_a_test_and_a_command(
         "| Time of day | night |",
     ):
         assert part in text
+    assert "Left out: 2 parts of fewer than 20 events." in text
     shown = capsys.readouterr().out
     assert f"| nyc-checkins | **{MODEL}** |" in shown
     assert "| random |" not in shown, "the short table has the best baselines alone"
@@ -89,6 +91,37 @@ def test_example_without_rankings_is_told_with_the_command_that_makes_them(
     assert str(tmp_path) not in text
     assert [bar["name"] for bar in told["bars"] if not bar["ok"]][-1] == "flights-demo, rankers"
     assert "flights-demo is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("repeats", "missed"), [("excluded", 0), ("allowed", 2)])
+def test_own_counts_are_asked_for_where_items_repeat(repeats: str, missed: int, town: Path, tmp_path: Path) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    folder = run / "evaluation" / "test"
+    (folder / "own-counts.json").unlink()
+    for slug in slugs_in(folder):
+        write_json(folder / f"{slug}.json", {**read_json(folder / f"{slug}.json"), "protocol": {"repeats": repeats}})
+    [found] = leaderboard.work_out(leaderboard.Example("nyc-checkins", (run,)), 7)
+    assert len({"own counts", "own counts by hour of week"} & set(found.missing)) == missed
+    assert "own counts + transitions" in found.missing
+
+
+def test_model_is_no_baseline_where_there_is_none(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    folder = run / "evaluation" / "test"
+    for slug in set(slugs_in(folder)) - {slug_of(MODEL), "random"}:
+        (folder / f"{slug}.json").unlink()
+    write_json(folder / "random.json", {**read_json(folder / "random.json"), "kind": "fusion"})
+    _main(tmp_path, monkeypatch, f"nyc-checkins={run}")
+    text, told = _told(tmp_path)
+    assert told["datasets"][0]["best_baseline"] is None
+    assert f"| the best ranker | {NONE} |" in text
+    assert "| the best baseline |" not in text
+    shown = capsys.readouterr().out
+    assert " from the best ranker; p " in shown
 
 
 def test_nothing_is_written_where_nothing_is_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +158,11 @@ def test_ablations_are_told_where_they_are_of_this_data(town: Path, tmp_path: Pa
             "whereupon evaluate other.yml --set decode.calibration='own counts'",
             f"whereupon evaluate {CONFIG} --set 'decode.calibration=own counts'",
         ),
+        (
+            "fusion_nyc.py --fused rrf --set=run=/tmp/run --set=seed=8",
+            "python bench/fusion_nyc.py --fused rrf --set seed=8",
+        ),
+        ("python bench/fusion_nyc.py", "python bench/fusion_nyc.py"),
         (["whereupon", "import-run", "a.yaml", "/x/bm25.run"], f"whereupon import-run {CONFIG} bm25.run"),
         ("", ""),
     ],
@@ -137,6 +175,29 @@ def test_command_of_a_baseline_names_it_and_its_seed() -> None:
     facts = {"command": "whereupon evaluate mine.yaml", "name": "own counts", "seed": 3}
     command = command_of(SimpleNamespace(facts=facts, is_baseline=True), CONFIG)  # type: ignore[arg-type]
     assert command == f"whereupon evaluate {CONFIG} --baselines-only --baseline 'own counts' --set seed=3"
+
+
+def test_command_of_a_baseline_keeps_the_overrides_that_were_typed() -> None:
+    typed = (
+        "whereupon evaluate mine.yaml --set run=runs/mine --set evaluate.k=20 --set seed=3 --set histories.in=/tmp/x "
+        "--set=evaluate.repeats=excluded --set 'evaluate.baselines=[\"EASE\"]'"
+    )
+    facts = {"command": typed, "name": "EASE", "seed": 3}
+    command = command_of(SimpleNamespace(facts=facts, is_baseline=True), CONFIG)  # type: ignore[arg-type]
+    made = f"whereupon evaluate {CONFIG} --baselines-only --baseline EASE"
+    assert command == f"{made} --set evaluate.k=20 --set evaluate.repeats=excluded --set seed=3"
+
+
+def test_some_examples_alone_need_a_file_of_their_own(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("record.RESULTS", tmp_path / "bench")
+    monkeypatch.setattr("sys.argv", ["leaderboard.py", f"nyc-checkins={town}"])
+    with pytest.raises(SystemExit):
+        leaderboard.main()
+    assert "expected --out FILE, as eval/RESULTS.md has flights-demo, movielens-100k, too" in capsys.readouterr().err
+    _main(tmp_path, monkeypatch, f"nyc-checkins={town}")
+    assert not (tmp_path / "bench").exists(), "what is recorded of all examples stays"
 
 
 def test_settings_of_a_model_are_not_repeated() -> None:

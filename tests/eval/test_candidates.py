@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.baselines import FAMILIES
 from whereupon.eval.candidates import AVAILABLE_FROM, Candidates
-from whereupon.eval.settings import Repeats
+from whereupon.eval.protocol import read_task
+from whereupon.eval.settings import BaselineName, EvaluateSettings, Repeats
 from whereupon.histories import Histories
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
@@ -75,3 +77,12 @@ def test_candidates_are_those_of_plain_python(
     assert candidates.allowed(row_N).tolist() == expected
     row_X, item_X = np.repeat(row_N, NUM_ITEMS), np.tile(np.arange(NUM_ITEMS), len(row_N))
     assert candidates.holds(row_X, item_X).tolist() == [cell for row in expected for cell in row]
+
+
+@pytest.mark.parametrize("name", ["own counts", "own counts by hour of week"])
+def test_own_counts_rank_as_popularity_does_where_repeats_are_excluded(name: BaselineName, town: Histories) -> None:
+    task = read_task(town, "test", EvaluateSettings(repeats="excluded"))
+    asked = [FAMILIES[name], FAMILIES["popularity"]]
+    own, popular = (family.ranker(town, "test", family.grid()[0], 7).rank(task, 10) for family in asked)
+    assert own.item_EK.tolist() == popular.item_EK.tolist()
+    assert own.rank_E.tolist() == popular.rank_E.tolist()

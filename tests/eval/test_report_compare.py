@@ -65,6 +65,15 @@ def test_slices_come_with_their_counts_and_add_up(town: Path) -> None:
     assert ps == sorted(ps)
 
 
+def test_slices_of_too_few_events_are_not_tested_and_that_is_said(
+    town: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _compare(f"{town}:{slug_of(MODEL)}", f"{town}:random")
+    assert min(one.difference.num_events for one in found.slices) >= 20
+    assert (found.num_thin, as_dict(found)["num_thin_slices"]) == (2, 2)
+    assert "2 slices of fewer than 20 events left out." in capsys.readouterr().out
+
+
 def test_events_shown_are_those_that_differ_most(town: Path) -> None:
     found = _compare(f"{town}:{slug_of(MODEL)}", f"{town}:{slug_of(STRONGEST)}")
     gap_E = _values(town, MODEL) - _values(town, STRONGEST)
@@ -118,6 +127,20 @@ def test_rankings_of_other_data_are_refused(town: Path, tmp_path: Path) -> None:
     other = write_town(tmp_path / "village", seed=9, name="village")
     with pytest.raises(DataError, match="should be of one data_hash"):
         _compare(f"{town}:random", f"{other}:random")
+
+
+def test_rankings_of_other_candidates_are_refused_where_both_are_known(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    folder = run / "evaluation" / "test"
+    for slug, repeats in (("random", "excluded"), ("popularity", "allowed")):
+        ranked, facts = read_rankings(folder, slug)
+        write_rankings(folder, slug, ranked, {**facts, "protocol": {"repeats": repeats}})
+    with pytest.raises(DataError, match=r"one evaluate\.repeats but are of excluded and allowed"):
+        _compare(f"{run}:random", f"{run}:popularity")
+    assert _compare(f"{run}:random", f"{run}:own counts").difference.num_events == TEST
 
 
 def test_events_of_one_side_alone_are_counted(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,17 @@ def test_what_a_run_lacks_is_left_out_and_all_else_is_there(
     assert EVERYTHING - sections == lacks
 
 
+def test_model_is_no_baseline_where_there_is_none(copy: Path) -> None:
+    folder = copy / "evaluation" / "test"
+    ranked, facts = read_rankings(folder, "random")
+    write_rankings(folder, "random", ranked, {**facts, "kind": "fusion"})
+    _keep(copy, MODEL, "random")
+    _, page, _ = _report(copy)
+    assert "Difference from the best ranker" in page.text
+    assert f"significantly worse than the best ranker, {MODEL}, p below" in page.text
+    assert "best baseline" not in page.text
+
+
 def test_hostile_names_are_text_and_never_markup(copy: Path) -> None:
     """Titles, users, categories, names of rankers, of runs and settings: all come from data that anybody may write."""
     hostile = copy.with_name(f"town{IMAGE.replace('/', '')}")

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from whereupon.errors import ConfigError
+from whereupon.eval.protocol import STRETCH
 from whereupon.eval.rankings import read_rankings, slug_of, write_rankings
 from whereupon.eval.report import report
 from whereupon.eval.report.headline import headline
 from whereupon.eval.report.leaderboard import leaderboard
-from whereupon.eval.report.runs import read_datasets
+from whereupon.eval.report.runs import Ranked, read_datasets
 from whereupon.tests.eval.report_town import CATEGORIES, MODEL, STRONGEST, TEST, write_town
 
 VOID = {"meta", "link", "col"}
@@ -170,6 +172,10 @@ def test_examples_are_ten_and_each_shows_both_lists_and_its_prompt(html: str) ->
     assert words == {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}
 
 
+def test_slices_of_too_few_events_are_left_out_and_that_is_said(page: Page) -> None:
+    assert "2 slices of fewer than 20 events are left out." in page.text
+
+
 def test_command_of_every_ranker_is_told(page: Page) -> None:
     for name in (MODEL, STRONGEST, "random"):
         assert f"whereupon evaluate town.yaml --only '{slug_of(name)}'" in page.text
@@ -234,3 +240,37 @@ def test_protocol_of_the_rankings_is_told(protocol: dict[str, object], told: str
     other = replace(dataset, rankers=[asked, *dataset.rankers[1:]])
     found = headline(other, leaderboard(other, 7))
     assert told in " ".join([found.sentence, *found.facts.values(), *found.caveats])
+
+
+@pytest.mark.parametrize(
+    ("split", "num_split_events", "told"),
+    [
+        ("test-2000", 4113, "a sample of 2,000 of 4,113 events, in stretches of eight in a row of one user"),
+        ("test-2000", None, "a sample of 2,000 events, in stretches of eight in a row of one user"),
+        ("test-2000", 2000, ""),
+        ("test-2500", None, ""),
+        ("test", 2000, ""),
+    ],
+)
+def test_sample_is_said_to_be_one(split: str, num_split_events: int | None, told: str, town: Path) -> None:
+    assert STRETCH == 8
+    [dataset] = read_datasets([town])
+    known = {} if num_split_events is None else {"num_split_events": num_split_events}
+    rankers = [replace(one, facts={**one.facts, **known}) for one in dataset.rankers]
+    sample = replace(dataset, split=split, rankers=rankers)
+    caveats = " ".join(headline(sample, leaderboard(sample, 7)).caveats)
+    assert (told in caveats) if told else ("sample" not in caveats)
+
+
+def test_log_loss_is_said_to_be_over_the_whole_catalogue_where_repeats_are_no_candidates(town: Path) -> None:
+    [dataset] = read_datasets([town])
+
+    def caveats(repeats: str, rankers: Sequence[Ranked]) -> str:
+        asked = [replace(one, facts={**one.facts, "protocol": {"repeats": repeats}}) for one in rankers]
+        other = replace(dataset, rankers=asked)
+        return " ".join(headline(other, leaderboard(other, 7)).caveats)
+
+    without_probabilities = [one for one in dataset.rankers if one.rankings.log_prob_E is None]
+    assert "over the whole catalogue" in caveats("excluded", dataset.rankers)
+    assert "over the whole catalogue" not in caveats("allowed", dataset.rankers)
+    assert "over the whole catalogue" not in caveats("excluded", without_probabilities)

@@ -26,8 +26,9 @@ from whereupon.eval.report.prompt_text import prompts_of
 from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
 from whereupon.eval.report.slicing import slicing
-from whereupon.eval.report.statistics import differences, estimates, paired, wilson
+from whereupon.eval.report.statistics import cells_of, differences, estimates, paired
 from whereupon.eval.significance import compare as significance_compare
+from whereupon.eval.slices import slices_of
 from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
@@ -59,13 +60,6 @@ def test_number_is_worded(form: Callable[[float | None], str], value: float | No
 
 def test_interval_is_in_words_so_that_no_dash_meets_a_minus() -> None:
     assert span(-0.01, 0.02, sign=True) == "−0.010 to +0.020"  # noqa: RUF001
-
-
-def test_wilson_interval_is_that_of_the_textbook() -> None:
-    # Newcombe, Statistics in Medicine 17, 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(0, 10)[0] == 0.0
 
 
 def test_differences_agree_with_the_comparison_of_the_suite(dataset: Dataset) -> None:
@@ -109,9 +103,23 @@ def test_slices_of_one_property_add_up_to_all_events(dataset: Dataset) -> None:
     found = slicing(dataset, 7)
     titles = [panel.title for panel in found.panels]
     assert {"Time of day", "Weather", "Kind of day", "Distance from the last event", "Visit"} <= set(titles)
-    for panel in found.panels:
-        assert sum(one.contender.num_events for one in panel.slices) == TEST
-    assert found.num_tests == sum(len(panel.slices) for panel in found.panels)
+    frame = slices_of(dataset.histories, "test", dataset.row_E)
+    counts = [num for name in frame.columns for num in frame[name].value_counts()["count"].to_list()]
+    thin = [num for num in counts if num < 20]
+    shown = [one.contender.num_events for panel in found.panels for one in panel.slices]
+    assert sum(shown) + sum(thin) == TEST * len(found.panels)
+    assert min(shown) >= 20
+    assert (found.num_tests, found.num_thin) == (len(shown), len(thin))
+    assert thin
+
+
+def test_slices_of_too_few_events_are_counted_and_left_out_before_the_tests() -> None:
+    kind = pl.Enum(["dry", "wet", "unknown"])
+    frame = pl.DataFrame({
+        "weather": pl.Series(["wet"] * 20 + ["unknown"] * 19 + ["dry"] * 21, dtype=kind),
+        "user": pl.Series(["unknown"] * 60, dtype=kind),
+    })  # fmt: skip
+    assert cells_of(frame) == ([("weather", "dry"), ("weather", "wet")], 1)
 
 
 def test_slice_of_a_daypart_has_the_mean_of_its_events(dataset: Dataset) -> None:
@@ -176,11 +184,28 @@ def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_
 
 
 def test_calibration_is_shown_of_rankers_with_probabilities_alone(dataset: Dataset) -> None:
-    [one] = reliability(dataset)
+    [one] = reliability(dataset, 7)
     assert one.ranker is dataset.contender
-    assert sum(number for *_, number in one.bins) == TEST
+    assert sum(right.num_events for _, right in one.bins) == TEST
     assert one.first.confidence > one.first.accuracy + 0.05  # made to be too sure of itself
     assert "too sure by" in one.picture
+
+
+def test_bins_of_a_reliability_curve_have_intervals_over_users(dataset: Dataset) -> None:
+    """Twice the same events of every user tell as much as once: intervals over events would be narrower."""
+    contender, rankings = dataset.contender, dataset.contender.rankings
+    [once] = reliability(replace(dataset, rankers=[contender]), 7)
+    assert [right.mean for _, right in once.bins] == pytest.approx(once.first.equal_mass.accuracy_B)
+    assert [right.num_events for _, right in once.bins] == once.first.equal_mass.count_B.tolist()
+    again_E = np.repeat(np.arange(TEST), 2)
+    doubled = replace(
+        rankings, row_E=np.arange(2 * TEST), rank_E=rankings.rank_E[again_E], item_EK=rankings.item_EK[again_E],
+        score_EK=rankings.score_EK[again_E], log_prob_E=rankings.log_prob_E[again_E],  # type: ignore[index]
+    )  # fmt: skip
+    twice = replace(dataset, rankers=[replace(contender, rankings=doubled)], row_E=dataset.row_E[again_E])
+    [other] = reliability(twice, 7)
+    bounds = [[(right.low, right.high) for _, right in one.bins] for one in (once, other)]
+    assert np.array(bounds[0]) == pytest.approx(np.array(bounds[1]))
 
 
 def test_map_counts_hits_and_events(dataset: Dataset) -> None:

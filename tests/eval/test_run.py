@@ -17,7 +17,7 @@ from whereupon.errors import ModelError
 from whereupon.eval import FAMILIES, answers, ranking, run
 from whereupon.eval.answers import evaluate_model
 from whereupon.eval.baselines import Ranker, UnfitDataError
-from whereupon.eval.protocol import read_task
+from whereupon.eval.protocol import evaluated_events, read_task
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.eval.settings import EvaluatedSplit
@@ -156,6 +156,9 @@ def test_evaluation_of_a_sample_asks_every_ranker_about_it(simulated: Town) -> N
         whole, _ = read_rankings(_folder(config), slug)
         whole = whole.take(np.isin(whole.row_E, part.row_E))
         assert whole.rank_E.tolist() == part.rank_E.tolist()
+        for limit in (5, None):
+            facts = read_rankings(_folder(config, limit=limit), slug)[1]
+            assert facts["num_split_events"] == len(evaluated_events(read_histories(config.run), "test"))
         if slug == "zero-shot":
             assert part.log_prob_E == pytest.approx(whole.log_prob_E, abs=1e-4)
 
@@ -241,8 +244,9 @@ def test_repeats_excluded_leave_events_and_items_out_for_everybody(
     assert "leaving candidates out changes no probability" in said
     allowed_EI = task.candidates.allowed(task.row_E)
     for slug in slugs_in(_folder(config)):
-        rankings, _ = read_rankings(_folder(config), slug)
+        rankings, facts = read_rankings(_folder(config), slug)
         assert rankings.row_E.tolist() == task.row_E.tolist()
+        assert facts["num_split_events"] == len(task.row_E), "the whole split is no sample"
         assert (rankings.rank_E > 0).all()
         for held_I, item_K in zip(allowed_EI, rankings.item_EK, strict=True):
             assert sorted(item_K[item_K >= 0]) == np.flatnonzero(held_I).tolist()

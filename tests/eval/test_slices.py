@@ -131,3 +131,12 @@ def test_commonest_conditions_are_values_and_the_rest_is_other(build: Build) -> 
     assert found.to_list() == [*"aabbcdefgh", "other", "other", UNKNOWN]
     few = slices_of(_with(histories, condition=["rain"] * 13), "test", np.arange(13))["condition"]
     assert few.dtype == pl.Enum(["rain", UNKNOWN])
+
+
+def test_condition_called_unknown_or_other_is_as_the_slice_has_it(build: Build) -> None:
+    histories = build([(0, A, time, "test") for time in range(5)], 1)
+    named = ["rain", "other", "unknown", None, "other"]
+    found = slices_of(_with(histories, condition=named), "test", np.arange(5))["condition"]
+    assert found.to_list() == ["rain", "other", UNKNOWN, UNKNOWN, "other"]
+    nothing = slices_of(_with(histories, condition=["unknown"] * 5), "test", np.arange(5))["condition"]
+    assert nothing.to_list() == [UNKNOWN] * 5

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ..decode.adapter_card import check_card, read_card
+from ..decode.adapter_card import check_card, check_data, read_card
 from ..decode.prior import WITHOUT_CLOCK
 from ..errors import ConfigError, DataError, ModelError
 from ..files import atomic_path, versions, write_json
@@ -90,6 +90,7 @@ def ablate(
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     card = read_card(config.run / "adapter")
+    check_data(card, config.run / "adapter", histories.data_hash)  # before texts are made, and before the other runs
     encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
     others = retrained_runs(config, histories, encoder, retrained)
     folder = evaluation_folder(config.run, split, limit)

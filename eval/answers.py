@@ -66,6 +66,7 @@ def evaluate_model(
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.
+        DataError: the adapter was trained on other data than the task's.
         ModelError, PromptError, ConfigError: see `load_engine` and `read_reweighter`.
     """
     from ..decode.models import load_engine
@@ -73,8 +74,8 @@ def evaluate_model(
     if not np.array_equal(histories.item_idx_E, task.histories.item_idx_E):
         raise ValueError("altered histories must have the items of the task's, row by row")
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter
-    )  # fmt: skip
+        config.model, config.prompts, histories.items, histories.location, adapter, data_hash=task.histories.data_hash
+    )
     encoder = encoder.without(leave_out) if leave_out else encoder
     text = encoder.text(histories.events, len(histories.user_ids))
     told = config.model_copy(update={"prompts": encoder.settings})

@@ -30,7 +30,7 @@ _talk = Console(stderr=True, highlight=False)
 def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName, Calibration]:
     """Fit each kind of calibration on events of the validation split, print them, and write `calibration.json`.
 
-    Raises DataError without validation events, ModelError without an adapter.
+    Raises DataError without validation events or with an adapter of other data, ModelError without an adapter.
     """
     from ..decode.models import load_engine
     from ..histories import read_histories
@@ -39,8 +39,9 @@ def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName,
     row_E = evaluated_events(histories, "valid")
     row_E = row_E[sample_events(len(row_E), limit, config.seed)]
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
-    )
+        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        data_hash=histories.data_hash,
+    )  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))
     prior = Prior.read(histories, engine.trie, decode_of(config))
     fitted = {name: fit(decisions) for name, decisions in _all_decisions(engine, text, row_E, prior).items()}

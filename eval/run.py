@@ -53,7 +53,8 @@ def evaluate(
         baselines_only: no model.
 
     Raises:
-        DataError: nothing to predict. ModelError, PromptError, ConfigError: see `evaluate_model`.
+        DataError: nothing to predict, or an adapter of other data.
+        ModelError, PromptError, ConfigError: see `evaluate_model`.
     """
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)

@@ -13,10 +13,12 @@ import polars as pl
 import pytest
 
 from whereupon.config import Config, load_config
-from whereupon.errors import ModelError
+from whereupon.errors import DataError, ModelError
 from whereupon.eval import FAMILIES, answers, ranking, run
+from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model
 from whereupon.eval.baselines import Ranker, UnfitDataError
+from whereupon.eval.calibrate import calibrate
 from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
@@ -271,6 +273,26 @@ def test_model_is_asked_about_altered_histories_and_judged_by_the_true_ones(simu
 def test_model_that_is_missing_is_told(simulated: Town) -> None:
     with pytest.raises(ModelError, match="finetune` first"):
         evaluate(simulated(), split="test")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "calibrate", "ablate"])
+def test_adapter_that_was_trained_on_other_data_is_refused_before_weights_are_read(
+    town_copy: Town, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """As after another split, protocol or seed: it may have learnt the very events that it is asked about."""
+    monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("read"))
+    config = town_copy()
+    path = config.run / "adapter" / "whereupon.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data_hash": "of yesterday"}))
+    verbs: dict[str, Callable[[], object]] = {
+        "evaluate": lambda: evaluate(config, split="test"),
+        "calibrate": lambda: calibrate(config),
+        "ablate": lambda: ablate(config, split="test"),
+    }
+    wanted = read_histories(config.run).data_hash[:16]
+    message = rf"on other data than this run holds: expected data_hash {wanted}\.\.\., found of yesterday\. Run `where"
+    with pytest.raises(DataError, match=message):
+        verbs[verb]()
 
 
 def _rankings(config: Config, slug: str = "zero-shot") -> list[Any]:

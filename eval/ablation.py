@@ -33,6 +33,7 @@ from .answers import evaluate_model
 from .baselines import FAMILIES
 from .facts import facts_of
 from .protocol import Task, read_task
+from .rankers import refuse_other_kind
 from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write_rankings
 from .reweighter import read_calibration
 from .run import evaluate_baseline, evaluate_run_model, write_summary
@@ -83,7 +84,7 @@ def ablate(
             kind, of other seeds say, are a row each.
 
     Raises:
-        See `retrained_runs` and `evaluate_model`.
+        See `retrained_runs`, `evaluate_model` and `evaluate_baseline`.
     """
     from ..decode.models import build_encoder, load_tokenizer
 
@@ -94,6 +95,8 @@ def ablate(
     encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
     others = retrained_runs(config, histories, encoder, retrained)
     folder = evaluation_folder(config.run, split, limit)
+    if BASELINE in config.evaluate.baselines:  # before the model is asked, which may take hours
+        refuse_other_kind(folder, slug_of(BASELINE), "baseline")
     asked, notes = _asked(config, task, encoder, others)
     _say(f"{len(asked) + 1} passes over {len(task.row_E):,} events; each starts where it was stopped")
     notes += [note for kind, there in others for note in _differences(kind, there.run, card)]
@@ -111,9 +114,9 @@ def retrained_runs(
     """The kind of each KIND=RUN and how that run is asked, all checked before anything long is begun.
 
     Raises:
-        ConfigError: not of that form, not a kind of context, two runs of one name, or a calibration that is asked for
-            and was not fitted there. ModelError: no adapter, or one trained with other kinds left out, or for another
-            base model, template or catalogue. DataError: it was trained on other data.
+        ConfigError: not of that form, not a kind of context, two runs whose rankings would be files of one name, or a
+            calibration that is asked for and was not fitted there. ModelError: no adapter, or one trained with other
+            kinds left out, or for another base model, template or catalogue. DataError: it was trained on other data.
     """
     runs: list[tuple[ContextKind, Config]] = []
     for text in given:
@@ -123,8 +126,14 @@ def retrained_runs(
             expected = f"KIND=RUN, such as weather=runs/without-weather, with a kind among {', '.join(CONTEXT_KINDS)}"
             raise ConfigError(f"--retrained {text}: expected {expected}.")
         run = Path(path.strip()).expanduser().absolute()
-        if (kind, run.name) in [(other, there.run.name) for other, there in runs]:
-            raise ConfigError(f"--retrained {text}: two runs for {kind} are called {run.name}; rename one of them.")
+        slug = _slug("", kind, "retrained", run.name)
+        same = [there.run.name for other, there in runs if _slug("", other, "retrained", there.run.name) == slug]
+        if same:
+            called = " and ".join(dict.fromkeys([*same, run.name]))
+            raise ConfigError(
+                f"--retrained {text}: two runs for {kind} are called {called}; rename one of them. Their rankings' "
+                "files are called after the letters a-z and digits of it."
+            )
         card, without = read_card(run / "adapter"), encoder.without([kind])
         wanted, found = list(without.settings.leave_out), card["prompts"].get("leave_out", [])
         if found != wanted:
@@ -212,15 +221,19 @@ def _changed(one: HistoryText, other: HistoryText) -> NDArray[np.bool_]:
 def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ablation:
     """The rankings of one ablation, asked for or taken from the folder; `whole` are the facts of the whole model."""
     name = f"{whole['name']}, {one.kind} {one.how}" + (f" ({one.trained_as})" if one.trained_as else "")
-    slug = slug_of(f"{whole['slug']} {one.kind} {one.how} {one.trained_as}")
-    facts = {"kind": "ablation", "of": whole["slug"], "ablated": one.kind, "how": one.how,
-             "changed_share": one.changed_share,
+    slug = _slug(str(whole["slug"]), one.kind, one.how, one.trained_as)
+    facts = {"of": whole["slug"], "ablated": one.kind, "how": one.how, "changed_share": one.changed_share,
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
     adapter = one.config.run / "adapter"
     _say(f"{name}:")
     return Ablation.of(*evaluate_model(
-        one.config, one.histories, task, name, slug, folder, adapter=adapter, facts=facts, leave_out=one.leave_out
+        one.config, one.histories, task, name, slug, folder, adapter=adapter, kind="ablation", facts=facts,
+        leave_out=one.leave_out,
     ))  # fmt: skip
+
+
+def _slug(whole: str, kind: ContextKind, how: How, trained_as: str = "") -> str:
+    return slug_of(f"{whole} {kind} {how} {trained_as}")
 
 
 def _differences(kind: ContextKind, run: Path, card: dict[str, Any]) -> Iterator[str]:
@@ -238,7 +251,8 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
         return []
     rankings, whole = evaluate_baseline(config, task, FAMILIES[BASELINE], folder)
     settings = {**whole["settings"], **WITHOUT_CLOCK}  # its other constants stay as tuned
-    began, slug = time.perf_counter(), slug_of(f"{whole['slug']} time removed")
+    began, slug = time.perf_counter(), _slug(str(whole["slug"]), "time", "removed")
+    refuse_other_kind(folder, slug, "ablation")
     ranker = FAMILIES[BASELINE].ranker(task.histories, task.split, settings, config.seed)
     without = ranker.rank(task, config.evaluate.k)
     facts = facts_of(

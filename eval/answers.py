@@ -23,8 +23,9 @@ from rich.progress import track
 from .. import __version__
 from ..files import atomic_path, sha256_text
 from ..histories import Histories
-from .facts import facts_of
+from .facts import Kind, facts_of
 from .protocol import Task, read_task
+from .rankers import refuse_other_kind
 from .rankings import Rankings, finished, read_rankings, write_rankings
 from .reweighter import Reweighter, read_reweighter
 
@@ -44,7 +45,7 @@ _talk = Console(stderr=True, highlight=False)
 
 def evaluate_model(
     config: Config, histories: Histories, task: Task, name: str, slug: str, folder: Path, *, adapter: Path | None,
-    facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
+    kind: Kind = "model", facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
     """Ask a model about the events of a task, write its rankings as `slug` and return them with their facts.
 
@@ -60,19 +61,21 @@ def evaluate_model(
         folder: where to write, see `evaluation_folder`.
         adapter: the trained adapter's folder; None asks the base model as it is. Without one, or with
             `decode.calibration: none`, nothing is calibrated.
-        facts: more of them, such as what was altered; `kind` in place of "model".
+        kind: what sort of ranker it is.
+        facts: more of them, such as what was altered.
         leave_out: kinds of context that prompts leave out although the adapter was trained with them, which only an
             ablation should want; its check is that of the prompts it was trained with.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.
-        DataError: the adapter was trained on other data than the task's.
+        DataError: the adapter was trained on other data than the task's, or rankings of another kind are there.
         ModelError, PromptError, ConfigError: see `load_engine` and `read_reweighter`.
     """
     from ..decode.models import load_engine
 
     if not np.array_equal(histories.item_idx_E, task.histories.item_idx_E):
         raise ValueError("altered histories must have the items of the task's, row by row")
+    refuse_other_kind(folder, slug, kind)
     engine, encoder, card = load_engine(
         config.model, config.prompts, histories.items, histories.location, adapter, data_hash=task.histories.data_hash
     )
@@ -94,7 +97,7 @@ def evaluate_model(
         partial.unlink(missing_ok=True)
         _say(f"{name}: answered before, see {folder / slug}.json")
         return read_rankings(folder, slug)
-    if _take_from_whole(config, task, slug, folder, key_of, {"name": name, **(facts or {})}):
+    if _take_from_whole(config, task, slug, folder, key_of, {"name": name, "kind": kind, **(facts or {})}):
         return read_rankings(folder, slug)
     frame = _ask_all(engine, text, task, config, partial, reweighter)
     rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
@@ -103,8 +106,8 @@ def evaluate_model(
     settings = {"model": config.model.model_dump(mode="json"), "decode": config.decode.model_dump(mode="json"),
                 "prompts": config.prompts.model_dump(mode="json")}  # fmt: skip
     whole = facts_of(
-        config, task, name=name, wall_s=wall_s, settings=settings, adapter=card, key=key, exact_share=exact_share,
-        probabilities="of the whole catalogue", **{"kind": "model", **(facts or {})},
+        config, task, name=name, kind=kind, wall_s=wall_s, settings=settings, adapter=card, key=key,
+        exact_share=exact_share, probabilities="of the whole catalogue", **(facts or {}),
     )  # fmt: skip
     write_rankings(folder, slug, rankings, whole, task.histories.events)
     partial.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from .baselines import FAMILIES, Family, UnfitDataError
 from .facts import facts_of
 from .metrics import summarise
 from .protocol import Task, read_task
-from .rankers import of_task
+from .rankers import of_task, refuse_other_kind
 from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
@@ -53,13 +53,15 @@ def evaluate(
         baselines_only: no model.
 
     Raises:
-        DataError: nothing to predict, or an adapter of other data.
+        DataError: nothing to predict, an adapter of other data, or rankings of another kind that would be replaced.
         ModelError, PromptError, ConfigError: see `evaluate_model`.
     """
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     _say_candidates(task)
     folder = evaluation_folder(config.run, split, limit)
+    for name in config.evaluate.baselines:  # before the model is asked, which may take hours
+        refuse_other_kind(folder, slug_of(name), "baseline")
     # The model first: what is wrong with it should be told before a baseline is tuned for minutes.
     model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder)
     results = []
@@ -91,9 +93,10 @@ def evaluate_baseline(
     What is complete and of the same key (data, events, settings, seed, k) is read and not ranked again.
 
     Raises:
-        UnfitDataError: the histories lack what the family needs.
+        UnfitDataError: the histories lack what the family needs. DataError: rankings of another kind are there.
     """
     slug, k = slug_of(family.name), config.evaluate.k
+    refuse_other_kind(folder, slug, "baseline")
     tuned = tune(family, task.histories, config.evaluate, config.seed, config.run)
     settings = dict(tuned.settings)
     asked = [__version__, family.name, settings, task.hash, config.seed, k]

@@ -302,6 +302,13 @@ def test_two_retrained_runs_of_one_name_are_refused(town_copy: TownCopy, tmp_pat
         ablate(config, split="test", retrained=runs)
 
 
+def test_two_retrained_runs_whose_files_would_have_one_name_are_refused(town_copy: TownCopy, tmp_path: Path) -> None:
+    config = town_copy()
+    runs = [f"weather={_retrained(config, tmp_path / name)}" for name in ("without", "other", "Without!")]
+    with pytest.raises(ConfigError, match=r"two runs for weather are called without and Without!; rename one of them"):
+        ablate(config, split="test", retrained=runs)
+
+
 def test_column_of_no_kind_is_told_to_stay(planted: Planted) -> None:
     """That districts are places, only `prompts.column_kinds` knows."""
     result = _run("ablate", planted.config, "--limit", "3", overrides=["prompts.column_kinds={}"])

@@ -112,6 +112,18 @@ def test_name_of_another_kind_of_ranker_is_refused_and_ones_own_is_replaced(town
         import_run(town, tmp_path / "popularity.run", name="Own counts", split="test")
 
 
+def test_name_of_the_same_files_as_another_is_refused(town: Config, tmp_path: Path) -> None:
+    export(town, tmp_path, format="trec", split="test", names=["popularity"])
+    import_run(town, tmp_path / "popularity.run", name="their model", split="test")
+    with pytest.raises(DataError, match=r"holds rankings 'their-model' of the name 'their model' already; choose"):
+        import_run(town, tmp_path / "popularity.run", name="their+model", split="test")
+
+
+def test_name_without_a_letter_that_a_file_name_is_made_of_is_refused(town: Config, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^The name '模型' should have letters a-z or digits, of which its files"):
+        import_run(town, tmp_path / "any.run", name="模型", split="test")
+
+
 def test_name_that_a_model_has_is_refused_though_its_files_are_called_otherwise(town: Config, tmp_path: Path) -> None:
     export(town, tmp_path, format="trec", split="test", names=["popularity"])
     folder = evaluation_folder(town.run, "test")

@@ -55,7 +55,7 @@ def test_name_of_ones_own_is_heeded_and_may_be_used_again(town: Config) -> None:
         assert fuse(town, PARTS, method="z", split="test", as_name="both")[-1].name == "both"
     with pytest.raises(DataError, match=r"holds rankings 'popularity' of another kind \(baseline\) already"):
         fuse(town, PARTS, method="z", split="test", as_name="popularity")
-    with pytest.raises(DataError, match=r"^The name '!' should have letters or digits"):
+    with pytest.raises(DataError, match=r"^The name '!' should have letters a-z or digits"):
         fuse(town, PARTS, method="z", split="test", as_name="!")
 
 

@@ -230,6 +230,22 @@ def test_summary_holds_two_rankers_of_one_name(simulated: Town) -> None:
     assert [one["slug"] for one in _summary(config)["results"]] == ["own-counts", "theirs"]
 
 
+@pytest.mark.parametrize("slug", ["zero-shot", "own-counts"])
+def test_run_file_is_not_replaced_by_rankings_of_its_slug(
+    simulated: Town, monkeypatch: pytest.MonkeyPatch, slug: str
+) -> None:
+    monkeypatch.setattr("whereupon.decode.models.load_engine", lambda *_, **__: pytest.fail("loaded"))
+    config = simulated()
+    evaluate(config, split="test", baselines_only=True)
+    rankings, facts = read_rankings(_folder(config), "own-counts")
+    write_rankings(_folder(config), slug, rankings, {**facts, "name": "theirs", "kind": "run file"})
+    kind = "model" if slug == "zero-shot" else "baseline"
+    message = rf"free for the rankings '{slug}' of a {kind} but holds those of a run file; move {slug}\.json and"
+    with pytest.raises(DataError, match=message):
+        evaluate(config, split="test", use_adapter=False)
+    assert read_rankings(_folder(config), slug)[1]["name"] == "theirs"
+
+
 def test_repeats_excluded_leave_events_and_items_out_for_everybody(
     simulated: Town, capsys: pytest.CaptureFixture[str]
 ) -> None:

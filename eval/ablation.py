@@ -222,7 +222,8 @@ def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ab
     """The rankings of one ablation, asked for or taken from the folder; `whole` are the facts of the whole model."""
     name = f"{whole['name']}, {one.kind} {one.how}" + (f" ({one.trained_as})" if one.trained_as else "")
     slug = _slug(str(whole["slug"]), one.kind, one.how, one.trained_as)
-    facts = {"of": whole["slug"], "ablated": one.kind, "how": one.how, "changed_share": one.changed_share,
+    facts = {"of": whole["slug"], "of_key": whole.get("key"), "ablated": one.kind, "how": one.how,
+             "changed_share": one.changed_share,
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
     adapter = one.config.run / "adapter"
     _say(f"{name}:")
@@ -257,7 +258,7 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
     without = ranker.rank(task, config.evaluate.k)
     facts = facts_of(
         config, task, name=f"{whole['name']}, time removed", kind="ablation", wall_s=time.perf_counter() - began,
-        settings=settings, of=whole["slug"], ablated="time", how="removed",
+        settings=settings, of=whole["slug"], of_key=whole.get("key"), ablated="time", how="removed",
     )  # fmt: skip
     write_rankings(folder, slug, without, facts, task.histories.events)
     return [(Ablation.of(rankings, whole), [Ablation.of(*read_rankings(folder, slug))])]

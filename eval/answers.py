@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from .. import __version__
-from ..files import atomic_path, sha256_text
+from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from .facts import Kind, facts_of
 from .protocol import Task, read_task
@@ -49,8 +49,8 @@ def evaluate_model(
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
     """Ask a model about the events of a task, write its rankings as `slug` and return them with their facts.
 
-    What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again; so is
-    a sample of events of which the whole split is complete in the folder beside.
+    What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again, though
+    `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
     Args:
         config: `model`, `prompts` and `decode` say what is asked and how; `evaluate.k` how many items are kept.
@@ -96,7 +96,11 @@ def evaluate_model(
     if finished(folder, slug, key):
         partial.unlink(missing_ok=True)
         _say(f"{name}: answered before, see {folder / slug}.json")
-        return read_rankings(folder, slug)
+        rankings, known = read_rankings(folder, slug)
+        if told := {fact: value for fact, value in (facts or {}).items() if known.get(fact) != value}:
+            known |= told  # such as an ablation's `of_key`: what it was taken from may have been trained again
+            write_json(folder / f"{slug}.json", known)
+        return rankings, known
     if _take_from_whole(config, task, slug, folder, key_of, {"name": name, "kind": kind, **(facts or {})}):
         return read_rankings(folder, slug)
     frame = _ask_all(engine, text, task, config, partial, reweighter)

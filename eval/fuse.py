@@ -59,7 +59,7 @@ def fuse(
     known_s = [float(facts["wall_s"] or 0.0) for _, facts in parts]
     wall_s = time.perf_counter() - began + sum(known_s)
     facts = facts_of(config, task, name=name, kind="fusion", wall_s=wall_s, settings=asdict(fusion), tuned=tuned,
-                     of=slugs)  # fmt: skip
+                     of=slugs, of_keys=[facts.get("key") for _, facts in parts])  # fmt: skip
     write_rankings(folder, slug, rankings, facts, histories.events)
     write_summary(config, task, folder)
     results = [result_of(one, told) for one, told in [*parts, (rankings, facts)]]

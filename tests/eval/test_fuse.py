@@ -45,6 +45,7 @@ def test_weights_come_from_validation_and_rankings_from_the_split(town: Config) 
     assert found.rank_E.tolist() == expected.rank_E.tolist()
     assert found.item_EK.tolist() == expected.item_EK.tolist()
     assert (facts["kind"], facts["of"], facts["task"]) == ("fusion", ["popularity", "own-counts"], test.hash)
+    assert facts["of_keys"] == [read_rankings(folders["test"], slug)[1]["key"] for slug in facts["of"]]
     assert Fusion(**{**facts["settings"], "weights": tuple(facts["settings"]["weights"])}) == fusion
     assert (len(facts["tuned"]["trials"]), facts["tuned"]["num_events"]) == (len(trials), len(valid.row_E))
     assert SLUG in {one["slug"] for one in json.loads((folders["test"] / "summary.json").read_text())["results"]}

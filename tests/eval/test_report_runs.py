@@ -92,7 +92,7 @@ def test_rankings_of_other_data_than_the_run_holds_now_are_left_out(copy: Path) 
     (["a", None], False), (["b", None], True), ([None, "c"], True), (None, True),
 ])  # fmt: skip
 def test_fusion_of_rankings_that_were_made_again_is_left_out(
-    copy: Path, keys: list[str] | None, is_shown: bool
+    copy: Path, keys: list[str | None] | None, is_shown: bool
 ) -> None:
     folder = copy / "evaluation" / "test"
     ranked, facts = read_rankings(folder, "random")

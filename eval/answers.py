@@ -111,7 +111,9 @@ def evaluate_model(
                 "prompts": config.prompts.model_dump(mode="json")}  # fmt: skip
     whole = facts_of(
         config, task, name=name, kind=kind, wall_s=wall_s, settings=settings, adapter=card, key=key,
-        exact_share=exact_share, probabilities="of the whole catalogue", **(facts or {}),
+        exact_share=exact_share, probabilities="of the whole catalogue",
+        calibration={"temperature": reweighter.temperature, "weight": reweighter.weight} if reweighter else None,
+        **(facts or {}),
     )  # fmt: skip
     write_rankings(folder, slug, rankings, whole, task.histories.events)
     partial.unlink(missing_ok=True)

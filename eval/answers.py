@@ -123,9 +123,9 @@ def evaluate_model(
 def _take_from_whole(
     config: Config, task: Task, slug: str, folder: Path, key_of: Callable[[Task], str], facts: Mapping[str, Any]
 ) -> bool:
-    """Write the rankings of a sample where those of the whole split are complete; whether they were."""
+    """Write the rankings of a sample, be it of all events, where the whole split's are complete; whether they were."""
     whole, there = read_task(task.histories, task.split, config.evaluate), folder.parent / task.split
-    if len(task.row_E) == len(whole.row_E) or not finished(there, slug, key_of(whole)):
+    if there == folder or not finished(there, slug, key_of(whole)):
         return False
     answered, known = read_rankings(there, slug)
     part = answered.take(np.isin(answered.row_E, task.row_E))

@@ -162,6 +162,15 @@ def test_evaluation_of_a_sample_asks_every_ranker_about_it(simulated: Town) -> N
             assert part.log_prob_E == pytest.approx(whole.log_prob_E, abs=1e-4)
 
 
+def test_sample_that_takes_all_is_taken_from_the_whole_split(simulated: Town, model: "Model") -> None:
+    config = simulated("evaluate.baselines=[]")
+    [whole] = evaluate(config, split="test", use_adapter=False)
+    model.windows = []
+    for limit in (whole.num_events, 999):
+        [sample] = evaluate(config, split="test", use_adapter=False, limit=limit)
+        assert (sample.num_events, sample.metrics, model.windows) == (whole.num_events, whole.metrics, [])
+
+
 def test_baselines_need_no_model(simulated: Town) -> None:
     config = simulated("model.base=/nowhere")
     assert [result.name for result in evaluate(config, split="valid", baselines_only=True)] == BASELINES

@@ -32,7 +32,7 @@ from .ablation_table import Ablation, Comparison, How, as_markdown, as_tables, c
 from .answers import evaluate_model
 from .baselines import FAMILIES
 from .facts import facts_of
-from .protocol import Task, read_task
+from .protocol import Task, caveat_of, read_task
 from .rankers import refuse_other_kind
 from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write_rankings
 from .reweighter import read_calibration
@@ -157,11 +157,12 @@ def retrained_runs(
 def _asked(
     config: Config, task: Task, encoder: PromptEncoder, retrained: list[tuple[ContextKind, Config]]
 ) -> tuple[list[_Pass], list[str]]:
-    """What to ask, kind by kind, and notes on what cannot be taken away."""
+    """What to ask, kind by kind, and notes on the protocol and on what cannot be taken away."""
     histories, plain = task.histories, _text(encoder, task.histories)
     told = told_kinds(encoder, histories)
     asked: list[_Pass] = []
-    notes = list(_of_no_kind(encoder, histories))
+    notes = [caveat for caveat in [caveat_of(histories)] if caveat]
+    notes += _of_no_kind(encoder, histories)
     for kind in CONTEXT_KINDS:
         if kind in told:
             asked += _at_test_time(config, task, encoder, kind, plain)

@@ -16,7 +16,7 @@ from rich.table import Table
 from ..decode import Calibration, Decisions, decisions_of, fit
 from ..decode.settings import CALIBRATIONS, CalibrationName
 from ..files import versions, write_json
-from .protocol import evaluated_events, sample_events
+from .protocol import caveat_of, evaluated_events, sample_events
 from .reweighter import FILE, Int64, Prior, decode_of, identity
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName,
         "fitted": {name: vars(one) for name, one in fitted.items()}, "versions": versions(),
     })  # fmt: skip
     Console(highlight=False).print(_table(fitted, len(row_E)))
+    if caveat := caveat_of(histories):
+        _talk.print(caveat, markup=False, soft_wrap=True)
     best = min(fitted, key=lambda name: fitted[name].nll_after)
     advice = f"written to {config.run / FILE}; to use the best one, set decode.calibration: {best}"
     _talk.print(advice, markup=False, soft_wrap=True)

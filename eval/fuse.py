@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..histories import read_histories
 from .facts import facts_of
 from .fusion import Fusion, FusionMethod, fit_fusion, fuse_rankings
-from .protocol import Task, read_task
+from .protocol import Task, caveat_of, read_task
 from .rankers import free_slug, named_rankings
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary
@@ -47,6 +47,8 @@ def fuse(
     """
     histories, began = read_histories(config.run), time.perf_counter()
     task = read_task(histories, split, config.evaluate, limit, config.seed)
+    if caveat := caveat_of(histories):
+        _say(caveat)
     folder = evaluation_folder(config.run, split, limit)
     parts = [named_rankings(folder, name, task) for name in names]
     slugs = [facts["slug"] for _, facts in parts]

@@ -25,7 +25,7 @@ from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from .facts import Kind, facts_of
 from .protocol import Task, read_task
-from .rankers import refuse_other_kind
+from .rankers import refuse_other_kind, replaced
 from .rankings import Rankings, finished, read_rankings, write_rankings
 from .reweighter import Reweighter, read_reweighter
 
@@ -101,6 +101,8 @@ def evaluate_model(
             known |= told  # such as an ablation's `of_key`: what it was taken from may have been trained again
             write_json(folder / f"{slug}.json", known)
         return rankings, known
+    if sentence := replaced(folder, slug, task):
+        _say(sentence)
     if _take_from_whole(config, task, slug, folder, key_of, {"name": name, "kind": kind, **(facts or {})}):
         return read_rankings(folder, slug)
     frame = _ask_all(engine, text, task, config, partial, reweighter)

@@ -9,7 +9,7 @@ from .facts import Kind
 from .protocol import Task
 from .rankings import Rankings, read_rankings, slug_of, slugs_in
 
-__all__ = ["free_slug", "named_rankings", "of_task", "refuse_other_kind"]
+__all__ = ["free_slug", "named_rankings", "of_task", "refuse_other_kind", "replaced"]
 
 
 def of_task(folder: Path, task: Task) -> tuple[list[str], list[str]]:
@@ -77,6 +77,13 @@ def refuse_other_kind(folder: Path, slug: str, kind: Kind) -> None:
             f"{folder} should be free for the rankings {slug!r} of a {kind} but holds those of a {there}; move "
             f"{slug}.json and {slug}.parquet elsewhere, or make the {there} again under another name."
         )
+
+
+def replaced(folder: Path, slug: str, task: Task) -> str:
+    """One sentence on complete rankings of another task that rankings of this one are about to replace; "": none."""
+    if slug not in slugs_in(folder) or _facts(folder, slug).get("task", task.hash) == task.hash:
+        return ""
+    return f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
 
 
 def _facts(folder: Path, slug: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from .answers import evaluate_model
 from .baselines import FAMILIES, Family, UnfitDataError
 from .facts import facts_of
 from .metrics import summarise
-from .protocol import Task, read_task
-from .rankers import of_task, refuse_other_kind
+from .protocol import Task, caveat_of, read_task
+from .rankers import of_task, refuse_other_kind, replaced
 from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
@@ -102,6 +102,8 @@ def evaluate_baseline(
     asked = [__version__, family.name, settings, task.hash, config.seed, k]
     key = sha256_text(json.dumps(asked, sort_keys=True))
     if not finished(folder, slug, key):
+        if sentence := replaced(folder, slug, task):
+            _say(sentence)
         if tuned.note and not tuned.trials:
             _say(f"{family.name}: {tuned.note}")
         began = time.perf_counter()
@@ -160,8 +162,8 @@ def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:
 
 def _say_candidates(task: Task) -> None:
     """Tell the catch of the protocol, which events are left out, and what a filter does to a log-loss."""
-    if caveat := CAVEATS[task.histories.protocol]:
-        _say(f"{task.histories.protocol}: {caveat}")
+    if caveat := caveat_of(task.histories):
+        _say(caveat)
     if task.num_without:
         _say(f"{task.num_without:,} events are left out: their item is no candidate")
     if not task.candidates.everything:

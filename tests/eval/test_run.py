@@ -255,6 +255,21 @@ def test_run_file_is_not_replaced_by_rankings_of_its_slug(
     assert read_rankings(_folder(config), slug)[1]["name"] == "theirs"
 
 
+def test_rankings_of_another_task_are_replaced_and_that_is_said(
+    simulated: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _folder(simulated())
+    told = {
+        slug: f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
+        for slug in ("zero-shot", "own-counts")
+    }
+    baseline = 'evaluate.baselines=["own counts"]'
+    for overrides, is_said in (([], False), (["evaluate.k=11"], False), (["evaluate.repeats=excluded"], True)):
+        evaluate(simulated(baseline, *overrides), split="test", use_adapter=False)
+        lines = capsys.readouterr().err.splitlines()
+        assert {slug: line in lines for slug, line in told.items()} == dict.fromkeys(told, is_said)
+
+
 def test_repeats_excluded_leave_events_and_items_out_for_everybody(
     simulated: Town, capsys: pytest.CaptureFixture[str]
 ) -> None:

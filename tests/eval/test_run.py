@@ -217,6 +217,16 @@ def test_ranker_that_is_complete_is_not_asked_again(simulated: Town, model: "Mod
     assert {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")} == written
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")], ids=["gone", "cut off"])
+def test_ranker_whose_answers_are_lost_is_asked_again(simulated: Town, damage: Callable[[Path], object]) -> None:
+    config = simulated('evaluate.baselines=["own counts"]')
+    first = evaluate(config, split="test", use_adapter=False)
+    for slug in ("zero-shot", "own-counts"):
+        damage(_folder(config) / f"{slug}.parquet")
+    again = evaluate(config, split="test", use_adapter=False)
+    assert [result.metrics for result in again] == [result.metrics for result in first]
+
+
 def test_rankers_of_earlier_runs_stay_in_the_summary_unless_they_ranked_something_else(
     simulated: Town, capsys: pytest.CaptureFixture[str]
 ) -> None:

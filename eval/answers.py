@@ -97,8 +97,8 @@ def evaluate_model(
         partial.unlink(missing_ok=True)
         _say(f"{name}: answered before, see {folder / slug}.json")
         rankings, known = read_rankings(folder, slug)
-        if told := {fact: value for fact, value in (facts or {}).items() if known.get(fact) != value}:
-            known |= told  # such as an ablation's `of_key`: what it was taken from may have been trained again
+        if changed := {fact: value for fact, value in (facts or {}).items() if known.get(fact) != value}:
+            known |= changed  # such as an ablation's `of_key`: what it was taken from may have been trained again
             write_json(folder / f"{slug}.json", known)
         return rankings, known
     if sentence := replaced(folder, slug, task):

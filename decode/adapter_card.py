@@ -49,6 +49,20 @@ def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> 
         )
 
 
+def check_data(card: dict[str, Any], folder: Path, data_hash: str) -> None:
+    """Raise DataError unless the adapter was trained on the data of this hash.
+
+    What was trained on other data, or on another split of the same, may have seen the events that it is asked about.
+    """
+    if card.get("data_hash") == data_hash:
+        return
+    raise DataError(
+        f"The adapter in {folder} was trained on other data than this run holds: expected data_hash "
+        f"{_short(data_hash)}, found {_short(card.get('data_hash'))}. Run `whereupon finetune` here again, or evaluate "
+        "in the run that holds the data of its training."
+    )
+
+
 def first_line(error: BaseException) -> str:
     """What another library says, short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

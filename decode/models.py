@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from ..catalogue import Catalogue
 from ..errors import ModelError
 from ..prompts import PromptEncoder, PromptSettings
-from .adapter_card import ADAPTER_FILES, check_card, first_line, read_card
+from .adapter_card import ADAPTER_FILES, check_card, check_data, first_line, read_card
 from .base_models import resolve_base_model
 from .settings import ModelSettings
 from .tokenizer import Tokenizer
@@ -31,13 +31,14 @@ def build_encoder(items: pl.DataFrame, location: str, prompts: PromptSettings, t
 
 def load_engine(
     model: ModelSettings, prompts: PromptSettings, items: pl.DataFrame, location: str, adapter: Path | None,
-    served: Catalogue | None = None,
+    served: Catalogue | None = None, data_hash: str | None = None,
 ) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:  # fmt: skip
     """Everything that answers questions: the engine, the encoder of its prompts, and the adapter's card.
 
     `items` are those that prompts tell of and, where `served` is None, those that may be answered. `adapter` None is
-    the base model as it is, with an empty card. Raises ModelError, CatalogueError or PromptError for
-    what is missing or does not belong together; the adapter's card is checked before any weights are read.
+    the base model as it is, with an empty card. `data_hash` is that of the data which an adapter must have been trained
+    on; None: any. Raises ModelError, CatalogueError or PromptError for what is missing or does not belong together,
+    DataError for other data; the adapter's card is checked before any weights are read.
     """
     encoder = build_encoder(items, location, prompts, load_tokenizer(model))
     trie = (served or encoder.catalogue).trie
@@ -45,6 +46,8 @@ def load_engine(
         return TransformersEngine(load_base_model(model), trie), encoder, {}
     card = read_card(adapter)
     check_card(card, adapter, {"base_model": model.base, **encoder.identity})
+    if data_hash is not None:
+        check_data(card, adapter, data_hash)
     merged = merge_adapter(load_base_model(model), adapter)
     return TransformersEngine(merged, trie, card["temperature"]), encoder, card
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ..decode.adapter_card import check_card, read_card
+from ..decode.adapter_card import check_card, check_data, read_card
 from ..decode.prior import WITHOUT_CLOCK
 from ..errors import ConfigError, DataError, ModelError
 from ..files import atomic_path, versions, write_json
@@ -32,7 +32,8 @@ from .ablation_table import Ablation, Comparison, How, as_markdown, as_tables, c
 from .answers import evaluate_model
 from .baselines import FAMILIES
 from .facts import facts_of
-from .protocol import Task, read_task
+from .protocol import Task, caveat_of, read_task
+from .rankers import refuse_other_kind
 from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write_rankings
 from .reweighter import read_calibration
 from .run import evaluate_baseline, evaluate_run_model, write_summary
@@ -83,16 +84,19 @@ def ablate(
             kind, of other seeds say, are a row each.
 
     Raises:
-        See `retrained_runs` and `evaluate_model`.
+        See `retrained_runs`, `evaluate_model` and `evaluate_baseline`.
     """
     from ..decode.models import build_encoder, load_tokenizer
 
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     card = read_card(config.run / "adapter")
+    check_data(card, config.run / "adapter", histories.data_hash)  # before texts are made, and before the other runs
     encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
     others = retrained_runs(config, histories, encoder, retrained)
     folder = evaluation_folder(config.run, split, limit)
+    if BASELINE in config.evaluate.baselines:  # before the model is asked, which may take hours
+        refuse_other_kind(folder, slug_of(BASELINE), "baseline")
     asked, notes = _asked(config, task, encoder, others)
     _say(f"{len(asked) + 1} passes over {len(task.row_E):,} events; each starts where it was stopped")
     notes += [note for kind, there in others for note in _differences(kind, there.run, card)]
@@ -110,9 +114,9 @@ def retrained_runs(
     """The kind of each KIND=RUN and how that run is asked, all checked before anything long is begun.
 
     Raises:
-        ConfigError: not of that form, not a kind of context, two runs of one name, or a calibration that is asked for
-            and was not fitted there. ModelError: no adapter, or one trained with other kinds left out, or for another
-            base model, template or catalogue. DataError: it was trained on other data.
+        ConfigError: not of that form, not a kind of context, two runs whose rankings would be files of one name, or a
+            calibration that is asked for and was not fitted there. ModelError: no adapter, or one trained with other
+            kinds left out, or for another base model, template or catalogue. DataError: it was trained on other data.
     """
     runs: list[tuple[ContextKind, Config]] = []
     for text in given:
@@ -122,8 +126,14 @@ def retrained_runs(
             expected = f"KIND=RUN, such as weather=runs/without-weather, with a kind among {', '.join(CONTEXT_KINDS)}"
             raise ConfigError(f"--retrained {text}: expected {expected}.")
         run = Path(path.strip()).expanduser().absolute()
-        if (kind, run.name) in [(other, there.run.name) for other, there in runs]:
-            raise ConfigError(f"--retrained {text}: two runs for {kind} are called {run.name}; rename one of them.")
+        slug = _slug("", kind, "retrained", run.name)
+        same = [there.run.name for other, there in runs if _slug("", other, "retrained", there.run.name) == slug]
+        if same:
+            called = " and ".join(dict.fromkeys([*same, run.name]))
+            raise ConfigError(
+                f"--retrained {text}: two runs for {kind} are called {called}; rename one of them. Their rankings' "
+                "files are called after the letters a-z and digits of it."
+            )
         card, without = read_card(run / "adapter"), encoder.without([kind])
         wanted, found = list(without.settings.leave_out), card["prompts"].get("leave_out", [])
         if found != wanted:
@@ -147,11 +157,12 @@ def retrained_runs(
 def _asked(
     config: Config, task: Task, encoder: PromptEncoder, retrained: list[tuple[ContextKind, Config]]
 ) -> tuple[list[_Pass], list[str]]:
-    """What to ask, kind by kind, and notes on what cannot be taken away."""
+    """What to ask, kind by kind, and notes on the protocol and on what cannot be taken away."""
     histories, plain = task.histories, _text(encoder, task.histories)
     told = told_kinds(encoder, histories)
     asked: list[_Pass] = []
-    notes = list(_of_no_kind(encoder, histories))
+    notes = [caveat for caveat in [caveat_of(histories)] if caveat]
+    notes += _of_no_kind(encoder, histories)
     for kind in CONTEXT_KINDS:
         if kind in told:
             asked += _at_test_time(config, task, encoder, kind, plain)
@@ -211,15 +222,20 @@ def _changed(one: HistoryText, other: HistoryText) -> NDArray[np.bool_]:
 def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ablation:
     """The rankings of one ablation, asked for or taken from the folder; `whole` are the facts of the whole model."""
     name = f"{whole['name']}, {one.kind} {one.how}" + (f" ({one.trained_as})" if one.trained_as else "")
-    slug = slug_of(f"{whole['slug']} {one.kind} {one.how} {one.trained_as}")
-    facts = {"kind": "ablation", "of": whole["slug"], "ablated": one.kind, "how": one.how,
+    slug = _slug(str(whole["slug"]), one.kind, one.how, one.trained_as)
+    facts = {"of": whole["slug"], "of_key": whole.get("key"), "ablated": one.kind, "how": one.how,
              "changed_share": one.changed_share,
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
     adapter = one.config.run / "adapter"
     _say(f"{name}:")
     return Ablation.of(*evaluate_model(
-        one.config, one.histories, task, name, slug, folder, adapter=adapter, facts=facts, leave_out=one.leave_out
+        one.config, one.histories, task, name, slug, folder, adapter=adapter, kind="ablation", facts=facts,
+        leave_out=one.leave_out,
     ))  # fmt: skip
+
+
+def _slug(whole: str, kind: ContextKind, how: How, trained_as: str = "") -> str:
+    return slug_of(f"{whole} {kind} {how} {trained_as}")
 
 
 def _differences(kind: ContextKind, run: Path, card: dict[str, Any]) -> Iterator[str]:
@@ -237,12 +253,13 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
         return []
     rankings, whole = evaluate_baseline(config, task, FAMILIES[BASELINE], folder)
     settings = {**whole["settings"], **WITHOUT_CLOCK}  # its other constants stay as tuned
-    began, slug = time.perf_counter(), slug_of(f"{whole['slug']} time removed")
+    began, slug = time.perf_counter(), _slug(str(whole["slug"]), "time", "removed")
+    refuse_other_kind(folder, slug, "ablation")
     ranker = FAMILIES[BASELINE].ranker(task.histories, task.split, settings, config.seed)
     without = ranker.rank(task, config.evaluate.k)
     facts = facts_of(
         config, task, name=f"{whole['name']}, time removed", kind="ablation", wall_s=time.perf_counter() - began,
-        settings=settings, of=whole["slug"], ablated="time", how="removed",
+        settings=settings, of=whole["slug"], of_key=whole.get("key"), ablated="time", how="removed",
     )  # fmt: skip
     write_rankings(folder, slug, without, facts, task.histories.events)
     return [(Ablation.of(rankings, whole), [Ablation.of(*read_rankings(folder, slug))])]

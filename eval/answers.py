@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.progress import track
 
 from .. import __version__
-from ..files import atomic_path, sha256_text
+from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
-from .facts import facts_of
+from .facts import Kind, facts_of
 from .protocol import Task, read_task
+from .rankers import refuse_other_kind, replaced
 from .rankings import Rankings, finished, read_rankings, write_rankings
 from .reweighter import Reweighter, read_reweighter
 
@@ -44,12 +45,12 @@ _talk = Console(stderr=True, highlight=False)
 
 def evaluate_model(
     config: Config, histories: Histories, task: Task, name: str, slug: str, folder: Path, *, adapter: Path | None,
-    facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
+    kind: Kind = "model", facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
     """Ask a model about the events of a task, write its rankings as `slug` and return them with their facts.
 
-    What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again; so is
-    a sample of events of which the whole split is complete in the folder beside.
+    What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again, though
+    `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
     Args:
         config: `model`, `prompts` and `decode` say what is asked and how; `evaluate.k` how many items are kept.
@@ -60,21 +61,24 @@ def evaluate_model(
         folder: where to write, see `evaluation_folder`.
         adapter: the trained adapter's folder; None asks the base model as it is. Without one, or with
             `decode.calibration: none`, nothing is calibrated.
-        facts: more of them, such as what was altered; `kind` in place of "model".
+        kind: what sort of ranker it is.
+        facts: more of them, such as what was altered.
         leave_out: kinds of context that prompts leave out although the adapter was trained with them, which only an
             ablation should want; its check is that of the prompts it was trained with.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.
+        DataError: the adapter was trained on other data than the task's, or rankings of another kind are there.
         ModelError, PromptError, ConfigError: see `load_engine` and `read_reweighter`.
     """
     from ..decode.models import load_engine
 
     if not np.array_equal(histories.item_idx_E, task.histories.item_idx_E):
         raise ValueError("altered histories must have the items of the task's, row by row")
+    refuse_other_kind(folder, slug, kind)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter
-    )  # fmt: skip
+        config.model, config.prompts, histories.items, histories.location, adapter, data_hash=task.histories.data_hash
+    )
     encoder = encoder.without(leave_out) if leave_out else encoder
     text = encoder.text(histories.events, len(histories.user_ids))
     told = config.model_copy(update={"prompts": encoder.settings})
@@ -92,8 +96,14 @@ def evaluate_model(
     if finished(folder, slug, key):
         partial.unlink(missing_ok=True)
         _say(f"{name}: answered before, see {folder / slug}.json")
-        return read_rankings(folder, slug)
-    if _take_from_whole(config, task, slug, folder, key_of, {"name": name, **(facts or {})}):
+        rankings, known = read_rankings(folder, slug)
+        if changed := {fact: value for fact, value in (facts or {}).items() if known.get(fact) != value}:
+            known |= changed  # such as an ablation's `of_key`: what it was taken from may have been trained again
+            write_json(folder / f"{slug}.json", known)
+        return rankings, known
+    if sentence := replaced(folder, slug, task):
+        _say(sentence)
+    if _take_from_whole(config, task, slug, folder, key_of, {"name": name, "kind": kind, **(facts or {})}):
         return read_rankings(folder, slug)
     frame = _ask_all(engine, text, task, config, partial, reweighter)
     rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
@@ -102,8 +112,10 @@ def evaluate_model(
     settings = {"model": config.model.model_dump(mode="json"), "decode": config.decode.model_dump(mode="json"),
                 "prompts": config.prompts.model_dump(mode="json")}  # fmt: skip
     whole = facts_of(
-        config, task, name=name, wall_s=wall_s, settings=settings, adapter=card, key=key, exact_share=exact_share,
-        probabilities="of the whole catalogue", **{"kind": "model", **(facts or {})},
+        config, task, name=name, kind=kind, wall_s=wall_s, settings=settings, adapter=card, key=key,
+        exact_share=exact_share, probabilities="of the whole catalogue",
+        calibration={"temperature": reweighter.temperature, "weight": reweighter.weight} if reweighter else None,
+        **(facts or {}),
     )  # fmt: skip
     write_rankings(folder, slug, rankings, whole, task.histories.events)
     partial.unlink(missing_ok=True)
@@ -113,9 +125,9 @@ def evaluate_model(
 def _take_from_whole(
     config: Config, task: Task, slug: str, folder: Path, key_of: Callable[[Task], str], facts: Mapping[str, Any]
 ) -> bool:
-    """Write the rankings of a sample where those of the whole split are complete; whether they were."""
+    """Write the rankings of a sample, be it of all events, where the whole split's are complete; whether they were."""
     whole, there = read_task(task.histories, task.split, config.evaluate), folder.parent / task.split
-    if len(task.row_E) == len(whole.row_E) or not finished(there, slug, key_of(whole)):
+    if there == folder or not finished(there, slug, key_of(whole)):
         return False
     answered, known = read_rankings(there, slug)
     part = answered.take(np.isin(answered.row_E, task.row_E))

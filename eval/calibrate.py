@@ -16,7 +16,7 @@ from rich.table import Table
 from ..decode import Calibration, Decisions, decisions_of, fit
 from ..decode.settings import CALIBRATIONS, CalibrationName
 from ..files import versions, write_json
-from .protocol import evaluated_events, sample_events
+from .protocol import caveat_of, evaluated_events, sample_events
 from .reweighter import FILE, Int64, Prior, decode_of, identity
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _talk = Console(stderr=True, highlight=False)
 def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName, Calibration]:
     """Fit each kind of calibration on events of the validation split, print them, and write `calibration.json`.
 
-    Raises DataError without validation events, ModelError without an adapter.
+    Raises DataError without validation events or with an adapter of other data, ModelError without an adapter.
     """
     from ..decode.models import load_engine
     from ..histories import read_histories
@@ -39,8 +39,9 @@ def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName,
     row_E = evaluated_events(histories, "valid")
     row_E = row_E[sample_events(len(row_E), limit, config.seed)]
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
-    )
+        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        data_hash=histories.data_hash,
+    )  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))
     prior = Prior.read(histories, engine.trie, decode_of(config))
     fitted = {name: fit(decisions) for name, decisions in _all_decisions(engine, text, row_E, prior).items()}
@@ -49,6 +50,8 @@ def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName,
         "fitted": {name: vars(one) for name, one in fitted.items()}, "versions": versions(),
     })  # fmt: skip
     Console(highlight=False).print(_table(fitted, len(row_E)))
+    if caveat := caveat_of(histories):
+        _talk.print(caveat, markup=False, soft_wrap=True)
     best = min(fitted, key=lambda name: fitted[name].nll_after)
     advice = f"written to {config.run / FILE}; to use the best one, set decode.calibration: {best}"
     _talk.print(advice, markup=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from .settings import Repeats
 __all__ = ["AVAILABLE_FROM", "Candidates"]
 
 Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 AVAILABLE_FROM: Final = "available_from"
@@ -33,22 +34,20 @@ class Candidates:
     Attributes:
         histories: whose events are predicted.
         repeats: "allowed": the user's own past items are candidates as all others; "excluded": none of them is.
-        available_s_I: int64 [I], unix seconds UTC from which on each item is known; None where all always are.
+        available_s_I: float64 or int64 [I], unix seconds UTC, to the microsecond, from which on each item is known;
+            -inf where always, None where all always are.
     """
 
     histories: Histories
     repeats: Repeats = "allowed"
-    available_s_I: Int64 | None = None
+    available_s_I: Float64 | Int64 | None = None
 
     @classmethod
     def of(cls, histories: Histories, repeats: Repeats = "allowed") -> "Candidates":
         """The candidates of these histories, `available_from` among the items' columns heeded where it is there."""
         if AVAILABLE_FROM not in histories.items.columns or histories.items[AVAILABLE_FROM].is_null().all():
             return cls(histories, repeats)
-        # Rounded up to whole seconds: not a moment before.
-        micros = histories.items[AVAILABLE_FROM].dt.epoch("us").cast(pl.Int64)
-        seconds = -((-micros) // 1_000_000)
-        return cls(histories, repeats, seconds.fill_null(np.iinfo(np.int64).min).to_numpy(writable=True))
+        return cls(histories, repeats, _seconds(histories.items[AVAILABLE_FROM]))
 
     @property
     def everything(self) -> bool:
@@ -60,7 +59,7 @@ class Candidates:
         histories = self.histories
         allowed_QI = np.ones((len(row_Q), histories.items.height), bool)
         if self.available_s_I is not None:
-            allowed_QI &= self.available_s_I <= histories.time_s_E[row_Q][:, None]
+            allowed_QI &= self.available_s_I <= _seconds(histories.events["time"].gather(row_Q))[:, None]
         if self.repeats == "excluded":
             begin_Q = histories.offset_U1[histories.user_idx_E[row_Q]]
             query_X, past_X = ragged(begin_Q, row_Q - begin_Q)
@@ -72,7 +71,7 @@ class Candidates:
         histories = self.histories
         allowed_X = np.ones(len(row_X), bool)
         if self.available_s_I is not None:
-            allowed_X &= self.available_s_I[item_X] <= histories.time_s_E[row_X]
+            allowed_X &= self.available_s_I[item_X] <= _seconds(histories.events["time"].gather(row_X))
         if self.repeats == "excluded":
             allowed_X &= self._first_visit(row_X, item_X) >= row_X
         return allowed_X
@@ -85,3 +84,13 @@ class Candidates:
         key_X = histories.user_idx_E[row_X].astype(np.int64) * num_items + item_X
         at_X = np.minimum(np.searchsorted(key_P, key_X), len(key_P) - 1)
         return np.where(key_P[at_X] == key_X, first_P[at_X], np.iinfo(np.int64).max)
+
+
+def _seconds(times: pl.Series) -> Float64:
+    """Unix seconds UTC, float64, -inf where empty: equal for times of one microsecond, in their order for others.
+
+    An item's own first event may be where it becomes known, so that neither may be rounded to seconds. Up to the year
+    2242 two microseconds are two floats.
+    """
+    seconds: Float64 = (times.dt.epoch("us") / 1_000_000).fill_null(-np.inf).to_numpy(writable=True)
+    return seconds

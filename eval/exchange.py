@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..files import atomic_path, sha256_file
 from ..histories import read_histories
 from .facts import facts_of
-from .protocol import Task, read_task
+from .protocol import Task, caveat_of, read_task
 from .rankers import free_slug, named_rankings, of_task
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary
@@ -53,6 +53,8 @@ def export(
     """
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
+    if caveat := caveat_of(histories):
+        _say(caveat)
     folder = evaluation_folder(config.run, split, limit)
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} should be a folder but is a file; name another one.")
@@ -91,6 +93,8 @@ def import_run(
     """
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
+    if caveat := caveat_of(histories):
+        _say(caveat)
     folder = evaluation_folder(config.run, split, limit)
     slug = free_slug(folder, name, "run file")
     run = read_run(file, task, config.evaluate.k)

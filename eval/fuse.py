@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..histories import read_histories
 from .facts import facts_of
 from .fusion import Fusion, FusionMethod, fit_fusion, fuse_rankings
-from .protocol import Task, read_task
+from .protocol import Task, caveat_of, read_task
 from .rankers import free_slug, named_rankings
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary
@@ -42,11 +42,13 @@ def fuse(
         as_name: of the fusion; None: its parts joined by "+", and the method.
 
     Raises:
-        DataError: a ranker is missing on one of the splits, is of other events, or is not the same one on both; see
-            `fit_fusion` as well.
+        DataError: a ranker is missing on one of the splits, is of other events, or is not the same one on both (other
+            settings, adapter, calibration or evaluate.k); see `fit_fusion` as well.
     """
     histories, began = read_histories(config.run), time.perf_counter()
     task = read_task(histories, split, config.evaluate, limit, config.seed)
+    if caveat := caveat_of(histories):
+        _say(caveat)
     folder = evaluation_folder(config.run, split, limit)
     parts = [named_rankings(folder, name, task) for name in names]
     slugs = [facts["slug"] for _, facts in parts]
@@ -59,7 +61,7 @@ def fuse(
     known_s = [float(facts["wall_s"] or 0.0) for _, facts in parts]
     wall_s = time.perf_counter() - began + sum(known_s)
     facts = facts_of(config, task, name=name, kind="fusion", wall_s=wall_s, settings=asdict(fusion), tuned=tuned,
-                     of=slugs)  # fmt: skip
+                     of=slugs, of_keys=[facts.get("key") for _, facts in parts])  # fmt: skip
     write_rankings(folder, slug, rankings, facts, histories.events)
     write_summary(config, task, folder)
     results = [result_of(one, told) for one, told in [*parts, (rankings, facts)]]
@@ -79,14 +81,47 @@ def _fitted(
     folder, lists = evaluation_folder(config.run, "valid"), []
     for part in parts:
         rankings, facts = named_rankings(folder, part["slug"], valid)
-        if any(facts.get(name) != part.get(name) for name in ("k", "adapter")):
+        if other := _differing(facts, part):
             raise DataError(
-                f"The rankings {part['slug']!r} should be by one adapter and of one evaluate.k on both splits but are "
-                f"not; run `whereupon evaluate` again on valid and on {task.split}."
+                f"The rankings {part['slug']!r} should be by one ranker on both splits but differ in "
+                f"{', '.join(other)}; run `whereupon evaluate` again on valid and on {task.split}."
             )
         lists.append(rankings)
     fusion, trials = fit_fusion(lists, valid.true_item_E, method)
     return fusion, {"trials": trials, "num_events": len(valid.row_E), "note": ""}
+
+
+def _differing(valid: Mapping[str, Any], part: Mapping[str, Any]) -> list[str]:
+    """In what the rankings of a slug on two splits are by different rankers, by their facts; nothing: by the same one.
+
+    What only one of them tells is not compared: the other is of an earlier version. Nor are names and settings of run
+    files, which are called otherwise on each split, and of fusions.
+    """
+    other = [name for name in ("kind", "k", "adapter") if valid.get(name) != part.get(name)]
+    if part.get("kind") in ("run file", "fusion"):
+        return other
+    one, another = _deciding(valid), _deciding(part)
+    return other + [name for name in one if name in another and one[name] != another[name]]
+
+
+def _deciding(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A ranker's name and the settings that its answers depend on, a model's by section and name."""
+    found: dict[str, Any] = {"name": facts.get("name")}
+    for name, value in facts.get("settings", {}).items():
+        is_section = name in ("model", "decode", "prompts") and isinstance(value, dict)
+        found |= {f"{name}.{inner}": one for inner, one in value.items()} if is_section else {name: value}
+    # Where a model runs, how many items `recommend` shows, and what is set and not asked for, may be another.
+    unread = {"model.device", "decode.k"}
+    calibration = found.get("decode.calibration", "none") if facts.get("adapter") else "none"
+    if calibration == "none":
+        unread.add("decode.calibration")
+    elif facts.get("calibration"):
+        found["calibration"] = facts["calibration"]
+    if calibration in ("none", "temperature"):
+        unread.add("decode.prior")
+    if not found.get("prompts.leave_out"):
+        unread.add("prompts.column_kinds")
+    return {name: value for name, value in found.items() if name not in unread}
 
 
 def _say(text: str) -> None:

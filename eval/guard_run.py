@@ -16,13 +16,13 @@ from ..catalogue import Trie
 from ..decode.settings import CalibrationName
 from ..errors import DataError
 from ..files import read_json
-from ..histories import CAVEATS, Histories, read_histories
+from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from .baselines import FAMILIES, Family, UnfitDataError
 from .baselines.dense import rank_dense
 from .context_prior import ContextPrior, Pasts
 from .guard import NUM_EVENTS, GuardReport, MakeRanker, check
-from .protocol import Task, read_task
+from .protocol import Task, caveat_of, read_task
 from .rankings import Rankings, slug_of
 from .reweighter import Prior, decode_of
 
@@ -65,8 +65,8 @@ def guard(
             _say(f"{report.name}: {violation}")
         if len(report.violations) > _SHOWN:
             _say(f"{report.name}: and {len(report.violations) - _SHOWN} more")
-    if caveat := CAVEATS[histories.protocol]:
-        _say(f"{histories.protocol}: {caveat}")
+    if caveat := caveat_of(histories):
+        _say(caveat)
     return reports
 
 

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..files import sha256_text
-from ..histories import Histories
+from ..histories import CAVEATS, Histories
 from .candidates import Candidates
 from .settings import EvaluatedSplit, EvaluateSettings
 
 __all__ = [
-    "SPLIT_CODES", "STRETCH", "Task", "evaluated_events", "num_previous", "read_task", "sample_events",
+    "SPLIT_CODES", "STRETCH", "Task", "caveat_of", "evaluated_events", "num_previous", "read_task", "sample_events",
     "sample_stretches",
 ]  # fmt: skip
 
@@ -56,6 +56,12 @@ class Task:
         histories, rows = self.histories, ",".join(map(str, self.row_E.tolist()))
         parts = [histories.data_hash, histories.catalogue_hash, self.split, self.candidates.repeats, rows]
         return sha256_text("\n".join(parts))
+
+
+def caveat_of(histories: Histories) -> str:
+    """The protocol and what to know before a figure of it is quoted; "" where it has no catch."""
+    caveat = CAVEATS[histories.protocol]
+    return f"{histories.protocol}: {caveat}" if caveat else ""
 
 
 def read_task(

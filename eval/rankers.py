@@ -9,7 +9,7 @@ from .facts import Kind
 from .protocol import Task
 from .rankings import Rankings, read_rankings, slug_of, slugs_in
 
-__all__ = ["free_slug", "named_rankings", "of_task"]
+__all__ = ["free_slug", "named_rankings", "of_task", "refuse_other_kind", "replaced"]
 
 
 def of_task(folder: Path, task: Task) -> tuple[list[str], list[str]]:
@@ -45,22 +45,45 @@ def free_slug(folder: Path, name: str, kind: Kind) -> str:
     """The slug of a ranker that is to be written.
 
     Raises:
-        DataError: the name has no letter or digit, or other rankings are there under it.
+        DataError: the name has no letter a-z or digit, or rankings of another name or kind are there under its slug.
     """
     try:
         slug = slug_of(name)
     except ValueError:
         raise DataError(
-            f"The name {name!r} should have letters or digits and not be 'summary' or 'ablation'; choose another."
+            f"The name {name!r} should have letters a-z or digits, of which its files' name is made, and not be "
+            "'summary' or 'ablation'; choose another."
         ) from None
     for other in slugs_in(folder):
         facts = _facts(folder, other)
         if other == slug and facts.get("kind") != kind:
             there = facts.get("kind")
             raise DataError(f"{folder} holds rankings {slug!r} of another kind ({there}) already; choose another name.")
-        if other != slug and facts.get("name") == name:  # a model's files are not called after it
-            raise DataError(f"{folder} holds rankings {other!r} of the name {name!r} already; choose another name.")
+        if (other == slug) != (facts.get("name") == name):  # "a b" and "a+b"; a model's files are not called after it
+            there = facts.get("name")
+            raise DataError(f"{folder} holds rankings {other!r} of the name {there!r} already; choose another name.")
     return slug
+
+
+def refuse_other_kind(folder: Path, slug: str, kind: Kind) -> None:
+    """To be asked before rankings of a slug are made, which would replace those that are there.
+
+    Raises:
+        DataError: those are of another kind, such as a run file that was imported as "SASRec".
+    """
+    there = _facts(folder, slug).get("kind", kind) if slug in slugs_in(folder) else kind
+    if there != kind:
+        raise DataError(
+            f"{folder} should be free for the rankings {slug!r} of a {kind} but holds those of a {there}; move "
+            f"{slug}.json and {slug}.parquet elsewhere, or make the {there} again under another name."
+        )
+
+
+def replaced(folder: Path, slug: str, task: Task) -> str:
+    """One sentence on complete rankings of another task that rankings of this one are about to replace; "": none."""
+    if slug not in slugs_in(folder) or _facts(folder, slug).get("task", task.hash) == task.hash:
+        return ""
+    return f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
 
 
 def _facts(folder: Path, slug: str) -> dict[str, Any]:

@@ -154,7 +154,9 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
     try:
         frame = pl.read_parquet(folder / f"{slug}.parquet")
     except (OSError, pl.exceptions.PolarsError):
-        raise DataError(f"{folder / slug}.parquet cannot be read; run `whereupon evaluate` again.") from None
+        raise DataError(
+            f"{folder / slug}.parquet cannot be read; remove it and run `whereupon evaluate` again."
+        ) from None
     log_prob_E, exact_E = (
         frame[name].to_numpy(writable=True) if name in frame.columns else None for name in ("log_prob", "exact")
     )
@@ -164,9 +166,18 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
 
 
 def finished(folder: Path, slug: str, key: str) -> bool:
-    """Whether the complete rankings `slug` are there, and of this key (a fact: all that they depend on)."""
+    """Whether the complete rankings `slug` are there, and of this key (a fact: all that they depend on).
+
+    Where their Parquet file is gone, cut off or something else, they are not: they are to be made again.
+    """
     path = folder / f"{slug}.json"
-    return path.is_file() and read_json(path).get("key") == key
+    if not path.is_file() or read_json(path).get("key") != key:
+        return False
+    try:
+        pl.read_parquet_schema(path.with_name(f"{slug}.parquet"))
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return True
 
 
 def slugs_in(folder: Path) -> list[str]:

@@ -20,8 +20,8 @@ from .answers import evaluate_model
 from .baselines import FAMILIES, Family, UnfitDataError
 from .facts import facts_of
 from .metrics import summarise
-from .protocol import Task, read_task
-from .rankers import of_task
+from .protocol import Task, caveat_of, read_task
+from .rankers import of_task, refuse_other_kind, replaced
 from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
@@ -53,12 +53,15 @@ def evaluate(
         baselines_only: no model.
 
     Raises:
-        DataError: nothing to predict. ModelError, PromptError, ConfigError: see `evaluate_model`.
+        DataError: nothing to predict, an adapter of other data, or rankings of another kind that would be replaced.
+        ModelError, PromptError, ConfigError: see `evaluate_model`.
     """
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     _say_candidates(task)
     folder = evaluation_folder(config.run, split, limit)
+    for name in config.evaluate.baselines:  # before the model is asked, which may take hours
+        refuse_other_kind(folder, slug_of(name), "baseline")
     # The model first: what is wrong with it should be told before a baseline is tuned for minutes.
     model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder)
     results = []
@@ -90,14 +93,17 @@ def evaluate_baseline(
     What is complete and of the same key (data, events, settings, seed, k) is read and not ranked again.
 
     Raises:
-        UnfitDataError: the histories lack what the family needs.
+        UnfitDataError: the histories lack what the family needs. DataError: rankings of another kind are there.
     """
     slug, k = slug_of(family.name), config.evaluate.k
+    refuse_other_kind(folder, slug, "baseline")
     tuned = tune(family, task.histories, config.evaluate, config.seed, config.run)
     settings = dict(tuned.settings)
     asked = [__version__, family.name, settings, task.hash, config.seed, k]
     key = sha256_text(json.dumps(asked, sort_keys=True))
     if not finished(folder, slug, key):
+        if sentence := replaced(folder, slug, task):
+            _say(sentence)
         if tuned.note and not tuned.trials:
             _say(f"{family.name}: {tuned.note}")
         began = time.perf_counter()
@@ -156,8 +162,8 @@ def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:
 
 def _say_candidates(task: Task) -> None:
     """Tell the catch of the protocol, which events are left out, and what a filter does to a log-loss."""
-    if caveat := CAVEATS[task.histories.protocol]:
-        _say(f"{task.histories.protocol}: {caveat}")
+    if caveat := caveat_of(task.histories):
+        _say(caveat)
     if task.num_without:
         _say(f"{task.num_without:,} events are left out: their item is no candidate")
     if not task.candidates.everything:

@@ -13,7 +13,7 @@ from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
 from ..svg import Scale, labels, picture, rule, text, text_width, ticks, whisker, x_axis
 from ..wording import signed, span
-from .runs import Dataset, Ranked
+from .runs import Dataset, Ranked, was_replaced
 from .statistics import Difference, Estimate, differences, estimates, paired
 from .style import CONTENDER, twice
 
@@ -59,7 +59,8 @@ class Ablations:
 
 
 def ablations(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
-    """One group for each ranker that was ablated, and sentences on ablations whose ranker is not there.
+    """One group for each ranker that was ablated, and sentences on ablations that are left out: their ranker is not
+    there, or was made again since.
 
     All tests of a dataset are corrected together.
     """
@@ -69,6 +70,8 @@ def ablations(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
         whole = by_slug.get((variant.run, str(variant.facts.get("of"))))
         if whole is None:
             notes.append(f"{variant.name} is an ablation of {variant.facts.get('of')}, which is not among the rankers.")
+        elif was_replaced(variant.facts.get("of_key"), whole.facts.get("key")):
+            notes.append(f"{variant.name} is an ablation of an earlier {whole.name}, and is left out.")
         else:
             pairs.append((variant, whole))
     if not pairs:

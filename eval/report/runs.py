@@ -22,13 +22,17 @@ from ..metrics import METRICS, Metric, evaluate_rankings, micro
 from ..rankings import Rankings, read_rankings, slugs_in
 from ..settings import EvaluatedSplit
 
-__all__ = ["BASELINE", "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded"]
+__all__ = [
+    "BASELINE", "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded",
+    "was_replaced",
+]  # fmt: skip
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 BASELINE: Final = "baseline"
 ABLATION: Final = "ablation"
+FUSION: Final = "fusion"
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,20 +197,32 @@ def _values(rankings: Rankings, metrics: Iterable[str]) -> dict[str, Float64]:
 
 
 def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tuple[list[Ranked], list[str]]:
-    """The rankers of one run; those made from other data than its histories are now are left out, with a note."""
+    """The rankers of one run; those made from other data, or rankings, than it holds now are left out, with a note."""
     ranked, notes = [], []
+    key_of: dict[str, str | None] = {}
     hashes = {"data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash}
     for slug in slugs_in(folder):
         one = read_ranked(run, folder, slug, (*METRICS, metric))
+        key_of[slug] = one.facts.get("key")
         if any(one.facts.get(name, now) != now for name, now in hashes.items()):
             notes.append(f"{one.name} in {run.name} was ranked on other data than the run holds now, and is left out.")
         elif metric not in one.value_E:
             notes.append(f"{one.name} in {run.name} has no {metric}, and is left out.")
         else:
             ranked.append(one)
+    for one in [one for one in ranked if one.kind == FUSION]:
+        parts = zip(one.facts.get("of", []), one.facts.get("of_keys", []), strict=False)  # old ones have no keys
+        if others := [slug for slug, key in parts if was_replaced(key, key_of.get(slug))]:
+            ranked.remove(one)
+            notes.append(f"{one.name} in {run.name} is a fusion of an earlier {' and '.join(others)}, and is left out.")
     if not ranked:
         raise DataError(f"{folder} should hold rankings of the run's present data but has none; {' '.join(notes)}")
     return ranked, notes
+
+
+def was_replaced(then: str | None, now: str | None) -> bool:
+    """Whether rankings were of another key when something was made of them; not known of those without a key."""
+    return None not in (then, now) and then != now
 
 
 def _dataset(parts: list[tuple[Path, Histories, list[Ranked], list[str]]], split: str, metric: str) -> Dataset:

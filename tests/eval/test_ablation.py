@@ -22,7 +22,7 @@ from whereupon.eval.ablation import BASELINE, ablate
 from whereupon.eval.ablation_table import TESTED, Ablation, as_markdown, as_tables, compare_ablations
 from whereupon.eval.baselines import FAMILIES
 from whereupon.eval.protocol import read_task
-from whereupon.eval.rankings import read_rankings, slugs_in
+from whereupon.eval.rankings import read_rankings, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.eval.shuffling import exchange
 from whereupon.histories import read_histories
@@ -115,6 +115,7 @@ def test_every_ablation_is_a_ranking_of_the_same_events_that_says_what_it_is(pla
         rankings, facts = read_rankings(planted.folder, slug)
         assert np.array_equal(rankings.row_E, whole.row_E)
         assert (facts["kind"], facts["of"], facts["task"]) == ("ablation", "fine-tuned", of["task"])
+        assert facts["of_key"] == of["key"]
         told.add((facts["ablated"], facts["how"]))
         assert facts["name"].startswith(f"{MODEL}, {facts['ablated']} {facts['how']}")
     both = {(kind, how) for kind in ("time", "place", "weather") for how in ("removed", "shuffled")}
@@ -143,7 +144,8 @@ def test_table_is_printed_written_and_says_how_the_trainings_differ(planted: Pla
 def test_baseline_without_time_is_a_row_of_its_own(planted: Planted) -> None:
     row = planted.test("time", "removed", "nDCG@10", BASELINE)
     _, facts = read_rankings(planted.folder, "context-weighted-own-events-time-removed")
-    assert (facts["kind"], facts["of"]) == ("ablation", "context-weighted-own-events")
+    _, of = read_rankings(planted.folder, "context-weighted-own-events")
+    assert (facts["kind"], facts["of"], facts["of_key"]) == ("ablation", "context-weighted-own-events", of["key"])
     assert row["ranker"] == f"{BASELINE}, time removed"
 
 
@@ -173,6 +175,19 @@ def test_what_was_answered_is_not_asked_again(planted: Planted, monkeypatch: pyt
     before = (planted.folder / "ablation.md").read_text()
     _run("ablate", planted.config, "--retrained", f"weather={planted.without}", overrides=[])
     assert (planted.folder / "ablation.md").read_text() == before
+
+
+def test_finished_ablation_without_the_key_of_its_whole_gets_it_and_is_not_asked_again(
+    town_copy: TownCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = town_copy("evaluate.baselines=[]")
+    ablate(config, split="test", limit=2)
+    folder, slug = config.run / "evaluation" / "test-2", "fine-tuned-weather-removed"
+    rankings, facts = read_rankings(folder, slug)
+    write_rankings(folder, slug, rankings, {name: value for name, value in facts.items() if name != "of_key"})
+    monkeypatch.setattr(answers, "_ask_all", lambda *_: pytest.fail("asked again"))
+    ablate(config, split="test", limit=2)
+    assert read_rankings(folder, slug)[1] == facts
 
 
 def test_killed_ablation_goes_on_where_it_was(town_copy: TownCopy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +314,13 @@ def test_two_retrained_runs_of_one_name_are_refused(town_copy: TownCopy, tmp_pat
     config = town_copy()
     runs = [f"weather={_retrained(config, tmp_path / part / 'without')}" for part in "ab"]
     with pytest.raises(ConfigError, match="two runs for weather are called without; rename one of them"):
+        ablate(config, split="test", retrained=runs)
+
+
+def test_two_retrained_runs_whose_files_would_have_one_name_are_refused(town_copy: TownCopy, tmp_path: Path) -> None:
+    config = town_copy()
+    runs = [f"weather={_retrained(config, tmp_path / name)}" for name in ("without", "other", "Without!")]
+    with pytest.raises(ConfigError, match=r"two runs for weather are called without and Without!; rename one of them"):
         ablate(config, split="test", retrained=runs)
 
 

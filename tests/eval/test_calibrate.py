@@ -42,7 +42,9 @@ def test_evaluation_finds_the_log_loss_that_the_fit_promised(town_copy: Town, ki
     assert result.name.endswith(f", {kind}")
     assert result.metrics["log-loss"] == pytest.approx(promised[kind].nll_after, rel=1e-4)  # type: ignore[index]
     facts = config.run / "evaluation" / "valid" / f"fine-tuned-{kind.replace(' ', '-')}.json"
-    assert json.loads(facts.read_text())["exact_share"] == 1
+    told, fitted = json.loads(facts.read_text()), promised[kind]  # type: ignore[index]
+    assert told["exact_share"] == 1
+    assert told["calibration"] == {"temperature": fitted.temperature, "weight": fitted.weight}
 
 
 def test_past_of_a_question_ends_right_before_it(town_copy: Town) -> None:

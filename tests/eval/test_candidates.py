@@ -49,6 +49,15 @@ def test_item_is_a_candidate_from_its_second_on_and_not_a_moment_before(town: Hi
     assert candidates.allowed(np.array([3, 6])).astype(int).tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]  # at 20, 21
 
 
+def test_item_is_a_candidate_of_its_own_first_event_and_not_a_millisecond_before(town: Histories) -> None:
+    """As in logs with milliseconds, where `prepare` makes a first event the moment from which on an item is known."""
+    late = town.events.with_columns(pl.col("time") + pl.duration(milliseconds=500))
+    histories = replace(known_from(town, [None, 20.5, 20.501, 20.499, 21]), events=late)
+    candidates, row_X = Candidates.of(histories), np.full(5, 3)  # at 20.5
+    assert candidates.allowed(row_X[:1]).astype(int).tolist() == [[1, 1, 0, 1, 0]]
+    assert candidates.holds(row_X, np.arange(5)).astype(int).tolist() == [1, 1, 0, 1, 0]
+
+
 def test_column_without_times_changes_nothing(town: Histories) -> None:
     assert Candidates.of(known_from(town, [None] * 5)).everything
 

@@ -9,11 +9,14 @@ import pytest
 
 from whereupon.config import Config
 from whereupon.errors import DataError
+from whereupon.eval.ablation import ablate
+from whereupon.eval.calibrate import calibrate
 from whereupon.eval.exchange import export, import_run
+from whereupon.eval.fuse import fuse
 from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import evaluation_folder, read_rankings, write_rankings
 from whereupon.eval.run import evaluate
-from whereupon.histories import read_histories
+from whereupon.histories import CAVEATS, read_histories
 
 Town = Callable[..., Config]
 RANKERS = ["popularity", "own counts"]
@@ -112,6 +115,18 @@ def test_name_of_another_kind_of_ranker_is_refused_and_ones_own_is_replaced(town
         import_run(town, tmp_path / "popularity.run", name="Own counts", split="test")
 
 
+def test_name_of_the_same_files_as_another_is_refused(town: Config, tmp_path: Path) -> None:
+    export(town, tmp_path, format="trec", split="test", names=["popularity"])
+    import_run(town, tmp_path / "popularity.run", name="their model", split="test")
+    with pytest.raises(DataError, match=r"holds rankings 'their-model' of the name 'their model' already; choose"):
+        import_run(town, tmp_path / "popularity.run", name="their+model", split="test")
+
+
+def test_name_without_a_letter_that_a_file_name_is_made_of_is_refused(town: Config, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^The name '模型' should have letters a-z or digits, of which its files"):
+        import_run(town, tmp_path / "any.run", name="模型", split="test")
+
+
 def test_name_that_a_model_has_is_refused_though_its_files_are_called_otherwise(town: Config, tmp_path: Path) -> None:
     export(town, tmp_path, format="trec", split="test", names=["popularity"])
     folder = evaluation_folder(town.run, "test")
@@ -119,6 +134,31 @@ def test_name_that_a_model_has_is_refused_though_its_files_are_called_otherwise(
     write_rankings(folder, "fine-tuned", rankings, {**facts, "name": "fine-tuned model", "kind": "model"})
     with pytest.raises(DataError, match=r"holds rankings 'fine-tuned' of the name 'fine-tuned model' already; choose"):
         import_run(town, tmp_path / "popularity.run", name="fine-tuned model", split="test")
+
+
+def test_catch_of_the_protocol_is_told_by_everything_that_shows_figures(
+    town: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = town.run / "histories" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["split"]["protocol"] = "leave_one_out"
+    path.write_text(json.dumps(manifest))
+    evaluate(town, split="valid", baselines_only=True)
+    verbs: dict[str, Callable[[], object]] = {
+        "export": lambda: export(town, tmp_path, format="trec", split="test"),
+        "import-run": lambda: import_run(town, tmp_path / "popularity.run", name="theirs", split="test"),
+        "fuse": lambda: fuse(town, RANKERS, method="rrf", split="test"),
+        "calibrate": lambda: calibrate(town, limit=2),
+        "ablate": lambda: ablate(town, split="test", limit=2),
+    }
+    told = f"leave_one_out: {CAVEATS['leave_one_out']}"
+    for name, verb in verbs.items():
+        capsys.readouterr()
+        verb()
+        assert capsys.readouterr().err.splitlines().count(told) == 1, name
+    folder = evaluation_folder(town.run, "test", 2)
+    assert told in json.loads((folder / "ablation.json").read_text())["notes"]
+    assert f"- {told}" in (folder / "ablation.md").read_text().splitlines()
 
 
 def test_export_into_a_file_is_refused(town: Config, tmp_path: Path) -> None:

@@ -133,8 +133,18 @@ def test_facts_are_gone_while_a_ranking_is_written_anew(tmp_path: Path, monkeypa
 def test_damaged_ranking_is_one_sentence(tmp_path: Path) -> None:
     write_rankings(tmp_path, "some", make(), {})
     (tmp_path / "some.parquet").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"cannot be read; run `whereupon evaluate` again\.$"):
+    with pytest.raises(DataError, match=r"cannot be read; remove it and run `whereupon evaluate` again\.$"):
         read_rankings(tmp_path, "some")
+
+
+@pytest.mark.parametrize("left", [None, 0, 7, -9])
+def test_ranking_whose_parquet_file_is_gone_or_cut_off_is_not_finished(tmp_path: Path, left: int | None) -> None:
+    write_rankings(tmp_path, "some.v1", make(), {"key": "k"})
+    path = tmp_path / "some.v1.parquet"
+    assert finished(tmp_path, "some.v1", "k")
+    whole = path.read_bytes()
+    path.unlink() if left is None else path.write_bytes(whole[:left])
+    assert not finished(tmp_path, "some.v1", "k")
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,20 @@ def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_
     assert notes == [f"{other.name} is an ablation of nobody, which is not among the rankers."]
 
 
+@pytest.mark.parametrize(("then", "now", "is_shown"), [
+    ("a", "b", False), ("a", "a", True), (None, "b", True), ("a", None, True),
+])  # fmt: skip
+def test_ablation_of_a_model_that_was_trained_again_is_left_out_and_told(
+    dataset: Dataset, then: str | None, now: str | None, is_shown: bool
+) -> None:
+    first, *others = dataset.ablations
+    wholes = [replace(one, facts={**one.facts, "key": now}) for one in dataset.rankers]
+    earlier = replace(first, facts={**first.facts, "of_key": then})
+    [group], notes = ablations(replace(dataset, rankers=wholes, ablations=[earlier, *others]), 7)
+    assert (earlier in [one.ranker for one in group.variants]) == is_shown
+    assert notes == ([] if is_shown else [f"{first.name} is an ablation of an earlier {MODEL}, and is left out."])
+
+
 def test_calibration_is_shown_of_rankers_with_probabilities_alone(dataset: Dataset) -> None:
     [one] = reliability(dataset, 7)
     assert one.ranker is dataset.contender

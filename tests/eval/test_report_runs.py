@@ -88,6 +88,23 @@ def test_rankings_of_other_data_than_the_run_holds_now_are_left_out(copy: Path) 
     assert any(note.startswith("random in copy was ranked on other data") for note in dataset.notes)
 
 
+@pytest.mark.parametrize(("keys", "is_shown"), [
+    (["a", None], False), (["b", None], True), ([None, "c"], True), (None, True),
+])  # fmt: skip
+def test_fusion_of_rankings_that_were_made_again_is_left_out(
+    copy: Path, keys: list[str | None] | None, is_shown: bool
+) -> None:
+    folder = copy / "evaluation" / "test"
+    ranked, facts = read_rankings(folder, "random")
+    told = {**facts, "name": "both", "kind": "fusion", "of": [slug_of(MODEL), "own-counts"]}
+    write_rankings(folder, "both", ranked, told if keys is None else {**told, "of_keys": keys})
+    _facts(copy, MODEL, key="b")
+    [dataset] = read_datasets([copy])
+    assert ("both" in {ranker.name for ranker in dataset.rankers}) == is_shown
+    note = f"both in copy is a fusion of an earlier {slug_of(MODEL)}, and is left out."
+    assert (note in dataset.notes) != is_shown
+
+
 def test_rankings_of_another_task_are_left_out(copy: Path) -> None:
     for name in (MODEL, STRONGEST, "own counts", "popularity"):
         _facts(copy, name, task="a")

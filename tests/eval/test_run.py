@@ -13,10 +13,12 @@ import polars as pl
 import pytest
 
 from whereupon.config import Config, load_config
-from whereupon.errors import ModelError
+from whereupon.errors import DataError, ModelError
 from whereupon.eval import FAMILIES, answers, ranking, run
+from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model
 from whereupon.eval.baselines import Ranker, UnfitDataError
+from whereupon.eval.calibrate import calibrate
 from whereupon.eval.protocol import evaluated_events, read_task
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
@@ -163,6 +165,15 @@ def test_evaluation_of_a_sample_asks_every_ranker_about_it(simulated: Town) -> N
             assert part.log_prob_E == pytest.approx(whole.log_prob_E, abs=1e-4)
 
 
+def test_sample_that_takes_all_is_taken_from_the_whole_split(simulated: Town, model: "Model") -> None:
+    config = simulated("evaluate.baselines=[]")
+    [whole] = evaluate(config, split="test", use_adapter=False)
+    model.windows = []
+    for limit in (whole.num_events, 999):
+        [sample] = evaluate(config, split="test", use_adapter=False, limit=limit)
+        assert (sample.num_events, sample.metrics, model.windows) == (whole.num_events, whole.metrics, [])
+
+
 def test_baselines_need_no_model(simulated: Town) -> None:
     config = simulated("model.base=/nowhere")
     assert [result.name for result in evaluate(config, split="valid", baselines_only=True)] == BASELINES
@@ -209,6 +220,16 @@ def test_ranker_that_is_complete_is_not_asked_again(simulated: Town, model: "Mod
     assert {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")} == written
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")], ids=["gone", "cut off"])
+def test_ranker_whose_answers_are_lost_is_asked_again(simulated: Town, damage: Callable[[Path], object]) -> None:
+    config = simulated('evaluate.baselines=["own counts"]')
+    first = evaluate(config, split="test", use_adapter=False)
+    for slug in ("zero-shot", "own-counts"):
+        damage(_folder(config) / f"{slug}.parquet")
+    again = evaluate(config, split="test", use_adapter=False)
+    assert [result.metrics for result in again] == [result.metrics for result in first]
+
+
 def test_rankers_of_earlier_runs_stay_in_the_summary_unless_they_ranked_something_else(
     simulated: Town, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +250,37 @@ def test_summary_holds_two_rankers_of_one_name(simulated: Town) -> None:
     write_rankings(_folder(config), "theirs", rankings, {**facts, "kind": "run file"})
     evaluate(config, split="test", baselines_only=True)
     assert [one["slug"] for one in _summary(config)["results"]] == ["own-counts", "theirs"]
+
+
+@pytest.mark.parametrize("slug", ["zero-shot", "own-counts"])
+def test_run_file_is_not_replaced_by_rankings_of_its_slug(
+    simulated: Town, monkeypatch: pytest.MonkeyPatch, slug: str
+) -> None:
+    monkeypatch.setattr("whereupon.decode.models.load_engine", lambda *_, **__: pytest.fail("loaded"))
+    config = simulated()
+    evaluate(config, split="test", baselines_only=True)
+    rankings, facts = read_rankings(_folder(config), "own-counts")
+    write_rankings(_folder(config), slug, rankings, {**facts, "name": "theirs", "kind": "run file"})
+    kind = "model" if slug == "zero-shot" else "baseline"
+    message = rf"free for the rankings '{slug}' of a {kind} but holds those of a run file; move {slug}\.json and"
+    with pytest.raises(DataError, match=message):
+        evaluate(config, split="test", use_adapter=False)
+    assert read_rankings(_folder(config), slug)[1]["name"] == "theirs"
+
+
+def test_rankings_of_another_task_are_replaced_and_that_is_said(
+    simulated: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _folder(simulated())
+    told = {
+        slug: f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
+        for slug in ("zero-shot", "own-counts")
+    }
+    baseline = 'evaluate.baselines=["own counts"]'
+    for overrides, is_said in (([], False), (["evaluate.k=11"], False), (["evaluate.repeats=excluded"], True)):
+        evaluate(simulated(baseline, *overrides), split="test", use_adapter=False)
+        lines = capsys.readouterr().err.splitlines()
+        assert {slug: line in lines for slug, line in told.items()} == dict.fromkeys(told, is_said)
 
 
 def test_repeats_excluded_leave_events_and_items_out_for_everybody(
@@ -275,6 +327,26 @@ def test_model_is_asked_about_altered_histories_and_judged_by_the_true_ones(simu
 def test_model_that_is_missing_is_told(simulated: Town) -> None:
     with pytest.raises(ModelError, match="finetune` first"):
         evaluate(simulated(), split="test")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "calibrate", "ablate"])
+def test_adapter_that_was_trained_on_other_data_is_refused_before_weights_are_read(
+    town_copy: Town, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """As after another split, protocol or seed: it may have learnt the very events that it is asked about."""
+    monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("read"))
+    config = town_copy()
+    path = config.run / "adapter" / "whereupon.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data_hash": "of yesterday"}))
+    verbs: dict[str, Callable[[], object]] = {
+        "evaluate": lambda: evaluate(config, split="test"),
+        "calibrate": lambda: calibrate(config),
+        "ablate": lambda: ablate(config, split="test"),
+    }
+    wanted = read_histories(config.run).data_hash[:16]
+    message = rf"on other data than this run holds: expected data_hash {wanted}\.\.\., found of yesterday\. Run `where"
+    with pytest.raises(DataError, match=message):
+        verbs[verb]()
 
 
 def _rankings(config: Config, slug: str = "zero-shot") -> list[Any]:

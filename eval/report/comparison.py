@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ...errors import ConfigError, DataError
 from ...histories import Histories, histories_folder, read_histories
+from ..protocol import caveat_of
 from ..rankings import slug_of, slugs_in
 from ..slices import slices_of
 from .comparison_text import as_dict, print_comparison
@@ -62,6 +63,7 @@ class Comparison:
         num_left_out: events that only one of the two answered.
         num_thin: slices of too few events, which are left out.
         events: those that differ most, A's wins and then B's.
+        caveat: what to know before figures of this protocol are quoted; "" where it has no catch or is not known.
     """
 
     metric: str
@@ -74,6 +76,7 @@ class Comparison:
     num_thin: int
     slices: Sequence[SliceDifference]
     events: Sequence[EventDifference]
+    caveat: str = ""
 
 
 def compare(a: str, b: str, *, split: str | None, metric: str, seed: int, as_json: bool) -> Comparison:
@@ -144,7 +147,8 @@ def comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Comparison:
     events = _events(a, histories, at_a, row_E, difference_E, a.rankings.rank_E[at_a], b.rankings.rank_E[at_b])
     names = (a.name, b.name) if a.name != b.name else (f"{a.name} ({a.run.name})", f"{b.name} ({b.run.name})")
     whole = differences([(0, difference_E)], user_E, seed)[0]
-    return Comparison(metric, *names, both["a"], both["b"], whole, only, num_thin, slices, events)
+    caveat = caveat_of(histories) if histories else ""
+    return Comparison(metric, *names, both["a"], both["b"], whole, only, num_thin, slices, events, caveat)
 
 
 def _slug(name: str) -> str:

@@ -39,6 +39,17 @@ def test_difference_is_that_of_the_means(town: Path, capsys: pytest.CaptureFixtu
     assert f"nDCG@10 on {TEST:,} events" in told
 
 
+def test_catch_of_the_protocol_is_told(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(town, tmp_path / "loo")
+    path = tmp_path / "loo" / "histories" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["split"]["protocol"] = "leave_one_out"
+    path.write_text(json.dumps(manifest))
+    found = _compare(f"{tmp_path / 'loo'}:random", f"{tmp_path / 'loo'}:popularity")
+    assert "leave_one_out: what is trained has seen" in capsys.readouterr().out
+    assert as_dict(found)["caveat"] == found.caveat
+
+
 def test_swapped_sides_swap_the_sign(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = _compare(f"{town}:{slug_of(MODEL)}", f"{town}:{slug_of(STRONGEST)}")
     other = _compare(f"{town}:{slug_of(STRONGEST)}", f"{town}:{slug_of(MODEL)}")

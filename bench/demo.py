@@ -1,4 +1,4 @@
-"""Does `make demo` do what README says, on a machine with nothing but Python 3.11? A quarter of an hour on two cores.
+"""Does `make demo` do what README says, on a machine with nothing but Python 3.11? Some twenty minutes on two cores.
 
     python bench/demo.py
 

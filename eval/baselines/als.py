@@ -129,7 +129,7 @@ def _fit(histories: Histories, split: EvaluatedSplit, settings: AlsSettings, see
 
 _GRID: Final = tuple(
     asdict(AlsSettings(*values))
-    for values in product((16, 64), (1.0, 10.0, 100.0), (1.0, 10.0), (None, 10.0), (0.0, 0.1, 1.0))
+    for values in product((8, 16, 64), (1.0, 10.0, 100.0), (1.0, 10.0, 100.0), (None, 10.0, 3.0), (0.0, 0.1, 1.0, 10.0))
 )
 
 

@@ -85,7 +85,8 @@ def ease(choices: Choices, penalty: float) -> Float64:
 
 
 _GRID: Final = tuple(
-    asdict(LinearSettings(*values)) for values in product((10.0, 100.0, 1000.0), (None, 10.0), (0.0, 0.1, 1.0, 10.0))
+    asdict(LinearSettings(*values))
+    for values in product((1.0, 10.0, 100.0, 1000.0, 10_000.0), (None, 30.0, 10.0, 3.0), (0.0, 0.1, 1.0, 10.0, 100.0))
 )
 
 

@@ -108,7 +108,7 @@ class ItemNeighbours:
 
 _GRID: Final = tuple(
     asdict(NeighbourSettings(*values))
-    for values in product((20, 100), (3.0, 30.0), (None, 10.0), (0.0, 1.0, 3.0, 10.0, 30.0))
+    for values in product((5, 20, 100), (3.0, 30.0), (None, 30.0, 10.0, 3.0), (0.0, 1.0, 3.0, 10.0, 30.0, 100.0))
 )
 
 

@@ -4,10 +4,11 @@
     python bench/ablation.py flights-demo
 
 For each seed: trains the example (runs/EXAMPLE, another seed in runs/EXAMPLE-seed-SEED), trains it again without each
-kind of context that its prompts tell (..-without-KIND, on the same prepared data), and runs `whereupon ablate`. Runs
-that are trained are not trained again, and what is answered is not asked again. `--without` with no kind trains
-nothing more: removed and shuffled only. On two cores the training of nyc-checkins takes 70 minutes and a pass half an
-hour, that of flights-demo a quarter of an hour and a pass some minutes.
+kind of context that its prompts tell (..-without-KIND, on the same prepared data), and runs `whereupon ablate`. Lines
+without a kind are shorter, so a batch is given fewer tokens: as many steps, of as many events. Runs that are trained
+are not trained again, and what is answered is not asked again. `--without` with no kind trains nothing more: removed
+and shuffled only. On two cores the training of nyc-checkins takes 70 minutes and a pass half an hour, that of
+flights-demo a quarter of an hour and a pass some minutes.
 
 Writes bench/results/ablation_EXAMPLE.json: a row a test, with its seed, counts and p-values. Nothing is asked of the
 figures.
@@ -24,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from record import record
 
 from whereupon.config import Config, load_config
@@ -32,11 +35,14 @@ from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.eval.ablation import told_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
 from whereupon.files import read_json
-from whereupon.histories import read_histories
-from whereupon.prompts import CONTEXT_KINDS
+from whereupon.finetune.train import Schedule, make_lessons
+from whereupon.histories import Histories, read_histories
+from whereupon.prompts import CONTEXT_KINDS, ContextKind, PromptEncoder
 
 ROOT: Final = Path(__file__).parents[1]
 SPLIT: Final = "test"
+
+Int64 = NDArray[np.int64]
 
 
 def main() -> int:
@@ -55,7 +61,7 @@ def main() -> int:
     return record(f"ablation_{chosen.example}", seeds[0], [], script="ablation", seeds=seeds, rows=rows, notes=notes)
 
 
-def ablation(path: Path, seed: int, limit: int | None, without: Sequence[str] | None) -> dict[str, Any]:
+def ablation(path: Path, seed: int, limit: int | None, without: Sequence[ContextKind] | None) -> dict[str, Any]:
     """Whatever is not done yet of one seed, and what `whereupon ablate` wrote."""
     first = load_config(path)
     run = first.run if seed == first.seed else first.run.with_name(f"{first.run.name}-seed-{seed}")
@@ -66,7 +72,8 @@ def ablation(path: Path, seed: int, limit: int | None, without: Sequence[str] | 
     for kind in _kinds(config) if without is None else without:
         there = run.with_name(f"{run.name}-without-{kind}")
         _prepare(path, first, there)
-        _train(path, there, seed, f"prompts.leave_out=[{kind}]")
+        batch_tokens = _batch_tokens(config, kind)
+        _train(path, there, seed, f"prompts.leave_out=[{kind}]", f"finetune.batch_tokens={batch_tokens}")
         retrained += ["--retrained", f"{kind}={there}"]
     limited = ["--limit", str(limit)] if limit else []
     whereupon("ablate", path, "--split", SPLIT, *limited, *retrained, "--set", f"run={run}", "--set", f"seed={seed}")
@@ -93,11 +100,32 @@ def _train(path: Path, run: Path, seed: int, *overrides: str) -> None:
     whereupon("finetune", path, *sets)
 
 
-def _kinds(config: Config) -> list[str]:
+def _kinds(config: Config) -> list[ContextKind]:
     """The kinds that the prompts tell."""
+    histories, encoder = _texts(config)
+    return told_kinds(encoder, histories)
+
+
+def _batch_tokens(config: Config, kind: ContextKind) -> int:
+    """The size of batches with which a training without the kind takes as many steps as the whole one."""
+    histories, encoder = _texts(config)
+
+    def lengths(one: PromptEncoder) -> Int64:
+        return np.array([len(lesson.tokens_L) for lesson in make_lessons(histories, one)])
+
+    def num_steps(length_W: Int64, batch_tokens: int) -> int:
+        settings = config.finetune.model_copy(update={"batch_tokens": batch_tokens})
+        return Schedule(length_W, settings, config.seed, num_processes=1).num_steps()
+
+    whole = config.finetune.batch_tokens
+    wanted, without_W = num_steps(lengths(encoder), whole), lengths(encoder.without([kind]))
+    return min(range(whole, whole // 4, -8), key=lambda size: abs(num_steps(without_W, size) - wanted))
+
+
+def _texts(config: Config) -> tuple[Histories, PromptEncoder]:
+    """The prepared data, and what tells them."""
     histories = read_histories(config.run)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
-    return [*told_kinds(encoder, histories)]
+    return histories, build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
 
 
 def whereupon(verb: str, path: Path, *words: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from whereupon.eval.facts import noted_command
-from whereupon.eval.rankings import ABLATION
+from whereupon.eval.rankings import ABLATION, ablated_folder
 from whereupon.eval.reliability import calibration
 from whereupon.eval.report.beyond_accuracy import beyond_accuracy
 from whereupon.eval.report.leaderboard import Leaderboard, Row
@@ -147,10 +147,14 @@ def context(dataset: Dataset, config: str) -> str:
     """The tables of `whereupon ablate`, one level of headings down; "" where there are none of this data."""
     texts = []
     for folder in dict.fromkeys(ranker.folder for ranker in dataset.rankers):
-        path = folder / f"{ABLATION}.json"
-        if path.is_file() and read_json(path)["data_hash"] == dataset.histories.data_hash:
+        if (found := ablated_folder(folder)) is None:
+            continue
+        path = found[0] / f"{ABLATION}.json"
+        if read_json(path)["data_hash"] == dataset.histories.data_hash:
             text = path.with_suffix(".md").read_text(encoding="utf-8")
-            texts.append(re.sub(r"^#", "###", text, flags=re.MULTILINE) + f"\nMade by `whereupon ablate {config}`.\n")
+            limited = f" --limit {found[1]}" if found[1] else ""
+            made = f"\nMade by `whereupon ablate {config}{limited}`.\n"
+            texts.append(re.sub(r"^#", "###", text, flags=re.MULTILINE) + made)
     return "\n".join(texts)
 
 

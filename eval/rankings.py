@@ -18,8 +18,8 @@ from ..errors import DataError
 from ..files import atomic_path, read_json, write_json
 
 __all__ = [
-    "ABLATION", "SUMMARY", "Rankings", "evaluation_folder", "finished", "read_rankings", "slug_of", "slugs_in",
-    "write_rankings",
+    "ABLATION", "SUMMARY", "Rankings", "ablated_folder", "evaluation_folder", "finished", "read_rankings", "slug_of",
+    "slugs_in", "write_rankings",
 ]  # fmt: skip
 
 SUMMARY: Final = "summary"
@@ -95,6 +95,17 @@ class Rankings:
 def evaluation_folder(run: Path, split: str, limit: int | None = None) -> Path:
     """Where a run keeps the rankings of a split, all rankers side by side; a sample has a folder of its own."""
     return run / "evaluation" / (f"{split}-{limit}" if limit else split)
+
+
+def ablated_folder(folder: Path) -> tuple[Path, int | None] | None:
+    """Where `ablate` has left its tables for the split of this folder, and how many events it asked about: the folder
+    itself (None: all), or the one of the largest sample; None where nothing was ablated.
+    """
+    if (folder / f"{ABLATION}.json").is_file():
+        return folder, None
+    names = (path.parent.name for path in folder.parent.glob(f"{folder.name}-*/{ABLATION}.json"))
+    limits = [int(limit) for name in names if (limit := name.removeprefix(f"{folder.name}-")).isdecimal()]
+    return (folder.with_name(f"{folder.name}-{max(limits)}"), max(limits)) if limits else None
 
 
 def slug_of(name: str) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Final
 
+import numpy as np
 from markupsafe import Markup
 
+from ...errors import DataError
 from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
+from ..rankings import ABLATION, ablated_folder
 from ..svg import Scale, labels, picture, rule, text, text_width, ticks, whisker, x_axis
 from ..wording import signed, span
-from .runs import Dataset, Ranked, was_replaced
+from .runs import Dataset, Ranked, read_datasets, was_replaced
 from .statistics import Difference, Estimate, differences, estimates, paired
 from .style import CONTENDER, twice
 
@@ -46,6 +49,7 @@ class Ablations:
     estimate: Estimate
     variants: Sequence[Variant]
     picture: Markup
+    sample: tuple[int, int] | None = None  # events and users, where not all events of the dataset were asked about
 
     @property
     def ways(self) -> list[tuple[str, str]]:
@@ -62,8 +66,35 @@ def ablations(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
     """One group for each ranker that was ablated, and sentences on ablations that are left out: their ranker is not
     there, or was made again since.
 
-    All tests of a dataset are corrected together.
+    Where nothing of the whole split was ablated, those of its largest sample are shown. All tests of a dataset are
+    corrected together.
     """
+    if dataset.ablations or (sample := _sample(dataset)) is None:
+        return _groups(dataset, seed)
+    groups, notes = _groups(sample, seed)
+    size = len(sample.row_E), len(np.unique(sample.user_E))
+    return [replace(group, sample=size) for group in groups], notes
+
+
+def _sample(dataset: Dataset) -> Dataset | None:
+    """The rankings of the largest sample of the dataset's events that was ablated, where it is of the same data."""
+    found = [one for folder in {ranker.folder for ranker in dataset.rankers} if (one := ablated_folder(folder))]
+    sampled = [(limit, folder) for folder, limit in found if limit]
+    if not sampled:
+        return None
+    name = max(sampled)[1].name
+    runs = [run for run in dataset.runs if (run / "evaluation" / name / f"{ABLATION}.json").is_file()]
+    try:
+        read = read_datasets(runs, dataset.metric, name)
+    except DataError:  # made of data that is not there any more
+        return None
+    ours = dataset.histories
+    same = [one for one in read if one.histories.data_hash == ours.data_hash]
+    return next((one for one in same if one.histories.catalogue_hash == ours.catalogue_hash), None)
+
+
+def _groups(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
+    """See `ablations`, of those of the dataset itself."""
     by_slug = {(ranker.run, ranker.slug): ranker for ranker in dataset.rankers}
     pairs, notes = [], []
     for variant in dataset.ablations:

@@ -4,11 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ablation
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from whereupon.cli import app
+from whereupon.config import load_config
+from whereupon.decode.adapter_card import ADAPTER_CARD
 from whereupon.files import read_json
+from whereupon.finetune.train import Schedule, make_lessons
+from whereupon.prompts import ContextKind
 
 
 @pytest.fixture
@@ -45,11 +50,15 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
 ) -> None:
     monkeypatch.setattr("record.RESULTS", tmp_path / "results")
     monkeypatch.setattr(ablation, "ROOT", tmp_path)
+    monkeypatch.setattr(ablation, "_batch_tokens", lambda config, kind: 512)
     config = make_town(tmp_path / "examples", people=4)
     config.write_text(config.read_text().replace("epochs: 4", "epochs: 0.1"))
     assert _bench(monkeypatch, "--limit", "6") == 0
     without = ["finetune run-without-time [time]", "finetune run-without-weather [weather]"]
     assert _short(verbs) == ["prepare", "finetune run", *without, "ablate run"]
+    cards = {path.parent.name: read_json(path / ADAPTER_CARD) for path in tmp_path.glob("examples/run*/adapter")}
+    sizes = {name: card["finetune"]["batch_tokens"] for name, card in cards.items()}
+    assert sizes == {"run": 1024, "run-without-time": 512, "run-without-weather": 512}
     told = read_json(tmp_path / "results" / "ablation_town.json")
     assert told["command"] == "python bench/ablation.py town --limit 6"
     assert (told["seeds"], told["bars"]) == ([7], [])
@@ -71,3 +80,20 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
     assert _short(verbs) == ["ablate run", "finetune run-seed-8", "ablate run-seed-8"]
     told = read_json(tmp_path / "results" / "ablation_town.json")
     assert {row["seed"] for row in told["rows"]} == {7, 8}
+
+
+def test_training_without_a_kind_takes_as_many_steps(make_town: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_town(tmp_path, people=30)
+    assert CliRunner().invoke(app, ["prepare", str(path)]).exit_code == 0
+    config = load_config(path)
+    histories, encoder = ablation._texts(config)
+
+    def num_steps(size: int, *without: ContextKind) -> int:
+        lengths = np.array([len(one.tokens_L) for one in make_lessons(histories, encoder.without(without))])
+        settings = config.finetune.model_copy(update={"batch_tokens": size})
+        return Schedule(lengths, settings, config.seed, num_processes=1).num_steps()
+
+    whole, size = config.finetune.batch_tokens, ablation._batch_tokens(config, "time")
+    assert num_steps(whole, "time") < num_steps(whole)
+    assert num_steps(size, "time") == pytest.approx(num_steps(whole), rel=0.1)
+    assert size < whole

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from whereupon.errors import DataError
-from whereupon.eval.rankings import Rankings, read_rankings, slug_of, write_rankings
+from whereupon.eval.rankings import Rankings, ablated_folder, read_rankings, slug_of, write_rankings
+from whereupon.eval.report.ablation import ablations
 from whereupon.eval.report.runs import read_datasets
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
 
@@ -161,3 +162,51 @@ def test_lists_that_are_too_short_for_a_metric_do_not_have_it(copy: Path) -> Non
     assert "random in copy has no nDCG@10, and is left out." in dataset.notes
     [shallow] = [one for one in read_datasets([copy], "recall@5")[0].rankers if one.name == "random"]
     assert set(shallow.value_E) == {"recall@1", "recall@5"}
+
+
+def _sample(run: Path, limit: int) -> Path:
+    """Rankings of the first `limit` events in a folder of their own, as `ablate --limit` leaves them."""
+    whole, folder = run / "evaluation" / "test", run / "evaluation" / f"test-{limit}"
+    events = read_datasets([run], split="test")[0].histories.events
+    for slug in (slug_of(MODEL), *(path.stem for path in whole.glob("*removed.json"))):
+        ranked, facts = read_rankings(whole, slug)
+        parts = [None if one is None else one[:limit] for one in vars(ranked).values()]
+        write_rankings(folder, slug, Rankings(*parts), facts, events)
+    (folder / "ablation.json").write_text("{}")
+    return folder
+
+
+def test_ablation_of_a_sample_is_shown_as_one_where_the_whole_split_has_none(copy: Path) -> None:
+    folder = copy / "evaluation" / "test"
+    for limit in (20, 60):
+        _sample(copy, limit)
+    (copy / "evaluation" / "test-latest").mkdir()
+    (copy / "evaluation" / "test-latest" / "ablation.json").write_text("{}")
+    assert ablated_folder(folder) == (folder.with_name("test-60"), 60)
+    for path in folder.glob("*removed.*"):
+        path.unlink()
+    for path in folder.glob("*shuffled.*"):
+        path.unlink()
+    [dataset] = read_datasets([copy])
+    [group], notes = ablations(dataset, 7)
+    assert (notes, [one.what for one in group.variants]) == ([], ["time", "weather"])
+    assert group.sample == (60, len(np.unique(dataset.user_E[:60])))
+    assert group.estimate.mean == pytest.approx(dataset.contender.value_E["nDCG@10"][:60].mean())
+
+    (folder / "ablation.json").write_text("{}")
+    assert ablated_folder(folder) == (folder, None)
+
+
+def test_ablation_of_a_sample_of_other_data_is_not_shown(copy: Path) -> None:
+    sample = _sample(copy, 60)
+    for path in (copy / "evaluation" / "test").glob("*[rs][eh]*ed.*"):
+        path.unlink()
+    for path in sample.glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data_hash": "another"}))
+    [dataset] = read_datasets([copy])
+    assert not dataset.ablations
+    assert ablations(dataset, 7) == ([], [])
+
+
+def test_nothing_ablated_has_no_folder(tmp_path: Path) -> None:
+    assert ablated_folder(tmp_path / "evaluation" / "test") is None

@@ -145,6 +145,12 @@ def test_ablations_are_told_where_they_are_of_this_data(town: Path, tmp_path: Pa
     assert context(dataset, CONFIG).startswith("### What it is worth\n\n#### nDCG@10\n")
     write_json(folder / "ablation.json", {"data_hash": "other"})
     assert context(dataset, CONFIG) == ""
+    folder.with_name("test-40").mkdir()
+    for path in folder.glob("ablation.*"):
+        path.rename(folder.with_name("test-40") / path.name)
+    assert context(dataset, CONFIG) == ""
+    write_json(folder.with_name("test-40") / "ablation.json", {"data_hash": dataset.histories.data_hash})
+    assert context(dataset, CONFIG).endswith(f"Made by `whereupon ablate {CONFIG} --limit 40`.\n")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     is removed and `path` stays as it was. A directory replaces an existing directory, though not in one step.
 
     Raises:
-        FileNotFoundError: the body ended without creating anything.
+        FileNotFoundError: the body ended without creating anything. DataError: a file was made, and `path` is a folder.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +40,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         if final.is_dir():
+            if not temporary.is_dir():
+                raise DataError(f"{final} is a folder; name a file.")
             os.replace(final, private / "replaced")
         os.replace(temporary, final)
         _flush_folder(final.parent)

@@ -10,7 +10,7 @@ import polars as pl
 from rich.console import Console
 
 from ..errors import DataError
-from ..files import atomic_path, sha256_file
+from ..files import atomic_path, sha256_file, sha256_text
 from ..histories import read_histories
 from .facts import facts_of
 from .protocol import Task, caveat_of, read_task
@@ -102,7 +102,8 @@ def import_run(
         if run.counts[what]:
             _say(f"{what}: {run.counts[what]:,}{_CONSEQUENCES[what]}")
     settings = {"file": file.name, "sha256": sha256_file(file), "tag": run.tag, "counts": dict(run.counts)}
-    facts = facts_of(config, task, name=name, kind="run file", wall_s=None, settings=settings)
+    key = sha256_text(f"{task.hash} {config.evaluate.k} {settings['sha256']}")
+    facts = facts_of(config, task, name=name, kind="run file", wall_s=None, settings=settings, key=key)
     write_rankings(folder, slug, run.rankings, facts, histories.events)
     write_summary(config, task, folder)
     results = [result_of(run.rankings, facts)]

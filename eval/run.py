@@ -101,7 +101,12 @@ def evaluate_baseline(
     settings = dict(tuned.settings)
     asked = [__version__, family.name, settings, task.hash, config.seed, k]
     key = sha256_text(json.dumps(asked, sort_keys=True))
-    if not finished(folder, slug, key):
+    chosen = {"trials": tuned.trials, "num_events": tuned.num_events, "note": tuned.note}
+    if finished(folder, slug, key):
+        rankings, facts = read_rankings(folder, slug)
+        if facts.get("tuned") != chosen:  # the same settings, out of another grid
+            write_rankings(folder, slug, rankings, {**facts, "tuned": chosen}, task.histories.events)
+    else:
         if sentence := replaced(folder, slug, task):
             _say(sentence)
         if tuned.note and not tuned.trials:
@@ -109,7 +114,6 @@ def evaluate_baseline(
         began = time.perf_counter()
         rankings = family.ranker(task.histories, task.split, settings, config.seed).rank(task, k)
         wall_s = time.perf_counter() - began
-        chosen = {"trials": tuned.trials, "num_events": tuned.num_events, "note": tuned.note}
         facts = facts_of(
             config, task, name=family.name, kind="baseline", wall_s=wall_s, settings=settings, tuned=chosen, key=key
         )

@@ -83,6 +83,7 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     """
     if run.exists() and not run.is_dir():
         raise DataError(f"{run} should be the run folder but is a file; choose another name.")
+    _refuse_others(histories_folder(run))
     rejects, notes = Rejects(), Counter[str]()
     source = read_source(settings, rejects)
     items, events = _clean(source, rejects, notes)
@@ -234,6 +235,19 @@ def _data_hash(events: pl.DataFrame, items: pl.DataFrame) -> str:
         for part in table.iter_slices(1 << 18):
             digest.update(part.write_csv().encode())
     return digest.hexdigest()
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise DataError where a folder that will be replaced holds anything that `prepare` has not written."""
+    found = {path.name for path in folder.glob("*")}
+    ours = (
+        {"events.parquet", "items.parquet", "rejects.parquet", "manifest.json"} if "manifest.json" in found else set()
+    )
+    if others := sorted(found - ours):
+        raise DataError(
+            f"{folder} is replaced as a whole by `whereupon prepare` but holds {', '.join(others[:5])}, not written by "
+            "it; move your files elsewhere, or choose another run folder (`run`)."
+        )
 
 
 def _write(run: Path, tables: dict[str, pl.DataFrame], manifest: dict[str, Any]) -> None:

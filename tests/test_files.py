@@ -82,3 +82,12 @@ def test_versions_are_texts_that_json_holds() -> None:
     assert {"whereupon", "python", "platform", "cpu", "cpu_count", "numpy", "polars"} <= found.keys()
     assert all(isinstance(value, str) and value for value in found.values())
     assert json.loads(json.dumps(found)) == found
+
+
+def test_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    with pytest.raises(DataError, match=r"out is a folder; name a file"), atomic_path(tmp_path / "out") as path:
+        path.write_text("report")
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"

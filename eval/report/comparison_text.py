@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..metrics import Metric
 from ..wording import NONE, count, p_value, plain, signed, span
-from .statistics import ALPHA, FEWEST_EVENTS, Estimate
+from .statistics import ALPHA, FEWEST_EVENTS, Estimate, num_tested
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -55,7 +55,8 @@ def _print_slices(found: Comparison, console: Console) -> None:
     some = differing or found.slices[:FEWEST_SLICES]
     what = "slices where they differ" if differing else "in no slice do they differ significantly; the least alike"
     table = _table(
-        f"{what} (p: Holm over {len(found.slices)})", ["slice", "", "events", "A", "B", "A - B", "95 % interval", "p"]
+        f"{what} (p: Holm over {num_tested(one.difference for one in found.slices)})",
+        ["slice", "", "events", "A", "B", "A - B", "95 % interval", "p"],
     )
     for one in some:
         gap = one.difference

@@ -133,6 +133,11 @@ def _exceptions(dataset: Dataset) -> str:
 def _caveats(dataset: Dataset) -> list[str]:
     told, name = dataset.contender.protocol, _split(dataset).get("protocol")
     caveats = _sample(dataset)
+    if dataset.part == "valid":
+        caveats.append(
+            "These events have chosen the settings of baselines, the weights of fusions and calibrations; "
+            "judge by those of the test split."
+        )
     caveats += [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
     if without := told.get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")

@@ -12,7 +12,7 @@ from ..svg import Scale, bar, labels, picture, rule, text, ticks, whisker
 from ..wording import plain, span
 from .curves import look_of
 from .runs import Dataset, Ranked
-from .statistics import Difference, Estimate, differences, estimates, paired
+from .statistics import Difference, Estimate, differences, estimates, num_tested, paired
 from .style import Look
 
 __all__ = ["Leaderboard", "Row", "leaderboard"]
@@ -82,7 +82,7 @@ def leaderboard(dataset: Dataset, seed: int) -> Leaderboard:
         for place, (ranker, estimate) in enumerate(zip(dataset.rankers, own, strict=True), start=1)
     ]  # fmt: skip
     shown = [name for name in names if any(row.metrics[name] for row in rows)]
-    return Leaderboard(rows, shown[1:], _axis(scale), len(tests))
+    return Leaderboard(rows, shown[1:], _axis(scale), num_tested(tests.values()))
 
 
 def _bar(scale: Scale, estimate: Estimate, look: Look) -> Markup:

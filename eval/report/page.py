@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console
 
 from ... import __version__
-from ...errors import ConfigError
+from ...errors import ConfigError, DataError
 from ...files import atomic_path
 from ..facts import typed_command
 from ..metrics import Metric
@@ -90,8 +90,10 @@ def report(
 
     Raises:
         ConfigError: there is no such metric.
-        DataError: a folder is no run, or was not evaluated.
+        DataError: a folder is no run, or was not evaluated; `out` is a folder.
     """
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; name the HTML file to write, such as {out / 'report.html'}.")
     began = time.perf_counter()
     name = metric_named(metric)
     datasets = read_datasets(runs, name, split)

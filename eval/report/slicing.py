@@ -11,7 +11,18 @@ from ..slices import slices_of
 from ..svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
 from ..wording import count, plain, signed, span
 from .runs import Dataset
-from .statistics import FEW_DRAWS, Cell, Difference, Estimate, cells_of, cut, differences, estimates, paired
+from .statistics import (
+    FEW_DRAWS,
+    Cell,
+    Difference,
+    Estimate,
+    cells_of,
+    cut,
+    differences,
+    estimates,
+    num_tested,
+    paired,
+)
 from .style import CONTENDER, OPPONENT
 
 __all__ = ["MARKS", "Panel", "Slice", "Slices", "slicing"]
@@ -75,7 +86,7 @@ def slicing(dataset: Dataset, seed: int) -> Slices:
     for name in dict.fromkeys(name for name, _ in cells):
         title, own = TITLES.get(name, name), [row for other, row in rows if other == name]
         panels.append(Panel(title, own, _draw(title, dataset.metric, own, highest)))
-    return Slices(panels, len(tests), num_thin)
+    return Slices(panels, num_tested(tests.values()), num_thin)
 
 
 def _draw(title: str, metric: str, rows: Sequence[Slice], highest: float) -> Markup:

@@ -6,6 +6,7 @@ call share their resamples and, as tests, their correction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -19,7 +20,7 @@ from ..significance import holm, paired, sign_flip
 
 __all__ = [
     "ALPHA", "DRAWS", "FEWEST_EVENTS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of",
-    "cut", "differences", "estimates", "paired",
+    "cut", "differences", "estimates", "num_tested", "paired",
 ]  # fmt: skip
 
 Float64 = NDArray[np.float64]
@@ -91,6 +92,11 @@ def differences(
     p_M = sign_flip(sums, seed=seed)
     tested = zip(found.items(), p_M.tolist(), holm(p_M).tolist(), strict=True)
     return {key: Difference(**vars(one), p=p, p_holm=corrected) for (key, one), p, corrected in tested}
+
+
+def num_tested(tests: Iterable[Difference]) -> int:
+    """How many tests Holm's correction is over: what could not be tested is not among them."""
+    return sum(not math.isnan(one.p_holm) for one in tests)
 
 
 def _sums(columns: Iterable[tuple[Key, Float64]], user_E: ArrayLike) -> tuple[list[Key], UserSums]:

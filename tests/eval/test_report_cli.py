@@ -1,6 +1,7 @@
 """`whereupon report` and `whereupon compare` as they are typed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,20 @@ def test_help_says_what_it_takes(verb: str) -> None:
     result = _run(verb, "--help")
     assert result.exit_code == 0
     assert "--metric" in result.stdout
+
+
+def test_report_never_replaces_a_folder(town: Path) -> None:
+    before = sorted(town.rglob("*"))
+    result = _run("report", town, "-o", town)
+    assert result.exit_code == 1
+    assert "is a folder; name the HTML file to write" in result.stderr
+    assert sorted(town.rglob("*")) == before
+
+
+def test_report_of_validation_says_that_it_was_chosen_on(town: Path, tmp_path: Path) -> None:
+    shutil.copytree(town, tmp_path / "town")
+    (tmp_path / "town" / "evaluation" / "test").rename(tmp_path / "town" / "evaluation" / "valid")
+    said = "These events have chosen the settings of baselines"
+    for run, expected in ((town, False), (tmp_path / "town", True)):
+        assert _run("report", run, "-o", tmp_path / "page.html").exit_code == 0
+        assert (said in (tmp_path / "page.html").read_text(encoding="utf-8")) == expected

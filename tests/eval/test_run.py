@@ -20,9 +20,10 @@ from whereupon.eval.answers import evaluate_model
 from whereupon.eval.baselines import Ranker, UnfitDataError
 from whereupon.eval.calibrate import calibrate
 from whereupon.eval.protocol import evaluated_events, read_task
-from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in, write_rankings
+from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.eval.settings import EvaluatedSplit
+from whereupon.files import read_json, write_json
 from whereupon.histories import Histories, prepare, read_histories
 
 Town = Callable[..., Config]
@@ -218,6 +219,19 @@ def test_ranker_that_is_complete_is_not_asked_again(simulated: Town, model: "Mod
     assert evaluate(config, split="test", use_adapter=False) == first
     assert model.windows == []
     assert {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")} == written
+
+
+def test_complete_baseline_tells_the_trials_of_the_grid_that_it_was_chosen_from(simulated: Town) -> None:
+    config = simulated()
+    name = next(name for name in BASELINES if len(FAMILIES[name].grid()) > 1)
+    evaluate(config, split="test", baselines_only=True)
+    path = _folder(config) / f"{slug_of(name)}.json"
+    whole = read_json(path)
+    shorter = {**whole["tuned"], "trials": whole["tuned"]["trials"][:1]}
+    write_json(path, {**whole, "tuned": shorter})
+    evaluate(config, split="test", baselines_only=True)
+    assert len(whole["tuned"]["trials"]) == len(FAMILIES[name].grid())
+    assert read_json(path) == whole
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")], ids=["gone", "cut off"])

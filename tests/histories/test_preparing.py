@@ -148,3 +148,18 @@ def test_run_folder_that_is_a_file_is_told(visits: Path) -> None:
 def test_template_of_an_unknown_column_is_told(visits: Path, run_prepare: Prepare) -> None:
     with pytest.raises(CatalogueError, match=r"should name columns of the items \(item_id\) but 'name' is undefined"):
         run_prepare(events={"path": visits}, catalogue={"title": "{{ name }}"})
+
+
+@pytest.mark.parametrize("name", ["visits.csv", "events.parquet"])
+def test_files_of_others_in_the_folder_are_never_replaced(
+    name: str, visits: Path, run_prepare: Prepare, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "run" / "histories" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(visits.read_bytes())
+    with pytest.raises(DataError, match=rf"is replaced as a whole .* but holds {name}, not written by it"):
+        run_prepare(events={"path": visits})
+    assert theirs.read_bytes() == visits.read_bytes()
+    theirs.unlink()
+    run_prepare(events={"path": visits})
+    run_prepare(events={"path": visits})  # its own files it does replace

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ...errors import ConfigError, DataError
+from ...files import read_json
 from ...histories import Histories, histories_folder, read_histories
+from ..metrics import Metric
 from ..protocol import caveat_of
 from ..rankings import slug_of, slugs_in
 from ..slices import slices_of
@@ -96,7 +98,7 @@ def compare(a: str, b: str, *, split: str | None, metric: str, seed: int, as_jso
 
 
 def ranking_at(where: str, split: str | None, metric: str) -> Ranked:
-    """The ranking in a file (`.../<slug>.parquet` or `.json`), or that of `RUN:slug`, a run folder and a ranker in it.
+    """The ranking in a file (`.../<slug>.parquet` or `.json`), or that of `RUN:ranker`, a folder and a slug or name.
 
     Args:
         split: folder within the run's `evaluation`; None: "test", or the only one there is.
@@ -109,14 +111,18 @@ def ranking_at(where: str, split: str | None, metric: str) -> Ranked:
         run = path.parent.parent.parent if path.parent.parent.name == "evaluation" else path.parent
         ranked = read_ranked(run, path.parent, path.stem, [metric])
     else:
-        run_name, colon, slug = where.rpartition(":")
-        if not colon or not run_name or not slug:
+        run_name, colon, name = where.rpartition(":")
+        if not colon or not run_name or not name:
             raise DataError(f"Expected a rankings file or RUN:ranker, found {where!r}; name the ranker behind a colon.")
         folder = evaluation_folder_of(Path(run_name), split)
         known = slugs_in(folder)
-        ranked = read_ranked(Path(run_name), folder, slug if slug in known else _slug(slug), [metric])
+        shown = (slug for slug in known if name in (slug, read_json(folder / f"{slug}.json").get("name")))
+        ranked = read_ranked(Path(run_name), folder, next(shown, None) or _slug(name), [metric])
     if metric not in ranked.value_E:
-        raise DataError(f"{where} has no {metric}, which needs log-probabilities; choose another --metric.")
+        if Metric.parse(metric).needs_log_probs:
+            raise DataError(f"{where} has no {metric}, which needs log-probabilities; choose another --metric.")
+        kept = f"{ranked.rankings.k} items of each ranking were kept (`evaluate.k`)"
+        raise DataError(f"{where} has no {metric}: {kept}; choose another --metric.")
     return ranked
 
 

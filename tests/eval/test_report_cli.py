@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
+from whereupon.eval.rankings import read_rankings, slug_of, write_rankings
+from whereupon.histories import read_histories
 from whereupon.tests.eval.report_town import MODEL, write_town
 
 
@@ -85,3 +89,26 @@ def test_report_of_validation_says_that_it_was_chosen_on(town: Path, tmp_path: P
     for run, expected in ((town, False), (tmp_path / "town", True)):
         assert _run("report", run, "-o", tmp_path / "page.html").exit_code == 0
         assert (said in (tmp_path / "page.html").read_text(encoding="utf-8")) == expected
+
+
+def test_compare_finds_a_ranker_by_its_slug_or_by_the_name_that_tables_show(town: Path, tmp_path: Path) -> None:
+    shutil.copytree(town, tmp_path / "town")
+    folder = tmp_path / "town" / "evaluation" / "test"
+    for ending in ("json", "parquet"):
+        (folder / f"{slug_of(MODEL)}.{ending}").rename(folder / f"mine.{ending}")
+    for name in ("mine", MODEL):
+        result = _run("compare", f"{tmp_path / 'town'}:{name}", f"{town}:random", "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["a"]["name"] == MODEL
+
+
+def test_metric_deeper_than_the_rankings_is_told_as_such(town: Path, tmp_path: Path) -> None:
+    shutil.copytree(town, tmp_path / "town")
+    folder = tmp_path / "town" / "evaluation" / "test"
+    ranked, facts = read_rankings(folder, "random")
+    known = replace(ranked, rank_E=np.where(ranked.rank_E > ranked.k, 0, ranked.rank_E))
+    write_rankings(folder, "random", known, facts, read_histories(town).events)
+    result = _run("compare", f"{town}:{MODEL}", f"{tmp_path / 'town'}:random", "--metric", "recall@5000")
+    assert result.exit_code == 1
+    expected = f"random has no recall@5000: {ranked.k} items of each ranking were kept"
+    assert expected in " ".join(result.stderr.split())

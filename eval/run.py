@@ -104,8 +104,9 @@ def evaluate_baseline(
     chosen = {"trials": tuned.trials, "num_events": tuned.num_events, "note": tuned.note}
     if finished(folder, slug, key):
         rankings, facts = read_rankings(folder, slug)
-        if facts.get("tuned") != chosen:  # the same settings, out of another grid
-            write_rankings(folder, slug, rankings, {**facts, "tuned": chosen}, task.histories.events)
+        if facts.get("tuned") == chosen:
+            return rankings, facts
+        facts |= {"tuned": chosen}  # the same settings, out of another grid
     else:
         if sentence := replaced(folder, slug, task):
             _say(sentence)
@@ -117,7 +118,7 @@ def evaluate_baseline(
         facts = facts_of(
             config, task, name=family.name, kind="baseline", wall_s=wall_s, settings=settings, tuned=chosen, key=key
         )
-        write_rankings(folder, slug, rankings, facts, task.histories.events)
+    write_rankings(folder, slug, rankings, facts, task.histories.events)
     return read_rankings(folder, slug)
 
 

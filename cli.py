@@ -15,7 +15,7 @@ from rich.console import Console
 
 from . import __version__
 from .errors import DataError, WhereuponError
-from .files import read_json, versions, write_json
+from .files import read_object, versions, write_json
 
 if TYPE_CHECKING:
     from .config import Config
@@ -537,7 +537,7 @@ def _record(verb: str, config: "Config") -> None:
         return
     path = config.run / "run.json"
     try:
-        record = read_json(path)
+        record = read_object(path)
     except DataError:  # missing, or cut off by an older crash: it is a record, never an input
         record = {}
     started = datetime.now(UTC).isoformat(timespec="seconds")

@@ -23,6 +23,7 @@ __all__ = [
     "ServerError",
     "StoreError",
     "WhereuponError",
+    "first_line",
 ]
 
 
@@ -60,3 +61,8 @@ class StoreError(WhereuponError):
 
 class ConflictError(WhereuponError):
     """What is sent contradicts what is stored under the same id."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -16,7 +16,9 @@ from typing import Any
 from . import __version__
 from .errors import DataError
 
-__all__ = ["atomic_path", "git_revision", "read_json", "sha256_file", "sha256_text", "versions", "write_json"]
+__all__ = [
+    "atomic_path", "git_revision", "read_json", "read_object", "sha256_file", "sha256_text", "versions", "write_json",
+]  # fmt: skip
 
 _REPORTED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "polars")
 
@@ -68,6 +70,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{path} is missing.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} should be JSON but cannot be read ({error}); write it again.") from None
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        DataError: the file is missing, is not JSON, or holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path} should hold a JSON object but holds a {type(found).__name__}; write it again.")
+    return found
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

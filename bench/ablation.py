@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from record import record
 
 from whereupon.config import Config, load_config
-from whereupon.decode.adapter_card import ADAPTER_CARD
+from whereupon.decode.adapter_card import ADAPTER_CARD, read_card
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.eval.ablation import told_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
@@ -73,6 +73,7 @@ def ablation(path: Path, seed: int, limit: int | None, without: Sequence[Context
         there = run.with_name(f"{run.name}-without-{kind}")
         _prepare(path, first, there)
         batch_tokens = _batch_tokens(config, kind)
+        _refuse_other_steps(there, batch_tokens)
         _train(path, there, seed, f"prompts.leave_out=[{kind}]", f"finetune.batch_tokens={batch_tokens}")
         retrained += ["--retrained", f"{kind}={there}"]
     limited = ["--limit", str(limit)] if limit else []
@@ -98,6 +99,16 @@ def _train(path: Path, run: Path, seed: int, *overrides: str) -> None:
         return
     sets = [word for override in (f"run={run}", f"seed={seed}", *overrides) for word in ("--set", override)]
     whereupon("finetune", path, *sets)
+
+
+def _refuse_other_steps(run: Path, batch_tokens: int) -> None:
+    """End where a run was trained with batches of another size, so that its steps are not those of the whole one."""
+    if (run / "adapter" / ADAPTER_CARD).is_file():
+        found = read_card(run / "adapter")["finetune"]["batch_tokens"]
+        if found != batch_tokens:
+            sys.exit(
+                f"{run} was trained in batches of {found} tokens, not {batch_tokens}; remove it to train it again."
+            )
 
 
 def _kinds(config: Config) -> list[ContextKind]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, ModelError
-from ..files import read_json
+from ..errors import DataError, ModelError, first_line
+from ..files import read_object
 
 ADAPTER_CARD = "whereupon.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -26,7 +26,7 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"There is no trained adapter in {folder} (no {ADAPTER_CARD}): run `whereupon finetune` first."
         )
     try:
-        card: dict[str, Any] = read_json(folder / ADAPTER_CARD)
+        card = read_object(folder / ADAPTER_CARD)
         float(card["temperature"])
     except (DataError, KeyError, TypeError, ValueError) as error:
         what = f"{ADAPTER_CARD}: {first_line(error)}"
@@ -61,11 +61,6 @@ def check_data(card: dict[str, Any], folder: Path, data_hash: str) -> None:
         f"{_short(data_hash)}, found {_short(card.get('data_hash'))}. Run `whereupon finetune` here again, or evaluate "
         "in the run that holds the data of its training."
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What another library says, short enough for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _short(value: Any) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ModelError
-from ..files import atomic_path, read_json, sha256_file, versions, write_json
+from ..files import atomic_path, read_object, sha256_file, versions, write_json
 
 __all__ = ["Progress", "fetch_base_model", "resolve_base_model"]
 
@@ -117,7 +117,7 @@ def _is_whole(folder: Path, progress: Progress) -> bool:
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
     """Bytes and SHA-256 of each file by the manifest; empty without a readable manifest."""
     try:
-        return dict(read_json(folder / _MANIFEST)["files"])
+        return dict(read_object(folder / _MANIFEST)["files"])
     except (DataError, KeyError):
         return {}
 

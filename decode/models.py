@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ..catalogue import Catalogue
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..prompts import PromptEncoder, PromptSettings
-from .adapter_card import ADAPTER_FILES, check_card, check_data, first_line, read_card
+from .adapter_card import ADAPTER_FILES, check_card, check_data, read_card
 from .base_models import resolve_base_model
 from .settings import ModelSettings
 from .tokenizer import Tokenizer

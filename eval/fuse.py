@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..errors import DataError
+from ..files import sha256_text
 from ..histories import read_histories
 from .facts import facts_of
 from .fusion import Fusion, FusionMethod, fit_fusion, fuse_rankings
@@ -18,6 +20,7 @@ from .rankers import free_slug, named_rankings
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary
 from .table import RankerResult, as_table
+from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -60,8 +63,10 @@ def fuse(
     slug = free_slug(folder, name, "fusion")
     known_s = [float(facts["wall_s"] or 0.0) for _, facts in parts]
     wall_s = time.perf_counter() - began + sum(known_s)
+    of_keys = [facts.get("key") for _, facts in parts]
+    key = None if None in of_keys else sha256_text(json.dumps([task.hash, asdict(fusion), of_keys, rankings.k]))
     facts = facts_of(config, task, name=name, kind="fusion", wall_s=wall_s, settings=asdict(fusion), tuned=tuned,
-                     of=slugs, of_keys=[facts.get("key") for _, facts in parts])  # fmt: skip
+                     of=slugs, of_keys=of_keys, key=key)  # fmt: skip
     write_rankings(folder, slug, rankings, facts, histories.events)
     write_summary(config, task, folder)
     results = [result_of(one, told) for one, told in [*parts, (rankings, facts)]]
@@ -69,6 +74,8 @@ def fuse(
     Console(highlight=False).print(as_table(results, title))
     weights = ", ".join(f"{weight:g} {told['name']}" for weight, (_, told) in zip(fusion.weights, parts, strict=True))
     _say(f"{method}, constant {fusion.constant:g}: {weights}")
+    if split == "valid":
+        _say(ON_VALIDATION)
     _say(f"written to {folder / slug}.parquet")
     return results
 

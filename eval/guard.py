@@ -7,6 +7,9 @@ score by score; of a language model, the tokens of its prompt. What is fitted is
 all events but those of earlier splits are changed, and must then answer as before. Both together: what is said of an
 event is a function of earlier splits and of what is strictly past.
 
+Under leave_one_out an earlier split holds what other people did later. Fitting on that is the protocol and no
+violation; its caveat says so wherever a figure of it is told.
+
 Columns that the configuration declares to be known before an event (weather, context columns) are taken at its word.
 """
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from ..catalogue import Trie
 from ..decode.settings import CalibrationName
 from ..errors import DataError
-from ..files import read_json
+from ..files import read_object
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from .baselines import FAMILIES, Family, UnfitDataError
@@ -117,7 +117,7 @@ def _maker(family: Family, settings: Mapping[str, Any], split: EvaluatedSplit, s
 
 def _chosen_settings(config: Config, family: Family) -> Mapping[str, Any]:
     try:
-        found: dict[str, Any] = read_json(config.run / "evaluation" / "tuned" / f"{slug_of(family.name)}.json")
+        found = read_object(config.run / "evaluation" / "tuned" / f"{slug_of(family.name)}.json")
     except DataError:
         return family.grid()[0]
     return dict(found["settings"])

@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import read_json
 from .facts import Kind
 from .protocol import Task
-from .rankings import Rankings, read_rankings, slug_of, slugs_in
+from .rankings import Rankings, read_facts, read_rankings, slug_of, slugs_in
 
 __all__ = ["free_slug", "named_rankings", "of_task", "refuse_other_kind", "replaced"]
 
 
 def of_task(folder: Path, task: Task) -> tuple[list[str], list[str]]:
     """Slugs of the complete rankings in a folder: of this task, and of others, which cannot be compared with them."""
-    is_of = {slug: _facts(folder, slug).get("task") == task.hash for slug in slugs_in(folder)}
+    is_of = {slug: read_facts(folder, slug).get("task") == task.hash for slug in slugs_in(folder)}
     return [slug for slug, fits in is_of.items() if fits], [slug for slug, fits in is_of.items() if not fits]
 
 
@@ -25,7 +24,7 @@ def named_rankings(folder: Path, name: str, task: Task) -> tuple[Rankings, dict[
         DataError: there are none, or they are of another task; names those that there are.
     """
     slugs = slugs_in(folder)
-    found = [slug for slug in slugs if slug == name] or [s for s in slugs if _facts(folder, s).get("name") == name]
+    found = [slug for slug in slugs if slug == name] or [s for s in slugs if read_facts(folder, s).get("name") == name]
     if not found:
         there = ", ".join(slugs) or "none"
         raise DataError(
@@ -55,7 +54,7 @@ def free_slug(folder: Path, name: str, kind: Kind) -> str:
             "'summary' or 'ablation'; choose another."
         ) from None
     for other in slugs_in(folder):
-        facts = _facts(folder, other)
+        facts = read_facts(folder, other)
         if other == slug and facts.get("kind") != kind:
             there = facts.get("kind")
             raise DataError(f"{folder} holds rankings {slug!r} of another kind ({there}) already; choose another name.")
@@ -71,7 +70,7 @@ def refuse_other_kind(folder: Path, slug: str, kind: Kind) -> None:
     Raises:
         DataError: those are of another kind, such as a run file that was imported as "SASRec".
     """
-    there = _facts(folder, slug).get("kind", kind) if slug in slugs_in(folder) else kind
+    there = read_facts(folder, slug).get("kind", kind) if slug in slugs_in(folder) else kind
     if there != kind:
         raise DataError(
             f"{folder} should be free for the rankings {slug!r} of a {kind} but holds those of a {there}; move "
@@ -81,11 +80,6 @@ def refuse_other_kind(folder: Path, slug: str, kind: Kind) -> None:
 
 def replaced(folder: Path, slug: str, task: Task) -> str:
     """One sentence on complete rankings of another task that rankings of this one are about to replace; "": none."""
-    if slug not in slugs_in(folder) or _facts(folder, slug).get("task", task.hash) == task.hash:
+    if slug not in slugs_in(folder) or read_facts(folder, slug).get("task", task.hash) == task.hash:
         return ""
     return f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
-
-
-def _facts(folder: Path, slug: str) -> dict[str, Any]:
-    facts: dict[str, Any] = read_json(folder / f"{slug}.json")
-    return facts

@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..files import atomic_path, read_json, write_json
+from ..errors import DataError, first_line
+from ..files import atomic_path, read_object, write_json
 
 __all__ = [
-    "ABLATION", "SUMMARY", "Rankings", "ablated_folder", "evaluation_folder", "finished", "read_rankings", "slug_of",
-    "slugs_in", "write_rankings",
+    "ABLATION", "SUMMARY", "Rankings", "ablated_folder", "evaluation_folder", "finished", "orphans_in", "read_facts",
+    "read_rankings", "slug_of", "slugs_in", "write_rankings",
 ]  # fmt: skip
 
 SUMMARY: Final = "summary"
@@ -155,25 +155,35 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
     """What `write_rankings` wrote, and its facts.
 
     Raises:
-        DataError: there is no complete ranking of that slug; names those that there are.
+        DataError: there is no complete ranking of that slug (names those that there are), or its files are damaged.
+    """
+    facts = read_facts(folder, slug)
+    try:
+        rankings = _read_parquet(folder / f"{slug}.parquet", facts["k"])
+        if len(rankings.row_E) != facts["num_events"]:
+            raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json tells of {facts['num_events']}")
+    except (OSError, pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder / slug}.parquet should be the rankings that {slug}.json tells of but is not "
+            f"({first_line(error)}); remove both and make them again (`whereupon evaluate`)."
+        ) from None
+    return rankings, facts
+
+
+def read_facts(folder: Path, slug: str) -> dict[str, Any]:
+    """The facts of a complete ranking.
+
+    Raises:
+        DataError: there is none of that slug (names those that there are), or the file is damaged.
     """
     path = folder / f"{slug}.json"
     if not path.is_file():
         found = ", ".join(slugs_in(folder)) or "none"
         raise DataError(f"{folder} should hold the rankings {slug!r} but holds {found}; run `whereupon evaluate`.")
-    facts: dict[str, Any] = read_json(path)
     try:
-        frame = pl.read_parquet(folder / f"{slug}.parquet")
-    except (OSError, pl.exceptions.PolarsError):
-        raise DataError(
-            f"{folder / slug}.parquet cannot be read; remove it and run `whereupon evaluate` again."
-        ) from None
-    log_prob_E, exact_E = (
-        frame[name].to_numpy(writable=True) if name in frame.columns else None for name in ("log_prob", "exact")
-    )
-    row_E, rank_E = (frame[name].to_numpy(writable=True) for name in ("row", "rank"))
-    lists = frame["items"], frame["scores"], facts["k"]
-    return Rankings.of_lists(row_E, rank_E, *lists, log_prob_E, exact_E), facts
+        return read_object(path)
+    except DataError as error:
+        raise DataError(f"{error} Or remove it and make the rankings again (`whereupon evaluate`).") from None
 
 
 def finished(folder: Path, slug: str, key: str) -> bool:
@@ -182,18 +192,35 @@ def finished(folder: Path, slug: str, key: str) -> bool:
     Where their Parquet file is gone, cut off or something else, they are not: they are to be made again.
     """
     path = folder / f"{slug}.json"
-    if not path.is_file() or read_json(path).get("key") != key:
+    if not path.is_file() or (facts := read_facts(folder, slug)).get("key") != key:
         return False
     try:
-        pl.read_parquet_schema(path.with_name(f"{slug}.parquet"))
+        num_events = pl.scan_parquet(path.with_name(f"{slug}.parquet")).select(pl.len()).collect().item()
     except (OSError, pl.exceptions.PolarsError):
         return False
-    return True
+    return bool(num_events == facts.get("num_events"))
 
 
 def slugs_in(folder: Path) -> list[str]:
     """Slugs of the complete rankings in a folder, in alphabetical order; none where there is no such folder."""
     return sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".parquet").is_file())
+
+
+def orphans_in(folder: Path) -> list[str]:
+    """Slugs of facts whose rankings are gone, in alphabetical order."""
+    slugs = {path.stem for path in folder.glob("*.json") if not path.with_suffix(".parquet").is_file()}
+    return sorted(slugs - {SUMMARY, ABLATION})
+
+
+def _read_parquet(path: Path, k: int) -> Rankings:
+    frame = pl.read_parquet(path)
+    if missing := [name for name in ("row", "rank", "items", "scores") if name not in frame.columns]:
+        raise ValueError(f"no column {missing[0]!r}")
+    log_prob_E, exact_E = (
+        frame[name].to_numpy(writable=True) if name in frame.columns else None for name in ("log_prob", "exact")
+    )
+    row_E, rank_E = (frame[name].to_numpy(writable=True) for name in ("row", "rank"))
+    return Rankings.of_lists(row_E, rank_E, frame["items"], frame["scores"], k, log_prob_E, exact_E)
 
 
 def _lists(value_EK: NDArray[Any], count_E: NDArray[np.int64]) -> pl.Series:

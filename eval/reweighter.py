@@ -14,7 +14,7 @@ from ..catalogue import Trie
 from ..decode import DecodeSettings, ItemPrior, PriorSettings, Reweighting, own_masses, popularity_prior
 from ..decode.settings import CalibrationName
 from ..errors import ConfigError, DataError
-from ..files import read_json, sha256_text
+from ..files import read_object, sha256_text
 from ..histories import Histories
 from .context_prior import ContextPrior, Past, Pasts
 
@@ -127,7 +127,7 @@ def read_calibration(config: Config, histories: Histories, card: dict[str, Any])
     path = config.run / FILE
     again = f"run `whereupon calibrate` first, or set decode.calibration: none (found {config.decode.calibration!r})."
     try:
-        found: dict[str, Any] = read_json(path)
+        found = read_object(path)
     except DataError:
         raise ConfigError(f"There is no calibration in {path}: {again}") from None
     if found.get("identity") != identity(config, histories, card):

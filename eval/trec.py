@@ -11,7 +11,9 @@ control characters and `%` are written as in a URL, UTF-8 bytes in hexadecimal b
 Shapes: E = events of a task, K = items of a ranking, L = lines of a file.
 """
 
+import gzip
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ Int64 = NDArray[np.int64]
 
 _UNSAFE: Final = re.compile(r"[\s%\x00-\x1f\x7f-\x9f]")
 _COLUMNS: Final = ("query", "iteration", "item", "rank", "score", "tag")
+_GZIP: Final = b"\x1f\x8b"
 _LINE: Final = r"^\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$"
 
 
@@ -118,7 +121,7 @@ def read_run(path: Path, task: Task, k: int) -> ImportedRun:
     Items are ordered by score, as trec_eval does; equal scores by the rank column, then as they stand in the file.
 
     Args:
-        path: of the file; white space between columns, empty lines do not count.
+        path: of the file, or of one compressed by gzip; white space between columns, empty lines do not count.
         task: whose events and candidates are meant.
         k: how many items of each list to keep; the rank of the true item is looked for in all of them.
 
@@ -143,9 +146,12 @@ def read_run(path: Path, task: Task, k: int) -> ImportedRun:
 def _parsed(path: Path) -> pl.DataFrame:
     """The columns of a run file, score as float64, rank as float64 (some write 1.0), and `line` from 1."""
     try:
-        text = path.read_text(encoding="utf-8")
+        raw_bytes = path.read_bytes()
+        text = (gzip.decompress(raw_bytes) if raw_bytes[:2] == _GZIP else raw_bytes).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path} is missing; name a run file.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path} is compressed by gzip but cannot be read ({error}); compress it again.") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
     raw = pl.DataFrame({"text": pl.Series(text.split("\n"), dtype=pl.String)}).with_row_index("line", offset=1)

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from .. import __version__
 from ..errors import DataError
-from ..files import read_json, sha256_text, versions, write_json
+from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories
 from .baselines import Family
 from .facts import finite
@@ -126,7 +126,7 @@ def _best(trials: list[dict[str, Any]]) -> dict[str, Any]:
 def _of_key(path: Path, key: str) -> dict[str, Any] | None:
     """What a file holds, if it is there, whole, and of this key."""
     try:
-        found: dict[str, Any] = read_json(path)
+        found = read_object(path)
     except DataError:
         return None
     return found if found.get("key") == key else None

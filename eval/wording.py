@@ -6,9 +6,13 @@ import math
 
 from .svg import MINUS
 
-__all__ = ["NONE", "bytes_text", "count", "duration", "p_value", "plain", "share", "signed", "span"]
+__all__ = ["NONE", "ON_VALIDATION", "bytes_text", "count", "duration", "p_value", "plain", "share", "signed", "span"]
 
 NONE = "\N{EN DASH}"
+ON_VALIDATION = (
+    "These events have chosen the settings of baselines, the weights of fusions and calibrations; "
+    "judge by those of the test split."
+)
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 
 

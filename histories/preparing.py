@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ..errors import DataError
-from ..files import atomic_path, read_json, sha256_file, sha256_text, versions, write_json
+from ..files import atomic_path, read_object, sha256_file, sha256_text, versions, write_json
 from .events import available_at_first_event, clean_events, clean_items, items_of_events, place_at_items, require_events
 from .local_time import local_times
 from .reading import ROW
@@ -188,7 +188,7 @@ def _previous_titles(run: Path, title_recipe: dict[str, Any]) -> dict[str, str] 
     if not (folder / "manifest.json").is_file():
         return None
     try:
-        if read_json(folder / "manifest.json").get("title_recipe") != title_recipe:
+        if read_object(folder / "manifest.json").get("title_recipe") != title_recipe:
             return None
         return dict(pl.read_parquet(folder / "items.parquet", columns=["item_id", "title"]).iter_rows())
     except (DataError, OSError, pl.exceptions.PolarsError):
@@ -240,7 +240,7 @@ def _data_hash(events: pl.DataFrame, items: pl.DataFrame) -> str:
 
 def _refuse_others(folder: Path) -> None:
     """Raise DataError where a folder that will be replaced holds anything that `prepare` has not written."""
-    found = {path.name for path in folder.glob("*")}
+    found = {path.name for path in folder.glob("*")} - {".DS_Store"}
     ours = (
         {"events.parquet", "items.parquet", "rejects.parquet", "manifest.json"} if "manifest.json" in found else set()
     )

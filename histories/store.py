@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import DataError
-from ..files import read_json
+from ..files import read_object
 from .settings import Location, Protocol
 from .splitting import HISTORY, SPLITS
 
@@ -103,7 +103,7 @@ def read_histories(run: Path) -> Histories:
     folder = histories_folder(run)
     if not (folder / "manifest.json").is_file():
         raise DataError(f"{run} holds no prepared histories; run `whereupon prepare` first.")
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_object(folder / "manifest.json")
     if manifest.get("format") != FORMAT_VERSION:
         raise DataError(f"{folder} was written by another version of whereupon; run `whereupon prepare` again.")
     try:

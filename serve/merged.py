@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ..decode.adapter_card import ADAPTER_FILES, first_line
+from ..decode.adapter_card import ADAPTER_FILES
 from ..decode.base_models import resolve_base_model
-from ..errors import DataError, ModelError
-from ..files import atomic_path, read_json, sha256_file, sha256_text, versions, write_json
+from ..errors import DataError, ModelError, first_line
+from ..files import atomic_path, read_object, sha256_file, sha256_text, versions, write_json
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -88,7 +88,7 @@ def _key(settings: ModelSettings, adapter: Path) -> str:
 def _manifest(folder: Path) -> dict[str, Any] | None:
     """What is written of the weights, if these are whole by the sizes of their files."""
     try:
-        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        manifest = read_object(folder / MANIFEST)
         whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
     except (DataError, OSError, KeyError):
         return None

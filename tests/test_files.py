@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from whereupon.errors import DataError
-from whereupon.files import atomic_path, read_json, sha256_file, sha256_text, versions, write_json
+from whereupon.files import atomic_path, read_json, read_object, sha256_file, sha256_text, versions, write_json
 
 # Of the empty text, and of "abc": FIPS 180-2, appendix B.1.
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -69,6 +69,16 @@ def test_json_missing_or_broken_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"a": ')
     with pytest.raises(DataError, match=r"cut\.json should be JSON"):
         read_json(tmp_path / "cut.json")
+
+
+@pytest.mark.parametrize(("text", "what"), [("[]", "list"), ("null", "NoneType"), ('"a"', "str")])
+def test_json_that_is_no_object_is_refused_where_one_is_needed(tmp_path: Path, text: str, what: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=rf"should hold a JSON object but holds a {what}; write it again"):
+        read_object(path)
+    path.write_text('{"a": 1}')
+    assert read_object(path) == {"a": 1}
 
 
 def test_sha256_known_inputs_known_digests(tmp_path: Path) -> None:

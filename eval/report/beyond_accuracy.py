@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..beyond import beyond
+from ..wording import count
 from .runs import Dataset, Ranked
 
 __all__ = ["BeyondAccuracy", "beyond_accuracy"]
@@ -27,10 +28,11 @@ NAMES = {
 
 @dataclass(frozen=True)
 class BeyondAccuracy:
-    """`columns` are name and meaning; rows a ranker each, in the order of the leaderboard."""
+    """`columns` are name and meaning; rows a ranker each, in the order of the leaderboard; `notes` are sentences."""
 
     columns: Sequence[tuple[str, str]]
     rows: Sequence[tuple[Ranked, Mapping[str, float]]]
+    notes: Sequence[str] = ()
 
 
 def beyond_accuracy(dataset: Dataset) -> BeyondAccuracy | None:
@@ -39,4 +41,6 @@ def beyond_accuracy(dataset: Dataset) -> BeyondAccuracy | None:
         return None
     rows = [(one, beyond(one.rankings, dataset.histories, dataset.part, K).metrics) for one in dataset.rankers]
     known = {name for _, metrics in rows for name, value in metrics.items() if value == value}
-    return BeyondAccuracy([(name, meaning) for name, meaning in NAMES.items() if name in known], rows)
+    num_silent = {one.name: int((one.rankings.item_EK[:, 0] < 0).sum()) for one in dataset.rankers}
+    notes = [f"{name}: {count(num)} events without any item, in no mean." for name, num in num_silent.items() if num]
+    return BeyondAccuracy([(name, meaning) for name, meaning in NAMES.items() if name in known], rows, notes)

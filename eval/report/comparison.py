@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ...errors import ConfigError, DataError
-from ...files import read_json
 from ...histories import Histories, histories_folder, read_histories
-from ..metrics import Metric
 from ..protocol import caveat_of
-from ..rankings import slug_of, slugs_in
+from ..rankings import read_facts, slug_of, slugs_in
 from ..slices import slices_of
+from ..wording import ON_VALIDATION
 from .comparison_text import as_dict, print_comparison
 from .page import metric_named
-from .runs import Ranked, evaluation_folder_of, read_ranked
+from .runs import Ranked, evaluation_folder_of, lacks, read_ranked
 from .statistics import Difference, Estimate, cells_of, cut, differences, estimates, paired
 
 __all__ = ["Comparison", "SliceDifference", "compare", "comparison", "ranking_at"]
@@ -65,7 +64,7 @@ class Comparison:
         num_left_out: events that only one of the two answered.
         num_thin: slices of too few events, which are left out.
         events: those that differ most, A's wins and then B's.
-        caveat: what to know before figures of this protocol are quoted; "" where it has no catch or is not known.
+        caveats: what to know before the figures are quoted, as sentences.
     """
 
     metric: str
@@ -78,7 +77,7 @@ class Comparison:
     num_thin: int
     slices: Sequence[SliceDifference]
     events: Sequence[EventDifference]
-    caveat: str = ""
+    caveats: Sequence[str] = ()
 
 
 def compare(a: str, b: str, *, split: str | None, metric: str, seed: int, as_json: bool) -> Comparison:
@@ -116,13 +115,10 @@ def ranking_at(where: str, split: str | None, metric: str) -> Ranked:
             raise DataError(f"Expected a rankings file or RUN:ranker, found {where!r}; name the ranker behind a colon.")
         folder = evaluation_folder_of(Path(run_name), split)
         known = slugs_in(folder)
-        shown = (slug for slug in known if name in (slug, read_json(folder / f"{slug}.json").get("name")))
+        shown = (slug for slug in known if name in (slug, read_facts(folder, slug).get("name")))
         ranked = read_ranked(Path(run_name), folder, next(shown, None) or _slug(name), [metric])
     if metric not in ranked.value_E:
-        if Metric.parse(metric).needs_log_probs:
-            raise DataError(f"{where} has no {metric}, which needs log-probabilities; choose another --metric.")
-        kept = f"{ranked.rankings.k} items of each ranking were kept (`evaluate.k`)"
-        raise DataError(f"{where} has no {metric}: {kept}; choose another --metric.")
+        raise DataError(f"{where} has no {metric}, {lacks(ranked, metric)}; choose another --metric.")
     return ranked
 
 
@@ -153,8 +149,9 @@ def comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Comparison:
     events = _events(a, histories, at_a, row_E, difference_E, a.rankings.rank_E[at_a], b.rankings.rank_E[at_b])
     names = (a.name, b.name) if a.name != b.name else (f"{a.name} ({a.run.name})", f"{b.name} ({b.run.name})")
     whole = differences([(0, difference_E)], user_E, seed)[0]
-    caveat = caveat_of(histories) if histories else ""
-    return Comparison(metric, *names, both["a"], both["b"], whole, only, num_thin, slices, events, caveat)
+    caveats = [ON_VALIDATION] if "valid" in (a.facts.get("split"), b.facts.get("split")) else []
+    caveats += [caveat] if histories and (caveat := caveat_of(histories)) else []
+    return Comparison(metric, *names, both["a"], both["b"], whole, only, num_thin, slices, events, caveats)
 
 
 def _slug(name: str) -> str:

@@ -35,8 +35,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
     if found.num_left_out:
         console.print(f"{found.num_left_out:,} events that only one of the two answered are left out.")
     console.print(_verdict(found), markup=False, soft_wrap=True)
-    if found.caveat:
-        console.print(found.caveat, markup=False, soft_wrap=True)
+    for caveat in found.caveats:
+        console.print(caveat, markup=False, soft_wrap=True)
     if found.slices:
         _print_slices(found, console)
     if found.num_thin:
@@ -94,7 +94,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "metric": found.metric, "a": {"name": found.name_a, **_numbers(found.a)},
         "b": {"name": found.name_b, **_numbers(found.b)}, "difference": _numbers(found.difference),
         "num_left_out": found.num_left_out, "num_thin_slices": found.num_thin, "slices": slices,
-        "caveat": found.caveat,
+        "caveats": list(found.caveats),
         "events": [{**vars(event), "difference": _finite(event.difference)} for event in found.events],
     }  # fmt: skip
 

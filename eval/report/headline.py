@@ -11,7 +11,7 @@ import numpy as np
 
 from ...histories.splitting import CAVEATS
 from ..metrics import Metric
-from ..wording import count, p_value, plain, signed, span
+from ..wording import ON_VALIDATION, count, p_value, plain, signed, span
 from .leaderboard import Leaderboard
 from .runs import Dataset
 from .statistics import LEVEL_TEXT, Difference
@@ -134,10 +134,7 @@ def _caveats(dataset: Dataset) -> list[str]:
     told, name = dataset.contender.protocol, _split(dataset).get("protocol")
     caveats = _sample(dataset)
     if dataset.part == "valid":
-        caveats.append(
-            "These events have chosen the settings of baselines, the weights of fusions and calibrations; "
-            "judge by those of the test split."
-        )
+        caveats.append(ON_VALIDATION)
     caveats += [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
     if without := told.get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")

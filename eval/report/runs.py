@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...files import read_json
+from ...files import read_object
 from ...histories import Histories, read_histories
 from ..metrics import METRICS, Metric, evaluate_rankings, micro
-from ..rankings import Rankings, read_rankings, slugs_in
+from ..rankings import Rankings, orphans_in, read_rankings, slugs_in
 from ..settings import EvaluatedSplit
 
 __all__ = [
@@ -198,7 +198,9 @@ def _values(rankings: Rankings, metrics: Iterable[str]) -> dict[str, Float64]:
 
 def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tuple[list[Ranked], list[str]]:
     """The rankers of one run; those made from other data, or rankings, than it holds now are left out, with a note."""
-    ranked, notes = [], []
+    ranked = []
+    notes = [f"The rankings {slug!r} in {run.name} have lost their Parquet file, and are left out."
+             for slug in orphans_in(folder)]  # fmt: skip
     key_of: dict[str, str | None] = {}
     hashes = {"data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash}
     for slug in slugs_in(folder):
@@ -207,7 +209,7 @@ def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tup
         if any(one.facts.get(name, now) != now for name, now in hashes.items()):
             notes.append(f"{one.name} in {run.name} was ranked on other data than the run holds now, and is left out.")
         elif metric not in one.value_E:
-            notes.append(f"{one.name} in {run.name} has no {metric}, and is left out.")
+            notes.append(f"{one.name} in {run.name} has no {metric}, {lacks(one, metric)}, and is left out.")
         else:
             ranked.append(one)
     for one in [one for one in ranked if one.kind == FUSION]:
@@ -218,6 +220,13 @@ def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tup
     if not ranked:
         raise DataError(f"{folder} should hold rankings of the run's present data but has none; {' '.join(notes)}")
     return ranked, notes
+
+
+def lacks(ranked: Ranked, metric: str) -> str:
+    """Why rankings are without a metric, as a clause."""
+    if Metric.parse(metric).needs_log_probs and ranked.rankings.log_prob_E is None:
+        return "which needs log-probabilities"
+    return f"as {ranked.rankings.k} items of each ranking were kept (`evaluate.k`)"
 
 
 def was_replaced(then: str | None, now: str | None) -> bool:
@@ -293,7 +302,7 @@ def _on(ranker: Ranked, row_E: Int64) -> Ranked:
 def recorded(run: Path) -> dict[str, Any]:
     """What `run.json` says of each verb; nothing where it is missing or cut off: it is a record, never an input."""
     try:
-        found = read_json(run / "run.json")
+        found = read_object(run / "run.json")
     except DataError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return {verb: told for verb, told in found.items() if isinstance(told, dict)}

@@ -76,6 +76,12 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
     assert _short(verbs) == ["finetune run-without-time [time]", "ablate run"]
 
     verbs.clear()
+    monkeypatch.setattr(ablation, "_batch_tokens", lambda config, kind: 520)
+    with pytest.raises(SystemExit, match="was trained in batches of 512 tokens, not 520; remove it"):
+        _bench(monkeypatch, "--limit", "6", "--without", "time")
+    assert _short(verbs) == []
+
+    verbs.clear()
     assert _bench(monkeypatch, "--limit", "6", "--seeds", "7", "8", "--without") == 0
     assert _short(verbs) == ["ablate run", "finetune run-seed-8", "ablate run-seed-8"]
     told = read_json(tmp_path / "results" / "ablation_town.json")

@@ -52,6 +52,20 @@ def test_weights_come_from_validation_and_rankings_from_the_split(town: Config) 
     assert SLUG in {one["slug"] for one in json.loads((folders["test"] / "summary.json").read_text())["results"]}
 
 
+def test_fusion_has_a_key_and_one_on_validation_says_what_it_is(
+    town: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = []
+    for repeats in range(2):
+        fuse(town, PARTS, method="rrf", split="valid")
+        keys.append(read_rankings(evaluation_folder(town.run, "valid"), SLUG)[1]["key"])
+        told = capsys.readouterr().err
+        assert "judge by those of the test split" in told, repeats
+    fuse(town, PARTS, method="rrf", split="test")
+    assert keys[0] == keys[1] != read_rankings(evaluation_folder(town.run, "test"), SLUG)[1]["key"]
+    assert "judge by" not in capsys.readouterr().err
+
+
 def test_name_of_ones_own_is_heeded_and_may_be_used_again(town: Config) -> None:
     for _ in range(2):
         assert fuse(town, PARTS, method="z", split="test", as_name="both")[-1].name == "both"

@@ -133,8 +133,39 @@ def test_facts_are_gone_while_a_ranking_is_written_anew(tmp_path: Path, monkeypa
 def test_damaged_ranking_is_one_sentence(tmp_path: Path) -> None:
     write_rankings(tmp_path, "some", make(), {})
     (tmp_path / "some.parquet").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"cannot be read; remove it and run `whereupon evaluate` again\.$"):
+    with pytest.raises(DataError, match=r"remove both and make them again \(`whereupon evaluate`\)\.$"):
         read_rankings(tmp_path, "some")
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ("[]", "should hold a JSON object but holds a list"),
+        ("{", "should be JSON but cannot be read"),
+        ("{}", "'k'"),
+        ('{"k": "ten", "num_events": 2}', "remove both and make them again"),
+        ('{"k": 1, "num_events": 2}', "remove both and make them again"),
+        ('{"k": 3, "num_events": 5}', "2 events, where a.json tells of 5"),
+    ],
+)
+def test_facts_that_are_none_are_one_sentence(tmp_path: Path, facts: str, sentence: str) -> None:
+    write_rankings(tmp_path, "a", make(), {})
+    (tmp_path / "a.json").write_text(facts)
+    with pytest.raises(DataError, match=sentence):
+        read_rankings(tmp_path, "a")
+
+
+def test_rankings_of_other_columns_order_or_length_are_one_sentence(tmp_path: Path) -> None:
+    write_rankings(tmp_path, "a", make(), {"key": "k"})
+    frame = pl.read_parquet(tmp_path / "a.parquet")
+    for other in (frame.drop("rank"), frame.reverse(), frame.head(1), frame.with_columns(items=pl.lit("x"))):
+        other.write_parquet(tmp_path / "a.parquet")
+        with pytest.raises(DataError, match="remove both and make them again"):
+            read_rankings(tmp_path, "a")
+    frame.head(1).write_parquet(tmp_path / "a.parquet")
+    assert not finished(tmp_path, "a", "k")
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert finished(tmp_path, "a", "k")
 
 
 @pytest.mark.parametrize("left", [None, 0, 7, -9])

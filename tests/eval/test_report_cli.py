@@ -110,5 +110,5 @@ def test_metric_deeper_than_the_rankings_is_told_as_such(town: Path, tmp_path: P
     write_rankings(folder, "random", known, facts, read_histories(town).events)
     result = _run("compare", f"{town}:{MODEL}", f"{tmp_path / 'town'}:random", "--metric", "recall@5000")
     assert result.exit_code == 1
-    expected = f"random has no recall@5000: {ranked.k} items of each ranking were kept"
+    expected = f"random has no recall@5000, as {ranked.k} items of each ranking were kept"
     assert expected in " ".join(result.stderr.split())

@@ -47,7 +47,18 @@ def test_catch_of_the_protocol_is_told(town: Path, tmp_path: Path, capsys: pytes
     path.write_text(json.dumps(manifest))
     found = _compare(f"{tmp_path / 'loo'}:random", f"{tmp_path / 'loo'}:popularity")
     assert "leave_one_out: what is trained has seen" in capsys.readouterr().out
-    assert as_dict(found)["caveat"] == found.caveat
+    assert as_dict(found)["caveats"] == list(found.caveats) != []
+
+
+def test_comparison_on_validation_says_that_it_was_chosen_on(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shutil.copytree(town, tmp_path / "copy") / "evaluation"
+    shutil.move(path / "test", path / "valid")
+    for facts in (path / "valid").glob("*.json"):
+        facts.write_text(facts.read_text().replace('"split": "test"', '"split": "valid"'))
+    _compare(f"{tmp_path / 'copy'}:random", f"{tmp_path / 'copy'}:popularity")
+    assert "judge by those of the test split" in capsys.readouterr().out
 
 
 def test_swapped_sides_swap_the_sign(town: Path, capsys: pytest.CaptureFixture[str]) -> None:

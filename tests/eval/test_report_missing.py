@@ -104,9 +104,22 @@ def _with_empty_lists(run: Path) -> None:
         (_of_one_user, set(), "of 1 user of town"),
         (lambda run: _each(run, lambda ranked: ranked.take(np.array([0]))), {"time", "slices"}, "On 1 test event of"),
         (_with_empty_lists, {"ablation"}, "significantly better than the best baseline"),
+        (_with_empty_lists, {"ablation"}, f"{STRONGEST}: {len(range(TEST)[FEW])} events without any item, in no mean."),
         (lambda run: (run / "run.json").unlink(), set(), "not recorded, so none are shown"),
     ],
-    ids=["everything", "weather", "places", "ablation", "model", "opponent", "users", "events", "lists", "record"],
+    ids=[
+        "everything",
+        "weather",
+        "places",
+        "ablation",
+        "model",
+        "opponent",
+        "users",
+        "events",
+        "lists",
+        "silence",
+        "record",
+    ],
 )
 def test_what_a_run_lacks_is_left_out_and_all_else_is_there(
     spoil: Callable[[Path], object], lacks: set[str], says: str, copy: Path

@@ -8,7 +8,7 @@ import pytest
 from whereupon.errors import DataError
 from whereupon.eval.rankings import Rankings, ablated_folder, read_rankings, slug_of, write_rankings
 from whereupon.eval.report.ablation import ablations
-from whereupon.eval.report.runs import read_datasets
+from whereupon.eval.report.runs import read_datasets, recorded
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
 
 
@@ -43,7 +43,7 @@ def test_rankers_come_best_first_and_ablations_apart(town: Path) -> None:
 def test_order_is_by_the_metric_asked_for_and_those_without_it_are_told(town: Path) -> None:
     [dataset] = read_datasets([town], "log-loss")
     assert [ranker.name for ranker in dataset.rankers] == [MODEL]
-    assert "random in town has no log-loss, and is left out." in dataset.notes
+    assert "random in town has no log-loss, which needs log-probabilities, and is left out." in dataset.notes
 
 
 def test_baselines_alone_have_the_best_as_contender_and_the_second_as_opponent(copy: Path) -> None:
@@ -151,6 +151,19 @@ def test_files_of_the_summary_are_no_rankers(copy: Path) -> None:
     assert "summary" not in {ranker.slug for ranker in read_datasets([copy])[0].rankers}
 
 
+def test_facts_without_rankings_are_told(copy: Path) -> None:
+    (copy / "evaluation" / "test" / "random.parquet").unlink()
+    [dataset] = read_datasets([copy])
+    assert "random" not in {ranker.name for ranker in dataset.rankers}
+    assert "The rankings 'random' in copy have lost their Parquet file, and are left out." in dataset.notes
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"evaluate": null, "fuse": 3}'])
+def test_damaged_record_of_verbs_is_none(copy: Path, text: str) -> None:
+    (copy / "run.json").write_text(text)
+    assert recorded(copy) == {}
+
+
 def test_lists_that_are_too_short_for_a_metric_do_not_have_it(copy: Path) -> None:
     folder = copy / "evaluation" / "test"
     ranked, facts = read_rankings(folder, "random")
@@ -159,7 +172,8 @@ def test_lists_that_are_too_short_for_a_metric_do_not_have_it(copy: Path) -> Non
         folder, "random", Rankings(ranked.row_E, rank_E, ranked.item_EK[:, :5], ranked.score_EK[:, :5]), facts
     )
     [dataset] = read_datasets([copy])
-    assert "random in copy has no nDCG@10, and is left out." in dataset.notes
+    note = "random in copy has no nDCG@10, as 5 items of each ranking were kept (`evaluate.k`), and is left out."
+    assert note in dataset.notes
     [shallow] = [one for one in read_datasets([copy], "recall@5")[0].rankers if one.name == "random"]
     assert set(shallow.value_E) == {"recall@1", "recall@5"}
 

@@ -1,5 +1,6 @@
 """Run files out and in: what is written is read back, and what is wrong is named with its line."""
 
+import gzip
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -165,6 +166,18 @@ def test_items_go_by_score_then_rank_then_line(task: Task, tmp_path: Path) -> No
     assert found.rankings.item_EK.tolist() == [[C, A], [-1, -1], [-1, -1], [E, A]]
     assert found.rankings.rank_E.tolist() == [3, 0, 0, 2]  # Ann's B is beyond the two that are kept
     assert found.counts == {"lines": 5, "missing queries": 2, "items that are no candidates": 0, "equal scores": 4}
+
+
+def test_file_may_be_compressed_and_begin_with_a_byte_order_mark(task: Task, tmp_path: Path) -> None:
+    plain = _run(tmp_path, GOOD, "user-3@24 Q0 item-4 1 2e-1 x")
+    expected = read_run(plain, task, 2)
+    for name, written in (("bom", b"\xef\xbb\xbf" + plain.read_bytes()), ("gz", gzip.compress(plain.read_bytes()))):
+        (tmp_path / name).write_bytes(written)
+        found = read_run(tmp_path / name, task, 2)
+        assert (found.counts, found.rankings.rank_E.tolist()) == (expected.counts, expected.rankings.rank_E.tolist())
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(plain.read_bytes())[:-9])
+    with pytest.raises(DataError, match=r"cut\.gz is compressed by gzip but cannot be read"):
+        read_run(tmp_path / "cut.gz", task, 2)
 
 
 def test_items_that_are_no_candidates_are_left_out_and_counted(task: Task, tmp_path: Path) -> None:

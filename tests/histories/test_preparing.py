@@ -162,4 +162,5 @@ def test_files_of_others_in_the_folder_are_never_replaced(
     assert theirs.read_bytes() == visits.read_bytes()
     theirs.unlink()
     run_prepare(events={"path": visits})
+    (theirs.parent / ".DS_Store").touch()  # of a file manager that has shown the folder
     run_prepare(events={"path": visits})  # its own files it does replace

@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from whereupon.eval.facts import noted_command
 from whereupon.eval.rankings import ABLATION, ablated_folder
 from whereupon.eval.reliability import calibration
 from whereupon.eval.report.beyond_accuracy import beyond_accuracy
@@ -86,7 +85,7 @@ def command_of(ranker: Ranked, config: str) -> str:
     repository. Overrides that are absolute paths, such as `--set run=/somewhere/else`, are left out, and other files
     are called by their names alone.
     """
-    words = shlex.split(noted_command(ranker.facts))
+    words = shlex.split(str(ranker.facts.get("command", "")))
     typed = [part for word in words for part in (word.split("=", 1) if word.startswith("--set=") else [word])]
     if ranker.is_baseline and typed:
         pairs = [pair for option, pair in pairwise(typed) if option == "--set"]

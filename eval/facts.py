@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from .protocol import Task
 
-__all__ = ["Kind", "facts_of", "finite", "noted_command", "typed_command"]
+__all__ = ["Kind", "facts_of", "finite", "typed_command"]
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -78,15 +78,3 @@ def typed_command() -> str:
     else:
         program = [path.name]
     return shlex.join([*program, *sys.argv[1:]])
-
-
-def noted_command(facts: Mapping[str, Any]) -> str:
-    """The command that made a ranking; "" if nobody noted it.
-
-    Rankings made before scripts were called by their path have the name of one of bench/ alone, as `fusion_nyc.py`.
-    """
-    noted = facts.get("command", "")
-    command = noted if isinstance(noted, str) else shlex.join(map(str, noted))
-    program = command.partition(" ")[0]
-    is_script = program.endswith(".py") and "/" not in program and (_ROOT / "bench" / program).is_file()
-    return f"python bench/{command}" if is_script else command

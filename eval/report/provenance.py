@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..facts import noted_command
 from .runs import Dataset, Ranked, recorded
 
 __all__ = ["Line", "Provenance", "provenance"]
@@ -72,7 +71,7 @@ def _line(ranker: Ranked, common: Mapping[str, str]) -> Line:
     own = {name: value for name, value in _versions(ranker).items() if common.get(name) != value}
     return Line(
         name=ranker.name, kind=ranker.kind, seed=str(facts.get("seed", "")),
-        command=noted_command(facts),
+        command=str(facts.get("command", "")),
         settings=_json(facts["settings"]) if facts.get("settings") else "",
         adapter=_json(facts["adapter"], indent=2) if facts.get("adapter") else "",
         trials=trials, tuned_on=f"{num_events:,} validation events" if num_events else "validation events",

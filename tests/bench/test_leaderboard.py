@@ -165,15 +165,15 @@ def test_ablations_are_told_where_they_are_of_this_data(town: Path, tmp_path: Pa
             f"whereupon evaluate {CONFIG} --set 'decode.calibration=own counts'",
         ),
         (
-            "fusion_nyc.py --fused rrf --set=run=/tmp/run --set=seed=8",
+            "python bench/fusion_nyc.py --fused rrf --set=run=/tmp/run --set=seed=8",
             "python bench/fusion_nyc.py --fused rrf --set seed=8",
         ),
         ("python bench/fusion_nyc.py", "python bench/fusion_nyc.py"),
-        (["whereupon", "import-run", "a.yaml", "/x/bm25.run"], f"whereupon import-run {CONFIG} bm25.run"),
+        ("whereupon import-run a.yaml /x/bm25.run", f"whereupon import-run {CONFIG} bm25.run"),
         ("", ""),
     ],
 )
-def test_command_is_freed_of_the_places_of_this_machine(typed: Any, portable: str) -> None:
+def test_command_is_freed_of_the_places_of_this_machine(typed: str, portable: str) -> None:
     assert command_of(SimpleNamespace(facts={"command": typed}, is_baseline=False), CONFIG) == portable  # type: ignore[arg-type]
 
 

@@ -66,15 +66,15 @@ def ablation(path: Path, seed: int, limit: int | None, without: Sequence[Context
     first = load_config(path)
     run = first.run if seed == first.seed else first.run.with_name(f"{first.run.name}-seed-{seed}")
     config = first.model_copy(update={"run": run, "seed": seed})
-    _prepare(path, first, run)
-    _train(path, run, seed)
+    prepare_copy(path, first, run)
+    train_once(path, run, seed)
     retrained: list[str] = []
     for kind in _kinds(config) if without is None else without:
         there = run.with_name(f"{run.name}-without-{kind}")
-        _prepare(path, first, there)
+        prepare_copy(path, first, there)
         batch_tokens = _batch_tokens(config, kind)
         _refuse_other_steps(there, batch_tokens)
-        _train(path, there, seed, f"prompts.leave_out=[{kind}]", f"finetune.batch_tokens={batch_tokens}")
+        train_once(path, there, seed, f"prompts.leave_out=[{kind}]", f"finetune.batch_tokens={batch_tokens}")
         retrained += ["--retrained", f"{kind}={there}"]
     limited = ["--limit", str(limit)] if limit else []
     whereupon("ablate", path, "--split", SPLIT, *limited, *retrained, "--set", f"run={run}", "--set", f"seed={seed}")
@@ -82,7 +82,7 @@ def ablation(path: Path, seed: int, limit: int | None, without: Sequence[Context
     return told
 
 
-def _prepare(path: Path, first: Config, run: Path) -> None:
+def prepare_copy(path: Path, first: Config, run: Path) -> None:
     """The example's prepared data, the very same in every run folder, whatever its seed."""
     source = first.run / "histories"
     if not (source / "manifest.json").is_file():
@@ -93,7 +93,7 @@ def _prepare(path: Path, first: Config, run: Path) -> None:
         copy.rename(run / "histories")
 
 
-def _train(path: Path, run: Path, seed: int, *overrides: str) -> None:
+def train_once(path: Path, run: Path, seed: int, *overrides: str) -> None:
     """Train unless that is done; a training that was killed leaves a checkpoint, and goes on."""
     if (run / "adapter" / ADAPTER_CARD).is_file() and not (run / "adapter.checkpoint.pt").exists():
         return

@@ -16,20 +16,6 @@ from whereupon.finetune.train import Schedule, make_lessons
 from whereupon.prompts import ContextKind
 
 
-@pytest.fixture
-def verbs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The verbs that were run, each with its words; in this process, as a new one takes seconds to begin."""
-    done: list[list[str]] = []
-
-    def whereupon(verb: str, path: Path, *words: str) -> None:
-        done.append([verb, *words])
-        result = CliRunner().invoke(app, [verb, str(path), *words])
-        assert result.exit_code == 0, result.output
-
-    monkeypatch.setattr(ablation, "whereupon", whereupon)
-    return done
-
-
 def _bench(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr("sys.argv", ["ablation.py", "town", *words])
     return ablation.main()

@@ -1,0 +1,56 @@
+"""The figures of several seeds on a tiny town: what is fitted is not fitted again, and the spread is of the rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import seeds
+
+from whereupon.eval.baselines import FAMILIES
+from whereupon.files import read_json
+
+SOME = ("ALS", "factorised transitions (FPMC)")
+
+
+def test_every_seed_is_fitted_once_and_the_spread_is_told(
+    make_town: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbs: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("record.RESULTS", tmp_path / "results")
+    monkeypatch.setattr(seeds, "ROOT", tmp_path)
+    path = make_town(tmp_path / "examples", people=4)
+    path.write_text(path.read_text().replace("epochs: 4", "epochs: 0.1"))
+    asked = []
+    for name in SOME:
+        family, ranker = type(FAMILIES[name]), type(FAMILIES[name]).ranker
+        monkeypatch.setattr(family, "ranker", lambda self, *a, _r=ranker: (asked.append(a[1:]), _r(self, *a))[1])
+
+    def bench(*words: str) -> dict[str, dict[str, object]]:
+        monkeypatch.setattr("sys.argv", ["seeds.py", "town", *words])
+        assert seeds.main() == 0
+        return {one["ranker"]: one for one in read_json(tmp_path / "results" / "seeds_town.json")["summaries"]}
+
+    found = bench("--ranker", *SOME, "--seeds", "7", "8")
+    tests = [one for one in asked if one[0] == "test"]
+    assert [one[2] for one in tests] == [7, 8, 7, 8], "each baseline with each seed, after it was tuned"
+    assert tests[0][1] == tests[1][1], "with the settings of the first"
+    rows = read_json(tmp_path / "results" / "seeds_town.json")["rows"]
+    for name in SOME:
+        values = [row["metrics"]["nDCG@10"] for row in rows if row["ranker"] == name]
+        assert found[name]["mean"] == pytest.approx(np.mean(values))
+        assert found[name]["sd"] == pytest.approx(abs(values[0] - values[1]) / np.sqrt(2))
+
+    asked.clear()
+    found = bench("--ranker", *SOME, "--seeds", "9", "--model")
+    assert [one[2] for one in asked if one[0] == "test"] == [9, 9]
+    assert [verb for verb, *_ in verbs] == ["prepare", "finetune"]
+    assert (found["ALS"]["seeds"], found["fine-tuned model"]["seeds"]) == ([7, 8, 9], [9])
+    assert found["fine-tuned model"]["sd"] is None
+    assert "fine-tuned model" in capsys.readouterr().out
+
+    verbs.clear()
+    asked.clear()
+    assert bench("--ranker", *SOME, "--seeds", "7", "8", "9", "--model")["ALS"] == found["ALS"]
+    assert not [one for one in asked if one[0] == "test"]
+    assert [verb for verb, *_ in verbs] == ["finetune", "finetune"], "of the two seeds that were not trained yet"

@@ -40,6 +40,7 @@ from whereupon.files import atomic_path
 ROOT: Final = Path(__file__).parents[1]
 EXAMPLES: Final = ("nyc-checkins", "flights-demo", "movielens-100k")
 SPLIT: Final = "test"
+UNTRAINED: Final = "zero-shot"
 INTRODUCTION: Final = f"""# Results
 
 Written by `python bench/leaderboard.py` from finished rankings; do not edit. Within a table, all rankers ranked the
@@ -68,13 +69,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Found:
-    """What was worked out for one example; `missing` names baselines that were not ranked."""
+    """What was worked out for one example; `missing` names baselines that were not ranked, `has_untrained` says whether
+    the base model as it is was.
+    """
 
     example: Example
     dataset: Dataset
     board: Leaderboard
     slices: Slices
     missing: tuple[str, ...]
+    has_untrained: bool
 
 
 def main() -> int:
@@ -134,7 +138,8 @@ def work_out(example: Example, seed: int) -> Iterator[Found]:
         ranked = {ranker.slug for ranker in dataset.rankers}
         asked = [name for name in get_args(BaselineName) if name not in needless(dataset)]
         missing = tuple(name for name in asked if slug_of(name) not in ranked)
-        yield Found(example, dataset, leaderboard(dataset, seed), slicing(dataset, seed), missing)
+        board = leaderboard(dataset, seed)
+        yield Found(example, dataset, board, slicing(dataset, seed), missing, UNTRAINED in ranked)
 
 
 def needless(dataset: Dataset) -> tuple[BaselineName, ...]:
@@ -159,6 +164,9 @@ def section(found: Found) -> str:
     if found.missing:
         command = ranking_command(found.example, found.missing)
         parts.append(f"Not ranked: {', '.join(found.missing)}. Rank them by `{command}`.\n")
+    if not found.has_untrained:
+        command = f"{ranking_command(found.example)} --no-adapter"
+        parts.append(f"Not ranked: the model without fine-tuning. Rank it by `{command}`.\n")
     parts += [texts.board_table(found.board), "### How each line was made\n", texts.made(dataset, config)]
     if text := texts.beyond(dataset):
         parts += ["### Beyond accuracy\n", text]
@@ -171,7 +179,7 @@ def section(found: Found) -> str:
 def bars_of(found: Found) -> list[dict[str, Any]]:
     """Whether the table is what it should be: everybody there, everybody tested, every line to be made again."""
     name, rows, reference = found.example.name, found.board.rows, found.dataset.reference
-    models = sum(row.ranker.kind == "model" for row in rows)
+    models = sum(row.ranker.kind == "model" and row.ranker.slug != UNTRAINED for row in rows)
     own = [row.metrics[texts.METRIC] for row in rows]
     unsure = sum(one is None or not one.has_interval for one in own)
     untested = sum(
@@ -179,7 +187,8 @@ def bars_of(found: Found) -> list[dict[str, Any]]:
     )
     lost = sum(not row.ranker.facts.get("command") or "seed" not in row.ranker.facts for row in rows)
     return [
-        bar(f"{name}, models", models, ">= 1", models >= 1),
+        bar(f"{name}, fine-tuned models", models, ">= 1", models >= 1),
+        bar(f"{name}, the model without fine-tuning", int(found.has_untrained), "1", found.has_untrained),
         bar(f"{name}, baselines not ranked", len(found.missing), "0", not found.missing),
         bar(f"{name}, rankers without interval", unsure, "0", not unsure),
         bar(f"{name}, rankers not tested against {found.dataset.reference_role}", untested, "0", not untested),

@@ -10,7 +10,7 @@ import pytest
 from leaderboard_text import command_of, context, own_settings, table
 
 from whereupon.eval.metrics import evaluate_rankings
-from whereupon.eval.rankings import read_rankings, slug_of, slugs_in
+from whereupon.eval.rankings import read_rankings, slug_of, slugs_in, write_rankings
 from whereupon.eval.report.runs import read_datasets
 from whereupon.eval.significance import compare
 from whereupon.eval.wording import NONE
@@ -52,8 +52,10 @@ def test_every_ranker_has_intervals_a_test_and_a_command(
         assert f"| {row['name']} | {row['metrics']['nDCG@10']['mean']:.3f} (" in text
         assert f"`{row['command']}`" in text
     missed = [bar["name"] for bar in told["bars"] if not bar["ok"]]
-    assert (code, missed) == (1, ["nyc-checkins, baselines not ranked"])
+    asked = ("the model without fine-tuning", "baselines not ranked")
+    assert (code, missed) == (1, [f"nyc-checkins, {what}" for what in asked])
     assert "Not ranked: recent popularity, " in text
+    assert "Rank it by `whereupon evaluate examples/nyc-checkins.yaml --no-adapter`." in text
     for part in (
         "## nyc-checkins",
         "### How each line",
@@ -91,6 +93,19 @@ def test_example_without_rankings_is_told_with_the_command_that_makes_them(
     assert str(tmp_path) not in text
     assert [bar["name"] for bar in told["bars"] if not bar["ok"]][-1] == "flights-demo, rankers"
     assert "flights-demo is left out" in capsys.readouterr().err
+
+
+def test_base_model_is_one_of_those_asked_for(town: Path, tmp_path: Path) -> None:
+    run = tmp_path / "town"
+    shutil.copytree(town, run)
+    ranked, facts = read_rankings(run / "evaluation" / "test", "random")
+    write_rankings(
+        run / "evaluation" / "test", "zero-shot", ranked, {**facts, "name": "zero-shot toy", "kind": "model"}
+    )
+    [found] = leaderboard.work_out(leaderboard.Example("nyc-checkins", (run,)), 7)
+    told = {one["name"].removeprefix("nyc-checkins, "): one["value"] for one in leaderboard.bars_of(found)}
+    assert (told["fine-tuned models"], told["the model without fine-tuning"]) == (1, 1)
+    assert "without fine-tuning. Rank it" not in leaderboard.section(found)
 
 
 @pytest.mark.parametrize(("repeats", "missed"), [("excluded", 0), ("allowed", 2)])

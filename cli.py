@@ -253,7 +253,7 @@ def export(
 @app.command("import-run")
 def import_run(
     config: ConfigFile,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A TREC run file; `export` tells the names of queries.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A TREC run file, may be gzip; `export` names queries.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the model, as it shall be shown.")],
     split: PredictedSplit = None,
     limit: PredictedLimit = None,

@@ -80,7 +80,10 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     found = read_json(path)
     if not isinstance(found, dict):
-        raise DataError(f"{path} should hold a JSON object but holds a {type(found).__name__}; write it again.")
+        kinds = {list: "a list", str: "text", type(None): "null", bool: "true or false"}
+        raise DataError(
+            f"{path} should be JSON of an object, found {kinds.get(type(found), 'a number')}; write it again."
+        )
     return found
 
 

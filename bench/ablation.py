@@ -6,9 +6,9 @@
 For each seed: trains the example (runs/EXAMPLE, another seed in runs/EXAMPLE-seed-SEED), trains it again without each
 kind of context that its prompts tell (..-without-KIND, on the same prepared data), and runs `whereupon ablate`. Lines
 without a kind are shorter, so a batch is given fewer tokens: as many steps, of as many events. Runs that are trained
-are not trained again, and what is answered is not asked again. `--without` with no kind trains nothing more: removed
-and shuffled only. On two cores the training of nyc-checkins takes 70 minutes and a pass half an hour, that of
-flights-demo a quarter of an hour and a pass some minutes.
+are not trained again (those that were trained otherwise are refused), and what is answered is not asked again.
+`--without` with no kind trains nothing more: removed and shuffled only. On two cores the training of nyc-checkins takes
+70 minutes and a pass half an hour, that of flights-demo a quarter of an hour and a pass some minutes.
 
 Writes bench/results/ablation_EXAMPLE.json: a row a test, with its seed, counts and p-values. Nothing is asked of the
 figures.
@@ -34,7 +34,7 @@ from whereupon.decode.adapter_card import ADAPTER_CARD, read_card
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.eval.ablation import told_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
-from whereupon.files import read_json
+from whereupon.files import read_object
 from whereupon.finetune.train import Schedule, make_lessons
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import CONTEXT_KINDS, ContextKind, PromptEncoder
@@ -68,22 +68,26 @@ def ablation(path: Path, seed: int, limit: int | None, without: Sequence[Context
     config = first.model_copy(update={"run": run, "seed": seed})
     prepare_copy(path, first, run)
     train_once(path, run, seed)
-    retrained: list[str] = []
+    trainings: dict[ContextKind, tuple[Path, list[str]]] = {}
     for kind in _kinds(config) if without is None else without:
         there = run.with_name(f"{run.name}-without-{kind}")
         prepare_copy(path, first, there)
-        batch_tokens = _batch_tokens(config, kind)
-        _refuse_other_steps(there, batch_tokens)
-        train_once(path, there, seed, f"prompts.leave_out=[{kind}]", f"finetune.batch_tokens={batch_tokens}")
-        retrained += ["--retrained", f"{kind}={there}"]
+        overrides = [f"prompts.leave_out=[{kind}]", f"finetune.batch_tokens={_batch_tokens(config, kind)}"]
+        refuse_other_training(path, there, seed, *overrides)  # before hours are spent on the other kinds
+        trainings[kind] = there, overrides
+    for there, overrides in trainings.values():
+        train_once(path, there, seed, *overrides)
+    retrained = [word for kind, (there, _) in trainings.items() for word in ("--retrained", f"{kind}={there}")]
     limited = ["--limit", str(limit)] if limit else []
     whereupon("ablate", path, "--split", SPLIT, *limited, *retrained, "--set", f"run={run}", "--set", f"seed={seed}")
-    told: dict[str, Any] = read_json(evaluation_folder(run, SPLIT, limit) / f"{ABLATION}.json")
-    return told
+    return read_object(evaluation_folder(run, SPLIT, limit) / f"{ABLATION}.json")
 
 
 def prepare_copy(path: Path, first: Config, run: Path) -> None:
-    """The example's prepared data, the very same in every run folder, whatever its seed."""
+    """The example's prepared data, the very same in every run folder, whatever its seed.
+
+    Ends the bench where the folder holds other data.
+    """
     source = first.run / "histories"
     if not (source / "manifest.json").is_file():
         whereupon("prepare", path)
@@ -91,24 +95,34 @@ def prepare_copy(path: Path, first: Config, run: Path) -> None:
         copy = run / "histories.partial"
         shutil.copytree(source, copy, dirs_exist_ok=True)
         copy.rename(run / "histories")
+    hashes = [read_object(folder / "manifest.json").get("data_hash") for folder in (source, run / "histories")]
+    if len(set(hashes)) > 1:
+        sys.exit(f"{run} holds other data than {first.run}; remove it to begin again")
 
 
 def train_once(path: Path, run: Path, seed: int, *overrides: str) -> None:
     """Train unless that is done; a training that was killed leaves a checkpoint, and goes on."""
-    if (run / "adapter" / ADAPTER_CARD).is_file() and not (run / "adapter.checkpoint.pt").exists():
+    refuse_other_training(path, run, seed, *overrides)
+    if _is_trained(run):
         return
     sets = [word for override in (f"run={run}", f"seed={seed}", *overrides) for word in ("--set", override)]
     whereupon("finetune", path, *sets)
 
 
-def _refuse_other_steps(run: Path, batch_tokens: int) -> None:
-    """End where a run was trained with batches of another size, so that its steps are not those of the whole one."""
-    if (run / "adapter" / ADAPTER_CARD).is_file():
-        found = read_card(run / "adapter")["finetune"]["batch_tokens"]
-        if found != batch_tokens:
-            sys.exit(
-                f"{run} was trained in batches of {found} tokens, not {batch_tokens}; remove it to train it again."
-            )
+def refuse_other_training(path: Path, run: Path, seed: int, *overrides: str) -> None:
+    """End the bench where a run was trained otherwise than it would be now."""
+    if not _is_trained(run):
+        return
+    card, wanted = read_card(run / "adapter"), load_config(path, [f"run={run}", f"seed={seed}", *overrides])
+    asked = {"seed": seed, **{f"finetune.{name}": one for name, one in wanted.finetune.model_dump(mode="json").items()}}
+    found = {"seed": card["seed"], **{f"finetune.{name}": one for name, one in card["finetune"].items()}}
+    other = [f"{name} {found[name]}, not {one}" for name, one in asked.items() if found.get(name, one) != one]
+    if other:
+        sys.exit(f"{run} was trained with {'; '.join(other)}: remove it to train it again")
+
+
+def _is_trained(run: Path) -> bool:
+    return (run / "adapter" / ADAPTER_CARD).is_file() and not (run / "adapter.checkpoint.pt").exists()
 
 
 def _kinds(config: Config) -> list[ContextKind]:

@@ -18,7 +18,7 @@ from whereupon.eval.report.runs import Dataset, Ranked
 from whereupon.eval.report.slicing import Slices
 from whereupon.eval.report.statistics import FEWEST_EVENTS, Estimate
 from whereupon.eval.wording import NONE, count, duration, p_value, plain, signed, span
-from whereupon.files import read_json
+from whereupon.files import read_object
 
 __all__ = [
     "METRIC", "SHORT_HEADS", "beyond", "board_table", "command_of", "context", "made", "own_settings", "short_rows",
@@ -124,7 +124,7 @@ def beyond(dataset: Dataset) -> str:
     meanings = [f"- {name}: {meaning}" for name, meaning in found.columns]
     if errors:
         meanings.append("- calibration error: of the first item's probability, in 15 bins of equally many events")
-    return f"{table(heads, rows)}\n" + "\n".join(meanings) + "\n"
+    return f"{table(heads, rows)}\n" + "\n".join([*meanings, *(f"- {note}" for note in found.notes)]) + "\n"
 
 
 def slices(dataset: Dataset, found: Slices) -> str:
@@ -149,10 +149,13 @@ def context(dataset: Dataset, config: str) -> str:
         if (found := ablated_folder(folder)) is None:
             continue
         path = found[0] / f"{ABLATION}.json"
-        if read_json(path)["data_hash"] == dataset.histories.data_hash:
+        told = read_object(path)
+        if told.get("data_hash") == dataset.histories.data_hash:
             text = path.with_suffix(".md").read_text(encoding="utf-8")
             limited = f" --limit {found[1]}" if found[1] else ""
-            made = f"\nMade by `whereupon ablate {config}{limited}`.\n"
+            retrained = any(test["how"] == "retrained" for test in told.get("tests", []))
+            command = f"python bench/ablation.py {Path(config).stem}" if retrained else f"whereupon ablate {config}"
+            made = f"\nMade by `{command}{limited}`.\n"
             texts.append(re.sub(r"^#", "###", text, flags=re.MULTILINE) + made)
     return "\n".join(texts)
 

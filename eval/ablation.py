@@ -38,6 +38,7 @@ from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write
 from .reweighter import read_calibration
 from .run import evaluate_baseline, evaluate_run_model, write_summary
 from .shuffling import exchange
+from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -161,7 +162,8 @@ def _asked(
     histories, plain = task.histories, _text(encoder, task.histories)
     told = told_kinds(encoder, histories)
     asked: list[_Pass] = []
-    notes = [caveat for caveat in [caveat_of(histories)] if caveat]
+    notes = [ON_VALIDATION] if task.split == "valid" else []
+    notes += [caveat for caveat in [caveat_of(histories)] if caveat]
     notes += _of_no_kind(encoder, histories)
     for kind in CONTEXT_KINDS:
         if kind in told:

@@ -19,6 +19,7 @@ from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary
 from .table import RankerResult, as_table
 from .trec import escaped, qrels_frame, read_run, run_frame, write_lines
+from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -109,6 +110,8 @@ def import_run(
     results = [result_of(run.rankings, facts)]
     Console(highlight=False).print(as_table(results, f"{split} split, {run.counts['lines']:,} lines"))
     _say(f"written to {folder / slug}.parquet")
+    if split == "valid":
+        _say(ON_VALIDATION)
     return results
 
 

@@ -118,9 +118,9 @@ def _maker(family: Family, settings: Mapping[str, Any], split: EvaluatedSplit, s
 def _chosen_settings(config: Config, family: Family) -> Mapping[str, Any]:
     try:
         found = read_object(config.run / "evaluation" / "tuned" / f"{slug_of(family.name)}.json")
-    except DataError:
+        return dict(found["settings"])
+    except (DataError, KeyError):
         return family.grid()[0]
-    return dict(found["settings"])
 
 
 def _table(reports: list[GuardReport], split: EvaluatedSplit) -> Table:

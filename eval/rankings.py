@@ -162,7 +162,7 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
         rankings = _read_parquet(folder / f"{slug}.parquet", facts["k"])
         if len(rankings.row_E) != facts["num_events"]:
             raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json tells of {facts['num_events']}")
-    except (OSError, pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
+    except (OSError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder / slug}.parquet should be the rankings that {slug}.json tells of but is not "
             f"({first_line(error)}); remove both and make them again (`whereupon evaluate`)."
@@ -181,24 +181,26 @@ def read_facts(folder: Path, slug: str) -> dict[str, Any]:
         found = ", ".join(slugs_in(folder)) or "none"
         raise DataError(f"{folder} should hold the rankings {slug!r} but holds {found}; run `whereupon evaluate`.")
     try:
-        return read_object(path)
+        facts = read_object(path)
+        if missing := [name for name in ("k", "num_events") if type(facts.get(name)) is not int]:
+            raise DataError(f"{missing[0]} should be a number, found {facts.get(missing[0])!r}")
     except DataError as error:
-        raise DataError(f"{error} Or remove it and make the rankings again (`whereupon evaluate`).") from None
+        raise DataError(
+            f"{path} should hold the facts of rankings but does not ({first_line(error)}); remove it and make the "
+            "rankings again (`whereupon evaluate`)."
+        ) from None
+    return facts
 
 
 def finished(folder: Path, slug: str, key: str) -> bool:
     """Whether the complete rankings `slug` are there, and of this key (a fact: all that they depend on).
 
-    Where their Parquet file is gone, cut off or something else, they are not: they are to be made again.
+    Where a file of theirs is gone or damaged, they are not: they are to be made again.
     """
-    path = folder / f"{slug}.json"
-    if not path.is_file() or (facts := read_facts(folder, slug)).get("key") != key:
-        return False
     try:
-        num_events = pl.scan_parquet(path.with_name(f"{slug}.parquet")).select(pl.len()).collect().item()
-    except (OSError, pl.exceptions.PolarsError):
+        return bool(read_rankings(folder, slug)[1].get("key") == key)
+    except DataError:
         return False
-    return bool(num_events == facts.get("num_events"))
 
 
 def slugs_in(folder: Path) -> list[str]:
@@ -208,8 +210,8 @@ def slugs_in(folder: Path) -> list[str]:
 
 def orphans_in(folder: Path) -> list[str]:
     """Slugs of facts whose rankings are gone, in alphabetical order."""
-    slugs = {path.stem for path in folder.glob("*.json") if not path.with_suffix(".parquet").is_file()}
-    return sorted(slugs - {SUMMARY, ABLATION})
+    paths = [path for path in folder.glob("*.json") if not path.with_suffix(".parquet").is_file()]
+    return sorted(path.stem for path in paths if path.stem not in (SUMMARY, ABLATION))
 
 
 def _read_parquet(path: Path, k: int) -> Rankings:

@@ -25,6 +25,7 @@ from .rankers import of_task, refuse_other_kind, replaced
 from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
+from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -72,8 +73,8 @@ def evaluate(
             _say(f"{name} is left out: {error}")
             continue
         results.append(result_of(rankings, facts))
-    if split == "valid" and results:
-        _say("these events have chosen the settings of the baselines; report what is found on test")
+    if split == "valid":
+        _say(ON_VALIDATION)
     if model:
         results.append(result_of(*model))
         if (share := model[1]["exact_share"]) < 1:

@@ -154,6 +154,7 @@ def _parsed(path: Path) -> pl.DataFrame:
         raise DataError(f"{path} is compressed by gzip but cannot be read ({error}); compress it again.") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     raw = pl.DataFrame({"text": pl.Series(text.split("\n"), dtype=pl.String)}).with_row_index("line", offset=1)
     raw = raw.filter(pl.col("text").str.strip_chars() != "")
     if not raw.height:

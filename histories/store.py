@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..files import read_object
 from .settings import Location, Protocol
 from .splitting import HISTORY, SPLITS
@@ -103,7 +103,10 @@ def read_histories(run: Path) -> Histories:
     folder = histories_folder(run)
     if not (folder / "manifest.json").is_file():
         raise DataError(f"{run} holds no prepared histories; run `whereupon prepare` first.")
-    manifest = read_object(folder / "manifest.json")
+    try:
+        manifest = read_object(folder / "manifest.json")
+    except DataError as error:
+        raise DataError(f"{folder} is damaged ({first_line(error)}); run `whereupon prepare` again.") from None
     if manifest.get("format") != FORMAT_VERSION:
         raise DataError(f"{folder} was written by another version of whereupon; run `whereupon prepare` again.")
     try:

@@ -71,11 +71,11 @@ def test_json_missing_or_broken_names_the_file(tmp_path: Path) -> None:
         read_json(tmp_path / "cut.json")
 
 
-@pytest.mark.parametrize(("text", "what"), [("[]", "list"), ("null", "NoneType"), ('"a"', "str")])
+@pytest.mark.parametrize(("text", "what"), [("[]", "a list"), ("null", "null"), ('"a"', "text"), ("1.5", "a number")])
 def test_json_that_is_no_object_is_refused_where_one_is_needed(tmp_path: Path, text: str, what: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=rf"should hold a JSON object but holds a {what}; write it again"):
+    with pytest.raises(DataError, match=rf"should be JSON of an object, found {what}; write it again"):
         read_object(path)
     path.write_text('{"a": 1}')
     assert read_object(path) == {"a": 1}

@@ -22,7 +22,7 @@ from ..slices import slices_of
 from ..wording import ON_VALIDATION
 from .comparison_text import as_dict, print_comparison
 from .page import metric_named
-from .runs import Ranked, evaluation_folder_of, lacks, read_ranked
+from .runs import Ranked, evaluation_folder_of, read_ranked, why_without
 from .statistics import Difference, Estimate, cells_of, cut, differences, estimates, paired
 
 __all__ = ["Comparison", "SliceDifference", "compare", "comparison", "ranking_at"]
@@ -118,7 +118,7 @@ def ranking_at(where: str, split: str | None, metric: str) -> Ranked:
         shown = (slug for slug in known if name in (slug, read_facts(folder, slug).get("name")))
         ranked = read_ranked(Path(run_name), folder, next(shown, None) or _slug(name), [metric])
     if metric not in ranked.value_E:
-        raise DataError(f"{where} has no {metric}, {lacks(ranked, metric)}; choose another --metric.")
+        raise DataError(f"{where} has no {metric}, {why_without(ranked, metric)}; choose another --metric.")
     return ranked
 
 

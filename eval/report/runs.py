@@ -209,20 +209,30 @@ def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tup
         if any(one.facts.get(name, now) != now for name, now in hashes.items()):
             notes.append(f"{one.name} in {run.name} was ranked on other data than the run holds now, and is left out.")
         elif metric not in one.value_E:
-            notes.append(f"{one.name} in {run.name} has no {metric}, {lacks(one, metric)}, and is left out.")
+            notes.append(f"{one.name} in {run.name} has no {metric}, {why_without(one, metric)}, and is left out.")
         else:
             ranked.append(one)
-    for one in [one for one in ranked if one.kind == FUSION]:
-        parts = zip(one.facts.get("of", []), one.facts.get("of_keys", []), strict=False)  # old ones have no keys
-        if others := [slug for slug, key in parts if was_replaced(key, key_of.get(slug))]:
+    while stale := _stale_fusions(ranked, key_of):
+        for one, others in stale:
             ranked.remove(one)
+            key_of[one.slug] = ""  # nor are fusions of it what they were
             notes.append(f"{one.name} in {run.name} is a fusion of an earlier {' and '.join(others)}, and is left out.")
     if not ranked:
         raise DataError(f"{folder} should hold rankings of the run's present data but has none; {' '.join(notes)}")
     return ranked, notes
 
 
-def lacks(ranked: Ranked, metric: str) -> str:
+def _stale_fusions(ranked: list[Ranked], key_of: Mapping[str, str | None]) -> list[tuple[Ranked, list[str]]]:
+    """Fusions of rankings that are not there any more as they were, each with the slugs of these."""
+    stale = []
+    for one in ranked:
+        parts = zip(one.facts.get("of", []), one.facts.get("of_keys", []), strict=False)  # old ones have no keys
+        others = [slug for slug, key in parts if was_replaced(key, key_of.get(slug))] if one.kind == FUSION else []
+        stale += [(one, others)] if others else []
+    return stale
+
+
+def why_without(ranked: Ranked, metric: str) -> str:
     """Why rankings are without a metric, as a clause."""
     if Metric.parse(metric).needs_log_probs and ranked.rankings.log_prob_E is None:
         return "which needs log-probabilities"

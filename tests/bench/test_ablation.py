@@ -63,7 +63,7 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
 
     verbs.clear()
     monkeypatch.setattr(ablation, "_batch_tokens", lambda config, kind: 520)
-    with pytest.raises(SystemExit, match="was trained in batches of 512 tokens, not 520; remove it"):
+    with pytest.raises(SystemExit, match=r"-time was trained with finetune\.batch_tokens 512, not 520: remove it"):
         _bench(monkeypatch, "--limit", "6", "--without", "time")
     assert _short(verbs) == []
 

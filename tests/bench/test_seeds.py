@@ -34,7 +34,8 @@ def test_every_seed_is_fitted_once_and_the_spread_is_told(
     found = bench("--ranker", *SOME, "--seeds", "7", "8")
     tests = [one for one in asked if one[0] == "test"]
     assert [one[2] for one in tests] == [7, 8, 7, 8], "each baseline with each seed, after it was tuned"
-    assert tests[0][1] == tests[1][1], "with the settings of the first"
+    assert tests[0][1] == tests[1][1]
+    assert {one[2] for one in asked if one[0] == "valid"} == {7}, "settings are those of the example's own seed"
     rows = read_json(tmp_path / "results" / "seeds_town.json")["rows"]
     for name in SOME:
         values = [row["metrics"]["nDCG@10"] for row in rows if row["ranker"] == name]
@@ -49,8 +50,18 @@ def test_every_seed_is_fitted_once_and_the_spread_is_told(
     assert found["fine-tuned model"]["sd"] is None
     assert "fine-tuned model" in capsys.readouterr().out
 
+    path = tmp_path / "results" / "seeds_town.json"
+    path.write_text(
+        path.read_text().replace('"penalty": ', '"penalty": 1')
+    )  # as if other settings had been chosen then
+    asked.clear()
+    assert bench("--ranker", *SOME, "--seeds", "7")["ALS"]["seeds"] == [7]
+    assert len([one for one in asked if one[0] == "test"]) == 2
+
     verbs.clear()
     asked.clear()
-    assert bench("--ranker", *SOME, "--seeds", "7", "8", "9", "--model")["ALS"] == found["ALS"]
+    bench("--ranker", *SOME, "--seeds", "8", "9")
+    asked.clear()
+    assert bench("--ranker", *SOME, "--seeds", "7", "8", "9", "--model")["ALS"]["sd"] == found["ALS"]["sd"]
     assert not [one for one in asked if one[0] == "test"]
     assert [verb for verb, *_ in verbs] == ["finetune", "finetune"], "of the two seeds that were not trained yet"

@@ -140,10 +140,11 @@ def test_damaged_ranking_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "sentence"),
     [
-        ("[]", "should hold a JSON object but holds a list"),
+        ("[]", r"a\.json should hold the facts of rankings but does not \(.*an object, found a list"),
         ("{", "should be JSON but cannot be read"),
-        ("{}", "'k'"),
-        ('{"k": "ten", "num_events": 2}', "remove both and make them again"),
+        ("{}", r"a\.json should hold .* \(k should be a number, found None\); remove it and make"),
+        ('{"k": "ten", "num_events": 2}', "k should be a number, found 'ten'"),
+        ('{"k": 3, "num_events": null}', "num_events should be a number, found None"),
         ('{"k": 1, "num_events": 2}', "remove both and make them again"),
         ('{"k": 3, "num_events": 5}', "2 events, where a.json tells of 5"),
     ],

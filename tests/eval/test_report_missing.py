@@ -104,7 +104,7 @@ def _with_empty_lists(run: Path) -> None:
         (_of_one_user, set(), "of 1 user of town"),
         (lambda run: _each(run, lambda ranked: ranked.take(np.array([0]))), {"time", "slices"}, "On 1 test event of"),
         (_with_empty_lists, {"ablation"}, "significantly better than the best baseline"),
-        (_with_empty_lists, {"ablation"}, f"{STRONGEST}: {len(range(TEST)[FEW])} events without any item, in no mean."),
+        (_with_empty_lists, {"ablation"}, f"{STRONGEST}: no item at all for {len(range(TEST)[FEW])} of the events"),
         (lambda run: (run / "run.json").unlink(), set(), "not recorded, so none are shown"),
     ],
     ids=[

@@ -106,6 +106,19 @@ def test_fusion_of_rankings_that_were_made_again_is_left_out(
     assert (note in dataset.notes) != is_shown
 
 
+def test_fusion_of_a_stale_fusion_is_left_out_too(copy: Path) -> None:
+    folder = copy / "evaluation" / "test"
+    ranked, facts = read_rankings(folder, "random")
+    for name, of, key in (("first", "own-counts", "a"), ("second", "first", "of first"), ("third", "popularity", "p")):
+        told = {**facts, "name": name, "kind": "fusion", "of": [of], "of_keys": [key], "key": f"of {name}"}
+        write_rankings(folder, name, ranked, told)
+    _facts(copy, "own counts", key="b")
+    _facts(copy, "popularity", key="p")
+    [dataset] = read_datasets([copy])
+    assert {"first", "second", "third"} & {ranker.name for ranker in dataset.rankers} == {"third"}
+    assert "second in copy is a fusion of an earlier first, and is left out." in dataset.notes
+
+
 def test_rankings_of_another_task_are_left_out(copy: Path) -> None:
     for name in (MODEL, STRONGEST, "own counts", "popularity"):
         _facts(copy, name, task="a")

@@ -186,7 +186,7 @@ def test_baselines_on_the_events_that_they_were_tuned_on_are_told(
     simulated: Town, split: EvaluatedSplit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(simulated(), split=split, baselines_only=True)
-    assert ("have chosen the settings of the baselines" in capsys.readouterr().err) == (split == "valid")
+    assert ("have chosen the settings of baselines" in capsys.readouterr().err) == (split == "valid")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ $(READY): pyproject.toml Makefile
 	@echo "Setting up .venv (some minutes the first time)"
 	@$(PIP) $(TORCH)
 	@$(PIP) --editable ".[dev]"
-	@[ "$$(uname)" != Linux ] || $(BIN)/python -m whereupon.serve.install  # vLLM, which is there for Linux alone
+	@[ "$$(uname)" != Linux ] || $(BIN)/python -m whereupon.serve.launcher.install  # vLLM, which is there for Linux alone
 	@mkdir -p .venv/names && ln -sfn ../.. .venv/names/whereupon  # for mypy, see pyproject.toml
 	@touch $@
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
-from rich.console import Console
 
 from . import __version__
+from .console import bar, say
 from .errors import DataError, WhereuponError
 from .files import read_object, versions, write_json
 
@@ -80,7 +80,7 @@ def show(
 ) -> None:
     """Print exactly what the model will read, with token counts."""
     with _verb("prompt show", config, set_, debug) as settings:
-        from .serve.recommend import show_prompt
+        from .recommend.shown import show_prompt
 
         show_prompt(settings, user=user, at=at, weather=weather, place=place)
 
@@ -106,7 +106,7 @@ def calibrate(
 ) -> None:
     """Fit a temperature, and the weight of a prior by counting, on the validation split."""
     with _verb("calibrate", config, set_, debug) as settings:
-        from .eval.calibrate import calibrate
+        from .rankers.calibrate import calibrate
 
         _record("calibrate", settings)
         calibrate(settings, limit)
@@ -357,13 +357,13 @@ def recommend(
     if all_users and (versus or json):
         raise typer.BadParameter("--versus and --json are for one user; leave them out with --all-users")
     with _verb("recommend", config, set_, debug) as settings:
-        from .serve.candidates import Wishes
-        from .serve.recommend import recommend_verb
+        from .recommend.candidates import Wishes
+        from .recommend.shown import recommend_verb
 
         wishes = Wishes(near, tuple(category or ()), unseen, open_now)
         if out is not None:
+            from .recommend.context import Moment
             from .serve.batch import recommend_all
-            from .serve.moment import Moment
 
             recommend_all(settings, out, moment=Moment(at, weather, place), wishes=wishes, k=k)
             return
@@ -386,7 +386,7 @@ def serve(
 ) -> None:
     """Answer HTTP requests, those of OpenAI's clients among them, until Ctrl-C."""
     with _verb("serve", config, set_, debug) as settings:
-        from .serve.launch import serve_verb
+        from .serve.launcher.launch import serve_verb
 
         _record("serve", settings)
         if code := serve_verb(settings, verbose=verbose, as_json=json, then=then):
@@ -402,7 +402,7 @@ ItemsFile = Annotated[
 def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Tell how many items may be recommended, and what was edited."""
     with _verb("catalogue show", config, set_, debug) as settings:
-        from .serve.catalogue import show
+        from .recommend.catalogue import show
 
         show(settings)
 
@@ -411,7 +411,7 @@ def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = Fa
 def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Add new items; nothing that is there is renamed."""
     with _verb("catalogue add", config, set_, debug) as settings:
-        from .serve.catalogue import add
+        from .recommend.catalogue import add
 
         add(settings, items)
 
@@ -420,7 +420,7 @@ def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, 
 def catalogue_replace(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Give items other attributes, and another title where these say so."""
     with _verb("catalogue replace", config, set_, debug) as settings:
-        from .serve.catalogue import replace
+        from .recommend.catalogue import replace
 
         replace(settings, items)
 
@@ -434,7 +434,7 @@ def catalogue_remove(
 ) -> None:
     """Take items out; histories that hold them are told as before."""
     with _verb("catalogue remove", config, set_, debug) as settings:
-        from .serve.catalogue import remove
+        from .recommend.catalogue import remove
 
         remove(settings, item_ids)
 
@@ -443,7 +443,7 @@ def catalogue_remove(
 def catalogue_reset(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Serve the items of the prepared histories again."""
     with _verb("catalogue reset", config, set_, debug) as settings:
-        from .serve.catalogue import reset
+        from .recommend.catalogue import reset
 
         reset(settings)
 
@@ -455,16 +455,15 @@ def fetch(
 ) -> None:
     """Download a base model into the user cache and convert it; does nothing if it is there and whole."""
     with _one_sentence(debug):
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
         from .decode.base_models import fetch_base_model
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(file=sys.stderr)) as bar:
-            task = bar.add_task(name, total=1.0)
-            path = fetch_base_model(
-                name, progress=lambda phase, done: bar.update(task, description=phase, completed=done)
-            )
+        with bar(rate=False) as progress:
+            task = progress.add_task(name, total=1.0)
+
+            def shown(phase: str, done: float) -> None:
+                progress.update(task, description=phase, completed=done)
+
+            path = fetch_base_model(name, progress=shown)
         print(path)
 
 
@@ -527,7 +526,7 @@ def _run_of(argument: str) -> str:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    Console(stderr=True, highlight=False).print(sentence, style="red", markup=False, soft_wrap=True)
+    say(sentence, "red")
     raise typer.Exit(code) from None
 
 

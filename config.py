@@ -11,14 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from .catalogue.settings import CatalogueSettings
-from .decode.settings import DecodeSettings, ModelSettings
 from .errors import ConfigError
 from .eval.settings import EvaluateSettings
 from .finetune.settings import FinetuneSettings
-from .histories.settings import HistoriesSettings
-from .prompts.settings import PromptSettings
-from .serve.settings import ServeSettings
+from .serve.settings import ServeConfig
 
 __all__ = ["Config", "load_config"]
 
@@ -28,21 +24,13 @@ _PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<braced>[^}]*)\})")
 
 
-class Config(BaseModel):
+class Config(ServeConfig):
     """Everything a verb needs to know. Paths are absolute once loaded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run: Path = Field(description="Run folder: each stage reads its input from here and writes its output to it.")
-    seed: int = Field(7, ge=0, description="Seed of everything random.")
-    histories: HistoriesSettings
-    model: ModelSettings = Field(default_factory=ModelSettings)
-    catalogue: CatalogueSettings = Field(default_factory=CatalogueSettings)
-    prompts: PromptSettings = Field(default_factory=PromptSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
-    decode: DecodeSettings = Field(default_factory=DecodeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
-    serve: ServeSettings = Field(default_factory=ServeSettings)
 
     def in_brief(self) -> Iterator[str]:
         """Each setting that is not its default, as `section.key: value` lines."""

@@ -29,10 +29,10 @@ from whereupon.config import Config, load_config
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
+from whereupon.decode.windows import encode_asked
 from whereupon.eval import evaluated_events
-from whereupon.eval.protocol import sample_events
-from whereupon.eval.ranking import encode_asked
 from whereupon.histories import Histories, read_histories
+from whereupon.histories.questions import sample_events
 from whereupon.prompts import PromptEncoder
 
 CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"

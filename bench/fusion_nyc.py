@@ -29,17 +29,17 @@ from whereupon.config import Config, load_config
 from whereupon.decode.adapter_card import read_card
 from whereupon.errors import ConfigError
 from whereupon.eval import read_rankings, read_task, slug_of
-from whereupon.eval.calibrate import calibrate
 from whereupon.eval.fuse import fuse
 from whereupon.eval.fusion import FusionMethod
 from whereupon.eval.intervals import intervals
 from whereupon.eval.metrics import evaluate_rankings
 from whereupon.eval.rankers import of_task
 from whereupon.eval.rankings import Rankings, evaluation_folder
-from whereupon.eval.reweighter import read_calibration
 from whereupon.eval.run import evaluate
 from whereupon.eval.significance import compare, holm
 from whereupon.histories import Histories, read_histories
+from whereupon.rankers.calibrate import calibrate
+from whereupon.rankers.reweighter import read_calibration
 
 CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"
 METRIC: Final = "nDCG@10"

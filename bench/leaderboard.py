@@ -25,8 +25,8 @@ import leaderboard_text as texts
 import numpy as np
 from record import bar, record
 
+from whereupon.catalogue.distance import has_coordinates
 from whereupon.errors import DataError
-from whereupon.eval.distance import has_coordinates
 from whereupon.eval.facts import finite
 from whereupon.eval.rankings import slug_of
 from whereupon.eval.report.headline import headline
@@ -34,8 +34,8 @@ from whereupon.eval.report.leaderboard import Leaderboard, Row, leaderboard
 from whereupon.eval.report.runs import Dataset, read_datasets
 from whereupon.eval.report.slicing import Slices, slicing
 from whereupon.eval.report.statistics import Estimate
-from whereupon.eval.settings import BaselineName
 from whereupon.files import atomic_path
+from whereupon.rankers.settings import BaselineName
 
 ROOT: Final = Path(__file__).parents[1]
 EXAMPLES: Final = ("nyc-checkins", "flights-demo", "movielens-100k")

@@ -40,14 +40,15 @@ from record import bar, record
 
 from whereupon.catalogue.settings import CatalogueSettings
 from whereupon.eval import summarise
-from whereupon.eval.baselines.dense import rank_dense
-from whereupon.eval.baselines.sequences import SequenceSettings
-from whereupon.eval.baselines.sequences_training import Trained, train
-from whereupon.eval.baselines.sequences_windows import Transitions, Windows
-from whereupon.eval.protocol import Task, num_previous, read_task
 from whereupon.eval.ranges import ragged
-from whereupon.eval.settings import EvaluatedSplit, EvaluateSettings, Repeats
+from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
+from whereupon.histories.candidates import EvaluatedSplit, Repeats
+from whereupon.histories.questions import Task, num_previous, read_task
+from whereupon.rankers.dense import rank_dense
+from whereupon.rankers.sequences import SequenceSettings
+from whereupon.rankers.sequences_training import Trained, train
+from whereupon.rankers.sequences_windows import Transitions, Windows
 
 HERE: Final = Path(__file__).parent
 VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"

@@ -33,11 +33,11 @@ from whereupon.eval import FAMILIES, Task, read_task, summarise
 from whereupon.eval.facts import finite
 from whereupon.eval.rankings import Rankings, evaluation_folder
 from whereupon.eval.run import evaluate_run_model
-from whereupon.eval.settings import BaselineName
 from whereupon.eval.tuning import tune
 from whereupon.eval.wording import plain
 from whereupon.files import read_object
 from whereupon.histories import read_histories
+from whereupon.rankers.settings import BaselineName
 
 ROOT: Final = Path(__file__).parents[1]
 RANDOM: Final[tuple[BaselineName, ...]] = ("ALS", "factorised transitions (FPMC)", "GRU4Rec", "SASRec", "SASRec + time")

@@ -37,7 +37,7 @@ from serve_tables import as_markdown
 
 from whereupon.config import load_config
 from whereupon.files import atomic_path, read_json, versions
-from whereupon.serve.merged import merged_weights
+from whereupon.serve.launcher.merged import merged_weights
 
 CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"
 PARTS = ("online", "offline", "agreement")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
+from whereupon.decode.windows import windows_with_targets
 from whereupon.eval import evaluated_events
-from whereupon.eval.ranking import windows_with_targets
 from whereupon.histories import read_histories
 from whereupon.prompts import HistoryText
 

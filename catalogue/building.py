@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from ..arrays import Bool, Int32, Int64
 from ..errors import CatalogueError
 from .nodes import common_of, make_nodes
-from .ragged import Bool, Int32, Int64, Ragged, pointers
+from .ragged import Ragged, pointers
 from .sorting import common_prefix, places, sort_order
 from .trie import Trie
 

@@ -10,9 +10,10 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
+from ..arrays import Int64
 from ..errors import CatalogueError
 from .building import build_trie_ragged, edit_trie
-from .ragged import Int64, Ragged
+from .ragged import Ragged
 from .settings import CatalogueSettings
 from .title_tokens import Encode, encode_titles
 from .titles import unique_titles

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NaiveDatetime, ValidationError, model_validator
 
+from ..arrays import Bool
 from ..errors import CatalogueError
-from .item_facts import Bool, ItemFacts
+from .item_facts import ItemFacts
 from .opening_hours import OPEN, UNKNOWN
 
 NamesList = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]

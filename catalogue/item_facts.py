@@ -16,16 +16,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..arrays import Bool, Float32, Float64, Int32, Int64
 from ..errors import CatalogueError
 from ..histories.weather import EARTH_RADIUS_KM
 from .opening_hours import UNKNOWN, Timetable
 
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 Int8 = NDArray[np.int8]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 # Chords are compared in float32, in units of the earth's radius; nearer to the border than this, float64 decides.
 # Rounding errs by 2^-25 in a coordinate of either end and by 2^-24 in their difference: 2.1e-7 over the three axes, and

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .ragged import Int32, Int64, Ragged
+from ..arrays import Int32, Int64
+from .ragged import Ragged
 
 
 class Nodes(NamedTuple):

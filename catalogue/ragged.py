@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
-Bool = NDArray[np.bool_]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+from ..arrays import Bool, Int32, Int64
 
 
 @dataclass(frozen=True)

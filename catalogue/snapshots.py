@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ..arrays import Int32, Int64
 from ..errors import CatalogueError
 from ..files import atomic_path, sha256_file, versions, write_json
 from .catalogue import Catalogue
-from .ragged import Int32, Int64
 from .title_tokens import TERMINATOR
 from .trie import Trie
 

@@ -7,11 +7,9 @@ somebody asks for.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .ragged import Bool, Int32, Int64, Ragged
-
-UInt64 = NDArray[np.uint64]
+from ..arrays import Bool, Int32, Int64, UInt64
+from .ragged import Ragged
 
 
 def sort_order(lists: Ragged) -> Int32:

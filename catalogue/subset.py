@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Bool, Int32
 from ..errors import CatalogueError
 from .trie import Trie
-
-Bool = NDArray[np.bool_]
-Int32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True)

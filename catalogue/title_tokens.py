@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import polars as pl
-from rich.console import Console
-from rich.progress import track
 
+from ..console import tracked
 from .ragged import Ragged
 
 TERMINATOR = "\n"
@@ -25,8 +24,8 @@ def encode_titles(titles: pl.Series, encode: Encode) -> Ragged:
     """
     # `+`, for polars 2.1 panics in `format` and `concat_str` where a column has an empty chunk, as edits leave them.
     texts = titles.to_frame("title").select(pl.lit(" ") + pl.col("title") + pl.lit(TERMINATOR))
-    batches = track(
+    batches = tracked(
         texts.iter_slices(BATCH_TITLES), "tokenising titles", total=-(-len(titles) // BATCH_TITLES),
-        console=Console(stderr=True), disable=len(titles) < BAR_FROM_TITLES,
+        shown=len(titles) >= BAR_FROM_TITLES,
     )  # fmt: skip
     return Ragged.join([Ragged.of(encode(batch.to_series().to_list())) for batch in batches])

@@ -14,7 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .ragged import Int32, Int64, Ragged
+from ..arrays import Int32, Int64
+from .ragged import Ragged
 
 
 @dataclass(frozen=True)

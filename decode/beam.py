@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arrays import Float32, Int64
 from ..catalogue import Subset, Trie
 from .entries import LOWEST, Children, Entries
 from .frontier import CROWDED, Frontier, held_by
-from .protocol import Float32, Int64
 
 
 class Beam(Frontier):

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float32, Int64
 from ..catalogue import Trie
-from .protocol import FROM_PROMPT, Float32, Int64
+from .protocol import FROM_PROMPT
 from .segments import Segments
 
 # Below every value that counts; edges at -inf (outside of a nucleus) are below it.

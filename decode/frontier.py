@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float32, Int64
 from ..catalogue import Subset, Subsets, Trie
 from .entries import LOWEST, Children, Entries
-from .protocol import Float32, Int64
 from .segments import Segments
 
 # Of a round that brings CROWDED times as many, so many entries of a question are put in order.

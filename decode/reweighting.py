@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float32, Float64, Int64
 from ..catalogue import Trie
-from .protocol import Float32, Int64
 from .segments import Segments
 
-Float64 = NDArray[np.float64]
 Own = tuple[Int64, Float64]
 
 TEMPERATURES = (0.01, 100.0)

@@ -12,17 +12,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Float32, Float64
 from ..catalogue import Subset, Trie
 from .entries import Entries
 from .frontier import Frontier
-from .protocol import Float32, Reading
+from .protocol import Reading
 from .reweighting import Reweighting
 from .search import Searching, SearchResult, Step, exploring, run
 from .segments import Segments
-
-Float64 = NDArray[np.float64]
 
 
 def sample(

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..arrays import Float32, Int64
 from ..catalogue import Subset, Subsets, Trie
 from .beam import Beam
 from .entries import Children, Entries
 from .frontier import Frontier
-from .protocol import AsyncReading, Float32, Int64, Reading, Scored
+from .protocol import AsyncReading, Reading, Scored
 from .reweighting import Reweighting
 from .segments import Segments
 

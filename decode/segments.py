@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float32, Int32, Int64
 from ..catalogue import Trie
-from .protocol import Float32, Int32, Int64
 
 Array = NDArray[Any]
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from ..arrays import Float32, Int32, Int64
 from ..catalogue import Trie
 from ..errors import ModelError
 from .branching import TrieTensors, edge_log_probs
-from .protocol import FROM_PROMPT, Float32, Int32, Int64, Scored
+from .protocol import FROM_PROMPT, Scored
 
 # Settings that change logits after the output projection; the catalogue distribution would silently differ.
 UNSUPPORTED = (

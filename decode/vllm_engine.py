@@ -16,9 +16,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from ..arrays import Float32, Int32, Int64
 from ..catalogue import Trie
 from ..errors import ModelError
-from .protocol import Float32, Int32, Int64, Scored
+from .protocol import Scored
 from .reweighting import Reweighting
 
 T = TypeVar("T")

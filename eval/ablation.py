@@ -22,33 +22,32 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from ..console import say
 from ..decode.adapter_card import check_card, check_data, read_card
-from ..decode.prior import WITHOUT_CLOCK
+from ..decode.settings import WITHOUT_CLOCK
 from ..errors import ConfigError, DataError, ModelError
 from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
+from ..histories.questions import Task, caveat_of, read_task
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
+from ..rankers.families import FAMILIES
+from ..rankers.reweighter import read_calibration
 from .ablation_table import Ablation, Comparison, How, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
-from .baselines import FAMILIES
 from .facts import facts_of
-from .protocol import Task, caveat_of, read_task
 from .rankers import refuse_other_kind
 from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write_rankings
-from .reweighter import read_calibration
 from .run import evaluate_baseline, evaluate_run_model, write_summary
 from .shuffling import exchange
 from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from .settings import EvaluatedSplit
+    from ..histories.candidates import EvaluatedSplit
 
 __all__ = ["ablate", "retrained_runs", "told_kinds"]
 
 BASELINE: Final = "context-weighted own events"
-
-_talk = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def ablate(
     if BASELINE in config.evaluate.baselines:  # before the model is asked, which may take hours
         refuse_other_kind(folder, slug_of(BASELINE), "baseline")
     asked, notes = _asked(config, task, encoder, others)
-    _say(f"{len(asked) + 1} passes over {len(task.row_E):,} events; each starts where it was stopped")
+    say(f"{len(asked) + 1} passes over {len(task.row_E):,} events; each starts where it was stopped")
     notes += [note for kind, there in others for note in _differences(kind, there.run, card)]
     whole = evaluate_run_model(config, task, True, folder)
     ablations = [_answered(one, task, whole[1], folder) for one in asked]
@@ -229,7 +228,7 @@ def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ab
              "changed_share": one.changed_share,
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
     adapter = one.config.run / "adapter"
-    _say(f"{name}:")
+    say(f"{name}:")
     return Ablation.of(*evaluate_model(
         one.config, one.histories, task, name, slug, folder, adapter=adapter, kind="ablation", facts=facts,
         leave_out=one.leave_out,
@@ -283,9 +282,5 @@ def _write(config: Config, task: Task, folder: Path, compared: Comparison, notes
     for table in as_tables(compared, title):
         console.print(table)
     for note in notes:
-        _say(note)
-    _say(f"written to {folder / ABLATION}.md")
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)
+        say(note)
+    say(f"written to {folder / ABLATION}.md")

@@ -16,6 +16,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..arrays import Float64
 from .facts import finite
 from .metrics import per_event
 from .rankings import Rankings
@@ -25,7 +26,6 @@ from .wording import NONE, p_value, plain, signed, span
 __all__ = ["TESTED", "Ablation", "Comparison", "How", "as_markdown", "as_tables", "compare_ablations"]
 
 How = Literal["removed", "shuffled", "retrained"]
-Float64 = NDArray[np.float64]
 
 TESTED: Final = ("recall@1", "nDCG@10", "log-loss")
 """What is shown and tested, and so corrected for: the more metrics, the harder each is to show."""

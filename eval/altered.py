@@ -8,8 +8,8 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ..arrays import Bool, Int64
 from ..histories import Histories, build_histories
 
 __all__ = ["VARIANTS", "Altered", "Variant", "altered_after", "altered_events", "later_events"]
@@ -17,8 +17,6 @@ __all__ = ["VARIANTS", "Altered", "Variant", "altered_after", "altered_events", 
 Variant = Literal["changed", "deleted"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
 
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 _STAYS = ("user_id", "user_idx", "split")
 _MICROSECONDS = 1_000_000
 

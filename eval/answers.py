@@ -16,31 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from .. import __version__
+from ..arrays import Int64
+from ..console import say, talk, tracked
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
+from ..histories.questions import Task, read_task
+from ..rankers.reweighter import Reweighter, read_reweighter
 from .facts import Kind, facts_of
-from .protocol import Task, read_task
 from .rankers import refuse_other_kind, replaced
 from .rankings import Rankings, finished, read_rankings, write_rankings
-from .reweighter import Reweighter, read_reweighter
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..decode.transformers_engine import TransformersEngine
+    from ..decode.windows import WindowAnswers
     from ..prompts import ContextKind, HistoryText
-    from .ranking import WindowAnswers
 
 __all__ = ["evaluate_model"]
 
-Int64 = NDArray[np.int64]
 SAVE_EVERY_S = 60.0
-
-_talk = Console(stderr=True, highlight=False)
 
 
 def evaluate_model(
@@ -95,19 +91,19 @@ def evaluate_model(
     partial = folder / f"partial-{slug}-{key[:16]}.parquet"
     if finished(folder, slug, key):
         partial.unlink(missing_ok=True)
-        _say(f"{name}: answered before, see {folder / slug}.json")
+        say(f"{name}: answered before, see {folder / slug}.json")
         rankings, known = read_rankings(folder, slug)
         if changed := {fact: value for fact, value in (facts or {}).items() if known.get(fact) != value}:
             known |= changed  # such as an ablation's `of_key`: what it was taken from may have been trained again
             write_json(folder / f"{slug}.json", known)
         return rankings, known
     if sentence := replaced(folder, slug, task):
-        _say(sentence)
+        say(sentence)
     if _take_from_whole(config, task, slug, folder, key_of, {"name": name, "kind": kind, **(facts or {})}):
         return read_rankings(folder, slug)
     frame = _ask_all(engine, text, task, config, partial, reweighter)
     rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
-    _say(f"answered {len(task.row_E):,} events in {wall_s:.0f} s: {len(task.row_E) / max(wall_s, 1e-9):.1f} events/s")
+    say(f"answered {len(task.row_E):,} events in {wall_s:.0f} s: {len(task.row_E) / max(wall_s, 1e-9):.1f} events/s")
     exact_share = 1.0 if rankings.exact_E is None else float(rankings.exact_E.mean())
     settings = {"model": config.model.model_dump(mode="json"), "decode": config.decode.model_dump(mode="json"),
                 "prompts": config.prompts.model_dump(mode="json")}  # fmt: skip
@@ -136,7 +132,7 @@ def _take_from_whole(
     changed = {"task": task.hash, "key": key_of(task), "wall_s": wall_s, "exact_share": exact_share,
                "num_split_events": len(whole.row_E)}  # fmt: skip
     write_rankings(folder, slug, part, {**known, **facts, **changed}, task.histories.events)
-    _say(f"{facts['name']}: taken from the whole split, see {there / slug}.json")
+    say(f"{facts['name']}: taken from the whole split, see {there / slug}.json")
     return True
 
 
@@ -155,8 +151,8 @@ class _Store:
         self.parts, self.saved = [pl.concat(self.parts)], time.perf_counter()
         with atomic_path(self.path) as path:
             self.parts[0].write_parquet(path)
-        if not _talk.is_terminal:
-            _say(f"{self.parts[0].height:,} of {num_events:,} events answered")
+        if not talk.is_terminal:
+            say(f"{self.parts[0].height:,} of {num_events:,} events answered")
 
 
 def _ask_all(
@@ -164,19 +160,21 @@ def _ask_all(
     reweighter: Reweighter | None,
 ) -> pl.DataFrame:  # fmt: skip
     """The answers to all events, by row, with the columns of `_columns`; what is done is kept in `partial`."""
-    from .ranking import answer_windows, windows_with_targets
+    from ..decode.windows import answer_windows, windows_with_targets
 
     store = _Store(partial, [pl.read_parquet(partial)] if partial.is_file() else [], time.perf_counter())
     wanted_N = np.zeros(len(text.item_idx_E), bool)
     wanted_N[task.row_E] = True
     for part in store.parts:
         wanted_N[part["row"].to_numpy()] = False
-        _say(f"{part.height:,} events were answered before")
+        say(f"{part.height:,} events were answered before")
     windows = windows_with_targets(text.windows, wanted_N)
     began = time.perf_counter()
     k, max_expansions = config.evaluate.k, config.decode.max_expansions
-    answered = answer_windows(engine, text, windows, wanted_N, k, max_expansions, reweighter, task.candidates)
-    for answer in track(answered, "asking the model", total=len(windows), console=_talk, disable=not _talk.is_terminal):
+    reweighting_of = reweighter.of_rows if reweighter else None
+    allowed_of = None if task.candidates.everything else task.candidates.allowed
+    answered = answer_windows(engine, text, windows, wanted_N, k, max_expansions, reweighting_of, allowed_of)
+    for answer in tracked(answered, "asking the model", total=len(windows)):
         now = time.perf_counter()
         store.add(_columns(answer, text.item_idx_E, now - began), len(task.row_E))
         began = now
@@ -185,7 +183,7 @@ def _ask_all(
 
 def _columns(answer: WindowAnswers, item_N: Int64, seconds: float) -> pl.DataFrame:
     """One window's answers: row, rank, log_prob, exact, items, scores and the seconds that each took."""
-    from .ranking import ranks
+    from ..decode.windows import ranks
 
     num_events, results = len(answer.event_Q), answer.results
     return pl.DataFrame(
@@ -220,7 +218,3 @@ def _calibration(reweighter: Reweighter | None, config: Config) -> list[Any]:
         return []
     prior = config.decode.prior.model_dump(mode="json")
     return [reweighter.name, reweighter.temperature, reweighter.weight, prior]
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)

@@ -20,19 +20,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float64, Int32, Int64
+from ..catalogue.distance import PlacesOnSphere, has_coordinates
 from ..catalogue.item_facts import Names
 from ..histories import Histories
-from .distance import PlacesOnSphere, has_coordinates
+from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import SPLIT_CODES, num_previous
 from .metrics import macro, micro
-from .protocol import SPLIT_CODES, num_previous
 from .rankings import Rankings
-from .settings import EvaluatedSplit
 
 __all__ = ["NEAR_KM", "Beyond", "beyond", "coverage", "earlier_counts", "gini", "popularity_lift"]
 
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 NEAR_KM: Final = 1.0
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
-from rich.console import Console
 
+from ..console import say, show
 from ..errors import DataError
 from ..files import atomic_path, sha256_file, sha256_text
 from ..histories import read_histories
+from ..histories.questions import Task, caveat_of, read_task
 from .facts import facts_of
-from .protocol import Task, caveat_of, read_task
 from .rankers import free_slug, named_rankings, of_task
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary
@@ -23,13 +23,11 @@ from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from .settings import EvaluatedSplit
+    from ..histories.candidates import EvaluatedSplit
 
 __all__ = ["ExportFormat", "export", "import_run"]
 
 ExportFormat = Literal["trec", "parquet"]
-
-_talk = Console(stderr=True, highlight=False)
 
 
 def export(
@@ -55,14 +53,14 @@ def export(
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     if caveat := caveat_of(histories):
-        _say(caveat)
+        say(caveat)
     folder = evaluation_folder(config.run, split, limit)
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} should be a folder but is a file; name another one.")
     if not names:
         names, others = of_task(folder, task)
         if others:
-            _say(f"{', '.join(others)}: rankings of other data or events, left out")
+            say(f"{', '.join(others)}: rankings of other data or events, left out")
     found = [named_rankings(folder, name, task) for name in names]
     files = _write_truth(out, task, format)
     for rankings, facts in found:
@@ -95,23 +93,23 @@ def import_run(
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     if caveat := caveat_of(histories):
-        _say(caveat)
+        say(caveat)
     folder = evaluation_folder(config.run, split, limit)
     slug = free_slug(folder, name, "run file")
     run = read_run(file, task, config.evaluate.k)
     for what in ("missing queries", "items that are no candidates", "equal scores"):
         if run.counts[what]:
-            _say(f"{what}: {run.counts[what]:,}{_CONSEQUENCES[what]}")
+            say(f"{what}: {run.counts[what]:,}{_CONSEQUENCES[what]}")
     settings = {"file": file.name, "sha256": sha256_file(file), "tag": run.tag, "counts": dict(run.counts)}
     key = sha256_text(f"{task.hash} {config.evaluate.k} {settings['sha256']}")
     facts = facts_of(config, task, name=name, kind="run file", wall_s=None, settings=settings, key=key)
     write_rankings(folder, slug, run.rankings, facts, histories.events)
     write_summary(config, task, folder)
     results = [result_of(run.rankings, facts)]
-    Console(highlight=False).print(as_table(results, f"{split} split, {run.counts['lines']:,} lines"))
-    _say(f"written to {folder / slug}.parquet")
+    show(as_table(results, f"{split} split, {run.counts['lines']:,} lines"))
+    say(f"written to {folder / slug}.parquet")
     if split == "valid":
-        _say(ON_VALIDATION)
+        say(ON_VALIDATION)
     return results
 
 
@@ -137,7 +135,3 @@ def _write_parquet(path: Path, frame: pl.DataFrame) -> Path:
     with atomic_path(path) as temporary:
         frame.write_parquet(temporary)
     return path
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..files import versions
-from .protocol import evaluated_events
+from ..histories.questions import evaluated_events
 
 if TYPE_CHECKING:
     from ..config import Config
-    from .protocol import Task
+    from ..histories.questions import Task
 
 __all__ = ["Kind", "facts_of", "finite", "typed_command"]
 

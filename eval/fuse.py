@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from ..console import say, show
 from ..errors import DataError
 from ..files import sha256_text
 from ..histories import read_histories
+from ..histories.questions import Task, caveat_of, read_task
 from .facts import facts_of
 from .fusion import Fusion, FusionMethod, fit_fusion, fuse_rankings
-from .protocol import Task, caveat_of, read_task
 from .rankers import free_slug, named_rankings
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary
@@ -24,11 +23,9 @@ from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from .settings import EvaluatedSplit
+    from ..histories.candidates import EvaluatedSplit
 
 __all__ = ["fuse"]
-
-_talk = Console(stderr=True, highlight=False)
 
 
 def fuse(
@@ -51,7 +48,7 @@ def fuse(
     histories, began = read_histories(config.run), time.perf_counter()
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     if caveat := caveat_of(histories):
-        _say(caveat)
+        say(caveat)
     folder = evaluation_folder(config.run, split, limit)
     parts = [named_rankings(folder, name, task) for name in names]
     slugs = [facts["slug"] for _, facts in parts]
@@ -71,12 +68,12 @@ def fuse(
     write_summary(config, task, folder)
     results = [result_of(one, told) for one, told in [*parts, (rankings, facts)]]
     title = f"{split} split, weights fitted on {tuned['num_events']:,} events"
-    Console(highlight=False).print(as_table(results, title))
+    show(as_table(results, title))
     weights = ", ".join(f"{weight:g} {told['name']}" for weight, (_, told) in zip(fusion.weights, parts, strict=True))
-    _say(f"{method}, constant {fusion.constant:g}: {weights}")
+    say(f"{method}, constant {fusion.constant:g}: {weights}")
     if split == "valid":
-        _say(ON_VALIDATION)
-    _say(f"written to {folder / slug}.parquet")
+        say(ON_VALIDATION)
+    say(f"written to {folder / slug}.parquet")
     return results
 
 
@@ -129,7 +126,3 @@ def _deciding(facts: Mapping[str, Any]) -> dict[str, Any]:
     if not found.get("prompts.leave_out"):
         unread.add("prompts.column_kinds")
     return {name: value for name, value in found.items() if name not in unread}
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)

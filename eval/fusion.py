@@ -28,14 +28,13 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float64, Int64
 from ..errors import DataError
 from .metrics import ndcg
 from .rankings import Rankings
 
 __all__ = ["METHODS", "Fusion", "FusionMethod", "Pool", "fit_fusion", "fuse_rankings", "fusion_grid"]
 
-Int64 = NDArray[np.int64]
-Float64 = NDArray[np.float64]
 FusionMethod = Literal["rrf", "log-prob", "min-max", "z"]
 METHODS: Final[tuple[FusionMethod, ...]] = get_args(FusionMethod)
 

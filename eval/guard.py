@@ -20,14 +20,14 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Int64
 from ..histories import Histories
+from ..histories.candidates import Candidates
+from ..histories.questions import SPLIT_CODES, Task, sample_events
 from ..prompts import HistoryText, PromptEncoder
+from ..rankers.families import Ranker
 from .altered import VARIANTS, Altered, altered_after, altered_events
-from .baselines import Ranker
-from .candidates import Candidates
-from .protocol import SPLIT_CODES, Task, sample_events
 from .rankings import Rankings
 
 __all__ = ["NUM_EVENTS", "GuardReport", "MakeRanker", "Violation", "check"]
@@ -35,7 +35,6 @@ __all__ = ["NUM_EVENTS", "GuardReport", "MakeRanker", "Violation", "check"]
 MakeRanker = Callable[[Histories], Ranker]
 """Fits a ranker on histories, for the split of the task that it is asked about."""
 
-Int64 = NDArray[np.int64]
 Answer = TypeVar("Answer")
 
 NUM_EVENTS: Final = 20
@@ -221,7 +220,7 @@ class _Prompts:
 
     def of(self, task: Task, row: int) -> Int64:
         """Token ids up to the one that is asked for."""
-        from .ranking import encode_asked, windows_with_targets
+        from ..decode.windows import encode_asked, windows_with_targets
 
         text = self.text if task is self.task else self._text(task)
         wanted_E = np.zeros(len(text.item_idx_E), bool)

@@ -8,33 +8,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from ..catalogue import Trie
+from ..console import say, show, tracked
 from ..decode.settings import CalibrationName
 from ..errors import DataError
 from ..files import read_object
 from ..histories import Histories, read_histories
+from ..histories.questions import Task, caveat_of, read_task
 from ..prompts import PromptEncoder
-from .baselines import FAMILIES, Family, UnfitDataError
-from .baselines.dense import rank_dense
-from .context_prior import ContextPrior, Pasts
+from ..rankers.context_prior import ContextPrior, Pasts
+from ..rankers.dense import rank_dense
+from ..rankers.families import FAMILIES, Family, UnfitDataError
+from ..rankers.reweighter import Prior, decode_of
 from .guard import NUM_EVENTS, GuardReport, MakeRanker, check
-from .protocol import Task, caveat_of, read_task
 from .rankings import Rankings, slug_of
-from .reweighter import Prior, decode_of
 
 if TYPE_CHECKING:
     from ..config import Config
-    from .settings import EvaluatedSplit
+    from ..histories.candidates import EvaluatedSplit
 
 __all__ = ["guard"]
 
 _SHOWN: Final = 3
-
-_talk = Console(stderr=True, highlight=False)
 
 
 def guard(
@@ -52,21 +49,19 @@ def guard(
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, seed=config.seed)
     reports = []
-    for name, subject in track(
-        list(_subjects(config, task, baselines_only)), "guarding", console=_talk, disable=not _talk.is_terminal
-    ):
+    for name, subject in tracked(list(_subjects(config, task, baselines_only)), "guarding"):
         try:
             reports.append(check(subject, task, num, config.seed, name))
         except UnfitDataError as error:
-            _say(f"{name} is left out: {error}")
-    Console(highlight=False).print(_table(reports, split))
+            say(f"{name} is left out: {error}")
+    show(_table(reports, split))
     for report in reports:
         for violation in report.violations[:_SHOWN]:
-            _say(f"{report.name}: {violation}")
+            say(f"{report.name}: {violation}")
         if len(report.violations) > _SHOWN:
-            _say(f"{report.name}: and {len(report.violations) - _SHOWN} more")
+            say(f"{report.name}: and {len(report.violations) - _SHOWN} more")
     if caveat := caveat_of(histories):
-        _say(caveat)
+        say(caveat)
     return reports
 
 
@@ -131,7 +126,3 @@ def _table(reports: list[GuardReport], split: EvaluatedSplit) -> Table:
         numbers = (one.num_events, one.num_checks, round(one.num_altered), len(one.violations))
         table.add_row(one.name, *(f"{number:,}" for number in numbers), style="" if one.ok else "red")
     return table
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)

@@ -26,10 +26,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Float64, Int64
+
 __all__ = ["Average", "Intervals", "UserSums", "Values", "bootstrap", "chunk_sizes", "intervals"]
 
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 Average = Literal["micro", "macro"]
 Values = Mapping[str, Mapping[str, Float64]]
 """Ranker -> metric -> each event's own value, float64 [E]; all rankers of the same events."""

@@ -24,6 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Float64
 from .rankings import Rankings
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "per_event", "precision", "recall", "summarise",
 ]  # fmt: skip
 
-Float64 = NDArray[np.float64]
 
 METRICS: Final = ("recall@1", "recall@5", "recall@10", "nDCG@10", "MRR@10", "log-loss")
 """Canonical names of what is shown unless others are asked for, in the order of every table."""

@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Bool, Float64, Int64
 from .rankings import Rankings
 
 __all__ = ["Binning", "Calibrated", "ReliabilityCurve", "bin_of", "calibration", "predictions", "reliability_curve"]
 
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 Binning = Literal["equal-mass", "equal-width"]
 
 NUM_BINS = 15  # as in Guo et al., 2017

@@ -11,16 +11,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from .. import __version__
+from ..console import say, show
 from ..files import sha256_text, versions, write_json
 from ..histories import CAVEATS, read_histories
+from ..histories.questions import Task, caveat_of, read_task
+from ..rankers.families import FAMILIES, Family, UnfitDataError
 from .answers import evaluate_model
-from .baselines import FAMILIES, Family, UnfitDataError
 from .facts import facts_of
 from .metrics import summarise
-from .protocol import Task, caveat_of, read_task
 from .rankers import of_task, refuse_other_kind, replaced
 from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
 from .table import RankerResult, as_json, as_table
@@ -29,11 +28,9 @@ from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from .settings import EvaluatedSplit
+    from ..histories.candidates import EvaluatedSplit
 
 __all__ = ["evaluate", "evaluate_baseline", "evaluate_run_model", "result_of", "write_summary"]
-
-_talk = Console(stderr=True, highlight=False)
 
 
 def evaluate(
@@ -70,19 +67,19 @@ def evaluate(
         try:
             rankings, facts = evaluate_baseline(config, task, FAMILIES[name], folder)
         except UnfitDataError as error:
-            _say(f"{name} is left out: {error}")
+            say(f"{name} is left out: {error}")
             continue
         results.append(result_of(rankings, facts))
     if split == "valid":
-        _say(ON_VALIDATION)
+        say(ON_VALIDATION)
     if model:
         results.append(result_of(*model))
         if (share := model[1]["exact_share"]) < 1:
-            _say(f"{share:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
+            say(f"{share:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
     write_summary(config, task, folder)
     title = f"{split} split, {histories.items.height:,} items in the catalogue"
-    Console(highlight=False).print(as_table(results, title))
-    _say(f"written to {folder}")
+    show(as_table(results, title))
+    say(f"written to {folder}")
     return results
 
 
@@ -110,9 +107,9 @@ def evaluate_baseline(
         facts |= {"tuned": chosen}  # the same settings, out of another grid
     else:
         if sentence := replaced(folder, slug, task):
-            _say(sentence)
+            say(sentence)
         if tuned.note and not tuned.trials:
-            _say(f"{family.name}: {tuned.note}")
+            say(f"{family.name}: {tuned.note}")
         began = time.perf_counter()
         rankings = family.ranker(task.histories, task.split, settings, config.seed).rank(task, k)
         wall_s = time.perf_counter() - began
@@ -135,7 +132,7 @@ def write_summary(config: Config, task: Task, folder: Path) -> None:
         [result] = as_json([result_of(rankings, facts)])  # one by one: what was imported may be called like another
         results.append({**result, "slug": slug, "kind": facts["kind"], "exact_share": facts.get("exact_share")})
     if others:
-        _say(f"{', '.join(others)}: rankings of other data or events, left out of {SUMMARY}.json; evaluate them again")
+        say(f"{', '.join(others)}: rankings of other data or events, left out of {SUMMARY}.json; evaluate them again")
     write_json(folder / f"{SUMMARY}.json", {
         "split": task.split, "seed": config.seed, "task": task.hash, "num_events": len(task.row_E),
         "num_without_candidate": task.num_without, "repeats": task.candidates.repeats,
@@ -153,7 +150,7 @@ def evaluate_run_model(
     """The fine-tuned model as `decode.calibration` has it, or the base model."""
     calibration = config.decode.calibration if use_adapter else "none"
     if config.decode.calibration != calibration:
-        _say(f"decode.calibration: {config.decode.calibration} is left out, having been fitted to the fine-tuned model")
+        say(f"decode.calibration: {config.decode.calibration} is left out, having been fitted to the fine-tuned model")
     kind, more = "fine-tuned" if use_adapter else "zero-shot", f", {calibration}" if calibration != "none" else ""
     name, slug = f"{kind} {Path(config.model.base).name}{more}", slug_of(kind + more)
     adapter = config.run / "adapter" if use_adapter else None
@@ -169,12 +166,8 @@ def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:
 def _say_candidates(task: Task) -> None:
     """Tell the catch of the protocol, which events are left out, and what a filter does to a log-loss."""
     if caveat := caveat_of(task.histories):
-        _say(caveat)
+        say(caveat)
     if task.num_without:
-        _say(f"{task.num_without:,} events are left out: their item is no candidate")
+        say(f"{task.num_without:,} events are left out: their item is no candidate")
     if not task.candidates.everything:
-        _say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)
+        say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")

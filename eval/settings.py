@@ -1,42 +1,11 @@
 """Settings of `evaluate`: which events are predicted and whom the model has to beat."""
 
-from typing import Final, Literal
-
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["QUICK", "BaselineName", "EvaluateSettings", "EvaluatedSplit", "Repeats"]
+from ..histories.candidates import EvaluatedSplit, Repeats
+from ..rankers.settings import QUICK, BaselineName
 
-EvaluatedSplit = Literal["valid", "test"]
-Repeats = Literal["allowed", "excluded"]
-BaselineName = Literal[
-    "popularity",
-    "recent popularity",
-    "popularity by hour of week",
-    "own counts",
-    "own counts + transitions",
-    "context-weighted own events",
-    "own counts by hour of week",
-    "transitions",
-    "factorised transitions (FPMC)",
-    "nearest",
-    "ItemKNN",
-    "EASE",
-    "ALS",
-    "GRU4Rec",
-    "SASRec",
-    "SASRec + time",
-]
-QUICK: Final[tuple[BaselineName, ...]] = (
-    "popularity",
-    "recent popularity",
-    "popularity by hour of week",
-    "own counts",
-    "own counts + transitions",
-    "context-weighted own events",
-    "own counts by hour of week",
-    "transitions",
-)
-"""What takes a minute or two together, tuning included, on the data of the examples."""
+__all__ = ["EvaluateSettings"]
 
 
 class EvaluateSettings(BaseModel):

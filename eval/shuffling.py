@@ -19,16 +19,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Int64
 from ..histories import HISTORY, Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import SPLIT_CODES
 from ..prompts import CONTEXT_KINDS, ContextKind, columns_of, context_changes, context_frame
-from .protocol import SPLIT_CODES
-from .settings import EvaluatedSplit
 
 __all__ = ["NEVER", "deadlines", "draw", "exchange"]
 
-Int64 = NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
 
 

@@ -15,14 +15,14 @@ from typing import Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..arrays import Float64
 from .intervals import LEVEL, NUM_RESAMPLES, Average, UserSums, Values, bootstrap, chunk_sizes
 from .metrics import LOWER_IS_BETTER, macro, micro
 
 __all__ = ["best_baseline", "compare", "holm", "paired", "sign_flip"]
 
-Float64 = NDArray[np.float64]
 
 NUM_FLIPS: Final = 100_000  # no p-value is below a hundred-thousandth: Holm's correction multiplies it by dozens
 _ROUND_OFF: Final = 1e-12  # sums of the same numbers in another order differ by less, relative to their absolute values

@@ -20,18 +20,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..arrays import Bool, Float64, Int64
+from ..catalogue.distance import PlacesOnSphere, has_coordinates
 from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import num_previous
 from ..prompts.context import DAYPARTS, SEASONS, TEMPERATURE_WORDS, WINDY_MPS
 from .beyond import earlier_counts
-from .distance import PlacesOnSphere, has_coordinates
-from .protocol import num_previous
-from .settings import EvaluatedSplit
 
 __all__ = ["UNKNOWN", "slices_of"]
 
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 
 UNKNOWN: Final = "unknown"
 _KM: Final = (0.1, 1.0, 5.0, 20.0)

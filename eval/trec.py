@@ -25,15 +25,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..arrays import Int64
 from ..errors import DataError
 from ..files import atomic_path
 from ..histories import Histories
-from .protocol import Task
+from ..histories.questions import Task
 from .rankings import Rankings
 
 __all__ = ["ImportedRun", "escaped", "qrels_frame", "query_ids", "read_run", "run_frame", "write_lines"]
 
-Int64 = NDArray[np.int64]
 
 _UNSAFE: Final = re.compile(r"[\s%\x00-\x1f\x7f-\x9f]")
 _COLUMNS: Final = ("query", "iteration", "item", "rank", "score", "tag")

@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from .. import __version__
+from ..console import say, talk, tracked
 from ..errors import DataError
 from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories
-from .baselines import Family
+from ..histories.questions import Task, read_task
+from ..rankers.families import Family
 from .facts import finite
 from .metrics import summarise
-from .protocol import Task, read_task
 from .rankings import slug_of
 from .settings import EvaluateSettings
 
@@ -35,8 +33,6 @@ __all__ = ["Tuned", "tune"]
 SAVE_EVERY_S = 5.0
 _SAY_EVERY_S = 60.0  # where no bar shows how far it is
 _K = 10  # what nDCG@10 needs
-
-_talk = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,10 @@ def _all_trials(
     """Try the settings that `partial` does not tell of, saving what is done there."""
     trials: list[dict[str, Any]] = (_of_key(partial, key) or {"trials": []})["trials"]
     if trials:
-        _say(f"{family.name}: {len(trials)} of {len(grid)} settings were tried before")
+        say(f"{family.name}: {len(trials)} of {len(grid)} settings were tried before")
     saved = said = time.perf_counter()
-    quiet = len(grid) == 1 or not _talk.is_terminal
-    for one in track(grid[len(trials) :], f"tuning {family.name}", console=_talk, disable=quiet):
+    quiet = len(grid) == 1 or not talk.is_terminal
+    for one in tracked(grid[len(trials) :], f"tuning {family.name}", shown=not quiet):
         began = time.perf_counter()
         rankings = family.ranker(task.histories, task.split, one, seed).rank(task, _K)
         now = time.perf_counter()
@@ -107,8 +103,8 @@ def _all_trials(
         if now - saved > SAVE_EVERY_S and len(trials) < len(grid):
             write_json(partial, {"key": key, "trials": trials})
             saved = now
-        if now - said > _SAY_EVERY_S and not _talk.is_terminal:
-            _say(f"{family.name}: {len(trials)} of {len(grid)} settings tried")
+        if now - said > _SAY_EVERY_S and not talk.is_terminal:
+            say(f"{family.name}: {len(trials)} of {len(grid)} settings tried")
             said = now
     return trials
 
@@ -130,7 +126,3 @@ def _of_key(path: Path, key: str) -> dict[str, Any] | None:
     except DataError:
         return None
     return found if found.get("key") == key else None
-
-
-def _say(text: str) -> None:
-    _talk.print(text, markup=False, soft_wrap=True)

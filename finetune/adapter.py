@@ -10,9 +10,9 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..console import say
 from ..decode.adapter_card import ADAPTER_CARD
 from ..files import atomic_path, sha256_text, versions
-from .progress import say
 
 if TYPE_CHECKING:
     from ..config import Config

@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arrays import Int64
 from ..catalogue import Trie
 from ..prompts import EncodedWindow
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,12 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..console import say, talk
 
 LINE_EVERY_S = 30.0
 SMOOTHING = 0.98
-
-_console = Console(stderr=True, highlight=False)
-
-
-def say(text: str) -> None:
-    """One line for a person, on stderr."""
-    _console.print(text, markup=False, soft_wrap=True)
 
 
 class TrainingProgress:
@@ -34,7 +28,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[now]}"),
         )
-        self._bar = Progress(*columns, console=_console, disable=not (enabled and _console.is_terminal))
+        self._bar = Progress(*columns, console=talk, disable=not (enabled and talk.is_terminal))
         self._task = self._bar.add_task("training", total=num_steps, completed=first, now="")
 
     def __enter__(self) -> TrainingProgress:
@@ -55,7 +49,7 @@ class TrainingProgress:
         rate = f"{self._events / self._seconds:.1f} events/s, {self._tokens / self._seconds:.0f} tokens/s"
         now = f"loss {self._loss:.3f}, {rate}"
         self._bar.update(self._task, completed=step, now=now)
-        if self._enabled and not _console.is_terminal and time.perf_counter() - self._last_line > LINE_EVERY_S:
+        if self._enabled and not talk.is_terminal and time.perf_counter() - self._last_line > LINE_EVERY_S:
             self._last_line = time.perf_counter()
             say(f"step {step}/{self._total}: {now}")
 

@@ -13,13 +13,14 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
+from ..arrays import Int64
+from ..console import say
 from ..decode.branching import TrieTensors
 from ..decode.models import build_encoder, load_base_model, load_tokenizer
 from ..decode.settings import ModelSettings
@@ -30,14 +31,13 @@ from ..prompts import PromptEncoder
 from .adapter import Keeper
 from .lessons import Lesson, collate, lesson_of, plan_batches
 from .loss import CatalogueModel
-from .progress import TrainingProgress, say
+from .progress import TrainingProgress
 from .settings import FinetuneSettings
 from .validation import Validator
 
 if TYPE_CHECKING:
     from ..config import Config
 
-Int64 = NDArray[np.int64]
 CHECKPOINT_EVERY_S = 300.0
 
 

@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from ..decode.transformers_engine import TransformersEngine
+from ..decode.windows import answer_windows, ranks, windows_with_targets
 from ..eval.metrics import summarise
-from ..eval.ranking import answer_windows, ranks, windows_with_targets
 from ..histories import Histories
 from ..prompts import HistoryText, PromptEncoder, Windows
 from .loss import CatalogueModel

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ..arrays import Int32, Int64
 from ..catalogue import TERMINATOR, Catalogue, Encode, Ragged
 from ..errors import PromptError
 from .context import context_frame
@@ -23,9 +23,6 @@ from .profile import profile_frame
 from .settings import PromptSettings
 from .templates import TemplateSet, load_templates
 from .windows import Windows, plan_windows
-
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

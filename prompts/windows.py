@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Int64
 from ..errors import PromptError
 from .settings import PromptSettings
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

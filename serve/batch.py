@@ -17,34 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 from starlette.exceptions import HTTPException
 
+from ..console import bar, say
 from ..decode.adapter_card import read_card
 from ..decode.vllm_engine import together
 from ..errors import DataError, ServerError, WhereuponError
 from ..files import atomic_path, read_json, sha256_text, write_json
-from .candidates import Wishes
-from .command import Address, cpu_environment, own_cpus, served_dtype, server_command
-from .install import HOW, installed_build
-from .loading import load_service
-from .merged import merged_weights
-from .moment import Moment, parse_place
-from .schemas import Context, RecommendationRequest, Recommendations, Wanted
-from .service import Service
+from ..recommend.candidates import Wishes
+from ..recommend.context import Moment, parse_place
+from .app.loading import load_service
+from .app.schemas import Context, RecommendationRequest, Recommendations, Wanted
+from .app.service import Service
+from .launcher.command import Address, cpu_environment, own_cpus, served_dtype, server_command
+from .launcher.install import HOW, installed_build
+from .launcher.merged import merged_weights
 
 if TYPE_CHECKING:
-    from ..config import Config
+    from .settings import ServeConfig
 
 PART_USERS = 256
 AT_ONCE = 32  # searches; their prompts should fit into the prefix cache together
@@ -53,10 +43,8 @@ SCHEMA = {
     "distance_km": pl.Float64, "exact": pl.Boolean,
 }  # fmt: skip
 
-_talk = Console(stderr=True, highlight=False)
 
-
-def recommend_all(config: Config, out: Path, *, moment: Moment, wishes: Wishes, k: int | None) -> None:
+def recommend_all(config: ServeConfig, out: Path, *, moment: Moment, wishes: Wishes, k: int | None) -> None:
     """Write the ranked items of all users to `out`, a Parquet file: a row an item, columns as in `SCHEMA`.
 
     Without a time, each user is asked about right after their last event. Users who cannot be answered (no event
@@ -77,7 +65,7 @@ def recommend_all(config: Config, out: Path, *, moment: Moment, wishes: Wishes, 
         asyncio.run(_answer_all(config, command[3:], request, out))
 
 
-async def _answer_all(config: Config, arguments: list[str], request: RecommendationRequest, out: Path) -> None:
+async def _answer_all(config: ServeConfig, arguments: list[str], request: RecommendationRequest, out: Path) -> None:
     async with _engine(arguments) as client:
         service = await load_service(config, client)
         try:
@@ -87,7 +75,7 @@ async def _answer_all(config: Config, arguments: list[str], request: Recommendat
             service.store.close()
     rows = parts.join()
     for reason, count in counts.most_common():
-        _talk.print(f"not answered: {count:,} users. {reason}", markup=False, soft_wrap=True)
+        say(f"not answered: {count:,} users. {reason}")
     print(f"{rows:,} rows in {out}")
 
 
@@ -97,12 +85,9 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
     chunks = [users[begin : begin + PART_USERS] for begin in range(0, len(users), PART_USERS)]
     missing = [number for number in range(len(chunks)) if not parts.has(number)]
     if len(missing) < len(chunks):
-        _talk.print(
-            f"{len(users) - sum(len(chunks[n]) for n in missing):,} of {len(users):,} users were answered before"
-        )
+        say(f"{len(users) - sum(len(chunks[n]) for n in missing):,} of {len(users):,} users were answered before")
     limit = asyncio.Semaphore(min(AT_ONCE, service.room.limit))
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    with Progress(*columns, console=_talk) as progress:
+    with bar() as progress:
         task = progress.add_task("users", total=sum(len(chunks[n]) for n in missing))
 
         async def one(user_id: str) -> list[dict[str, Any]]:
@@ -154,11 +139,6 @@ class Parts:
         return self.folder / f"part-{number:06}.parquet"
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-
 @asynccontextmanager
 async def _engine(arguments: list[str]) -> AsyncIterator[Any]:
     """vLLM's engine with the settings of the server."""
@@ -186,7 +166,7 @@ def _request(moment: Moment, wishes: Wishes, k: int) -> RecommendationRequest:
     )  # fmt: skip
 
 
-def _identity(config: Config, service: Service, request: RecommendationRequest) -> str:
+def _identity(config: ServeConfig, service: Service, request: RecommendationRequest) -> str:
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
     edition = service.editions.current
     catalogue = [edition.version, edition.items.height, service.histories.catalogue_hash]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-if TYPE_CHECKING:
-    from ..config import Config
+from ..rankers.settings import RunConfig
 
 
 class ServeSettings(BaseModel):
@@ -45,6 +44,12 @@ class ServeSettings(BaseModel):
         return Path(events) if isinstance(events, str) and "://" not in events else events
 
 
-def server_name(config: Config) -> str:
-    """Name of model and catalogue in requests."""
-    return config.serve.name or config.run.name
+class ServeConfig(RunConfig):
+    """What a server needs to know."""
+
+    serve: ServeSettings = Field(default_factory=ServeSettings)
+
+    @property
+    def name(self) -> str:
+        """Name of model and catalogue in requests."""
+        return self.serve.name or self.run.name

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 from whereupon.errors import DataError
-from whereupon.eval.settings import QUICK
-from whereupon.serve.candidates import Wishes
+from whereupon.rankers.settings import QUICK
+from whereupon.recommend.candidates import Wishes
 
 VERBS = ["prepare", "prompt show", "finetune", "evaluate", "recommend"]
 USER = ["--user", "Ada"]
@@ -49,8 +49,8 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setitem(sys.modules, "whereupon.eval.exchange", exchange)
     monkeypatch.setitem(sys.modules, "whereupon.finetune.train", room(finetune=stand_in("finetune")))
     recommend = room(recommend_verb=stand_in("recommend"), show_prompt=stand_in("prompt show"))
-    monkeypatch.setitem(sys.modules, "whereupon.serve.recommend", recommend)
-    monkeypatch.setitem(sys.modules, "whereupon.serve.launch", room(serve_verb=stand_in("serve")))
+    monkeypatch.setitem(sys.modules, "whereupon.recommend.shown", recommend)
+    monkeypatch.setitem(sys.modules, "whereupon.serve.launcher.launch", room(serve_verb=stand_in("serve")))
     return rooms
 
 

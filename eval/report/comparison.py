@@ -14,9 +14,10 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
+from ...arrays import Float64, Int64
 from ...errors import ConfigError, DataError
 from ...histories import Histories, histories_folder, read_histories
-from ..protocol import caveat_of
+from ...histories.questions import caveat_of
 from ..rankings import read_facts, slug_of, slugs_in
 from ..slices import slices_of
 from ..wording import ON_VALIDATION
@@ -27,8 +28,6 @@ from .statistics import Difference, Estimate, cells_of, cut, differences, estima
 
 __all__ = ["Comparison", "SliceDifference", "compare", "comparison", "ranking_at"]
 
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 MOST_EVENTS = 10
 
 

@@ -14,14 +14,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ...arrays import Float64, Int64
 from ..svg import dot, number, picture, rule, tag, text
 from .runs import Dataset
 from .style import twice
 
 __all__ = ["HitMap", "Projection", "hit_map"]
 
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 CUTOFF = 10
 KM_PER_DEGREE = 111.195  # of latitude, on a sphere of 6371 km

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from rich.console import Console
 
 from ... import __version__
+from ...console import say
 from ...errors import ConfigError, DataError
 from ...files import atomic_path
 from ..facts import typed_command
@@ -36,8 +36,6 @@ from .style import CONTENDER, OPPONENT, key
 __all__ = ["Section", "metric_named", "render", "report", "section_of"]
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
-
-_talk = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def report(
     with atomic_path(out) as path:
         path.write_text(text, encoding="utf-8")
     size = bytes_text(len(text.encode()))
-    _talk.print(f"{out}: {size} in {time.perf_counter() - began:.1f} s", markup=False, soft_wrap=True)
+    say(f"{out}: {size} in {time.perf_counter() - began:.1f} s")
     return out
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from ...arrays import Int64
 from ...catalogue import Catalogue, Encode
 from ...errors import CatalogueError, ModelError, PromptError
 from ...histories import Histories
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Prompt", "Prompts", "prompts_of"]
 
-Int64 = NDArray[np.int64]
 
 TAIL_LINES = 12
 NO_BUDGET = 10**9

@@ -15,20 +15,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays import Float64, Int64
 from ...errors import DataError
 from ...files import read_object
 from ...histories import Histories, read_histories
+from ...histories.candidates import EvaluatedSplit
 from ..metrics import METRICS, Metric, evaluate_rankings, micro
 from ..rankings import Rankings, orphans_in, read_rankings, slugs_in
-from ..settings import EvaluatedSplit
 
 __all__ = [
     "BASELINE", "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded",
     "was_replaced",
 ]  # fmt: skip
 
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 BASELINE: Final = "baseline"
 ABLATION: Final = "ablation"

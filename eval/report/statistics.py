@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from ...arrays import Float64
 from ..intervals import UserSums, bootstrap
 from ..significance import holm, paired, sign_flip
 
@@ -23,7 +24,6 @@ __all__ = [
     "cut", "differences", "estimates", "num_tested", "paired",
 ]  # fmt: skip
 
-Float64 = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 Cell = tuple[str, str]
 """A property of events, and one of its values."""

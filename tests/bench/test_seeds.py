@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import seeds
 
-from whereupon.eval.baselines import FAMILIES
 from whereupon.files import read_json
+from whereupon.rankers.families import FAMILIES
 
 SOME = ("ALS", "factorised transitions (FPMC)")
 

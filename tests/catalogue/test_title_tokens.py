@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
+from whereupon import console
 from whereupon.catalogue import title_tokens
 from whereupon.catalogue.title_tokens import encode_titles
 
@@ -52,6 +53,7 @@ def test_bar_is_shown_for_many_titles_only_and_on_stderr(
     encode_titles(pl.Series(["Bar"] * 9), _letters)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(title_tokens, "BAR_FROM_TITLES", 9)
+    monkeypatch.setattr(console.talk, "_force_terminal", True)
     encode_titles(pl.Series(["Bar"] * 9), _letters)
     out, err = capsys.readouterr()
     assert out == ""

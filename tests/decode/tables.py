@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from whereupon.arrays import Int64
 from whereupon.catalogue import Subset, Trie, build_trie
 from whereupon.decode import frontier
-from whereupon.decode.protocol import FROM_PROMPT, Int64, Scored
+from whereupon.decode.protocol import FROM_PROMPT, Scored
 from whereupon.decode.reweighting import ItemPrior, Reweighting
 
 KINDS = ("random", "peaked", "uniform", "few values")

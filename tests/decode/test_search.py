@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.arrays import Int64
 from whereupon.catalogue import Subset, Subsets, Trie, build_trie
-from whereupon.decode.protocol import Int64, Scored
+from whereupon.decode.protocol import Scored
 from whereupon.decode.search import SLACK, SearchResult, score_all, search
 from whereupon.tests.decode.tables import (
     KINDS,

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from whereupon.arrays import Float64, Int64
 from whereupon.eval.rankings import Rankings, slug_of, write_rankings
 from whereupon.files import versions, write_json
 
@@ -22,9 +23,6 @@ MODEL, STRONGEST = "fine-tuned toy", "context-weighted own events"
 CATEGORIES = ("Café", "Bar", "Park", "Museum", "Office", "Gym", "Cinema", "Bakery", "Library", "Market <Hall> & Co")
 QUARTERS = ("Old Town", "Harbour", "Hill", "West Bank", "Mill Quarter", "Station")
 START = datetime(2024, 1, 1, tzinfo=UTC)
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def write_town(run: Path, seed: int = 5, name: str = "town", base: str = "no-such-model") -> Path:
@@ -62,7 +60,7 @@ def _items(random: np.random.Generator) -> pl.DataFrame:
                          "latitude": place[:, 0], "longitude": place[:, 1]})  # fmt: skip
 
 
-def _events(random: np.random.Generator, items: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Floats]]:
+def _events(random: np.random.Generator, items: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Float64]]:
     """Events as in events.parquet, and what moved each of them: [EVENTS, ITEMS] for each cause."""
     second = np.sort(random.choice(DAYS * 86_400, EVENTS, replace=False))
     second = second - second % 86_400 + (random.beta(3, 2, EVENTS) * 86_399).astype(np.int64)
@@ -94,7 +92,11 @@ def _events(random: np.random.Generator, items: pl.DataFrame) -> tuple[pl.DataFr
 
 
 def _rank_all(
-    folder: Path, random: np.random.Generator, events: pl.DataFrame, causes: Mapping[str, Floats], facts: dict[str, Any]
+    folder: Path,
+    random: np.random.Generator,
+    events: pl.DataFrame,
+    causes: Mapping[str, Float64],
+    facts: dict[str, Any],
 ) -> None:
     row_E = np.flatnonzero((events["split"] == "test").to_numpy())
     item_E, user_N = events["item_idx"].to_numpy()[row_E], events["user_idx"].to_numpy()
@@ -127,7 +129,7 @@ def _rank_all(
         })  # fmt: skip
 
 
-def rankings(row_E: Ints, item_E: NDArray[np.int32], score_EI: Floats, log_probs: bool = False) -> Rankings:
+def rankings(row_E: Int64, item_E: NDArray[np.int32], score_EI: Float64, log_probs: bool = False) -> Rankings:
     """The first K of each row of scores, equal ones in the order of the items."""
     order_EI = np.argsort(-score_EI, axis=1, kind="stable")
     rank_E = (order_EI == item_E[:, None]).argmax(1) + 1
@@ -137,9 +139,9 @@ def rankings(row_E: Ints, item_E: NDArray[np.int32], score_EI: Floats, log_probs
     return Rankings(row_E.astype(np.int64), rank_E, best_EK.astype(np.int32), score_EK, log_prob_E)
 
 
-def _log_softmax(logit_EI: Floats) -> Floats:
+def _log_softmax(logit_EI: Float64) -> Float64:
     shifted = logit_EI - logit_EI.max(1, keepdims=True)
-    normal: Floats = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    normal: Float64 = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     return normal
 
 

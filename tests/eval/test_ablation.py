@@ -15,17 +15,17 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 from whereupon.config import Config, load_config
-from whereupon.decode.prior import WITHOUT_CLOCK
+from whereupon.decode.settings import WITHOUT_CLOCK
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval import answers
 from whereupon.eval.ablation import BASELINE, ablate
 from whereupon.eval.ablation_table import TESTED, Ablation, as_markdown, as_tables, compare_ablations
-from whereupon.eval.baselines import FAMILIES
-from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import read_rankings, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.eval.shuffling import exchange
 from whereupon.histories import read_histories
+from whereupon.histories.questions import read_task
+from whereupon.rankers.families import FAMILIES
 
 TownCopy = Callable[..., Config]
 LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512"]

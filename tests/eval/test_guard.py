@@ -17,16 +17,18 @@ from typer.testing import CliRunner
 from whereupon.catalogue import Catalogue
 from whereupon.cli import app
 from whereupon.config import load_config
-from whereupon.eval import FAMILIES, Ranker, ranking
-from whereupon.eval.baselines import UnfitDataError, popular, sequences_windows
-from whereupon.eval.baselines.counting import Moves
-from whereupon.eval.candidates import Candidates
-from whereupon.eval.context_prior import Past, Pasts
+from whereupon.decode import windows as ranking
+from whereupon.eval import FAMILIES, Ranker
 from whereupon.eval.guard import GuardReport, Violation, check
-from whereupon.eval.protocol import Task
 from whereupon.eval.rankings import Rankings
 from whereupon.histories import Histories, prepare
+from whereupon.histories.candidates import Candidates
+from whereupon.histories.questions import Task
 from whereupon.prompts import PromptEncoder, PromptSettings
+from whereupon.rankers import popular, sequences_windows
+from whereupon.rankers.context_prior import Past, Pasts
+from whereupon.rankers.counting import Moves
+from whereupon.rankers.families import UnfitDataError
 
 Build = Callable[..., Histories]
 Scores = Callable[[Histories, int], NDArray[np.float64]]
@@ -240,7 +242,7 @@ def test_network_that_reads_the_event_itself_is_caught(task: Task, monkeypatch: 
         return dataclasses.replace(found, row_WL=found.row_WL + found.real_WL)
 
     honest = sequences_windows.windows_before
-    monkeypatch.setattr("whereupon.eval.baselines.sequences_training.windows_before", before)
+    monkeypatch.setattr("whereupon.rankers.sequences_training.windows_before", before)
     report = check(_network("SASRec"), task, num=4)
     assert "later events changed" in {violation.variant for violation in report.violations}
 

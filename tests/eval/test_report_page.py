@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from whereupon.errors import ConfigError
-from whereupon.eval.protocol import STRETCH
 from whereupon.eval.rankings import read_rankings, slug_of, write_rankings
 from whereupon.eval.report import report
 from whereupon.eval.report.headline import headline
 from whereupon.eval.report.leaderboard import leaderboard
 from whereupon.eval.report.runs import Ranked, read_datasets
+from whereupon.histories.questions import STRETCH
 from whereupon.tests.eval.report_town import CATEGORIES, MODEL, STRONGEST, TEST, write_town
 
 VOID = {"meta", "link", "col"}

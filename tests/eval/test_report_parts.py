@@ -333,7 +333,7 @@ def test_prompt_with_a_tokenizer_is_the_one_of_the_evaluation(make_model: Callab
 
     from whereupon.catalogue import Catalogue
     from whereupon.decode.tokenizer import Tokenizer
-    from whereupon.eval.ranking import encode_asked
+    from whereupon.decode.windows import encode_asked
     from whereupon.prompts import PromptEncoder, PromptSettings
 
     base = make_model(tmp_path / "model", ["Monday morning 9 cold rain: Café, Old Town 1\n"] * 3)

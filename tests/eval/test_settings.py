@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from whereupon.eval import FAMILIES, EvaluateSettings
-from whereupon.eval.settings import QUICK, BaselineName
+from whereupon.rankers.settings import QUICK, BaselineName
 
 
 def test_every_baseline_has_a_name_in_the_settings_and_the_reverse() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.eval.protocol import SPLIT_CODES
-from whereupon.eval.settings import EvaluatedSplit
 from whereupon.eval.shuffling import NEVER, deadlines, draw, exchange
 from whereupon.histories import Histories
+from whereupon.histories.candidates import EvaluatedSplit
+from whereupon.histories.questions import SPLIT_CODES
 from whereupon.prompts import CONTEXT_KINDS, ContextKind, context_frame
 
 Row = tuple[int, int, int, str]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from whereupon.eval import EvaluateSettings, tuning
-from whereupon.eval.baselines import UnfitDataError
-from whereupon.eval.protocol import Task
 from whereupon.eval.rankings import Rankings
-from whereupon.eval.settings import EvaluatedSplit
 from whereupon.eval.tuning import Tuned, tune
 from whereupon.histories import Histories
+from whereupon.histories.candidates import EvaluatedSplit
+from whereupon.histories.questions import Task
+from whereupon.rankers.families import UnfitDataError
 
 SEED = 5
 

@@ -9,11 +9,11 @@ import pytest
 
 from whereupon.config import load_config
 from whereupon.decode.models import build_encoder, load_tokenizer
-from whereupon.eval.protocol import evaluated_events
 from whereupon.finetune.settings import FinetuneSettings
 from whereupon.finetune.train import make_lessons
 from whereupon.finetune.validation import Validator
 from whereupon.histories import HISTORY, Histories, prepare, read_histories
+from whereupon.histories.questions import evaluated_events
 from whereupon.prompts import PromptEncoder
 
 

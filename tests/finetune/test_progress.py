@@ -4,6 +4,7 @@ import math
 import pytest
 from rich.console import Console
 
+from whereupon import console
 from whereupon.finetune import progress
 from whereupon.finetune.progress import TrainingProgress
 
@@ -12,7 +13,8 @@ from whereupon.finetune.progress import TrainingProgress
 def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is said, as into a file of 40 columns, every step rather than every half minute."""
     written = io.StringIO()
-    monkeypatch.setattr(progress, "_console", Console(file=written, width=40, highlight=False))
+    monkeypatch.setattr(progress, "talk", Console(file=written, width=40, highlight=False))
+    monkeypatch.setattr(console, "talk", progress.talk)
     monkeypatch.setattr(progress, "LINE_EVERY_S", -1.0)
     return written
 
@@ -52,5 +54,5 @@ def test_loss_before_any_step_is_unknown() -> None:
 
 
 def test_bracket_in_a_path_is_no_markup(log: io.StringIO) -> None:
-    progress.say("runs/[red]/adapter cannot be read")
+    console.say("runs/[red]/adapter cannot be read")
     assert log.getvalue() == "runs/[red]/adapter cannot be read\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from whereupon.cli import main
-from whereupon.serve import launch
+from whereupon.serve.launcher import launch
 
 
 def _command(config: Any, weights: Any, dtype: str, device: str, address: launch.Address) -> list[str]:

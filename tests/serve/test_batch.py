@@ -11,12 +11,12 @@ import pytest
 
 from whereupon.config import Config
 from whereupon.errors import DataError
+from whereupon.recommend.candidates import Wishes
+from whereupon.recommend.context import Moment
+from whereupon.recommend.shown import recommend_verb
 from whereupon.serve import batch
+from whereupon.serve.app.service import Service
 from whereupon.serve.batch import recommend_all
-from whereupon.serve.candidates import Wishes
-from whereupon.serve.moment import Moment
-from whereupon.serve.recommend import recommend_verb
-from whereupon.serve.service import Service
 from whereupon.tests.serve.local_client import LocalClient, import_vllm
 
 RAIN = Moment(weather="rain, 18 C")

@@ -11,8 +11,8 @@ from whereupon.catalogue import Catalogue
 from whereupon.catalogue.catalogue import Encode
 from whereupon.histories import Histories
 from whereupon.prompts import PromptEncoder, PromptSettings
-from whereupon.serve.moment import Moment, parse_weather
-from whereupon.serve.recommend import build_prompt
+from whereupon.recommend.context import Moment, parse_weather
+from whereupon.recommend.shown import build_prompt
 
 MakeHistories = Callable[..., Histories]
 SAID = ["rain, 3 C", "clear, 25 C windy", "snow, -5 C", "calm"]

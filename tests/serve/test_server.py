@@ -15,8 +15,8 @@ from typing import Any
 import openai
 import pytest
 
-from whereupon.serve.command import TITLE_TOKENS
-from whereupon.serve.merged import MANIFEST
+from whereupon.serve.launcher.command import TITLE_TOKENS
+from whereupon.serve.launcher.merged import MANIFEST
 from whereupon.tests.serve.processes import serving
 
 

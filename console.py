@@ -1,0 +1,54 @@
+"""What a person reads while a verb runs: one console on stderr, one way to say a line, one kind of progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+__all__ = ["bar", "say", "show", "talk", "tracked"]
+
+T = TypeVar("T")
+
+talk = Console(stderr=True, highlight=False)
+"""For people. Data goes to stdout, by `print` or `show`."""
+
+
+def say(text: str, style: str = "") -> None:
+    """One line on stderr; brackets and paths are shown as they are."""
+    talk.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def show(table: RenderableType) -> None:
+    """A table or text on stdout."""
+    Console(highlight=False).print(table)
+
+
+def bar(*, rate: bool = True, shown: bool = True) -> Progress:
+    """A progress bar with a rate and the time left, on a terminal only: in a log each step would be a line."""
+    counted = (MofNCompleteColumn(), _Rate()) if rate else ()
+    columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=talk, disable=not (shown and talk.is_terminal))
+
+
+def tracked(items: Iterable[T], what: str, total: int | None = None, shown: bool = True) -> Iterator[T]:
+    """The items, with a bar that follows them; `total`: how many there are, if `items` has no length."""
+    with bar(shown=shown) as progress:
+        yield from progress.track(items, total=total, description=what)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")

@@ -1,0 +1,103 @@
+"""The model's answers to many events of histories: one pass over each window, one search for all its questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Bool, Int64
+from ..catalogue import Subsets
+from ..prompts import EncodedWindow, HistoryText, Windows
+from .decisions import decisions_of
+from .reweighting import Reweighting
+from .search import SearchResult, search
+from .transformers_engine import TransformersEngine, TransformersReading
+
+
+@dataclass(frozen=True)
+class WindowAnswers:
+    """Answers to the events `event_Q` (rows) of one window, and log p of the true items, `log_prob_Q`."""
+
+    event_Q: Int64
+    log_prob_Q: NDArray[np.float32]
+    results: list[SearchResult]
+    num_tokens: int
+
+
+def windows_with_targets(windows: Windows, wanted_E: NDArray[np.bool_]) -> Windows:
+    """The windows that answer for at least one wanted event, each cut off after its last one."""
+    count_E1 = np.concatenate([[0], np.cumsum(wanted_E)])
+    kept = windows.select(count_E1[windows.end_W] > count_E1[windows.target_W])
+    last_E = np.maximum.accumulate(np.where(wanted_E, np.arange(len(wanted_E)), -1)) if len(wanted_E) else wanted_E
+    end_W = last_E[kept.end_W - 1] + 1 if len(kept) else kept.end_W
+    return Windows(kept.user_W, kept.first_W, kept.start_W, kept.target_W, end_W)
+
+
+def encode_asked(text: HistoryText, windows: Windows) -> list[EncodedWindow]:
+    """Token ids and title positions of windows that are asked about many of their events.
+
+    With `align_tokens`, a window is filled up to its first new event. Filled up to its last one, the number of empty
+    lines would tell something of how long the titles are that are yet to come, and depend on which events are asked.
+    """
+    return text.encode_windows(windows, windows.target_W)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Q wanted events of one window: their rows, the position each title is asked for at, and the window's reading."""
+
+    event_Q: Int64
+    position_Q: Int64
+    reading: TransformersReading
+    num_tokens: int
+
+
+def read_windows(
+    engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_E: NDArray[np.bool_]
+) -> Iterator[Questions]:
+    """Read each window once, for all wanted events in it."""
+    for w in range(len(windows)):
+        one = windows.select(np.arange(len(windows)) == w)
+        encoded = encode_asked(text, one)[0]
+        event_Q = np.arange(one.target_W[0], one.end_W[0])
+        event_Q = event_Q[wanted_E[event_Q]]
+        position_Q = encoded.title_start_V[event_Q - one.start_W[0]] - 1
+        yield Questions(event_Q, position_Q, engine.read(encoded.tokens_L, position_Q), len(encoded.tokens_L))
+
+
+def answer_windows(
+    engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_E: NDArray[np.bool_], k: int,
+    max_expansions: int | None = None, reweighting_of: Callable[[Int64], Reweighting] | None = None,
+    allowed_of: Callable[[Int64], Bool] | None = None, queries_per_search: int = 16,
+) -> Iterator[WindowAnswers]:  # fmt: skip
+    """Answer every wanted event of the windows from the text before it; `k` = 0 for log-probabilities only.
+
+    The mask of the search hides all text from a question's own title on, so that one reading of a window serves all.
+    `reweighting_of` gives the reweighting for the events in some rows, `allowed_of` bool [Q, I] the items that may
+    answer them (None: all may); probabilities stay those over the whole catalogue.
+    """
+    for asked in read_windows(engine, text, windows, wanted_E):
+        item_Q = text.item_idx_E[asked.event_Q]
+        whole = reweighting_of(asked.event_Q) if reweighting_of else Reweighting()
+        decisions = decisions_of(engine, asked.reading, item_Q, asked.position_Q, whole.prior)
+        log_prob_Q = decisions.log_probs(whole.temperature, whole.weight)
+        results: list[SearchResult] = []
+        for first in range(0, len(item_Q) if k else 0, queries_per_search):
+            some = slice(first, first + queries_per_search)
+            reweighting = reweighting_of(asked.event_Q[some]) if reweighting_of else None
+            part = asked.reading.ask(asked.position_Q[some])
+            subset = Subsets.of(engine.trie, allowed_of(asked.event_Q[some])) if allowed_of else None
+            results += search(part, engine.trie, k, max_expansions, subset=subset, reweighting=reweighting)
+        yield WindowAnswers(asked.event_Q, log_prob_Q, results, asked.num_tokens)
+
+
+def ranks(item_idx_Q: Int64, results: list[SearchResult]) -> Int64:
+    """1-based rank of the true item in each answer, 0 where it is not among them."""
+    rank_Q = np.zeros(len(results), np.int64)
+    for query, result in enumerate(results):
+        found = np.flatnonzero(result.item_idx_K == item_idx_Q[query])
+        rank_Q[query] = found[0] + 1 if len(found) else 0
+    return rank_Q

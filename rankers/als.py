@@ -1,0 +1,163 @@
+"""ALS: a weighted low-rank factorisation of who chose what; needs the package `implicit` (extra "als").
+
+Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008: minimise the sum over users
+and all items of c (p - x'y)^2 + lambda (|x|^2 + |y|^2) with p = 1 and c = 1 + alpha * events where the user chose the
+item, else p = 0 and c = 1. `implicit` fits the items' vectors y; the vector of a history, faded by age, is then the
+exact minimum for them. As with EASE, an item of the history also speaks for itself by a weight that is tuned.
+
+Shapes: Q = queries, I = items, H = items in histories, R = rank, P = distinct (user, item) pairs,
+K = users with earlier events.
+"""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Float64, Int64
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import SPLIT_CODES, Task
+from .dense import rank_dense
+from .last_fit import LastFit
+from .pasts import by_age, past_sums
+from .protocol import Family, UnfitDataError
+from .rankings import Rankings
+
+__all__ = ["ALS", "AlsSettings", "LatentItems", "fold_in"]
+
+_ITERATIONS = 15
+_EXACT = 1e-8  # of the length of the residual, relative to that of the right side
+
+
+@dataclass(frozen=True)
+class AlsSettings:
+    """What is tuned.
+
+    Attributes:
+        rank: R, length of the vectors.
+        penalty: lambda.
+        alpha: how much more an event tells than its absence.
+        half_life_events: an event of the history counts half when so many came after it; None: all count alike.
+        self_weight: what each item of the history adds to its own score, per event.
+    """
+
+    rank: int
+    penalty: float
+    alpha: float
+    half_life_events: float | None
+    self_weight: float
+
+
+@dataclass(frozen=True)
+class LatentItems:
+    """Items as vectors: float64 [I, R]. An item's score is its inner product with the vector of the history."""
+
+    vector_IR: Float64
+    settings: AlsSettings
+
+    def rank(self, task: Task, k: int) -> Rankings:
+        """See `Ranker.rank`."""
+        weigh, settings = by_age(self.settings.half_life_events), self.settings
+
+        def scores_of(row_Q: Int64) -> NDArray[np.float32]:
+            past_QI = past_sums(task.histories, row_Q, weigh)
+            user_QR = fold_in(self.vector_IR, settings.alpha * past_QI, settings.penalty)
+            return (user_QR @ self.vector_IR.T + settings.self_weight * past_QI).astype(np.float32)
+
+        return rank_dense(task, scores_of, k)
+
+
+def fold_in(vector_IR: Float64, extra_QI: Float64, penalty: float) -> Float64:
+    """The vector of each history that minimises the loss for fixed items: float64 [Q, R].
+
+    Conjugate gradients for all of them at once: (Y'Y + Y' diag(e) Y + penalty I) x = Y' (1 + e where e > 0), exact up
+    to rounding since there are at most R different directions; it stops earlier where nothing is left to gain.
+
+    Args:
+        vector_IR: Y, the items' vectors.
+        extra_QI: e, at least 0: how much more than 1 each item's confidence is; 0 for items not in the history.
+        penalty: above 0.
+    """
+    used_H = np.flatnonzero(extra_QI.any(axis=0))
+    used_HR, extra_QH = vector_IR[used_H], extra_QI[:, used_H]
+    gram_RR = vector_IR.T @ vector_IR + penalty * np.eye(vector_IR.shape[1])
+    residual_QR = (extra_QH + (extra_QH > 0)) @ used_HR
+    enough_Q = _EXACT**2 * (residual_QR**2).sum(axis=1)
+    user_QR, step_QR = np.zeros_like(residual_QR), residual_QR.copy()
+    left_Q = (residual_QR**2).sum(axis=1)
+    for _ in range(2 * vector_IR.shape[1]):  # rounding costs some directions
+        if (left_Q <= enough_Q).all():
+            break
+        image_QR = step_QR @ gram_RR + (extra_QH * (step_QR @ used_HR.T)) @ used_HR
+        length_Q = (step_QR * image_QR).sum(axis=1)
+        by_Q = np.divide(left_Q, length_Q, out=np.zeros_like(left_Q), where=left_Q > enough_Q)
+        user_QR += by_Q[:, None] * step_QR
+        residual_QR -= by_Q[:, None] * image_QR
+        new_Q = (residual_QR**2).sum(axis=1)
+        turn_Q = np.divide(new_Q, left_Q, out=np.zeros_like(left_Q), where=left_Q > enough_Q)
+        step_QR, left_Q = residual_QR + turn_Q[:, None] * step_QR, new_Q
+    return user_QR
+
+
+def _fit(histories: Histories, split: EvaluatedSplit, settings: AlsSettings, seed: int) -> Float64:
+    """The items' vectors by `implicit`, from the events of splits earlier than `split`: float64 [I, R]."""
+    from implicit.cpu.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
+    from threadpoolctl import threadpool_limits
+
+    num_items = histories.items.height
+    earlier_N = histories.split_E < SPLIT_CODES[split]
+    known_K, user_N = np.unique(
+        histories.user_idx_E[earlier_N], return_inverse=True
+    )  # users still to come are not there
+    key_P, count_P = np.unique(user_N * num_items + histories.item_idx_E[earlier_N], return_counts=True)
+    confidence_P = (1 + settings.alpha * count_P).astype(np.float32)
+    with threadpool_limits(1, "blas"):  # `implicit` has threads of its own, and warns of more
+        model = AlternatingLeastSquares(
+            settings.rank, settings.penalty, iterations=_ITERATIONS, num_threads=1, random_state=seed
+        )
+        shape = (len(known_K), num_items)
+        model.fit(csr_matrix((confidence_P, np.divmod(key_P, num_items)), shape), show_progress=False)
+    return np.asarray(model.item_factors, np.float64)
+
+
+_GRID: Final = tuple(
+    asdict(AlsSettings(*values))
+    for values in product((8, 16, 64), (1.0, 10.0, 100.0), (1.0, 10.0, 100.0), (None, 10.0, 3.0), (0.0, 0.1, 1.0, 10.0))
+)
+
+
+class _Family:
+    name: Final = "ALS"
+
+    def __init__(self) -> None:
+        self._fits: LastFit[Float64] = LastFit()
+
+    def grid(self) -> Sequence[Mapping[str, Any]]:
+        """See `Family.grid`."""
+        return _GRID
+
+    def ranker(
+        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int
+    ) -> LatentItems:  # fmt: skip
+        """See `Family.ranker`; vectors are fitted to the events of earlier splits.
+
+        Raises:
+            UnfitDataError: the package `implicit` is not installed.
+        """
+        if importlib.util.find_spec("implicit") is None:
+            raise UnfitDataError(
+                f"The baseline {self.name!r} needs the package implicit, which is not installed; "
+                "pip install 'whereupon[als]', or leave it out of evaluate.baselines."
+            )
+        chosen = AlsSettings(**settings)
+        key = (split, chosen.rank, chosen.penalty, chosen.alpha, seed)
+        return LatentItems(self._fits.get(histories, key, lambda: _fit(histories, split, chosen, seed)), chosen)
+
+
+ALS: Final[Family] = _Family()

@@ -1,0 +1,110 @@
+"""Local time of events, and sums over all that had happened by a moment.
+
+Shapes: N = events (rows of the histories), Q = queries, I = items.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from ..arrays import Float64, Int64
+from ..histories import Histories
+
+__all__ = ["DAY_S", "HOURS_OF_WEEK", "Stream", "local_hours", "local_seconds"]
+
+
+DAY_S: Final = 86_400
+HOURS_OF_WEEK: Final = 168
+_SPAN = 500  # half-lives: 2 ** -500 and 2 ** 500 are far from the limits of float64
+
+
+def local_hours(histories: Histories) -> Float64:
+    """Hours since Monday 00:00 of each event by its local clock, from 0 to below 168: float64 [N]."""
+    # Day 0, 1 January 1970, was a Thursday.
+    return (local_seconds(histories.events) + 3 * DAY_S) % (7 * DAY_S) / 3600.0
+
+
+def local_seconds(events: pl.DataFrame) -> Int64:
+    """Local wall-clock seconds since 1970-01-01 00:00 of every event: int64 [N]."""
+    return events["local_time"].cast(pl.Datetime("us")).dt.epoch("s").cast(pl.Int64).to_numpy()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """All shared events of all users in the order of time: what was strictly before a moment is a prefix.
+
+    Attributes:
+        row_N: int64, the row of each event in the histories; equal times in the order of rows.
+        time_N: int64, its time in unix seconds, ascending.
+        item_N: int64, its item.
+        num_items: I.
+    """
+
+    row_N: Int64
+    time_N: Int64
+    item_N: Int64
+    num_items: int
+
+    @classmethod
+    def of(cls, histories: Histories) -> "Stream":
+        """The events of all splits that may count for all users: what counts is when."""
+        row_N = np.argsort(histories.time_s_E, kind="stable").astype(np.int64)
+        row_N = row_N[histories.shared_E[row_N]]
+        item_N = histories.item_idx_E[row_N].astype(np.int64)
+        return cls(row_N, histories.time_s_E[row_N], item_N, histories.items.height)
+
+    def sums_before(
+        self, time_Q: Int64, weight_N: Float64 | None = None, half_life_s: float | None = None
+    ) -> Float64:  # fmt: skip
+        """Sum per item of the weights of all events strictly earlier than each query.
+
+        Args:
+            time_Q: int64 [Q], unix seconds, in any order.
+            weight_N: float64 [N] in the order of this stream; None: 1 each. Events of weight 0 cost nothing.
+            half_life_s: a weight halves with every such time that passes until the query; None: it stays.
+
+        Returns:
+            float64 [Q, I]; with fractional weights, what else is asked with a query may change its last digits.
+        """
+        item_N, time_N = self.item_N, self.time_N
+        if weight_N is not None:
+            item_N, time_N, weight_N = item_N[weight_N != 0], time_N[weight_N != 0], weight_N[weight_N != 0]
+        order_Q = np.argsort(time_Q, kind="stable")
+        sum_QI = np.zeros((len(time_Q), self.num_items))
+        for part_S in _segments(time_Q[order_Q], half_life_s):
+            at_S = order_Q[part_S]
+            end = np.searchsorted(time_N, time_Q[at_S[-1]])  # the first event that no query of the segment saw
+            weight_M = None if weight_N is None else weight_N[:end]
+            sum_QI[at_S] = _sums(time_Q[at_S], item_N[:end], time_N[:end], weight_M, self.num_items, half_life_s)
+        return sum_QI
+
+
+def _segments(time_Q: Int64, half_life_s: float | None) -> list[slice]:
+    """Slices of ascending times that each span less than `_SPAN` half-lives."""
+    if not len(time_Q):
+        return []
+    if half_life_s is None:
+        return [slice(0, len(time_Q))]
+    number_Q = ((time_Q - time_Q[0]) / (half_life_s * _SPAN)).astype(np.int64)
+    bounds = [0, *(np.flatnonzero(np.diff(number_Q)) + 1).tolist(), len(time_Q)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def _sums(
+    time_S: Int64, item_M: Int64, time_M: Int64, weight_M: Float64 | None, num_items: int, half_life_s: float | None
+) -> Float64:
+    """`Stream.sums_before` for queries in the order of time, of M events before the last of them: float64 [S, I]."""
+    if half_life_s is not None:
+        # As of the last query first, then as of each: so no weight of the segment overflows.
+        faded_M = np.exp2((time_M - time_S[-1]) / half_life_s)
+        weight_M = faded_M if weight_M is None else weight_M * faded_M
+    first_M = np.searchsorted(time_S, time_M, side="right")  # the first query that is later than the event
+    cell_M = first_M * num_items + item_M
+    sum_X = np.bincount(cell_M, weights=weight_M, minlength=len(time_S) * num_items).astype(np.float64, copy=False)
+    sum_SI = np.cumsum(sum_X.reshape(len(time_S), num_items), axis=0)
+    if half_life_s is not None:
+        sum_SI *= np.exp2((time_S[-1] - time_S) / half_life_s)[:, None]
+    return sum_SI

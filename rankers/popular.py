@@ -1,0 +1,163 @@
+"""What everybody chooses: in all, lately, and at this hour of the week.
+
+Each is a distribution over the catalogue and scores by its logarithm. All events count that are strictly earlier than
+the predicted one, of any user and split, except in `Popularity`, which counts those of earlier splits.
+
+Shapes: N = events in the order of time, Q = queries, I = items.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from ..arrays import Float64, Int64
+from ..catalogue.distance import has_coordinates
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import SPLIT_CODES, Task
+from .clock import DAY_S, HOURS_OF_WEEK, Stream, local_hours
+from .dense import rank_dense
+from .protocol import Family
+from .rankings import Rankings
+from .unfitted import Unfitted
+
+__all__ = ["FAMILIES", "HourOfWeekPopularity", "Popularity", "RecentPopularity", "popular_shares"]
+
+_REACH = 4.0  # standard deviations after which a Gaussian is cut off
+
+
+def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
+    """Share of each item among the events of earlier splits, each item counted once more than it was: float64 [I].
+
+    Laplace's rule of succession: no item is impossible, and without any event all are equally likely. Under
+    leave_one_out earlier splits hold events of other users that are later than the predicted one: whatever is fitted on
+    them, this included, has seen the future there (`histories.CAVEATS`, which `evaluate` prints).
+    """
+    earlier_N = histories.split_E < SPLIT_CODES[split]
+    count_I = np.bincount(histories.item_idx_E[earlier_N], minlength=histories.items.height) + 1.0
+    share_I: Float64 = count_I / count_I.sum()
+    return share_I
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """The same ranking for everybody: most frequent in earlier splits first."""
+
+    def rank(self, task: Task, k: int) -> Rankings:
+        """See `Ranker.rank`."""
+        score_I = np.log(popular_shares(task.histories, task.split))
+        return rank_dense(task, lambda row_Q: np.broadcast_to(score_I, (len(row_Q), len(score_I))), k, log_probs=True)
+
+
+@dataclass(frozen=True)
+class RecentPopularity:
+    """Counts that fade: p(i) = (n_i + s_i) / (n + 1), s the shares in earlier splits, counted as one event.
+
+    Attributes:
+        half_life_days: an event counts half after so many days; None: it never fades.
+    """
+
+    half_life_days: float | None
+
+    def rank(self, task: Task, k: int) -> Rankings:
+        """See `Ranker.rank`."""
+        stream, share_I = Stream.of(task.histories), popular_shares(task.histories, task.split)
+        half_life_s = None if self.half_life_days is None else self.half_life_days * DAY_S
+
+        def scores_of(row_Q: Int64) -> Float64:
+            return _blend(stream.sums_before(task.histories.time_s_E[row_Q], None, half_life_s), share_I, 1.0)
+
+        return rank_dense(task, scores_of, k, log_probs=True)
+
+
+@dataclass(frozen=True)
+class HourOfWeekPopularity:
+    """Counts around this hour of the week: p(i) = (n_i + b s_i) / (n + b), s the shares in earlier splits.
+
+    An event counts by how far its local time is from the one that is asked for: by a Gaussian over the hours of the
+    week, plus `any_day` times a Gaussian over the hours of the day. Where it is known beforehand where the user will be
+    (`Histories.location` is "context"), an event elsewhere counts `elsewhere` of that.
+
+    Attributes:
+        sigma_hours: standard deviation of both; they end after four of them. The time that is asked for is the middle
+            of an hour, or of `sigma_hours` where these are less.
+        any_day: what another day at the same time counts.
+        backoff_events: b, how many events popularity at any time counts as much as.
+        elsewhere: factor for events at another place, which is one that differs in the second decimal of a degree, or
+            whose coordinates are unknown where others are known.
+    """
+
+    sigma_hours: float
+    any_day: float
+    backoff_events: float
+    elsewhere: float = 1.0
+
+    def rank(self, task: Task, k: int) -> Rankings:
+        """See `Ranker.rank`."""
+        histories, row_E = task.histories, task.row_E
+        stream, share_I = Stream.of(histories), popular_shares(histories, task.split)
+        hours, place_N = local_hours(histories), _places(histories)
+        hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_E
+        width = min(1.0, self.sigma_hours)
+        step_N = (hours / width).astype(np.int64)
+
+        def scores_of(row_Q: Int64) -> Float64:
+            sum_QI = np.empty((len(row_Q), stream.num_items))
+            asked_Q2 = np.stack([step_N[row_Q], place_N[row_Q]], axis=1)
+            alike_G2, group_Q = np.unique(asked_Q2, axis=0, return_inverse=True)
+            for group, (step, place) in enumerate(alike_G2.tolist()):
+                at_Q = group_Q == group
+                weight_N = self.weights(hour_N, (step + 0.5) * width)
+                weight_N *= np.where(there_N == place, 1.0, self.elsewhere)
+                sum_QI[at_Q] = stream.sums_before(time[row_Q[at_Q]], weight_N)
+            return _blend(sum_QI, share_I, self.backoff_events)
+
+        # Queries of one time and place together: each of a chunk is a pass over all events.
+        order_E = np.lexsort((time[row_E], place_N[row_E], step_N[row_E]))
+        return rank_dense(task, scores_of, k, log_probs=True, order_E=order_E)
+
+    def weights(self, hour_N: Float64, hour: float) -> Float64:
+        """What events at some hours of the week count for another hour of the week: float64 [N]."""
+        weight_N = _gaussian(hour_N - hour, HOURS_OF_WEEK, self.sigma_hours)
+        if self.any_day:
+            weight_N += self.any_day * _gaussian(hour_N - hour, 24, self.sigma_hours)
+        return weight_N
+
+
+def _places(histories: Histories) -> Int64:
+    """A number for each kilometre or so where a user is known to be before the event: int64 [N], all 0 if unknown."""
+    if histories.location == "outcome" or not has_coordinates(histories.events):
+        return np.zeros(len(histories.user_idx_E), np.int64)
+    north, east = ((pl.col(name) * 100).round() for name in ("latitude", "longitude"))
+    places = histories.events.select((north * 100_000 + east).cast(pl.Int64).fill_null(-(10**9)))
+    return places.to_series().to_numpy()
+
+
+def _gaussian(apart_N: Float64, period: float, sigma: float) -> Float64:
+    """exp(-(d / sigma)^2 / 2) of the distance d around a circle, 1 at 0 and exactly 0 beyond `_REACH` sigma."""
+    apart_N = np.abs(apart_N) % period
+    apart_N = np.minimum(apart_N, period - apart_N) / sigma
+    return np.where(apart_N <= _REACH, np.exp(-0.5 * apart_N**2), 0.0)
+
+
+def _blend(sum_QI: Float64, share_I: Float64, backoff_events: float) -> Float64:
+    """log((sum + b share) / (total + b)), float64 [Q, I]."""
+    total_Q1 = sum_QI.sum(axis=1, keepdims=True)
+    score_QI: Float64 = np.log((sum_QI + backoff_events * share_I) / (total_Q1 + backoff_events))
+    return score_QI
+
+
+_HALF_LIVES: Final = (None, 90.0, 30.0, 14.0, 7.0, 3.0, 1.0, 0.25)
+_HOURS: Final = tuple(
+    dict(zip(("sigma_hours", "any_day", "backoff_events", "elsewhere"), values, strict=True))
+    for values in product((0.05, 0.25, 0.5, 1.0), (0.3, 3.0, 30.0), (1.0, 10.0, 100.0), (1.0, 0.1, 0.0))
+)
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    Unfitted("popularity", Popularity, [{}]),
+    Unfitted("recent popularity", RecentPopularity, [{"half_life_days": days} for days in _HALF_LIVES]),
+    Unfitted("popularity by hour of week", HourOfWeekPopularity, _HOURS),
+)

@@ -1,0 +1,149 @@
+"""What a calibration makes of the model's distribution, question by question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..arrays import Float64, Int64
+from ..catalogue import Trie
+from ..decode import DecodeSettings, ItemPrior, PriorSettings, Reweighting
+from ..decode.settings import CalibrationName
+from ..errors import ConfigError, DataError
+from ..files import read_object, sha256_text
+from ..histories import Histories
+from .context_prior import ContextPrior, Past, Pasts
+from .prior import own_masses, popularity_prior
+
+if TYPE_CHECKING:
+    from .settings import RunConfig
+
+FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Reweighter:
+    """What a calibration makes of the model's distribution."""
+
+    name: CalibrationName
+    temperature: float
+    weight: float
+    prior: Prior
+
+    def of(self, past_Q: Sequence[Past]) -> Reweighting:
+        """For Q questions, each with the events of its person before the moment of asking."""
+        return Reweighting(self.temperature, self.weight, self.prior.of(self.name, past_Q))
+
+    def of_rows(self, row_Q: Int64) -> Reweighting:
+        """For the events in rows of the histories, each asked for right before it happened."""
+        return Reweighting(self.temperature, self.weight, self.prior.of_rows(self.name, row_Q))
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What counting says, for every kind of calibration.
+
+    `index_T` int64 [T]: where the items of histories and prompts stand in the trie's catalogue (-1: nowhere), if it is
+    another one.
+    """
+
+    popularity: ItemPrior
+    pasts: Pasts
+    context: ContextPrior
+    settings: PriorSettings
+    index_T: Int64 | None = None
+
+    @classmethod
+    def read(
+        cls, histories: Histories, trie: Trie, settings: DecodeSettings, index_T: Int64 | None = None
+    ) -> Prior:  # fmt: skip
+        """Count in the histories; popularity is that of training events."""
+        popularity = training_popularity(histories, trie, settings, index_T)
+        context = ContextPrior.of(histories, settings.prior)
+        return cls(popularity, Pasts.of(histories), context, settings.prior, index_T)
+
+    def of(self, name: CalibrationName, past_Q: Sequence[Past]) -> ItemPrior | None:
+        """The prior of a calibration for Q questions; None where it has none."""
+        if name == "own counts":
+            return self._with_own([own_masses(past.item_M, self.settings) for past in past_Q])
+        if name == "context":
+            return self._with_own([self.context.masses(past) for past in past_Q])
+        return self.popularity if name == "popularity" else None
+
+    def of_rows(self, name: CalibrationName, row_Q: Int64) -> ItemPrior | None:
+        """For the events in rows of the histories, each asked for right before it happened."""
+        return self.of(name, [self.pasts.before(row) for row in row_Q.tolist()])
+
+    def _with_own(self, own: list[tuple[Int64, Float64]]) -> ItemPrior:
+        return self.popularity.with_own([self._served(item_M, mass_M) for item_M, mass_M in own])
+
+    def _served(self, item_M: Int64, mass_M: Float64) -> tuple[Int64, Float64]:
+        """Items as the trie's catalogue counts them, without those that were taken out."""
+        if self.index_T is None:
+            return item_M, mass_M
+        index_M = self.index_T[item_M]
+        return index_M[index_M >= 0], mass_M[index_M >= 0]
+
+
+def training_popularity(
+    histories: Histories, trie: Trie, settings: DecodeSettings, index_I: Int64 | None = None
+) -> ItemPrior:
+    """Each item's share of the training events, smoothed; `index_I`: see `read_reweighter`.
+
+    Under leave_one_out some of them are later than a predicted event, as are those that the model was trained on.
+    """
+    trained = histories.item_idx_E[histories.split_E == 0]
+    if index_I is not None:
+        trained = index_I[trained]
+        trained = trained[trained >= 0]
+    return popularity_prior(trie, np.bincount(trained, minlength=trie.num_items), settings.prior)
+
+
+def read_reweighter(
+    config: RunConfig, histories: Histories, trie: Trie, card: dict[str, Any], index_I: Int64 | None = None
+) -> Reweighter | None:
+    """What `decode.calibration` asks for, as `calibrate` fitted it; None for "none".
+
+    `index_I`: where the items of the histories, and of prompts behind them, stand in the trie's catalogue (-1:
+    nowhere), if it is another one.
+
+    Raises ConfigError where it was not fitted, or for another adapter, history or prior.
+    """
+    name = config.decode.calibration
+    if name == "none":
+        return None
+    fitted = read_calibration(config, histories, card)["fitted"][name]
+    prior = Prior.read(histories, trie, decode_of(config), index_I)
+    return Reweighter(name, fitted["temperature"], fitted["weight"], prior)
+
+
+def read_calibration(config: RunConfig, histories: Histories, card: dict[str, Any]) -> dict[str, Any]:
+    """What `calibrate` wrote. Raises ConfigError where it did not, or for another adapter, history or prior."""
+    path = config.run / FILE
+    again = f"run `whereupon calibrate` first, or set decode.calibration: none (found {config.decode.calibration!r})."
+    try:
+        found = read_object(path)
+    except DataError:
+        raise ConfigError(f"There is no calibration in {path}: {again}") from None
+    if found.get("identity") != identity(config, histories, card):
+        raise ConfigError(f"The calibration in {path} is that of another adapter, history or prior: {again}")
+    return found
+
+
+def decode_of(config: RunConfig) -> DecodeSettings:
+    """Those of `decode`; a prior asks for no clock where `prompts.leave_out` says so of prompts."""
+    if "time" not in config.prompts.leave_out:
+        return config.decode
+    prior = config.decode.prior
+    prior = prior.model_copy(update={"context": prior.context.without_clock()})
+    return config.decode.model_copy(update={"prior": prior})
+
+
+def identity(config: RunConfig, histories: Histories, card: dict[str, Any]) -> str:
+    """Fingerprint of what a calibration was fitted for."""
+    parts = [card, histories.data_hash, config.decode.prior.model_dump(mode="json"), config.model.dtype]
+    return sha256_text(json.dumps(parts, sort_keys=True))

@@ -1,0 +1,118 @@
+"""What a sequential model reads: windows of consecutive events, and what is known of the moment of each.
+
+A window is filled from the left, and a causal model never looks to the right, so what stands in the padding is of no
+consequence: it repeats row 0, and nothing is asked there.
+
+Shapes: N = events (rows of the histories), U = users, W = windows, L = length of a window, T = training events.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Int64, ragged
+from ..histories import Histories
+from ..histories.questions import num_previous
+from .clock import local_hours
+
+__all__ = ["NUM_GAPS", "Transitions", "Windows", "moments", "windows_before"]
+
+
+NUM_GAPS: Final = 16
+"""Classes of time since the user's previous event: 0 for none; then below 2, 4, 8, ... minutes, the last open."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """W windows of at most L events.
+
+    Attributes:
+        row_WL: int64, the row of each event that is read; 0 in the padding.
+        asked_WL: int64, the row of the event that comes next, which is asked for; 0 in the padding.
+        length_W: int64, how many events each window has, at least 1.
+    """
+
+    row_WL: Int64
+    asked_WL: Int64
+    length_W: Int64
+
+    @property
+    def real_WL(self) -> NDArray[np.bool_]:
+        """bool: where there is an event and no padding."""
+        return np.arange(self.row_WL.shape[1]) < self.length_W[:, None]
+
+    def take(self, chosen_W: Int64) -> "Windows":
+        """Some of the windows, cut to the longest of them."""
+        longest = int(self.length_W[chosen_W].max(initial=0))
+        return Windows(self.row_WL[chosen_W, :longest], self.asked_WL[chosen_W, :longest], self.length_W[chosen_W])
+
+
+def windows_before(histories: Histories, row_Q: Int64, length: int) -> Windows:
+    """The last `length` events before each row, of the same user and any split: one window a query, in their order.
+
+    The last event of each window is asked for the row itself. Each row must have an event before it.
+    """
+    length_Q = np.minimum(num_previous(histories)[row_Q], length)
+    row_QL = (row_Q - length_Q)[:, None] + np.arange(int(length_Q.max(initial=0)))
+    real_QL = row_QL < row_Q[:, None]
+    return Windows(np.where(real_QL, row_QL, 0), np.where(real_QL, row_QL + 1, 0), length_Q)
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """All steps from a training event to the same user's next one.
+
+    Attributes:
+        row_T: int64, rows of the training events, ascending, and so user by user.
+        first_U: int64, position in `row_T` of each user's first training event; users with a single one are left out.
+        count_U: int64, how many steps each of those users makes, at least 1.
+    """
+
+    row_T: Int64
+    first_U: Int64
+    count_U: Int64
+
+    @classmethod
+    def of(cls, histories: Histories) -> "Transitions":
+        """The steps of the train split."""
+        row_T = np.flatnonzero(histories.split_E == 0).astype(np.int64)
+        _, first_U, num_U = np.unique(histories.user_idx_E[row_T], return_index=True, return_counts=True)
+        return cls(row_T, first_U[num_U > 1].astype(np.int64), num_U[num_U > 1].astype(np.int64) - 1)
+
+    def windows(self, length: int, generator: np.random.Generator) -> Windows:
+        """Cut each user's steps into windows; every step is in exactly one of them.
+
+        Users with more than `length` steps are cut at a random place and then every `length` steps, so that over
+        several epochs no step is always the first of its window.
+        """
+        head_U = np.where(self.count_U > length, generator.integers(1, length + 1, len(self.count_U)), length)
+        num_U = 1 + -(-np.maximum(self.count_U - head_U, 0) // length)
+        user_W, number_W = ragged(np.zeros_like(num_U), num_U)
+        end_W = head_U[user_W] + number_W * length
+        begin_W = np.maximum(end_W - length, 0)
+        length_W = np.minimum(end_W, self.count_U[user_W]) - begin_W
+        real_WL = np.arange(length) < length_W[:, None]
+        at_WL = np.where(real_WL, (self.first_U[user_W] + begin_W)[:, None] + np.arange(length), 0)
+        row_WL, asked_WL = self.row_T[at_WL], self.row_T[np.where(real_WL, at_WL + 1, 0)]
+        return Windows(np.where(real_WL, row_WL, 0), np.where(real_WL, asked_WL, 0), length_W)
+
+    def known(self, histories: Histories) -> NDArray[np.bool_]:
+        """bool [I]: the items of training events."""
+        known_I = np.zeros(histories.items.height, bool)
+        known_I[histories.item_idx_E[self.row_T]] = True
+        return known_I
+
+
+def moments(histories: Histories) -> Int64:
+    """What is known of each event before it happens, by the clock and by the user's previous event: int64 [N, 3].
+
+    The columns are the hour of the day (local, 0 to 23), the day of the week (local, 0 = Monday) and the class of the
+    time since the previous event, see `NUM_GAPS`.
+    """
+    hour_N = local_hours(histories).astype(np.int64)
+    gap_s_N = np.diff(histories.time_s_E, prepend=histories.time_s_E[:1])
+    class_N = 1 + np.log2(np.maximum(gap_s_N / 60, 1)).astype(np.int64)
+    gap_N = np.where(num_previous(histories) > 0, np.minimum(class_N, NUM_GAPS - 1), 0)
+    return np.stack([hour_N % 24, hour_N // 24, gap_N], axis=1)

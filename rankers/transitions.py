@@ -1,0 +1,120 @@
+"""Where people go from the last item: counted moves, and a factorisation of them that knows the user.
+
+Shapes: Q = queries, I = items, X = entries of a ragged list over queries, flattened, M = moves that are learnt from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Int64
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import SPLIT_CODES, Task, num_previous
+from .counting import Moves
+from .dense import rank_dense
+from .factors import Factors, FactorSettings, fit_factors
+from .pasts import Weigh, past_sums
+from .popular import popular_shares
+from .protocol import Family
+from .rankings import Rankings
+from .unfitted import Unfitted
+
+__all__ = ["FAMILIES", "FactorisedTransitions", "Transitions"]
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """A Markov chain of first order: p(i | l) = (m_li + w o_li + b s_i) / (their sum over all items).
+
+    m_li counts all users' moves from the last item l to i that had arrived strictly earlier than the predicted event,
+    o_li those of the user (again), s are the shares of items in earlier splits. It scores by log p.
+
+    Attributes:
+        own: w, what a move of the user counts on top of being one of all.
+        backoff_events: b, how many moves popularity counts as much as.
+    """
+
+    own: float
+    backoff_events: float
+
+    def rank(self, task: Task, k: int) -> Rankings:
+        """See `Ranker.rank`."""
+        histories, num_items = task.histories, task.histories.items.height
+        share_I, moves = popular_shares(histories, task.split), Moves.of(histories)
+        weigh, item_N = _same_previous(histories), histories.item_idx_E.astype(np.int64)
+
+        def scores_of(row_Q: Int64) -> Floats:
+            query_X, to_X, count_X = moves.before(row_Q, item_N[row_Q - 1])
+            sum_X = np.bincount(query_X * num_items + to_X, weights=count_X, minlength=len(row_Q) * num_items)
+            sum_QI = sum_X.reshape(len(row_Q), num_items) + self.backoff_events * share_I
+            if self.own:
+                sum_QI += self.own * past_sums(histories, row_Q, weigh)
+            score_QI: Floats = np.log(sum_QI / sum_QI.sum(axis=1, keepdims=True))
+            return score_QI
+
+        return rank_dense(task, scores_of, k, log_probs=True)
+
+
+@dataclass(frozen=True)
+class FactorisedTransitions:
+    """FPMC, see `factors`: p(i | user, last item) of a low-rank model of the moves in earlier splits.
+
+    It knows of later events no more than the last one; its scores are log-probabilities.
+    """
+
+    factors: Factors
+
+    def rank(self, task: Task, k: int) -> Rankings:
+        """See `Ranker.rank`."""
+        histories = task.histories
+
+        def scores_of(row_Q: Int64) -> Floats:
+            return self.factors.log_probs(histories.user_idx_E[row_Q], histories.item_idx_E[row_Q - 1])
+
+        return rank_dense(task, scores_of, k, log_probs=True)
+
+
+def _same_previous(histories: Histories) -> Weigh:
+    """1 for a past event that followed upon the item where the user is now, else 0."""
+    item_N = histories.item_idx_E
+    from_N = np.where(num_previous(histories) > 0, np.roll(item_N, 1), -1)
+    return lambda row_X, past_X: (from_N[past_X] == item_N[row_X - 1]).astype(np.float64)
+
+
+_GRID: Final = tuple(
+    asdict(Transitions(*values)) for values in product((0.0, 1.0, 3.0, 10.0, 30.0, 100.0), (1.0, 10.0, 30.0))
+)
+_FACTOR_GRID: Final = tuple(asdict(FactorSettings(*values)) for values in product((16, 64), (0.03, 0.1, 0.3), (10,)))
+
+
+@dataclass(frozen=True)
+class _FactorsFamily:
+    name: str = "factorised transitions (FPMC)"
+
+    def grid(self) -> Sequence[Mapping[str, Any]]:
+        """See `Family.grid`."""
+        return _FACTOR_GRID
+
+    def ranker(
+        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int
+    ) -> FactorisedTransitions:
+        """See `Family.ranker`; learns from the moves within earlier splits."""
+        earlier_N = histories.split_E < SPLIT_CODES[split]  # both ends: history events may come before valid ones
+        row_M = np.flatnonzero((num_previous(histories) > 0) & earlier_N & np.roll(earlier_N, 1))
+        user_M, item_N = histories.user_idx_E[row_M], histories.item_idx_E
+        sizes = (len(histories.user_ids), histories.items.height)
+        factors = fit_factors(user_M, item_N[row_M - 1], item_N[row_M], sizes, FactorSettings(**settings), seed)
+        return FactorisedTransitions(factors)
+
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    Unfitted("transitions", Transitions, _GRID),
+    _FactorsFamily(),
+)

@@ -1,0 +1,67 @@
+"""Which items may answer a user at a moment: what was asked for on the command line, as filters over the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ..arrays import Int64
+from ..catalogue import Filters, ItemFacts, Selection, select_items
+from ..errors import DataError
+from .context import Moment, parse_place
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the answer should be: within `near_km` of the user, of one of the `categories`, new to them, open then, one
+    of the item ids `only`, none of `exclude`."""
+
+    near_km: float | None = None
+    categories: Sequence[str] = ()
+    unseen: bool = False
+    open_now: bool = False
+    only: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+
+
+def candidates(facts: ItemFacts, wishes: Wishes, asked: pl.DataFrame, moment: Moment, seen_idx: Int64) -> Selection:
+    """The items that fit the wishes at a moment.
+
+    Near is near the place of the moment, else where the user was last known to be; open is open at the local time of
+    asking. `asked` is the open question as `question` gives it, `seen_idx` int64 the items of the events before it.
+
+    Raises:
+        CatalogueError: see `select_items`.
+        DataError: nearness is asked for, but neither the moment nor an event before it has a place.
+    """
+    values: dict[str, object] = {"unseen": wishes.unseen}
+    if wishes.near_km is not None:
+        place = place_of(asked, moment)
+        if place is None:
+            raise DataError(
+                f"What is near needs a place, but none of the {asked.height - 1} events of user {asked['user_id'][0]} "
+                "by then has coordinates: give a place, or do not ask for what is near."
+            )
+        values |= {"near_km": wishes.near_km, "near_latitude": place[0], "near_longitude": place[1]}
+    if wishes.categories:
+        values["category"] = list(wishes.categories)
+    if wishes.open_now:
+        values["open_at"] = asked["local_time"][-1]
+    if wishes.only is not None:
+        values["only"] = list(wishes.only)
+    if wishes.exclude:
+        values["exclude"] = list(wishes.exclude)
+    return select_items(facts, Filters.read(values), seen_idx)
+
+
+def place_of(asked: pl.DataFrame, moment: Moment) -> tuple[float, float] | None:
+    """Latitude and longitude of the moment, else of the last event before it that has a place."""
+    if moment.place is not None:
+        return parse_place(moment.place)
+    placed = asked.select("latitude", "longitude").drop_nulls()
+    if not placed.height:
+        return None
+    latitude, longitude = placed.row(-1)
+    return latitude, longitude

@@ -1,0 +1,82 @@
+"""What a user did since the histories were prepared, in the columns of the histories' events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from ..errors import DataError
+from ..histories import Histories
+from ..histories.local_time import local_times
+from .edition import Edition, told_index
+from .store.event import PastEvent
+
+# Set here; a context column of the same name would say something else than the histories mean by it.
+_OWN = frozenset({"user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"})
+
+
+def user_history(
+    histories: Histories, edition: Edition, user_id: str | None, later: Sequence[PastEvent], time_zone: str | None
+) -> pl.DataFrame:
+    """A user's prepared events and `later` ones, in the order of their times.
+
+    `user_id` None is somebody of whom only `later` is known. Events of items that neither the histories nor the
+    catalogue have cannot be told and are left out. Raises DataError for a user without any event.
+    """
+    known = histories.events[:0]
+    try:
+        if user_id is not None:
+            user = histories.user(user_id)
+            known = histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]]
+    except DataError:
+        if not later:
+            raise
+    if not later:
+        return known
+    added = _frame(histories, edition, known, later, time_zone)
+    return pl.concat([known, added.select(known.columns)]).sort("time", maintain_order=True)
+
+
+def _frame(
+    histories: Histories, edition: Edition, known: pl.DataFrame, later: Sequence[PastEvent], time_zone: str | None
+) -> pl.DataFrame:
+    schema = histories.events.schema
+    rows = [_row(event, schema) for event in later]
+    frame = pl.DataFrame(rows, schema={**schema, "utc_offset_minutes": pl.Float64}, strict=False)
+    frame = frame.with_columns(
+        item_idx=pl.Series(told_index(edition, histories, frame["item_id"].to_list()), dtype=pl.Int32)
+    )
+    frame = _with_places(histories, frame)
+    if known.height and time_zone is None:  # the clock that the user's events had so far
+        last = known[-1]
+        offset = last["local_time"][0] - last["time"].dt.replace_time_zone(None)[0]
+        frame = frame.with_columns(pl.col("utc_offset_minutes").fill_null(offset.total_seconds() / 60))
+    local = local_times(frame, time_zone=time_zone, notes=Counter())
+    return frame.with_columns(local_time=local).filter(pl.col("item_idx") >= 0)
+
+
+def _row(event: PastEvent, schema: pl.Schema) -> dict[str, Any]:
+    further = {name: value for name, value in event.context.items() if name in schema and name not in _OWN}
+    row = {
+        **further, "item_id": event.item_id, "user_idx": 0, "time": event.time, "split": "test",
+        "latitude": event.latitude, "longitude": event.longitude,
+        "utc_offset_minutes": None if event.utc_offset_minutes is None else float(event.utc_offset_minutes),
+    }  # fmt: skip
+    for name in ("event", "value"):
+        if name in schema:
+            row[name] = getattr(event, name)
+    return row
+
+
+def _with_places(histories: Histories, frame: pl.DataFrame) -> pl.DataFrame:
+    """Where the coordinates of an event are those of its item, they are known without being said."""
+    if histories.location != "outcome" or not {"latitude", "longitude"} <= set(histories.items.columns):
+        return frame
+    places = histories.items.select("item_id", "latitude", "longitude")
+    places = places.filter(pl.col("item_id").is_in(frame["item_id"].implode()))
+    joined = frame.join(places, on="item_id", how="left", maintain_order="left", suffix="_of_item")
+    filled = [pl.coalesce(name, f"{name}_of_item").alias(name) for name in ("latitude", "longitude")]
+    return joined.with_columns(filled).drop("latitude_of_item", "longitude_of_item")

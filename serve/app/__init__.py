@@ -1,0 +1,3 @@
+"""HTTP: routes inside of vLLM's server."""
+
+__all__: list[str] = []

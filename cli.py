@@ -80,9 +80,10 @@ def show(
 ) -> None:
     """Print exactly what the model will read, with token counts."""
     with _verb("prompt show", config, set_, debug) as settings:
+        from .recommend.context import RequestContext
         from .recommend.shown import show_prompt
 
-        show_prompt(settings, user=user, at=at, weather=weather, place=place)
+        show_prompt(settings, user, RequestContext(at, weather, place))
 
 
 @app.command()
@@ -357,20 +358,20 @@ def recommend(
     if all_users and (versus or json):
         raise typer.BadParameter("--versus and --json are for one user; leave them out with --all-users")
     with _verb("recommend", config, set_, debug) as settings:
-        from .recommend.candidates import Wishes
-        from .recommend.shown import recommend_verb
+        from .recommend.context import RequestContext
+        from .recommend.selection import RequestFilters
 
-        wishes = Wishes(near, tuple(category or ()), unseen, open_now)
+        context = RequestContext(at, weather, place)
+        filters = RequestFilters(near, tuple(category or ()), unseen, open_now)
         if out is not None:
-            from .recommend.context import Moment
             from .serve.batch import recommend_all
 
-            recommend_all(settings, out, moment=Moment(at, weather, place), wishes=wishes, k=k)
+            recommend_all(settings, out, context=context, filters=filters, k=k)
             return
+        from .recommend.shown import recommend_verb
+
         assert user is not None
-        recommend_verb(
-            settings, user=user, at=at, weather=weather, place=place, wishes=wishes, k=k, versus=versus, as_json=json
-        )
+        recommend_verb(settings, user, context, filters, k=k, versus=versus, as_json=json)
 
 
 @app.command()

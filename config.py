@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,12 +12,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .eval.settings import EvaluateSettings
+from .files import read_object
 from .finetune.settings import FinetuneSettings
+from .rankers.settings import RunConfig
 from .serve.settings import ServeConfig
 
-__all__ = ["Config", "load_config"]
+__all__ = ["Config", "configured", "load_config"]
 
 KeyPath = tuple[str | int, ...]
 
@@ -55,6 +58,12 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """
     file = Path(path)
     data, line_of = _read_yaml(file)
+    return _validated(data, file, line_of, overrides, file.resolve().parent)
+
+
+def _validated(
+    data: dict[str, Any], file: Path, line_of: dict[KeyPath, int], overrides: Sequence[str], folder: Path
+) -> Config:  # fmt: skip
     overridden: dict[KeyPath, str] = {}
     for override in overrides:
         overridden[_apply(override, data)] = override
@@ -62,8 +71,49 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_explain(error, file, line_of, overridden)) from None
-    located: Config = _located(config, (), file.resolve().parent, overridden)
+    located: Config = _located(config, (), folder, overridden)
     return located
+
+
+def configured(
+    source: RunConfig | Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> Config:  # fmt: skip
+    """The configuration that `source` stands for, with `a.b=c` overrides.
+
+    Args:
+        source: a configuration, its YAML file, a dictionary of the same shape (its paths are relative to the current
+            folder), or a run folder, whose last verb's settings are taken from `run.json`.
+        overrides: see `load_config`.
+
+    Raises:
+        ConfigError: see `load_config`; a run folder in which no verb has run, or whose record hides a password.
+    """
+    if isinstance(source, Config) and not overrides:
+        return source
+    if isinstance(source, RunConfig):
+        return _validated(source.model_dump(mode="json"), Path("the configuration"), {}, overrides, Path.cwd())
+    if isinstance(source, Mapping):
+        return _validated(deepcopy(dict(source)), Path("the dictionary"), {}, overrides, Path.cwd())
+    if Path(source).is_dir():
+        return _validated(_recorded(Path(source)), Path(source) / "run.json", {}, overrides, Path.cwd())
+    return load_config(source, overrides)
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    """The settings that the last verb in a run folder was started with; the folder may have been moved since."""
+    try:
+        record = read_object(run / "run.json")
+    except DataError as error:
+        raise ConfigError(f"{run} is no run folder ({error}) Name the YAML file of its configuration.") from None
+    verbs = [verb for verb in record.values() if isinstance(verb, dict) and isinstance(verb.get("config"), dict)]
+    if not verbs:
+        raise ConfigError(f"{run / 'run.json'} holds no settings of a verb; name the YAML file of its configuration.")
+    data: dict[str, Any] = max(verbs, key=lambda verb: str(verb.get("started")))["config"]
+    if "***" in str(data.get("serve", {}).get("events")):
+        raise ConfigError(
+            f"{run / 'run.json'} does not keep the password of serve.events; name the YAML file of its configuration."
+        )
+    return data | {"run": str(run.resolve())}
 
 
 # Reading: YAML with the line of each key, and overrides laid over it.

@@ -3,6 +3,7 @@
     WhereuponError            any of the below; the command line prints it as one sentence and exits with 1
     ├── ConfigError           the configuration file or a --set override
     ├── DataError             events, items, weather, or a run folder that lacks them
+    │   └── UnknownUserError  nothing is known of a user
     ├── CatalogueError        titles, the token trie, a subset of the catalogue
     ├── PromptError           templates, rendering, the token budget
     ├── ModelError            base models and adapters
@@ -22,6 +23,7 @@ __all__ = [
     "PromptError",
     "ServerError",
     "StoreError",
+    "UnknownUserError",
     "WhereuponError",
     "first_line",
 ]
@@ -37,6 +39,10 @@ class ConfigError(WhereuponError):
 
 class DataError(WhereuponError):
     """Input data or a run folder is missing or does not keep its contract."""
+
+
+class UnknownUserError(DataError):
+    """Nothing is known of a user."""
 
 
 class CatalogueError(WhereuponError):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..errors import DataError, first_line
+from ..errors import DataError, UnknownUserError, first_line
 from ..files import read_object
 from .settings import Location, Protocol
 from .splitting import HISTORY, SPLITS
@@ -79,14 +79,16 @@ class Histories:
         """`user_idx` of a user.
 
         Raises:
-            DataError: there is no such user; names the nearest ids.
+            UnknownUserError: there is no such user; names the nearest ids.
         """
         # user_ids is sorted, so that a look-up needs no dictionary of all users.
         at = bisect.bisect_left(self.user_ids, user_id)
         if at < len(self.user_ids) and self.user_ids[at] == user_id:
             return at
         near = difflib.get_close_matches(user_id, self.user_ids, n=3, cutoff=0.3) or self.user_ids[:3]
-        raise DataError(f"There is no user {user_id!r} among {len(self.user_ids)}; did you mean {', '.join(near)}?")
+        raise UnknownUserError(
+            f"There is no user {user_id!r} among {len(self.user_ids)}; did you mean {', '.join(near)}?"
+        )
 
 
 def histories_folder(run: Path) -> Path:

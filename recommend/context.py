@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from ..errors import DataError, PromptError
 from ..histories import Histories
 from ..histories.weather import WEATHER_COLUMNS
 from ..prompts import ContextKind
+from .store.event import ContextValue
 
 _TEMPERATURE = re.compile(r"([-−]?\d+(?:\.\d+)?)\s*°?\s*([CF])\b", re.IGNORECASE)  # noqa: RUF001  # also a true minus
 _PLACE = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*$")
@@ -27,23 +29,37 @@ _WORDS: dict[str, dict[str, float]] = {
     **{word: {"snowfall_cm": 0.0, "precipitation_mm": 0.0} for word in ("clear", "dry", "sun", "fair")},
 }
 _KNOWN_FOR = timedelta(hours=24)
+# Columns of events that are no context of their own.
+OWN_COLUMNS = frozenset(
+    {"user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"}
+)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """`at` ISO time, local to the user unless it has an offset; `weather` in words; `place` 'LAT,LON'. All optional."""
+class RequestContext:
+    """When, in which weather and where somebody is asked about; all optional.
+
+    `at` ISO time, local to the user unless it has an offset; `weather` in words; `place` 'LAT,LON' in degrees;
+    `columns` further context columns of the histories with their values.
+    """
 
     at: str | None = None
     weather: str | None = None
     place: str | None = None
+    columns: Mapping[str, ContextValue] = field(default_factory=dict)
 
-    def versus(self, text: str) -> Moment:
+    def versus(self, text: str) -> RequestContext:
         """Another moment: pieces between semicolons, each a time, a place or else the weather, replace this one's."""
         other = self
         for piece in filter(None, map(str.strip, text.split(";"))):
             kind = "place" if _PLACE.match(piece) else "at" if _is_time(piece) else "weather"
-            other = replace(other, **{kind: piece})
+            changed: dict[str, Any] = {kind: piece}
+            other = replace(other, **changed)
         return other
+
+    def without_place(self) -> RequestContext:
+        """The same for prompts in which no place is named."""
+        return replace(self, place=None)
 
     def __str__(self) -> str:
         return ", ".join(filter(None, (self.at, self.weather, self.place))) or "right after the last event"
@@ -69,7 +85,7 @@ def parse_weather(text: str) -> dict[str, float]:
     return values
 
 
-def check_told(moment: Moment, left_out: Collection[ContextKind]) -> None:
+def check_context(moment: RequestContext, left_out: Collection[ContextKind]) -> None:
     """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing.
 
     A place may still be wanted for what is near, and a time says which events came before.
@@ -78,13 +94,13 @@ def check_told(moment: Moment, left_out: Collection[ContextKind]) -> None:
         raise PromptError("prompts.leave_out names weather, so no prompt speaks of it: leave the weather out.")
 
 
-def question(histories: Histories, user_id: str, moment: Moment) -> pl.DataFrame:
+def question(histories: Histories, user_id: str, moment: RequestContext) -> pl.DataFrame:
     """`open_question` with the prepared events of a user. Raises DataError for an unknown user."""
     user = histories.user(user_id)
     return open_question(histories, histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]], moment)
 
 
-def open_question(histories: Histories, events: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+def open_question(histories: Histories, events: pl.DataFrame, moment: RequestContext) -> pl.DataFrame:
     """One person's events before the moment and, as last row with `item_idx` -1, the moment itself; `user_idx` is 0.
 
     `events` are in order, in the columns of the histories' events; there may be none if the moment has a time. Where
@@ -113,7 +129,7 @@ def open_question(histories: Histories, events: pl.DataFrame, moment: Moment) ->
     return both.with_columns(user_idx=pl.lit(0, pl.Int32))
 
 
-def _first_question(histories: Histories, events: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+def _first_question(histories: Histories, events: pl.DataFrame, moment: RequestContext) -> pl.DataFrame:
     """The moment alone, of somebody of whom nothing is known; a time without an offset is local, as any is told."""
     if moment.at is None or not _is_time(moment.at):
         raise PromptError(f"Without events, the moment needs a time in ISO 8601, not {moment.at!r}; give either.")
@@ -125,7 +141,7 @@ def _first_question(histories: Histories, events: pl.DataFrame, moment: Moment) 
     return _as_said(histories, pl.DataFrame([known], schema=events.schema), moment)
 
 
-def _as_said(histories: Histories, row: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+def _as_said(histories: Histories, row: pl.DataFrame, moment: RequestContext) -> pl.DataFrame:
     """The open row with the weather and the place that the moment names."""
     if moment.weather is not None:
         values = parse_weather(moment.weather)
@@ -134,7 +150,21 @@ def _as_said(histories: Histories, row: pl.DataFrame, moment: Moment) -> pl.Data
         row = _with_weather(row, values)
     if moment.place is not None:
         row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, moment.place).items())
-    return row
+    return _with_columns(row, moment.columns)
+
+
+def _with_columns(row: pl.DataFrame, columns: Mapping[str, ContextValue]) -> pl.DataFrame:
+    """The open row with further context columns as the request gives them."""
+    if unknown := sorted(name for name in columns if name in OWN_COLUMNS or name not in row.columns):
+        known = ", ".join(name for name in row.columns if name not in OWN_COLUMNS)
+        raise PromptError(f"The context has no column {unknown[0]!r}; the histories have {known or 'none'}.")
+    try:
+        return row.with_columns(pl.lit(value, row.schema[name]).alias(name) for name, value in columns.items())
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PromptError(
+            f"A column of the context has a value of another kind than the histories' ({reason})."
+        ) from None
 
 
 def _with_weather(row: pl.DataFrame, values: dict[str, float]) -> pl.DataFrame:
@@ -175,7 +205,7 @@ def parse_place(text: str) -> tuple[float, float]:
     return float(found[1]), float(found[2])
 
 
-def tells_places(histories: Histories) -> bool:
+def places_in_prompts(histories: Histories) -> bool:
     """Whether a prompt may speak of where the user is: events have coordinates, and not those of the chosen items."""
     return histories.location == "context" and histories.events["latitude"].count() > 0
 

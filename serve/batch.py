@@ -24,8 +24,9 @@ from ..decode.adapter_card import read_card
 from ..decode.vllm_engine import together
 from ..errors import DataError, ServerError, WhereuponError
 from ..files import atomic_path, read_json, sha256_text, write_json
-from ..recommend.candidates import Wishes
-from ..recommend.context import Moment, parse_place
+from ..recommend.context import RequestContext, parse_place
+from ..recommend.recommender import reason_without_name
+from ..recommend.selection import RequestFilters
 from .app.loading import load_service
 from .app.schemas import Context, RecommendationRequest, Recommendations, Wanted
 from .app.service import Service
@@ -44,7 +45,9 @@ SCHEMA = {
 }  # fmt: skip
 
 
-def recommend_all(config: ServeConfig, out: Path, *, moment: Moment, wishes: Wishes, k: int | None) -> None:
+def recommend_all(
+    config: ServeConfig, out: Path, *, context: RequestContext, filters: RequestFilters, k: int | None
+) -> None:
     """Write the ranked items of all users to `out`, a Parquet file: a row an item, columns as in `SCHEMA`.
 
     Without a time, each user is asked about right after their last event. Users who cannot be answered (no event
@@ -55,7 +58,7 @@ def recommend_all(config: ServeConfig, out: Path, *, moment: Moment, wishes: Wis
         raise ServerError(f"Ranking for all users needs vLLM, which is not installed: {HOW}.")
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a Parquet file for the rankings.")
-    request = _request(moment, wishes, k or config.decode.k)
+    request = _request(context, filters, k or config.decode.k)
     dtype = served_dtype(config.model, build.device)
     for name, value in cpu_environment(own_cpus()).items():
         os.environ.setdefault(name, value)
@@ -72,7 +75,7 @@ async def _answer_all(config: ServeConfig, arguments: list[str], request: Recomm
             parts = Parts(out, _identity(config, service, request))
             counts = await _fill(service, request, parts)
         finally:
-            service.store.close()
+            service.recommender.close()
     rows = parts.join()
     for reason, count in counts.most_common():
         say(f"not answered: {count:,} users. {reason}")
@@ -81,7 +84,7 @@ async def _answer_all(config: ServeConfig, arguments: list[str], request: Recomm
 
 async def _fill(service: Service, request: RecommendationRequest, parts: Parts) -> Counter[str]:
     """Answer the users whose part is missing; why some could not be answered."""
-    users, edition, reasons = service.histories.user_ids, service.editions.current, Counter[str]()
+    users, edition, reasons = service.recommender.user_ids, service.recommender.editions.current, Counter[str]()
     chunks = [users[begin : begin + PART_USERS] for begin in range(0, len(users), PART_USERS)]
     missing = [number for number in range(len(chunks)) if not parts.has(number)]
     if len(missing) < len(chunks):
@@ -96,7 +99,9 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
                     asked = request.model_copy(update={"user_id": user_id})
                     answer = await service.recommend(asked, edition, after_last=True)
                 except (HTTPException, WhereuponError) as error:
-                    reasons[_without_name(error, user_id)] += 1
+                    reasons[
+                        reason_without_name(error.detail if isinstance(error, HTTPException) else error, user_id)
+                    ] += 1
                     return []
                 finally:
                     progress.advance(task)
@@ -155,31 +160,25 @@ async def _engine(arguments: list[str]) -> AsyncIterator[Any]:
         client.shutdown()
 
 
-def _request(moment: Moment, wishes: Wishes, k: int) -> RecommendationRequest:
-    place = parse_place(moment.place) if moment.place else (None, None)
+def _request(context: RequestContext, filters: RequestFilters, k: int) -> RecommendationRequest:
+    place = parse_place(context.place) if context.place else (None, None)
     return RecommendationRequest(
-        context=Context(at=moment.at, weather=moment.weather, latitude=place[0], longitude=place[1]), k=k,
+        context=Context(at=context.at, weather=context.weather, latitude=place[0], longitude=place[1]), k=k,
         filters=Wanted(
-            near_km=wishes.near_km, category=list(wishes.categories) or None, unseen=wishes.unseen,
-            open_now=wishes.open_now,
+            near_km=filters.near_km, category=list(filters.categories) or None, unseen=filters.unseen,
+            open_now=filters.open_now,
         ),
     )  # fmt: skip
 
 
 def _identity(config: ServeConfig, service: Service, request: RecommendationRequest) -> str:
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
-    edition = service.editions.current
-    catalogue = [edition.version, edition.items.height, service.histories.catalogue_hash]
+    edition = service.recommender.editions.current
+    catalogue = [edition.version, edition.items.height, service.recommender.histories.catalogue_hash]
     settings = [config.model.model_dump(mode="json"), config.decode.model_dump(mode="json"), PART_USERS]
-    parts = [request.model_dump(mode="json"), catalogue, settings, service.histories.data_hash]
+    parts = [request.model_dump(mode="json"), catalogue, settings, service.recommender.histories.data_hash]
     return sha256_text(json.dumps([*parts, read_card(config.run / "adapter")], sort_keys=True))
 
 
 def _rows(user_id: str, answer: Recommendations) -> list[dict[str, Any]]:
     return [{"user_id": user_id, "exact": answer.exact, **item.model_dump()} for item in answer.data]
-
-
-def _without_name(error: HTTPException | WhereuponError, user_id: str) -> str:
-    """The sentence, such that users with the same trouble are counted together."""
-    text = str(error.detail) if isinstance(error, HTTPException) else str(error)
-    return text.replace(f"user {user_id}", "the user").replace(f"User {user_id}", "The user").split(": ")[0]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from pydantic import ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from ..rankers.settings import RunConfig
+from ..recommend.settings import RecommendConfig, StoreSettings
 
 
-class ServeSettings(BaseModel):
+class ServeSettings(StoreSettings):
     """How the server answers, what it accepts, and where it keeps what happens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,27 +21,16 @@ class ServeSettings(BaseModel):
         "WHEREUPON_API_KEY",
         description="Environment variable that holds the API key; unset or empty: none is asked for.",
     )
-    events: Path | str | None = Field(
-        None,
-        description="Where events are kept: a SQLite file or a postgresql:// URL; by default <run>/events.sqlite.",
-    )
     kv_cache_gib: float = Field(2.0, gt=0, description="Memory for texts that were read, on a CPU; a GPU fills itself.")
     max_k: int = Field(100, ge=1, description="Most items a request may ask for (k, or n).")
     max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
-    max_events: int = Field(1000, ge=1, description="Most events in one request.")
     max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
     max_searches: int = Field(64, ge=1, description="Most searches at once; more are told to come back (429).")
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Whether user ids, places and prompts may stand in the log.")
 
-    @field_validator("events", mode="before")
-    @classmethod
-    def _file_or_url(cls, events: Any) -> Any:
-        """A file is a `Path`, so that it is found from the configuration's folder as all others are; a URL is none."""
-        return Path(events) if isinstance(events, str) and "://" not in events else events
 
-
-class ServeConfig(RunConfig):
+class ServeConfig(RecommendConfig):
     """What a server needs to know."""
 
     serve: ServeSettings = Field(default_factory=ServeSettings)

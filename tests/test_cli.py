@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from whereupon.cli import app
 from whereupon.errors import DataError
 from whereupon.rankers.settings import QUICK
-from whereupon.recommend.candidates import Wishes
+from whereupon.recommend import RequestContext, RequestFilters
 
 VERBS = ["prepare", "prompt show", "finetune", "evaluate", "recommend"]
 USER = ["--user", "Ada"]
@@ -135,18 +135,18 @@ def test_recommend_passes_the_context_on_even_if_it_starts_with_a_minus(config: 
     moment = ["--at", "2013-01-05T08:00", "--weather", "-3 C", "--place", "-33.9,151.2"]
     assert _run("recommend", config, *moment, "-k", "3", "--versus", "rain", "--json").exit_code == 0
     assert _run("prompt show", config, *moment).exit_code == 0
-    context = {"user": "Ada", "at": "2013-01-05T08:00", "weather": "-3 C", "place": "-33.9,151.2"}
-    assert [kwargs for _, _, kwargs in rooms.calls] == [
-        context | {"wishes": Wishes(), "k": 3, "versus": "rain", "as_json": True},
-        context,
+    context = RequestContext("2013-01-05T08:00", "-3 C", "-33.9,151.2")
+    assert [(args[1:], kwargs) for _, args, kwargs in rooms.calls] == [
+        (("Ada", context, RequestFilters()), {"k": 3, "versus": "rain", "as_json": True}),
+        (("Ada", context), {}),
     ]
 
 
 def test_recommend_passes_on_what_the_answer_should_be(config: Path, rooms: SimpleNamespace) -> None:
     wanted = ["--near", "1.5", "--category", "Bar", "--category", "Café, Tea", "--unseen", "--open-now"]
     assert _run("recommend", config, *wanted).exit_code == 0
-    [(_, _, kwargs)] = rooms.calls
-    assert kwargs["wishes"] == Wishes(1.5, ("Bar", "Café, Tea"), unseen=True, open_now=True)
+    [(_, args, _)] = rooms.calls
+    assert args[3] == RequestFilters(1.5, ("Bar", "Café, Tea"), unseen=True, open_now=True)
 
 
 def test_serve_passes_on_how_and_exits_with_what_it_is_told(config: Path, rooms: SimpleNamespace) -> None:

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-from ...errors import ConflictError, StoreError
-from .event import Event, PastEvent
+from ...errors import StoreError
+from .event import Event
+from .rows import Appended
 
-SCHEMA_VERSION = 1
-COLUMNS = ("event_id", "user_id", *PastEvent.model_fields)
 _POSTGRES = ("postgresql://", "postgres://")
-
-
-class Appended(NamedTuple):
-    """How many events were new, and how many had been stored before with the same content."""
-
-    accepted: int
-    duplicates: int
 
 
 class EventStore(Protocol):
@@ -39,6 +29,10 @@ class EventStore(Protocol):
 
     def of_user(self, user_id: str, limit: int) -> list[Event]:
         """The user's `limit` latest events, by time and then in the order in which they were stored."""
+        ...
+
+    def users(self) -> list[str]:
+        """Every user with an event, in the order of the ids."""
         ...
 
     def count(self) -> int:
@@ -66,45 +60,3 @@ def open_store(address: str | Path) -> EventStore:
     from .sqlite import SqliteStore
 
     return SqliteStore(Path(address))
-
-
-def distinct(events: Sequence[Event]) -> list[Event]:
-    """Each id once, in order. Raises ConflictError where an id comes with two contents."""
-    first: dict[str, Event] = {}
-    for event in events:
-        check_same(event, first.setdefault(event.event_id, event))
-    return list(first.values())
-
-
-def check_same(event: Event, known: Event) -> None:
-    """Raises ConflictError unless both have the same content."""
-    # As JSON, in which true is not 1.0.
-    if event is not known and event.model_dump_json() != known.model_dump_json():
-        raise ConflictError(
-            f"The event {event.event_id!r} came before with other content; an id names one event for good, "
-            "so send what is new under a new id."
-        )
-
-
-def check_version(found: int | None, place: str) -> None:
-    """Raises StoreError unless the schema found at `place` is the one that this version writes."""
-    if found != SCHEMA_VERSION:
-        newer = found is not None and found > SCHEMA_VERSION
-        advice = "update whereupon" if newer else "name another place, or move what is there out of the way"
-        raise StoreError(f"{place} should hold events in schema {SCHEMA_VERSION} but has schema {found}; {advice}.")
-
-
-def to_row(event: Event) -> tuple[Any, ...]:
-    """The values of COLUMNS; the context as JSON text."""
-    row = {name: getattr(event, name) for name in COLUMNS}
-    row["context"] = json.dumps(event.context, ensure_ascii=False)
-    return tuple(row.values())
-
-
-def to_event(row: Sequence[Any]) -> Event:
-    """The event of a row; nothing is checked a second time, since clocks and bounds may have changed meanwhile."""
-    values = dict(zip(COLUMNS, row, strict=True))
-    time = values["time"]
-    values["time"] = (time if isinstance(time, datetime) else datetime.fromisoformat(time)).astimezone(UTC)
-    values["context"] = json.loads(values["context"])
-    return Event.model_construct(**values)

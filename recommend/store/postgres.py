@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ...errors import StoreError
 from .connections import Connections
 from .event import Event
-from .event_store import COLUMNS, SCHEMA_VERSION, Appended, check_same, check_version, distinct, to_event, to_row
+from .rows import COLUMNS, SCHEMA_VERSION, USERS, Appended, check_same, check_version, distinct, to_event, to_row
 
 try:
     import psycopg
@@ -66,6 +66,10 @@ class PostgresStore:
         query = f"{_SELECT} WHERE user_id = %s ORDER BY time DESC, seq DESC LIMIT %s"
         rows = self._run(lambda connection: connection.execute(query, (user_id, limit)).fetchall())
         return [to_event(row) for row in reversed(rows)]
+
+    def users(self) -> list[str]:
+        """See EventStore."""
+        return self._run(lambda connection: [str(row[0]) for row in connection.execute(USERS)])
 
     def count(self) -> int:
         """See EventStore."""

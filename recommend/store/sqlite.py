@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import StoreError
 from .connections import Connections
 from .event import Event
-from .event_store import COLUMNS, SCHEMA_VERSION, Appended, check_same, check_version, distinct, to_event, to_row
+from .rows import COLUMNS, SCHEMA_VERSION, USERS, Appended, check_same, check_version, distinct, to_event, to_row
 
 BUSY_S = 10.0  # how long to wait for another process that writes
 MAX_CONNECTIONS = 16
@@ -81,6 +81,11 @@ class SqliteStore:
         with self._borrow() as connection:
             rows = connection.execute(_OF_USER, (user_id, limit)).fetchall()
         return [to_event(row) for row in reversed(rows)]
+
+    def users(self) -> list[str]:
+        """See EventStore."""
+        with self._borrow() as connection:
+            return [str(row[0]) for row in connection.execute(USERS)]
 
     def count(self) -> int:
         """See EventStore."""

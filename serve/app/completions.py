@@ -16,12 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ...catalogue import Filters, Selection, select_items
-from ...decode import SearchResult, beam_searching, sampling
+from ...decode import beam_searching, sampling
 from ...decode.vllm_engine import together
 from ...errors import PromptError
-from ...rankers.context_prior import Past
 from ...recommend.edition import Edition
-from .service import Plan, Service, exact_plan
+from ...recommend.prompt import Prompt
+from ...recommend.recommender import Answer, Plan, Question, exact_plan
+from .service import Service
 
 MAX_PROMPTS = 64
 _OWN = ("catalogue", "max_expansions")
@@ -56,15 +57,14 @@ async def complete(service: Service, request: Completion) -> Response:
         )
     if request.stream and (request.n > 1 or len(request.prompts) > 1):
         raise PromptError("A stream gives a single choice of a single prompt; set n to 1, or stream to false.")
-    edition = await service.editions.fresh()
+    edition = await service.recommender.editions.fresh()
     selection = await asyncio.to_thread(_selection, edition, request.xargs)
     budget = service.budget(_budget(request.xargs))
-    plan, past = _plan(request), Past.nobody()
-    prompts = [np.array(prompt, np.int32) for prompt in request.prompts]
-    results = await together(
-        [service.search("completions", tokens, edition, selection, past, plan, budget) for tokens in prompts]
-    )
-    choices = [choice for result in results for choice in _choices(edition, result, request.logprobs is not None)]
+    plan = _plan(request)
+    questions = [Question(edition, Prompt.of_tokens(prompt), selection) for prompt in request.prompts]
+    results = await together([service.search("completions", question, plan, budget) for question in questions])
+    answers = [Answer(question, result, request.n) for question, result in zip(questions, results, strict=True)]
+    choices = [choice for answer in answers for choice in _choices(answer, request.logprobs is not None)]
     for index, choice in enumerate(choices):
         choice["index"] = index
     num_prompt = sum(map(len, request.prompts))
@@ -72,7 +72,7 @@ async def complete(service: Service, request: Completion) -> Response:
     body = {
         "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()),
         "model": service.name, "choices": choices,
-        "whereupon": _about(service, edition, selection, results, request.n),
+        "whereupon": _about(service, answers),
         "usage": {"prompt_tokens": num_prompt, "completion_tokens": num_title, "total_tokens": num_prompt + num_title},
     }  # fmt: skip
     return StreamingResponse(_stream(body), media_type="text/event-stream") if request.stream else JSONResponse(body)
@@ -112,15 +112,14 @@ def _plan(request: Completion) -> Plan:
     return exact_plan(n)
 
 
-def _choices(edition: Edition, result: SearchResult, with_logprobs: bool) -> list[dict[str, Any]]:
-    rows = edition.rows(result.item_idx_K)
+def _choices(answer: Answer, with_logprobs: bool) -> list[dict[str, Any]]:
     return [
         {
             "index": 0, "text": row["title"], "finish_reason": "stop", "stop_reason": None,
             "logprobs": _logprobs(row["title"], log_prob) if with_logprobs else None,
             "item_id": row["item_id"], "probability": math.exp(log_prob),
         }
-        for row, log_prob in zip(rows, result.log_prob_K.tolist(), strict=True)
+        for row, log_prob in zip(answer.rows(), answer.result.log_prob_K.tolist(), strict=True)
     ]  # fmt: skip
 
 
@@ -129,11 +128,9 @@ def _logprobs(title: str, log_prob: float) -> dict[str, Any]:
     return {"tokens": [title], "token_logprobs": [log_prob], "top_logprobs": [{title: log_prob}], "text_offset": [0]}
 
 
-def _about(
-    service: Service, edition: Edition, selection: Selection, results: list[SearchResult], n: int
-) -> dict[str, Any]:
+def _about(service: Service, answers: list[Answer]) -> dict[str, Any]:
     """What holds of the answers to all prompts."""
-    each = [service.about(edition, selection, result, n) for result in results]
+    each = [service.about(answer) for answer in answers]
     worst = max(each, key=lambda about: about["missing_probability"])
     return {**worst, "exact": all(about["exact"] for about in each)}
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...catalogue import Selection
-from ...decode.adapter_card import check_card, read_card
-from ...decode.models import build_encoder, load_tokenizer
 from ...decode.vllm_engine import Client, Limits, VllmEngine
-from ...histories import read_histories
-from ...rankers.context_prior import Past
-from ...recommend.edition import Editions
-from ...recommend.store.event_store import open_store
+from ...recommend.prompt import Prompt
+from ...recommend.recommender import Question, Recommender, exact_plan
+from ..settings import ServeConfig
 from . import metrics
-from .service import Room, Service, exact_plan
-
-if TYPE_CHECKING:
-    from ..settings import ServeConfig
+from .service import Room, Service
 
 
 async def load_service(config: ServeConfig, client: Client) -> Service:
@@ -27,28 +20,18 @@ async def load_service(config: ServeConfig, client: Client) -> Service:
 
     Raises WhereuponError for what is missing or does not belong together.
     """
-    service = await asyncio.to_thread(_load, config, client)
-    metrics.ITEMS.set(service.editions.current.items.height)
+    recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
+    engine = VllmEngine(client, recommender.card["temperature"])
+    service = Service(config, recommender, engine, Room(config.serve.max_searches), Limits.of(client))
+    metrics.ITEMS.set(recommender.editions.current.items.height)
     await _warm_up(service)
     return service
 
 
-def _load(config: ServeConfig, client: Client) -> Service:
-    histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    card = read_card(config.run / "adapter")
-    check_card(card, config.run / "adapter", {"base_model": config.model.base, **encoder.identity})
-    editions = Editions(config, histories, tokenizer, encoder, card)
-    store = open_store(config.serve.events or config.run / "events.sqlite")
-    engine = VllmEngine(client, card["temperature"])
-    room = Room(config.serve.max_searches)
-    name, limits = config.name, Limits.of(client)
-    return Service(config, name, histories, editions, engine, store, room, tokenizer, limits)
-
-
 async def _warm_up(service: Service) -> None:
     """What the model does for the first time takes seconds (kernels are compiled); no user should wait for it."""
-    edition = service.editions.current
-    prompt_L = np.concatenate([edition.encoder.preamble, edition.trie.row_tokens(0)])
+    edition = service.recommender.editions.current
+    tokens_L = np.concatenate([edition.encoder.preamble, edition.trie.row_tokens(0)])
     everything = Selection(np.ones(edition.trie.num_items, bool), "")
-    await service.search("warm-up", prompt_L, edition, everything, Past.nobody(), exact_plan(10), 100)
+    question = Question(edition, Prompt.of_tokens(tokens_L.tolist()), everything)
+    await service.search("warm-up", question, exact_plan(10), 100)

@@ -21,6 +21,7 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from ...errors import ConfigError, PromptError, WhereuponError
 from ...files import read_json
+from ...recommend.store.event_store import EventStore
 from ..settings import ServeConfig
 from .body_limit import BodyLimit
 from .closing import closing_router
@@ -50,7 +51,7 @@ class Endpoints:
     def attach_router(self, app: FastAPI) -> None:
         """Add the routes, and the limit on bodies."""
         app.include_router(service_router(self.service, self._is_alive))
-        app.include_router(event_router(lambda: self.service().store, self.config.serve))
+        app.include_router(event_router(self._store, self.config.serve))
         app.include_router(self._completions())
         app.include_router(closing_router(self._close))
         app.add_middleware(BodyLimit, max_bytes=self.config.serve.max_body_kib * 1024)
@@ -68,9 +69,14 @@ class Endpoints:
             )
         return self._service
 
+    def _store(self) -> EventStore:
+        store = self.service().recommender.store
+        assert store is not None, "a server opens one"
+        return store
+
     def _close(self) -> None:
         if self._service is not None:
-            self._service.store.close()
+            self._service.recommender.close()
 
     async def _is_alive(self) -> bool:
         try:
@@ -125,7 +131,7 @@ def _token_ids(service: Service, body: CompletionRequest) -> list[list[int]]:
         raise PromptError("Expected a prompt, as text or token ids, but found none; give one.")
     prompts = [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
     return [
-        service.tokenizer.tokenizer(one, add_special_tokens=body.add_special_tokens).input_ids
+        service.recommender.tokenizer.tokenizer(one, add_special_tokens=body.add_special_tokens).input_ids
         if isinstance(one, str)
         else one
         for one in prompts

@@ -93,7 +93,7 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
 
     async def edited(name: str, make: Callable[[Service], Change]) -> CatalogueCard:
         service = named(name)
-        edition = await service.editions.edit(make(service))
+        edition = await service.recommender.editions.edit(make(service))
         metrics.EDITS.inc()
         metrics.ITEMS.set(edition.items.height)
         return _card(name, edition)
@@ -102,7 +102,7 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
     async def list_catalogues() -> CatalogueList:
         """The catalogues of this server."""
         service = get_service()
-        return CatalogueList(data=[_card(service.name, await service.editions.fresh())])
+        return CatalogueList(data=[_card(service.name, await service.recommender.editions.fresh())])
 
     @router.get("/v1/catalogues/{name}", response_model=CatalogueItems, **about)
     async def inspect(
@@ -111,7 +111,7 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
         offset: Annotated[int, Query(ge=0, description="Items to skip.")] = 0,
     ) -> CatalogueItems:
         """A catalogue and some of its items, in their order."""
-        edition = await named(name).editions.fresh()
+        edition = await named(name).recommender.editions.fresh()
         rows = edition.items.slice(offset, limit).to_dicts()
         more = offset + len(rows) < edition.items.height
         return CatalogueItems(**_card(name, edition).model_dump(), data=rows, has_more=more)
@@ -120,19 +120,19 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
     async def rebuild(name: Name, body: Items) -> CatalogueCard:
         """Replace the whole catalogue; requests that run are answered from the one before."""
         items = _frame(body.items)
-        return await edited(name, lambda service: service.editions.rebuild(items))
+        return await edited(name, lambda service: service.recommender.editions.rebuild(items))
 
     @router.post("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
     async def add(name: Name, body: Items) -> CatalogueCard:
         """Add new items; nothing that is there is renamed."""
         items = _frame(body.items)
-        return await edited(name, lambda service: service.editions.add(items))
+        return await edited(name, lambda service: service.recommender.editions.add(items))
 
     @router.put("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
     async def replace(name: Name, body: Items) -> CatalogueCard:
         """Give items that are there other attributes or another title."""
         items = _frame(body.items)
-        return await edited(name, lambda service: service.editions.replace(items))
+        return await edited(name, lambda service: service.recommender.editions.replace(items))
 
     @router.delete("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
     async def remove(name: Name, body: ItemIds) -> CatalogueCard:

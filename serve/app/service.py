@@ -1,62 +1,40 @@
-"""Answers of the server: prompts made from histories, searched over the current edition of the catalogue."""
+"""Answers of the server: the questions of a `Recommender`, searched by vLLM with a limit on searches at once."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import numpy as np
-import polars as pl
 from starlette.exceptions import HTTPException
 
 from ...arrays import Int32
-from ...catalogue import Selection, Subset, Trie
-from ...decode import Reweighting, Searching, SearchResult, run_async, searching
+from ...catalogue import Trie
+from ...decode import SearchResult, run_async
 from ...decode.search import SLACK
-from ...decode.tokenizer import Tokenizer
 from ...decode.vllm_engine import Limits
-from ...errors import DataError, PromptError
-from ...histories import Histories
-from ...rankers.context_prior import Past
-from ...recommend.candidates import Wishes, candidates, place_of
-from ...recommend.context import Moment, check_told, open_question, tells_places
-from ...recommend.edition import Edition, Editions
-from ...recommend.live import user_history
-from ...recommend.shown import Prompt, prompt_of
-from ...recommend.store.event_store import EventStore
+from ...errors import PromptError, UnknownUserError
+from ...recommend.context import RequestContext
+from ...recommend.edition import Edition
+from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
+from ...recommend.selection import RequestFilters
+from ..settings import ServeConfig
 from . import metrics
 from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
-
-if TYPE_CHECKING:
-    from ..settings import ServeConfig
 
 # How far (in nats) below the k-th best entry a node is expanded ahead of need. Nothing where a prompt does not end on a
 # cache block: a node then costs about as much as a round, as what stands behind the last whole block is read again.
 UNALIGNED_SLACK = 0.0
-# From a trie, the items allowed, the reweighting, the budget and the slack to a search for one question.
-Plan = Callable[[Trie, Subset | None, Reweighting | None, int, float], Searching]
 
 
 class Engine(Protocol):
     """What reads prompts: see `decode.vllm_engine.VllmEngine`."""
 
     def read(self, tokens_L: Int32, trie: Trie) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request for recommendations, made ready: the prompt, what may answer, and where the user is."""
-
-    edition: Edition
-    prompt: Prompt
-    selection: Selection
-    place: tuple[float, float] | None
 
 
 class Room:
@@ -88,14 +66,15 @@ class Service:
     """All that requests need."""
 
     config: ServeConfig
-    name: str
-    histories: Histories
-    editions: Editions
+    recommender: Recommender
     engine: Engine
-    store: EventStore
     room: Room
-    tokenizer: Tokenizer
     limits: Limits
+
+    @property
+    def name(self) -> str:
+        """Of model and catalogue."""
+        return self.config.name
 
     async def recommend(
         self, request: RecommendationRequest, edition: Edition | None = None, after_last: bool = False
@@ -106,32 +85,25 @@ class Service:
         or HTTPException for what cannot be answered.
         """
         k = self.checked_k(request.k or self.config.decode.k, "k")
-        edition = edition or await self.editions.fresh()
-        asked = await asyncio.to_thread(self._ask, request, edition, None if after_last else _now())
-        plan = exact_plan(k)
+        edition = edition or await self.recommender.editions.fresh()
+        question = await asyncio.to_thread(self._question, request, edition, None if after_last else _now())
         budget = self.budget(request.max_expansions)
-        result = await self.search(
-            "recommendations", asked.prompt.tokens_L, edition, asked.selection, asked.prompt.past, plan, budget
-        )
+        answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
         return Recommendations(
-            **self.about(edition, asked.selection, result, k), data=_ranked(asked, result),
-            num_events=asked.prompt.num_events, prompt_tokens=len(asked.prompt.tokens_L),
+            **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
+            num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
         )  # fmt: skip
 
-    async def search(
-        self, kind: str, tokens_L: Int32, edition: Edition, selection: Selection, past: Past, plan: Plan, budget: int
-    ) -> SearchResult:
-        """Run one search, if there is room for it; `past` are the events before the moment, items as prompts count."""
-        trie, change = edition.trie, edition.reweighter
+    async def search(self, kind: str, question: Question, plan: Plan, budget: int) -> SearchResult:
+        """Run one search, if there is room for it."""
+        tokens_L, trie = question.prompt.tokens_L, question.edition.trie
         need, seen = len(tokens_L) + int(trie.length_N.max()), self.limits.max_tokens
         if need > seen:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
-        subset = Subset.of(trie, selection.allowed_N, selection.reason) if selection.reason else None
-        reweighting = change.of([past]) if change else None
         with self.room.taken():
             reading, began = self.engine.read(tokens_L, trie), time.perf_counter()
             slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else UNALIGNED_SLACK
-            (result,) = await run_async(reading, plan(trie, subset, reweighting, budget, slack))
+            (result,) = await run_async(reading, question.search(plan, budget, slack))
             metrics.SECONDS.observe(time.perf_counter() - began)
         metrics.SEARCHES.labels(kind, str(result.exact).lower()).inc()
         metrics.EXPANSIONS.observe(result.num_expansions)
@@ -141,18 +113,12 @@ class Service:
         metrics.CACHED_TOKENS.inc(reading.num_cached_tokens)
         return result
 
-    def about(self, edition: Edition, selection: Selection, result: SearchResult, wanted: int) -> dict[str, Any]:
-        """What an answer says of itself: the fields of `Answer`."""
-        told = [selection.reason or result.reason]
-        num = len(result.item_idx_K)
-        if result.exact and num < wanted and num == selection.num_allowed:
-            told.append(f"{wanted} were asked for, but there are no more than {num}." if num else "Nothing is left.")
-        elif selection.reason and result.reason not in told:
-            told.append(result.reason)
+    def about(self, answer: Answer) -> dict[str, Any]:
+        """What an answer says of itself: the fields of `schemas.Answer`."""
         return {
-            "catalogue": self.name, "version": edition.version, "exact": result.exact,
-            "missing_probability": 0.0 if result.exact else math.exp(result.missing_log_prob),
-            "num_candidates": selection.num_allowed, "reason": " ".join(filter(None, told)),
+            "catalogue": self.name, "version": answer.question.edition.version, "exact": answer.result.exact,
+            "missing_probability": answer.missing_probability,
+            "num_candidates": answer.question.selection.num_allowed, "reason": answer.reason,
         }  # fmt: skip
 
     def checked_k(self, k: int, name: str) -> int:
@@ -167,93 +133,29 @@ class Service:
         limit = self.config.serve.max_expansions
         return min(asked or self.config.decode.max_expansions or limit, limit)
 
-    def _ask(self, request: RecommendationRequest, edition: Edition, default_at: str | None) -> Asked:
+    def _question(self, request: RecommendationRequest, edition: Edition, default_at: str | None) -> Question:
         """Read the user's history and make the prompt; takes milliseconds of a thread."""
-        events = self._history(request, edition)
-        moment, wishes = _moment(request.context, default_at), _wishes(request)
-        check_told(moment, edition.encoder.settings.leave_out)
-        tells = tells_places(self.histories)
-        told = moment if tells else Moment(moment.at, moment.weather)
-        asked = _with_columns(open_question(self.histories, events, told), request.context)
-        prompt = prompt_of(edition.encoder, asked)
-        seen_idx = np.unique(edition.served(prompt.past.item_M))
-        selection = candidates(edition.facts, wishes, asked, moment, seen_idx)
-        return Asked(edition, prompt, selection, place_of(asked, moment))
-
-    def _history(self, request: RecommendationRequest, edition: Edition) -> pl.DataFrame:
-        limit = self.config.serve.max_events
-        if request.user_id is None and request.events is None:
-            raise DataError("Expected a user_id, or events of the person asked about, but found neither; give either.")
-        given = request.events or []
-        if len(given) > limit:
-            raise HTTPException(413, f"At most {limit} events go into one request, not {len(given)}; send fewer.")
-        stored = self.store.of_user(request.user_id, limit) if request.user_id is not None else []
+        limit, given = self.config.serve.max_events, request.events
+        if len(given or ()) > limit:
+            raise HTTPException(413, f"At most {limit} events go into one request, not {len(given or ())}; send fewer.")
+        context, wanted = _context(request.context, default_at), request.filters
+        filters = RequestFilters(
+            wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
+        )
         try:
-            return user_history(
-                self.histories, edition, request.user_id, [*stored, *given], self.config.histories.time_zone
-            )
-        except DataError:  # whose sentence names users of similar ids, which are nobody's business here
-            message = f"No events of user {request.user_id!r} are known here; mend the id, or send events along."
+            return self.recommender.question(Request(request.user_id, given, context, filters), edition)
+        except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
+            message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None
-
-
-def exact_plan(k: int) -> Plan:
-    """The k most probable items."""
-
-    def plan(
-        trie: Trie, subset: Subset | None, change: Reweighting | None, budget: int, slack: float
-    ) -> Searching:  # fmt: skip
-        return searching(trie, 1, k, budget, subset=subset, reweighting=change, slack=slack)
-
-    return plan
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _moment(context: Context, default_at: str | None) -> Moment:
+def _context(context: Context, default_at: str | None) -> RequestContext:
     """The moment as the command line would say it."""
     if (context.latitude is None) != (context.longitude is None):
         raise PromptError("The context should have both latitude and longitude or neither.")
     place = None if context.latitude is None else f"{context.latitude:f},{context.longitude:f}"
-    return Moment(context.at or default_at, context.weather, place)
-
-
-def _wishes(request: RecommendationRequest) -> Wishes:
-    wanted = request.filters
-    return Wishes(
-        wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
-    )  # fmt: skip
-
-
-def _with_columns(asked: pl.DataFrame, context: Context) -> pl.DataFrame:
-    """The open question with further context columns as the request says them."""
-    own = {"user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"}
-    if unknown := sorted(name for name in context.columns if name in own or name not in asked.columns):
-        known = ", ".join(name for name in asked.columns if name not in own)
-        raise PromptError(f"The context has no column {unknown[0]!r}; the histories have {known or 'none'}.")
-    last = pl.int_range(pl.len()) == pl.len() - 1
-    try:
-        return asked.with_columns(
-            pl.when(last).then(pl.lit(value, asked.schema[name])).otherwise(pl.col(name)).alias(name)
-            for name, value in context.columns.items()
-        )
-    except (pl.exceptions.PolarsError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise PromptError(
-            f"A column of the context has a value of another kind than the histories' ({reason})."
-        ) from None
-
-
-def _ranked(asked: Asked, result: SearchResult) -> list[Recommendation]:
-    rows = asked.edition.rows(result.item_idx_K)
-    km_K = np.full(len(rows), np.nan)
-    if asked.place is not None and {"latitude", "longitude"} <= set(asked.edition.items.columns):
-        latitude, longitude = asked.place
-        km_K = asked.edition.facts.places.km_from(result.item_idx_K, latitude=latitude, longitude=longitude)
-    each = zip(rows, np.exp(result.log_prob_K.astype(np.float64)).tolist(), km_K.tolist(), strict=True)
-    return [
-        Recommendation(rank=rank, **row, probability=p, distance_km=None if math.isnan(km) else round(km, 3))
-        for rank, (row, p, km) in enumerate(each, start=1)
-    ]
+    return RequestContext(context.at or default_at, context.weather, place, context.columns)

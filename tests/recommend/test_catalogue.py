@@ -12,7 +12,8 @@ from whereupon.config import Config
 from whereupon.errors import CatalogueError, DataError
 from whereupon.rankers.calibrate import calibrate
 from whereupon.recommend import catalogue
-from whereupon.recommend.candidates import Wishes
+from whereupon.recommend.context import RequestContext
+from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb
 
 Ask = Callable[..., dict[str, float]]
@@ -29,8 +30,8 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
 
     def ask(config: Config, **wishes: Any) -> dict[str, float]:
         capsys.readouterr()
-        nothing = dict.fromkeys(("at", "weather", "place", "k", "versus"))
-        recommend_verb(config, user="p00", wishes=Wishes(**wishes), as_json=True, **nothing)  # type: ignore[arg-type]
+        filters = RequestFilters(**wishes)
+        recommend_verb(config, "p00", RequestContext(), filters, k=None, versus=None, as_json=True)
         [answer] = json.loads(capsys.readouterr().out)
         return {item["title"]: item["probability"] for item in answer["items"]}
 

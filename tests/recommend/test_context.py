@@ -7,7 +7,7 @@ import pytest
 from whereupon.errors import DataError, PromptError
 from whereupon.histories import Histories
 from whereupon.prompts import context_frame
-from whereupon.recommend.context import Moment, check_told, parse_weather, question
+from whereupon.recommend.context import RequestContext, check_context, parse_weather, question
 
 MakeHistories = Callable[..., Histories]
 
@@ -25,7 +25,7 @@ def travels(make_histories: MakeHistories) -> Histories:
 
 
 def _asked(histories: Histories, user: str = "Ada", **moment: Any) -> dict[str, Any]:
-    return question(histories, user, Moment(**moment)).row(-1, named=True)
+    return question(histories, user, RequestContext(**moment)).row(-1, named=True)
 
 
 @pytest.mark.parametrize(
@@ -64,24 +64,24 @@ def test_weather_that_says_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     ("versus", "expected"),
     [
-        ("rain, 3 C", Moment("2013-01-01T08:00", "rain, 3 C", "1,2")),
-        ("2013-01-05T20:00", Moment("2013-01-05T20:00", "snow", "1,2")),
-        ("40.6,-73.8", Moment("2013-01-01T08:00", "snow", "40.6,-73.8")),
-        (" 40.6, -73.8 ; rain ;; 2013-01-05 ", Moment("2013-01-05", "rain", "40.6, -73.8")),
-        ("", Moment("2013-01-01T08:00", "snow", "1,2")),
+        ("rain, 3 C", RequestContext("2013-01-01T08:00", "rain, 3 C", "1,2")),
+        ("2013-01-05T20:00", RequestContext("2013-01-05T20:00", "snow", "1,2")),
+        ("40.6,-73.8", RequestContext("2013-01-01T08:00", "snow", "40.6,-73.8")),
+        (" 40.6, -73.8 ; rain ;; 2013-01-05 ", RequestContext("2013-01-05", "rain", "40.6, -73.8")),
+        ("", RequestContext("2013-01-01T08:00", "snow", "1,2")),
     ],
 )
-def test_versus_replaces_the_pieces_that_it_names(versus: str, expected: Moment) -> None:
-    assert Moment("2013-01-01T08:00", "snow", "1,2").versus(versus) == expected
+def test_versus_replaces_the_pieces_that_it_names(versus: str, expected: RequestContext) -> None:
+    assert RequestContext("2013-01-01T08:00", "snow", "1,2").versus(versus) == expected
 
 
 def test_moment_is_told_by_what_it_says() -> None:
-    assert str(Moment(at="2013-01-01", weather="snow")) == "2013-01-01, snow"
-    assert str(Moment()) == "right after the last event"
+    assert str(RequestContext(at="2013-01-01", weather="snow")) == "2013-01-01, snow"
+    assert str(RequestContext()) == "right after the last event"
 
 
 def test_question_without_a_time_stands_right_after_the_last_event(travels: Histories) -> None:
-    events = question(travels, "Ada", Moment())
+    events = question(travels, "Ada", RequestContext())
     assert events["item_idx"].to_list() == [0, 1, 2, -1]
     assert events["user_idx"].to_list() == [0, 0, 0, 0]
     assert events[-1].drop("item_idx").equals(events[-2].drop("item_idx"))
@@ -92,7 +92,7 @@ def test_question_without_a_time_stands_right_after_the_last_event(travels: Hist
     [("2013-01-01T08:01", [0]), ("2013-01-01T19:00", [0]), ("2013-01-01T19:00:01", [0, 1]), ("2014-01-01", [0, 1, 2])],
 )
 def test_question_knows_the_events_before_its_moment_only(travels: Histories, at: str, told: list[int]) -> None:
-    assert question(travels, "Ada", Moment(at=at))["item_idx"].to_list() == [*told, -1]
+    assert question(travels, "Ada", RequestContext(at=at))["item_idx"].to_list() == [*told, -1]
 
 
 def test_question_keeps_local_and_universal_time_apart(travels: Histories) -> None:
@@ -119,19 +119,19 @@ def test_time_with_an_offset_goes_by_the_clock_of_then(travels: Histories) -> No
 
 def test_unknown_user_is_told_the_nearest(travels: Histories) -> None:
     with pytest.raises(DataError, match="no user 'Adda' among 2; did you mean Ada"):
-        question(travels, "Adda", Moment())
+        question(travels, "Adda", RequestContext())
 
 
 @pytest.mark.parametrize("at", ["2013-01-01T08:00", "2012-12-31", "2013-01-01T12:00Z"])
 def test_moment_before_the_first_event_is_refused(travels: Histories, at: str) -> None:
     with pytest.raises(DataError, match=r"^User Ada has no event before .*: the first one is at 2013-01-01 08:00:00"):
-        question(travels, "Ada", Moment(at=at))
+        question(travels, "Ada", RequestContext(at=at))
 
 
 @pytest.mark.parametrize("at", ["tomorrow", "2013-13-01", "19:00"])
 def test_time_that_cannot_be_read_is_refused(travels: Histories, at: str) -> None:
     with pytest.raises(PromptError, match="cannot be read; expected ISO 8601, such as 2013-01-26T19:00"):
-        question(travels, "Ada", Moment(at=at))
+        question(travels, "Ada", RequestContext(at=at))
 
 
 @pytest.mark.parametrize(("at", "celsius"), [("2013-01-04T09:59", -2.0), ("2013-01-04T10:00", None)])
@@ -148,8 +148,8 @@ def test_weather_said_aloud_leaves_nothing_of_the_old_one(travels: Histories) ->
 
 
 def test_snow_said_aloud_is_told_as_snow_where_the_data_know_only_rain(travels: Histories) -> None:
-    asked = question(travels, "Ada", Moment(weather="snow, 5 C windy"))
-    plain = question(travels, "Ada", Moment())
+    asked = question(travels, "Ada", RequestContext(weather="snow, 5 C windy"))
+    plain = question(travels, "Ada", RequestContext())
     assert context_frame(asked, "context")["weather"].to_list()[-1] == "cold snow windy"
     assert context_frame(asked, "context")[:-1]["weather"].equals(context_frame(plain, "context")[:-1]["weather"])
 
@@ -157,7 +157,7 @@ def test_snow_said_aloud_is_told_as_snow_where_the_data_know_only_rain(travels: 
 def test_weather_where_the_events_have_none_is_refused(make_histories: MakeHistories) -> None:
     dry = make_histories([{"user": "Ada", "at": "2013-01-01T08:00", "item": 0}])
     with pytest.raises(PromptError, match=r"have no weather, .* leave the weather out"):
-        question(dry, "Ada", Moment(weather="rain"))
+        question(dry, "Ada", RequestContext(weather="rain"))
 
 
 @pytest.mark.parametrize(("place", "origin"), [("40.6,-73.7", "JFK"), ("40.7,-74.2", "EWR"), ("40.64, 300", None)])
@@ -166,7 +166,7 @@ def test_place_brings_the_context_that_belongs_to_the_nearest_one(
 ) -> None:
     if origin is None:
         with pytest.raises(PromptError, match="expected LAT,LON in degrees"):
-            question(travels, "Ada", Moment(place=place))
+            question(travels, "Ada", RequestContext(place=place))
         return
     row = _asked(travels, place=place)
     assert (row["origin"], row["carrier"]) == (origin, "DL")  # carriers change at either airport, so hers stays
@@ -191,23 +191,23 @@ def test_nearest_place_is_found_across_the_date_line(make_histories: MakeHistori
 @pytest.mark.parametrize("place", ["91,0", "0,181", "JFK", "40.6", "40.6 -73.7"])
 def test_place_that_cannot_be_read_is_refused(travels: Histories, place: str) -> None:
     with pytest.raises(PromptError, match=r"cannot be read; expected LAT,LON in degrees, such as 40\.64,-73\.78"):
-        question(travels, "Ada", Moment(place=place))
+        question(travels, "Ada", RequestContext(place=place))
 
 
 def test_place_is_refused_where_coordinates_are_those_of_the_choice(make_histories: MakeHistories) -> None:
     with pytest.raises(PromptError, match=r"coordinates are those of the chosen items.* leave the place out"):
-        question(make_histories([FIRST], location="outcome"), "Ada", Moment(place="40.6,-73.7"))
+        question(make_histories([FIRST], location="outcome"), "Ada", RequestContext(place="40.6,-73.7"))
 
 
 def test_place_where_no_event_has_one_is_refused(make_histories: MakeHistories) -> None:
     nowhere = make_histories([{"user": "Ada", "at": "2013-01-01T08:00", "item": 0}])
     with pytest.raises(DataError, match="No event has coordinates"):
-        question(nowhere, "Ada", Moment(place="40.6,-73.7"))
+        question(nowhere, "Ada", RequestContext(place="40.6,-73.7"))
 
 
 def test_weather_is_refused_where_prompts_leave_it_out_and_a_place_is_not() -> None:
-    for moment in (Moment(at="2013-01-01T08:00", place="40.64,-73.78"), Moment()):
-        check_told(moment, ["time", "place", "weather"])
-    check_told(Moment(weather="rain"), ["time", "place"])
+    for moment in (RequestContext(at="2013-01-01T08:00", place="40.64,-73.78"), RequestContext()):
+        check_context(moment, ["time", "place", "weather"])
+    check_context(RequestContext(weather="rain"), ["time", "place"])
     with pytest.raises(PromptError, match=r"^prompts\.leave_out names weather, .*: leave the weather out\.$"):
-        check_told(Moment(weather="rain"), ["weather"])
+        check_context(RequestContext(weather="rain"), ["weather"])

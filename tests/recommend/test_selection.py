@@ -10,8 +10,8 @@ import pytest
 from whereupon.catalogue import ItemFacts
 from whereupon.errors import DataError
 from whereupon.histories import Histories
-from whereupon.recommend.candidates import Wishes, candidates
-from whereupon.recommend.context import Moment, question, tells_places
+from whereupon.recommend.context import RequestContext, places_in_prompts, question
+from whereupon.recommend.selection import RequestFilters, candidates
 
 MakeHistories = Callable[..., Histories]
 
@@ -32,10 +32,10 @@ def travels(make_histories: MakeHistories) -> Histories:
     return replace(histories, items=histories.items.with_columns(pl.Series(*column) for column in facts.items()))
 
 
-def _left(histories: Histories, wishes: Wishes, **moment: Any) -> list[str]:
-    asked = question(histories, "Ada", Moment(**moment))
+def _left(histories: Histories, wishes: RequestFilters, **moment: Any) -> list[str]:
+    asked = question(histories, "Ada", RequestContext(**moment))
     seen_idx = asked["item_idx"][:-1].to_numpy()
-    allowed_N = candidates(ItemFacts(histories.items), wishes, asked, Moment(**moment), seen_idx).allowed_N
+    allowed_N = candidates(ItemFacts(histories.items), wishes, asked, RequestContext(**moment), seen_idx).allowed_N
     return histories.items.filter(allowed_N)["item_id"].to_list()
 
 
@@ -51,7 +51,7 @@ def _left(histories: Histories, wishes: Wishes, **moment: Any) -> list[str]:
 def test_near_goes_by_the_place_said_else_by_the_last_one_known(
     travels: Histories, moment: dict[str, str], left: list[str]
 ) -> None:
-    assert _left(travels, Wishes(near_km=15), **moment) == left
+    assert _left(travels, RequestFilters(near_km=15), **moment) == left
 
 
 def test_near_without_any_place_is_refused(make_histories: MakeHistories, travels: Histories) -> None:
@@ -59,7 +59,7 @@ def test_near_without_any_place_is_refused(make_histories: MakeHistories, travel
     with pytest.raises(
         DataError, match=r"^What is near needs a place, but none of the 2 events of user Ada by then has"
     ):
-        _left(lost, Wishes(near_km=15))
+        _left(lost, RequestFilters(near_km=15))
 
 
 @pytest.mark.parametrize(
@@ -72,21 +72,23 @@ def test_near_without_any_place_is_refused(make_histories: MakeHistories, travel
     ],
 )
 def test_open_goes_by_the_users_clock_at_the_moment(travels: Histories, at: str | None, left: list[str]) -> None:
-    assert _left(travels, Wishes(open_now=True), at=at) == left
+    assert _left(travels, RequestFilters(open_now=True), at=at) == left
 
 
 def test_unseen_goes_by_what_was_chosen_before_the_moment(travels: Histories) -> None:
-    assert _left(travels, Wishes(unseen=True), at="2013-01-01T19:00") == ["i1", "i2"]
-    assert _left(travels, Wishes(unseen=True)) == ["i2"]
+    assert _left(travels, RequestFilters(unseen=True), at="2013-01-01T19:00") == ["i1", "i2"]
+    assert _left(travels, RequestFilters(unseen=True)) == ["i2"]
 
 
 def test_listed_items_are_left_in_and_excluded_ones_out(travels: Histories) -> None:
-    assert _left(travels, Wishes(only=["i0", "i2"], exclude=["i2"])) == ["i0"]
+    assert _left(travels, RequestFilters(only=["i0", "i2"], exclude=["i2"])) == ["i0"]
 
 
 def test_no_wishes_leave_everything_and_say_nothing(travels: Histories) -> None:
-    asked = question(travels, "Ada", Moment())
-    selection = candidates(ItemFacts(travels.items), Wishes(), asked, Moment(), asked["item_idx"][:-1].to_numpy())
+    asked = question(travels, "Ada", RequestContext())
+    selection = candidates(
+        ItemFacts(travels.items), RequestFilters(), asked, RequestContext(), asked["item_idx"][:-1].to_numpy()
+    )
     assert (selection.num_allowed, selection.reason) == (3, "")
 
 
@@ -97,4 +99,4 @@ def test_no_wishes_leave_everything_and_say_nothing(travels: Histories) -> None:
 def test_prompts_tell_places_where_events_have_them_beforehand(
     make_histories: MakeHistories, rows: list[dict[str, Any]], location: str, tells: bool
 ) -> None:
-    assert tells_places(make_histories(rows, location=location)) == tells
+    assert places_in_prompts(make_histories(rows, location=location)) == tells

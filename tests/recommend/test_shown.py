@@ -16,9 +16,9 @@ from whereupon.finetune.train import finetune
 from whereupon.histories import prepare, read_histories
 from whereupon.rankers.calibrate import calibrate
 from whereupon.rankers.context_prior import Past, Pasts
-from whereupon.recommend import shown as recommend
-from whereupon.recommend.candidates import Wishes
-from whereupon.recommend.context import Moment, question
+from whereupon.recommend import recommender
+from whereupon.recommend.context import RequestContext, question
+from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb, show_prompt
 
 Ask = Callable[..., str]
@@ -36,9 +36,15 @@ def ask(trained: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     monkeypatch.setenv("COLUMNS", "100")
 
     def ask(config: Config = trained, as_json: bool = False, **arguments: Any) -> str:
-        defaults = dict.fromkeys(("at", "weather", "place", "k", "versus")) | {"user": "p00", "wishes": Wishes()}
+        defaults = dict.fromkeys(("at", "weather", "place", "k", "versus")) | {
+            "user": "p00",
+            "filters": RequestFilters(),
+        }
         capsys.readouterr()
-        recommend_verb(config, as_json=as_json, **(defaults | arguments))
+        given = defaults | arguments
+        context = RequestContext(given["at"], given["weather"], given["place"])
+        recommend_verb(config, given["user"], context, given["filters"], k=given["k"], versus=given["versus"],
+                       as_json=as_json)  # fmt: skip
         return capsys.readouterr().out
 
     return ask
@@ -86,7 +92,7 @@ def test_table_shows_rank_probability_bar_title_and_id(ask: Ask) -> None:
 
 def test_table_of_two_moments_shows_who_moved(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([_result([3, 0, 1], [0.5, 0.3, 0.1]), _result([0, 3, 2], [0.6, 0.2, 0.1])])
-    monkeypatch.setattr(recommend, "_ask", lambda *_: next(answers))
+    monkeypatch.setattr(recommender, "run", lambda *_: [next(answers)])
     lines = ask(weather="rain", versus="clear").splitlines()
     assert [line.split()[-1] for line in lines[2:5]] == ["▲1", "▼1", "new"]
     assert lines[1].split() == ["p", "rain", "p", "clear"]
@@ -102,20 +108,20 @@ def test_titles_and_users_in_brackets_are_no_markup(trained: Config, tmp_path: P
 
 def test_search_that_stopped_says_what_may_be_missing(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     unfinished = SearchResult(np.array([3]), np.log(np.array([0.5], np.float32)), False, math.log(0.25), 1)
-    monkeypatch.setattr(recommend, "_ask", lambda *_: unfinished)
+    monkeypatch.setattr(recommender, "run", lambda *_: [unfinished])
     assert "stopped at its budget: a missing item has a probability of at most 0.2500." in ask()
     assert json.loads(ask(as_json=True))[0]["missing_probability"] == pytest.approx(0.25)
 
 
 def test_search_that_found_nothing_in_its_budget_is_an_empty_list(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = SearchResult(np.empty(0, np.int64), np.empty(0, np.float32), False, 0.0, 1)
-    monkeypatch.setattr(recommend, "_ask", lambda *_: nothing)
+    monkeypatch.setattr(recommender, "run", lambda *_: [nothing])
     assert json.loads(ask(as_json=True))[0]["items"] == []
     assert "at most 1.0000" in ask()
 
 
 def test_moment_that_cannot_be_read_is_told_before_a_model_is_loaded(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whereupon.decode.models.load_engine", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("loaded"))
     with pytest.raises(PromptError, match="cannot be read"):
         ask(versus="rain; 2024-99-01", at="soon")
 
@@ -169,37 +175,37 @@ NIGHT = "2024-02-03T01:00"  # a Saturday
 
 
 @pytest.mark.parametrize(
-    ("wishes", "left", "filters"),
+    ("filters", "left", "said"),
     [
-        (Wishes(near_km=2), {"Old Cinema", "City Park", "Bar One"},
+        (RequestFilters(near_km=2), {"Old Cinema", "City Park", "Bar One"},
          "Of 5 items, 3 are within 2 km of 52.5000,13.4000 (1 without coordinates)."),
-        (Wishes(categories=["bar"]), {"Bar One", "Bar Three"},
+        (RequestFilters(categories=["bar"]), {"Bar One", "Bar Three"},
          "Of 5 items, 2 are of category bar (1 without category)."),
-        (Wishes(open_now=True), {"City Park", "Bar One"},
+        (RequestFilters(open_now=True), {"City Park", "Bar One"},
          "Of 5 items, 2 are open at 2024-02-03 01:00 local time (1 without opening hours)."),
-        (Wishes(near_km=2, categories=["bar", "cinema"], open_now=True), {"Bar One"},
+        (RequestFilters(near_km=2, categories=["bar", "cinema"], open_now=True), {"Bar One"},
          "Of 5 items, 3 are within 2 km of 52.5000,13.4000 (1 without coordinates), 2 of these are of category bar or "
          "cinema, 1 of these is open at 2024-02-03 01:00 local time."),
     ],
 )  # fmt: skip
 def test_wishes_leave_the_others_out_and_probabilities_unchanged(
-    places: Config, ask: Ask, wishes: Wishes, left: set[str], filters: str
+    places: Config, ask: Ask, filters: RequestFilters, left: set[str], said: str
 ) -> None:
-    moment = {"at": NIGHT, "place": CENTRE if wishes.near_km else None, "as_json": True}
-    [answer] = json.loads(ask(places, wishes=wishes, **moment))
+    moment = {"at": NIGHT, "place": CENTRE if filters.near_km else None, "as_json": True}
+    [answer] = json.loads(ask(places, filters=filters, **moment))
     [plain] = json.loads(ask(places, at=NIGHT, as_json=True))
-    assert (answer["num_candidates"], answer["filters"], answer["exact"]) == (len(left), filters, True)
+    assert (answer["num_candidates"], answer["filters"], answer["exact"]) == (len(left), said, True)
     expected = [item for item in plain["items"] if item["title"] in left]
     assert [item["title"] for item in answer["items"]] == [item["title"] for item in expected]
     assert [item["rank"] for item in answer["items"]] == list(range(1, len(left) + 1))
     for item, same in zip(answer["items"], expected, strict=True):
         assert item["probability"] == pytest.approx(same["probability"], rel=1e-5)
-    assert filters in ask(places, wishes=wishes, at=NIGHT, place=moment["place"]).splitlines()
+    assert said in ask(places, filters=filters, at=NIGHT, place=moment["place"]).splitlines()
 
 
 def test_unseen_leaves_what_the_user_never_chose(places: Config, ask: Ask) -> None:
     events = read_histories(places.run).events.filter(pl.col("user_id") == "p00")
-    [answer] = json.loads(ask(places, wishes=Wishes(unseen=True), as_json=True))
+    [answer] = json.loads(ask(places, filters=RequestFilters(unseen=True), as_json=True))
     chosen = set(events["item_id"])
     assert chosen
     assert {item["item_id"] for item in answer["items"]} == {"cinema", "park", "bar1", "bar2", "bar3"} - chosen
@@ -208,25 +214,25 @@ def test_unseen_leaves_what_the_user_never_chose(places: Config, ask: Ask) -> No
 def test_wishes_that_leave_nothing_are_one_sentence_without_a_model(
     places: Config, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("whereupon.decode.models.load_engine", lambda *_: pytest.fail("loaded"))
-    wishes = Wishes(near_km=2, categories=["Cinema"], open_now=True)
+    monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("loaded"))
+    filters = RequestFilters(near_km=2, categories=["Cinema"], open_now=True)
     reason = (
         "Of 5 items, 3 are within 2 km of 52.5000,13.4000 (1 without coordinates), 1 of these is of category Cinema, "
         "none of these is open at 2024-02-03 01:00 local time."
     )
-    said = ask(places, wishes=wishes, at=NIGHT, place=CENTRE)
+    said = ask(places, filters=filters, at=NIGHT, place=CENTRE)
     assert said == f"Nothing is left to recommend: o{reason[1:]}\n"
-    [answer] = json.loads(ask(places, wishes=wishes, at=NIGHT, place=CENTRE, as_json=True))
+    [answer] = json.loads(ask(places, filters=filters, at=NIGHT, place=CENTRE, as_json=True))
     assert (answer["items"], answer["num_candidates"], answer["filters"]) == ([], 0, reason)
     assert (answer["exact"], answer["missing_probability"]) == (True, 0.0)
 
 
 def test_each_of_two_moments_has_its_own_candidates(places: Config, ask: Ask) -> None:
-    wishes = Wishes(categories=["cinema"], open_now=True)
+    filters = RequestFilters(categories=["cinema"], open_now=True)
     moments = {"at": NIGHT, "versus": "2024-02-03T15:00"}
-    night, day = json.loads(ask(places, wishes=wishes, as_json=True, **moments))
+    night, day = json.loads(ask(places, filters=filters, as_json=True, **moments))
     assert [len(answer["items"]) for answer in (night, day)] == [0, 1]
-    lines = ask(places, wishes=wishes, **moments).splitlines()
+    lines = ask(places, filters=filters, **moments).splitlines()
     assert lines[-2].startswith(
         f"{NIGHT}: Nothing is left to recommend: of 5 items, 1 is of category cinema (1 without"
     )
@@ -237,24 +243,24 @@ def test_each_of_two_moments_has_its_own_candidates(places: Config, ask: Ask) ->
 def test_wish_that_cannot_be_granted_is_told_before_a_model_is_loaded(
     trained: Config, places: Config, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("whereupon.decode.models.load_engine", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("loaded"))
     with pytest.raises(CatalogueError, match=r"There is no category 'Kino' among 3; did you mean Cinema"):
-        ask(places, wishes=Wishes(categories=["Kino"]))
+        ask(places, filters=RequestFilters(categories=["Kino"]))
     with pytest.raises(CatalogueError, match="needs a column 'category' of the items"):
-        ask(trained, wishes=Wishes(categories=["Bar"]))
+        ask(trained, filters=RequestFilters(categories=["Bar"]))
     with pytest.raises(CatalogueError, match=r"The filter near_km should be greater than 0 \(found -1\)"):
-        ask(places, wishes=Wishes(near_km=-1), place=CENTRE)
+        ask(places, filters=RequestFilters(near_km=-1), place=CENTRE)
     with pytest.raises(DataError, match=r"^What is near needs a place, .* user p00 .*: give a place, or"):
-        ask(places, wishes=Wishes(near_km=2))
+        ask(places, filters=RequestFilters(near_km=2))
     with pytest.raises(PromptError, match="The place 'here' cannot be read"):
-        ask(places, wishes=Wishes(near_km=2), place="here")
-    with pytest.raises(PromptError, match="no prompt speaks of a place"):
-        ask(places, wishes=Wishes(unseen=True), place=CENTRE)
+        ask(places, filters=RequestFilters(near_km=2), place="here")
+    with pytest.raises(PromptError, match="leave the place out"):
+        ask(places, filters=RequestFilters(unseen=True), place=CENTRE)
 
 
 def test_prompt_is_shown_as_it_is_read_with_its_counts(trained: Config, capsys: pytest.CaptureFixture[str]) -> None:
     events = read_histories(trained.run).events.filter(pl.col("user_id") == "p01")
-    show_prompt(trained, user="p01", at="2024-02-03T19:00", weather="rain, 3 C", place=None)
+    show_prompt(trained, "p01", RequestContext("2024-02-03T19:00", "rain, 3 C"))
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert lines[0] == "What one person chose, oldest first."
@@ -289,7 +295,7 @@ def test_past_of_a_question_is_that_of_the_event_which_evaluation_asks_for(train
     for user in range(len(histories.user_ids)):
         row = int(histories.offset_U1[user + 1]) - 1
         at = histories.events["local_time"][row].isoformat()
-        asked = question(histories, histories.user_ids[user], Moment(at))
+        asked = question(histories, histories.user_ids[user], RequestContext(at))
         served, evaluated = Past.of_question(asked), pasts.before(row)
         for name in ("item_M", "time_s_M", "local_s_M"):
             assert getattr(served, name).tolist() == getattr(evaluated, name).tolist()

@@ -11,15 +11,15 @@ import pytest
 
 from whereupon.config import Config
 from whereupon.errors import DataError
-from whereupon.recommend.candidates import Wishes
-from whereupon.recommend.context import Moment
+from whereupon.recommend.context import RequestContext
+from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb
 from whereupon.serve import batch
 from whereupon.serve.app.service import Service
 from whereupon.serve.batch import recommend_all
 from whereupon.tests.serve.local_client import LocalClient, import_vllm
 
-RAIN = Moment(weather="rain, 18 C")
+RAIN = RequestContext(weather="rain, 18 C")
 
 
 @pytest.fixture
@@ -40,23 +40,13 @@ def config(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) ->
 def test_every_user_gets_what_recommend_says(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recommend_all(config, tmp_path / "all.parquet", moment=RAIN, wishes=Wishes(), k=3)
+    recommend_all(config, tmp_path / "all.parquet", context=RAIN, filters=RequestFilters(), k=3)
     found = pl.read_parquet(tmp_path / "all.parquet")
     assert dict(found.schema) == {name: kind() for name, kind in batch.SCHEMA.items()}
     assert found["user_id"].unique().sort().to_list() == ["p00", "p01", "p02", "p03"]
     capsys.readouterr()
     for user in ("p00", "p03"):
-        recommend_verb(
-            config,
-            user=user,
-            at=None,
-            weather=RAIN.weather,
-            place=None,
-            wishes=Wishes(),
-            k=3,
-            versus=None,
-            as_json=True,
-        )
+        recommend_verb(config, user, RAIN, RequestFilters(), k=3, versus=None, as_json=True)
         [alone] = json.loads(capsys.readouterr().out)
         own = found.filter(user_id=user)
         assert own["item_id"].to_list() == [item["item_id"] for item in alone["items"]]
@@ -77,9 +67,9 @@ def test_killed_run_goes_on_with_the_users_that_are_missing(
 
     monkeypatch.setattr(Service, "recommend", until_the_third)
     with pytest.raises(KeyboardInterrupt):
-        recommend_all(config, out, moment=RAIN, wishes=Wishes(), k=2)
+        recommend_all(config, out, context=RAIN, filters=RequestFilters(), k=2)
     assert not out.exists()
-    recommend_all(config, out, moment=RAIN, wishes=Wishes(), k=2)
+    recommend_all(config, out, context=RAIN, filters=RequestFilters(), k=2)
     assert asked == ["p00", "p01", "p02", "p02", "p03"]
     assert pl.read_parquet(out)["user_id"].to_list() == [user for user in ("p00", "p01", "p02", "p03") for _ in "12"]
 
@@ -89,14 +79,16 @@ def test_parts_of_another_question_are_not_used(
 ) -> None:
     parts = batch.Parts(tmp_path / "all.parquet", "another question")
     parts.write(0, [])
-    recommend_all(config, tmp_path / "all.parquet", moment=RAIN, wishes=Wishes(), k=1)
+    recommend_all(config, tmp_path / "all.parquet", context=RAIN, filters=RequestFilters(), k=1)
     assert pl.read_parquet(tmp_path / "all.parquet").height == 4
 
 
 def test_users_who_cannot_be_answered_are_counted(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recommend_all(config, tmp_path / "all.parquet", moment=Moment(at="2024-01-01T00:00"), wishes=Wishes(), k=1)
+    recommend_all(
+        config, tmp_path / "all.parquet", context=RequestContext(at="2024-01-01T00:00"), filters=RequestFilters(), k=1
+    )
     captured = capsys.readouterr()
     assert captured.out == f"0 rows in {tmp_path / 'all.parquet'}\n"
     assert "not answered: 4 users. The user has no event before 2024-01-01 00:00:00" in captured.err.replace("\n", " ")
@@ -104,4 +96,4 @@ def test_users_who_cannot_be_answered_are_counted(
 
 def test_folder_for_a_file_is_refused(config: Config, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is a folder; name a Parquet file"):
-        recommend_all(config, tmp_path, moment=RAIN, wishes=Wishes(), k=1)
+        recommend_all(config, tmp_path, context=RAIN, filters=RequestFilters(), k=1)

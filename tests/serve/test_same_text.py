@@ -11,15 +11,15 @@ from whereupon.catalogue import Catalogue
 from whereupon.catalogue.catalogue import Encode
 from whereupon.histories import Histories
 from whereupon.prompts import PromptEncoder, PromptSettings
-from whereupon.recommend.context import Moment, parse_weather
-from whereupon.recommend.shown import build_prompt
+from whereupon.recommend.context import RequestContext, parse_weather
+from whereupon.recommend.prompt import build_prompt
 
 MakeHistories = Callable[..., Histories]
 SAID = ["rain, 3 C", "clear, 25 C windy", "snow, -5 C", "calm"]
 PLACES = {"EWR": "40.69,-74.17", "JFK": "40.64,-73.78"}
 
 
-def _travels(make_histories: MakeHistories, location: str) -> tuple[Histories, list[Moment]]:
+def _travels(make_histories: MakeHistories, location: str) -> tuple[Histories, list[RequestContext]]:
     """Thirty flights of Ada (and some of Bo) whose weather and place can be said on the command line."""
     random = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
@@ -32,7 +32,7 @@ def _travels(make_histories: MakeHistories, location: str) -> tuple[Histories, l
         row = {"user": "Bo" if index % 6 == 5 else "Ada", "at": time.isoformat(), "item": int(random.integers(3))}
         rows.append(row | {"origin": origin, "carrier": "UA"} | columns)
         if row["user"] == "Ada":
-            moments.append(Moment(time.isoformat(), said, PLACES[origin] if location == "context" else None))
+            moments.append(RequestContext(time.isoformat(), said, PLACES[origin] if location == "context" else None))
     return make_histories(rows, location=location), moments
 
 
@@ -61,4 +61,4 @@ def test_training_text_up_to_each_title_is_the_prompt_of_that_moment(
     }
     assert len(windows) > 3
     assert (served[len(moments) - 1].num_profile_tokens > 0) == (profile_tokens > 0)
-    assert served[len(moments) - 1].num_events == len(moments) - 1 > served[len(moments) - 1].num_told
+    assert served[len(moments) - 1].num_events == len(moments) - 1 > served[len(moments) - 1].num_lines

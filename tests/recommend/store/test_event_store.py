@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from whereupon.bench.postgres_cluster import Cluster, postgres_programs
 from whereupon.errors import ConflictError, StoreError
 from whereupon.recommend.store.event import Event
-from whereupon.recommend.store.event_store import COLUMNS, EventStore, open_store
+from whereupon.recommend.store.event_store import EventStore, open_store
+from whereupon.recommend.store.rows import COLUMNS
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 PASSWORD = "hush!hush"

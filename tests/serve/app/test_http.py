@@ -13,8 +13,8 @@ from whereupon.config import Config
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all
 from whereupon.histories import read_histories
-from whereupon.recommend.context import Moment
-from whereupon.recommend.shown import build_prompt
+from whereupon.recommend.context import RequestContext
+from whereupon.recommend.prompt import build_prompt
 from whereupon.tests.serve.local_client import LocalClient, import_vllm
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
@@ -85,7 +85,7 @@ def refused(answer: Any, status: int) -> str:
     return str(error["message"])
 
 
-def in_process(config: Config, moment: Moment) -> dict[str, float]:
+def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
     """Every title's probability for p00, by the engine of `recommend`, with nothing pruned."""
     histories = read_histories(config.run)
     engine, encoder, _ = load_engine(
@@ -98,7 +98,7 @@ def in_process(config: Config, moment: Moment) -> dict[str, float]:
 
 def test_recommendations_are_those_of_the_in_process_engine(server: Any) -> None:
     found = recommended(server, context={"at": AT, "weather": "rain, 18 C"})
-    expected = in_process(server.config, Moment(AT, "rain, 18 C"))
+    expected = in_process(server.config, RequestContext(AT, "rain, 18 C"))
     assert found["exact"] is True
     assert found["version"] == "histories"
     assert [item["rank"] for item in found["data"]] == [1, 2, 3, 4, 5]
@@ -155,7 +155,7 @@ def test_several_prompts_give_n_choices_each(server: Any) -> None:
 
 
 def test_token_ids_are_the_text_they_stand_for(server: Any) -> None:
-    ids = server.plugin.service().tokenizer.tokenizer("Friday evening:").input_ids
+    ids = server.plugin.service().recommender.tokenizer.tokenizer("Friday evening:").input_ids
     strip = [{**choice, "logprobs": None} for choice in completed(server, prompt=ids, n=5)["choices"]]
     assert strip == completed(server, n=5)["choices"]
 

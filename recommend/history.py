@@ -1,43 +1,59 @@
-"""What a user did since the histories were prepared, in the columns of the histories' events."""
+"""What a user did: prepared, stored and given events as one history, in the columns of the histories' events."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
 
-from ..errors import DataError
+from ..errors import UnknownUserError
 from ..histories import Histories
 from ..histories.local_time import local_times
+from .context import OWN_COLUMNS
 from .edition import Edition, told_index
 from .store.event import PastEvent
 
-# Set here; a context column of the same name would say something else than the histories mean by it.
-_OWN = frozenset({"user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"})
+SAME_EVENT = timedelta(seconds=1)  # exported logs often keep whole seconds
 
 
 def user_history(
-    histories: Histories, edition: Edition, user_id: str | None, later: Sequence[PastEvent], time_zone: str | None
-) -> pl.DataFrame:
-    """A user's prepared events and `later` ones, in the order of their times.
+    histories: Histories, edition: Edition, user_id: str | None, stored: Sequence[PastEvent],
+    given: Sequence[PastEvent], time_zone: str | None,
+) -> pl.DataFrame:  # fmt: skip
+    """A user's prepared, stored and given events in the order of their times, each event once.
 
-    `user_id` None is somebody of whom only `later` is known. Events of items that neither the histories nor the
-    catalogue have cannot be told and are left out. Raises DataError for a user without any event.
+    Two events are one if they are of the same item and at most a second apart: what was stored and is prepared again
+    from an exported log, or is stored and sent along, counts once. `user_id` None is somebody of whom only `given` is
+    known. Events of items that neither the histories nor the catalogue have cannot be shown and are left out. Raises
+    UnknownUserError for a user without any event.
     """
     known = histories.events[:0]
     try:
         if user_id is not None:
             user = histories.user(user_id)
             known = histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]]
-    except DataError:
-        if not later:
+    except UnknownUserError:
+        if not stored and not given:
             raise
-    if not later:
-        return known
-    added = _frame(histories, edition, known, later, time_zone)
-    return pl.concat([known, added.select(known.columns)]).sort("time", maintain_order=True)
+    columns = known.columns
+    for later in (stored, given):
+        if later:
+            added = _frame(histories, edition, known, later, time_zone).select(columns)
+            known = pl.concat([known, _without(added, known)]).sort("time", maintain_order=True)
+    return known
+
+
+def _without(added: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The events of `added` that are not among `known`; each known event is matched once, the nearest in time first."""
+    sides = [frame.select("item_idx", "time").with_row_index(name) for frame, name in ((added, "new"), (known, "old"))]
+    pairs = sides[0].join(sides[1], on="item_idx", suffix="_old")
+    pairs = pairs.with_columns(apart=(pl.col("time") - pl.col("time_old")).abs()).filter(pl.col("apart") <= SAME_EVENT)
+    pairs = pairs.sort("apart", "new", "old").unique("new", keep="first", maintain_order=True)
+    found = pairs.unique("old", keep="first")["new"]
+    return added.filter(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(found.implode()))
 
 
 def _frame(
@@ -59,7 +75,7 @@ def _frame(
 
 
 def _row(event: PastEvent, schema: pl.Schema) -> dict[str, Any]:
-    further = {name: value for name, value in event.context.items() if name in schema and name not in _OWN}
+    further = {name: value for name, value in event.context.items() if name in schema and name not in OWN_COLUMNS}
     row = {
         **further, "item_id": event.item_id, "user_idx": 0, "time": event.time, "split": "test",
         "latitude": event.latitude, "longitude": event.longitude,

@@ -1,4 +1,4 @@
-"""Which items may answer a user at a moment: what was asked for on the command line, as filters over the catalogue."""
+"""Which items may answer a user at a moment: the filters of a request, as filters over the catalogue."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import polars as pl
 from ..arrays import Int64
 from ..catalogue import Filters, ItemFacts, Selection, select_items
 from ..errors import DataError
-from .context import Moment, parse_place
+from .context import RequestContext, parse_place
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RequestFilters:
     """What the answer should be: within `near_km` of the user, of one of the `categories`, new to them, open then, one
     of the item ids `only`, none of `exclude`."""
 
@@ -26,8 +26,10 @@ class Wishes:
     exclude: Sequence[str] = ()
 
 
-def candidates(facts: ItemFacts, wishes: Wishes, asked: pl.DataFrame, moment: Moment, seen_idx: Int64) -> Selection:
-    """The items that fit the wishes at a moment.
+def candidates(
+    facts: ItemFacts, filters: RequestFilters, asked: pl.DataFrame, context: RequestContext, seen_idx: Int64
+) -> Selection:
+    """The items that fit the filters at a moment.
 
     Near is near the place of the moment, else where the user was last known to be; open is open at the local time of
     asking. `asked` is the open question as `question` gives it, `seen_idx` int64 the items of the events before it.
@@ -36,30 +38,30 @@ def candidates(facts: ItemFacts, wishes: Wishes, asked: pl.DataFrame, moment: Mo
         CatalogueError: see `select_items`.
         DataError: nearness is asked for, but neither the moment nor an event before it has a place.
     """
-    values: dict[str, object] = {"unseen": wishes.unseen}
-    if wishes.near_km is not None:
-        place = place_of(asked, moment)
+    values: dict[str, object] = {"unseen": filters.unseen}
+    if filters.near_km is not None:
+        place = place_of(asked, context)
         if place is None:
             raise DataError(
                 f"What is near needs a place, but none of the {asked.height - 1} events of user {asked['user_id'][0]} "
                 "by then has coordinates: give a place, or do not ask for what is near."
             )
-        values |= {"near_km": wishes.near_km, "near_latitude": place[0], "near_longitude": place[1]}
-    if wishes.categories:
-        values["category"] = list(wishes.categories)
-    if wishes.open_now:
+        values |= {"near_km": filters.near_km, "near_latitude": place[0], "near_longitude": place[1]}
+    if filters.categories:
+        values["category"] = list(filters.categories)
+    if filters.open_now:
         values["open_at"] = asked["local_time"][-1]
-    if wishes.only is not None:
-        values["only"] = list(wishes.only)
-    if wishes.exclude:
-        values["exclude"] = list(wishes.exclude)
+    if filters.only is not None:
+        values["only"] = list(filters.only)
+    if filters.exclude:
+        values["exclude"] = list(filters.exclude)
     return select_items(facts, Filters.read(values), seen_idx)
 
 
-def place_of(asked: pl.DataFrame, moment: Moment) -> tuple[float, float] | None:
+def place_of(asked: pl.DataFrame, context: RequestContext) -> tuple[float, float] | None:
     """Latitude and longitude of the moment, else of the last event before it that has a place."""
-    if moment.place is not None:
-        return parse_place(moment.place)
+    if context.place is not None:
+        return parse_place(context.place)
     placed = asked.select("latitude", "longitude").drop_nulls()
     if not placed.height:
         return None

@@ -1,0 +1,46 @@
+"""A question as the model reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ..arrays import Int32
+from ..histories import Histories
+from ..prompts import PromptEncoder
+from ..rankers.context_prior import Past
+from .context import RequestContext, question
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids int32 [L], the events that they are made of, and how many of these have a line of their own."""
+
+    tokens_L: Int32
+    past: Past
+    num_events: int
+    num_lines: int
+    num_profile_tokens: int
+
+    @classmethod
+    def of_tokens(cls, tokens: Sequence[int]) -> Prompt:
+        """A prompt that somebody else made, of whose person nothing is known."""
+        return cls(np.array(tokens, np.int32), Past.nobody(), 0, 0, 0)
+
+
+def build_prompt(histories: Histories, encoder: PromptEncoder, user_id: str, context: RequestContext) -> Prompt:
+    """The prompt from the prepared events of a user: the same windows and the same text as in training."""
+    return prompt_of(encoder, question(histories, user_id, context))
+
+
+def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
+    """The prompt for the open question in the last row of `events`; see `context.open_question`."""
+    text = encoder.text(events, 1)
+    last = text.windows.select(text.windows.end_W == events.height)
+    window = text.encode_windows(last)[0]
+    profile = len(text.profiles(last)[0])
+    tokens_L = window.tokens_L[: window.title_start_V[-1]]
+    return Prompt(tokens_L, Past.of_question(events), events.height - 1, len(window.title_start_V) - 1, profile)

@@ -1,0 +1,328 @@
+"""`Recommender`: the one way from a request to an answer, for Python, the command line, batches and the server.
+
+    recommender = whereupon.Recommender.load("my-shop.yaml")
+    recommender.recommend(["42", "43"], at="2026-01-24T19:00", weather="snow, -3 C", k=10)
+
+A request becomes a `Question` (history from all sources, prompt, candidates, all from one version of the catalogue),
+which needs no model; a search over the catalogue makes an `Answer` of it. Here the model is transformers' in the same
+process; the server drives the same search with vLLM.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ..catalogue import Selection, Subset, Trie
+from ..console import say, tracked
+from ..decode import Reweighting, Searching, SearchResult, run, searching
+from ..decode.search import SLACK
+from ..errors import DataError, WhereuponError
+from ..histories import Histories, read_histories
+from .context import RequestContext, check_context, open_question, places_in_prompts
+from .edition import Edition, Editions
+from .history import user_history
+from .prompt import Prompt, prompt_of
+from .selection import RequestFilters, candidates, place_of
+from .settings import RecommendConfig
+from .store.event import PastEvent
+from .store.event_store import EventStore, open_store
+
+if TYPE_CHECKING:
+    from ..decode.tokenizer import Tokenizer
+    from ..decode.transformers_engine import TransformersEngine
+
+__all__ = ["Answer", "Question", "Recommender", "Request"]
+
+# From a trie, the items allowed, the reweighting, the budget and the slack to a search for one question.
+Plan = Callable[[Trie, Subset | None, Reweighting | None, int | None, float], Searching]
+SCHEMA = {
+    "user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "title": pl.String, "probability": pl.Float64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """Somebody who is asked about: a known user, events of somebody, or both; the moment; which items may answer.
+
+    No events (an empty sequence) and no user stand for somebody of whom nothing is known; the moment then needs a time.
+    """
+
+    user_id: str | None = None
+    events: Sequence[PastEvent] | None = None
+    context: RequestContext = field(default_factory=RequestContext)
+    filters: RequestFilters = field(default_factory=RequestFilters)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A request made ready: the prompt, the items that may answer, and where the person is, if that is known."""
+
+    edition: Edition
+    prompt: Prompt
+    selection: Selection
+    place: tuple[float, float] | None = None
+
+    def search(self, plan: Plan, budget: int | None, slack: float = SLACK) -> Searching:
+        """The search that answers it, without a model; see `decode.run`."""
+        edition, chosen = self.edition, self.selection
+        subset = Subset.of(edition.trie, chosen.allowed_N, chosen.reason) if chosen.reason else None
+        reweighting = edition.reweighter.of([self.prompt.past]) if edition.reweighter else None
+        return plan(edition.trie, subset, reweighting, budget, slack)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The ranked items of a question, of which `wanted` were asked for."""
+
+    question: Question
+    result: SearchResult
+    wanted: int
+
+    @property
+    def missing_probability(self) -> float:
+        """The most that an item could have that is missing wrongly; 0 for an exact answer."""
+        return 0.0 if self.result.exact else math.exp(self.result.missing_log_prob)
+
+    @property
+    def reason(self) -> str:
+        """What the filters left, and why there are fewer items than asked for; "" where there is nothing to say."""
+        selection, result, num = self.question.selection, self.result, len(self.result.item_idx_K)
+        parts = [selection.reason or result.reason]
+        if result.exact and num < self.wanted and num == selection.num_allowed:
+            none = "Nothing is left."
+            parts.append(f"{self.wanted} were asked for, but there are no more than {num}." if num else none)
+        elif selection.reason and result.reason not in parts:
+            parts.append(result.reason)
+        return " ".join(filter(None, parts))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """`rank`, `item_id`, `title`, `probability` and `distance_km` (None where a place is unknown), best first."""
+        item_idx_K, edition, place = self.result.item_idx_K, self.question.edition, self.question.place
+        km_K = np.full(len(item_idx_K), np.nan)
+        if place is not None and {"latitude", "longitude"} <= set(edition.items.columns):
+            km_K = edition.facts.places.km_from(item_idx_K, latitude=place[0], longitude=place[1])
+        probabilities = np.exp(self.result.log_prob_K.astype(np.float64)).tolist()
+        each = zip(edition.rows(item_idx_K), probabilities, km_K.tolist(), strict=True)
+        return [
+            {"rank": rank, **row, "probability": p, "distance_km": None if math.isnan(km) else round(km, 3)}
+            for rank, (row, p, km) in enumerate(each, start=1)
+        ]
+
+
+class Recommender:
+    """Answers for one run: its histories, stored events, catalogue and adapter.
+
+    Attributes:
+        config: of the run.
+        histories: as prepared.
+        editions: the catalogue's current version, and the ways to another one.
+        store: events since `prepare`; None where none were ever kept.
+        card: what the adapter says of itself.
+    """
+
+    def __init__(
+        self, config: RecommendConfig, histories: Histories, tokenizer: Tokenizer, editions: Editions,
+        store: EventStore | None, card: Mapping[str, Any], adapter: Path,
+    ) -> None:  # fmt: skip
+        self.config, self.histories, self.tokenizer, self.editions = config, histories, tokenizer, editions
+        self.store, self.card, self._adapter = store, card, adapter
+        self._engines: dict[int, TransformersEngine] = {}
+
+    @classmethod
+    def load(
+        cls, source: RecommendConfig | Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence[str] = (), *,
+        keeps_events: bool = False,
+    ) -> Recommender:  # fmt: skip
+        """Read what answers need; the weights of the model are read when the first answer asks for them.
+
+        Args:
+            source: a configuration, its YAML file, a dictionary of the same shape, or a run folder.
+            overrides: settings such as "decode.calibration=context".
+            keeps_events: open the event store even where no event was ever kept, as a server does.
+
+        Raises:
+            WhereuponError: for what is missing or does not belong together.
+        """
+        from ..decode.adapter_card import check_card, read_card
+        from ..decode.models import build_encoder, load_tokenizer
+
+        if isinstance(source, RecommendConfig) and not overrides:
+            config = source
+        else:
+            from ..config import configured
+
+            config = configured(source, overrides)
+        histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
+        encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+        adapter = config.run / "adapter"
+        card = read_card(adapter)
+        check_card(card, adapter, {"base_model": config.model.base, **encoder.identity})
+        editions = Editions(config, histories, tokenizer, encoder, card)
+        address = config.events_address
+        store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None
+        return cls(config, histories, tokenizer, editions, store, card, adapter)
+
+    def close(self) -> None:
+        """Give up the connections to the event store."""
+        if self.store is not None:
+            self.store.close()
+
+    def __enter__(self) -> Recommender:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def recommend(
+        self, user_ids: str | Sequence[str], *, k: int | None = None, at: str | None = None, weather: str | None = None,
+        place: str | None = None, filters: RequestFilters | None = None, max_expansions: int | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """The k items that each user is most likely to choose next, best first.
+
+        Args:
+            user_ids: users of the histories or of stored events.
+            k: how many items; default: `decode.k`.
+            at: ISO time, local to the user unless it has an offset; default: right after the user's last event.
+            weather: in words, such as "snow, -3 C"; default: that of the last event, if it is less than a day old.
+            place: "LAT,LON" in degrees; default: that of the last event.
+            filters: which items may answer.
+            max_expansions: stop each search after so many nodes; default: `decode.max_expansions`, else none.
+
+        Returns:
+            A row an item: user_id, rank, item_id, title, probability (in the distribution over the whole catalogue).
+
+        Raises:
+            DataError: an unknown user. PromptError: a time, weather or place that cannot be read.
+        """
+        users = [user_ids] if isinstance(user_ids, str) else list(user_ids)
+        context = RequestContext(at, weather, place)
+        requests = [Request(user, None, context, filters or RequestFilters()) for user in users]
+        answers = [self.answer(self.question(request), k, max_expansions) for request in requests]
+        frames = [_frame(user, answer) for user, answer in zip(users, answers, strict=True)]
+        return pl.concat([pl.DataFrame(schema=SCHEMA), *frames])
+
+    def recommend_all(
+        self, *, k: int | None = None, at: str | None = None, weather: str | None = None, place: str | None = None,
+        filters: RequestFilters | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """`recommend` for every user of the histories and of stored events; users without an answer are counted."""
+        frames, reasons = [pl.DataFrame(schema=SCHEMA)], Counter[str]()
+        for user in tracked(self.user_ids, "users"):
+            try:
+                frames.append(self.recommend(user, k=k, at=at, weather=weather, place=place, filters=filters))
+            except WhereuponError as error:
+                reasons[reason_without_name(error, user)] += 1
+        for reason, count in reasons.most_common():
+            say(f"not answered: {count:,} users. {reason}")
+        return pl.concat(frames)
+
+    def log_probs(
+        self, user_id: str, item_ids: Sequence[str], *, at: str | None = None, weather: str | None = None,
+        place: str | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """Log-probabilities, in nats, of named items: a row an item, item_id, title and log_prob, in the order given.
+
+        Raises:
+            CatalogueError: an item that the catalogue does not have.
+        """
+        filters = RequestFilters(only=tuple(item_ids))
+        question = self.question(Request(user_id, None, RequestContext(at, weather, place), filters))
+        result = self.answer(question, max(1, len(set(item_ids)))).result
+        items = question.edition.items.select(pl.col("item_id", "title").gather(result.item_idx_K))
+        scored = items.with_columns(log_prob=pl.Series(result.log_prob_K, dtype=pl.Float64))
+        wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
+        return wanted.join(scored, on="item_id", how="left", maintain_order="left")
+
+    @property
+    def user_ids(self) -> list[str]:
+        """All users of the histories, and those that only stored events know, in the order of their ids."""
+        stored = self.store.users() if self.store is not None else []
+        return sorted({*self.histories.user_ids, *stored}) if stored else self.histories.user_ids
+
+    def question(self, request: Request, edition: Edition | None = None) -> Question:
+        """Make a request ready, from the current version of the catalogue or a given one; no model is asked.
+
+        Raises:
+            DataError: neither a user nor events, an unknown user, or no event before the moment.
+            PromptError: a time, weather, place or context column that cannot be read.
+            CatalogueError: filters that ask for what the items do not have.
+        """
+        edition, context = edition or self.editions.current, request.context
+        check_context(context, self.config.prompts.leave_out)
+        events = self._history(request, edition)
+        shown = context if places_in_prompts(self.histories) else context.without_place()
+        asked = open_question(self.histories, events, shown)
+        prompt = prompt_of(edition.encoder, asked)
+        seen_idx = np.unique(edition.served(prompt.past.item_M))
+        selection = candidates(edition.facts, request.filters, asked, context, seen_idx)
+        return Question(edition, prompt, selection, place_of(asked, context))
+
+    def answer(self, question: Question, k: int | None = None, max_expansions: int | None = None) -> Answer:
+        """Search with the model in this process; where no item is left to answer, no model is read."""
+        wanted = k or self.config.decode.k
+        if not question.selection.num_allowed:
+            nothing = np.empty(0, np.int64), np.empty(0, np.float32), True, -math.inf, 0
+            return Answer(question, SearchResult(*nothing, question.selection.reason), wanted)
+        tokens_L = question.prompt.tokens_L
+        reading = self._engine(question.edition.trie).read(tokens_L, np.array([len(tokens_L) - 1]))
+        budget = max_expansions or self.config.decode.max_expansions
+        (result,) = run(reading, question.search(exact_plan(wanted), budget))
+        return Answer(question, result, wanted)
+
+    def _history(self, request: Request, edition: Edition) -> pl.DataFrame:
+        user, time_zone = request.user_id, self.config.histories.time_zone
+        if user is None and request.events is None:
+            raise DataError("Expected a user_id, or events of the person asked about, but found neither; give either.")
+        stored: Sequence[PastEvent] = ()
+        if user is not None and self.store is not None:
+            stored = self.store.of_user(user, self.config.serve.max_events)
+        return user_history(self.histories, edition, user, stored, request.events or (), time_zone)
+
+    def _engine(self, trie: Trie) -> TransformersEngine:
+        """The engine of a trie; of a catalogue that was edited since, the old one is given up."""
+        from ..decode.transformers_engine import TransformersEngine
+
+        if id(trie) not in self._engines:
+            self._engines = {id(trie): TransformersEngine(self._model, trie, self.card["temperature"])}
+        return self._engines[id(trie)]
+
+    @cached_property
+    def _model(self) -> Any:
+        from ..decode.models import load_base_model, merge_adapter
+
+        return merge_adapter(load_base_model(self.config.model), self._adapter)
+
+
+def _frame(user_id: str, answer: Answer) -> pl.DataFrame:
+    rows = [{"user_id": user_id, **row} for row in answer.rows()]
+    return pl.DataFrame(rows, {**SCHEMA, "distance_km": pl.Float64}).select(*SCHEMA)
+
+
+def exact_plan(k: int) -> Plan:
+    """The k most probable items."""
+
+    def plan(
+        trie: Trie, subset: Subset | None, change: Reweighting | None, budget: int | None, slack: float
+    ) -> Searching:  # fmt: skip
+        return searching(trie, 1, k, budget, subset=subset, reweighting=change, slack=slack)
+
+    return plan
+
+
+def reason_without_name(error: object, user_id: str) -> str:
+    """The sentence of an error, such that users with the same trouble are counted together."""
+    text = str(error).replace(f"user {user_id!r}", "the user")
+    return text.replace(f"user {user_id}", "the user").replace(f"User {user_id}", "The user").split(": ")[0]

@@ -21,7 +21,7 @@ __all__ = ["Kind", "facts_of", "finite", "typed_command"]
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
-Kind = Literal["baseline", "model", "fusion", "run file", "ablation"]
+Kind = Literal["baseline", "model", "run file", "ablation"]
 
 
 def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:

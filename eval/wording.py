@@ -10,7 +10,7 @@ __all__ = ["NONE", "ON_VALIDATION", "bytes_text", "count", "duration", "p_value"
 
 NONE = "\N{EN DASH}"
 ON_VALIDATION = (
-    "These events have chosen the settings of baselines, the weights of fusions and calibrations; "
+    "These events have chosen the settings of baselines and calibrations; "
     "judge by those of the test split."
 )
 _THIN = "\N{NARROW NO-BREAK SPACE}"

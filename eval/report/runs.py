@@ -32,7 +32,6 @@ Int64 = NDArray[np.int64]
 
 BASELINE: Final = "baseline"
 ABLATION: Final = "ablation"
-FUSION: Final = "fusion"
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,35 +200,18 @@ def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tup
     ranked = []
     notes = [f"The rankings {slug!r} in {run.name} have lost their Parquet file, and are left out."
              for slug in orphans_in(folder)]  # fmt: skip
-    key_of: dict[str, str | None] = {}
     hashes = {"data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash}
     for slug in slugs_in(folder):
         one = read_ranked(run, folder, slug, (*METRICS, metric))
-        key_of[slug] = one.facts.get("key")
         if any(one.facts.get(name, now) != now for name, now in hashes.items()):
             notes.append(f"{one.name} in {run.name} was ranked on other data than the run holds now, and is left out.")
         elif metric not in one.value_E:
             notes.append(f"{one.name} in {run.name} has no {metric}, {why_without(one, metric)}, and is left out.")
         else:
             ranked.append(one)
-    while stale := _stale_fusions(ranked, key_of):
-        for one, others in stale:
-            ranked.remove(one)
-            key_of[one.slug] = ""  # nor are fusions of it what they were
-            notes.append(f"{one.name} in {run.name} is a fusion of an earlier {' and '.join(others)}, and is left out.")
     if not ranked:
         raise DataError(f"{folder} should hold rankings of the run's present data but has none; {' '.join(notes)}")
     return ranked, notes
-
-
-def _stale_fusions(ranked: list[Ranked], key_of: Mapping[str, str | None]) -> list[tuple[Ranked, list[str]]]:
-    """Fusions of rankings that are not there any more as they were, each with the slugs of these."""
-    stale = []
-    for one in ranked:
-        parts = zip(one.facts.get("of", []), one.facts.get("of_keys", []), strict=False)  # old ones have no keys
-        others = [slug for slug, key in parts if was_replaced(key, key_of.get(slug))] if one.kind == FUSION else []
-        stale += [(one, others)] if others else []
-    return stale
 
 
 def why_without(ranked: Ranked, metric: str) -> str:

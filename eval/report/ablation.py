@@ -14,7 +14,7 @@ from ...errors import DataError
 from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
 from ..rankings import ABLATION, ablated_folder
-from ..svg import Scale, labels, picture, rule, text, text_width, ticks, whisker, x_axis
+from .svg import Scale, labels, picture, rule, text, text_width, ticks, whisker, x_axis
 from ..wording import signed, span
 from .runs import Dataset, Ranked, read_datasets, was_replaced
 from .statistics import Difference, Estimate, differences, estimates, paired

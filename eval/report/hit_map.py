@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ..svg import dot, number, picture, rule, tag, text
+from .svg import dot, number, picture, rule, tag, text
 from .runs import Dataset
 from .style import twice
 

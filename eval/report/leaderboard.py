@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..metrics import METRICS, macro
-from ..svg import Scale, bar, labels, picture, rule, text, ticks, whisker
+from .svg import Scale, bar, labels, picture, rule, text, ticks, whisker
 from ..wording import plain, span
 from .curves import look_of
 from .runs import Dataset, Ranked

@@ -17,7 +17,7 @@ from ...errors import ConfigError, DataError
 from ...files import atomic_path
 from ..facts import typed_command
 from ..metrics import Metric
-from ..wording import bytes_text, count, duration, p_value, plain, share, signed
+from ..wording import count, duration, p_value, plain, share, signed
 from .ablation import Ablations, ablations
 from .beyond_accuracy import BeyondAccuracy, beyond_accuracy
 from .curves import Curves, recall_curves
@@ -101,8 +101,9 @@ def report(
     text = render(sections, name, seed)
     with atomic_path(out) as path:
         path.write_text(text, encoding="utf-8")
-    size = bytes_text(len(text.encode()))
-    _talk.print(f"{out}: {size} in {time.perf_counter() - began:.1f} s", markup=False, soft_wrap=True)
+    size = len(text.encode())
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    _talk.print(f"{out}: {shown} in {time.perf_counter() - began:.1f} s", markup=False, soft_wrap=True)
     return out
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..rankings import Rankings
 from ..reliability import Calibrated, ReliabilityCurve, bin_of, calibration, predictions
-from ..svg import Scale, bar, labels, picture, polyline, rule, text, whisker, x_axis, y_axis
+from .svg import Scale, bar, labels, picture, polyline, rule, text, whisker, x_axis, y_axis
 from ..wording import count, plain
 from .curves import look_of
 from .runs import Dataset, Ranked

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..slices import slices_of
-from ..svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
+from .svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
 from ..wording import count, plain, signed, span
 from .runs import Dataset
 from .statistics import (

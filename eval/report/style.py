@@ -8,7 +8,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from ..svg import dot, join, picture, polyline, tag
+from .svg import dot, join, picture, polyline, tag
 
 __all__ = ["CONTENDER", "OPPONENT", "OTHER", "Look", "key", "twice"]
 

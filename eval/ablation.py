@@ -22,7 +22,7 @@ from rich.console import Console
 
 from ..decode.adapter_card import check_card, check_data, read_card
 from ..decode.prior import WITHOUT_CLOCK
-from ..errors import ConfigError, DataError, ModelError
+from ..errors import ConfigError, ModelError
 from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of

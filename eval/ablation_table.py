@@ -38,7 +38,7 @@ MEANINGS: Final[Mapping[How, str]] = {
 
 @dataclass(frozen=True)
 class Ablation:
-    """A ranker's value of each metric for each event, float64 [E], and `what` was taken from it and `how` ("": nothing).
+    """A ranker's value of each metric for each event, float64 [E]; `what` was taken from it and `how` ("": nothing).
 
     `changed_share` is the share of the evaluated events whose own line became another, where that was counted.
     """

@@ -42,7 +42,7 @@ _COLUMNS: Final = ("query", "iteration", "item", "rank", "score", "tag")
 def escaped(names: pl.Series) -> pl.Series:
     """Names as one word each: see the module's text. Different names stay different."""
     distinct = names.unique().to_list()
-    changed = {name: _UNSAFE.sub(lambda found: quote(found[0], safe=""), name) for name in distinct if _UNSAFE.search(name)}
+    changed = {name: new for name in distinct if (new := _UNSAFE.sub(lambda one: quote(one[0], safe=""), name)) != name}
     return names.replace(changed) if changed else names
 
 

@@ -11,10 +11,7 @@ __all__ = [
 MINUS = "\N{MINUS SIGN}"
 
 NONE = "\N{EN DASH}"
-ON_VALIDATION = (
-    "These events have chosen the settings of baselines and calibrations; "
-    "judge by those of the test split."
-)
+ON_VALIDATION = "These events have chosen the settings of baselines and calibrations; judge by those of the test split."
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 
 

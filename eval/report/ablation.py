@@ -15,11 +15,11 @@ from ...errors import DataError
 from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
 from ..rankings import ABLATION, ablated_folder
-from .svg import Scale, labels, picture, rule, text, text_width, ticks, x_axis
 from ..wording import signed, span
 from .runs import Dataset, Ranked, read_datasets, was_replaced
 from .statistics import Difference, Estimate, differences, estimates, paired
 from .style import CONTENDER, twice
+from .svg import Scale, labels, picture, rule, text, text_width, ticks, x_axis
 
 __all__ = ["Ablations", "Variant", "ablations"]
 

@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from .svg import Scale, join, labels, picture, polyline, spread, text, text_width, ticks, x_axis, y_axis
 from .runs import Dataset, Ranked
 from .style import CONTENDER, OPPONENT, OTHER, Look, twice
+from .svg import Scale, join, labels, picture, polyline, spread, text, text_width, ticks, x_axis, y_axis
 
 __all__ = ["Curve", "Curves", "recall_curves"]
 

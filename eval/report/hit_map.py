@@ -14,9 +14,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from .svg import dot, number, picture, rule, tag, text
 from .runs import Dataset
 from .style import twice
+from .svg import dot, number, picture, rule, tag, text
 
 __all__ = ["HitMap", "Projection", "hit_map"]
 

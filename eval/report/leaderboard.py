@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..metrics import METRICS, macro
-from .svg import Scale, bar, labels, picture, rule, text, ticks, whisker
 from ..wording import plain, span
 from .curves import look_of
 from .runs import Dataset, Ranked
 from .statistics import Difference, Estimate, differences, estimates, num_tested, paired
 from .style import Look
+from .svg import Scale, bar, labels, picture, rule, text, ticks, whisker
 
 __all__ = ["Leaderboard", "Row", "leaderboard"]
 

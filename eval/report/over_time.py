@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from .svg import Scale, area, bar, join, labels, picture, polyline, text, ticks, y_axis
 from ..wording import plain, span
 from .runs import Dataset
 from .statistics import FEW_DRAWS, FEWEST_EVENTS, Estimate, among, estimates
 from .style import CONTENDER, OPPONENT, Look, twice
+from .svg import Scale, area, bar, join, labels, picture, polyline, text, ticks, y_axis
 
 __all__ = ["OverTime", "over_time"]
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ..rankings import Rankings
 from ..reliability import Calibrated, ReliabilityCurve, bin_of, calibration, predictions
-from .svg import Scale, bar, labels, picture, polyline, rule, text, whisker, x_axis, y_axis
 from ..wording import count, plain
 from .curves import look_of
 from .runs import Dataset, Ranked
 from .statistics import FEW_DRAWS, Estimate, among, estimates
 from .style import Look
+from .svg import Scale, bar, labels, picture, polyline, rule, text, whisker, x_axis, y_axis
 
 __all__ = ["Reliability", "reliability"]
 

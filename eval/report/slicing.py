@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..slices import slices_of
-from .svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
 from ..wording import count, plain, signed, span
 from .runs import Dataset
 from .statistics import (
@@ -24,6 +23,7 @@ from .statistics import (
     paired,
 )
 from .style import CONTENDER, OPPONENT
+from .svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
 
 __all__ = ["MARKS", "Panel", "Slice", "Slices", "slicing"]
 

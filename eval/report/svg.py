@@ -68,8 +68,9 @@ class Scale:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten within `low` to `high`, about so many (Heckbert, Graphics Gems, 1990).
-    Without any extent: that one number.
+    """About so many multiples of 1, 2 or 5 times a power of ten within `low` to `high`; without extent that one number.
+
+    Source: Heckbert, "Nice numbers for graph labels", Graphics Gems, 1990.
     """
     if not high > low:
         return [low]

@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from whereupon.eval.report import svg
-from whereupon.eval.report.svg import Scale, bar, dot, labels, number, picture, polyline, rule, spread, tag, ticks, whisker
+from whereupon.eval.report.svg import (
+    Scale,
+    bar,
+    dot,
+    labels,
+    number,
+    picture,
+    polyline,
+    rule,
+    spread,
+    tag,
+    ticks,
+    whisker,
+)
 
 sizes = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -20,7 +20,7 @@ from ..rankings import read_facts, slug_of, slugs_in
 from ..slices import slices_of
 from ..wording import ON_VALIDATION
 from .runs import Ranked, evaluation_folder_of, read_ranked, why_without
-from .statistics import Difference, Estimate, cells_of, cut, differences, estimates, paired
+from .statistics import Difference, Estimate, cells_of, compared, differences, estimates, paired
 
 __all__ = ["Comparison", "SliceDifference", "comparison", "ranking_at"]
 
@@ -187,10 +187,8 @@ class _Pair:
         """The slices of `cells_of` by p-value, tests corrected together, and how many it left out."""
         frame = slices_of(histories, "valid" if self.a.facts.get("split") == "valid" else "test", self.row_E)
         cells, num_thin = cells_of(frame)
-        values = self.value_a, self.value_b
-        ours, theirs = (estimates(cut(value_E, frame, cells), self.user_E, seed) for value_E in values)
-        tests = differences(cut(self.difference_E, frame, cells), self.user_E, seed)
-        found = [SliceDifference(*cell, ours[cell], theirs[cell], test) for cell, test in tests.items()]
+        rows = zip(cells, compared(self.value_a, self.value_b, frame, cells, self.user_E, seed), strict=True)
+        found = [SliceDifference(*cell, a, b, test) for cell, (a, b, test) in rows if b and test]
         return sorted(found, key=lambda one: (math.isnan(one.difference.p), one.difference.p)), num_thin
 
     def events(self) -> list[EventDifference]:

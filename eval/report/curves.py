@@ -88,9 +88,5 @@ def _draw(curves: Sequence[Curve], depth: int, width: float) -> Markup:
 
 def _cut(name: str, room: float) -> str:
     """The name, cut off with an ellipsis where it would leave the picture."""
-    if text_width(name) <= room:
-        return name
-    kept = name
-    while kept and text_width(kept + "…") > room:
-        kept = kept[:-1]
-    return kept.rstrip() + "…"
+    fits = (name[:end] for end in range(len(name), 0, -1) if text_width(name[:end] + "…") <= room)
+    return name if text_width(name) <= room else next(fits, "").rstrip() + "…"

@@ -27,9 +27,7 @@ __all__ = [
 
 Float64 = NDArray[np.float64]
 
-METRICS: Final = ("recall@1", "recall@5", "recall@10", "nDCG@10", "MRR@10", "log-loss")
-"""Canonical names of what is shown unless others are asked for, in the order of every table."""
-
+METRICS: Final = ("recall@1", "recall@5", "recall@10", "nDCG@10", "MRR@10", "log-loss")  # in the order of every table
 LOWER_IS_BETTER: Final = frozenset({"log-loss"})
 
 
@@ -134,7 +132,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS or (self.k is None) == (self.kind in _GAINS):
-            raise ValueError(f"metrics are {_all_shown()}, not {self.kind!r} with k = {self.k}")
+            raise ValueError(f"metrics are {_shown(*_KINDS)}, not {self.kind!r} with k = {self.k}")
 
     @classmethod
     def parse(cls, name: str) -> "Metric":
@@ -147,7 +145,7 @@ class Metric:
         kind = _BY_FOLDED.get(kind_text.casefold())
         if kind is None:
             near = difflib.get_close_matches(kind_text.casefold(), _BY_FOLDED, n=1)
-            meant = f"did you mean {_shown(_BY_FOLDED[near[0]])}?" if near else f"there are {_all_shown()}"
+            meant = f"did you mean {_shown(_BY_FOLDED[near[0]])}?" if near else f"there are {_shown(*_KINDS)}"
             raise ValueError(f"there is no metric {name!r}; {meant}")
         if kind not in _GAINS:
             if at:
@@ -168,7 +166,6 @@ class Metric:
 
     @property
     def needs_log_probs(self) -> bool:
-        """Whether only rankers that give a distribution have this metric."""
         return self.kind == "log-loss"
 
     @property
@@ -219,9 +216,5 @@ def evaluate_rankings(rankings: Rankings, metrics: Sequence[str] = METRICS) -> d
     return per_event(rankings.rank_E, rankings.log_prob_E, metrics)
 
 
-def _shown(kind: str) -> str:
-    return f"{kind}@k" if kind in _GAINS else kind
-
-
-def _all_shown() -> str:
-    return ", ".join(map(_shown, _KINDS))
+def _shown(*kinds: str) -> str:
+    return ", ".join(f"{kind}@k" if kind in _GAINS else kind for kind in kinds)

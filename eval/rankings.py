@@ -22,11 +22,8 @@ __all__ = [
     "read_rankings", "slug_of", "slugs_in", "write_rankings",
 ]  # fmt: skip
 
-SUMMARY: Final = "summary"
-"""Name of the file in the same folder that has all rankers of a split in one table; no ranker's slug."""
-
-ABLATION: Final = "ablation"
-"""Name of the files there that say what the context is worth; no ranker's slug either."""
+SUMMARY: Final = "summary"  # the file in the same folder that has all rankers of a split in one table
+ABLATION: Final = "ablation"  # the files there that say what the context is worth; neither is a ranker's slug
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,14 @@ class Rankings:
 
     def __post_init__(self) -> None:
         num_events = len(self.row_E)
-        if self.rank_E.shape != (num_events,) or self.item_EK.shape[:1] != (num_events,) or self.item_EK.ndim != 2:
-            raise ValueError(f"{num_events} rows, but ranks {self.rank_E.shape} and items {self.item_EK.shape}")
-        if self.score_EK.shape != self.item_EK.shape:
-            raise ValueError(f"items are {self.item_EK.shape}, but scores {self.score_EK.shape}")
-        for name, value_E in {"log-probabilities": self.log_prob_E, "proofs": self.exact_E}.items():
+        columns = {"ranks": self.rank_E, "log-probabilities": self.log_prob_E, "proofs": self.exact_E}
+        for name, value_E in columns.items():
             if value_E is not None and value_E.shape != (num_events,):
                 raise ValueError(f"{num_events} rows, but {name} {value_E.shape}")
+        if self.item_EK.shape[:1] != (num_events,) or self.item_EK.ndim != 2:
+            raise ValueError(f"{num_events} rows, but items {self.item_EK.shape}")
+        if self.score_EK.shape != self.item_EK.shape:
+            raise ValueError(f"items are {self.item_EK.shape}, but scores {self.score_EK.shape}")
         if (np.diff(self.row_E) <= 0).any():
             raise ValueError("rows must ascend")
         if not np.isneginf(self.score_EK[self.item_EK < 0]).all():
@@ -98,8 +96,8 @@ def evaluation_folder(run: Path, split: str, limit: int | None = None) -> Path:
 
 
 def ablated_folder(folder: Path) -> tuple[Path, int | None] | None:
-    """Where `ablate` has left its tables for the split of this folder, and how many events it asked about: the folder
-    itself (None: all), or the one of the largest sample; None where nothing was ablated.
+    """Where `ablate` left its tables for the split of this folder, and about how many events (None: all): the folder
+    itself, or the one of the largest sample; None where nothing was ablated.
     """
     if (folder / f"{ABLATION}.json").is_file():
         return folder, None
@@ -125,25 +123,17 @@ def write_rankings(
 ) -> None:
     """Write `<slug>.parquet`, then `<slug>.json`; an older ranking of that slug is replaced.
 
-    Args:
-        folder: see `evaluation_folder`; made where it is missing.
-        slug: see `slug_of`.
-        rankings: written with the columns row, rank, items (list of int32), scores (list of float64), log_prob (where
-            the ranker has it) and exact (bool, likewise); items and scores end before the first -1.
-        facts: anything JSON knows; "slug", "num_events" and "k" are added.
-        events: `Histories.events`; adds the columns user_id, item_id (the true one's) and time of each event, so
-            that the file speaks for itself.
+    Columns are row, rank, items (list of int32), scores (list of float64), and log_prob and exact where the ranker has
+    them; items and scores end before the first -1. `events`, those of the histories, add user_id, item_id (the true
+    one's) and time. To the facts (anything JSON knows), "slug", "num_events" and "k" are added.
     """
     (folder / f"{slug}.json").unlink(missing_ok=True)  # from here on, what was there is no longer complete
     columns: dict[str, Any] = {"row": rankings.row_E}
     if events is not None:
         columns |= {name: events[name].gather(rankings.row_E) for name in ("user_id", "item_id", "time")}
     count_E = (rankings.item_EK >= 0).sum(axis=1)
-    columns |= {
-        "rank": rankings.rank_E,
-        "items": _lists(rankings.item_EK, count_E),
-        "scores": _lists(rankings.score_EK, count_E),
-    }
+    lists = {"items": _lists(rankings.item_EK, count_E), "scores": _lists(rankings.score_EK, count_E)}
+    columns |= {"rank": rankings.rank_E, **lists}
     optional = {"log_prob": rankings.log_prob_E, "exact": rankings.exact_E}
     columns |= {name: value_E for name, value_E in optional.items() if value_E is not None}
     with atomic_path(folder / f"{slug}.parquet") as path:
@@ -161,10 +151,10 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
     try:
         rankings = _read_parquet(folder / f"{slug}.parquet", facts["k"])
         if len(rankings.row_E) != facts["num_events"]:
-            raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json tells of {facts['num_events']}")
+            raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json has {facts['num_events']}")
     except (OSError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise DataError(
-            f"{folder / slug}.parquet should be the rankings that {slug}.json tells of but is not "
+            f"{folder / slug}.parquet should be the rankings that {slug}.json describes but is not "
             f"({first_line(error)}); remove both and make them again (`whereupon evaluate`)."
         ) from None
     return rankings, facts

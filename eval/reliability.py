@@ -69,8 +69,8 @@ class Calibrated:
     def of(cls, probability_P: Float64, right_P: Bool, num_bins: int = NUM_BINS) -> Calibrated:
         mass, width = (reliability_curve(probability_P, right_P, binning, num_bins) for binning in get_args(Binning))
         averaged = (probability_P - right_P) ** 2, probability_P, right_P
-        means = [float(np.mean(x_P)) if x_P.size else float("nan") for x_P in averaged]
-        return cls(mass, width, *means, probability_P.size)
+        brier, confidence, accuracy = (float(np.mean(x_P)) if x_P.size else float("nan") for x_P in averaged)
+        return cls(mass, width, brier, confidence, accuracy, probability_P.size)
 
 
 def calibration(rankings: Rankings, num_bins: int = NUM_BINS) -> dict[str, Calibrated]:

@@ -4,9 +4,8 @@ A run file has one line an item: `query Q0 item rank score tag`. A file of relev
 event, with the item that was chosen: `query 0 item 1`. That is the format of trec_eval
 (https://trec.nist.gov/data/qrels_eng/, "What is the format of ...").
 
-A query is called `<user_id>@<unix seconds>`, and `.1`, `.2`, ... behind that for further events of the user in the same
-second: names depend on the events alone, not on splits or row numbers. In names of users and items, white space,
-control characters and `%` are written as in a URL, UTF-8 bytes in hexadecimal behind a `%`.
+A query is called `<user_id>@<unix seconds>`, with `.1`, `.2`, ... for further events of the user in the same second. In
+names of users and items, white space, control characters and `%` are written as in a URL.
 
 Shapes: E = events of a task, K = items of a ranking, L = lines of a file.
 """
@@ -60,11 +59,10 @@ def query_ids(histories: Histories, row_E: Int64) -> pl.Series:
 def run_frame(histories: Histories, rankings: Rankings) -> pl.DataFrame:
     """One row an item of each ranking, best first: query, item_id, item_idx, rank from 1, score (float32).
 
-    Scores strictly decrease within a query, as readers order items by nothing else and each breaks ties its own way. A
-    score that does not is lowered to the next number that float32 has, which is what trec_eval reads scores as.
+    Scores strictly decrease within a query, as readers break ties each in their own way: equal ones are lowered to the
+    next float32, which is what trec_eval reads scores as.
     """
-    held_EK = rankings.item_EK >= 0
-    event_L, at_L = np.nonzero(held_EK)
+    event_L, at_L = np.nonzero(rankings.item_EK >= 0)
     item_L = rankings.item_EK[event_L, at_L].astype(np.int64)
     return pl.DataFrame({
         "query": query_ids(histories, rankings.row_E)[event_L],
@@ -77,11 +75,9 @@ def run_frame(histories: Histories, rankings: Rankings) -> pl.DataFrame:
 
 def qrels_frame(task: Task) -> pl.DataFrame:
     """One row an event: query, row, user_id, time, item_id (of the item chosen), relevance (1)."""
-    events = task.histories.events[task.row_E].select("user_id", "time", "item_id")
-    query = query_ids(task.histories, task.row_E)
-    return events.select(
-        query, pl.Series("row", task.row_E), "user_id", "time", "item_id", pl.lit(1, pl.Int32).alias("relevance")
-    )
+    query, relevance = query_ids(task.histories, task.row_E), pl.lit(1, pl.Int32).alias("relevance")
+    events = task.histories.events[task.row_E]
+    return events.select(query, pl.Series("row", task.row_E), "user_id", "time", "item_id", relevance)
 
 
 def write_lines(path: Path, columns: Iterable[pl.Series | str]) -> None:

@@ -48,7 +48,7 @@ def headline(dataset: Dataset, board: Leaderboard) -> Headline:
     users = len(np.unique(dataset.user_E))
     num = len(dataset.row_E)
     events = f"{num:,} {dataset.part} event{'s' * (num > 1)} of {users:,} user{'s' * (users > 1)} of {dataset.name}"
-    items = f"{'all ' * _is_everything(dataset)}{dataset.histories.items.height:,} items"
+    items = f"{'' if _exceptions(dataset) else 'all '}{dataset.histories.items.height:,} items"
     where = f"On {events}, {_protocol(dataset)[1]}each predicted from what came before it among {items}"
     figure = f"{dataset.contender.name} reaches {dataset.metric}{NBSP}{plain(one.mean)}"
     figure += f" ({LEVEL_TEXT} interval {span(one.low, one.high)})" if one.has_interval else ""
@@ -67,22 +67,22 @@ def _verdict(dataset: Dataset, board: Leaderboard) -> str:
         against, sign = board.of(opponent).against, -1
     assert against is not None
     role = "best" if opponent is dataset.reference else "next best"
-    whom = f"the {role} {'baseline' if opponent.is_baseline else 'ranker'}, {opponent.name}"
-    return _compared(whom, against, sign, dataset.metric, board.num_tests)
+    other = f"the {role} {'baseline' if opponent.is_baseline else 'ranker'}, {opponent.name}"
+    return _compared(other, against, sign, dataset.metric, board.num_tests)
 
 
-def _compared(whom: str, difference: Difference, sign: int, metric: str, num_tests: int) -> str:
+def _compared(other: str, difference: Difference, sign: int, metric: str, num_tests: int) -> str:
     mean, (low, high) = sign * difference.mean, sorted((sign * difference.low, sign * difference.high))
     if not difference.has_interval:
-        return f"; the difference from {whom}, is {signed(mean)} and cannot be tested."
+        return f"; the difference from {other}, is {signed(mean)} and cannot be tested."
     p = p_value(difference.p_holm)
     p = f"p{NBSP}{p if p.startswith('<') else f'={NBSP}{p}'}"
     tests = f" after Holm’s correction for {num_tests} comparisons" if num_tests > 1 else ""  # noqa: RUF001
     measured = f"{signed(mean)} ({span(low, high, sign=True)}; {p}{tests})"
     if not difference.sign:
-        return f", which cannot be told apart from {whom}: the difference of {measured} may be chance."
+        return f", which cannot be told apart from {other}: the difference of {measured} may be chance."
     better = (mean > 0) != Metric.parse(metric).lower_is_better
-    return f", significantly {'better' if better else 'worse'} than {whom}: the difference is {measured}."
+    return f", significantly {'better' if better else 'worse'} than {other}: the difference is {measured}."
 
 
 def _facts(dataset: Dataset) -> dict[str, str]:
@@ -116,10 +116,6 @@ def _protocol(dataset: Dataset) -> tuple[str, str]:
     """See `PROTOCOLS`; one that is not there is told by its name among the facts alone."""
     name = str(_split(dataset).get("protocol", "unknown"))
     return PROTOCOLS.get(name, (name.replace("_", " "), ""))
-
-
-def _is_everything(dataset: Dataset) -> bool:
-    return not _exceptions(dataset)
 
 
 def _exceptions(dataset: Dataset) -> str:

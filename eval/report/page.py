@@ -79,14 +79,10 @@ class Section:
 def report(
     runs: Sequence[Path], out: Path, *, metric: str = "nDCG@10", split: str | None = None, seed: int = 7
 ) -> Path:
-    """Write the report of some run folders; returns where.
+    """Write the report of some run folders to the HTML file `out`; runs of the same data and split share a section.
 
-    Args:
-        runs: run folders that `evaluate` has ranked in; those of the same data and split share a section.
-        out: the HTML file, replaced as a whole.
-        metric: which one orders rankers and is sliced; any canonical name that every ranker has.
-        split: folder within `evaluation`; None: "test", or the only one there is.
-        seed: of intervals, tests, and which examples are shown.
+    `metric` orders rankers and is sliced; `split` is a folder within `evaluation` (None: "test", or the only one there
+    is); `seed` is that of intervals, tests and examples.
 
     Raises:
         ConfigError: there is no such metric.

@@ -14,10 +14,7 @@ __all__ = ["Line", "Provenance", "provenance"]
 
 @dataclass(frozen=True)
 class Line:
-    """One ranker: `settings`, `adapter` (what it was trained on and how) and `trials` (on validation) as text.
-
-    `differs` are the versions that are not those of all.
-    """
+    """One ranker: `settings`, `adapter` and validation `trials` as text; `differs` are versions unlike the others'."""
 
     name: str
     kind: str
@@ -70,8 +67,7 @@ def _line(ranker: Ranked, common: Mapping[str, str]) -> Line:
     trials, num_events = _trials(facts.get("tuned"))
     own = {name: value for name, value in _versions(ranker).items() if common.get(name) != value}
     return Line(
-        name=ranker.name, kind=ranker.kind, seed=str(facts.get("seed", "")),
-        command=str(facts.get("command", "")),
+        name=ranker.name, kind=ranker.kind, seed=str(facts.get("seed", "")), command=str(facts.get("command", "")),
         settings=_json(facts["settings"]) if facts.get("settings") else "",
         adapter=_json(facts["adapter"], indent=2) if facts.get("adapter") else "",
         trials=trials, tuned_on=f"{num_events:,} validation events" if num_events else "validation events",

@@ -23,26 +23,19 @@ from ..rankings import Rankings, orphans_in, read_rankings, slugs_in
 from ..settings import EvaluatedSplit
 
 __all__ = [
-    "BASELINE", "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded",
+    "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded",
     "was_replaced",
 ]  # fmt: skip
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-BASELINE: Final = "baseline"
 ABLATION: Final = "ablation"
 
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """One ranker's answers, and how good each of them is.
-
-    Attributes:
-        run: the run folder that they are from.
-        folder: where its files are.
-        value_E: float64 [E] of each metric, by canonical name; metrics that the ranker does not have are left out.
-    """
+    """One ranker's answers, in `folder` of a run, and the value of each by the metrics that it has: float64 [E]."""
 
     slug: str
     name: str
@@ -58,7 +51,7 @@ class Ranked:
 
     @property
     def is_baseline(self) -> bool:
-        return self.kind == BASELINE
+        return self.kind == "baseline"
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -76,14 +69,13 @@ class Dataset:
     """One section of the report: what several rankers, of one run or more, said of the same events.
 
     Attributes:
-        name: for headings; that of the data's recipe, or of the run folder.
+        name: that of the data's recipe, or of the run folder.
         split: the folder's name within `evaluation`, such as "test", or "test-500" for a sample.
-        histories: what was predicted from.
         row_E: int64 [E], rows of `histories.events`, ascending.
         metric: canonical name of the one that the rankers are ordered by.
-        rankers: best first, at least one; ablations are apart.
+        rankers: best first, at least one.
         ablations: variants of a ranker with something taken from it.
-        notes: what a reader should know about what is missing, as sentences.
+        notes: sentences on what is missing.
     """
 
     name: str
@@ -142,12 +134,9 @@ class Dataset:
 
 
 def read_datasets(runs: Sequence[Path], metric: str = "nDCG@10", split: str | None = None) -> list[Dataset]:
-    """All rankers of the runs, grouped by what they were judged on: same data, same catalogue, same split.
+    """All rankers of the runs, grouped by data, catalogue and split, ordered by the metric of this canonical name.
 
-    Args:
-        runs: run folders.
-        metric: canonical name of the metric that orders rankers.
-        split: folder within `evaluation`; None: "test", or the only one there is.
+    `split` is a folder within `evaluation`; None: "test", or the only one there is.
 
     Raises:
         DataError: a folder is no run, was not evaluated, or has nothing left that belongs to its histories.

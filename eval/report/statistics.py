@@ -136,8 +136,8 @@ def cells_of(slices: pl.DataFrame) -> tuple[list[Cell], int]:
 
 
 def compared(
-    ours_E: Float64, theirs_E: Float64 | None, slices: pl.DataFrame, cells: Sequence[Cell], user_E: ArrayLike, seed: int,
-    draws: int = DRAWS,
+    ours_E: Float64, theirs_E: Float64 | None, slices: pl.DataFrame, cells: Sequence[Cell], user_E: ArrayLike,
+    seed: int, draws: int = DRAWS,
 ) -> list[tuple[Estimate, Estimate | None, Difference | None]]:  # fmt: skip
     """Both rankers' means in each cell and their difference, tests corrected over all cells; None without the other."""
 

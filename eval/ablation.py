@@ -202,12 +202,9 @@ def _text(encoder: PromptEncoder, histories: Histories) -> HistoryText:
 
 def _changed(one: HistoryText, other: HistoryText) -> NDArray[np.bool_]:
     """Which events' own lines differ between two texts of the same events: bool [N]."""
-    lines = [
-        np.array([piece.tobytes() for piece in np.split(t.contexts.tokens, t.contexts.ptr[1:-1])], object)[t.context_E]
-        for t in (one, other)
-    ]
-    changed_N: NDArray[np.bool_] = lines[0] != lines[1]
-    return changed_N
+    pieces = ((text, np.split(text.contexts.tokens, text.contexts.ptr[1:-1])) for text in (one, other))
+    lines = [np.array([piece.tobytes() for piece in each], object)[text.context_E] for text, each in pieces]
+    return np.asarray(lines[0] != lines[1], bool)
 
 
 def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ablation:

@@ -26,11 +26,8 @@ def named_rankings(folder: Path, name: str, task: Task) -> tuple[Rankings, dict[
     slugs = slugs_in(folder)
     found = [slug for slug in slugs if slug == name] or [s for s in slugs if read_facts(folder, s).get("name") == name]
     if not found:
-        there = ", ".join(slugs) or "none"
-        raise DataError(
-            f"{folder} should hold rankings by {name!r} but holds {there}; run `whereupon evaluate --split "
-            f"{task.split}` or `whereupon import-run --split {task.split}` first."
-        )
+        there, verbs = ", ".join(slugs) or "none", f"`whereupon evaluate` or `import-run` with `--split {task.split}`"
+        raise DataError(f"{folder} should hold rankings by {name!r} but holds {there}; run {verbs} first.")
     rankings, facts = read_rankings(folder, found[0])
     if facts.get("task") != task.hash:
         raise DataError(
@@ -65,11 +62,7 @@ def free_slug(folder: Path, name: str, kind: Kind) -> str:
 
 
 def refuse_other_kind(folder: Path, slug: str, kind: Kind) -> None:
-    """To be asked before rankings of a slug are made, which would replace those that are there.
-
-    Raises:
-        DataError: those are of another kind, such as a run file that was imported as "SASRec".
-    """
+    """Raise DataError if rankings of a slug would replace those of another kind, such as a run file named "SASRec"."""
     there = read_facts(folder, slug).get("kind", kind) if slug in slugs_in(folder) else kind
     if there != kind:
         raise DataError(

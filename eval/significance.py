@@ -55,14 +55,11 @@ def compare(
     base_M = UserSums.of((_where_known(theirs_E, ours_E) for ours_E, theirs_E in both), user_E).mean_M
     sign_M = np.array([-1.0 if metric in LOWER_IS_BETTER else 1.0 for _, _, metric in pairs])
     p_M = sign_flip(sums, seed=seed)
-    names = {
-        name: pl.Series([pair[place] for pair in pairs], dtype=pl.String)
-        for place, name in enumerate(("ranker", "baseline", "metric"))
-    }
+    names = pl.DataFrame(pairs, dict.fromkeys(("ranker", "baseline", "metric"), pl.String), orient="row")
     with np.errstate(invalid="ignore"):  # both may be infinite
         difference_M = mean_M - base_M
     return pl.DataFrame({
-        **names, "mean": mean_M, "baseline_mean": base_M,
+        **names.to_dict(), "mean": mean_M, "baseline_mean": base_M,
         "difference": difference_M, "low": found.low_M, "high": found.high_M,
         "is_better": sign_M * mean_M > sign_M * base_M, "p": p_M, "p_holm": holm(p_M),
         "num_events": sums.num_events_M, "num_users": sums.num_users_M,

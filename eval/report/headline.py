@@ -19,13 +19,12 @@ from .statistics import LEVEL_TEXT, Difference
 __all__ = ["Headline", "headline"]
 
 NBSP = "\N{NO-BREAK SPACE}"
-PROTOCOLS = {
+PROTOCOLS = {  # for the facts, and within the sentence
     "global_time": ("one cut in time for all users", "split by time and "),
     "leave_one_out": ("each user's last event", "each the last of its user and "),
     "user_cold_start": ("users that nobody trained on", "of users held out from training and "),
     "item_cold_start": ("items that nobody trained on", "at items held out from training and "),
 }
-"""How each is told among the facts, and within the sentence."""
 OVER_EVERYTHING = (
     "Log-loss, calibration error and Brier score are over the whole catalogue: probability given to the user's own "
     "past items, which are no candidates, counts against a ranker."
@@ -42,7 +41,7 @@ class Headline:
 
 
 def headline(dataset: Dataset, board: Leaderboard) -> Headline:
-    """The contender is the best ranker that is no baseline, so that a model that loses is told to lose."""
+    """The contender is the best ranker that is no baseline, so a model that loses is said to lose."""
     one = board.of(dataset.contender).metrics[dataset.metric]
     assert one is not None
     users = len(np.unique(dataset.user_E))
@@ -61,7 +60,7 @@ def _verdict(dataset: Dataset, board: Leaderboard) -> str:
     contender, opponent = dataset.contender, dataset.opponent
     if opponent is None:
         return "; there is nothing to compare it with."
-    # Whoever is the reference has no difference from it: then that of the other is told the other way round.
+    # The reference has no difference from itself: then that of the other is turned round.
     against, sign = board.of(contender).against, 1
     if against is None:
         against, sign = board.of(opponent).against, -1
@@ -113,7 +112,7 @@ def _split(dataset: Dataset) -> dict[str, Any]:
 
 
 def _protocol(dataset: Dataset) -> tuple[str, str]:
-    """See `PROTOCOLS`; one that is not there is told by its name among the facts alone."""
+    """See `PROTOCOLS`; one that is not there has its name among the facts alone."""
     name = str(_split(dataset).get("protocol", "unknown"))
     return PROTOCOLS.get(name, (name.replace("_", " "), ""))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from ...errors import DataError
 from ...files import read_object
 from ...histories import Histories, read_histories
 from ..metrics import METRICS, Metric, evaluate_rankings, micro
-from ..rankings import Rankings, orphans_in, read_rankings, slugs_in
+from ..rankings import ABLATION, Rankings, orphans_in, read_rankings, slugs_in
 from ..settings import EvaluatedSplit
 
 __all__ = [
@@ -29,8 +29,6 @@ __all__ = [
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-ABLATION: Final = "ablation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +157,8 @@ def evaluation_folder_of(run: Path, split: str | None) -> Path:
     folder = run / "evaluation"
     names = sorted(path.name for path in folder.glob("*") if slugs_in(path))
     if not names:
-        raise DataError(
-            f"{run} should be a run folder with rankings in evaluation/ but has none; run `whereupon evaluate`."
-        )
+        expected = "a run folder with rankings in evaluation/"
+        raise DataError(f"{run} should be {expected} but has none; run `whereupon evaluate`.")
     chosen = split or ("test" if "test" in names else names[0] if len(names) == 1 else None)
     if chosen not in names:
         wanted = f"should hold the split {chosen!r} but holds" if chosen else "holds several splits, none of them test:"
@@ -224,17 +221,13 @@ def _dataset(parts: list[tuple[Path, Histories, list[Ranked], list[str]]], split
     common_E: Int64 = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), rows)
     if not len(common_E):
         raise DataError(f"The rankers of {run} have no event in common; evaluate them on the same events.")
-    if (most := max(map(len, rows))) > len(common_E):
-        notes.append(
-            f"Not every ranker answered all {most:,} events: judged on the {len(common_E):,} that all of them did."
-        )
-    everyone = [_on(ranker, common_E) for ranker in everyone]
+    if (most := max(map(len, rows))) > (num := len(common_E)):
+        notes.append(f"Not every ranker answered all {most:,} events: judged on the {num:,} that all of them did.")
     sign = 1 if Metric.parse(metric).lower_is_better else -1
-    ordered = sorted(everyone, key=lambda ranker: sign * ranker.mean(metric))
+    ordered = sorted((_on(one, common_E) for one in everyone), key=lambda one: sign * one.mean(metric))
     recipe = histories.manifest.get("recipe", "tables")
     name = run.name if recipe == "tables" else str(recipe)
-    ablations = [ranker for ranker in ordered if ranker.kind == ABLATION]
-    rankers = [ranker for ranker in ordered if ranker.kind != ABLATION]
+    ablations, rankers = ([one for one in ordered if (one.kind == ABLATION) == is_one] for is_one in (True, False))
     if not rankers:
         raise DataError(f"{run} holds nothing but ablations of the {split} split; run `whereupon evaluate` too.")
     return Dataset(name, split, histories, common_E, metric, rankers, ablations, notes)

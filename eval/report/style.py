@@ -9,7 +9,7 @@ from typing import Final
 from markupsafe import Markup
 
 from .statistics import Estimate
-from .svg import Scale, dot, join, picture, polyline, tag, whisker
+from .svg import Scale, Shape, dot, join, picture, polyline, tag, whisker
 
 __all__ = ["CONTENDER", "OPPONENT", "OTHER", "Look", "key", "twice"]
 
@@ -22,7 +22,7 @@ class Look:
     """`name` is the class of lines, marks and whiskers; `shape` that of the mark."""
 
     name: str
-    shape: str
+    shape: Shape
 
     def mark(self, x: float, y: float, tip: str = "", radius: float = 4) -> Markup:
         """A mark of this look; `tip` shows when a pointer rests on it."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup, escape
 
 from ..wording import MINUS
 
 __all__ = [
-    "Scale", "area", "bar", "dot", "join", "labels", "picture", "polyline", "rule", "spread", "tag", "text",
+    "Scale", "Shape", "area", "bar", "dot", "join", "labels", "picture", "polyline", "rule", "spread", "tag", "text",
     "text_width", "ticks", "whisker", "x_axis", "y_axis",
 ]  # fmt: skip
 
 Point = tuple[float, float]
+Shape = Literal["circle", "square", "diamond"]
 
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
@@ -34,7 +36,7 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 
 def join(parts: Iterable[str]) -> Markup:
-    """Pieces end to end; text that is no markup yet is escaped."""
+    """Pieces end to end, escaped unless they are markup."""
     return Markup("").join(parts)
 
 
@@ -163,18 +165,15 @@ def whisker(start: Point, end: Point, class_: str) -> Markup:
     return tag("path", d=path, class_=class_)
 
 
-def dot(x: float, y: float, radius: float, class_: str, shape: str = "circle", tip: str = "") -> Markup:
+def dot(x: float, y: float, radius: float, class_: str, shape: Shape = "circle", tip: str = "") -> Markup:
     """A circle, a square or a diamond of about equal area: series differ in shape, not in colour alone."""
     if shape == "circle":
         return tag("circle", *_tip(tip), cx=float(x), cy=float(y), r=float(radius), class_=class_)
+    half = radius * (0.89 if shape == "square" else 1.25)
     if shape == "square":
-        half = radius * 0.89
         return bar(x - half, y - half, 2 * half, 2 * half, class_, tip)
-    if shape == "diamond":
-        half = radius * 1.25
-        corners = [(x, y - half), (x + half, y), (x, y + half), (x - half, y)]
-        return tag("polygon", *_tip(tip), points=_path(corners), class_=class_)
-    raise ValueError(f"a dot may be a circle, a square or a diamond, not {shape!r}")
+    corners = [(x, y - half), (x + half, y), (x, y + half), (x - half, y)]
+    return tag("polygon", *_tip(tip), points=_path(corners), class_=class_)
 
 
 def x_axis(

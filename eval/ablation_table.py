@@ -98,9 +98,9 @@ def as_tables(compared: Comparison, title: str) -> Iterator[Table]:
     """A table for the terminal for each metric."""
     for metric, rows in _tables(compared):
         table = Table(title=f"{metric}, {title}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading in HEADINGS:
-            is_words = heading == HEADINGS[0]
-            table.add_column(heading, justify="left" if is_words else "right", no_wrap=not is_words)
+        table.add_column(HEADINGS[0])
+        for heading in HEADINGS[1:]:
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*map(Text, row))
         yield table

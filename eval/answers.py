@@ -99,18 +99,12 @@ def evaluate_model(
     `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
     Args:
-        config: `model`, `prompts` and `decode` say what is asked and how; `evaluate.k` how many items are kept.
         histories: what prompts are made of. Those of the task, or altered ones for an ablation: the same items row by
             row, with other times, weather or places.
-        task: which events, from which candidates; the truth is the task's.
-        name, slug: of the ranker, see `rankings`.
-        folder: where to write, see `evaluation_folder`.
         adapter: the trained adapter's folder; None asks the base model as it is. Without one, or with
             `decode.calibration: none`, nothing is calibrated.
-        kind: what sort of ranker it is.
         facts: more of them, such as what was altered.
-        leave_out: kinds of context that prompts leave out although the adapter was trained with them, which only an
-            ablation should want.
+        leave_out: kinds of context that an ablation takes out of the prompts that the adapter was trained with.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.

@@ -95,8 +95,7 @@ def earlier_counts(histories: Histories, split: EvaluatedSplit) -> Int64:
 def coverage(item_EK: Int32, num_items: int) -> float:
     """Catalogue coverage: share of all items that stand in at least one list; 0 without events, NaN without items.
 
-    It grows with the number of events, so compare only rankers of the same events. Source: Ge, Delgado-Battenfeld and
-    Jannach, "Beyond accuracy: evaluating recommender systems by coverage and serendipity", RecSys 2010.
+    It grows with the number of events. Source: Ge, Delgado-Battenfeld and Jannach, "Beyond accuracy", RecSys 2010.
     """
     return np.unique(item_EK[item_EK >= 0]).size / num_items if num_items else float("nan")
 
@@ -104,9 +103,8 @@ def coverage(item_EK: Int32, num_items: int) -> float:
 def gini(item_EK: Int32, num_items: int) -> float:
     """Gini coefficient of how often items are shown, all items of the catalogue included; NaN if nothing is shown.
 
-    0: all equally often; 1 - 1 / num_items: always the same one. With x the counts in ascending order, the sum of
-    (2 i - n - 1) x_i over n times the sum of x. Source: Fleder and Hosanagar, "Blockbuster culture's next rise or
-    fall: the impact of recommender systems on sales diversity", Management Science 55(5), 2009.
+    0: all equally often; 1 - 1 / num_items: always the same one. Source: Fleder and Hosanagar, "Blockbuster culture's
+    next rise or fall", Management Science 55(5), 2009.
     """
     shown_I = np.sort(np.bincount(item_EK[item_EK >= 0], minlength=num_items)).astype(np.float64)
     if not shown_I.sum():

@@ -83,10 +83,7 @@ def mrr(rank_E: ArrayLike, k: int) -> float:
 def log_loss(log_prob_E: ArrayLike) -> float:
     """Mean of -log p(item chosen), in nats; infinite if one event was held impossible (-inf).
 
-    Source: Good, "Rational Decisions", JRSS B 14(1), 1952.
-
-    Raises:
-        ValueError: a log-probability is NaN or clearly above 0 (round-off up to 1e-3 passes).
+    Source: Good, "Rational Decisions", JRSS B 14(1), 1952. Raises ValueError for what is NaN or above 0 (by 1e-3).
     """
     return micro(_loss_E(log_prob_E))
 

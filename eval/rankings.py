@@ -183,10 +183,7 @@ def read_facts(folder: Path, slug: str) -> dict[str, Any]:
 
 
 def finished(folder: Path, slug: str, key: str) -> bool:
-    """Whether the complete rankings `slug` are there, and of this key (a fact: all that they depend on).
-
-    Where a file of theirs is gone or damaged, they are not: they are to be made again.
-    """
+    """Whether the rankings `slug` are there undamaged, and of this key (a fact: all that they depend on)."""
     try:
         return bool(read_rankings(folder, slug)[1].get("key") == key)
     except DataError:

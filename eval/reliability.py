@@ -1,8 +1,7 @@
 """Is a ranker as sure as it should be? Calibration of the probabilities that it gives to its first items.
 
-A prediction is one item at one place of one event's list, with the probability p that the ranker gave it; it is right
-where that item was chosen. A calibrated ranker is right in a share p of its predictions of probability p. Two sets of
-predictions are looked at: the first item of each event (top-1), and all items of the lists (top-k).
+A prediction is one item of one event's list, with the probability p that the ranker gave it; it is right where that
+item was chosen. A calibrated ranker is right in a share p of its predictions of probability p.
 
 Shapes: E = events, K = items of a list, P = predictions, B = bins that hold any.
 """

@@ -81,10 +81,7 @@ def qrels_frame(task: Task) -> pl.DataFrame:
 
 
 def write_lines(path: Path, columns: Iterable[pl.Series | str]) -> None:
-    """Columns (texts stand for themselves in every line) as lines with a space between, UTF-8.
-
-    Floats are written with as many digits as tell them from their neighbours.
-    """
+    """Columns (a text is the same in every line) as lines with a space between, UTF-8."""
     parts = [pl.lit(one) if isinstance(one, str) else pl.lit(one.cast(pl.String)) for one in columns]
     lines = pl.select(pl.concat_str(parts, separator=" ").alias("line"))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -111,8 +108,7 @@ def read_run(path: Path, task: Task, k: int) -> ImportedRun:
     Items are ordered by score, as trec_eval does; equal scores by the rank column, then as they stand in the file.
 
     Raises:
-        DataError: the file is missing, is not UTF-8, or holds a line that is none of a run, a query that is no event
-            of the task, an unknown item, or an item twice in a query; names the line.
+        DataError: the file cannot be read, or a line is not one of a run of this task; names the line.
     """
     lines, items = _parsed(path), task.histories.items
     queries = pl.DataFrame({"query": query_ids(task.histories, task.row_E)})

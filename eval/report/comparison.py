@@ -77,8 +77,7 @@ class Comparison:
 def ranking_at(where: str, split: str | None, metric: str) -> Ranked:
     """The ranking in a file (`.../<slug>.parquet` or `.json`), or that of `RUN:ranker`, a folder and a slug or name.
 
-    Args:
-        split: folder within the run's `evaluation`; None: "test", or the only one there is.
+    `split` is a folder within the run's `evaluation`; None: "test", or the only one there is.
 
     Raises:
         DataError: there is none, or it lacks the metric.
@@ -114,7 +113,7 @@ def comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Comparison:
     if not len(row_E):
         raise DataError(f"{a.name} and {b.name} have no event in common; evaluate them on the same events.")
     pair = _Pair(a, b, metric, row_E, _histories(a, b))
-    both = estimates([("a", pair.value_a), ("b", pair.value_b)], pair.user_E, seed)
+    both = estimates(zip("ab", pair.values, strict=True), pair.user_E, seed)
     whole = differences([(0, pair.difference_E)], pair.user_E, seed)[0]
     only = len(a.rankings.row_E) + len(b.rankings.row_E) - 2 * len(row_E)
     slices, num_thin = pair.slices(pair.histories, seed) if pair.histories else ([], 0)
@@ -158,16 +157,14 @@ class _Pair:
         return np.searchsorted(one.rankings.row_E, self.row_E)
 
     @cached_property
-    def value_a(self) -> Float64:
-        return self.a.value_E[self.metric][self._at(self.a)]
-
-    @cached_property
-    def value_b(self) -> Float64:
-        return self.b.value_E[self.metric][self._at(self.b)]
+    def values(self) -> tuple[Float64, Float64]:
+        """A's and B's value of each event."""
+        a, b = (one.value_E[self.metric][self._at(one)] for one in (self.a, self.b))
+        return a, b
 
     @cached_property
     def difference_E(self) -> Float64:
-        return paired(self.value_a, self.value_b)
+        return paired(*self.values)
 
     @cached_property
     def user_E(self) -> NDArray[Any]:
@@ -187,7 +184,7 @@ class _Pair:
         """The slices of `cells_of` by p-value, tests corrected together, and how many it left out."""
         frame = slices_of(histories, "valid" if self.a.facts.get("split") == "valid" else "test", self.row_E)
         cells, num_thin = cells_of(frame)
-        rows = zip(cells, compared(self.value_a, self.value_b, frame, cells, self.user_E, seed), strict=True)
+        rows = zip(cells, compared(*self.values, frame, cells, self.user_E, seed), strict=True)
         found = [SliceDifference(*cell, a, b, test) for cell, (a, b, test) in rows if b and test]
         return sorted(found, key=lambda one: (math.isnan(one.difference.p), one.difference.p)), num_thin
 
@@ -207,8 +204,7 @@ class _Pair:
     def _described(self, order: Int64) -> tuple[list[str], list[str], list[str]]:
         """User, time and item of some events."""
         if self.histories is None:
-            columns = (self._column(name).gather(order) for name in ("user_id", "time", "item_id"))
-            users, times, items = columns
+            users, times, items = (self._column(name).gather(order) for name in ("user_id", "time", "item_id"))
             return users.to_list(), times.dt.strftime("%Y-%m-%d %H:%MZ").to_list(), items.to_list()
         events = self.histories.events[self.row_E[order].tolist()]
         titles = self.histories.items["title"].gather(self.histories.item_idx_E[self.row_E[order]])

@@ -1,8 +1,4 @@
-"""Ten events in full, drawn by seed and never picked: what was asked, what came, what each side had said.
-
-Drawn within strata of the contender's rank, so that hits, near hits and misses are all there; counts say how common
-each is.
-"""
+"""Ten events in full, drawn by seed within strata of the contender's rank, so that hits and misses are all there."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .svg import Scale, area, bar, join, labels, picture, polyline, text, ticks,
 
 __all__ = ["OverTime", "over_time"]
 
-MOST_DAYS = 42  # with more of them, weeks are told
+MOST_DAYS = 42  # with more of them, weeks are shown
 
 
 @dataclass(frozen=True)

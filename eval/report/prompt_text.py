@@ -1,7 +1,6 @@
 """What the model read before some events: the text of the very tokens, or of the templates without a tokenizer.
 
-Prompts are rendered by prompts' own encoder from the run's settings, so that they are those of the evaluation. Nothing
-is fetched: a base model that is not on this machine has no tokenizer here.
+Nothing is fetched: a base model that is not on this machine has no tokenizer here.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Confidence intervals of means, from a bootstrap over users.
 
-Events of one user are not independent of each other (who goes to one gym every day is predicted rightly every day), so
-users and never events are resampled: the cluster bootstrap of Field and Welsh, "Bootstrapping clustered data", JRSS B
-69(3), 2007. What is measured is uncertainty about other users of the same kind in the same time, given the rankers as
-they were trained; it says nothing of other trainings, cities or years.
+Events of one user are not independent of each other, so users and never events are resampled: the cluster bootstrap of
+Field and Welsh, "Bootstrapping clustered data", JRSS B 69(3), 2007. What is measured is uncertainty about other users
+of the same kind, given the rankers as they were trained; it says nothing of other trainings, cities or years.
 
-Everything goes by sums per user: a mean over events is a ratio of two of them, so a resample costs one row of
-numbers of draws times a small matrix, whatever the number of events. All columns share the resamples.
+A mean over events is a ratio of two sums per user, so a resample costs one row of numbers of draws times a small
+matrix, whatever the number of events. All columns share the resamples.
 
 Values that are NaN are unknown and left out. A column that holds an infinite value (log-loss of an event held
 impossible), or that fewer than two users have, has a mean but no interval: NaN.

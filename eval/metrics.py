@@ -204,7 +204,7 @@ def summarise(
 
 def evaluate_rankings(rankings: Rankings, metrics: Sequence[str] = METRICS) -> dict[str, Float64]:
     """`per_event` of a ranker's answers. Raises ValueError if a metric looks farther down than they are known."""
-    deepest = max((Metric.parse(name) for name in metrics), key=lambda metric: metric.depth, default=None)
+    deepest = max(map(Metric.parse, metrics), key=lambda metric: metric.depth, default=None)
     if deepest and deepest.depth > rankings.k and (rankings.rank_E == 0).any():
         raise ValueError(
             f"{deepest.name} looks at the first {deepest.depth} items but these rankings hold {rankings.k}; "

@@ -51,13 +51,13 @@ def free_slug(folder: Path, name: str, kind: Kind) -> str:
             "'summary' or 'ablation'; choose another."
         ) from None
     for other in slugs_in(folder):
-        facts = read_facts(folder, other)
+        facts, there = read_facts(folder, other), ""
         if other == slug and facts.get("kind") != kind:
-            there = facts.get("kind")
-            raise DataError(f"{folder} holds rankings {slug!r} of another kind ({there}) already; choose another name.")
-        if (other == slug) != (facts.get("name") == name):  # "a b" and "a+b"; a model's files are not called after it
-            there = facts.get("name")
-            raise DataError(f"{folder} holds rankings {other!r} of the name {there!r} already; choose another name.")
+            there = f"another kind ({facts.get('kind')})"
+        elif (other == slug) != (facts.get("name") == name):  # "a b" and "a+b"; a model's files have another name
+            there = f"the name {facts.get('name')!r}"
+        if there:
+            raise DataError(f"{folder} holds rankings {other!r} of {there} already; choose another name.")
     return slug
 
 

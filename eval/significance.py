@@ -89,14 +89,12 @@ def paired(ours_E: Float64, theirs_E: Float64) -> Float64:
 def sign_flip(differences: UserSums, *, seed: int, num_flips: int = NUM_FLIPS) -> Float64:
     """Two-sided p-value of "both rankers are equally good" for each column of paired differences: float64 [M].
 
-    Were they equally good, then for each user either could as well have given the answers of the other: the sign of
-    each user's summed difference is a coin toss. p is the share of rounds of tosses that give a sum at least as far
-    from 0 as the observed one, which counts as a round itself, so that p is never 0 and the test holds its level with
-    any number of rounds (Phipson and Smyth, "Permutation p-values should never be zero", Statistical Applications in
-    Genetics and Molecular Biology 9(1), 2010). This is Fisher's randomisation test as recommended by Smucker, Allan and
-    Carterette, "A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007, with
-    users in the place of queries.
-    All columns share their tosses.
+    Were they equally good, the sign of each user's summed difference would be a coin toss. p is the share of rounds of
+    tosses that give a sum at least as far from 0 as the observed one, which counts as a round itself, so that p is
+    never 0 (Phipson and Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9(1), 2010).
+    This is Fisher's randomisation test as recommended by Smucker, Allan and Carterette, "A comparison of statistical
+    significance tests for information retrieval evaluation", CIKM 2007, with users in the place of queries. All columns
+    share their tosses.
     """
     p_M = np.full(len(differences.num_events_M), np.nan)
     fit_M = np.flatnonzero(differences.is_fit_M)

@@ -129,7 +129,7 @@ def read_run(path: Path, task: Task, k: int) -> ImportedRun:
 
 
 def _parsed(path: Path) -> pl.DataFrame:
-    """The columns of a run file, rank (some write 1.0) and score as float64, and `line` from 1."""
+    """The columns of a run file, rank and score as float64, and `line` from 1."""
     try:
         raw_bytes = path.read_bytes()
         text = (gzip.decompress(raw_bytes) if raw_bytes[:2] == b"\x1f\x8b" else raw_bytes).decode("utf-8-sig")
@@ -145,13 +145,12 @@ def _parsed(path: Path) -> pl.DataFrame:
     if bad := next(((number, line) for number, line in words if len(line) != len(_COLUMNS)), None):
         found = f"expected six columns `query Q0 item rank score tag`, found {len(bad[1])}; fix that line"
         raise DataError(f"{path}, line {bad[0]}: {found}.")
-    lines = pl.DataFrame([line for _, line in words], dict.fromkeys(_COLUMNS, pl.String), orient="row")
-    lines = lines.with_columns(pl.Series("line", [number for number, _ in words]))
+    schema = {"line": pl.Int64, **dict.fromkeys(_COLUMNS, pl.String)}
+    lines = pl.DataFrame([(number, *line) for number, line in words], schema, orient="row")
     for name in ("rank", "score"):
         number = lines[name].cast(pl.Float64, strict=False)
-        if (bad_lines := lines.filter(number.is_finite().fill_null(False).not_())).height:
-            found = f"the {name} should be a finite number, found {bad_lines[name][0]!r}; fix that line"
-            raise _wrong(path, bad_lines, found)
+        if (wrong := lines.filter(number.is_finite().fill_null(False).not_())).height:
+            raise _wrong(path, wrong, f"the {name} should be a finite number, found {wrong[name][0]!r}; fix that line")
         lines = lines.with_columns(number)
     return lines
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = [
-    "MINUS", "NONE", "ON_VALIDATION", "count", "duration", "p_value", "plain", "share", "signed", "span",
-]  # fmt: skip
+__all__ = ["MINUS", "NONE", "ON_VALIDATION", "count", "duration", "p_value", "plain", "share", "signed", "span"]
 
 MINUS = "\N{MINUS SIGN}"
 

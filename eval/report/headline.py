@@ -44,8 +44,7 @@ def headline(dataset: Dataset, board: Leaderboard) -> Headline:
     """The contender is the best ranker that is no baseline, so a model that loses is said to lose."""
     one = board.of(dataset.contender).metrics[dataset.metric]
     assert one is not None
-    users = len(np.unique(dataset.user_E))
-    num = len(dataset.row_E)
+    num, users = len(dataset.row_E), len(np.unique(dataset.user_E))
     events = f"{num:,} {dataset.part} event{'s' * (num > 1)} of {users:,} user{'s' * (users > 1)} of {dataset.name}"
     items = f"{'' if _exceptions(dataset) else 'all '}{dataset.histories.items.height:,} items"
     where = f"On {events}, {_protocol(dataset)[1]}each predicted from what came before it among {items}"
@@ -87,9 +86,7 @@ def _compared(other: str, difference: Difference, sign: int, metric: str, num_te
 def _facts(dataset: Dataset) -> dict[str, str]:
     histories = dataset.histories
     local = histories.events["local_time"].gather(dataset.row_E)
-    first, last = local.min(), local.max()
-    split = _split(dataset)
-    shares = ""
+    first, last, split, shares = local.min(), local.max(), _split(dataset), ""
     if split.get("protocol") != "leave_one_out" and {"train", "valid"} <= set(split):
         earlier = split["train"] + (split["valid"] if dataset.part == "test" else 0)
         shares = f", after the first {earlier:.0%} of the events"

@@ -91,6 +91,6 @@ def _bar(scale: Scale, estimate: Estimate, look: Look) -> Markup:
 def _axis(scale: Scale) -> Markup:
     at = ticks(scale.low, scale.high, 4)
     parts = []
-    for value, name in zip(at, labels(at), strict=True):
-        parts += [text(scale(value), 10, name, "middle"), rule(scale(value), 14, scale(value), 18, "tick")]
+    for x, name in zip(map(scale, at), labels(at), strict=True):
+        parts += [text(x, 10, name, "middle"), rule(x, 14, x, 18, "tick")]
     return picture(BAR_WIDTH, 18, [*parts, rule(scale.start, 18, scale.end, 18, "tick")], None, "rowbar")

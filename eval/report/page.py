@@ -59,10 +59,6 @@ class Section:
     provenance: Provenance
 
     @property
-    def lower_is_better(self) -> bool:
-        return Metric.parse(self.dataset.metric).lower_is_better
-
-    @property
     def parts(self) -> list[tuple[str, str]]:
         """Anchor and name of the parts that are there."""
         found: list[tuple[str, str, object]] = [

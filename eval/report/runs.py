@@ -53,7 +53,7 @@ class Ranked:
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What its facts say of how it was asked; nothing where they say none of it."""
+        """What its facts say of how it was asked, if anything."""
         found = self.facts.get("protocol")
         return found if isinstance(found, dict) else {}
 
@@ -182,7 +182,7 @@ def _values(rankings: Rankings, metrics: Iterable[str]) -> dict[str, Float64]:
 
 
 def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tuple[list[Ranked], list[str]]:
-    """The rankers of one run; those made from other data, or rankings, than it holds now are left out, with a note."""
+    """The rankers of one run; those made from other data than it holds now are left out, with a note."""
     ranked = []
     notes = [f"The rankings {slug!r} in {run.name} have lost their Parquet file, and are left out."
              for slug in orphans_in(folder)]  # fmt: skip

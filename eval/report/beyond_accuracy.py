@@ -12,7 +12,7 @@ from .runs import Dataset, Ranked
 __all__ = ["BeyondAccuracy", "beyond_accuracy"]
 
 K = 10
-NAMES = {
+NAMES = {  # in the order of the table, with what each means; what the data does not have is left out
     f"coverage@{K}": "share of the catalogue in anybody's first 10",
     f"Gini@{K}": "how unequally the items are shown; 0 all alike",
     f"novelty@{K}": "self-information of the items shown, in bits",
@@ -23,7 +23,6 @@ NAMES = {
     "median-km": "its median",
     "within-1km": "share within a kilometre of the truth",
 }
-"""In the order of the table, with what each means; those that the data does not have are left out."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ __all__ = ["STRATA", "Example", "Examples", "Guess", "examples"]
 
 NUM_EXAMPLES = 10
 LISTED = 10
+# Short name, words, and how many of each are wanted.
 STRATA = (("first", "ranked first", 4), ("among", "ranked 2 to 10", 3), ("missed", "not among the first 10", 3))
-"""Short name, words, and how many of each are wanted."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ TITLES = {
     "activity": "Earlier events of the user", "user": "User", "item": "Item", "popularity": "Popularity of the item",
     "visit": "Visit",
 }  # fmt: skip
-MARKS = {1: "▲", -1: "▼", 0: ""}
-"""Significantly better, worse, neither; a sign beside words, never alone."""
+MARKS = {1: "▲", -1: "▼", 0: ""}  # significantly better, worse, neither; a sign beside words, never alone
 WIDTH, ROW, LEFT = 372.0, 30.0, 140.0  # the same in all panels, so that they can be compared
 
 

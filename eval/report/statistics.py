@@ -25,17 +25,13 @@ __all__ = [
 
 Float64 = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
-Cell = tuple[str, str]
-"""A property of events, and one of its values."""
+Cell = tuple[str, str]  # a property of events, and one of its values
 
-ALPHA: Final = 0.05
-"""Corrected p-values below this bear a mark."""
+ALPHA: Final = 0.05  # corrected p-values below this bear a mark
 LEVEL_TEXT: Final = "95\N{NARROW NO-BREAK SPACE}%"
 DRAWS: Final = 10_000
-FEW_DRAWS: Final = 2_000
-"""For pictures of many columns, where a third decimal cannot be seen."""
-FEWEST_EVENTS: Final = 20
-"""Of a slice that is shown and tested, and of a day that is drawn: of fewer, an interval says nothing."""
+FEW_DRAWS: Final = 2_000  # for pictures of many columns, where a third decimal cannot be seen
+FEWEST_EVENTS: Final = 20  # of a slice that is tested, and of a day that is drawn: of fewer, an interval says nothing
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,8 @@ class Look:
 
     def estimate(self, one: Estimate, x: Scale, y: float, tip: str, radius: float = 4) -> Markup:
         """A mean as a mark with its interval as a horizontal whisker; what is not finite is left out."""
-        ends = [((x(one.low), y), (x(one.high), y))] if one.has_interval else []
-        parts = [whisker(start, end, f"whisker {self.name}") for start, end in ends]
-        return join([*parts, *([self.mark(x(one.mean), y, tip, radius)] if one.is_finite else [])])
+        line = whisker((x(one.low), y), (x(one.high), y), f"whisker {self.name}") if one.has_interval else Markup("")
+        return line + self.mark(x(one.mean), y, tip, radius) if one.is_finite else line
 
 
 CONTENDER: Final = Look("contender", "circle")

@@ -197,40 +197,6 @@ def compare(
 
 
 @app.command()
-def fuse(
-    config: ConfigFile,
-    of: Annotated[
-        list[str],
-        typer.Option("--of", metavar="NAME", help="A ranker, by its name or that of its files; 2 to 6 of them."),
-    ],
-    method: Annotated[
-        Literal["rrf", "log-prob", "min-max", "z"],
-        typer.Option(help="Reciprocal ranks, log-probabilities, or scores scaled to 0..1 or to mean 0."),
-    ] = "log-prob",
-    split: PredictedSplit = None,
-    limit: PredictedLimit = None,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Of the fusion; default: its parts'.")
-    ] = None,
-    set_: Overrides = None,
-    debug: Debug = False,
-) -> None:
-    """Fuse finished rankings into one, with weights fitted on the validation split."""
-    with _verb("fuse", config, set_, debug) as settings:
-        from .eval.fuse import fuse
-
-        _record("fuse", settings)
-        fuse(
-            settings,
-            of,
-            method=method,
-            split=split or settings.evaluate.split,
-            limit=limit or settings.evaluate.limit,
-            as_name=name,
-        )
-
-
-@app.command()
 def export(
     config: ConfigFile,
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")],

@@ -12,13 +12,15 @@ a bar is missed. A page made to fail is opened first: a check that sees nothing 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from browser import Browser, browsing, chromium
+from playwright.sync_api import Browser, Page, sync_playwright
 from record import bar, record
 
 from whereupon.eval.report import report
@@ -26,6 +28,7 @@ from whereupon.eval.report import report
 SECONDS, MEGABYTES = 30.0, 3.0
 PHONE, WIDE = 390, 1280
 BAD_PAGE = "<script>console.error('on purpose')</script><img src='http://127.0.0.1:9/none.png'>"
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main() -> int:
@@ -47,9 +50,9 @@ def main() -> int:
         ]
         opened: dict[str, Any] = {}
         if program := chromium():
-            with browsing(program) as browser:
-                found, opened = _visits(browser, page, folder)
-                bars += found
+            with sync_playwright() as playwright:
+                found, opened = _visits(playwright.chromium.launch(executable_path=program), page, folder)
+            bars += found
         else:
             print(
                 "There is no Chromium on this machine: the page was written and weighed but not opened; install one, "
@@ -58,39 +61,65 @@ def main() -> int:
     return record("report_check", 7, bars, wall_s=seconds, opened=opened)
 
 
+def chromium() -> str | None:
+    """Path of an installed Chromium; Playwright's own is never downloaded."""
+    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+
+
+@dataclass
+class Visit:
+    """A page, the addresses it requested beside its own, and its errors and warnings."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    load_s: float = 0.0
+
+
+def visit(browser: Browser, url: str, width: int = WIDE, *, dark: bool = False) -> Visit:
+    """Load a page in a window of this width and watch it for another second."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
+    seen = Visit(page)
+    page.on("request", lambda one: seen.requests.append(one.url) if one.url != url and one.url[:5] != "data:" else None)
+    page.on("console", lambda one: seen.errors.append(one.text) if one.type in ("error", "assert", "warning") else None)
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    page.on("dialog", lambda dialog: (seen.errors.append(f"a dialog: {dialog.message}"), dialog.accept()))
+    began = time.perf_counter()
+    page.goto(url)
+    seen.load_s = time.perf_counter() - began
+    page.wait_for_timeout(1000)
+    return seen
+
+
 def _visits(browser: Browser, page: Path, folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     bad = folder / "bad.html"
     bad.write_text(BAD_PAGE)
-    noticed = browser.open(bad.as_uri())
+    noticed = visit(browser, bad.as_uri())
     bad.unlink()
     is_noticed = any("on purpose" in error for error in noticed.errors) and len(noticed.requests) == 1
-    errors, requests, loads, sideways = [], [], {}, 0
+    visits = {}
     for name, width, dark in (
         ("light", WIDE, False),
         ("dark", WIDE, True),
         ("phone", PHONE, False),
         ("phone-dark", PHONE, True),
     ):
-        browser.look(width, 900, dark=dark)
-        visit = browser.open(page.as_uri())
-        errors += visit.errors
-        requests += visit.requests
-        loads[name] = visit.load_s
-        sideways = max(sideways, int(browser.value("document.documentElement.scrollWidth")) - width)
-        browser.screenshot(folder / f"{name}.png")
+        visits[name] = visit(browser, page.as_uri(), width, dark=dark)
+        visits[name].page.screenshot(path=folder / f"{name}.png", full_page=True)
+    errors = [error for one in visits.values() for error in one.errors]
+    requests = [request for one in visits.values() for request in one.requests]
+    sideways = max(
+        int(one.page.evaluate("document.documentElement.scrollWidth - innerWidth")) for one in visits.values()
+    )
     bars = [
         bar("page made to fail is noticed", float(is_noticed), "1", is_noticed),
         bar("console errors", len(errors), "0", not errors),
         bar("network requests", len(requests), "0", not requests),
         bar("pixels wider than its window", sideways, "0", sideways <= 0),
     ]
-    told = str(browser.value("document.querySelector('.lead').textContent"))
-    return bars, {"says": told, "load_s": loads, "errors": errors[:5], "requests": requests[:5],
-                  "browser": _version(browser)}  # fmt: skip
-
-
-def _version(browser: Browser) -> str:
-    return str(browser.value("navigator.userAgent")).rpartition("Chrome/")[2]
+    lead = visits["light"].page.text_content(".lead")
+    return bars, {"says": lead, "load_s": {name: one.load_s for name, one in visits.items()}, "errors": errors[:5],
+                  "requests": requests[:5], "browser": browser.version}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -24,12 +24,7 @@ def has_coordinates(table: pl.DataFrame) -> bool:
 
 @dataclass(frozen=True)
 class PlacesOnSphere:
-    """Points that are asked for by number.
-
-    Attributes:
-        unit_N3: float64 [N + 1, 3], points on the unit sphere; NaN where a place is unknown, and in the last row, so
-            that number -1, which stands for no item, is an unknown place.
-    """
+    """Points on the unit sphere by number, float64 [N + 1, 3]; NaN where a place is unknown, and for number -1."""
 
     unit_N3: Float64
 
@@ -47,8 +42,7 @@ class PlacesOnSphere:
         """float64 [X]: great-circle distances in km on a sphere, from chords; NaN where either place is unknown.
 
         With c the chord of two points on the unit sphere, 2 R asin(c / 2): the haversine formula (Sinnott, "Virtues of
-        the haversine", Sky and Telescope 68(2), 1984), whose haversine is (c / 2)^2. The error is below a metre:
-        float64 leaves 1e-8 radians to points on opposite sides, and far less to near ones.
+        the haversine", Sky and Telescope 68(2), 1984). The error is below a metre.
         """
         difference_X3 = self.unit_N3[number_X] - self.unit_N3[other_X]
         chord_X = np.sqrt(np.einsum("xd,xd->x", difference_X3, difference_X3))

@@ -1,13 +1,11 @@
 """`whereupon ablate`: what time, place and weather are worth to a model, each taken away while all else stays.
 
 - *removed*: prompts leave the kind out. Cheap, and harsh: the model has never seen such lines.
-- *shuffled*: each event tells that of a random one (`shuffling.exchange`). Lines look as in training, and mean nothing.
+- *shuffled*: each event has that of a random one (`shuffling.exchange`). Lines look as in training, and mean nothing.
 - *retrained*: a model that was trained without the kind, which could learn to make up for it. The fairest figure.
 
-Titles are no context: they stay, also where they name a neighbourhood, and so does the order of events. Where lines are
-shorter without a kind, a window may tell more of the past; that is part of the answer. Where the time is taken away,
-the prior of `decode.calibration: context` asks for no hour and no kind of day either; it keeps the age of events, and
-so does the baseline.
+Titles and the order of events stay. Where lines are shorter without a kind, a window may hold more of the past. Without
+time, the prior of `decode.calibration: context` and the baseline use no hour and no kind of day, but keep ages.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from rich.console import Console
 from ..console import say
 from ..decode.adapter_card import check_card, check_data, read_card
 from ..decode.settings import WITHOUT_CLOCK
-from ..errors import ConfigError, DataError, ModelError
+from ..errors import ConfigError, ModelError
 from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
 from ..histories.questions import Task, caveat_of, read_task
@@ -52,7 +50,7 @@ BASELINE: Final = "context-weighted own events"
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass over the events: which kind is taken away and how, what prompts are made of, and who answers."""
+    """One pass over the events: which kind is taken away, how, what prompts are made of, and whose adapter answers."""
 
     kind: ContextKind
     how: How
@@ -63,7 +61,7 @@ class _Pass:
 
     @property
     def trained_as(self) -> str:
-        """The name of the run whose adapter answers, where it is another one than that of the whole model."""
+        """Name of the run whose adapter answers, if it is not the whole model's."""
         return self.config.run.name if self.how == "retrained" else ""
 
 
@@ -72,16 +70,8 @@ def ablate(
 ) -> Comparison:  # fmt: skip
     """Ask the run's model, and the same without each kind of context, about the same events; print and write the table.
 
-    All rankings land beside those of `evaluate`, with the kind "ablation" among their facts; what is complete there,
-    by `evaluate` too, is not asked again, so that a killed run goes on. A sample is taken from a whole split where that
-    is complete.
-
-    Args:
-        config: of the run whose adapter is ablated.
-        split: whose events are predicted.
-        limit: only so many events, the same for all, see `protocol.sample_stretches`.
-        retrained: KIND=RUN each, a run folder whose adapter was trained with `prompts.leave_out: [KIND]`; several of a
-            kind, of other seeds say, are a row each.
+    Rankings land beside those of `evaluate`, with the kind "ablation"; what is complete there is not asked again.
+    `retrained` are KIND=RUN each, a run whose adapter was trained with `prompts.leave_out: [KIND]`; each is a row.
 
     Raises:
         See `retrained_runs`, `evaluate_model` and `evaluate_baseline`.
@@ -118,40 +108,41 @@ def retrained_runs(
             calibration that is asked for and was not fitted there. ModelError: no adapter, or one trained with other
             kinds left out, or for another base model, template or catalogue. DataError: it was trained on other data.
     """
-    runs: list[tuple[ContextKind, Config]] = []
+    runs: dict[str, tuple[ContextKind, Config]] = {}
     for text in given:
-        name, equals, path = text.partition("=")
+        name, _, path = text.partition("=")
         kind = next((kind for kind in CONTEXT_KINDS if kind == name.strip()), None)
-        if kind is None or not equals or not path.strip():
+        if kind is None or not path.strip():
             expected = f"KIND=RUN, such as weather=runs/without-weather, with a kind among {', '.join(CONTEXT_KINDS)}"
             raise ConfigError(f"--retrained {text}: expected {expected}.")
         run = Path(path.strip()).expanduser().absolute()
         slug = _slug("", kind, "retrained", run.name)
-        same = [there.run.name for other, there in runs if _slug("", other, "retrained", there.run.name) == slug]
-        if same:
-            called = " and ".join(dict.fromkeys([*same, run.name]))
+        if slug in runs:
+            called = " and ".join(dict.fromkeys([runs[slug][1].run.name, run.name]))
             raise ConfigError(
                 f"--retrained {text}: two runs for {kind} are called {called}; rename one of them. Their rankings' "
                 "files are called after the letters a-z and digits of it."
             )
-        card, without = read_card(run / "adapter"), encoder.without([kind])
-        wanted, found = list(without.settings.leave_out), card["prompts"].get("leave_out", [])
-        if found != wanted:
-            raise ModelError(
-                f"The adapter in {run / 'adapter'} was trained with prompts.leave_out: [{', '.join(found)}], "
-                f"not [{', '.join(wanted)}]: name one that was, or train it by `whereupon finetune`."
-            )
-        if card["data_hash"] != histories.data_hash:
-            raise DataError(
-                f"The adapter in {run / 'adapter'} was trained on other data than {config.run} holds; "
-                "prepare both runs from the same data with the same settings, and train again."
-            )
-        check_card(card, run / "adapter", {"base_model": config.model.base, **without.identity})
-        asked = config.model_copy(update={"run": run, "prompts": without.settings})
-        if config.decode.calibration != "none":
-            read_calibration(asked, histories, card)
-        runs.append((kind, asked))
-    return runs
+        runs[slug] = kind, _checked(config, histories, encoder.without([kind]), run)
+    return list(runs.values())
+
+
+def _checked(config: Config, histories: Histories, without: PromptEncoder, run: Path) -> Config:
+    """How a retrained run is asked."""
+    adapter = run / "adapter"
+    card = read_card(adapter)
+    wanted, found = list(without.settings.leave_out), card["prompts"].get("leave_out", [])
+    if found != wanted:
+        raise ModelError(
+            f"The adapter in {adapter} was trained with prompts.leave_out: [{', '.join(found)}], "
+            f"not [{', '.join(wanted)}]: name one that was, or train it by `whereupon finetune`."
+        )
+    check_data(card, adapter, histories.data_hash)
+    check_card(card, adapter, {"base_model": config.model.base, **without.identity})
+    asked = config.model_copy(update={"run": run, "prompts": without.settings})
+    if config.decode.calibration != "none":
+        read_calibration(asked, histories, card)
+    return asked
 
 
 def _asked(
@@ -159,11 +150,9 @@ def _asked(
 ) -> tuple[list[_Pass], list[str]]:
     """What to ask, kind by kind, and notes on the protocol and on what cannot be taken away."""
     histories, plain = task.histories, _text(encoder, task.histories)
-    told = told_kinds(encoder, histories)
-    asked: list[_Pass] = []
-    notes = [ON_VALIDATION] if task.split == "valid" else []
-    notes += [caveat for caveat in [caveat_of(histories)] if caveat]
-    notes += _of_no_kind(encoder, histories)
+    told, asked = told_kinds(encoder, histories), list[_Pass]()
+    said = (ON_VALIDATION if task.split == "valid" else "", caveat_of(histories), _of_no_kind(encoder, histories))
+    notes = [sentence for sentence in said if sentence]
     for kind in CONTEXT_KINDS:
         if kind in told:
             asked += _at_test_time(config, task, encoder, kind, plain)
@@ -173,13 +162,13 @@ def _asked(
     return asked, notes
 
 
-def _of_no_kind(encoder: PromptEncoder, histories: Histories) -> Iterator[str]:
-    """A note on context columns that prompts tell and that stay, whatever is taken away."""
+def _of_no_kind(encoder: PromptEncoder, histories: Histories) -> str:
+    """A note on context columns in prompts that stay, whatever is taken away; "": there are none."""
     columns, further = histories.events.columns, encoder.settings.column_kinds
     known = {name for kind in CONTEXT_KINDS for name in columns_of(kind, columns, further)}
     stay = [name for name in encoder.templates.variables("context.j2") if name in columns and name not in known]
-    if stay:
-        yield f"{', '.join(stay)}: context of no kind, never taken away; prompts.column_kinds can say of which kind"
+    note = f"{', '.join(stay)}: context of no kind, never taken away; prompts.column_kinds can say of which kind"
+    return note if stay else ""
 
 
 def _at_test_time(
@@ -212,26 +201,22 @@ def _text(encoder: PromptEncoder, histories: Histories) -> HistoryText:
 
 def _changed(one: HistoryText, other: HistoryText) -> NDArray[np.bool_]:
     """Which events' own lines differ between two texts of the same events: bool [N]."""
-    lines = [
-        np.array([piece.tobytes() for piece in np.split(t.contexts.tokens, t.contexts.ptr[1:-1])], object)[t.context_E]
-        for t in (one, other)
-    ]
-    changed_N: NDArray[np.bool_] = lines[0] != lines[1]
-    return changed_N
+    pieces = ((text, np.split(text.contexts.tokens, text.contexts.ptr[1:-1])) for text in (one, other))
+    lines = [np.array([piece.tobytes() for piece in each], object)[text.context_E] for text, each in pieces]
+    return np.asarray(lines[0] != lines[1], bool)
 
 
 def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ablation:
-    """The rankings of one ablation, asked for or taken from the folder; `whole` are the facts of the whole model."""
+    """The rankings of one ablation; `whole` are the facts of the whole model."""
     name = f"{whole['name']}, {one.kind} {one.how}" + (f" ({one.trained_as})" if one.trained_as else "")
     slug = _slug(str(whole["slug"]), one.kind, one.how, one.trained_as)
     facts = {"of": whole["slug"], "of_key": whole.get("key"), "ablated": one.kind, "how": one.how,
              "changed_share": one.changed_share,
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
-    adapter = one.config.run / "adapter"
     say(f"{name}:")
     return Ablation.of(*evaluate_model(
-        one.config, one.histories, task, name, slug, folder, adapter=adapter, kind="ablation", facts=facts,
-        leave_out=one.leave_out,
+        one.config, one.histories, task, name, slug, folder, adapter=one.config.run / "adapter", kind="ablation",
+        facts=facts, leave_out=one.leave_out,
     ))  # fmt: skip
 
 
@@ -240,7 +225,7 @@ def _slug(whole: str, kind: ContextKind, how: How, trained_as: str = "") -> str:
 
 
 def _differences(kind: ContextKind, run: Path, card: dict[str, Any]) -> Iterator[str]:
-    """What the training without a kind had otherwise too, so that nobody takes that for the worth of the kind."""
+    """A note on what else was different in the training without a kind."""
     theirs = read_card(run / "adapter")
     both = [{"seed": one["seed"], **one["finetune"]} for one in (card, theirs)]
     other = [f"{name} {both[1].get(name)} for {value}" for name, value in both[0].items() if both[1].get(name) != value]
@@ -249,7 +234,7 @@ def _differences(kind: ContextKind, run: Path, card: dict[str, Any]) -> Iterator
 
 
 def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, list[Ablation]]]:
-    """The strongest ranker by counting without its terms of time: what they are worth to twenty lines of counting."""
+    """The strongest ranker by counting, with and without its terms of time."""
     if BASELINE not in config.evaluate.baselines:
         return []
     rankings, whole = evaluate_baseline(config, task, FAMILIES[BASELINE], folder)

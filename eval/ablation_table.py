@@ -1,4 +1,4 @@
-"""What ablations cost: differences from the whole model, how sure they are, and the table that tells them.
+"""What ablations cost: differences from the whole model with intervals and tests, and their tables.
 
 Shapes: E = evaluated events.
 """
@@ -27,23 +27,20 @@ __all__ = ["TESTED", "Ablation", "Comparison", "How", "as_markdown", "as_tables"
 
 How = Literal["removed", "shuffled", "retrained"]
 
-TESTED: Final = ("recall@1", "nDCG@10", "log-loss")
-"""What is shown and tested, and so corrected for: the more metrics, the harder each is to show."""
-
+TESTED: Final = ("recall@1", "nDCG@10", "log-loss")  # and so corrected for: the more, the harder each is to show
 HEADINGS: Final = ("ranker", "lines changed", "mean", "difference", "95 % interval", "p")
 MEANINGS: Final[Mapping[How, str]] = {
     "removed": "left out of every prompt, asked of the model as it is",
-    "shuffled": "each event tells that of a random other one, asked of the model as it is",
+    "shuffled": "each event has that of a random other one, asked of the model as it is",
     "retrained": "left out of training and of every prompt; one training, whose own luck no interval knows",
 }
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A ranker's own value of each metric for each event, float64 [E], and what was taken from it.
+    """A ranker's value of each metric for each event, float64 [E]; `what` was taken from it and `how` ("": nothing).
 
-    `what` and `how` are empty for what nothing was taken from; `changed_share` is the share of the evaluated events
-    whose own line became another, where that was counted.
+    `changed_share` is the share of the evaluated events whose own line became another, where that was counted.
     """
 
     name: str
@@ -55,9 +52,8 @@ class Ablation:
     @classmethod
     def of(cls, rankings: Rankings, facts: Mapping[str, Any]) -> Ablation:
         """From a ranking and its facts, see `rankings`."""
-        values = per_event(rankings.rank_E, rankings.log_prob_E)
-        tested: dict[str, Float64] = {metric: values[metric] for metric in TESTED if metric in values}
-        return cls(facts["name"], facts.get("ablated", ""), facts.get("how", ""), facts.get("changed_share"), tested)
+        values = per_event(rankings.rank_E, rankings.log_prob_E, TESTED)
+        return cls(facts["name"], facts.get("ablated", ""), facts.get("how", ""), facts.get("changed_share"), values)
 
 
 @dataclass(frozen=True)
@@ -86,22 +82,15 @@ class Comparison:
 def compare_ablations(
     groups: Sequence[tuple[Ablation, Sequence[Ablation]]], user_E: NDArray[np.integer], seed: int
 ) -> Comparison:  # fmt: skip
-    """Each ablation against what it was taken from, on each metric of TESTED that both have.
+    """Each ablation against its whole, on each metric of TESTED that both have: rows of `significance.compare`.
 
-    Paired by events and clustered by users, see `significance.compare`, whose columns these are: `difference` is that
-    of the ablation from the whole (a kind of context that was worth something lowers recall and raises log-loss), and
-    `p_holm` is corrected over all tests of all groups.
-
-    Args:
-        groups: a ranker and its ablations, all of the same E events; names are unique.
-        user_E: integers [E], whose event it is.
-        seed: of draws and flips.
+    `difference` is that of the ablation from the whole; `p_holm` is corrected over all tests of all groups. `groups`
+    are a ranker and its ablations each, of the same E events by users `user_E` (integers), with unique names.
     """
-    frames = [
+    frame = pl.concat(
         compare({one.name: one.value_E for one in (whole, *ablations)}, user_E, baselines=[whole.name], seed=seed)
         for whole, ablations in groups
-    ]
-    frame = pl.concat(frames)
+    )
     return Comparison(groups, frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy()))))
 
 
@@ -109,9 +98,9 @@ def as_tables(compared: Comparison, title: str) -> Iterator[Table]:
     """A table for the terminal for each metric."""
     for metric, rows in _tables(compared):
         table = Table(title=f"{metric}, {title}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading in HEADINGS:
-            is_words = heading == HEADINGS[0]
-            table.add_column(heading, justify="left" if is_words else "right", no_wrap=not is_words)
+        table.add_column(HEADINGS[0])
+        for heading in HEADINGS[1:]:
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*map(Text, row))
         yield table

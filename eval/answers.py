@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,52 @@ __all__ = ["evaluate_model"]
 SAVE_EVERY_S = 60.0
 
 
+@dataclass(frozen=True)
+class _Questions:
+    """A model, the text it is asked by, and all that its answers depend on beside the events: `depends`, `searched`."""
+
+    config: Config
+    engine: TransformersEngine
+    text: HistoryText
+    reweighter: Reweighter | None
+    card: Mapping[str, Any] | None
+    depends: Sequence[Any]
+    searched: Sequence[Any]
+
+    @classmethod
+    def load(
+        cls, config: Config, histories: Histories, task: Task, adapter: Path | None, leave_out: Collection[ContextKind]
+    ) -> _Questions:  # fmt: skip
+        """See `evaluate_model`."""
+        from ..decode.models import load_engine
+
+        data_hash = task.histories.data_hash
+        engine, encoder, card = load_engine(
+            config.model, config.prompts, histories.items, histories.location, adapter, data_hash=data_hash
+        )
+        encoder = encoder.without(leave_out) if leave_out else encoder
+        text = encoder.text(histories.events, len(histories.user_ids))
+        prompted = config.model_copy(update={"prompts": encoder.settings})
+        reweighter = read_reweighter(prompted, histories, engine.trie, card) if adapter else None
+        depends = [__version__, card, config.model.model_dump(mode="json"), encoder.identity]
+        searched = [config.evaluate.k, config.decode.max_expansions, _altered(histories, task)]
+        calibration = _calibration(reweighter, config)
+        return cls(config, engine, text, reweighter, card, depends, [*searched, calibration])
+
+    def key(self, task: Task) -> str:
+        """Partial answers of another model, text, task or search have another key and are not continued."""
+        return sha256_text(json.dumps([*self.depends, task.hash, *self.searched], sort_keys=True))
+
+    def facts(self, task: Task, rankings: Rankings, wall_s: float, more: Mapping[str, Any]) -> dict[str, Any]:
+        config, fitted = self.config, self.reweighter
+        settings = {name: getattr(config, name).model_dump(mode="json") for name in ("model", "decode", "prompts")}
+        return facts_of(
+            config, task, wall_s=wall_s, settings=settings, adapter=self.card, key=self.key(task),
+            exact_share=_exact_share(rankings), probabilities="of the whole catalogue",
+            calibration={"temperature": fitted.temperature, "weight": fitted.weight} if fitted else None, **more,
+        )  # fmt: skip
+
+
 def evaluate_model(
     config: Config, histories: Histories, task: Task, name: str, slug: str, folder: Path, *, adapter: Path | None,
     kind: Kind = "model", facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
@@ -49,73 +95,53 @@ def evaluate_model(
     `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
     Args:
-        config: `model`, `prompts` and `decode` say what is asked and how; `evaluate.k` how many items are kept.
-        histories: what the prompts tell. Those of the task, or altered ones: the same items row by row, with other
-            times, weather or places, for an ablation.
-        task: which events, from which candidates; the truth is the task's.
-        name, slug: of the ranker, see `rankings`.
-        folder: where to write, see `evaluation_folder`.
+        histories: what prompts are made of. Those of the task, or altered ones for an ablation: the same items row by
+            row, with other times, weather or places.
         adapter: the trained adapter's folder; None asks the base model as it is. Without one, or with
             `decode.calibration: none`, nothing is calibrated.
-        kind: what sort of ranker it is.
         facts: more of them, such as what was altered.
-        leave_out: kinds of context that prompts leave out although the adapter was trained with them, which only an
-            ablation should want; its check is that of the prompts it was trained with.
+        leave_out: kinds of context that an ablation takes out of the prompts that the adapter was trained with.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.
         DataError: the adapter was trained on other data than the task's, or rankings of another kind are there.
         ModelError, PromptError, ConfigError: see `load_engine` and `read_reweighter`.
     """
-    from ..decode.models import load_engine
-
     if not np.array_equal(histories.item_idx_E, task.histories.item_idx_E):
         raise ValueError("altered histories must have the items of the task's, row by row")
     refuse_other_kind(folder, slug, kind)
-    engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter, data_hash=task.histories.data_hash
-    )
-    encoder = encoder.without(leave_out) if leave_out else encoder
-    text = encoder.text(histories.events, len(histories.user_ids))
-    told = config.model_copy(update={"prompts": encoder.settings})
-    reweighter = read_reweighter(told, histories, engine.trie, card) if adapter else None
-    # All that an answer depends on: partial answers of another model, text, task or search are not gone on with.
-    asked: list[Any] = [__version__, card, config.model.model_dump(mode="json"), encoder.identity]
-    searched: list[Any] = [config.evaluate.k, config.decode.max_expansions, _altered(histories, task)]
-    searched.append(_calibration(reweighter, config))
-
-    def key_of(events: Task) -> str:
-        return sha256_text(json.dumps([*asked, events.hash, *searched], sort_keys=True))
-
-    key = key_of(task)
+    questions, more = _Questions.load(config, histories, task, adapter, leave_out), facts or {}
+    key = questions.key(task)
     partial = folder / f"partial-{slug}-{key[:16]}.parquet"
     if finished(folder, slug, key):
         partial.unlink(missing_ok=True)
         say(f"{name}: answered before, see {folder / slug}.json")
-        rankings, known = read_rankings(folder, slug)
-        if changed := {fact: value for fact, value in (facts or {}).items() if known.get(fact) != value}:
-            known |= changed  # such as an ablation's `of_key`: what it was taken from may have been trained again
-            write_json(folder / f"{slug}.json", known)
-        return rankings, known
+        return _with_facts(folder, slug, more)
     if sentence := replaced(folder, slug, task):
         say(sentence)
-    if _take_from_whole(config, task, slug, folder, key_of, {"name": name, "kind": kind, **(facts or {})}):
-        return read_rankings(folder, slug)
-    frame = _ask_all(engine, text, task, config, partial, reweighter)
-    rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
-    say(f"answered {len(task.row_E):,} events in {wall_s:.0f} s: {len(task.row_E) / max(wall_s, 1e-9):.1f} events/s")
-    exact_share = 1.0 if rankings.exact_E is None else float(rankings.exact_E.mean())
-    settings = {"model": config.model.model_dump(mode="json"), "decode": config.decode.model_dump(mode="json"),
-                "prompts": config.prompts.model_dump(mode="json")}  # fmt: skip
-    whole = facts_of(
-        config, task, name=name, kind=kind, wall_s=wall_s, settings=settings, adapter=card, key=key,
-        exact_share=exact_share, probabilities="of the whole catalogue",
-        calibration={"temperature": reweighter.temperature, "weight": reweighter.weight} if reweighter else None,
-        **(facts or {}),
-    )  # fmt: skip
-    write_rankings(folder, slug, rankings, whole, task.histories.events)
-    partial.unlink(missing_ok=True)
+    whole = {"name": name, "kind": kind, **more}
+    if not _take_from_whole(config, task, slug, folder, questions.key, whole):
+        frame = _ask_all(questions, task, partial)
+        rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
+        num = len(task.row_E)
+        say(f"answered {num:,} events in {wall_s:.0f} s: {num / max(wall_s, 1e-9):.1f} events/s")
+        told = questions.facts(task, rankings, wall_s, whole)
+        write_rankings(folder, slug, rankings, told, task.histories.events)
+        partial.unlink(missing_ok=True)
     return read_rankings(folder, slug)
+
+
+def _with_facts(folder: Path, slug: str, facts: Mapping[str, Any]) -> tuple[Rankings, dict[str, Any]]:
+    """Complete rankings with facts brought up to date: what an ablation was taken from may have been trained again."""
+    rankings, known = read_rankings(folder, slug)
+    if any(known.get(fact) != value for fact, value in facts.items()):
+        known |= facts
+        write_json(folder / f"{slug}.json", known)
+    return rankings, known
+
+
+def _exact_share(rankings: Rankings) -> float:
+    return 1.0 if rankings.exact_E is None else float(rankings.exact_E.mean())
 
 
 def _take_from_whole(
@@ -128,8 +154,7 @@ def _take_from_whole(
     answered, known = read_rankings(there, slug)
     part = answered.take(np.isin(answered.row_E, task.row_E))
     wall_s = known["wall_s"] * len(task.row_E) / len(whole.row_E)
-    exact_share = 1.0 if part.exact_E is None else float(part.exact_E.mean())
-    changed = {"task": task.hash, "key": key_of(task), "wall_s": wall_s, "exact_share": exact_share,
+    changed = {"task": task.hash, "key": key_of(task), "wall_s": wall_s, "exact_share": _exact_share(part),
                "num_split_events": len(whole.row_E)}  # fmt: skip
     write_rankings(folder, slug, part, {**known, **facts, **changed}, task.histories.events)
     say(f"{facts['name']}: taken from the whole split, see {there / slug}.json")
@@ -155,13 +180,11 @@ class _Store:
             say(f"{self.parts[0].height:,} of {num_events:,} events answered")
 
 
-def _ask_all(
-    engine: TransformersEngine, text: HistoryText, task: Task, config: Config, partial: Path,
-    reweighter: Reweighter | None,
-) -> pl.DataFrame:  # fmt: skip
+def _ask_all(questions: _Questions, task: Task, partial: Path) -> pl.DataFrame:
     """The answers to all events, by row, with the columns of `_columns`; what is done is kept in `partial`."""
     from ..decode.windows import answer_windows, windows_with_targets
 
+    text, config = questions.text, questions.config
     store = _Store(partial, [pl.read_parquet(partial)] if partial.is_file() else [], time.perf_counter())
     wanted_N = np.zeros(len(text.item_idx_E), bool)
     wanted_N[task.row_E] = True
@@ -171,9 +194,9 @@ def _ask_all(
     windows = windows_with_targets(text.windows, wanted_N)
     began = time.perf_counter()
     k, max_expansions = config.evaluate.k, config.decode.max_expansions
-    reweighting_of = reweighter.of_rows if reweighter else None
+    reweighting_of = questions.reweighter.of_rows if questions.reweighter else None
     allowed_of = None if task.candidates.everything else task.candidates.allowed
-    answered = answer_windows(engine, text, windows, wanted_N, k, max_expansions, reweighting_of, allowed_of)
+    answered = answer_windows(questions.engine, text, windows, wanted_N, k, max_expansions, reweighting_of, allowed_of)
     for answer in tracked(answered, "asking the model", total=len(windows)):
         now = time.perf_counter()
         store.add(_columns(answer, text.item_idx_E, now - began), len(task.row_E))

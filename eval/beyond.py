@@ -3,9 +3,8 @@
 Popularity is the number of events that an item had in earlier splits than the predicted one, of all users; an item
 that had none is novel, not impossible. Only the first k items of each list count; of a shorter list, those there are.
 
-What the data does not know is left out: an item without category or coordinates takes part in no pair, an event without
-any known pair, list or distance has the value NaN and counts in no mean; `Beyond.num_unknown` says how many there are.
-Where no item has a category, or coordinates, the metrics that need them are not there at all.
+An item without category or coordinates takes part in no pair; an event without any known pair, list or distance counts
+in no mean. Where no item has a category, or coordinates, the metrics that need them are left out.
 
 Shapes: E = events, N = rows of the histories, I = items, K = items of a list, the first k only.
 """
@@ -13,7 +12,6 @@ Shapes: E = events, N = rows of the histories, I = items, K = items of a list, t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
@@ -29,69 +27,61 @@ from ..histories.questions import SPLIT_CODES, num_previous
 from .metrics import macro, micro
 from .rankings import Rankings
 
-__all__ = ["NEAR_KM", "Beyond", "beyond", "coverage", "earlier_counts", "gini", "popularity_lift"]
+__all__ = ["NEAR_KM", "beyond", "beyond_per_event", "coverage", "earlier_counts", "gini", "popularity_lift"]
 
 
 NEAR_KM: Final = 1.0
 
 
-@dataclass(frozen=True)
-class Beyond:
-    """What one ranker does, by name.
+def beyond(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int = 10) -> dict[str, float]:
+    """What one ranker's answers to events of `split` are like, by name; NaN over nothing.
 
-    Attributes:
-        per_event: float64 [E] each, NaN where unknown; their micro means are in `metrics` under the same name.
-            `novelty@k`: mean self-information -log2 p(item) of the list, in bits; more is newer.
-            `popularity@k`: mean popularity of the list, the event's share in ARP.
-            `category-diversity@k`: share of the list's pairs that differ in category.
-            `km-diversity@k`: mean distance of the list's pairs in km.
-            `mean-km`: distance in km from the first item of the list to the true one.
-            `within-1km`: 1 where that is at most a kilometre, else 0.
-        metrics: besides, `coverage@k`, `Gini@k`, `popularity-lift@k` and `median-km` (median of `mean-km`); NaN over
-            nothing.
-        num_unknown: number of events that have no value, for each name of `per_event`.
-    """
-
-    per_event: dict[str, Float64]
-    metrics: dict[str, float]
-    num_unknown: dict[str, int]
-
-
-def beyond(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int = 10) -> Beyond:
-    """All of the below for one ranker's answers to events of `split`.
-
-    Sources: self-information of what is shown, Vargas and Castells, "Rank and relevance in novelty and diversity
-    metrics for recommender systems", RecSys 2011; pairs of a list, Smyth and McClave, "Similarity vs. diversity",
-    ICCBR 2001; average recommendation popularity (ARP), Yin, Cui, Li, Yao and Chen, "Challenging the long tail
-    recommendation", VLDB 2012. See `coverage`, `gini`, `popularity_lift` for the others.
+    The micro means of `beyond_per_event`, `coverage@k`, `Gini@k`, `popularity-lift@k` and `median-km`.
 
     Raises:
         ValueError: k is below 1 or beyond what the rankings hold.
     """
-    if not 1 <= k <= rankings.k:
-        raise ValueError(f"k should be from 1 to the {rankings.k} items that the rankings hold, not {k}")
-    item_EK, items = rankings.item_EK[:, :k], histories.items
-    count_I = earlier_counts(histories, split)
-    popularity_E = _listed_mean(item_EK, count_I.astype(np.float64))
-    # One is added to each count, so that an item without any event is as novel as can be, and not infinitely so.
-    surprise_I = np.log2(count_I.sum() + len(count_I)) - np.log2(count_I + 1)
-    per_event = {f"novelty@{k}": _listed_mean(item_EK, surprise_I), f"popularity@{k}": popularity_E}
-    if "category" in items.columns and (codes := Names.of(items["category"])).names:
-        code_I = np.append(codes.code_N, -1)  # that of item -1, which is none
-        per_event[f"category-diversity@{k}"] = _pair_mean(code_I[item_EK], _differ)
+    per_event, item_EK = beyond_per_event(rankings, histories, split, k), rankings.item_EK[:, :k]
+    count_I, popularity_E = earlier_counts(histories, split), per_event[f"popularity@{k}"]
     metrics = {f"coverage@{k}": coverage(item_EK, len(count_I)), f"Gini@{k}": gini(item_EK, len(count_I))}
-    if has_coordinates(items):
-        places = PlacesOnSphere.of(items)
-        per_event[f"km-diversity@{k}"] = _pair_mean(item_EK, places.km)
-        distance_E = places.km(item_EK[:, 0], histories.item_idx_E[rankings.row_E])
-        per_event["mean-km"] = distance_E
-        per_event["within-1km"] = np.where(np.isnan(distance_E), np.nan, distance_E <= NEAR_KM)
-        known_X = distance_E[~np.isnan(distance_E)]
+    if "mean-km" in per_event:
+        known_X = per_event["mean-km"][~np.isnan(per_event["mean-km"])]
         metrics["median-km"] = float(np.median(known_X)) if known_X.size else float("nan")
     metrics[f"popularity-lift@{k}"] = popularity_lift(popularity_E, rankings.row_E, histories, count_I)
-    metrics |= {name: micro(value_E) for name, value_E in per_event.items()}
-    num_unknown = {name: int(np.isnan(value_E).sum()) for name, value_E in per_event.items()}
-    return Beyond(per_event, metrics, num_unknown)
+    return metrics | {name: micro(value_E) for name, value_E in per_event.items()}
+
+
+def beyond_per_event(
+    rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int
+) -> dict[str, Float64]:  # fmt: skip
+    """Each event's own value, float64 [E], NaN where unknown; names that the items have no data for are left out.
+
+    `novelty@k`: mean self-information -log2 p(item) of the list in bits (Vargas and Castells, "Rank and relevance in
+    novelty and diversity metrics for recommender systems", RecSys 2011). `popularity@k`: mean popularity of the list,
+    the event's share in ARP (Yin et al., "Challenging the long tail recommendation", VLDB 2012).
+    `category-diversity@k`: share of the list's pairs that differ in category; `km-diversity@k`: their mean distance
+    (Smyth and McClave, "Similarity vs. diversity", ICCBR 2001). `mean-km`: distance from the first item to the true
+    one; `within-1km`: 1 where that is at most a kilometre, else 0.
+
+    Raises:
+        ValueError: see `beyond`.
+    """
+    if not 1 <= k <= rankings.k:
+        raise ValueError(f"k should be from 1 to the {rankings.k} items that the rankings hold, not {k}")
+    item_EK, items, count_I = rankings.item_EK[:, :k], histories.items, earlier_counts(histories, split)
+    # One is added to each count, so that an item without any event is as novel as can be, and not infinitely so.
+    surprise_I = np.log2(count_I.sum() + len(count_I)) - np.log2(count_I + 1)
+    found = {f"novelty@{k}": _listed_mean(item_EK, surprise_I)}
+    found[f"popularity@{k}"] = _listed_mean(item_EK, count_I.astype(np.float64))
+    if "category" in items.columns and (codes := Names.of(items["category"])).names:
+        code_I = np.append(codes.code_N, -1)  # that of item -1, which is none
+        found[f"category-diversity@{k}"] = _pair_mean(code_I[item_EK], _differ)
+    if has_coordinates(items):
+        places = PlacesOnSphere.of(items)
+        found[f"km-diversity@{k}"] = _pair_mean(item_EK, places.km)
+        found["mean-km"] = distance_E = places.km(item_EK[:, 0], histories.item_idx_E[rankings.row_E])
+        found["within-1km"] = np.where(np.isnan(distance_E), np.nan, distance_E <= NEAR_KM)
+    return found
 
 
 def earlier_counts(histories: Histories, split: EvaluatedSplit) -> Int64:
@@ -103,8 +93,7 @@ def earlier_counts(histories: Histories, split: EvaluatedSplit) -> Int64:
 def coverage(item_EK: Int32, num_items: int) -> float:
     """Catalogue coverage: share of all items that stand in at least one list; 0 without events, NaN without items.
 
-    It grows with the number of events, so compare only rankers of the same events. Source: Ge, Delgado-Battenfeld and
-    Jannach, "Beyond accuracy: evaluating recommender systems by coverage and serendipity", RecSys 2010.
+    It grows with the number of events. Source: Ge, Delgado-Battenfeld and Jannach, "Beyond accuracy", RecSys 2010.
     """
     return np.unique(item_EK[item_EK >= 0]).size / num_items if num_items else float("nan")
 
@@ -112,9 +101,8 @@ def coverage(item_EK: Int32, num_items: int) -> float:
 def gini(item_EK: Int32, num_items: int) -> float:
     """Gini coefficient of how often items are shown, all items of the catalogue included; NaN if nothing is shown.
 
-    0: all equally often; 1 - 1 / num_items: always the same one. With x the counts in ascending order, the sum of
-    (2 i - n - 1) x_i over n times the sum of x. Source: Fleder and Hosanagar, "Blockbuster culture's next rise or
-    fall: the impact of recommender systems on sales diversity", Management Science 55(5), 2009.
+    0: all equally often; 1 - 1 / num_items: always the same one. Source: Fleder and Hosanagar, "Blockbuster culture's
+    next rise or fall", Management Science 55(5), 2009.
     """
     shown_I = np.sort(np.bincount(item_EK[item_EK >= 0], minlength=num_items)).astype(np.float64)
     if not shown_I.sum():
@@ -126,16 +114,10 @@ def gini(item_EK: Int32, num_items: int) -> float:
 def popularity_lift(popularity_E: Float64, row_E: Int64, histories: Histories, count_I: Int64) -> float:
     """By how much more popular things are shown than the users' own pasts hold: 0.5 is half as popular again.
 
-    The mean over users of the mean popularity of what they were shown, divided by that of their own earlier events,
-    less 1. Source: the group average popularity (GAP) of Abdollahpouri, Mansoury, Burke and Mobasher, "The unfairness
-    of popularity bias in recommendation", RMSE workshop at RecSys 2019, with all users as the group and each event of
-    the past counted. Events without a past or a list are left out; NaN if none is left or no past was ever popular.
-
-    Args:
-        popularity_E: float64 [E], mean popularity of each list.
-        row_E: int64 [E], rows of the events.
-        histories: whose events they are.
-        count_I: int64 [I], popularity of each item.
+    The mean over users of the mean popularity of what they were shown (`popularity_E`: of each list), divided by that
+    of their own earlier events, less 1. Source: the group average popularity (GAP) of Abdollahpouri, Mansoury, Burke
+    and Mobasher, "The unfairness of popularity bias in recommendation", RMSE workshop at RecSys 2019, with all users as
+    the group. Events without a past or a list are left out; NaN if none is left or no past was ever popular.
     """
     popularity_N1 = np.append(0.0, np.cumsum(count_I[histories.item_idx_E], dtype=np.float64))
     user_E = histories.user_idx_E[row_E]

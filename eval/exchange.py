@@ -34,27 +34,18 @@ def export(
     config: Config, out: Path, *, format: ExportFormat, split: EvaluatedSplit, limit: int | None = None,
     names: Sequence[str] = (),
 ) -> list[Path]:  # fmt: skip
-    """Write what was to be predicted, and rankings of it, to a folder; returns the files.
+    """Write what was to be predicted, and rankings of it, to the folder `out`; prints and returns the files.
 
     As TREC: `qrels.txt`, `queries.tsv` (with a heading: query, row, user_id, time in ISO 8601) and `<slug>.run`, tagged
     with the slug; see `trec`. As Parquet: `qrels.parquet` and `<slug>.parquet`, columns as in `qrels_frame`
     and `run_frame`. Without any ranking there is still what was to be predicted, for an external model to begin with.
 
-    Args:
-        config: of the run.
-        out: the folder; files of the same name are replaced.
-        format: see above.
-        split, limit: of the evaluation.
-        names: of rankers, as shown or as slugs; none: all that are complete and of this task.
+    `names` are those of rankers, as shown or as slugs; none: all that are complete and of this task.
 
     Raises:
-        DataError: no such ranking, or one of other events.
+        DataError: no such ranking, or one of other events; `out` is a file.
     """
-    histories = read_histories(config.run)
-    task = read_task(histories, split, config.evaluate, limit, config.seed)
-    if caveat := caveat_of(histories):
-        say(caveat)
-    folder = evaluation_folder(config.run, split, limit)
+    task, folder = _task(config, split, limit)
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} should be a folder but is a file; name another one.")
     if not names:
@@ -64,13 +55,13 @@ def export(
     found = [named_rankings(folder, name, task) for name in names]
     files = _write_truth(out, task, format)
     for rankings, facts in found:
-        slug, frame = str(facts["slug"]), run_frame(histories, rankings)
+        slug, frame = str(facts["slug"]), run_frame(task.histories, rankings)
+        files.append(out / f"{slug}.{'parquet' if format == 'parquet' else 'run'}")
         if format == "parquet":
-            files.append(_write_parquet(out / f"{slug}.parquet", frame))
-            continue
-        files.append(out / f"{slug}.run")
-        columns = frame["query"], "Q0", escaped(frame["item_id"]), frame["rank"], frame["score"], slug
-        write_lines(files[-1], columns)
+            _write_parquet(files[-1], frame)
+        else:
+            columns = frame["query"], "Q0", escaped(frame["item_id"]), frame["rank"], frame["score"], slug
+            write_lines(files[-1], columns)
     for file in files:
         print(file)
     return files
@@ -81,29 +72,19 @@ def import_run(
 ) -> list[RankerResult]:
     """Let the rankings of an external model into the leaderboard, from a TREC run file; prints and returns its row.
 
-    Args:
-        config: of the run.
-        file: see `trec.read_run`.
-        name: as it shall be shown.
-        split, limit: which events the file answers. Import those of validation as well, and it may be fused.
-
     Raises:
-        DataError: the file breaks its contract, or the name is that of another ranker.
+        DataError: the file breaks its contract (see `trec.read_run`), or the name is that of another ranker.
     """
-    histories = read_histories(config.run)
-    task = read_task(histories, split, config.evaluate, limit, config.seed)
-    if caveat := caveat_of(histories):
-        say(caveat)
-    folder = evaluation_folder(config.run, split, limit)
+    task, folder = _task(config, split, limit)
     slug = free_slug(folder, name, "run file")
     run = read_run(file, task, config.evaluate.k)
-    for what in ("missing queries", "items that are no candidates", "equal scores"):
+    for what, consequence in _CONSEQUENCES.items():
         if run.counts[what]:
-            say(f"{what}: {run.counts[what]:,}{_CONSEQUENCES[what]}")
+            say(f"{what}: {run.counts[what]:,}, {consequence}")
     settings = {"file": file.name, "sha256": sha256_file(file), "tag": run.tag, "counts": dict(run.counts)}
     key = sha256_text(f"{task.hash} {config.evaluate.k} {settings['sha256']}")
     facts = facts_of(config, task, name=name, kind="run file", wall_s=None, settings=settings, key=key)
-    write_rankings(folder, slug, run.rankings, facts, histories.events)
+    write_rankings(folder, slug, run.rankings, facts, task.histories.events)
     write_summary(config, task, folder)
     results = [result_of(run.rankings, facts)]
     show(as_table(results, f"{split} split, {run.counts['lines']:,} lines"))
@@ -114,16 +95,25 @@ def import_run(
 
 
 _CONSEQUENCES = {
-    "missing queries": ", counted as answered by nothing",
-    "items that are no candidates": ", left out",
-    "equal scores": ", ordered by the rank column, which trec_eval does not heed",
+    "missing queries": "counted as answered by nothing",
+    "items that are no candidates": "left out",
+    "equal scores": "ordered by the rank column, which trec_eval ignores",
 }
+
+
+def _task(config: Config, split: EvaluatedSplit, limit: int | None) -> tuple[Task, Path]:
+    """What is predicted, and the folder of its rankings."""
+    task = read_task(read_histories(config.run), split, config.evaluate, limit, config.seed)
+    if caveat := caveat_of(task.histories):
+        say(caveat)
+    return task, evaluation_folder(config.run, split, limit)
 
 
 def _write_truth(out: Path, task: Task, format: ExportFormat) -> list[Path]:
     qrels = qrels_frame(task)
     if format == "parquet":
-        return [_write_parquet(out / "qrels.parquet", qrels)]
+        _write_parquet(out / "qrels.parquet", qrels)
+        return [out / "qrels.parquet"]
     write_lines(out / "qrels.txt", (qrels["query"], "0", escaped(qrels["item_id"]), "1"))
     queries = qrels.select("query", "row", "user_id", pl.col("time").dt.to_string("iso:strict"))
     with atomic_path(out / "queries.tsv") as path:
@@ -131,7 +121,6 @@ def _write_truth(out: Path, task: Task, format: ExportFormat) -> list[Path]:
     return [out / "qrels.txt", out / "queries.tsv"]
 
 
-def _write_parquet(path: Path, frame: pl.DataFrame) -> Path:
+def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
     with atomic_path(path) as temporary:
         frame.write_parquet(temporary)
-    return path

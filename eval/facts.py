@@ -21,21 +21,14 @@ __all__ = ["Kind", "facts_of", "finite", "typed_command"]
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
-Kind = Literal["baseline", "model", "fusion", "run file", "ablation"]
+Kind = Literal["baseline", "model", "run file", "ablation"]
 
 
 def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:
-    """The facts of one ranking of a task, for `write_rankings`.
+    """The facts of one ranking of a task, for `write_rankings`, and `more` that JSON knows, such as `settings`.
 
-    Of a sample, `num_split_events` is how many events it was drawn from.
-
-    Args:
-        config: its seed, and the settings of the split, are noted.
-        task: what was ranked; its `hash` says with which other rankings this one may be compared.
-        name: as shown in tables.
-        kind: what sort of ranker it is.
-        wall_s: how long the ranking took in seconds, fitting included, tuning not; None if nobody knows.
-        more: anything else that JSON knows, such as `settings`, `tuned`, `exact_share`.
+    `wall_s` is how long the ranking took, fitting included, tuning not; None if nobody knows. The task's hash says with
+    which other rankings this one may be compared; `num_split_events` is how many events a sample was drawn from.
     """
     histories = task.histories
     return {

@@ -1,12 +1,11 @@
-"""How sure a mean is: confidence intervals from a bootstrap over users.
+"""Confidence intervals of means, from a bootstrap over users.
 
-Events of one user are not independent of each other (who goes to one gym every day is predicted rightly every day), so
-users and never events are resampled: the cluster bootstrap of Field and Welsh, "Bootstrapping clustered data", JRSS B
-69(3), 2007. What is measured is uncertainty about other users of the same kind in the same time, given the rankers as
-they were trained; it says nothing of other trainings, cities or years.
+Events of one user are not independent of each other, so users and never events are resampled: the cluster bootstrap of
+Field and Welsh, "Bootstrapping clustered data", JRSS B 69(3), 2007. What is measured is uncertainty about other users
+of the same kind, given the rankers as they were trained; it says nothing of other trainings, cities or years.
 
-Everything goes by sums per user: a mean over events is a ratio of two of them, so a resample costs one row of
-numbers of draws times a small matrix, whatever the number of events. All columns share the resamples.
+A mean over events is a ratio of two sums per user, so a resample costs one row of numbers of draws times a small
+matrix, whatever the number of events. All columns share the resamples.
 
 Values that are NaN are unknown and left out. A column that holds an infinite value (log-loss of an event held
 impossible), or that fewer than two users have, has a mean but no interval: NaN.
@@ -20,17 +19,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import erf
 from statistics import NormalDist
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Float64, Int64
 
-__all__ = ["Average", "Intervals", "UserSums", "Values", "bootstrap", "chunk_sizes", "intervals"]
+__all__ = ["Intervals", "UserSums", "Values", "bootstrap", "chunk_sizes"]
 
-Average = Literal["micro", "macro"]
 Values = Mapping[str, Mapping[str, Float64]]
 """Ranker -> metric -> each event's own value, float64 [E]; all rankers of the same events."""
 
@@ -42,26 +39,14 @@ _ENTRIES_PER_CHUNK = 1_000_000  # draws held at once, 8 MB: with much more, page
 
 @dataclass(frozen=True)
 class UserSums:
-    """Of each column, what a mean needs to know of each user: the mean is sum / count, both added up over users.
-
-    Attributes:
-        sum_UM: float64, sum of the user's known values; for macro means, their mean.
-        count_UM: float64, how many they are; for macro means 1, or 0 for a user without any.
-        num_events_M: int64, number of known values.
-    """
+    """Sum and number of each user's known values in each column, float64 [U, M]: a mean is sum / count over users."""
 
     sum_UM: Float64
     count_UM: Float64
-    num_events_M: Int64
 
     @classmethod
-    def of(cls, columns: Iterable[Float64], user_E: ArrayLike, average: Average = "micro") -> UserSums:
-        """Sums over each user's events.
-
-        Args:
-            columns: M columns of float64 [E], NaN where unknown; taken one by one, so they need not all exist at once.
-            user_E: integers, whose event it is; any numbers.
-            average: whether every event or every user is to count the same.
+    def of(cls, columns: Iterable[Float64], user_E: ArrayLike) -> UserSums:
+        """Sums of M columns (float64 [E], NaN where unknown, taken one by one) by whose event it is (integers [E]).
 
         Raises:
             ValueError: a column is not of so many events.
@@ -75,15 +60,13 @@ class UserSums:
             user_X = user_E[known_E]
             counts.append(np.bincount(user_X, minlength=len(users)).astype(np.float64)[:, None])
             sums.append(np.bincount(user_X, value_E[known_E], len(users)).astype(np.float64)[:, None])
-        return cls.averaged(np.hstack(sums), np.hstack(counts), average)
+        return cls(np.hstack(sums), np.hstack(counts))
 
-    @classmethod
-    def averaged(cls, sum_UM: Float64, count_UM: Float64, average: Average) -> UserSums:
-        """From the sums and numbers of each user's known values."""
-        num_events_M = count_UM.sum(axis=0).astype(np.int64)
-        if average == "macro":
-            sum_UM, count_UM = sum_UM / np.maximum(count_UM, 1), np.minimum(count_UM, 1)
-        return cls(sum_UM.astype(np.float64), count_UM.astype(np.float64), num_events_M)
+    @property
+    def num_events_M(self) -> Int64:
+        """int64: number of known values."""
+        num_events_M: Int64 = self.count_UM.sum(axis=0).astype(np.int64)
+        return num_events_M
 
     @property
     def mean_M(self) -> Float64:
@@ -119,15 +102,8 @@ def bootstrap(sums: UserSums, *, seed: int, num_resamples: int = NUM_RESAMPLES, 
     82, 1987; DiCiccio and Efron, "Bootstrap confidence intervals", Statistical Science 11(3), 1996. The acceleration is
     taken from the empirical influence of each user on the ratio, which needs no jackknife loop. In simulations of 300
     users whose shares of hits are 0.024 on average and very different, 94 % of these intervals hold the truth, and 92 %
-    of those of plain percentiles; of 30 such users, 81 and 77 %: few users with rare hits tell too little. Resamples in
-    which nobody has a value of a column are left out of that column. Where all users are alike (nobody was ever hit),
-    both bounds are the mean: then only their number says how much that is worth.
-
-    Args:
-        sums: see `UserSums.of`.
-        seed: of the draws; the same draws for all columns.
-        num_resamples: how often to draw.
-        level: share of such intervals that hold the true mean, given many users.
+    of those of plain percentiles; of 30 such users, 81 and 77 %. Resamples in which nobody has a value of a column are
+    left out of that column. Where all users are alike (nobody was ever hit), both bounds are the mean.
     """
     low_M, high_M = np.full((2, len(sums.mean_M)), np.nan)
     fit_M = np.flatnonzero(sums.is_fit_M)
@@ -141,27 +117,6 @@ def bootstrap(sums: UserSums, *, seed: int, num_resamples: int = NUM_RESAMPLES, 
         mean_RM = np.concatenate(chunks)
         low_M[fit_M], high_M[fit_M] = _bca(mean_RM, sum_UM, count_UM, level)
     return Intervals(sums.mean_M, low_M, high_M)
-
-
-def intervals(
-    values: Values, user_E: ArrayLike, *, seed: int, average: Average = "micro", num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
-) -> pl.DataFrame:  # fmt: skip
-    """Mean and interval of each metric of each ranker.
-
-    Returns:
-        Columns ranker, metric, mean, low, high, num_events (of known value), num_users (with such events); rows in the
-        order of `values`.
-    """
-    keys = [(ranker, metric) for ranker, metrics in values.items() for metric in metrics]
-    sums = UserSums.of((values[ranker][metric] for ranker, metric in keys), user_E, average)
-    found = bootstrap(sums, seed=seed, num_resamples=num_resamples, level=level)
-    return pl.DataFrame({
-        "ranker": pl.Series([ranker for ranker, _ in keys], dtype=pl.String),
-        "metric": pl.Series([metric for _, metric in keys], dtype=pl.String),
-        "mean": found.mean_M, "low": found.low_M, "high": found.high_M,
-        "num_events": sums.num_events_M, "num_users": sums.num_users_M,
-    })  # fmt: skip
 
 
 def chunk_sizes(num_users: int, num_resamples: int) -> Iterator[int]:

@@ -26,11 +26,8 @@ def named_rankings(folder: Path, name: str, task: Task) -> tuple[Rankings, dict[
     slugs = slugs_in(folder)
     found = [slug for slug in slugs if slug == name] or [s for s in slugs if read_facts(folder, s).get("name") == name]
     if not found:
-        there = ", ".join(slugs) or "none"
-        raise DataError(
-            f"{folder} should hold rankings by {name!r} but holds {there}; run `whereupon evaluate --split "
-            f"{task.split}` or `whereupon import-run --split {task.split}` first."
-        )
+        there, verbs = ", ".join(slugs) or "none", f"`whereupon evaluate` or `import-run` with `--split {task.split}`"
+        raise DataError(f"{folder} should hold rankings by {name!r} but holds {there}; run {verbs} first.")
     rankings, facts = read_rankings(folder, found[0])
     if facts.get("task") != task.hash:
         raise DataError(
@@ -54,22 +51,18 @@ def free_slug(folder: Path, name: str, kind: Kind) -> str:
             "'summary' or 'ablation'; choose another."
         ) from None
     for other in slugs_in(folder):
-        facts = read_facts(folder, other)
+        facts, there = read_facts(folder, other), ""
         if other == slug and facts.get("kind") != kind:
-            there = facts.get("kind")
-            raise DataError(f"{folder} holds rankings {slug!r} of another kind ({there}) already; choose another name.")
-        if (other == slug) != (facts.get("name") == name):  # "a b" and "a+b"; a model's files are not called after it
-            there = facts.get("name")
-            raise DataError(f"{folder} holds rankings {other!r} of the name {there!r} already; choose another name.")
+            there = f"another kind ({facts.get('kind')})"
+        elif (other == slug) != (facts.get("name") == name):  # "a b" and "a+b"; a model's files have another name
+            there = f"the name {facts.get('name')!r}"
+        if there:
+            raise DataError(f"{folder} holds rankings {other!r} of {there} already; choose another name.")
     return slug
 
 
 def refuse_other_kind(folder: Path, slug: str, kind: Kind) -> None:
-    """To be asked before rankings of a slug are made, which would replace those that are there.
-
-    Raises:
-        DataError: those are of another kind, such as a run file that was imported as "SASRec".
-    """
+    """Raise DataError if rankings of a slug would replace those of another kind, such as a run file named "SASRec"."""
     there = read_facts(folder, slug).get("kind", kind) if slug in slugs_in(folder) else kind
     if there != kind:
         raise DataError(

@@ -1,8 +1,7 @@
 """Is a ranker as sure as it should be? Calibration of the probabilities that it gives to its first items.
 
-A prediction is one item at one place of one event's list, with the probability p that the ranker gave it; it is right
-where that item was chosen. A calibrated ranker is right in a share p of its predictions of probability p. Two sets of
-predictions are looked at: the first item of each event (top-1), and all items of the lists (top-k).
+A prediction is one item of one event's list, with the probability p that the ranker gave it; it is right where that
+item was chosen. A calibrated ranker is right in a share p of its predictions of probability p.
 
 Shapes: E = events, K = items of a list, P = predictions, B = bins that hold any.
 """
@@ -10,7 +9,7 @@ Shapes: E = events, K = items of a list, P = predictions, B = bins that hold any
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -27,13 +26,7 @@ _ROUND_OFF = 1e-3  # float32 log-probabilities of a certain item may be this muc
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """How often a ranker was right where it was about so sure; bins in ascending order, empty ones left out.
-
-    Attributes:
-        confidence_B: float64, mean probability in the bin.
-        accuracy_B: float64, share of its predictions that were right.
-        count_B: int64, number of its predictions, at least 1.
-    """
+    """Mean probability, share of right predictions, and number of predictions of each bin that holds any, ascending."""
 
     binning: Binning
     confidence_B: Float64
@@ -44,27 +37,21 @@ class ReliabilityCurve:
     def error(self) -> float:
         """Expected calibration error: mean over predictions of |accuracy - confidence| of their bin; NaN over none.
 
-        0 is best. With few predictions a bin it is biased upwards even for a calibrated ranker, so compare only
-        errors of equally many predictions and bins. Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated
-        probabilities using Bayesian binning", AAAI 2015; for the most probable class, Guo, Pleiss, Sun and Weinberger,
-        "On calibration of modern neural networks", ICML 2017.
+        With few predictions a bin it is biased upwards, so compare only errors of equally many predictions and bins.
+        Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning",
+        AAAI 2015; for the most probable class, Guo et al., "On calibration of modern neural networks", ICML 2017.
         """
-        if not self.count_B.size:
-            return float("nan")
-        return float(np.average(np.abs(self.accuracy_B - self.confidence_B), weights=self.count_B))
+        gap_B = np.abs(self.accuracy_B - self.confidence_B)
+        return float(np.average(gap_B, weights=self.count_B)) if self.count_B.size else float("nan")
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """How calibrated one set of predictions is.
+    """How calibrated one set of predictions is; the means are NaN over no predictions.
 
-    Attributes:
-        equal_mass, equal_width: reliability curves; `error` of each is its expected calibration error.
-        brier: mean of (p - right)^2, right = 1 or 0; 0 is best. It falls with calibration and with sharpness alike.
-            NaN over no predictions. Source: Brier, "Verification of forecasts expressed in terms of probability",
-            Monthly Weather Review 78(1), 1950, in its form for one event that comes or not.
-        confidence, accuracy: mean probability, and share of predictions that were right: too sure if it is less.
-        num_predictions: how many they are.
+    `brier` is the mean of (p - right)^2, right = 1 or 0: Brier, "Verification of forecasts expressed in terms of
+    probability", Monthly Weather Review 78(1), 1950. `confidence` is the mean probability, `accuracy` the share of
+    predictions that were right.
     """
 
     equal_mass: ReliabilityCurve
@@ -76,29 +63,17 @@ class Calibrated:
 
     @classmethod
     def of(cls, probability_P: Float64, right_P: Bool, num_bins: int = NUM_BINS) -> Calibrated:
-        some = probability_P.size > 0
-        return cls(
-            reliability_curve(probability_P, right_P, "equal-mass", num_bins),
-            reliability_curve(probability_P, right_P, "equal-width", num_bins),
-            float(np.mean((probability_P - right_P) ** 2)) if some else float("nan"),
-            float(np.mean(probability_P)) if some else float("nan"),
-            float(np.mean(right_P)) if some else float("nan"),
-            probability_P.size,
-        )
+        mass, width = (reliability_curve(probability_P, right_P, binning, num_bins) for binning in get_args(Binning))
+        averaged = (probability_P - right_P) ** 2, probability_P, right_P
+        brier, confidence, accuracy = (float(np.mean(x_P)) if x_P.size else float("nan") for x_P in averaged)
+        return cls(mass, width, brier, confidence, accuracy, probability_P.size)
 
 
 def calibration(rankings: Rankings, num_bins: int = NUM_BINS) -> dict[str, Calibrated]:
     """Calibration of the first predictions, "top-1", and of all of them, "top-K" (K as the lists are long).
 
-    For the k most probable rather than the one: Nixon, Dusenberry, Zhang, Jerfel and Tran, "Measuring calibration in
-    deep learning", CVPR Workshops 2019. Events whose list is empty make no prediction.
-
-    Args:
-        rankings: of a ranker whose scores are natural log-probabilities.
-        num_bins: at most so many bins.
-
-    Raises:
-        ValueError: the scores are no log-probabilities.
+    Scores must be natural log-probabilities, or it is a ValueError. Events whose list is empty make no prediction.
+    Source of top-K: Nixon et al., "Measuring calibration in deep learning", CVPR Workshops 2019.
     """
     depths = {f"top-{k}": k for k in (1, rankings.k)}
     return {name: Calibrated.of(*predictions(rankings, k), num_bins) for name, k in depths.items()}
@@ -119,13 +94,7 @@ def predictions(rankings: Rankings, k: int) -> tuple[Float64, Bool]:
 def reliability_curve(
     probability_P: Float64, right_P: Bool, binning: Binning = "equal-mass", num_bins: int = NUM_BINS
 ) -> ReliabilityCurve:
-    """Predictions of like probability together; no predictions give no bins.
-
-    Args:
-        probability_P: float64 from 0 to 1.
-        right_P: bool, whether it came so.
-        binning, num_bins: see `bin_of`.
-    """
+    """Predictions of like probability together, see `bin_of`; no predictions give no bins."""
     bin_P = bin_of(probability_P, binning, num_bins)
     count_B = np.bincount(bin_P, minlength=num_bins)
     held_B = count_B > 0
@@ -135,17 +104,11 @@ def reliability_curve(
 
 
 def bin_of(probability_P: Float64, binning: Binning = "equal-mass", num_bins: int = NUM_BINS) -> Int64:
-    """The bin of each prediction: int64 [P], from 0, ascending with the probability; there may be bins of none.
+    """The bin of each prediction: int64 [P], from 0, ascending with the probability; some may be empty.
 
-    `equal-width` bins are (i / B, (i + 1) / B], the first one with 0 (Guo et al., 2017). Most predictions may fall in
-    one of them. `equal-mass` bins hold about equally many predictions each (adaptive bins: Nixon et al., 2019);
-    predictions of the same probability always share a bin, that of the middle one of them, so the order in which
-    they come is of no matter.
-
-    Args:
-        probability_P: float64 from 0 to 1.
-        binning: see above.
-        num_bins: at most so many bins, at least 1.
+    `equal-width` bins are (i / B, (i + 1) / B], the first one with 0 (Guo et al., 2017). `equal-mass` bins hold about
+    equally many predictions each (adaptive bins: Nixon et al., 2019); equal probabilities share the bin of the middle
+    one of them, so their order does not matter.
     """
     if num_bins < 1:
         raise ValueError(f"there must be at least 1 bin, not {num_bins}")

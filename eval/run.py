@@ -34,21 +34,12 @@ __all__ = ["evaluate", "evaluate_baseline", "evaluate_run_model", "result_of", "
 
 
 def evaluate(
-    config: Config,
-    *,
-    split: EvaluatedSplit,
-    use_adapter: bool = True,
-    limit: int | None = None,
+    config: Config, *, split: EvaluatedSplit, use_adapter: bool = True, limit: int | None = None,
     baselines_only: bool = False,
-) -> list[RankerResult]:
+) -> list[RankerResult]:  # fmt: skip
     """Rank the events of `split`, print the table, write rankings and `summary.json`; returns the table's rows.
 
-    Args:
-        config: of the run; `evaluate` says which baselines, and from which candidates.
-        split: whose events are predicted.
-        use_adapter: False asks the base model as it is.
-        limit: only so many events, the same for every ranker.
-        baselines_only: no model.
+    With a limit there are only so many events, the same for every ranker. Without adapter the base model is asked.
 
     Raises:
         DataError: nothing to predict, an adapter of other data, or rankings of another kind that would be replaced.
@@ -60,7 +51,7 @@ def evaluate(
     folder = evaluation_folder(config.run, split, limit)
     for name in config.evaluate.baselines:  # before the model is asked, which may take hours
         refuse_other_kind(folder, slug_of(name), "baseline")
-    # The model first: what is wrong with it should be told before a baseline is tuned for minutes.
+    # The model first: what is wrong with it should be known before a baseline is tuned for minutes.
     model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder)
     results = []
     for name in config.evaluate.baselines:
@@ -164,7 +155,7 @@ def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:
 
 
 def _say_candidates(task: Task) -> None:
-    """Tell the catch of the protocol, which events are left out, and what a filter does to a log-loss."""
+    """Print the caveat of the protocol, which events are left out, and what a filter does to a log-loss."""
     if caveat := caveat_of(task.histories):
         say(caveat)
     if task.num_without:

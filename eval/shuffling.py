@@ -1,14 +1,11 @@
 """One kind of context exchanged among events, so that it speaks as before and means nothing.
 
-Each event tells what another one, drawn at random, would have told: of those in the evaluated period and before it, one
-that was known already when the event is first told as past. So nothing leaks from later: no line in the past of a
-prompt carries a value from after the prompt's moment. The question itself may, up to the time of its user's next one;
-it is some other event's value, drawn without a look at what was chosen.
+Each event gets the value of a random one, of those in the evaluated period and before it, that was known already when
+the event first stands in a past. So nothing leaks from later: no line in the past of a prompt carries a value from
+after the prompt's moment. The question itself may, up to the time of its user's next one.
 
-Values are drawn with replacement, as a permutation cannot keep to that and be one of any two events: early events would
-have to share the early values among themselves, which leaves those of the next few hours to the next, and so on. On
-nyc-checkins, permuted within the test split, half the questions told the weather of less than half a day away, which
-mostly is the same.
+Values are drawn with replacement. A permutation that keeps to that would give early events early values, and so on: on
+nyc-checkins half the questions had the weather of less than half a day away, which mostly is the same.
 
 Shapes: N = events (rows of the histories), X = those that exchange among each other.
 """
@@ -37,15 +34,8 @@ def exchange(
     """The histories, each event of `split` and of its past with one kind of context from a random one among these.
 
     All columns of the kind travel together. Rows, items, users, the true times and all other columns stay, and so do
-    events of splits behind `split`, which no prompt tells. With a local time travels how many days lay before it;
-    `new_day` follows weather and place, see `prompts.kinds.context_changes`.
-
-    Args:
-        histories: as prepared.
-        split: whose events are predicted.
-        kind: what is exchanged.
-        column_kinds: see `prompts.column_kinds`.
-        seed: of the draw, another one for each kind.
+    events of splits behind `split`, which are in no prompt. With a local time travels how many days lay before it;
+    `new_day` follows weather and place, see `prompts.kinds.context_changes`. Each kind has its own draw by the seed.
     """
     events = histories.events
     names = columns_of(kind, events.columns, column_kinds)

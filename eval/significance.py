@@ -18,8 +18,8 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from ..arrays import Float64
-from .intervals import LEVEL, NUM_RESAMPLES, Average, UserSums, Values, bootstrap, chunk_sizes
-from .metrics import LOWER_IS_BETTER, macro, micro
+from .intervals import NUM_RESAMPLES, UserSums, Values, bootstrap, chunk_sizes
+from .metrics import LOWER_IS_BETTER, micro
 
 __all__ = ["best_baseline", "compare", "holm", "paired", "sign_flip"]
 
@@ -29,21 +29,12 @@ _ROUND_OFF: Final = 1e-12  # sums of the same numbers in another order differ by
 
 
 def compare(
-    values: Values, user_E: ArrayLike, *, baselines: Collection[str], seed: int, average: Average = "micro",
-    num_resamples: int = NUM_RESAMPLES, level: float = LEVEL,
-) -> pl.DataFrame:  # fmt: skip
+    values: Values, user_E: ArrayLike, *, baselines: Collection[str], seed: int, num_resamples: int = NUM_RESAMPLES
+) -> pl.DataFrame:
     """Every ranker against the best baseline of each metric: difference, interval, p-value, p-value after Holm.
 
     The correction is over all comparisons returned, so pass the metrics that you are going to show and no others.
-
-    Args:
-        values: metrics of rankers.
-        user_E: integers [E], whose event it is.
-        baselines: names of rankers among which the best is sought, see `best_baseline`.
-        seed: of draws and flips.
-        average: of which means the difference is.
-        num_resamples: of the bootstrap.
-        level: of the intervals, each by itself.
+    `user_E`, integers [E], is whose event it is; `seed` is that of draws and flips.
 
     Returns:
         Columns ranker, baseline, metric, mean, baseline_mean, difference (ranker - baseline), low, high, is_better
@@ -53,44 +44,35 @@ def compare(
     pairs = [
         (ranker, best, metric)
         for metric in dict.fromkeys(metric for metrics in values.values() for metric in metrics)
-        if (best := best_baseline(values, metric, baselines, user_E, average)) is not None
+        if (best := best_baseline(values, metric, baselines)) is not None
         for ranker, metrics in values.items()
         if ranker != best and metric in metrics
     ]
     both = [(values[ranker][metric], values[best][metric]) for ranker, best, metric in pairs]
-    sums = UserSums.of((paired(ours_E, theirs_E) for ours_E, theirs_E in both), user_E, average)
-    found = bootstrap(sums, seed=seed, num_resamples=num_resamples, level=level)
-    mean_M = UserSums.of((_where_known(ours_E, theirs_E) for ours_E, theirs_E in both), user_E, average).mean_M
-    base_M = UserSums.of((_where_known(theirs_E, ours_E) for ours_E, theirs_E in both), user_E, average).mean_M
+    sums = UserSums.of((paired(ours_E, theirs_E) for ours_E, theirs_E in both), user_E)
+    found = bootstrap(sums, seed=seed, num_resamples=num_resamples)
+    mean_M = UserSums.of((_where_known(ours_E, theirs_E) for ours_E, theirs_E in both), user_E).mean_M
+    base_M = UserSums.of((_where_known(theirs_E, ours_E) for ours_E, theirs_E in both), user_E).mean_M
     sign_M = np.array([-1.0 if metric in LOWER_IS_BETTER else 1.0 for _, _, metric in pairs])
     p_M = sign_flip(sums, seed=seed)
-    names = {
-        name: pl.Series([pair[place] for pair in pairs], dtype=pl.String)
-        for place, name in enumerate(("ranker", "baseline", "metric"))
-    }
+    names = pl.DataFrame(pairs, dict.fromkeys(("ranker", "baseline", "metric"), pl.String), orient="row")
     with np.errstate(invalid="ignore"):  # both may be infinite
         difference_M = mean_M - base_M
     return pl.DataFrame({
-        **names, "mean": mean_M, "baseline_mean": base_M,
+        **names.to_dict(), "mean": mean_M, "baseline_mean": base_M,
         "difference": difference_M, "low": found.low_M, "high": found.high_M,
         "is_better": sign_M * mean_M > sign_M * base_M, "p": p_M, "p_holm": holm(p_M),
         "num_events": sums.num_events_M, "num_users": sums.num_users_M,
     })  # fmt: skip
 
 
-def best_baseline(
-    values: Values, metric: str, baselines: Collection[str], user_E: ArrayLike, average: Average = "micro"
-) -> str | None:
+def best_baseline(values: Values, metric: str, baselines: Collection[str]) -> str | None:
     """The baseline of the best mean, the first of equals; None if none has the metric.
 
     Best on the events at hand, which nobody could have picked beforehand: that makes it the harder opponent.
     """
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    found: dict[str, float] = {}
-    for name in baselines:
-        if metric in values.get(name, {}):
-            value_E = values[name][metric]
-            found[name] = sign * (macro(value_E, user_E) if average == "macro" else micro(value_E))
+    found = {name: sign * micro(values[name][metric]) for name in baselines if metric in values.get(name, {})}
     return max((name for name in found if not np.isnan(found[name])), key=found.__getitem__, default=None)
 
 
@@ -107,18 +89,12 @@ def paired(ours_E: Float64, theirs_E: Float64) -> Float64:
 def sign_flip(differences: UserSums, *, seed: int, num_flips: int = NUM_FLIPS) -> Float64:
     """Two-sided p-value of "both rankers are equally good" for each column of paired differences: float64 [M].
 
-    Were they equally good, then for each user either could as well have given the answers of the other: the sign of
-    each user's summed difference is a coin toss. p is the share of rounds of tosses that give a sum at least as far
-    from 0 as the observed one, which counts as a round itself, so that p is never 0 and the test holds its level with
-    any number of rounds (Phipson and Smyth, "Permutation p-values should never be zero", Statistical Applications in
-    Genetics and Molecular Biology 9(1), 2010). This is Fisher's randomisation test as recommended by Smucker, Allan and
-    Carterette, "A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007, with
-    users in the place of queries.
-
-    Args:
-        differences: sums of one ranker's values less the other's.
-        seed: of the tosses; the same tosses for all columns.
-        num_flips: how many rounds; no p-value is below 1 / (num_flips + 1).
+    Were they equally good, the sign of each user's summed difference would be a coin toss. p is the share of rounds of
+    tosses that give a sum at least as far from 0 as the observed one, which counts as a round itself, so that p is
+    never 0 (Phipson and Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9(1), 2010).
+    This is Fisher's randomisation test as recommended by Smucker, Allan and Carterette, "A comparison of statistical
+    significance tests for information retrieval evaluation", CIKM 2007, with users in the place of queries. All columns
+    share their tosses.
     """
     p_M = np.full(len(differences.num_events_M), np.nan)
     fit_M = np.flatnonzero(differences.is_fit_M)

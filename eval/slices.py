@@ -1,11 +1,8 @@
 """For which events is a ranker good? Events divided by time, weather, distance, user and item.
 
-A slice divides the evaluated events by one property into values, in a fixed order; events of which the property is not
-known are a value of their own, `unknown`. Properties may be outcomes that no ranker was shown (the distance moved,
-whether the item is new): they say where it fails, not what it knew. Data without what a slice needs has no such slice.
-
-What a metric is within a value, and how sure that is: `intervals.UserSums` of the metric with NaN for all other events.
-All users are resampled then, so that how many of them have such events varies, too.
+A slice divides the evaluated events by one property into values, in a fixed order; `unknown` is a value of its own.
+Properties may be outcomes that no ranker was shown (the distance moved, whether the item is new): they say where it
+fails, not what it knew. Data without what a slice needs has no such slice.
 
 Shapes: E = evaluated events, N = rows of the histories, I = items.
 """
@@ -52,10 +49,7 @@ def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.D
     `popularity`: of the item in earlier splits, see `_popularity`.
     `visit`: whether it is the user's first event of the item.
 
-    Args:
-        histories: whose events they are.
-        split: that of the events; popularity is counted in earlier ones.
-        row_E: int64 [E], rows of the events.
+    `row_E` are int64 [E], rows of events of `split`; popularity is counted in earlier splits.
     """
     found = [*_of_time(histories, row_E), *_of_weather(histories.events[row_E]), *_of_place(histories, row_E)]
     user_E, item_E = histories.user_idx_E[row_E], histories.item_idx_E[row_E]

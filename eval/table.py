@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from .facts import finite
 from .metrics import LOWER_IS_BETTER, METRICS
 from .wording import NONE, duration
 
@@ -18,14 +19,7 @@ _DECIMALS = 3
 
 @dataclass(frozen=True)
 class RankerResult:
-    """How one ranker did.
-
-    Attributes:
-        name: as shown; unique within a table.
-        metrics: by canonical name; a metric that the ranker does not have is left out.
-        num_events: how many events it was judged on.
-        wall_s: how long the ranking took, in seconds; None if it was not timed.
-    """
+    """How one ranker did: metrics by canonical name, and how long the ranking took (None: it was not timed)."""
 
     name: str
     metrics: Mapping[str, float]
@@ -50,20 +44,9 @@ def as_table(results: Sequence[RankerResult], title: str | None = None) -> Table
 
 
 def as_json(results: Sequence[RankerResult]) -> list[dict[str, object]]:
-    """The same in full precision, for JSON: `name`, `metrics`, `num_events`, `wall_s`.
-
-    JSON has neither NaN nor infinity: such a value (a mean over nothing, an event held impossible) becomes None.
-    """
+    """The same in full precision, for JSON, which has neither NaN nor infinity: these become None."""
     _check(results)
-    return [
-        {
-            "name": result.name,
-            "metrics": {name: value if math.isfinite(value) else None for name, value in result.metrics.items()},
-            "num_events": result.num_events,
-            "wall_s": result.wall_s,
-        }
-        for result in results
-    ]
+    return [{**vars(result), "metrics": finite(result.metrics)} for result in results]
 
 
 def _check(results: Sequence[RankerResult]) -> None:

@@ -1,18 +1,15 @@
-"""Numbers as they stand in text and tables: three decimals, a true minus sign, nothing where nothing is known."""
+"""Number formatting for text and tables: three decimals, a true minus sign, an en dash for what is not known."""
 
 from __future__ import annotations
 
 import math
 
-from .svg import MINUS
+__all__ = ["MINUS", "NONE", "ON_VALIDATION", "count", "duration", "p_value", "plain", "share", "signed", "span"]
 
-__all__ = ["NONE", "ON_VALIDATION", "bytes_text", "count", "duration", "p_value", "plain", "share", "signed", "span"]
+MINUS = "\N{MINUS SIGN}"
 
 NONE = "\N{EN DASH}"
-ON_VALIDATION = (
-    "These events have chosen the settings of baselines, the weights of fusions and calibrations; "
-    "judge by those of the test split."
-)
+ON_VALIDATION = "These events have chosen the settings of baselines and calibrations; judge by those of the test split."
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -35,10 +32,9 @@ def signed(value: float | None, decimals: int = 3) -> str:
 
 def span(low: float | None, high: float | None, decimals: int = 3, sign: bool = False) -> str:
     """An interval in words, since a dash between negative numbers cannot be read."""
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return NONE
     form = signed if sign else plain
-    return f"{form(low, decimals)} to {form(high, decimals)}"
+    ends = form(low, decimals), form(high, decimals)
+    return NONE if NONE in ends else " to ".join(ends)
 
 
 def share(value: float, decimals: int = 1) -> str:
@@ -64,7 +60,3 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.{2 if seconds < 1 else 1 if seconds < 10 else 0}f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def bytes_text(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

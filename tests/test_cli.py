@@ -44,7 +44,6 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     monkeypatch.setattr("whereupon.histories.prepare", stand_in("prepare"))
     monkeypatch.setitem(sys.modules, "whereupon.eval.run", room(evaluate=stand_in("evaluate")))
-    monkeypatch.setitem(sys.modules, "whereupon.eval.fuse", room(fuse=stand_in("fuse")))
     exchange = room(export=stand_in("export"), import_run=stand_in("import-run"))
     monkeypatch.setitem(sys.modules, "whereupon.eval.exchange", exchange)
     monkeypatch.setitem(sys.modules, "whereupon.finetune.train", room(finetune=stand_in("finetune")))
@@ -102,18 +101,6 @@ def test_evaluate_flags_come_before_the_configuration_and_default_to_it(config: 
     ]
     chosen = [args[0].evaluate.baselines for _, args, _ in rooms.calls]
     assert chosen == [list(QUICK), list(QUICK), list(QUICK), ["own counts", "popularity"]]
-
-
-def test_fuse_passes_on_the_rankers_and_how(config: Path, rooms: SimpleNamespace) -> None:
-    assert _run("fuse", config, "--of", "a", "--of", "b c", "--set", "evaluate.limit=5").exit_code == 0
-    assert (
-        _run("fuse", config, "--of", "a", "--of", "b", "--method", "rrf", "--split", "valid", "--name", "x").exit_code
-        == 0
-    )
-    assert [(args[1], kwargs) for _, args, kwargs in rooms.calls] == [
-        (["a", "b c"], {"method": "log-prob", "split": "test", "limit": 5, "as_name": None}),
-        (["a", "b"], {"method": "rrf", "split": "valid", "limit": None, "as_name": "x"}),
-    ]
 
 
 def test_export_and_import_pass_on_what_and_where(config: Path, rooms: SimpleNamespace) -> None:

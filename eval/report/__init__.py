@@ -4,7 +4,7 @@
 of them, and `page` puts them into the templates. Nothing here looks at a model's weights.
 """
 
-from .comparison import compare
+from .comparison_text import compare
 from .page import report
 
 __all__ = ["compare", "report"]

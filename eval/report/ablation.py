@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from typing import Final
 
@@ -14,11 +15,11 @@ from ...errors import DataError
 from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
 from ..rankings import ABLATION, ablated_folder
-from ..svg import Scale, labels, picture, rule, text, text_width, ticks, whisker, x_axis
 from ..wording import signed, span
 from .runs import Dataset, Ranked, read_datasets, was_replaced
 from .statistics import Difference, Estimate, differences, estimates, paired
 from .style import CONTENDER, twice
+from .svg import Scale, labels, picture, rule, text, text_width, ticks, x_axis
 
 __all__ = ["Ablations", "Variant", "ablations"]
 
@@ -43,13 +44,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablations:
-    """The variants of one ranker, and the ranker itself."""
+    """The variants of one ranker, and the ranker itself; `sample`: events and users, if not all were asked about."""
 
     whole: Ranked
     estimate: Estimate
     variants: Sequence[Variant]
     picture: Markup
-    sample: tuple[int, int] | None = None  # events and users, where not all events of the dataset were asked about
+    sample: tuple[int, int] | None = None
 
     @property
     def ways(self) -> list[tuple[str, str]]:
@@ -63,27 +64,22 @@ class Ablations:
 
 
 def ablations(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
-    """One group for each ranker that was ablated, and sentences on ablations that are left out: their ranker is not
-    there, or was made again since.
+    """One group for each ranker that was ablated, and a sentence on each ablation that is left out.
 
     Where nothing of the whole split was ablated, those of its largest sample are shown. All tests of a dataset are
     corrected together.
     """
-    if dataset.ablations or (sample := _sample(dataset)) is None:
-        return _groups(dataset, seed)
-    groups, notes = _groups(sample, seed)
-    size = len(sample.row_E), len(np.unique(sample.user_E))
+    sample = None if dataset.ablations else _sample(dataset)
+    groups, notes = _groups(sample or dataset, seed)
+    size = (len(sample.row_E), len(np.unique(sample.user_E))) if sample else None
     return [replace(group, sample=size) for group in groups], notes
 
 
 def _sample(dataset: Dataset) -> Dataset | None:
     """The rankings of the largest sample of the dataset's events that was ablated, where it is of the same data."""
     found = [one for folder in {ranker.folder for ranker in dataset.rankers} if (one := ablated_folder(folder))]
-    sampled = [(limit, folder) for folder, limit in found if limit]
-    if not sampled:
-        return None
-    name = max(sampled)[1].name
-    runs = [run for run in dataset.runs if (run / "evaluation" / name / f"{ABLATION}.json").is_file()]
+    name = max(((limit, folder.name) for folder, limit in found if limit), default=(0, ""))[1]
+    runs = [run for run in dataset.runs if name and (run / "evaluation" / name / f"{ABLATION}.json").is_file()]
     try:
         read = read_datasets(runs, dataset.metric, name)
     except DataError:  # made of data that is not there any more
@@ -107,8 +103,7 @@ def _groups(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
             pairs.append((variant, whole))
     if not pairs:
         return [], notes
-    wholes = list(dict.fromkeys(whole for _, whole in pairs))
-    metric = dataset.metric
+    metric, wholes = dataset.metric, list(dict.fromkeys(whole for _, whole in pairs))
     everyone = [*wholes, *(variant for variant, _ in pairs)]
     found = estimates(((one, one.value_E[metric]) for one in everyone), dataset.user_E, seed)
     against = ((variant, paired(variant.value_E[metric], whole.value_E[metric])) for variant, whole in pairs)
@@ -117,7 +112,8 @@ def _groups(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
     for whole in wholes:
         variants = [_variant(one, found[one], tests[one]) for one, of in pairs if of is whole]
         variants.sort(key=lambda one: (_place(one.what, CONTEXT_KINDS), _place(one.how, tuple(HOW))))
-        groups.append(Ablations(whole, found[whole], variants, _drawing(metric, variants)))
+        picture = twice(partial(_draw, metric, variants))
+        groups.append(Ablations(whole, found[whole], variants, picture))
     return groups, notes
 
 
@@ -129,10 +125,6 @@ def _variant(ranker: Ranked, estimate: Estimate, against: Difference) -> Variant
 def _place(name: str, order: Sequence[str]) -> int:
     """Where it stands in the order; what is not in it comes last."""
     return order.index(name) if name in order else len(order)
-
-
-def _drawing(metric: str, variants: Sequence[Variant]) -> Markup:
-    return twice(lambda width: _draw(metric, variants, width))
 
 
 def _draw(metric: str, variants: Sequence[Variant], width: float) -> Markup:
@@ -150,10 +142,7 @@ def _draw(metric: str, variants: Sequence[Variant], width: float) -> Markup:
     for row, (variant, name) in enumerate(zip(variants, names, strict=True)):
         y, one = top + step * (row + 0.5), variant.against
         parts.append(text(left - 12, y + 4, name, "end"))
-        if one.has_interval:
-            parts.append(whisker((x(one.low), y), (x(one.high), y), f"whisker {CONTENDER.name}"))
-        if one.is_finite:
-            tip = f"{name}: {signed(one.mean)} ({span(one.low, one.high, sign=True)})"
-            parts.append(CONTENDER.mark(x(one.mean), y, tip))
+        tip = f"{name}: {signed(one.mean)} ({span(one.low, one.high, sign=True)})"
+        parts.append(CONTENDER.estimate(one, x, y, tip))
     said = "; ".join(f"{name} {signed(v.against.mean)}" for name, v in zip(names, variants, strict=True))
     return picture(width, bottom + 26, parts, f"difference in {metric} from the whole: {said}")

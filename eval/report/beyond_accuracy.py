@@ -12,7 +12,7 @@ from .runs import Dataset, Ranked
 __all__ = ["BeyondAccuracy", "beyond_accuracy"]
 
 K = 10
-NAMES = {
+NAMES = {  # in the order of the table, with what each means; what the data does not have is left out
     f"coverage@{K}": "share of the catalogue in anybody's first 10",
     f"Gini@{K}": "how unequally the items are shown; 0 all alike",
     f"novelty@{K}": "self-information of the items shown, in bits",
@@ -23,7 +23,6 @@ NAMES = {
     "median-km": "its median",
     "within-1km": "share within a kilometre of the truth",
 }
-"""In the order of the table, with what each means; those that the data does not have are left out."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,9 @@ def beyond_accuracy(dataset: Dataset) -> BeyondAccuracy | None:
     """None where rankings hold fewer than ten items."""
     if dataset.depth < K:
         return None
-    rows = [(one, beyond(one.rankings, dataset.histories, dataset.part, K).metrics) for one in dataset.rankers]
+    rows = [(one, beyond(one.rankings, dataset.histories, dataset.part, K)) for one in dataset.rankers]
     known = {name for _, metrics in rows for name, value in metrics.items() if value == value}
-    num_silent = {one.name: int((one.rankings.item_EK[:, 0] < 0).sum()) for one in dataset.rankers}
-    notes = [
-        f"{name}: no item at all for {count(num)} of the events, which are in no mean."
-        for name, num in num_silent.items()
-        if num
-    ]
+    silent = {one.name: int((one.rankings.item_EK[:, 0] < 0).sum()) for one in dataset.rankers}
+    said = "no item at all for {} of the events, which are in no mean."
+    notes = [f"{name}: {said.format(count(num))}" for name, num in silent.items() if num]
     return BeyondAccuracy([(name, meaning) for name, meaning in NAMES.items() if name in known], rows, notes)

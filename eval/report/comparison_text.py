@@ -1,10 +1,12 @@
-"""A comparison as tables for the terminal, and as JSON for programs."""
+"""`whereupon compare A B`: a comparison as tables for the terminal, and as JSON for programs."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -13,14 +15,29 @@ from rich.text import Text
 
 from ..metrics import Metric
 from ..wording import NONE, count, p_value, plain, signed, span
-from .statistics import ALPHA, FEWEST_EVENTS, Estimate, num_tested
+from .comparison import Comparison, comparison, ranking_at
+from .page import metric_named
+from .statistics import ALPHA, FEWEST_EVENTS, num_tested
 
-if TYPE_CHECKING:
-    from .comparison import Comparison
-
-__all__ = ["as_dict", "print_comparison"]
+__all__ = ["as_dict", "compare", "print_comparison"]
 
 FEWEST_SLICES = 5  # shown even if none differs significantly, least likely to be chance first
+
+
+def compare(a: str, b: str, *, split: str | None, metric: str, seed: int, as_json: bool) -> Comparison:
+    """Print the comparison of two rankings, as tables or as JSON. `a`, `b`, `split`: see `ranking_at`.
+
+    Raises:
+        ConfigError: there is no such metric.
+        DataError: a ranking is missing, has no such metric, or the two are of different data, candidates or events.
+    """
+    name = metric_named(metric)
+    found = comparison(ranking_at(a, split, name), ranking_at(b, split, name), name, seed)
+    if as_json:
+        print(json.dumps(as_dict(found), ensure_ascii=False, indent=2))
+    else:
+        print_comparison(found, Console(highlight=False))
+    return found
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
@@ -34,9 +51,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
     console.print(table)
     if found.num_left_out:
         console.print(f"{found.num_left_out:,} events that only one of the two answered are left out.")
-    console.print(_verdict(found), markup=False, soft_wrap=True)
-    for caveat in found.caveats:
-        console.print(caveat, markup=False, soft_wrap=True)
+    for sentence in (_verdict(found), *found.caveats):
+        console.print(sentence, markup=False, soft_wrap=True)
     if found.slices:
         _print_slices(found, console)
     if found.num_thin:
@@ -85,23 +101,15 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 def as_dict(found: Comparison) -> dict[str, Any]:
     """JSON knows neither NaN nor infinity: such values are null."""
-    slices = [
-        {"slice": one.slice, "value": one.value}
-        | {"a": _numbers(one.a), "b": _numbers(one.b), "difference": _numbers(one.difference)}
-        for one in found.slices
-    ]
-    return {
-        "metric": found.metric, "a": {"name": found.name_a, **_numbers(found.a)},
-        "b": {"name": found.name_b, **_numbers(found.b)}, "difference": _numbers(found.difference),
-        "num_left_out": found.num_left_out, "num_thin_slices": found.num_thin, "slices": slices,
-        "caveats": list(found.caveats),
-        "events": [{**vars(event), "difference": _finite(event.difference)} for event in found.events],
-    }  # fmt: skip
+    told: dict[str, Any] = _finite(asdict(found))
+    sides = {side: {"name": told.pop(f"name_{side}"), **told[side]} for side in ("a", "b")}
+    told["num_thin_slices"] = told.pop("num_thin")
+    return told | sides
 
 
-def _numbers(one: Estimate) -> dict[str, float | int | None]:
-    return {name: _finite(value) for name, value in vars(one).items()}
-
-
-def _finite(value: float) -> float | int | None:
-    return value if math.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ..svg import Scale, join, labels, picture, polyline, spread, text, text_width, ticks, x_axis, y_axis
 from .runs import Dataset, Ranked
 from .style import CONTENDER, OPPONENT, OTHER, Look, twice
+from .svg import Scale, join, labels, picture, polyline, spread, text, text_width, ticks, x_axis, y_axis
 
 __all__ = ["Curve", "Curves", "recall_curves"]
 
@@ -88,9 +88,5 @@ def _draw(curves: Sequence[Curve], depth: int, width: float) -> Markup:
 
 def _cut(name: str, room: float) -> str:
     """The name, cut off with an ellipsis where it would leave the picture."""
-    if text_width(name) <= room:
-        return name
-    kept = name
-    while kept and text_width(kept + "…") > room:
-        kept = kept[:-1]
-    return kept.rstrip() + "…"
+    fits = (name[:end] for end in range(len(name), 0, -1) if text_width(name[:end] + "…") <= room)
+    return name if text_width(name) <= room else next(fits, "").rstrip() + "…"

@@ -1,12 +1,8 @@
-"""Ten events in full, drawn by seed and never picked: what was asked, what came, what each side had said.
-
-Drawn within strata of the contender's rank, so that hits, near hits and misses are all there; counts say how common
-each is.
-"""
+"""Ten events in full, drawn by seed within strata of the contender's rank, so that hits and misses are all there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +16,8 @@ __all__ = ["STRATA", "Example", "Examples", "Guess", "examples"]
 
 NUM_EXAMPLES = 10
 LISTED = 10
+# Short name, words, and how many of each are wanted.
 STRATA = (("first", "ranked first", 4), ("among", "ranked 2 to 10", 3), ("missed", "not among the first 10", 3))
-"""Short name, words, and how many of each are wanted."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +75,10 @@ def examples(dataset: Dataset, seed: int) -> Examples:
     stratum_E = np.where(rank_E == 1, 0, np.where((rank_E >= 2) & (rank_E <= LISTED), 1, 2))
     position_Q = _drawn(stratum_E, seed)
     row_Q = dataset.row_E[position_Q]
-    order = np.argsort(row_Q)  # prompts are made in the order of rows
-    made = prompts_of(dataset.contender, dataset.histories, row_Q[order])
-    prompt_Q: list[Prompt | None] = [None] * len(row_Q)
-    for place, prompt in zip(order.tolist(), made.prompts, strict=False):
-        prompt_Q[place] = prompt
-    found = [_example(dataset, int(p), int(stratum_E[p]), prompt_Q[q]) for q, p in enumerate(position_Q.tolist())]
+    made = prompts_of(dataset.contender, dataset.histories, np.sort(row_Q))  # they are made in the order of rows
+    prompt_of = dict(zip(np.sort(row_Q).tolist(), made.prompts, strict=False))
+    pairs = zip(position_Q.tolist(), row_Q.tolist(), strict=True)
+    found = [_example(dataset, at, int(stratum_E[at]), prompt_of.get(row)) for at, row in pairs]
     counts = {words: int((stratum_E == code).sum()) for code, (_, words, _) in enumerate(STRATA)}
     return Examples(found, counts, made.note, seed)
 
@@ -118,21 +112,18 @@ def _example(dataset: Dataset, position: int, stratum: int, prompt: Prompt | Non
 
 
 def _said(dataset: Dataset, ranker: Ranked, position: int, item: int) -> Said:
-    rankings = ranker.rankings
-    log_prob_E = rankings.log_prob_E
-    guesses = list(_guesses(dataset, ranker, position, item))
+    rankings, log_prob_E = ranker.rankings, ranker.rankings.log_prob_E
+    score_K, item_K = rankings.score_EK[position, :LISTED], rankings.item_EK[position, :LISTED]
+    value_K = score_K if log_prob_E is None else np.exp(score_K)
+    most = 0.0 if log_prob_E is None else float(value_K[0])
+    pairs = enumerate(zip(item_K.tolist(), value_K.tolist(), strict=True), start=1)
+    guesses = [
+        Guess(place, _title(dataset, other), value, value / most if most > 0 else 0.0, other == item)
+        for place, (other, value) in pairs
+        if other >= 0
+    ]
     known = None if log_prob_E is None else float(np.exp(log_prob_E[position]))
     return Said(ranker, guesses, int(rankings.rank_E[position]), known, log_prob_E is not None)
-
-
-def _guesses(dataset: Dataset, ranker: Ranked, position: int, item: int) -> Iterator[Guess]:
-    rankings = ranker.rankings
-    scores = rankings.score_EK[position, :LISTED]
-    value_K = np.exp(scores) if rankings.log_prob_E is not None else scores
-    for place, (other, value) in enumerate(zip(rankings.item_EK[position, :LISTED].tolist(), value_K, strict=True), 1):
-        if other >= 0:
-            share = float(value / value_K[0]) if rankings.log_prob_E is not None and value_K[0] > 0 else 0.0
-            yield Guess(place, _title(dataset, other), float(value), share, other == item)
 
 
 def _title(dataset: Dataset, item: int) -> str:

@@ -19,13 +19,12 @@ from .statistics import LEVEL_TEXT, Difference
 __all__ = ["Headline", "headline"]
 
 NBSP = "\N{NO-BREAK SPACE}"
-PROTOCOLS = {
+PROTOCOLS = {  # for the facts, and within the sentence
     "global_time": ("one cut in time for all users", "split by time and "),
     "leave_one_out": ("each user's last event", "each the last of its user and "),
     "user_cold_start": ("users that nobody trained on", "of users held out from training and "),
     "item_cold_start": ("items that nobody trained on", "at items held out from training and "),
 }
-"""How each is told among the facts, and within the sentence."""
 OVER_EVERYTHING = (
     "Log-loss, calibration error and Brier score are over the whole catalogue: probability given to the user's own "
     "past items, which are no candidates, counts against a ranker."
@@ -42,13 +41,12 @@ class Headline:
 
 
 def headline(dataset: Dataset, board: Leaderboard) -> Headline:
-    """The contender is the best ranker that is no baseline, so that a model that loses is told to lose."""
+    """The contender is the best ranker that is no baseline, so a model that loses is said to lose."""
     one = board.of(dataset.contender).metrics[dataset.metric]
     assert one is not None
-    users = len(np.unique(dataset.user_E))
-    num = len(dataset.row_E)
+    num, users = len(dataset.row_E), len(np.unique(dataset.user_E))
     events = f"{num:,} {dataset.part} event{'s' * (num > 1)} of {users:,} user{'s' * (users > 1)} of {dataset.name}"
-    items = f"{'all ' * _is_everything(dataset)}{dataset.histories.items.height:,} items"
+    items = f"{'' if _exceptions(dataset) else 'all '}{dataset.histories.items.height:,} items"
     where = f"On {events}, {_protocol(dataset)[1]}each predicted from what came before it among {items}"
     figure = f"{dataset.contender.name} reaches {dataset.metric}{NBSP}{plain(one.mean)}"
     figure += f" ({LEVEL_TEXT} interval {span(one.low, one.high)})" if one.has_interval else ""
@@ -61,36 +59,34 @@ def _verdict(dataset: Dataset, board: Leaderboard) -> str:
     contender, opponent = dataset.contender, dataset.opponent
     if opponent is None:
         return "; there is nothing to compare it with."
-    # Whoever is the reference has no difference from it: then that of the other is told the other way round.
+    # The reference has no difference from itself: then that of the other is turned round.
     against, sign = board.of(contender).against, 1
     if against is None:
         against, sign = board.of(opponent).against, -1
     assert against is not None
     role = "best" if opponent is dataset.reference else "next best"
-    whom = f"the {role} {'baseline' if opponent.is_baseline else 'ranker'}, {opponent.name}"
-    return _compared(whom, against, sign, dataset.metric, board.num_tests)
+    other = f"the {role} {'baseline' if opponent.is_baseline else 'ranker'}, {opponent.name}"
+    return _compared(other, against, sign, dataset.metric, board.num_tests)
 
 
-def _compared(whom: str, difference: Difference, sign: int, metric: str, num_tests: int) -> str:
+def _compared(other: str, difference: Difference, sign: int, metric: str, num_tests: int) -> str:
     mean, (low, high) = sign * difference.mean, sorted((sign * difference.low, sign * difference.high))
     if not difference.has_interval:
-        return f"; the difference from {whom}, is {signed(mean)} and cannot be tested."
+        return f"; the difference from {other}, is {signed(mean)} and cannot be tested."
     p = p_value(difference.p_holm)
     p = f"p{NBSP}{p if p.startswith('<') else f'={NBSP}{p}'}"
     tests = f" after Holm’s correction for {num_tests} comparisons" if num_tests > 1 else ""  # noqa: RUF001
     measured = f"{signed(mean)} ({span(low, high, sign=True)}; {p}{tests})"
     if not difference.sign:
-        return f", which cannot be told apart from {whom}: the difference of {measured} may be chance."
+        return f", which cannot be told apart from {other}: the difference of {measured} may be chance."
     better = (mean > 0) != Metric.parse(metric).lower_is_better
-    return f", significantly {'better' if better else 'worse'} than {whom}: the difference is {measured}."
+    return f", significantly {'better' if better else 'worse'} than {other}: the difference is {measured}."
 
 
 def _facts(dataset: Dataset) -> dict[str, str]:
     histories = dataset.histories
     local = histories.events["local_time"].gather(dataset.row_E)
-    first, last = local.min(), local.max()
-    split = _split(dataset)
-    shares = ""
+    first, last, split, shares = local.min(), local.max(), _split(dataset), ""
     if split.get("protocol") != "leave_one_out" and {"train", "valid"} <= set(split):
         earlier = split["train"] + (split["valid"] if dataset.part == "test" else 0)
         shares = f", after the first {earlier:.0%} of the events"
@@ -113,13 +109,9 @@ def _split(dataset: Dataset) -> dict[str, Any]:
 
 
 def _protocol(dataset: Dataset) -> tuple[str, str]:
-    """See `PROTOCOLS`; one that is not there is told by its name among the facts alone."""
+    """See `PROTOCOLS`; one that is not there has its name among the facts alone."""
     name = str(_split(dataset).get("protocol", "unknown"))
     return PROTOCOLS.get(name, (name.replace("_", " "), ""))
-
-
-def _is_everything(dataset: Dataset) -> bool:
-    return not _exceptions(dataset)
 
 
 def _exceptions(dataset: Dataset) -> str:

@@ -1,7 +1,7 @@
 """Where the contender was right and where it was wrong: a map without tiles, of the items' own places.
 
-Equirectangular projection with the standard parallel in the middle of the map (Snyder, "Map projections: a working
-manual", USGS Professional Paper 1395, 1987, p. 90): straight meridians, a kilometre of the same length both ways there.
+Equirectangular projection with the standard parallel in the middle of the map: Snyder, "Map projections: a working
+manual", USGS Professional Paper 1395, 1987, p. 90.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ...arrays import Float64, Int64
-from ..svg import dot, number, picture, rule, tag, text
 from .runs import Dataset
 from .style import twice
+from .svg import dot, number, picture, rule, tag, text
 
 __all__ = ["HitMap", "Projection", "hit_map"]
 
@@ -45,10 +45,7 @@ class HitMap:
 
 @dataclass(frozen=True)
 class Places:
-    """P places: where (degrees, or pixels), how many events, how many of them were hits, and the name.
-
-    x_P, y_P, count_P, hits_P float64 [P]; name_P str [P].
-    """
+    """P places: where (degrees, or pixels), how many events, how many of them were hits, and the name."""
 
     x_P: Float64
     y_P: Float64
@@ -58,9 +55,7 @@ class Places:
 
     def take(self, chosen_P: NDArray[np.bool_] | Int64) -> Places:
         """Some of them: a mask, or positions."""
-        return Places(
-            self.x_P[chosen_P], self.y_P[chosen_P], self.count_P[chosen_P], self.hits_P[chosen_P], self.name_P[chosen_P]
-        )
+        return Places(**{name: value_P[chosen_P] for name, value_P in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -144,19 +139,15 @@ def _draw(name: str, places: Places, x_I: Float64, y_I: Float64, width: float) -
     projection, height = Projection.fit(places.x_P, places.y_P, width, max(0.9 * width, 400.0), margin)
     px_I, py_I = projection.x(x_I), projection.y(y_I)
     inside_I = (px_I > 0) & (px_I < width) & (py_I > 0) & (py_I < height)
-    most = int(width * height / PIXELS_PER_CIRCLE)
     on_page = replace(places, x_P=projection.x(places.x_P), y_P=projection.y(places.y_P))
-    circles = _merged(on_page, most)
+    circles = _merged(on_page, int(width * height / PIXELS_PER_CIRCLE))
     per_event = min(
         LARGEST * (width / 680) ** 0.5 / math.sqrt(circles.count_P.max()),
         math.sqrt(INKED * width * height / (math.pi * circles.count_P.sum())),
     )
-    parts = [tag("rect", x=0.5, y=0.5, width=width - 1, height=height - 1, class_="frame")]
-    parts += [
-        _faint(px_I[inside_I], py_I[inside_I]),
-        *_circles(circles, per_event),
-        _scale_bar(projection, width, height),
-    ]
+    frame = tag("rect", x=0.5, y=0.5, width=width - 1, height=height - 1, class_="frame")
+    parts = [frame, _faint(px_I[inside_I], py_I[inside_I]), *_circles(circles, per_event),
+             _scale_bar(projection, width, height)]  # fmt: skip
     num_events = places.count_P.sum()
     share = f"{places.hits_P.sum() / num_events:.1%} of {num_events:,.0f} events"
     label = f"Map of {len(places.x_P):,} places: {name} had the item among its first {CUTOFF} in {share}"
@@ -164,9 +155,8 @@ def _draw(name: str, places: Places, x_I: Float64, y_I: Float64, width: float) -
 
 
 def _merged(places: Places, most: int) -> Places:
-    """Places (pixels) as they are, or at most so many: those in one cell of a grid as one at the mean of their events.
-
-    It is named after the busiest of them.
+    """At most so many places (pixels): those in one cell of a grid as one, at the mean of their events and named after
+    the busiest of them.
     """
     if len(places.x_P) <= most:
         return places
@@ -187,12 +177,10 @@ def _merged(places: Places, most: int) -> Places:
 def _circles(places: Places, per_event: float) -> Iterator[Markup]:
     """A ring whose area is the number of events, in it a disc whose area is that of the hits; large ones below.
 
-    Where all are hits there is the disc alone. `per_event` is the radius of one event; what would be too small to see
-    is drawn a little larger.
+    `per_event` is the radius of one event; what would be too small to see is drawn a little larger.
     """
     ordered = places.take(np.argsort(-places.count_P, kind="stable"))
-    columns = ordered.x_P.tolist(), ordered.y_P.tolist(), ordered.count_P.tolist(), ordered.hits_P.tolist()
-    for x, y, count, hits, name in zip(*columns, ordered.name_P.tolist(), strict=True):
+    for x, y, count, hits, name in zip(*(value_P.tolist() for value_P in vars(ordered).values()), strict=True):
         ring = dot(x, y, max(per_event * math.sqrt(count), 1.5), "events") if hits < count else Markup("")
         disc = dot(x, y, max(per_event * math.sqrt(hits), 1.0), "hits") if hits else Markup("")
         if count * per_event**2 > TOLD_AREA:
@@ -216,6 +204,5 @@ def _scale_bar(projection: Projection, width: float, height: float) -> Markup:
     name = f"{length:,.0f} km" if length >= 1 else f"{length * 1000:,.0f} m"
     line = rule(right - long, y, right, y, "scale")
     ends = Markup("").join(rule(x, y - 4, x, y, "scale") for x in (right - long, right))
-    return tag(
-        "g", line, ends, text(right - long / 2, y - 7, name, "middle", "halo"), text(14, 22, "N ↑", class_="halo")
-    )
+    written = text(right - long / 2, y - 7, name, "middle", "halo"), text(14, 22, "N ↑", class_="halo")
+    return tag("g", line, ends, *written)

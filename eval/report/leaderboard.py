@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..metrics import METRICS, macro
-from ..svg import Scale, bar, labels, picture, rule, text, ticks, whisker
 from ..wording import plain, span
 from .curves import look_of
 from .runs import Dataset, Ranked
 from .statistics import Difference, Estimate, differences, estimates, num_tested, paired
 from .style import Look
+from .svg import Scale, bar, labels, picture, rule, text, ticks, whisker
 
 __all__ = ["Leaderboard", "Row", "leaderboard"]
 
@@ -22,15 +22,10 @@ BAR_WIDTH, ROW_HEIGHT = 160.0, 26.0
 
 @dataclass(frozen=True)
 class Row:
-    """One ranker.
+    """One ranker: its place from 1, and the estimate of each metric shown (None where it does not have it).
 
-    Attributes:
-        place: from 1, by the metric of the report.
-        look: as it is drawn in all pictures.
-        metrics: estimate of each metric shown, None where the ranker does not have it.
-        per_user: the report's metric where each user counts the same.
-        against: difference of the report's metric from the dataset's reference; None for that itself.
-        picture: the report's metric as a bar with its interval.
+    Of the report's metric: `per_user` counts each user the same, `against` is the difference from the dataset's
+    reference (None for that itself), `picture` a bar with its interval.
     """
 
     place: int
@@ -59,24 +54,19 @@ class Leaderboard:
 def leaderboard(dataset: Dataset, seed: int) -> Leaderboard:
     """Rows in the order of the dataset's rankers."""
     names = list(dict.fromkeys([dataset.metric, *METRICS]))
-    columns = (
-        ((ranker, name), ranker.value_E[name]) for ranker in dataset.rankers for name in names if name in ranker.value_E
-    )
-    found = estimates(columns, dataset.user_E, seed)
-    reference = dataset.reference
-    against = (
-        (ranker, paired(ranker.value_E[dataset.metric], reference.value_E[dataset.metric]))
-        for ranker in dataset.rankers
-        if ranker is not reference
-    )
-    tests = differences(against, dataset.user_E, seed)
+    having = ((ranker, name) for ranker in dataset.rankers for name in names if name in ranker.value_E)
+    found = estimates((((ranker, name), ranker.value_E[name]) for ranker, name in having), dataset.user_E, seed)
+    own_E = {ranker: ranker.value_E[dataset.metric] for ranker in dataset.rankers}
+    reference_E = own_E[dataset.reference]
+    others = (ranker for ranker in dataset.rankers if ranker is not dataset.reference)
+    tests = differences(((one, paired(own_E[one], reference_E)) for one in others), dataset.user_E, seed)
     own = [found[ranker, dataset.metric] for ranker in dataset.rankers]
     scale = Scale(0.0, 1.02 * max(1e-9, *(one.top for one in own)), 1, BAR_WIDTH - 1)
     rows = [
         Row(
             place, ranker, look_of(dataset, ranker),
             {name: found.get((ranker, name)) for name in names},
-            macro(ranker.value_E[dataset.metric], dataset.user_E), tests.get(ranker),
+            macro(own_E[ranker], dataset.user_E), tests.get(ranker),
             _bar(scale, estimate, look_of(dataset, ranker)),
         )
         for place, (ranker, estimate) in enumerate(zip(dataset.rankers, own, strict=True), start=1)
@@ -94,14 +84,13 @@ def _bar(scale: Scale, estimate: Estimate, look: Look) -> Markup:
     parts.append(rule(end, middle - 6, end, middle + 6, f"end {look.name}"))
     if estimate.has_interval:
         parts.append(whisker((scale(estimate.low), middle), (scale(estimate.high), middle), "whisker"))
-    return picture(
-        BAR_WIDTH, ROW_HEIGHT, parts, f"{plain(estimate.mean)}, {span(estimate.low, estimate.high)}", "rowbar"
-    )
+    label = f"{plain(estimate.mean)}, {span(estimate.low, estimate.high)}"
+    return picture(BAR_WIDTH, ROW_HEIGHT, parts, label, "rowbar")
 
 
 def _axis(scale: Scale) -> Markup:
     at = ticks(scale.low, scale.high, 4)
     parts = []
-    for value, name in zip(at, labels(at), strict=True):
-        parts += [text(scale(value), 10, name, "middle"), rule(scale(value), 14, scale(value), 18, "tick")]
+    for x, name in zip(map(scale, at), labels(at), strict=True):
+        parts += [text(x, 10, name, "middle"), rule(x, 14, x, 18, "tick")]
     return picture(BAR_WIDTH, 18, [*parts, rule(scale.start, 18, scale.end, 18, "tick")], None, "rowbar")

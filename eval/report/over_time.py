@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 
 import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from ..svg import Scale, area, bar, join, labels, picture, polyline, text, ticks, y_axis
 from ..wording import plain, span
 from .runs import Dataset
 from .statistics import FEW_DRAWS, FEWEST_EVENTS, Estimate, among, estimates
 from .style import CONTENDER, OPPONENT, Look, twice
+from .svg import Scale, area, bar, join, labels, picture, polyline, text, ticks, y_axis
 
 __all__ = ["OverTime", "over_time"]
 
-MOST_DAYS = 42  # with more of them, weeks are told
+MOST_DAYS = 42  # with more of them, weeks are shown
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class OverTime:
     unit: str
     steps: Sequence[Step]
     names: Sequence[str]
-    looks: Sequence[Look]
     num_thin: int
     picture: Markup
 
@@ -55,21 +55,15 @@ def over_time(dataset: Dataset, seed: int) -> OverTime | None:
     starts = start_E.unique().sort().to_list()
     index_E = start_E.replace_strict(starts, range(len(starts)), return_dtype=pl.Int32).to_numpy()
     shown = [one for one in (dataset.contender, dataset.opponent) if one is not None]
-    columns = (
-        ((one.name, step), among(one.value_E[dataset.metric], index_E == step))
-        for one in shown
-        for step in range(len(starts))
-    )
+    values = ((one.name, step, one.value_E[dataset.metric]) for one in shown for step in range(len(starts)))
+    columns = (((name, step), among(value_E, index_E == step)) for name, step, value_E in values)
     found = estimates(columns, dataset.user_E, seed, FEW_DRAWS)
     num_S = np.bincount(index_E, minlength=len(starts)).tolist()
     steps = [Step(day, {o.name: found[o.name, s] for o in shown}, num_S[s]) for s, day in enumerate(starts)]
     drawn = [step for step in steps if step.num_events >= FEWEST_EVENTS]  # the others would hide these
     unit, names = "week" if by_week else "day", [one.name for one in shown]
-    looks = [CONTENDER, OPPONENT][: len(shown)]
-    drawing = (
-        twice(lambda width: _draw(dataset.metric, drawn, names, looks, unit, width)) if len(drawn) > 1 else Markup("")
-    )
-    return OverTime(unit, steps, names, looks, len(steps) - len(drawn), drawing)
+    draw = partial(_draw, dataset.metric, drawn, names, [CONTENDER, OPPONENT][: len(shown)], unit)
+    return OverTime(unit, steps, names, len(steps) - len(drawn), twice(draw) if len(drawn) > 1 else Markup(""))
 
 
 def _draw(
@@ -109,28 +103,19 @@ def _line(place: Sequence[float], steps: Sequence[Step], name: str, y: Scale, lo
 def _counts(place: Sequence[float], numbers: Sequence[int], left: float, base: float, half: float) -> Markup:
     """Bars of the number of events, which need not be told apart by more than their height."""
     y = Scale(0, max(numbers), base, base - 30)
-    bars = [
-        bar(px - half, y(number), 2 * half, base - y(number), "bar count", f"{number:,} events")
-        for px, number in zip(place, numbers, strict=True)
-    ]
+    each = ((px - half, y(number), f"{number:,} events") for px, number in zip(place, numbers, strict=True))
+    bars = [bar(x, top, 2 * half, base - top, "bar count", tip) for x, top, tip in each]
     return join([*bars, text(left - 8, base - 22, f"{max(numbers):,}", "end"), text(left - 8, base, "0", "end")])
 
 
 def _dates(x: Scale, first: date, days: int, base: float, right: float) -> list[Markup]:
     """Dates as often as they have room."""
     step = next(n for n in (1, 2, 3, 4, 7, 14, 28, 56, 112, 364, 728, 10**6) if (x(n) - x(0)) >= 58 or n >= days)
-    return [
-        text(x(n), base + 18, f"{day.day} {day:%b}", "middle")
-        for n in range(0, days + 1, step)
-        if x(n) <= right - 14
-        for day in [first + timedelta(days=n)]
-    ]
+    shown = [(x(n), first + timedelta(days=n)) for n in range(0, days + 1, step) if x(n) <= right - 14]
+    return [text(px, base + 18, f"{day.day} {day:%b}", "middle") for px, day in shown]
 
 
 def _label(metric: str, steps: Sequence[Step], names: Sequence[str], unit: str) -> str:
-    each = (
-        f"{name} from {min(step.estimates[name].mean for step in steps):.3f} "
-        f"to {max(step.estimates[name].mean for step in steps):.3f}"
-        for name in names
-    )
+    means = {name: [step.estimates[name].mean for step in steps] for name in names}
+    each = (f"{name} from {min(mean):.3f} to {max(mean):.3f}" for name, mean in means.items())
     return f"{metric} by {unit} over {len(steps)} of them: {'; '.join(each)}"

@@ -17,7 +17,7 @@ from ...errors import ConfigError, DataError
 from ...files import atomic_path
 from ..facts import typed_command
 from ..metrics import Metric
-from ..wording import bytes_text, count, duration, p_value, plain, share, signed
+from ..wording import count, duration, p_value, plain, share, signed
 from .ablation import Ablations, ablations
 from .beyond_accuracy import BeyondAccuracy, beyond_accuracy
 from .curves import Curves, recall_curves
@@ -57,10 +57,6 @@ class Section:
     provenance: Provenance
 
     @property
-    def lower_is_better(self) -> bool:
-        return Metric.parse(self.dataset.metric).lower_is_better
-
-    @property
     def parts(self) -> list[tuple[str, str]]:
         """Anchor and name of the parts that are there."""
         found: list[tuple[str, str, object]] = [
@@ -77,14 +73,10 @@ class Section:
 def report(
     runs: Sequence[Path], out: Path, *, metric: str = "nDCG@10", split: str | None = None, seed: int = 7
 ) -> Path:
-    """Write the report of some run folders; returns where.
+    """Write the report of some run folders to the HTML file `out`; runs of the same data and split share a section.
 
-    Args:
-        runs: run folders that `evaluate` has ranked in; those of the same data and split share a section.
-        out: the HTML file, replaced as a whole.
-        metric: which one orders rankers and is sliced; any canonical name that every ranker has.
-        split: folder within `evaluation`; None: "test", or the only one there is.
-        seed: of intervals, tests, and which examples are shown.
+    `metric` orders rankers and is sliced; `split` is a folder within `evaluation` (None: "test", or the only one there
+    is); `seed` is that of intervals, tests and examples.
 
     Raises:
         ConfigError: there is no such metric.
@@ -99,8 +91,9 @@ def report(
     text = render(sections, name, seed)
     with atomic_path(out) as path:
         path.write_text(text, encoding="utf-8")
-    size = bytes_text(len(text.encode()))
-    say(f"{out}: {size} in {time.perf_counter() - began:.1f} s")
+    size = len(text.encode())
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    say(f"{out}: {shown} in {time.perf_counter() - began:.1f} s")
     return out
 
 

@@ -1,7 +1,6 @@
 """What the model read before some events: the text of the very tokens, or of the templates without a tokenizer.
 
-Prompts are rendered by prompts' own encoder from the run's settings, so that they are those of the evaluation. Nothing
-is fetched: a base model that is not on this machine has no tokenizer here.
+Nothing is fetched: a base model that is not on this machine has no tokenizer here.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ...arrays import Int64
 from ...catalogue import Catalogue, Encode
 from ...errors import CatalogueError, ModelError, PromptError
 from ...histories import Histories
-from ...prompts import EncodedWindow, HistoryText, PromptEncoder, PromptSettings
+from ...prompts import PromptEncoder, PromptSettings
 from .runs import Ranked, recorded
 
 if TYPE_CHECKING:
@@ -50,10 +49,9 @@ class Prompts:
 
 
 def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> Prompts:
-    """The prompts of the events `row_Q` as the ranker had them.
+    """The prompts of the events `row_Q` as the ranker had them, by the settings in its facts.
 
-    A model's rankings say with what settings it was asked. Other rankers read no prompts: theirs are those that the
-    run's model would read, by the settings of its last evaluation.
+    Other rankers read no prompts: theirs are those that the run's model would read by its last evaluation's settings.
     """
     own = ranker.facts.get("settings") or {}
     config = own if "prompts" in own else recorded(ranker.run).get("evaluate", {}).get("config")
@@ -73,7 +71,7 @@ def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> Prompts:
             read = "read" if ranker.kind == "model" else "would read"
             return Prompts(prompts, f"Prompts are those that {name} {read}, token for token: {told}, {budget}.")
         whole = settings.model_copy(update={"budget_tokens": NO_BUDGET, "align_tokens": 1})
-        prompts = _rendered(whole, _characters, _text_of, (), histories, row_Q)
+        prompts = _rendered(whole, _characters, lambda ids: "".join(map(chr, ids)), (), histories, row_Q)
         note = f"The tokenizer of {name} is not on this machine: prompts are the whole history as the {told} tells it"
         return Prompts([replace(one, num_tokens=0) for one in prompts], f"{note}, without the token budget.")
     except (PromptError, CatalogueError) as error:
@@ -106,36 +104,26 @@ def _is_cached(hub_id: str) -> bool:
 
 
 def _characters(texts: Sequence[str]) -> list[list[int]]:
-    """A tokenizer for want of another: every character is one."""
+    """A tokenizer for want of another: every character is a token."""
     return [[ord(character) for character in text] for text in texts]
-
-
-def _text_of(ids: Sequence[int]) -> str:
-    return "".join(map(chr, ids))
 
 
 def _rendered(
     settings: PromptSettings, encode: Encode, decode: Callable[[Sequence[int]], str], prefix: tuple[int, ...],
     histories: Histories, row_Q: Int64,
 ) -> list[Prompt]:  # fmt: skip
-    encoder = PromptEncoder.build(
-        settings, Catalogue.build(histories.items, encode), encode, histories.location, prefix
-    )
+    catalogue = Catalogue.build(histories.items, encode)
+    encoder = PromptEncoder.build(settings, catalogue, encode, histories.location, prefix)
     row_X = _rows_of_users(histories, row_Q)
     text = encoder.text(histories.events[row_X], len(histories.user_ids))
-    prompts = []
+    windows, prompts = text.windows, []
     for event in np.searchsorted(row_X, row_Q).tolist():
-        window, start = _window(text, event)
-        end = int(window.title_start_V[event - start])
-        prompts.append(_prompt(decode(window.tokens_L[:end].tolist()), end))
+        one = windows.select((windows.target_W <= event) & (event < windows.end_W))
+        window = text.encode_windows(one, one.target_W)[0]  # filled up as in the evaluation
+        end = int(window.title_start_V[event - int(one.start_W[0])])
+        lines = decode(window.tokens_L[:end].tolist()).split("\n")
+        prompts.append(Prompt("\n".join(lines[-TAIL_LINES:]), max(0, len(lines) - TAIL_LINES), end))
     return prompts
-
-
-def _window(text: HistoryText, event: int) -> tuple[EncodedWindow, int]:
-    """The window that answers for an event, filled up as in the evaluation (`encode_asked`), and its first event."""
-    windows = text.windows
-    one = windows.select((windows.target_W <= event) & (event < windows.end_W))
-    return text.encode_windows(one, one.target_W)[0], int(one.start_W[0])
 
 
 def _rows_of_users(histories: Histories, row_Q: Int64) -> Int64:
@@ -143,8 +131,3 @@ def _rows_of_users(histories: Histories, row_Q: Int64) -> Int64:
     users = np.unique(histories.user_idx_E[row_Q])
     ranges = [np.arange(histories.offset_U1[u], histories.offset_U1[u + 1]) for u in users.tolist()]
     return np.concatenate(ranges).astype(np.int64) if ranges else np.empty(0, np.int64)
-
-
-def _prompt(text: str, num_tokens: int) -> Prompt:
-    lines = text.split("\n")
-    return Prompt("\n".join(lines[-TAIL_LINES:]), max(0, len(lines) - TAIL_LINES), num_tokens)

@@ -14,10 +14,7 @@ __all__ = ["Line", "Provenance", "provenance"]
 
 @dataclass(frozen=True)
 class Line:
-    """One ranker: `settings`, `adapter` (what it was trained on and how) and `trials` (on validation) as text.
-
-    `differs` are the versions that are not those of all.
-    """
+    """One ranker: `settings`, `adapter` and validation `trials` as text; `differs` are versions unlike the others'."""
 
     name: str
     kind: str
@@ -49,8 +46,7 @@ MACHINE = ("platform", "cpu", "cpu_count")
 def provenance(dataset: Dataset) -> Provenance:
     """What the facts of all rankers, ablations among them, say of themselves."""
     everyone = [*dataset.rankers, *dataset.ablations]
-    common = _common([_versions(ranker) for ranker in everyone])
-    manifest = dataset.histories.manifest
+    common, manifest = _common([_versions(ranker) for ranker in everyone]), dataset.histories.manifest
     hashes = {"data": dataset.histories.data_hash, "catalogue": dataset.histories.catalogue_hash}
     hashes |= {f"input {name}": str(sha) for name, sha in manifest.get("inputs", {}).items()}
     tasks = {str(ranker.facts["task"]) for ranker in everyone if "task" in ranker.facts}
@@ -70,8 +66,7 @@ def _line(ranker: Ranked, common: Mapping[str, str]) -> Line:
     trials, num_events = _trials(facts.get("tuned"))
     own = {name: value for name, value in _versions(ranker).items() if common.get(name) != value}
     return Line(
-        name=ranker.name, kind=ranker.kind, seed=str(facts.get("seed", "")),
-        command=str(facts.get("command", "")),
+        name=ranker.name, kind=ranker.kind, seed=str(facts.get("seed", "")), command=str(facts.get("command", "")),
         settings=_json(facts["settings"]) if facts.get("settings") else "",
         adapter=_json(facts["adapter"], indent=2) if facts.get("adapter") else "",
         trials=trials, tuned_on=f"{num_events:,} validation events" if num_events else "validation events",
@@ -84,13 +79,12 @@ def _trials(tuned: Any) -> tuple[list[tuple[str, str]], int]:
     """Settings and scores of each trial on validation, as text, and on how many events."""
     num_events = tuned.get("num_events", 0) if isinstance(tuned, Mapping) else 0
     trials = tuned.get("trials", []) if isinstance(tuned, Mapping) else tuned
-    told = []
+    shown = []
     for trial in trials if isinstance(trials, list) else []:
-        settings = trial.get("settings", {})
         scores = trial.get("metrics") or {name: v for name, v in trial.items() if name not in ("settings", "wall_s")}
         numbers = (f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, int | float))
-        told.append((_json(settings), ", ".join(numbers)))
-    return told, int(num_events or 0)
+        shown.append((_json(trial.get("settings", {})), ", ".join(numbers)))
+    return shown, int(num_events or 0)
 
 
 def _versions(ranker: Ranked) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,28 +21,17 @@ from ...files import read_object
 from ...histories import Histories, read_histories
 from ...histories.candidates import EvaluatedSplit
 from ..metrics import METRICS, Metric, evaluate_rankings, micro
-from ..rankings import Rankings, orphans_in, read_rankings, slugs_in
+from ..rankings import ABLATION, Rankings, orphans_in, read_rankings, slugs_in
 
 __all__ = [
-    "BASELINE", "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded",
+    "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded",
     "was_replaced",
 ]  # fmt: skip
 
 
-BASELINE: Final = "baseline"
-ABLATION: Final = "ablation"
-FUSION: Final = "fusion"
-
-
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """One ranker's answers, and how good each of them is.
-
-    Attributes:
-        run: the run folder that they are from.
-        folder: where its files are.
-        value_E: float64 [E] of each metric, by canonical name; metrics that the ranker does not have are left out.
-    """
+    """One ranker's answers, in `folder` of a run, and the value of each by the metrics that it has: float64 [E]."""
 
     slug: str
     name: str
@@ -58,11 +47,11 @@ class Ranked:
 
     @property
     def is_baseline(self) -> bool:
-        return self.kind == BASELINE
+        return self.kind == "baseline"
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What its facts say of how it was asked; nothing where they say none of it."""
+        """What its facts say of how it was asked, if anything."""
         found = self.facts.get("protocol")
         return found if isinstance(found, dict) else {}
 
@@ -76,14 +65,13 @@ class Dataset:
     """One section of the report: what several rankers, of one run or more, said of the same events.
 
     Attributes:
-        name: for headings; that of the data's recipe, or of the run folder.
+        name: that of the data's recipe, or of the run folder.
         split: the folder's name within `evaluation`, such as "test", or "test-500" for a sample.
-        histories: what was predicted from.
         row_E: int64 [E], rows of `histories.events`, ascending.
         metric: canonical name of the one that the rankers are ordered by.
-        rankers: best first, at least one; ablations are apart.
+        rankers: best first, at least one.
         ablations: variants of a ranker with something taken from it.
-        notes: what a reader should know about what is missing, as sentences.
+        notes: sentences on what is missing.
     """
 
     name: str
@@ -142,12 +130,9 @@ class Dataset:
 
 
 def read_datasets(runs: Sequence[Path], metric: str = "nDCG@10", split: str | None = None) -> list[Dataset]:
-    """All rankers of the runs, grouped by what they were judged on: same data, same catalogue, same split.
+    """All rankers of the runs, grouped by data, catalogue and split, ordered by the metric of this canonical name.
 
-    Args:
-        runs: run folders.
-        metric: canonical name of the metric that orders rankers.
-        split: folder within `evaluation`; None: "test", or the only one there is.
+    `split` is a folder within `evaluation`; None: "test", or the only one there is.
 
     Raises:
         DataError: a folder is no run, was not evaluated, or has nothing left that belongs to its histories.
@@ -170,9 +155,8 @@ def evaluation_folder_of(run: Path, split: str | None) -> Path:
     folder = run / "evaluation"
     names = sorted(path.name for path in folder.glob("*") if slugs_in(path))
     if not names:
-        raise DataError(
-            f"{run} should be a run folder with rankings in evaluation/ but has none; run `whereupon evaluate`."
-        )
+        expected = "a run folder with rankings in evaluation/"
+        raise DataError(f"{run} should be {expected} but has none; run `whereupon evaluate`.")
     chosen = split or ("test" if "test" in names else names[0] if len(names) == 1 else None)
     if chosen not in names:
         wanted = f"should hold the split {chosen!r} but holds" if chosen else "holds several splits, none of them test:"
@@ -196,39 +180,22 @@ def _values(rankings: Rankings, metrics: Iterable[str]) -> dict[str, Float64]:
 
 
 def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tuple[list[Ranked], list[str]]:
-    """The rankers of one run; those made from other data, or rankings, than it holds now are left out, with a note."""
+    """The rankers of one run; those made from other data than it holds now are left out, with a note."""
     ranked = []
     notes = [f"The rankings {slug!r} in {run.name} have lost their Parquet file, and are left out."
              for slug in orphans_in(folder)]  # fmt: skip
-    key_of: dict[str, str | None] = {}
     hashes = {"data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash}
     for slug in slugs_in(folder):
         one = read_ranked(run, folder, slug, (*METRICS, metric))
-        key_of[slug] = one.facts.get("key")
         if any(one.facts.get(name, now) != now for name, now in hashes.items()):
             notes.append(f"{one.name} in {run.name} was ranked on other data than the run holds now, and is left out.")
         elif metric not in one.value_E:
             notes.append(f"{one.name} in {run.name} has no {metric}, {why_without(one, metric)}, and is left out.")
         else:
             ranked.append(one)
-    while stale := _stale_fusions(ranked, key_of):
-        for one, others in stale:
-            ranked.remove(one)
-            key_of[one.slug] = ""  # nor are fusions of it what they were
-            notes.append(f"{one.name} in {run.name} is a fusion of an earlier {' and '.join(others)}, and is left out.")
     if not ranked:
         raise DataError(f"{folder} should hold rankings of the run's present data but has none; {' '.join(notes)}")
     return ranked, notes
-
-
-def _stale_fusions(ranked: list[Ranked], key_of: Mapping[str, str | None]) -> list[tuple[Ranked, list[str]]]:
-    """Fusions of rankings that are not there any more as they were, each with the slugs of these."""
-    stale = []
-    for one in ranked:
-        parts = zip(one.facts.get("of", []), one.facts.get("of_keys", []), strict=False)  # old ones have no keys
-        others = [slug for slug, key in parts if was_replaced(key, key_of.get(slug))] if one.kind == FUSION else []
-        stale += [(one, others)] if others else []
-    return stale
 
 
 def why_without(ranked: Ranked, metric: str) -> str:
@@ -252,17 +219,13 @@ def _dataset(parts: list[tuple[Path, Histories, list[Ranked], list[str]]], split
     common_E: Int64 = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), rows)
     if not len(common_E):
         raise DataError(f"The rankers of {run} have no event in common; evaluate them on the same events.")
-    if (most := max(map(len, rows))) > len(common_E):
-        notes.append(
-            f"Not every ranker answered all {most:,} events: judged on the {len(common_E):,} that all of them did."
-        )
-    everyone = [_on(ranker, common_E) for ranker in everyone]
+    if (most := max(map(len, rows))) > (num := len(common_E)):
+        notes.append(f"Not every ranker answered all {most:,} events: judged on the {num:,} that all of them did.")
     sign = 1 if Metric.parse(metric).lower_is_better else -1
-    ordered = sorted(everyone, key=lambda ranker: sign * ranker.mean(metric))
+    ordered = sorted((_on(one, common_E) for one in everyone), key=lambda one: sign * one.mean(metric))
     recipe = histories.manifest.get("recipe", "tables")
     name = run.name if recipe == "tables" else str(recipe)
-    ablations = [ranker for ranker in ordered if ranker.kind == ABLATION]
-    rankers = [ranker for ranker in ordered if ranker.kind != ABLATION]
+    ablations, rankers = ([one for one in ordered if (one.kind == ABLATION) == is_one] for is_one in (True, False))
     if not rankers:
         raise DataError(f"{run} holds nothing but ablations of the {split} split; run `whereupon evaluate` too.")
     return Dataset(name, split, histories, common_E, metric, rankers, ablations, notes)

@@ -8,22 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..slices import slices_of
-from ..svg import Scale, join, labels, picture, text, ticks, whisker, x_axis
 from ..wording import count, plain, signed, span
 from .runs import Dataset
-from .statistics import (
-    FEW_DRAWS,
-    Cell,
-    Difference,
-    Estimate,
-    cells_of,
-    cut,
-    differences,
-    estimates,
-    num_tested,
-    paired,
-)
+from .statistics import FEW_DRAWS, Difference, Estimate, cells_of, compared, num_tested
 from .style import CONTENDER, OPPONENT
+from .svg import Scale, join, labels, picture, text, ticks, x_axis
 
 __all__ = ["MARKS", "Panel", "Slice", "Slices", "slicing"]
 
@@ -33,8 +22,7 @@ TITLES = {
     "activity": "Earlier events of the user", "user": "User", "item": "Item", "popularity": "Popularity of the item",
     "visit": "Visit",
 }  # fmt: skip
-MARKS = {1: "▲", -1: "▼", 0: ""}
-"""Significantly better, worse, neither; a sign beside words, never alone."""
+MARKS = {1: "▲", -1: "▼", 0: ""}  # significantly better, worse, neither; a sign beside words, never alone
 WIDTH, ROW, LEFT = 372.0, 30.0, 140.0  # the same in all panels, so that they can be compared
 
 
@@ -69,24 +57,16 @@ def slicing(dataset: Dataset, seed: int) -> Slices:
     frame = slices_of(dataset.histories, dataset.part, dataset.row_E)
     cells, num_thin = cells_of(frame)
     ours_E = dataset.contender.value_E[dataset.metric]
-    ours = estimates(cut(ours_E, frame, cells), dataset.user_E, seed, FEW_DRAWS)
-    theirs: dict[Cell, Estimate] = {}
-    tests: dict[Cell, Difference] = {}
-    if dataset.opponent is not None:
-        theirs_E = dataset.opponent.value_E[dataset.metric]
-        theirs = estimates(cut(theirs_E, frame, cells), dataset.user_E, seed, FEW_DRAWS)
-        tests = differences(cut(paired(ours_E, theirs_E), frame, cells), dataset.user_E, seed, FEW_DRAWS)
-    rows = [
-        (name, Slice(value, ours[name, value], theirs.get((name, value)), tests.get((name, value))))
-        for name, value in cells
-    ]
+    theirs_E = dataset.opponent.value_E[dataset.metric] if dataset.opponent else None
+    found = compared(ours_E, theirs_E, frame, cells, dataset.user_E, seed, FEW_DRAWS)
+    rows = [(name, Slice(value, *one)) for (name, value), one in zip(cells, found, strict=True)]
     drawn = [one for _, row in rows for one in (row.contender, row.opponent) if one]
     highest = max([0.01, *(one.top for one in drawn)])
     panels = []
     for name in dict.fromkeys(name for name, _ in cells):
         title, own = TITLES.get(name, name), [row for other, row in rows if other == name]
         panels.append(Panel(title, own, _draw(title, dataset.metric, own, highest)))
-    return Slices(panels, num_tested(tests.values()), num_thin)
+    return Slices(panels, num_tested(row.against for _, row in rows if row.against), num_thin)
 
 
 def _draw(title: str, metric: str, rows: Sequence[Slice], highest: float) -> Markup:
@@ -102,12 +82,9 @@ def _row(x: Scale, y: float, row: Slice) -> Markup:
     """Name, both rankers with their intervals, the mark of a significant difference, the count."""
     parts = [text(LEFT - 12, y + 4, row.label, "end")]
     for one, look, dy in ((row.contender, CONTENDER, -5.0), (row.opponent, OPPONENT, 5.0)):
-        if one and one.has_interval:
-            start, end = x(max(one.low, 0)), x(one.high)
-            parts.append(whisker((start, y + dy), (end, y + dy), f"whisker {look.name}"))
-        if one and one.is_finite:
+        if one:
             tip = f"{row.label}: {plain(one.mean)} ({span(one.low, one.high)})"
-            parts.append(look.mark(x(one.mean), y + dy, tip, 3.6))
+            parts.append(look.estimate(one, x, y + dy, tip, 3.6))
     sign = MARKS[row.against.sign] if row.against else ""
     parts.append(text(WIDTH - 42, y + 4, sign, "middle"))
     return join([*parts, text(WIDTH - 2, y + 4, count(row.contender.num_events), "end", "quiet")])

@@ -21,21 +21,17 @@ from ..significance import holm, paired, sign_flip
 
 __all__ = [
     "ALPHA", "DRAWS", "FEWEST_EVENTS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of",
-    "cut", "differences", "estimates", "num_tested", "paired",
+    "compared", "differences", "estimates", "num_tested", "paired",
 ]  # fmt: skip
 
 Key = TypeVar("Key", bound=Hashable)
-Cell = tuple[str, str]
-"""A property of events, and one of its values."""
+Cell = tuple[str, str]  # a property of events, and one of its values
 
-ALPHA: Final = 0.05
-"""Corrected p-values below this bear a mark."""
+ALPHA: Final = 0.05  # corrected p-values below this bear a mark
 LEVEL_TEXT: Final = "95\N{NARROW NO-BREAK SPACE}%"
 DRAWS: Final = 10_000
-FEW_DRAWS: Final = 2_000
-"""For pictures of many columns, where a third decimal cannot be seen."""
-FEWEST_EVENTS: Final = 20
-"""Of a slice that is shown and tested, and of a day that is drawn: of fewer, an interval says nothing."""
+FEW_DRAWS: Final = 2_000  # for pictures of many columns, where a third decimal cannot be seen
+FEWEST_EVENTS: Final = 20  # of a slice that is tested, and of a day that is drawn: of fewer, an interval says nothing
 
 
 @dataclass(frozen=True)
@@ -126,10 +122,8 @@ def among(value_E: Float64, mask_E: NDArray[np.bool_]) -> Float64:
 
 
 def cells_of(slices: pl.DataFrame) -> tuple[list[Cell], int]:
-    """The slices of `slices_of` that divide the events, and their values that enough events have, in the order shown.
-
-    An Enum sorts in that order, in which the unknown come last. Beside them, how many values are left out, having
-    fewer than `FEWEST_EVENTS` events.
+    """The slices that divide the events with their values in the order of the Enums, and how many values are left out
+    for having fewer than `FEWEST_EVENTS` events.
     """
     divided = [name for name in slices.columns if slices[name].n_unique() > 1]
     counted = [(name, *row) for name in divided for row in slices[name].value_counts().sort(name).iter_rows()]
@@ -137,6 +131,16 @@ def cells_of(slices: pl.DataFrame) -> tuple[list[Cell], int]:
     return cells, len(counted) - len(cells)
 
 
-def cut(value_E: Float64, slices: pl.DataFrame, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Float64]]:
-    """A column for each cell: the values of its events."""
-    return (((name, value), among(value_E, (slices[name] == value).to_numpy())) for name, value in cells)
+def compared(
+    ours_E: Float64, theirs_E: Float64 | None, slices: pl.DataFrame, cells: Sequence[Cell], user_E: ArrayLike,
+    seed: int, draws: int = DRAWS,
+) -> list[tuple[Estimate, Estimate | None, Difference | None]]:  # fmt: skip
+    """Both rankers' means in each cell and their difference, tests corrected over all cells; None without the other."""
+
+    def cut(value_E: Float64) -> Iterator[tuple[Cell, Float64]]:
+        return (((name, value), among(value_E, (slices[name] == value).to_numpy())) for name, value in cells)
+
+    ours = estimates(cut(ours_E), user_E, seed, draws)
+    theirs = {} if theirs_E is None else estimates(cut(theirs_E), user_E, seed, draws)
+    tests = {} if theirs_E is None else differences(cut(paired(ours_E, theirs_E)), user_E, seed, draws)
+    return [(ours[cell], theirs.get(cell), tests.get(cell)) for cell in cells]

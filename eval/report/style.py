@@ -8,7 +8,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from ..svg import dot, join, picture, polyline, tag
+from .statistics import Estimate
+from .svg import Scale, Shape, dot, join, picture, polyline, tag, whisker
 
 __all__ = ["CONTENDER", "OPPONENT", "OTHER", "Look", "key", "twice"]
 
@@ -21,11 +22,16 @@ class Look:
     """`name` is the class of lines, marks and whiskers; `shape` that of the mark."""
 
     name: str
-    shape: str
+    shape: Shape
 
     def mark(self, x: float, y: float, tip: str = "", radius: float = 4) -> Markup:
-        """A mark of this look; `tip` is told when a pointer rests on it."""
+        """A mark of this look; `tip` shows when a pointer rests on it."""
         return dot(x, y, radius, f"mark {self.name}", self.shape, tip)
+
+    def estimate(self, one: Estimate, x: Scale, y: float, tip: str, radius: float = 4) -> Markup:
+        """A mean as a mark with its interval as a horizontal whisker; what is not finite is left out."""
+        line = whisker((x(one.low), y), (x(one.high), y), f"whisker {self.name}") if one.has_interval else Markup("")
+        return line + self.mark(x(one.mean), y, tip, radius) if one.is_finite else line
 
 
 CONTENDER: Final = Look("contender", "circle")

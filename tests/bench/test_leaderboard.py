@@ -129,7 +129,7 @@ def test_model_is_no_baseline_where_there_is_none(
     folder = run / "evaluation" / "test"
     for slug in set(slugs_in(folder)) - {slug_of(MODEL), "random"}:
         (folder / f"{slug}.json").unlink()
-    write_json(folder / "random.json", {**read_json(folder / "random.json"), "kind": "fusion"})
+    write_json(folder / "random.json", {**read_json(folder / "random.json"), "kind": "run file"})
     _main(tmp_path, monkeypatch, f"nyc-checkins={run}")
     text, told = _told(tmp_path)
     assert told["datasets"][0]["best_baseline"] is None
@@ -180,10 +180,10 @@ def test_ablations_are_told_where_they_are_of_this_data(town: Path, tmp_path: Pa
             f"whereupon evaluate {CONFIG} --set 'decode.calibration=own counts'",
         ),
         (
-            "python bench/fusion_nyc.py --fused rrf --set=run=/tmp/run --set=seed=8",
-            "python bench/fusion_nyc.py --fused rrf --set seed=8",
+            "python bench/exact_nyc.py --fused rrf --set=run=/tmp/run --set=seed=8",
+            "python bench/exact_nyc.py --fused rrf --set seed=8",
         ),
-        ("python bench/fusion_nyc.py", "python bench/fusion_nyc.py"),
+        ("python bench/exact_nyc.py", "python bench/exact_nyc.py"),
         ("whereupon import-run a.yaml /x/bm25.run", f"whereupon import-run {CONFIG} bm25.run"),
         ("", ""),
     ],

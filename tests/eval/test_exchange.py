@@ -11,7 +11,6 @@ from whereupon.config import Config
 from whereupon.errors import DataError
 from whereupon.eval.ablation import ablate
 from whereupon.eval.exchange import export, import_run
-from whereupon.eval.fuse import fuse
 from whereupon.eval.rankings import evaluation_folder, read_rankings, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.histories import CAVEATS, read_histories
@@ -143,11 +142,9 @@ def test_catch_of_the_protocol_is_told_by_everything_that_shows_figures(
     manifest = json.loads(path.read_text())
     manifest["settings"]["split"]["protocol"] = "leave_one_out"
     path.write_text(json.dumps(manifest))
-    evaluate(town, split="valid", baselines_only=True)
     verbs: dict[str, Callable[[], object]] = {
         "export": lambda: export(town, tmp_path, format="trec", split="test"),
         "import-run": lambda: import_run(town, tmp_path / "popularity.run", name="theirs", split="test"),
-        "fuse": lambda: fuse(town, RANKERS, method="rrf", split="test"),
         "calibrate": lambda: calibrate(town, limit=2),
         "ablate": lambda: ablate(town, split="test", limit=2),
     }

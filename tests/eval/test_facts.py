@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
     [
         ("/usr/bin/whereupon", "whereupon 'a b'"),
         (str(ROOT / "cli.py"), "whereupon 'a b'"),
-        (str(ROOT / "bench" / "fusion_nyc.py"), "python bench/fusion_nyc.py 'a b'"),
+        (str(ROOT / "bench" / "exact_nyc.py"), "python bench/exact_nyc.py 'a b'"),
         ("/elsewhere/mine.py", "python mine.py 'a b'"),
     ],
 )

@@ -133,7 +133,7 @@ def test_what_a_run_lacks_is_left_out_and_all_else_is_there(
 def test_model_is_no_baseline_where_there_is_none(copy: Path) -> None:
     folder = copy / "evaluation" / "test"
     ranked, facts = read_rankings(folder, "random")
-    write_rankings(folder, "random", ranked, {**facts, "kind": "fusion"})
+    write_rankings(folder, "random", ranked, {**facts, "kind": "run file"})
     _keep(copy, MODEL, "random")
     _, page, _ = _report(copy)
     assert "Difference from the best ranker" in page.text

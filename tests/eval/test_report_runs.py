@@ -89,36 +89,6 @@ def test_rankings_of_other_data_than_the_run_holds_now_are_left_out(copy: Path) 
     assert any(note.startswith("random in copy was ranked on other data") for note in dataset.notes)
 
 
-@pytest.mark.parametrize(("keys", "is_shown"), [
-    (["a", None], False), (["b", None], True), ([None, "c"], True), (None, True),
-])  # fmt: skip
-def test_fusion_of_rankings_that_were_made_again_is_left_out(
-    copy: Path, keys: list[str | None] | None, is_shown: bool
-) -> None:
-    folder = copy / "evaluation" / "test"
-    ranked, facts = read_rankings(folder, "random")
-    told = {**facts, "name": "both", "kind": "fusion", "of": [slug_of(MODEL), "own-counts"]}
-    write_rankings(folder, "both", ranked, told if keys is None else {**told, "of_keys": keys})
-    _facts(copy, MODEL, key="b")
-    [dataset] = read_datasets([copy])
-    assert ("both" in {ranker.name for ranker in dataset.rankers}) == is_shown
-    note = f"both in copy is a fusion of an earlier {slug_of(MODEL)}, and is left out."
-    assert (note in dataset.notes) != is_shown
-
-
-def test_fusion_of_a_stale_fusion_is_left_out_too(copy: Path) -> None:
-    folder = copy / "evaluation" / "test"
-    ranked, facts = read_rankings(folder, "random")
-    for name, of, key in (("first", "own-counts", "a"), ("second", "first", "of first"), ("third", "popularity", "p")):
-        told = {**facts, "name": name, "kind": "fusion", "of": [of], "of_keys": [key], "key": f"of {name}"}
-        write_rankings(folder, name, ranked, told)
-    _facts(copy, "own counts", key="b")
-    _facts(copy, "popularity", key="p")
-    [dataset] = read_datasets([copy])
-    assert {"first", "second", "third"} & {ranker.name for ranker in dataset.rankers} == {"third"}
-    assert "second in copy is a fusion of an earlier first, and is left out." in dataset.notes
-
-
 def test_rankings_of_another_task_are_left_out(copy: Path) -> None:
     for name in (MODEL, STRONGEST, "own counts", "popularity"):
         _facts(copy, name, task="a")
@@ -171,7 +141,7 @@ def test_facts_without_rankings_are_told(copy: Path) -> None:
     assert "The rankings 'random' in copy have lost their Parquet file, and are left out." in dataset.notes
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"evaluate": null, "fuse": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"evaluate": null, "ablate": 3}'])
 def test_damaged_record_of_verbs_is_none(copy: Path, text: str) -> None:
     (copy / "run.json").write_text(text)
     assert recorded(copy) == {}

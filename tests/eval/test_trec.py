@@ -196,7 +196,7 @@ GOOD = "user-0@20 Q0 item-0 1 3 x"
         ("user-0@21 Q0 item-0 1 1 x", r"the query should be one of 4 events .* such as 'user-0@20', found 'user-0@21'"),
         ("user-0@20 Q0 item-9 2 1 x", r"the item should be one of the 5 items .*, found 'item-9' \(1 such items"),
         (GOOD, r"item 'item-0' of query 'user-0@20' again; remove one"),
-        ("user-0@20 Q0 item-1 2 x", r"expected six columns `query Q0 item rank score tag`, found 5; mend that line"),
+        ("user-0@20 Q0 item-1 2 x", r"expected six columns `query Q0 item rank score tag`, found 5; fix that line"),
         ("user-0@20 Q0 item-1 2 1 x y", r"found 7"),
         ("user-0@20 Q0 item-1 2 high x", r"the score should be a finite number, found 'high'"),
         ("user-0@20 Q0 item-1 2 nan x", r"the score should be a finite number, found 'nan'"),

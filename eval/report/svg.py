@@ -1,4 +1,4 @@
-"""Pictures as inline SVG: scales, ticks, axes, and a few marks. Pure functions, no dependency, no state.
+"""Charts as inline SVG: scales, ticks, axes and marks, as pure functions.
 
 Colours, strokes and fonts come from the page's style sheet by class, so that one picture serves light, dark and print.
 Units are CSS pixels, y grows downwards. Text is escaped. A mark's `tip` shows when a pointer rests on it.
@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 from markupsafe import Markup, escape
-from numpy.typing import ArrayLike, NDArray
+
+from ..wording import MINUS
 
 __all__ = [
-    "Scale", "area", "bar", "dot", "join", "labels", "picture", "polyline", "rule", "spread", "tag", "text",
+    "Scale", "Shape", "area", "bar", "dot", "join", "labels", "picture", "polyline", "rule", "spread", "tag", "text",
     "text_width", "ticks", "whisker", "x_axis", "y_axis",
 ]  # fmt: skip
 
 Point = tuple[float, float]
-MINUS = "\N{MINUS SIGN}"
+Shape = Literal["circle", "square", "diamond"]
 
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
@@ -35,7 +36,7 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 
 def join(parts: Iterable[str]) -> Markup:
-    """Pieces end to end; text that is no markup yet is escaped."""
+    """Pieces end to end, escaped unless they are markup."""
     return Markup("").join(parts)
 
 
@@ -53,10 +54,7 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """The linear map of data from `low` to `high` onto pixels from `start` to `end`; either may run backwards.
-
-    Raises ValueError where `low` equals `high`, or one of them is not finite.
-    """
+    """The linear map of data from `low` to `high` (different and finite) onto pixels from `start` to `end`."""
 
     low: float
     high: float
@@ -70,17 +68,11 @@ class Scale:
     def __call__(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def many(self, value_N: ArrayLike) -> NDArray[np.float64]:
-        """The same for an array: float64 [N]."""
-        share_N = (np.asarray(value_N, np.float64) - self.low) / (self.high - self.low)
-        placed: NDArray[np.float64] = self.start + share_N * (self.end - self.start)
-        return placed
-
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """The multiples of 1, 2 or 5 times a power of ten within `low` to `high`, in number as near `about` as they come.
+    """About so many multiples of 1, 2 or 5 times a power of ten within `low` to `high`; without extent that one number.
 
-    Heckbert, "Nice numbers for graph labels", Graphics Gems, 1990. Without any extent: that one number.
+    Source: Heckbert, "Nice numbers for graph labels", Graphics Gems, 1990.
     """
     if not high > low:
         return [low]
@@ -111,10 +103,8 @@ def text_width(content: str, size: float = 12) -> float:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places as near as can be (least squares) to the wanted ones with `gap` between neighbours, in the same order.
-
-    Isotonic regression by pooling adjacent violators (Ayer et al., Ann. Math. Statist. 26(4), 1955) on the
-    places less what the gaps alone add up to. All are moved into `low` to `high` if there is room, else from `low` on.
+    """Places nearest (least squares) to the wanted ones with `gap` between neighbours, within `low` to `high` if there
+    is room: isotonic regression by pooling adjacent violators (Ayer et al., Ann. Math. Statist. 26(4), 1955).
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     pools: list[tuple[float, int]] = []  # mean and size
@@ -133,21 +123,17 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def picture(width: float, height: float, body: Iterable[str], label: str | None, class_: str | None = None) -> Markup:
-    """The whole picture; it shrinks with a narrower column.
-
-    `label` says what it shows to those who cannot see it; None for an ornament of which they need not know.
-    """
+    """The whole picture; `label` describes it to those who cannot see it, None hides an ornament from them."""
     box = f"0 0 {number(width)} {number(height)}"
     role, hidden = ("img", None) if label else (None, "true")
     return tag("svg", *body, viewBox=box, width=float(width), height=float(height), role=role, aria_label=label,
                aria_hidden=hidden, class_=class_)  # fmt: skip
 
 
-def text(x: float, y: float, content: str, anchor: str = "start", class_: str | None = None, turn: float = 0) -> Markup:
-    """A line of text whose base line is at y; `anchor` start, middle or end; turned by degrees about its point."""
-    turned = f"rotate({number(turn)} {number(x)} {number(y)})" if turn else None
-    return tag("text", content, x=float(x), y=float(y), text_anchor=None if anchor == "start" else anchor,
-               class_=class_, transform=turned)  # fmt: skip
+def text(x: float, y: float, content: str, anchor: str = "start", class_: str | None = None) -> Markup:
+    """A line of text whose base line is at y; `anchor` is start, middle or end."""
+    anchored = None if anchor == "start" else anchor
+    return tag("text", content, x=float(x), y=float(y), text_anchor=anchored, class_=class_)
 
 
 def rule(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
@@ -157,9 +143,7 @@ def rule(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 
 def polyline(points: Sequence[Point], class_: str) -> Markup:
     """A line through points; nothing where there are fewer than two."""
-    if len(points) < 2:
-        return Markup("")
-    return tag("polyline", points=_path(points), class_=class_)
+    return tag("polyline", points=_path(points), class_=class_) if len(points) > 1 else Markup("")
 
 
 def area(points_low: Sequence[Point], points_high: Sequence[Point], class_: str) -> Markup:
@@ -173,42 +157,32 @@ def bar(x: float, y: float, width: float, height: float, class_: str, tip: str =
                class_=class_)  # fmt: skip
 
 
-def whisker(start: Point, end: Point, class_: str, cap: float = 3) -> Markup:
-    """An interval from `start` to `end`, horizontal or vertical, with caps of so many pixels to either side."""
-    (x1, y1), (x2, y2) = start, end
-    along = f"M{number(x1)} {number(y1)}L{number(x2)} {number(y2)}"
-    dx, dy = (0.0, cap) if y1 == y2 else (cap, 0.0)
-    ends = (
-        f"M{number(x - dx)} {number(y - dy)}L{number(x + dx)} {number(y + dy)}"
-        for x, y in ((start, end) if cap else ())
-    )
-    return tag("path", d=along + "".join(ends), class_=class_)
+def whisker(start: Point, end: Point, class_: str) -> Markup:
+    """An interval from `start` to `end`, horizontal or vertical, with caps of three pixels to either side."""
+    dx, dy = (0, 3) if start[1] == end[1] else (3, 0)
+    lines = (start, end), *(((x - dx, y - dy), (x + dx, y + dy)) for x, y in (start, end))
+    path = "".join(f"M{number(a)} {number(b)}L{number(c)} {number(d)}" for (a, b), (c, d) in lines)
+    return tag("path", d=path, class_=class_)
 
 
-def dot(x: float, y: float, radius: float, class_: str, shape: str = "circle", tip: str = "") -> Markup:
+def dot(x: float, y: float, radius: float, class_: str, shape: Shape = "circle", tip: str = "") -> Markup:
     """A circle, a square or a diamond of about equal area: series differ in shape, not in colour alone."""
     if shape == "circle":
         return tag("circle", *_tip(tip), cx=float(x), cy=float(y), r=float(radius), class_=class_)
+    half = radius * (0.89 if shape == "square" else 1.25)
     if shape == "square":
-        half = radius * 0.89
         return bar(x - half, y - half, 2 * half, 2 * half, class_, tip)
-    if shape == "diamond":
-        half = radius * 1.25
-        corners = [(x, y - half), (x + half, y), (x, y + half), (x - half, y)]
-        return tag("polygon", *_tip(tip), points=_path(corners), class_=class_)
-    raise ValueError(f"a dot may be a circle, a square or a diamond, not {shape!r}")
+    corners = [(x, y - half), (x + half, y), (x, y + half), (x - half, y)]
+    return tag("polygon", *_tip(tip), points=_path(corners), class_=class_)
 
 
 def x_axis(
     scale: Scale, at: Sequence[float], names: Sequence[str], top: float, bottom: float, title: str = ""
-) -> Markup:
+) -> Markup:  # fmt: skip
     """Faint lines from `top` to `bottom` at each tick, names below, and the axis' title below those."""
     parts = []
-    for value, name in zip(at, names, strict=True):
-        parts += [
-            rule(scale(value), top, scale(value), bottom, "grid"),
-            text(scale(value), bottom + 16, name, "middle"),
-        ]
+    for x, name in zip(map(scale, at), names, strict=True):
+        parts += [rule(x, top, x, bottom, "grid"), text(x, bottom + 16, name, "middle")]
     if title:
         parts.append(text((scale.start + scale.end) / 2, bottom + 34, title, "middle", "axis-title"))
     return join(parts)
@@ -219,8 +193,8 @@ def y_axis(
 ) -> Markup:
     """Faint lines from `left` to `right` at each tick, names to the left, and the axis' title above its upper end."""
     parts = []
-    for value, name in zip(at, names, strict=True):
-        parts += [rule(left, scale(value), right, scale(value), "grid"), text(left - 8, scale(value) + 4, name, "end")]
+    for y, name in zip(map(scale, at), names, strict=True):
+        parts += [rule(left, y, right, y, "grid"), text(left - 8, y + 4, name, "end")]
     if title:
         parts.append(text(left - 8, min(scale.start, scale.end) - 14, title, "start", "axis-title"))
     return join(parts)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ..decode.adapter_card import check_card, check_data, read_card
+from ..decode.identity import base_identity
 from ..decode.prior import WITHOUT_CLOCK
 from ..errors import ConfigError, DataError, ModelError
 from ..files import atomic_path, versions, write_json
@@ -117,7 +118,7 @@ def retrained_runs(
     Raises:
         ConfigError: not of that form, not a kind of context, two runs whose rankings would be files of one name, or a
             calibration that is asked for and was not fitted there. ModelError: no adapter, or one trained with other
-            kinds left out, or for another base model, template or catalogue. DataError: it was trained on other data.
+            kinds left out, or for another base model, template or recipe of titles. DataError: trained on other data.
     """
     runs: list[tuple[ContextKind, Config]] = []
     for text in given:
@@ -147,10 +148,11 @@ def retrained_runs(
                 f"The adapter in {run / 'adapter'} was trained on other data than {config.run} holds; "
                 "prepare both runs from the same data with the same settings, and train again."
             )
-        check_card(card, run / "adapter", {"base_model": config.model.base, **without.identity})
+        belongs = {**base_identity(config.model), "title_recipe": histories.title_recipe, **without.identity}
+        check_card(card, run / "adapter", belongs)
         asked = config.model_copy(update={"run": run, "prompts": without.settings})
         if config.decode.calibration != "none":
-            read_calibration(asked, histories, card)
+            read_calibration(asked, card)
         runs.append((kind, asked))
     return runs
 

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from .. import __version__
+from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from .facts import Kind, facts_of
@@ -77,14 +78,16 @@ def evaluate_model(
         raise ValueError("altered histories must have the items of the task's, row by row")
     refuse_other_kind(folder, slug, kind)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter, data_hash=task.histories.data_hash
-    )
+        config.model, config.prompts, histories.items, histories.location, adapter,
+        title_recipe=task.histories.title_recipe, data_hash=task.histories.data_hash,
+    )  # fmt: skip
     encoder = encoder.without(leave_out) if leave_out else encoder
     text = encoder.text(histories.events, len(histories.user_ids))
     told = config.model_copy(update={"prompts": encoder.settings})
     reweighter = read_reweighter(told, histories, engine.trie, card) if adapter else None
+    model = model_identity(config.model, card)
     # All that an answer depends on: partial answers of another model, text, task or search are not gone on with.
-    asked: list[Any] = [__version__, card, config.model.model_dump(mode="json"), encoder.identity]
+    asked: list[Any] = [__version__, card, model, encoder.identity]
     searched: list[Any] = [config.evaluate.k, config.decode.max_expansions, _altered(histories, task)]
     searched.append(_calibration(reweighter, config))
 
@@ -109,7 +112,8 @@ def evaluate_model(
     rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
     _say(f"answered {len(task.row_E):,} events in {wall_s:.0f} s: {len(task.row_E) / max(wall_s, 1e-9):.1f} events/s")
     exact_share = 1.0 if rankings.exact_E is None else float(rankings.exact_E.mean())
-    settings = {"model": config.model.model_dump(mode="json"), "decode": config.decode.model_dump(mode="json"),
+    asked_of = config.model.model_dump(mode="json") | {name: model[name] for name in ("dtype", "base_hash")}
+    settings = {"model": asked_of, "decode": config.decode.model_dump(mode="json"),
                 "prompts": config.prompts.model_dump(mode="json")}  # fmt: skip
     whole = facts_of(
         config, task, name=name, kind=kind, wall_s=wall_s, settings=settings, adapter=card, key=key,

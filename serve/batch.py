@@ -31,6 +31,7 @@ from rich.text import Text
 from starlette.exceptions import HTTPException
 
 from ..decode.adapter_card import read_card
+from ..decode.identity import model_identity
 from ..decode.vllm_engine import together
 from ..errors import DataError, ServerError, WhereuponError
 from ..files import atomic_path, read_json, sha256_text, write_json
@@ -190,9 +191,10 @@ def _identity(config: Config, service: Service, request: RecommendationRequest) 
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
     edition = service.editions.current
     catalogue = [edition.version, edition.items.height, service.histories.catalogue_hash]
-    settings = [config.model.model_dump(mode="json"), config.decode.model_dump(mode="json"), PART_USERS]
+    model = model_identity(config.model, read_card(config.run / "adapter"))
+    settings = [model, config.decode.model_dump(mode="json"), PART_USERS]
     parts = [request.model_dump(mode="json"), catalogue, settings, service.histories.data_hash]
-    return sha256_text(json.dumps([*parts, read_card(config.run / "adapter")], sort_keys=True))
+    return sha256_text(json.dumps(parts, sort_keys=True))
 
 
 def _rows(user_id: str, answer: Recommendations) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..catalogue import Selection
 from ..decode.adapter_card import check_card, read_card
-from ..decode.models import build_encoder, load_tokenizer
+from ..decode.models import adapter_identity, build_encoder, load_tokenizer
 from ..decode.vllm_engine import Client, Limits, VllmEngine
 from ..eval.context_prior import Past
 from ..histories import read_histories
@@ -38,7 +38,7 @@ def _load(config: Config, client: Client) -> Service:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     card = read_card(config.run / "adapter")
-    check_card(card, config.run / "adapter", {"base_model": config.model.base, **encoder.identity})
+    check_card(card, config.run / "adapter", adapter_identity(config.model, encoder, tokenizer, histories.title_recipe))
     editions = Editions(config, histories, tokenizer, encoder, card)
     store = open_store(config.serve.events or config.run / "events.sqlite")
     engine = VllmEngine(client, card["temperature"])

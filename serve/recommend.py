@@ -139,6 +139,7 @@ def _answer(
         histories.location,
         config.run / "adapter",
         served.catalogue,
+        title_recipe=histories.title_recipe,
     )
     reweighter = read_reweighter(config, histories, engine.trie, card, served.index_I)
     prompts = [build_prompt(histories, encoder, user, _told(histories, moment, wishes)) for moment in moments]

@@ -14,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from whereupon.config import Config
-from whereupon.decode.models import load_base_model, load_engine
+from whereupon.decode.models import adapter_identity, load_base_model, load_engine, load_tokenizer
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.finetune import FinetuneSettings, train
 from whereupon.finetune.progress import TrainingProgress
@@ -61,9 +61,14 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     folder = finetune(config)
     assert folder == config.run / "adapter"
     card = json.loads((folder / "whereupon.json").read_text())
-    _, encoder, read = load_engine(config.model, config.prompts, _items(config), "outcome", folder)
-    assert {"base_model": config.model.base, **encoder.identity}.items() <= card.items()
-    assert card == read
+    histories = read_histories(config.run)
+    _, encoder, read = load_engine(
+        config.model, config.prompts, histories.items, "outcome", folder, title_recipe=histories.title_recipe
+    )
+    bound = adapter_identity(config.model, encoder, load_tokenizer(config.model), histories.title_recipe)
+    assert bound.items() <= card.items()
+    assert bound["title_recipe"] == {"title": None, "title_attributes": []}
+    assert card | {"adapter_hash": read["adapter_hash"]} == read
     assert card["data_hash"] == read_histories(config.run).data_hash
     assert (card["seed"], card["temperature"]) == (7, 0.5)
     assert card["finetune"] == config.finetune.model_dump(mode="json")

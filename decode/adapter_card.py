@@ -49,9 +49,8 @@ def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> 
             continue
         found, wanted = card.get(key), expected[key]
         if key == "base_hash":  # with the name, which says more where it differs
-            found, wanted = (
-                f"{Path(str(of.get('base_model'))).name}, hash {_short(of.get(key))}" for of in (card, expected)
-            )
+            names = [Path(str(of.get("base_model"))).name for of in (card, expected)]
+            found, wanted = f"{names[0]}, hash {_short(found)}", f"{names[1]}, hash {_short(wanted)}"
         if isinstance(found, dict) and isinstance(wanted, dict):
             names = [name for name in wanted if found.get(name) != wanted[name]] or sorted(found.keys() - wanted.keys())
             found, wanted = ({name: of.get(name) for name in names} for of in (found, wanted))

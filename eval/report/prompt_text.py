@@ -85,7 +85,7 @@ def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> Prompts:
 def _tokenizer(base: str, revision: str | None) -> Tokenizer | None:
     """The base model's tokenizer if it is on this machine, and the packages to read it."""
     try:
-        is_kept = base == FETCHED or Path(base).expanduser().is_dir()
+        is_kept = base == FETCHED or Path(base).is_absolute()
         if not is_kept and not _is_cached(base, revision):
             return None  # before transformers is loaded, which takes seconds
         from transformers import AutoTokenizer

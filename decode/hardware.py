@@ -45,5 +45,7 @@ def has_native_bf16(device: Device) -> bool:
 
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if not torch.backends.mkldnn.is_available():  # torch reaches these instructions through oneDNN only: not on a Mac
+        return False
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(name)) for name in _CPU_BF16)

@@ -55,6 +55,8 @@ def test_cpu_multiplies_bf16_where_its_flags_say_so(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert has_native_bf16("cpu") is native
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not has_native_bf16("cpu"), "no library uses them"
 
 
 def test_apples_gpu_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from .errors import ConfigError, DataError
 from .eval.settings import EvaluateSettings
-from .files import read_object
+from .files import NameOrFolder, read_object
 from .finetune.settings import FinetuneSettings
 from .rankers.settings import RunConfig
 from .serve.settings import ServeConfig
@@ -51,7 +51,9 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """Read a YAML configuration, apply `a.b=c` overrides, check it, and make its paths absolute.
 
     Paths in the file are relative to the file's folder, paths in overrides to the current one; `~` and `$VAR` are
-    expanded in both. Override values are read as YAML (`null`, `true`, `[1, 2]`, `0.5`).
+    expanded in both. A setting that holds a name or a folder (`NameOrFolder`) keeps its known names. Other text is a
+    folder if it looks like a path, if such a folder exists, or if nothing else is allowed. Override values are read as
+    YAML (`null`, `true`, `[1, 2]`, `0.5`).
 
     Raises:
         ConfigError: unreadable file, unknown or missing key, value of the wrong kind, unset variable in a path.
@@ -238,7 +240,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-# Paths: `~`, variables and relative paths, wherever a `Path` stands in the settings.
+# Paths: `~`, variables and relative paths, wherever a `Path` or a folder's name stands in the settings.
 
 
 def _located(value: Any, at: KeyPath, folder: Path, overridden: Mapping[KeyPath, str]) -> Any:
@@ -248,12 +250,23 @@ def _located(value: Any, at: KeyPath, folder: Path, overridden: Mapping[KeyPath,
         return Path(os.path.normpath((Path.cwd() if is_typed else folder) / _expanded(value, at)))
     if isinstance(value, BaseModel):
         located = {name: _located(held, (*at, name), folder, overridden) for name, held in value}
+        for name, field in type(value).model_fields.items():
+            for kind in field.metadata:
+                if isinstance(kind, NameOrFolder):
+                    path = str(_located(Path(located[name]), (*at, name), folder, overridden))
+                    located[name] = path if _is_folder(located[name], path, kind) else located[name]
         return value.model_copy(update={name: new for name, new in located.items() if new != getattr(value, name)})
     if isinstance(value, dict):
         return {key: _located(held, (*at, key), folder, overridden) for key, held in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_located(held, (*at, index), folder, overridden) for index, held in enumerate(value))
     return value
+
+
+def _is_folder(text: str, path: str, kind: NameOrFolder) -> bool:
+    if text in kind.names:
+        return False
+    return not kind.others or text.startswith((".", "~", os.sep)) or "$" in text or os.path.isdir(path)
 
 
 def _expanded(path: Path, at: KeyPath) -> Path:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,22 @@ from . import __version__
 from .errors import DataError
 
 __all__ = [
-    "atomic_path", "git_revision", "read_json", "read_object", "sha256_file", "sha256_text", "versions", "write_json",
+    "NameOrFolder", "atomic_path", "git_revision", "read_json", "read_object", "sha256_file", "sha256_text", "versions",
+    "write_json",
 ]  # fmt: skip
 
 _REPORTED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "polars")
+
+
+@dataclass(frozen=True)
+class NameOrFolder:
+    """Marks a setting of text that is one of some names, or a folder; see `config.load_config`.
+
+    `others`: whether it may be something else too, such as the id of a model in a hub.
+    """
+
+    names: frozenset[str]
+    others: bool = False
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import whereupon
 from whereupon.config import Config
+from whereupon.decode.identity import model_identity
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
@@ -83,8 +84,9 @@ def measure(config: Config, num_prompts: int, num_brute_force: int, say: Callabl
 def _contest(config: Config, num_prompts: int) -> Contest:
     histories = read_histories(config.run)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
-    )
+        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        title_recipe=histories.title_recipe,
+    )  # fmt: skip
     titles = [engine.trie.title_tokens(item).tolist() for item in range(engine.trie.num_items)]
     row_E = evaluated_events(histories, "test")
     row_E = np.random.default_rng(config.seed).permutation(row_E)[:num_prompts]  # of 100, the first of 500
@@ -92,7 +94,7 @@ def _contest(config: Config, num_prompts: int) -> Contest:
     files = [here, *(path for room in ROOMS for path in sorted((root / room).glob("*.py")))]
     code = sha256_text("".join(sha256_file(path) for path in files))
     found = {name: version for name, version in versions().items() if name != "git"}
-    asked = [card, config.model.model_dump(mode="json"), encoder.identity, histories.data_hash, found]
+    asked = [card, model_identity(config.model, card), encoder.identity, histories.data_hash, found]
     asked += [sha256_file(here.with_name("beams.py")), torch.get_num_threads(), K]
     key = sha256_text(json.dumps(asked, sort_keys=True))
     partial = config.run / "bench" / f"search-{key[:16]}.jsonl"

@@ -81,7 +81,9 @@ def main() -> int:
 
 def _compare(config: Config, num_prompts: int, adapter: Path | None) -> Iterator[Compared]:
     histories = read_histories(config.run)
-    engine, encoder, _ = load_engine(config.model, config.prompts, histories.items, histories.location, adapter)
+    engine, encoder, _ = load_engine(
+        config.model, config.prompts, histories.items, histories.location, adapter, title_recipe=histories.title_recipe
+    )
     next_tokens = _next_tokens(encoder)
     prompts = list(_prompts(histories, encoder, num_prompts, config.seed))
     generator = np.random.default_rng(config.seed)

@@ -31,6 +31,7 @@ from tables import as_markdown
 
 from whereupon.config import load_config
 from whereupon.decode.base_models import resolve_base_model
+from whereupon.decode.hardware import resolve_dtype
 from whereupon.files import atomic_path, read_json, versions
 
 CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"
@@ -103,7 +104,7 @@ def _nyc(args: argparse.Namespace) -> Section:
     import end_to_end
 
     config = load_config(CONFIG, [f"model.dtype={args.dtype}"] if args.dtype else [])
-    return {"dtype": config.model.dtype} | end_to_end.measure(config, args.prompts, args.brute_force, _say)
+    return {"dtype": resolve_dtype(config.model)} | end_to_end.measure(config, args.prompts, args.brute_force, _say)
 
 
 def _grammars(args: argparse.Namespace) -> Section:

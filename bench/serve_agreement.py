@@ -23,6 +23,8 @@ from serve_questions import Question, Task
 
 import whereupon
 from whereupon.config import Config, load_config
+from whereupon.decode.adapter_card import read_card
+from whereupon.decode.identity import model_identity
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.files import sha256_file, sha256_text, versions
@@ -57,8 +59,9 @@ def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> d
         return read_rows(partial)
     histories = read_histories(config.run)
     engine, _, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
-    )
+        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        title_recipe=histories.title_recipe,
+    )  # fmt: skip
     for number, (question, brute) in enumerate(left, start=1):
         place = np.array([len(question.tokens) - 1])
         reading = engine.read(np.array(question.tokens, np.int32), place)
@@ -153,9 +156,7 @@ def _key(config: Config, rooms: tuple[str, ...]) -> str:
     files = [Path(__file__), *(path for room in rooms for path in sorted((root / room).glob("*.py")))]
     found = {name: version for name, version in versions().items() if name != "git"}
     asked = [
-        sha256_file(config.run / "adapter" / "whereupon.json"),
-        sha256_file(config.run / "adapter" / "adapter_model.safetensors"),
-        config.model.model_dump(mode="json"), config.prompts.model_dump(mode="json"),
+        model_identity(config.model, read_card(config.run / "adapter")), config.prompts.model_dump(mode="json"),
         read_histories(config.run).data_hash, found, torch.get_num_threads(), K, config.seed,
         [sha256_file(path) for path in files],
     ]  # fmt: skip

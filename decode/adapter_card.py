@@ -7,20 +7,25 @@ from typing import Any
 
 from ..errors import DataError, ModelError, first_line
 from ..files import read_object
+from .identity import adapter_hash
 
 ADAPTER_CARD = "whereupon.json"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-# What must agree between an adapter and the run it is used in, and what to say if it does not.
+# What must agree between an adapter and the run it is used in, and what to say if it does not. Items are not among
+# them: they come and go without training, as long as their titles are made the same way.
 MUST_AGREE = {
-    "base_model": "base model",
+    "base_hash": "base model",
+    "tokenizer": "tokenizer",
     "template_hash": "prompt template",
-    "catalogue_hash": "catalogue",
     "prompts": "set of prompt settings",
+    "title_recipe": "recipe of titles",
 }
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The adapter's `whereupon.json`, which is written last. Raises ModelError where it is missing or damaged."""
+    """The adapter's `whereupon.json`, which is written last, and beside it `adapter_hash`: that of its weights.
+
+    Raises ModelError where a file is missing or the card is damaged.
+    """
     if not (folder / ADAPTER_CARD).is_file():
         raise ModelError(
             f"There is no trained adapter in {folder} (no {ADAPTER_CARD}): run `whereupon finetune` first."
@@ -31,15 +36,21 @@ def read_card(folder: Path) -> dict[str, Any]:
     except (DataError, KeyError, TypeError, ValueError) as error:
         what = f"{ADAPTER_CARD}: {first_line(error)}"
         raise ModelError(f"The adapter in {folder} is corrupt ({what}): run `whereupon finetune` again.") from error
-    return card
+    return card | {"adapter_hash": adapter_hash(folder)}
 
 
 def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> None:
-    """Raise ModelError unless the adapter was trained with the base model, template and catalogue of `expected`."""
+    """Raise ModelError unless the adapter was trained with the same base model, prompts and titles as `expected`.
+
+    `expected`: see `adapter_identity`; what it lacks is not checked.
+    """
     for key, name in MUST_AGREE.items():
-        found, wanted = card.get(key), expected[key]
-        if found == wanted:
+        if key not in expected or card.get(key) == expected[key]:
             continue
+        found, wanted = card.get(key), expected[key]
+        if key == "base_hash":  # with the name, which says more where it differs
+            names = [Path(str(of.get("base_model"))).name for of in (card, expected)]
+            found, wanted = f"{names[0]}, hash {_short(found)}", f"{names[1]}, hash {_short(wanted)}"
         if isinstance(found, dict) and isinstance(wanted, dict):
             names = [name for name in wanted if found.get(name) != wanted[name]] or sorted(found.keys() - wanted.keys())
             found, wanted = ({name: of.get(name) for name in names} for of in (found, wanted))

@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import DataError, ModelError
 from ..files import atomic_path, read_object, sha256_file, versions, write_json
 
-__all__ = ["Progress", "fetch_base_model", "resolve_base_model"]
+__all__ = ["Progress", "cache_folder", "fetch_base_model", "resolve_base_model"]
 
 Progress = Callable[[str, float], None]
 """Told the phase and how much of everything is done, 0 to 1."""
@@ -35,22 +35,29 @@ _MANIFEST = "whereupon-model.json"
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # never pickles: loading one runs its code
 
 
-def resolve_base_model(name: str) -> Path:
+def resolve_base_model(name: str, revision: str | None = None) -> Path:
     """The directory of a base model: the fetched `smollm2-135m`, a directory itself, or what the hub has by that id.
 
+    A directory is an absolute path (`load_config` makes them so), or begins with `.` or `~`. `revision`: branch, tag or
+    commit of a hub model.
+
     Raises:
-        ModelError: not fetched, cut short, not a model directory, or not to be had from the hub.
+        ModelError: not fetched, cut short, not a model directory, not to be had from the hub, or a revision of no hub
+            model.
     """
+    is_folder = name.startswith((".", "~")) or Path(name).is_absolute()
+    if revision and (is_folder or name == _NAME):
+        raise ModelError(f"model.revision is for models of the hub, and model.base is {name}: remove model.revision.")
     if name == _NAME:
-        return _fetched(_cache(None) / _NAME)
+        return _fetched(cache_folder() / "models" / _NAME)
+    if not is_folder:
+        return _from_hub(name, revision)
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} has no config.json; expected a transformers model directory (model.base).")
-        return folder
-    if name.startswith((".", "/", "~")):
+    if not folder.is_dir():
         raise ModelError(f"The model directory {folder} does not exist (model.base).")
-    return _from_hub(name)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json; expected a transformers model directory (model.base).")
+    return folder
 
 
 def fetch_base_model(name: str, cache_dir: Path | None = None, progress: Progress = lambda phase, done: None) -> Path:
@@ -68,7 +75,7 @@ def fetch_base_model(name: str, cache_dir: Path | None = None, progress: Progres
         raise ModelError(
             f"No base model {name!r} to fetch; there is {_NAME}, and model.base takes directories and hub ids."
         )
-    folder = _cache(cache_dir) / _NAME
+    folder = (cache_dir or cache_folder() / "models") / _NAME
     if _is_whole(folder, progress):
         return folder
     _need_packages()
@@ -83,12 +90,11 @@ def fetch_base_model(name: str, cache_dir: Path | None = None, progress: Progres
     return folder
 
 
-def _cache(cache_dir: Path | None) -> Path:
-    if cache_dir is not None:
-        return cache_dir
+def cache_folder() -> Path:
+    """$WHEREUPON_CACHE, else `whereupon` in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("WHEREUPON_CACHE"):
-        return Path(own).expanduser() / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whereupon" / "models"
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whereupon"
 
 
 def _fetched(folder: Path) -> Path:
@@ -203,7 +209,7 @@ def _write_manifest(folder: Path) -> None:
     write_json(folder / _MANIFEST, {"name": _NAME, "source": source, "versions": versions(), "files": files})
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -211,12 +217,15 @@ def _from_hub(name: str) -> Path:
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
     except HFValidationError:
         raise ModelError(f"{name!r} is neither {_NAME}, nor a directory, nor a hub id (model.base).") from None
+    except RevisionNotFoundError:
+        raise ModelError(f"The model {name} has no revision {revision}; check model.revision.") from None
     except GatedRepoError:
         raise ModelError(f"The hub gives {name} only to users who accepted its terms; do so and log in.") from None
     except RepositoryNotFoundError:

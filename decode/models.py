@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from transformers.utils import logging as transformers_logging
 from ..catalogue import Catalogue
 from ..errors import ModelError, first_line
 from ..prompts import PromptEncoder, PromptSettings
-from .adapter_card import ADAPTER_FILES, check_card, check_data, read_card
+from .adapter_card import check_card, check_data, read_card
 from .base_models import resolve_base_model
+from .hardware import choose_device, resolve_dtype
+from .identity import ADAPTER_FILES, base_identity
 from .settings import ModelSettings
 from .tokenizer import Tokenizer
 from .transformers_engine import TransformersEngine
@@ -29,23 +32,33 @@ def build_encoder(items: pl.DataFrame, location: str, prompts: PromptSettings, t
     return PromptEncoder.build(prompts, catalogue, tokenizer, location, tokenizer.prefix)
 
 
+def adapter_identity(
+    model: ModelSettings, encoder: PromptEncoder, tokenizer: Tokenizer, title_recipe: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an adapter's card says it belongs to, see `check_card`; `title_recipe` is that of the histories."""
+    bound = {"tokenizer": tokenizer.fingerprint, "title_recipe": dict(title_recipe)}
+    return {**base_identity(model), **bound, **encoder.identity}
+
+
 def load_engine(
     model: ModelSettings, prompts: PromptSettings, items: pl.DataFrame, location: str, adapter: Path | None,
-    served: Catalogue | None = None, data_hash: str | None = None,
+    served: Catalogue | None = None, *, title_recipe: Mapping[str, Any], data_hash: str | None = None,
 ) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:  # fmt: skip
     """Everything that answers questions: the engine, the encoder of its prompts, and the adapter's card.
 
-    `items` are those that prompts tell of and, where `served` is None, those that may be answered. `adapter` None is
-    the base model as it is, with an empty card. `data_hash` is that of the data which an adapter must have been trained
-    on; None: any. Raises ModelError, CatalogueError or PromptError for what is missing or does not belong together,
-    DataError for other data; the adapter's card is checked before any weights are read.
+    `items` are those that prompts tell of and, where `served` is None, those that may be answered; `title_recipe` is
+    how they got their titles. `adapter` None is the base model as it is, with an empty card. `data_hash` is that of the
+    data which an adapter must have been trained on; None: any. Raises ModelError, CatalogueError or PromptError for
+    what is missing or does not belong together, DataError for other data; the adapter's card is checked before any
+    weights are read.
     """
-    encoder = build_encoder(items, location, prompts, load_tokenizer(model))
+    tokenizer = load_tokenizer(model)
+    encoder = build_encoder(items, location, prompts, tokenizer)
     trie = (served or encoder.catalogue).trie
     if adapter is None:
         return TransformersEngine(load_base_model(model), trie), encoder, {}
     card = read_card(adapter)
-    check_card(card, adapter, {"base_model": model.base, **encoder.identity})
+    check_card(card, adapter, adapter_identity(model, encoder, tokenizer, title_recipe))
     if data_hash is not None:
         check_data(card, adapter, data_hash)
     merged = merge_adapter(load_base_model(model), adapter)
@@ -54,7 +67,7 @@ def load_engine(
 
 def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     """The base model's tokenizer. Raises ModelError where it cannot be read."""
-    path = resolve_base_model(settings.base)
+    path = resolve_base_model(settings.base, settings.revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # a damaged file raises many kinds, from a bare Exception on
@@ -66,11 +79,12 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
 
 def load_base_model(settings: ModelSettings) -> PreTrainedModel:
     """The base model on its device. Raises ModelError where it cannot be read, or lacks weights."""
-    path, device = resolve_base_model(settings.base), choose_device(settings)
+    path, device = resolve_base_model(settings.base, settings.revision), choose_device(settings)
+    dtype = getattr(torch, resolve_dtype(settings))
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # in a log each of its steps is a line
     try:
-        read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(settings.dtype), output_loading_info=True)
+        read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
     except Exception as error:  # a damaged file raises many kinds
         raise ModelError(
             f"The base model {settings.base} cannot be read ({first_line(error)}); fetch it again."
@@ -83,14 +97,6 @@ def load_base_model(settings: ModelSettings) -> PreTrainedModel:
         )
     loaded: PreTrainedModel = model.to(device)
     return loaded
-
-
-def choose_device(settings: ModelSettings) -> torch.device:
-    """Where the model runs. Raises ModelError for a GPU that is not there."""
-    has_gpu = torch.cuda.is_available()
-    if settings.device == "cuda" and not has_gpu:
-        raise ModelError("model.device is cuda but torch finds no GPU: set model.device to auto or cpu.")
-    return torch.device("cuda" if has_gpu and settings.device != "cpu" else "cpu")
 
 
 def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -107,7 +113,3 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             f"The adapter in {folder} is corrupt ({first_line(error)}): run `whereupon finetune` again."
         ) from error
     return merged
-
-
-def _dtype(name: str) -> torch.dtype | str:
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(name, "auto")

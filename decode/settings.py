@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from ..files import NameOrFolder
 
 __all__ = [
     "CALIBRATIONS", "WITHOUT_CLOCK", "CalibrationName", "ContextSettings", "DecodeSettings", "ModelSettings",
@@ -20,16 +22,17 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base: str = Field(
+    base: Annotated[str, NameOrFolder(frozenset({"smollm2-135m"}), others=True)] = Field(
         "smollm2-135m",
         description="Base model: smollm2-135m (see `whereupon model fetch`), a local directory, or a hub id.",
     )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model; by default its main branch.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "float32",
-        description="Number format of the weights; float32 is the fast one on a CPU without native bfloat16.",
+        "auto",
+        description="Number format of the weights; auto: bfloat16 on a GPU that multiplies it natively, else float32.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where the model runs; auto takes a GPU if there is one."
+        "auto", description="Where the model runs; auto takes an NVIDIA or AMD GPU if there is one, never Apple's."
     )
 
 

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from ..console import say
 from ..decode.adapter_card import check_card, check_data, read_card
+from ..decode.identity import base_identity
 from ..decode.settings import WITHOUT_CLOCK
 from ..errors import ConfigError, ModelError
 from ..files import atomic_path, versions, write_json
@@ -106,7 +107,7 @@ def retrained_runs(
     Raises:
         ConfigError: not of that form, not a kind of context, two runs whose rankings would be files of one name, or a
             calibration that is asked for and was not fitted there. ModelError: no adapter, or one trained with other
-            kinds left out, or for another base model, template or catalogue. DataError: it was trained on other data.
+            kinds left out, or for another base model, template or recipe of titles. DataError: trained on other data.
     """
     runs: dict[str, tuple[ContextKind, Config]] = {}
     for text in given:
@@ -138,10 +139,11 @@ def _checked(config: Config, histories: Histories, without: PromptEncoder, run: 
             f"not [{', '.join(wanted)}]: name one that was, or train it by `whereupon finetune`."
         )
     check_data(card, adapter, histories.data_hash)
-    check_card(card, adapter, {"base_model": config.model.base, **without.identity})
+    belongs = {**base_identity(config.model), "title_recipe": histories.title_recipe, **without.identity}
+    check_card(card, adapter, belongs)
     asked = config.model_copy(update={"run": run, "prompts": without.settings})
     if config.decode.calibration != "none":
-        read_calibration(asked, histories, card)
+        read_calibration(asked, card)
     return asked
 
 

@@ -20,6 +20,7 @@ import polars as pl
 from .. import __version__
 from ..arrays import Int64
 from ..console import say, talk, tracked
+from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from ..histories.questions import Task, read_task
@@ -48,6 +49,7 @@ class _Questions:
     text: HistoryText
     reweighter: Reweighter | None
     card: Mapping[str, Any] | None
+    model: Mapping[str, Any]
     depends: Sequence[Any]
     searched: Sequence[Any]
 
@@ -58,18 +60,19 @@ class _Questions:
         """See `evaluate_model`."""
         from ..decode.models import load_engine
 
-        data_hash = task.histories.data_hash
         engine, encoder, card = load_engine(
-            config.model, config.prompts, histories.items, histories.location, adapter, data_hash=data_hash
-        )
+            config.model, config.prompts, histories.items, histories.location, adapter,
+            title_recipe=task.histories.title_recipe, data_hash=task.histories.data_hash,
+        )  # fmt: skip
         encoder = encoder.without(leave_out) if leave_out else encoder
         text = encoder.text(histories.events, len(histories.user_ids))
         prompted = config.model_copy(update={"prompts": encoder.settings})
         reweighter = read_reweighter(prompted, histories, engine.trie, card) if adapter else None
-        depends = [__version__, card, config.model.model_dump(mode="json"), encoder.identity]
+        model = model_identity(config.model, card)
+        depends = [__version__, card, model, encoder.identity]
         searched = [config.evaluate.k, config.decode.max_expansions, _altered(histories, task)]
         calibration = _calibration(reweighter, config)
-        return cls(config, engine, text, reweighter, card, depends, [*searched, calibration])
+        return cls(config, engine, text, reweighter, card, model, depends, [*searched, calibration])
 
     def key(self, task: Task) -> str:
         """Partial answers of another model, text, task or search have another key and are not continued."""
@@ -78,6 +81,7 @@ class _Questions:
     def facts(self, task: Task, rankings: Rankings, wall_s: float, more: Mapping[str, Any]) -> dict[str, Any]:
         config, fitted = self.config, self.reweighter
         settings = {name: getattr(config, name).model_dump(mode="json") for name in ("model", "decode", "prompts")}
+        settings["model"] |= {name: self.model[name] for name in ("dtype", "base_hash")}
         return facts_of(
             config, task, wall_s=wall_s, settings=settings, adapter=self.card, key=self.key(task),
             exact_share=_exact_share(rankings), probabilities="of the whole catalogue",

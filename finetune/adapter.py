@@ -139,8 +139,9 @@ tags: [lora, recommendation, whereupon]
 # A next-item recommender
 
 LoRA adapter for {card["base_model"]}, trained by whereupon to continue a person's history with the title of the next
-item, under the constraint of one catalogue. Use it with the prompts and the catalogue whose hashes stand in
-`whereupon.json`; with others its probabilities mean nothing, and whereupon refuses it.
+item, under the constraint of one catalogue. Use it with the base model, the prompts and the
+recipe of titles that stand in `whereupon.json`; with others its probabilities mean nothing, and whereupon refuses it.
+Items may come and go.
 
 | validation, step {card["step"]} | |
 |---|---|

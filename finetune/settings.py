@@ -27,8 +27,10 @@ class FinetuneSettings(BaseModel):
         gt=0,
         description="Divides the logits before the softmax over a node's edges, in training and serving alike.",
     )
-    mixed_precision: Literal["auto", "no", "bf16"] = Field(
-        "auto", description="auto: bf16 where the hardware multiplies it natively, else float32."
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        "auto",
+        description="auto: bf16 where the hardware multiplies it natively, fp16 on GPUs that multiply only that fast "
+        "(V100, T4), else no: float32.",
     )
     validations_per_epoch: int = Field(2, ge=0, description="How often to validate; always once at the end.")
     validation_events: int = Field(300, gt=0, description="About how many events to validate on (whole windows).")

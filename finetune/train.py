@@ -22,8 +22,8 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 from ..arrays import Int64
 from ..console import say
 from ..decode.branching import TrieTensors
-from ..decode.models import build_encoder, load_base_model, load_tokenizer
-from ..decode.settings import ModelSettings
+from ..decode.hardware import choose_device, has_native_bf16
+from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..decode.transformers_engine import longest_text
 from ..errors import ConfigError, DataError, ModelError
 from ..histories import Histories, read_histories
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..config import Config
 
 CHECKPOINT_EVERY_S = 300.0
+FIRST_FAST_FP16 = (7, 0)
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,12 @@ def finetune(config: Config) -> Path:
     have or a `prompts.budget_tokens` longer than it sees, ModelError where the training diverges.
     """
     settings = config.finetune
-    accelerator = Accelerator(mixed_precision=_precision(settings, config.model), cpu=config.model.device == "cpu")
+    device = choose_device(config.model)
+    accelerator = Accelerator(mixed_precision=_precision(settings, device), cpu=device.type == "cpu")
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
+    tokenizer = load_tokenizer(config.model)
+    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     lessons = make_lessons(histories, encoder)
     schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
 
@@ -89,7 +92,7 @@ def finetune(config: Config) -> Path:
     module, optimizer = accelerator.prepare(module, optimizer)
 
     validator = Validator.build(histories, encoder, settings, config.seed)
-    identity = {"base_model": config.model.base, **encoder.identity}
+    identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     keeper = Keeper(config, peft_model, identity, histories.data_hash, accelerator.is_main_process,
                     accelerator.num_processes)  # fmt: skip
     if accelerator.is_main_process:
@@ -203,12 +206,17 @@ def _validation_steps(per_epoch: int, times: int) -> set[int]:
     return {round(per_epoch * (i + 1) / times) for i in range(times)}
 
 
-def _precision(settings: FinetuneSettings, model: ModelSettings) -> str:
+def _precision(settings: FinetuneSettings, device: torch.device) -> str:
+    """For accelerate. Raises ConfigError for fp16 on a CPU, where nothing scales gradients."""
+    on_gpu = device.type == "cuda"
+    if settings.mixed_precision == "fp16" and not on_gpu:
+        raise ConfigError("finetune.mixed_precision is fp16 but training runs on a CPU: set it to auto, bf16 or no.")
     if settings.mixed_precision != "auto":
         return settings.mixed_precision
-    if model.device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+    if has_native_bf16("cuda" if on_gpu else "cpu"):
+        return "bf16"
+    # Older GPUs have no matrix units, or multiply fp16 at a small part of their speed.
+    return "fp16" if on_gpu and torch.cuda.get_device_capability() >= FIRST_FAST_FP16 else "no"
 
 
 def _announce(

@@ -75,6 +75,11 @@ class Histories:
     def catalogue_hash(self) -> str:
         return str(self.manifest["catalogue_hash"])
 
+    @property
+    def title_recipe(self) -> dict[str, Any]:
+        """How the items got their titles; see `CatalogueSettings.recipe`."""
+        return dict(self.manifest.get("title_recipe") or {})
+
     def user(self, user_id: str) -> int:
         """`user_idx` of a user.
 

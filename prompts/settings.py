@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..files import NameOrFolder
 from .kinds import CONTEXT_KINDS, ContextKind
+
+SHIPPED = Path(__file__).parent / "templates"
+SHIPPED_SETS = frozenset(folder.name for folder in SHIPPED.iterdir() if folder.is_dir())
 
 
 class PromptSettings(BaseModel):
@@ -14,7 +19,9 @@ class PromptSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    template: str = Field("plain", description="Name of a shipped template set, or a folder with *.j2 files.")
+    template: Annotated[str, NameOrFolder(SHIPPED_SETS)] = Field(
+        "plain", description="Name of a shipped template set, or a folder with *.j2 files."
+    )
     budget_tokens: int = Field(1024, gt=0, description="A prompt and its answer never exceed this many tokens.")
     profile_tokens: int = Field(256, ge=0, description="Part of the budget kept for the profile; 0 for no profile.")
     keep_fraction: float = Field(

@@ -12,8 +12,8 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from ..errors import PromptError
+from .settings import SHIPPED, SHIPPED_SETS
 
-SHIPPED = Path(__file__).parent / "templates"
 # context: an event line up to its title (and so the query line); profile: the same for a place of the profile.
 FILES = ("preamble.j2", "context.j2", "profile.j2")
 
@@ -75,9 +75,9 @@ _ENVIRONMENT = SandboxedEnvironment(
 
 def load_templates(name: str) -> TemplateSet:
     """Load a shipped set by name, or a folder. Raises PromptError if it is missing, incomplete or no Jinja."""
-    folder = SHIPPED / name if (SHIPPED / name).is_dir() else Path(name).expanduser()
+    folder = SHIPPED / name if name in SHIPPED_SETS else Path(name).expanduser()
     if not folder.is_dir():
-        shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
+        shipped = ", ".join(sorted(SHIPPED_SETS))
         raise PromptError(f"There is no template set '{name}': expected a folder or one of the shipped sets {shipped}.")
     sources, templates = {}, {}
     digest = hashlib.sha256()

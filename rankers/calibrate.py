@@ -39,13 +39,13 @@ def calibrate(config: RunConfig, limit: int | None = None) -> dict[CalibrationNa
     row_E = row_E[sample_events(len(row_E), limit, config.seed)]
     engine, encoder, card = load_engine(
         config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
-        data_hash=histories.data_hash,
+        title_recipe=histories.title_recipe, data_hash=histories.data_hash,
     )  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))
     prior = Prior.read(histories, engine.trie, decode_of(config))
     fitted = {name: fit(decisions) for name, decisions in _all_decisions(engine, text, row_E, prior).items()}
     write_json(config.run / FILE, {
-        "identity": identity(config, histories, card), "num_events": len(row_E), "seed": config.seed,
+        "identity": identity(config, card), "num_events": len(row_E), "seed": config.seed,
         "fitted": {name: vars(one) for name, one in fitted.items()}, "versions": versions(),
     })  # fmt: skip
     show(_table(fitted, len(row_E)))

@@ -12,6 +12,7 @@ import numpy as np
 from ..arrays import Float64, Int64
 from ..catalogue import Trie
 from ..decode import DecodeSettings, ItemPrior, PriorSettings, Reweighting
+from ..decode.identity import model_identity
 from ..decode.settings import CalibrationName
 from ..errors import ConfigError, DataError
 from ..files import read_object, sha256_text
@@ -111,26 +112,28 @@ def read_reweighter(
     `index_I`: where the items of the histories, and of prompts behind them, stand in the trie's catalogue (-1:
     nowhere), if it is another one.
 
-    Raises ConfigError where it was not fitted, or for another adapter, history or prior.
+    Counts are those of the histories as they are now; temperature and weight stay what they were fitted to be.
+
+    Raises ConfigError where it was not fitted, or for another model, adapter or prior.
     """
     name = config.decode.calibration
     if name == "none":
         return None
-    fitted = read_calibration(config, histories, card)["fitted"][name]
+    fitted = read_calibration(config, card)["fitted"][name]
     prior = Prior.read(histories, trie, decode_of(config), index_I)
     return Reweighter(name, fitted["temperature"], fitted["weight"], prior)
 
 
-def read_calibration(config: RunConfig, histories: Histories, card: dict[str, Any]) -> dict[str, Any]:
-    """What `calibrate` wrote. Raises ConfigError where it did not, or for another adapter, history or prior."""
+def read_calibration(config: RunConfig, card: dict[str, Any]) -> dict[str, Any]:
+    """What `calibrate` wrote. Raises ConfigError where it did not, or for another model, adapter or prior."""
     path = config.run / FILE
     again = f"run `whereupon calibrate` first, or set decode.calibration: none (found {config.decode.calibration!r})."
     try:
         found = read_object(path)
     except DataError:
         raise ConfigError(f"There is no calibration in {path}: {again}") from None
-    if found.get("identity") != identity(config, histories, card):
-        raise ConfigError(f"The calibration in {path} is that of another adapter, history or prior: {again}")
+    if found.get("identity") != identity(config, card):
+        raise ConfigError(f"The calibration in {path} is that of another model, adapter or prior: {again}")
     return found
 
 
@@ -143,7 +146,11 @@ def decode_of(config: RunConfig) -> DecodeSettings:
     return config.decode.model_copy(update={"prior": prior})
 
 
-def identity(config: RunConfig, histories: Histories, card: dict[str, Any]) -> str:
-    """Fingerprint of what a calibration was fitted for."""
-    parts = [card, histories.data_hash, config.decode.prior.model_dump(mode="json"), config.model.dtype]
+def identity(config: RunConfig, card: dict[str, Any]) -> str:
+    """Fingerprint of what a calibration was fitted for.
+
+    Data and items are not part of it: new ones call for another calibration no more than for another adapter. What is
+    evaluated is fitted on the same data all the same, as both verbs ask for that of the adapter's training.
+    """
+    parts = [model_identity(config.model, card), config.decode.prior.model_dump(mode="json")]
     return sha256_text(json.dumps(parts, sort_keys=True))

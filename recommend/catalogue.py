@@ -160,6 +160,6 @@ def _edit(config: RunConfig, change: Callable[[Catalogue, Any, CatalogueSettings
     from ..decode.models import load_tokenizer
 
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    settings = CatalogueSettings(**(histories.manifest.get("title_recipe") or {}))
+    settings = CatalogueSettings(**histories.title_recipe)
     before, after, version = edit(config, histories, tokenizer, lambda was: change(was, tokenizer, settings))
     print(f"{before:,} items before, {after:,} now; written as {version}")

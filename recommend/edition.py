@@ -102,7 +102,7 @@ class Editions:
         """A title that is given is the title; else the histories' recipe makes one."""
         if "title" in items.columns:
             return CatalogueSettings()
-        return CatalogueSettings(**(self._histories.manifest.get("title_recipe") or {}))
+        return CatalogueSettings(**self._histories.title_recipe)
 
     async def _take_over(self) -> None:
         mark = self._marked()

@@ -133,7 +133,7 @@ class Recommender:
 
     def __init__(
         self, config: RecommendConfig, histories: Histories, tokenizer: Tokenizer, editions: Editions,
-        store: EventStore | None, card: Mapping[str, Any], adapter: Path,
+        store: EventStore | None, card: dict[str, Any], adapter: Path,
     ) -> None:  # fmt: skip
         self.config, self.histories, self.tokenizer, self.editions = config, histories, tokenizer, editions
         self.store, self.card, self._adapter = store, card, adapter
@@ -155,7 +155,7 @@ class Recommender:
             WhereuponError: for what is missing or does not belong together.
         """
         from ..decode.adapter_card import check_card, read_card
-        from ..decode.models import build_encoder, load_tokenizer
+        from ..decode.models import adapter_identity, build_encoder, load_tokenizer
 
         if isinstance(source, RecommendConfig) and not overrides:
             config = source
@@ -167,7 +167,8 @@ class Recommender:
         encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
         adapter = config.run / "adapter"
         card = read_card(adapter)
-        check_card(card, adapter, {"base_model": config.model.base, **encoder.identity})
+        identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
+        check_card(card, adapter, identity)
         editions = Editions(config, histories, tokenizer, encoder, card)
         address = config.events_address
         store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None

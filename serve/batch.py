@@ -20,7 +20,7 @@ import polars as pl
 from starlette.exceptions import HTTPException
 
 from ..console import bar, say
-from ..decode.adapter_card import read_card
+from ..decode.identity import model_identity
 from ..decode.vllm_engine import together
 from ..errors import DataError, ServerError, WhereuponError
 from ..files import atomic_path, read_json, sha256_text, write_json
@@ -173,11 +173,12 @@ def _request(context: RequestContext, filters: RequestFilters, k: int) -> Recomm
 
 def _identity(config: ServeConfig, service: Service, request: RecommendationRequest) -> str:
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
-    edition = service.recommender.editions.current
-    catalogue = [edition.version, edition.items.height, service.recommender.histories.catalogue_hash]
-    settings = [config.model.model_dump(mode="json"), config.decode.model_dump(mode="json"), PART_USERS]
-    parts = [request.model_dump(mode="json"), catalogue, settings, service.recommender.histories.data_hash]
-    return sha256_text(json.dumps([*parts, read_card(config.run / "adapter")], sort_keys=True))
+    edition, histories = service.recommender.editions.current, service.recommender.histories
+    catalogue = [edition.version, edition.items.height, histories.catalogue_hash]
+    model = model_identity(config.model, service.recommender.card)
+    settings = [model, config.decode.model_dump(mode="json"), PART_USERS]
+    parts = [request.model_dump(mode="json"), catalogue, settings, histories.data_hash]
+    return sha256_text(json.dumps(parts, sort_keys=True))
 
 
 def _rows(user_id: str, answer: Recommendations) -> list[dict[str, Any]]:

@@ -143,6 +143,37 @@ def test_paths_expand_home_and_variables(tmp_path: Path, monkeypatch: pytest.Mon
     assert (config.run, config.histories.path) == (Path("/home/ada/runs"), Path("/data/a-b/c"))
 
 
+FOLDERS = "run: x\nhistories: {}\nmodel:\n  base: %s\nprompts:\n  template: %s\n"
+
+
+@pytest.mark.parametrize(
+    "spelt", ["./own", "own", "../there/own", "own/", "$OWN", "${OWN}/", "~/there/own", "deep/../own"]
+)
+def test_folders_of_model_and_templates_are_found_as_other_paths_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelt: str
+) -> None:
+    own = tmp_path / "there" / "own"
+    own.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OWN", str(own))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load_config(_write(tmp_path / "there", FOLDERS % (spelt, spelt)))
+    assert (config.model.base, config.prompts.template) == (str(own), str(own))
+    here = load_config(_write(tmp_path / "there", FOLDERS % ("x/y", "plain")), ["model.base=there/own"])
+    assert here.model.base == str(own)
+
+
+def test_names_stay_names_even_beside_folders_of_that_name(tmp_path: Path) -> None:
+    for name in ("smollm2-135m", "plain"):
+        (tmp_path / name).mkdir()
+    config = load_config(_write(tmp_path, FOLDERS % ("smollm2-135m", "plain")))
+    assert (config.model.base, config.prompts.template) == ("smollm2-135m", "plain")
+    config = load_config(_write(tmp_path, FOLDERS % ("some/model", "mine")))
+    assert (config.model.base, config.prompts.template) == ("some/model", str(tmp_path / "mine"))
+    unset = _write(tmp_path, FOLDERS % ("${NOWHERE}/m", "plain"))
+    assert "model.base: ${NOWHERE}/m needs the environment variable NOWHERE" in _complaint(unset)
+
+
 def test_path_with_unset_variable_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOWHERE", raising=False)
     path = _write(tmp_path, "run: x\nhistories:\n  path: ${NOWHERE}/a\n")

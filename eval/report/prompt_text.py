@@ -61,9 +61,10 @@ def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> Prompts:
         settings = PromptSettings.model_validate(config.get("prompts", {}))
     except ValidationError:
         return Prompts([], "The run's prompt settings are those of another version, so no prompts are shown.")
-    base = str(config.get("model", {}).get("base", FETCHED))
+    model = config.get("model", {})
+    base = str(model.get("base", FETCHED))
     name, told = Path(base).name, f"template {settings.template!r}"
-    tokenizer = _tokenizer(base)
+    tokenizer = _tokenizer(base, model.get("revision"))
     try:
         if tokenizer:
             prompts = _rendered(settings, tokenizer, tokenizer.decode, tokenizer.prefix, histories, row_Q)
@@ -78,11 +79,11 @@ def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> Prompts:
         return Prompts([], f"No prompts are shown: {error}")
 
 
-def _tokenizer(base: str) -> Tokenizer | None:
+def _tokenizer(base: str, revision: str | None) -> Tokenizer | None:
     """The base model's tokenizer if it is on this machine, and the packages to read it."""
     try:
-        is_kept = base == FETCHED or Path(base).expanduser().is_dir()
-        if not is_kept and not _is_cached(base):
+        is_kept = base == FETCHED or Path(base).is_absolute()
+        if not is_kept and not _is_cached(base, revision):
             return None  # before transformers is loaded, which takes seconds
         from transformers import AutoTokenizer
 
@@ -90,17 +91,17 @@ def _tokenizer(base: str) -> Tokenizer | None:
         from ...decode.tokenizer import Tokenizer
 
         where: str | Path = resolve_base_model(base) if is_kept else base
-        read: Any = AutoTokenizer.from_pretrained(where, local_files_only=True)
+        read: Any = AutoTokenizer.from_pretrained(where, revision=revision or "main", local_files_only=True)
         return Tokenizer(read)
     except (ImportError, ModelError, OSError, ValueError):  # transformers has a mind of its own as to which
         return None
 
 
-def _is_cached(hub_id: str) -> bool:
+def _is_cached(hub_id: str, revision: str | None) -> bool:
     """Whether the hub's own cache has a model's tokenizer. Raises ValueError for what can be no id."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(hub_id, "tokenizer_config.json"), str)
+    return isinstance(try_to_load_from_cache(hub_id, "tokenizer_config.json", revision=revision), str)
 
 
 def _characters(texts: Sequence[str]) -> list[list[int]]:

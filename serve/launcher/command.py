@@ -10,9 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ...decode import ModelSettings
+from ...decode.hardware import Device, resolve_dtype
 from ...errors import ServerError
 from ..settings import ServeSettings
 from .merged import Weights
@@ -26,8 +27,6 @@ TITLE_TOKENS = 256
 # attention wants multiples of 32. Its default is 128.
 CPU_BLOCK_TOKENS = 32
 FEW_CPUS = 4
-
-Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,7 @@ def served_dtype(model: ModelSettings, device: Device) -> str:
             f"model.device is {model.device} but the vLLM that is installed runs on {device} only: set model.device to "
             f"auto, or install {other} instead."
         )
-    if model.dtype != "auto":
-        return model.dtype
-    # Without native support, bfloat16 is far slower than float32 on a CPU.
-    return "bfloat16" if device == "cuda" else "float32"
+    return resolve_dtype(model, device)
 
 
 def server_command(config: ServeConfig, weights: Weights, dtype: str, device: Device, address: Address) -> list[str]:

@@ -24,6 +24,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ...console import say, talk
 from ...decode.adapter_card import check_card, read_card
+from ...decode.identity import base_identity
 from ...errors import ServerError
 from ...files import write_json
 from ...histories import Histories, read_histories
@@ -139,10 +140,11 @@ def _needed_build() -> Build:
 
 
 def _check_adapter(config: ServeConfig, histories: Histories) -> None:
-    """Raise ModelError without an adapter that belongs to this run."""
+    """Raise ModelError without an adapter that belongs to this run; the tokenizer is for the server to compare."""
     adapter = config.run / "adapter"
     identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
-    check_card(read_card(adapter), adapter, {"base_model": config.model.base, **identity})
+    recipe = {"title_recipe": histories.title_recipe}
+    check_card(read_card(adapter), adapter, {**base_identity(config.model), **recipe, **identity})
 
 
 @contextlib.contextmanager

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...console import say, talk
-from ...decode.adapter_card import ADAPTER_FILES
-from ...decode.base_models import resolve_base_model
+from ...decode.adapter_card import read_card
+from ...decode.identity import model_identity
 from ...errors import DataError, ModelError, first_line
-from ...files import atomic_path, read_object, sha256_file, sha256_text, versions, write_json
+from ...files import atomic_path, read_object, sha256_text, versions, write_json
 
 if TYPE_CHECKING:
     from ...decode import ModelSettings
     from ..settings import ServeConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "whereupon-merged.json"
 
 
@@ -68,18 +68,9 @@ def merged_weights(config: ServeConfig, dtype: str) -> Iterator[Weights]:
 
 
 def _key(settings: ModelSettings, adapter: Path) -> str:
-    """What the weights are made of. A base model may be large: its files are told apart by size and time."""
-    if absent := [name for name in ADAPTER_FILES if not (adapter / name).is_file()]:
-        raise ModelError(f"The adapter in {adapter} is corrupt (no {absent[0]}): run `whereupon finetune` again.")
-    base = resolve_base_model(settings.base).resolve()
-    stats = {file.name: file.stat() for file in sorted(base.iterdir()) if file.is_file()}
-    identity = {
-        "format": FORMAT_VERSION,
-        "base": [str(base), {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}],
-        "adapter": [sha256_file(adapter / name) for name in ADAPTER_FILES],
-        "dtype": settings.dtype,
-    }
-    return sha256_text(json.dumps(identity))[:16]
+    """Fingerprint of what the weights are made of."""
+    identity = {"format": FORMAT_VERSION, **model_identity(settings, read_card(adapter))}
+    return sha256_text(json.dumps(identity, sort_keys=True))[:16]
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

@@ -159,9 +159,33 @@ def test_resolve_text_that_is_no_hub_id_says_so() -> None:
 def test_resolve_hub_id_is_the_snapshot_if_its_weights_are_safe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="lacks config"):
         resolve_base_model("somebody/some-model")
     (tmp_path / "model.safetensors").write_text("weights")
     assert resolve_base_model("somebody/some-model") == tmp_path
+
+
+def test_revision_is_asked_of_the_hub_and_refused_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, revision, **_: asked.append(revision) or str(tmp_path)
+    )
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    resolve_base_model("somebody/some-model", "v2")
+    assert asked == ["v2"]
+    for base in (str(tmp_path), NAME):
+        with pytest.raises(ModelError, match=r"^model\.revision is for models of the hub, and model\.base is "):
+            resolve_base_model(base, "v2")
+
+
+def test_folder_of_the_current_directory_does_not_stand_in_for_a_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "somebody" / "some-model").mkdir(parents=True)
+    (tmp_path / "somebody" / "some-model" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="the hub cannot be reached"):
+        resolve_base_model("somebody/some-model")

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from whereupon.decode import models
-from whereupon.decode.models import build_encoder, load_base_model, load_engine, load_tokenizer
+from whereupon.decode.models import adapter_identity, build_encoder, load_base_model, load_engine, load_tokenizer
 from whereupon.decode.search import score_all
 from whereupon.decode.settings import ModelSettings
 from whereupon.decode.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from whereupon.tests.decode.tiny import byte_tokenizer, naive_log_probs, random_
 TITLES = ["Blue Cafe", "Blue Cafe 2", "Red Bar", "Crème brûlée", "喫茶店"]
 ITEMS = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(TITLES))], "title": TITLES})
 PROMPTS = PromptSettings(budget_tokens=512, profile_tokens=64)
+RECIPE = {"title": "{{ name }}", "title_attributes": ["street"]}
 Damage = Callable[[Path], Any]
 
 
@@ -47,6 +48,7 @@ class Trained:
 
     def load(self, **changes: Any) -> Any:
         fitting = {"prompts": PROMPTS, "items": ITEMS, "location": "item", "adapter": self.adapter}
+        fitting["title_recipe"] = RECIPE
         return load_engine(self.settings, **fitting | changes)
 
 
@@ -59,8 +61,10 @@ def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     model.save_pretrained(base)
     lora = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     get_peft_model(model, lora).save_pretrained(str(adapter))
-    encoder = build_encoder(ITEMS, "item", PROMPTS, load_tokenizer(ModelSettings(base=str(base))))
-    card = {"base_model": str(base), **encoder.identity, "temperature": 0.5, "seed": 7}
+    settings = ModelSettings(base=str(base))
+    tokenizer = load_tokenizer(settings)
+    encoder = build_encoder(ITEMS, "item", PROMPTS, tokenizer)
+    card = {**adapter_identity(settings, encoder, tokenizer, RECIPE), "temperature": 0.5, "seed": 7}
     (adapter / "whereupon.json").write_text(json.dumps(card))
     return Trained(base, adapter)
 
@@ -149,9 +153,10 @@ def test_missing_adapter_says_to_finetune(trained: Trained) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "name"),
     [
-        ("base_model", "smollm2-135m", "base model"),
+        ("base_hash", "0" * 64, "base model"),
+        ("tokenizer", None, "tokenizer"),
         ("template_hash", "0" * 64, "prompt template"),
-        ("catalogue_hash", None, "catalogue"),
+        ("title_recipe", {"title": None, "title_attributes": []}, "recipe of titles"),
         ("prompts", {"budget_tokens": 1}, "set of prompt settings"),
     ],
 )
@@ -164,10 +169,29 @@ def test_adapter_trained_for_something_else_is_refused(trained: Trained, key: st
         trained.load()
 
 
-def test_adapter_meets_a_renamed_item_and_is_refused(trained: Trained) -> None:
+def test_adapter_answers_with_new_and_renamed_items(trained: Trained) -> None:
     renamed = ITEMS.with_columns(pl.col("title").replace("Red Bar", "Red Pub"))
-    with pytest.raises(ModelError, match="was trained for another catalogue"):
-        trained.load(items=renamed)
+    new = pl.DataFrame({"item_id": ["i9"], "title": ["Green Tea House"]})
+    engine, encoder, _ = trained.load(items=pl.concat([renamed, new]))
+    found = score_all(engine.read(random_text(1, 10), np.array([9])), engine.trie)
+    assert found.shape[-1] == encoder.catalogue.items.height == 6
+    assert np.exp(found).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_adapter_meets_another_recipe_of_titles_and_is_refused(trained: Trained) -> None:
+    said = r"another recipe of titles \(title: {{ name }}\) than this run's \(title: {{ id }}\): run"
+    with pytest.raises(ModelError, match=said):
+        trained.load(title_recipe=RECIPE | {"title": "{{ id }}"})
+
+
+def test_adapter_meets_a_base_model_that_was_changed_in_place_and_is_refused(trained: Trained, tmp_path: Path) -> None:
+    moved = Trained(Path(shutil.copytree(trained.base, tmp_path / "moved")), trained.adapter)
+    moved.load()  # another folder of the same weights is the same model
+    weights = load_file(moved.base / "model.safetensors")
+    next(iter(weights.values()))[0, 0] += 1
+    save_file(weights, moved.base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"another base model \(.*, hash .*\) than this run's \(.*moved, hash"):
+        moved.load()
 
 
 def test_adapter_meets_other_prompt_settings_and_is_refused(trained: Trained) -> None:
@@ -177,9 +201,9 @@ def test_adapter_meets_other_prompt_settings_and_is_refused(trained: Trained) ->
 
 
 def test_adapter_is_refused_before_weights_are_read(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    _change_card(trained.adapter, catalogue_hash="0")
+    _change_card(trained.adapter, template_hash="0")
     monkeypatch.setattr(models, "load_base_model", lambda settings: pytest.fail("weights were read"))
-    with pytest.raises(ModelError, match="another catalogue"):
+    with pytest.raises(ModelError, match="another prompt template"):
         trained.load()
 
 
@@ -227,6 +251,13 @@ def test_base_model_cut_short_is_refused_in_one_sentence(base: Path, file: str) 
     _cut(base / file)
     with pytest.raises(ModelError, match=r"^The base model \S+ cannot be read \([^\n]+\); fetch it again\.$"):
         load_base_model(ModelSettings(base=str(base)))
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_auto_is_float32_on_a_cpu_whatever_the_checkpoint_is_stored_in(base: Path, stored: torch.dtype) -> None:
+    load_base_model(ModelSettings(base=str(base))).to(stored).save_pretrained(base)
+    assert load_base_model(ModelSettings(base=str(base), device="cpu")).dtype == torch.float32
+    assert load_base_model(ModelSettings(base=str(base), device="cpu", dtype="bfloat16")).dtype == torch.bfloat16
 
 
 def test_base_model_without_some_weights_is_refused(base: Path) -> None:

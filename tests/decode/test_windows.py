@@ -26,7 +26,9 @@ def asked(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     config = load_config(path, ["prompts.budget_tokens=120"])
     prepare(config.histories, config.catalogue, config.run)
     histories = read_histories(config.run)
-    engine, encoder, _ = load_engine(config.model, config.prompts, histories.items, histories.location, None)
+    engine, encoder, _ = load_engine(
+        config.model, config.prompts, histories.items, histories.location, None, title_recipe=histories.title_recipe
+    )
     return engine, encoder.text(histories.events, len(histories.user_ids)), histories
 
 

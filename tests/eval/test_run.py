@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.torch import load_file, save_file
 
 from whereupon.config import Config, load_config
 from whereupon.decode import windows as ranking
-from whereupon.errors import DataError, ModelError
+from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval import FAMILIES, answers, run
 from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model
@@ -281,6 +282,40 @@ def test_run_file_is_not_replaced_by_rankings_of_its_slug(
     with pytest.raises(DataError, match=message):
         evaluate(config, split="test", use_adapter=False)
     assert read_rankings(_folder(config), slug)[1]["name"] == "theirs"
+
+
+@pytest.mark.parametrize("changed", ["base model", "adapter", "number format", "calibration"])
+def test_other_weights_under_the_same_names_are_asked_again(
+    town_copy: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str
+) -> None:
+    config = town_copy()
+    base = Path(shutil.copytree(config.model.base, tmp_path / "base"))
+    config = town_copy(f"model.base={base}", "evaluate.baselines=[]", "decode.calibration=temperature")
+    uses_adapter = changed != "base model"
+    if changed == "calibration":
+        calibrate(config)
+    else:
+        config = config.model_copy(update={"decode": config.decode.model_copy(update={"calibration": "none"})})
+    for _ in range(2):
+        evaluate(config, split="valid", use_adapter=uses_adapter)
+    assert "answered before" in capsys.readouterr().err
+    if changed == "number format":
+        config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "float32"})})
+        evaluate(config, split="valid", use_adapter=uses_adapter)
+        assert "answered before" in capsys.readouterr().err, "auto is float32 here"
+        config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
+    else:
+        folder = base if changed == "base model" else config.run / "adapter"
+        file = folder / ("model.safetensors" if changed == "base model" else "adapter_model.safetensors")
+        weights = load_file(file)
+        next(iter(weights.values())).view(-1)[0] += 1
+        save_file(weights, file, metadata={"format": "pt"})
+    if changed == "calibration":
+        with pytest.raises(ConfigError, match="is that of another model, adapter or prior"):
+            evaluate(config, split="valid")
+        return
+    evaluate(config, split="valid", use_adapter=uses_adapter)
+    assert "answered before" not in capsys.readouterr().err
 
 
 def test_rankings_of_another_task_are_replaced_and_that_is_said(

@@ -1,20 +1,25 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from whereupon.config import Config
-from whereupon.decode.models import load_base_model, load_engine
+from whereupon.decode.hardware import choose_device
+from whereupon.decode.models import adapter_identity, load_base_model, load_engine, load_tokenizer
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.finetune import FinetuneSettings, train
 from whereupon.finetune.progress import TrainingProgress
@@ -61,9 +66,14 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     folder = finetune(config)
     assert folder == config.run / "adapter"
     card = json.loads((folder / "whereupon.json").read_text())
-    _, encoder, read = load_engine(config.model, config.prompts, _items(config), "outcome", folder)
-    assert {"base_model": config.model.base, **encoder.identity}.items() <= card.items()
-    assert card == read
+    histories = read_histories(config.run)
+    _, encoder, read = load_engine(
+        config.model, config.prompts, histories.items, "outcome", folder, title_recipe=histories.title_recipe
+    )
+    bound = adapter_identity(config.model, encoder, load_tokenizer(config.model), histories.title_recipe)
+    assert bound.items() <= card.items()
+    assert bound["title_recipe"] == {"title": None, "title_attributes": []}
+    assert card | {"adapter_hash": read["adapter_hash"]} == read
     assert card["data_hash"] == read_histories(config.run).data_hash
     assert (card["seed"], card["temperature"]) == (7, 0.5)
     assert card["finetune"] == config.finetune.model_dump(mode="json")
@@ -80,6 +90,79 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
 
 def _items(config: Config) -> pl.DataFrame:
     return read_histories(config.run).items
+
+
+@pytest.mark.parametrize(
+    ("capability", "setting", "expected"),
+    [((9, 0), "auto", "bf16"), ((8, 0), "auto", "bf16"), ((7, 5), "auto", "fp16"), ((7, 0), "auto", "fp16"),
+     ((6, 1), "auto", "no"), ((7, 5), "bf16", "bf16"), ((9, 0), "fp16", "fp16"), ((9, 0), "no", "no")],
+)  # fmt: skip
+def test_mixed_precision_of_a_gpu_is_never_emulated(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], setting: Any, expected: str
+) -> None:
+    gpu = SimpleNamespace(major=capability[0], minor=capability[1])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    assert train._precision(FinetuneSettings(mixed_precision=setting), torch.device("cuda")) == expected
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [({"amx_bf16": True}, "bf16"), ({"avx2": True}, "no")])
+def test_mixed_precision_of_a_cpu_is_bf16_where_it_is_native(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert train._precision(FinetuneSettings(), torch.device("cpu")) == expected
+    with pytest.raises(ConfigError, match=r"^finetune\.mixed_precision is fp16 but training runs on a CPU: set it to"):
+        train._precision(FinetuneSettings(mixed_precision="fp16"), torch.device("cpu"))
+
+
+def test_training_runs_on_the_device_of_evaluation_on_a_mac_too(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def accelerator(mixed_precision: str, cpu: bool) -> None:
+        asked.append(cpu)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(train, "Accelerator", accelerator)
+    config = town("model.device=auto")
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config)
+    assert asked == [choose_device(config.model).type == "cpu"] == [True]
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_training_keeps_base_weights_in_the_format_of_evaluation(
+    town: Town, tmp_path: Path, stored: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = town(*SHORT)
+    base = Path(shutil.copytree(config.model.base, tmp_path / "half"))
+    load_base_model(config.model).to(stored).save_pretrained(base)
+    added: list[torch.dtype] = []
+    original = train.add_lora
+
+    def add_lora(model: PreTrainedModel, settings: FinetuneSettings) -> PeftModel:
+        added.append(model.dtype)
+        return original(model, settings)
+
+    monkeypatch.setattr(train, "add_lora", add_lora)
+    finetune(town("finetune.epochs=0.1", f"model.base={base}"))
+    assert added == [torch.float32]
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_base_weights_in_bfloat16_are_trained_on_in_float32(town: Town, precision: str) -> None:
+    """As `model.dtype: auto` has it on a GPU: only the base is rounded, not what learns."""
+    settings = ("model.dtype=bfloat16", f"finetune.mixed_precision='{precision}'")
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate allows one precision a process
+    try:
+        folder = finetune(town("finetune.epochs=0.1", *settings))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert {weight.dtype for weight in _weights(folder).values()} == {torch.float32}
 
 
 def test_log_tells_each_validation(town: Town) -> None:

@@ -67,7 +67,7 @@ def test_calibration_that_was_not_fitted_is_one_sentence(town_copy: Town) -> Non
 )
 def test_calibration_of_something_else_is_refused(town_copy: Town, change: str) -> None:
     calibrate(town_copy())
-    with pytest.raises(ConfigError, match=r"is that of another adapter, history or prior: run `whereupon calibrate`"):
+    with pytest.raises(ConfigError, match=r"is that of another model, adapter or prior: run `whereupon calibrate`"):
         evaluate(town_copy("decode.calibration=own counts", change), split="valid")
 
 

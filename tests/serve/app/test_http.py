@@ -89,8 +89,9 @@ def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
     """Every title's probability for p00, by the engine of `recommend`, with nothing pruned."""
     histories = read_histories(config.run)
     engine, encoder, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
-    )
+        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        title_recipe=histories.title_recipe,
+    )  # fmt: skip
     tokens_L = build_prompt(histories, encoder, "p00", moment).tokens_L
     log_prob_N = score_all(engine.read(tokens_L, np.array([len(tokens_L) - 1])), engine.trie)
     return dict(zip(histories.items["title"].to_list(), np.exp(log_prob_N.astype(float)).tolist(), strict=True))

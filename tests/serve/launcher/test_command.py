@@ -121,7 +121,7 @@ def test_key_that_was_set_for_vllm_itself_still_guards() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "device", "expected"),
-    [("auto", "cpu", "float32"), ("auto", "cuda", "bfloat16"), ("bfloat16", "cpu", "bfloat16")],
+    [("auto", "cpu", "float32"), ("float32", "cuda", "float32"), ("bfloat16", "cpu", "bfloat16")],
 )
 def test_number_format_is_the_models_or_fits_the_device(dtype: Any, device: Any, expected: str) -> None:
     assert served_dtype(ModelSettings(dtype=dtype, device="auto"), device) == expected

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from whereupon.config import Config
 from whereupon.decode.settings import ModelSettings
@@ -93,7 +94,8 @@ def test_other_origin_makes_other_weights_and_removes_the_old(
         with (config.run / "adapter" / "adapter_model.safetensors").open("ab") as file:
             file.write(b"\0")
     if what == "base model":
-        other = shutil.copytree(config.model.base, tmp_path / "other")
+        other = Path(shutil.copytree(config.model.base, tmp_path / "other"))
+        _change(other)
         config = town_copy(f"model.base={other}")
     after = _make(config, "bfloat16" if what == "number format" else "float32")
     assert after.folder != before.folder
@@ -106,9 +108,20 @@ def test_base_model_that_was_changed_in_place_is_merged_again(
     other = Path(shutil.copytree(town_copy().model.base, tmp_path / "other"))
     config = town_copy(f"model.base={other}")
     _make(config)
+    _make(config)
     os.utime(other / "model.safetensors", ns=(1, 1))
     _make(config)
+    assert len(merging) == 1, "the same contents are the same model"
+    _change(other)
+    _make(config)
     assert len(merging) == 2
+
+
+def _change(base: Path) -> None:
+    """Another number in the weights, which leaves their file as long as it was."""
+    weights = load_file(base / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] += 1
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_weights_that_were_cut_short_are_made_again(town_copy: Copy, merging: list[Path]) -> None:
@@ -142,7 +155,7 @@ def test_two_starts_at_once_merge_once(town_copy: Copy, merging: list[Path], mon
         merge(settings, adapter, folder)
 
     monkeypatch.setattr(merged, "_merge", slowly)
-    monkeypatch.setattr(merged._talk, "print", lambda line, **_: may_go_on.set() if "waiting" in line else None)
+    monkeypatch.setattr(merged, "say", lambda line, *_: may_go_on.set() if "waiting" in line else None)
     starts = [threading.Thread(target=lambda: found.append(_make(config))) for _ in range(2)]
     starts[0].start()
     assert is_merging.wait(60)

@@ -27,6 +27,7 @@ from record import bar, record
 
 from whereupon.config import Config, load_config
 from whereupon.decode.adapter_card import read_card
+from whereupon.decode.adapters import current_adapter
 from whereupon.errors import ConfigError
 from whereupon.eval import read_rankings, read_task, slug_of
 from whereupon.eval.calibrate import calibrate
@@ -126,7 +127,7 @@ def _with(config: Config, calibration: str, baselines: list[str]) -> Config:
 
 def _calibration(config: Config, histories: Histories) -> dict[str, Any]:
     """What `calibrate` fitted for this adapter, now if it had not."""
-    card = read_card(config.run / "adapter")
+    card = read_card(current_adapter(config.run))
     try:
         return read_calibration(config, histories, card)
     except ConfigError:

@@ -23,6 +23,7 @@ from serve_questions import Question, Task
 
 import whereupon
 from whereupon.config import Config, load_config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.files import sha256_file, sha256_text, versions
@@ -57,7 +58,7 @@ def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> d
         return read_rows(partial)
     histories = read_histories(config.run)
     engine, _, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter"
+        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run)
     )
     for number, (question, brute) in enumerate(left, start=1):
         place = np.array([len(question.tokens) - 1])
@@ -153,8 +154,8 @@ def _key(config: Config, rooms: tuple[str, ...]) -> str:
     files = [Path(__file__), *(path for room in rooms for path in sorted((root / room).glob("*.py")))]
     found = {name: version for name, version in versions().items() if name != "git"}
     asked = [
-        sha256_file(config.run / "adapter" / "whereupon.json"),
-        sha256_file(config.run / "adapter" / "adapter_model.safetensors"),
+        sha256_file(current_adapter(config.run) / "whereupon.json"),
+        sha256_file(current_adapter(config.run) / "adapter_model.safetensors"),
         config.model.model_dump(mode="json"), config.prompts.model_dump(mode="json"),
         read_histories(config.run).data_hash, found, torch.get_num_threads(), K, config.seed,
         [sha256_file(path) for path in files],

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ..decode.adapter_card import check_card, check_data, read_card
+from ..decode.adapters import current_adapter
 from ..decode.prior import WITHOUT_CLOCK
 from ..errors import ConfigError, DataError, ModelError
 from ..files import atomic_path, versions, write_json
@@ -91,8 +92,9 @@ def ablate(
 
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
-    card = read_card(config.run / "adapter")
-    check_data(card, config.run / "adapter", histories.data_hash)  # before texts are made, and before the other runs
+    adapter = current_adapter(config.run)
+    card = read_card(adapter)
+    check_data(card, adapter, histories.data_hash)  # before texts are made, and before the other runs
     encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
     others = retrained_runs(config, histories, encoder, retrained)
     folder = evaluation_folder(config.run, split, limit)
@@ -135,19 +137,20 @@ def retrained_runs(
                 f"--retrained {text}: two runs for {kind} are called {called}; rename one of them. Their rankings' "
                 "files are called after the letters a-z and digits of it."
             )
-        card, without = read_card(run / "adapter"), encoder.without([kind])
+        adapter, without = current_adapter(run), encoder.without([kind])
+        card = read_card(adapter)
         wanted, found = list(without.settings.leave_out), card["prompts"].get("leave_out", [])
         if found != wanted:
             raise ModelError(
-                f"The adapter in {run / 'adapter'} was trained with prompts.leave_out: [{', '.join(found)}], "
+                f"The adapter in {adapter} was trained with prompts.leave_out: [{', '.join(found)}], "
                 f"not [{', '.join(wanted)}]: name one that was, or train it by `whereupon finetune`."
             )
         if card["data_hash"] != histories.data_hash:
             raise DataError(
-                f"The adapter in {run / 'adapter'} was trained on other data than {config.run} holds; "
+                f"The adapter in {adapter} was trained on other data than {config.run} holds; "
                 "prepare both runs from the same data with the same settings, and train again."
             )
-        check_card(card, run / "adapter", {"base_model": config.model.base, **without.identity})
+        check_card(card, adapter, {"base_model": config.model.base, **without.identity})
         asked = config.model_copy(update={"run": run, "prompts": without.settings})
         if config.decode.calibration != "none":
             read_calibration(asked, histories, card)
@@ -228,7 +231,7 @@ def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ab
     facts = {"of": whole["slug"], "of_key": whole.get("key"), "ablated": one.kind, "how": one.how,
              "changed_share": one.changed_share,
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
-    adapter = one.config.run / "adapter"
+    adapter = current_adapter(one.config.run)
     _say(f"{name}:")
     return Ablation.of(*evaluate_model(
         one.config, one.histories, task, name, slug, folder, adapter=adapter, kind="ablation", facts=facts,
@@ -242,7 +245,7 @@ def _slug(whole: str, kind: ContextKind, how: How, trained_as: str = "") -> str:
 
 def _differences(kind: ContextKind, run: Path, card: dict[str, Any]) -> Iterator[str]:
     """What the training without a kind had otherwise too, so that nobody takes that for the worth of the kind."""
-    theirs = read_card(run / "adapter")
+    theirs = read_card(current_adapter(run))
     both = [{"seed": one["seed"], **one["finetune"]} for one in (card, theirs)]
     other = [f"{name} {both[1].get(name)} for {value}" for name, value in both[0].items() if both[1].get(name) != value]
     if other:

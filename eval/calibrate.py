@@ -14,6 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ..decode import Calibration, Decisions, decisions_of, fit
+from ..decode.adapters import current_adapter
 from ..decode.settings import CALIBRATIONS, CalibrationName
 from ..files import versions, write_json
 from .protocol import caveat_of, evaluated_events, sample_events
@@ -39,7 +40,7 @@ def calibrate(config: Config, limit: int | None = None) -> dict[CalibrationName,
     row_E = evaluated_events(histories, "valid")
     row_E = row_E[sample_events(len(row_E), limit, config.seed)]
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
         data_hash=histories.data_hash,
     )  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))

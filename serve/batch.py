@@ -31,6 +31,7 @@ from rich.text import Text
 from starlette.exceptions import HTTPException
 
 from ..decode.adapter_card import read_card
+from ..decode.adapters import current_adapter
 from ..decode.vllm_engine import together
 from ..errors import DataError, ServerError, WhereuponError
 from ..files import atomic_path, read_json, sha256_text, write_json
@@ -192,7 +193,7 @@ def _identity(config: Config, service: Service, request: RecommendationRequest) 
     catalogue = [edition.version, edition.items.height, service.histories.catalogue_hash]
     settings = [config.model.model_dump(mode="json"), config.decode.model_dump(mode="json"), PART_USERS]
     parts = [request.model_dump(mode="json"), catalogue, settings, service.histories.data_hash]
-    return sha256_text(json.dumps([*parts, read_card(config.run / "adapter")], sort_keys=True))
+    return sha256_text(json.dumps([*parts, read_card(current_adapter(config.run))], sort_keys=True))
 
 
 def _rows(user_id: str, answer: Recommendations) -> list[dict[str, Any]]:

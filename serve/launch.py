@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..decode.adapter_card import check_card, read_card
+from ..decode.adapters import current_adapter
 from ..errors import ServerError
 from ..files import write_json
 from ..histories import Histories, read_histories
@@ -142,7 +143,7 @@ def _needed_build() -> Build:
 
 def _check_adapter(config: Config, histories: Histories) -> None:
     """Raise ModelError without an adapter that belongs to this run."""
-    adapter = config.run / "adapter"
+    adapter = current_adapter(config.run)
     identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
     check_card(read_card(adapter), adapter, {"base_model": config.model.base, **identity})
 

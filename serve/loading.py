@@ -9,6 +9,7 @@ import numpy as np
 
 from ..catalogue import Selection
 from ..decode.adapter_card import check_card, read_card
+from ..decode.adapters import current_adapter
 from ..decode.models import build_encoder, load_tokenizer
 from ..decode.vllm_engine import Client, Limits, VllmEngine
 from ..eval.context_prior import Past
@@ -37,8 +38,9 @@ async def load_service(config: Config, client: Client) -> Service:
 def _load(config: Config, client: Client) -> Service:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    card = read_card(config.run / "adapter")
-    check_card(card, config.run / "adapter", {"base_model": config.model.base, **encoder.identity})
+    adapter = current_adapter(config.run)
+    card = read_card(adapter)
+    check_card(card, adapter, {"base_model": config.model.base, **encoder.identity})
     editions = Editions(config, histories, tokenizer, encoder, card)
     store = open_store(config.serve.events or config.run / "events.sqlite")
     engine = VllmEngine(client, card["temperature"])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..decode.adapter_card import ADAPTER_FILES
+from ..decode.adapters import current_adapter
 from ..decode.base_models import resolve_base_model
 from ..errors import DataError, ModelError, first_line
 from ..files import atomic_path, read_object, sha256_file, sha256_text, versions, write_json
@@ -53,7 +54,7 @@ def merged_weights(config: Config, dtype: str) -> Iterator[Weights]:
     """
     served = config.run / "served"
     settings = config.model.model_copy(update={"dtype": dtype, "device": "cpu"})  # no memory of a GPU is kept from vLLM
-    adapter = config.run / "adapter"
+    adapter = current_adapter(config.run)
     key = _key(settings, adapter)
     served.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as kept:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..catalogue import ItemFacts, Selection, Subset
 from ..decode import Reweighting
+from ..decode.adapters import current_adapter
 from ..decode.search import SearchResult, search
 from ..eval.context_prior import Past
 from ..eval.reweighter import read_reweighter
@@ -137,7 +138,7 @@ def _answer(
         config.prompts,
         histories.items,
         histories.location,
-        config.run / "adapter",
+        current_adapter(config.run),
         served.catalogue,
     )
     reweighter = read_reweighter(config, histories, engine.trie, card, served.index_I)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from whereupon.config import Config, load_config
+from whereupon.decode.adapters import current_adapter
 from whereupon.errors import DataError, ModelError
 from whereupon.eval import FAMILIES, answers, ranking, run
 from whereupon.eval.ablation import ablate
@@ -350,7 +351,7 @@ def test_adapter_that_was_trained_on_other_data_is_refused_before_weights_are_re
     """As after another split, protocol or seed: it may have learnt the very events that it is asked about."""
     monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("read"))
     config = town_copy()
-    path = config.run / "adapter" / "whereupon.json"
+    path = current_adapter(config.run) / "whereupon.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "data_hash": "of yesterday"}))
     verbs: dict[str, Callable[[], object]] = {
         "evaluate": lambda: evaluate(config, split="test"),

@@ -22,7 +22,7 @@ _VERSION = re.compile(r"\d{4,}")
 
 @dataclass(frozen=True)
 class AdapterVersion:
-    """One version: `card` is empty before its first validation; `complete` once its training has ended."""
+    """One version: `card` is empty where there is no adapter (yet); `complete` once its training has ended."""
 
     folder: Path
     card: dict[str, Any]
@@ -39,21 +39,23 @@ class AdapterVersion:
     def line(self) -> str:
         """For a person: name, validation figures, and what it is."""
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.card.get("validation", {}).items())
-        step = f"step {self.card['step']}: {scores or 'no validation events'}" if self.card else "not validated yet"
+        step = f"step {self.card['step']}: {scores or 'no validation events'}" if self.card else "no usable adapter"
         notes = [word for word, holds in (("current", self.is_current), ("unfinished", not self.complete)) if holds]
         return f"{self.name}  {step}" + (f"  ({', '.join(notes)})" if notes else "")
 
 
 def adapter_versions(run: Path) -> list[AdapterVersion]:
-    """All versions of a run, oldest first. Raises ModelError for a damaged card."""
+    """All versions of a run, oldest first; a damaged card counts as none, so that it hinders no other version."""
     root, current = run / ADAPTERS, current_name(run)
     names = [path.name for path in root.iterdir() if _VERSION.fullmatch(path.name)] if root.is_dir() else []
-    return [
-        AdapterVersion(
-            root / name, read_card(root / name) if (root / name / ADAPTER_CARD).is_file() else {}, name == current
-        )
-        for name in sorted(names, key=int)
-    ]
+    return [AdapterVersion(root / name, _card(root / name), name == current) for name in sorted(names, key=int)]
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    try:
+        return read_card(folder)
+    except ModelError:
+        return {}
 
 
 def current_name(run: Path) -> str | None:

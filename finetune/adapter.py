@@ -53,7 +53,9 @@ class Keeper:
         Returns by how many processes the checkpoint was written; their number now to start anew.
         """
         found = adapter_versions(self._config.run)
-        taken = [int(one.name) for one in found if one.card or (one.folder / CHECKPOINT).is_file()]
+        taken = [
+            int(one.name) for one in found if any((one.folder / name).is_file() for name in (ADAPTER_CARD, CHECKPOINT))
+        ]
         self.folder = self._config.run / ADAPTERS / f"{max([0, *taken]) + 1:04}"
         num_processes: int = self._accelerator.num_processes
         for checkpoint in [one.folder / CHECKPOINT for one in reversed(found) if (one.folder / CHECKPOINT).is_file()]:

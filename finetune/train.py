@@ -147,8 +147,8 @@ class _Training:
         self.optimizer.step()
         self.optimizer.zero_grad()
         is_due = float(late and accelerator.is_main_process)
-        told = torch.stack([loss.detach().float() / num, torch.tensor(is_due, device=loss.device)])
-        nats, is_due = accelerator.reduce(told, "sum").tolist()
+        shared = torch.stack([loss.detach().float() / num, torch.tensor(is_due, device=loss.device)])
+        nats, is_due = accelerator.reduce(shared, "sum").tolist()
         if not math.isfinite(nats):
             raise _diverged(step, f"the loss is {nats}")
         num_tokens = sum(len(lesson.tokens_L) for lesson in of_step)

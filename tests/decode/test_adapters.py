@@ -49,6 +49,15 @@ def test_versions_are_listed_in_their_order_with_figures(tmp_path: Path) -> None
     assert ["unfinished" in line for line in lines] == [False, False, True, True]
 
 
+def test_damaged_card_hinders_no_other_version(tmp_path: Path) -> None:
+    _version(tmp_path, "0001")
+    (_version(tmp_path, "0002") / "whereupon.json").write_text("{")
+    use_adapter(tmp_path, "0001")
+    assert [bool(version.card) for version in adapter_versions(tmp_path)] == [True, False]
+    with pytest.raises(ModelError, match=r"expected one of 0001\.$"):
+        use_adapter(tmp_path, "0002")
+
+
 def test_choosing_an_unfinished_version_ends_its_training(tmp_path: Path) -> None:
     _version(tmp_path, "0001")
     use_adapter(tmp_path, "0001")

@@ -220,6 +220,24 @@ def test_adapter_that_does_not_fit_the_run_any_more_is_replaced(
     assert "0001 was trained for other data, prompts or another base model" in " ".join(capsys.readouterr().err.split())
 
 
+def test_training_that_is_killed_at_its_very_end_ends_when_run_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = town("finetune.epochs=0.1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_choose", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config)
+    with pytest.raises(ModelError, match="whereupon finetune"):
+        current_adapter(config.run)
+    monkeypatch.setattr(TrainingProgress, "step", lambda *_: pytest.fail("a step was taken again"))
+    assert finetune(config) == current_adapter(config.run) == config.run / "adapters" / "0001"
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_training_that_was_killed_leaves_the_adapter_in_use_alone(town: Town) -> None:
     config = town(*SHORT, "finetune.batch_tokens=400")
     whole = finetune(config)

@@ -97,6 +97,25 @@ def finetune(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -
 
 
 @app.command()
+def adapters(
+    config: ConfigFile,
+    use: Annotated[
+        str | None, typer.Option("--use", metavar="VERSION", help="The version to use from now on, such as 0002.")
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """List the trained adapters with their validation figures, or choose the one that is used."""
+    with _verb("adapters", config, set_, debug) as settings:
+        from .decode.adapters import adapter_versions, use_adapter
+
+        if use is not None:
+            use_adapter(settings.run, use)
+        for version in adapter_versions(settings.run):
+            print(version.line())
+
+
+@app.command()
 def calibrate(
     config: ConfigFile,
     limit: Annotated[

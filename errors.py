@@ -7,6 +7,7 @@
     ├── CatalogueError        titles, the token trie, a subset of the catalogue
     ├── PromptError           templates, rendering, the token budget
     ├── ModelError            base models and adapters
+    │   └── NonFiniteError    scores that are NaN or infinite
     ├── ServerError           vLLM is missing, its port is taken, or it ended
     ├── StoreError            the database that keeps events
     └── ConflictError         what is sent contradicts what is stored
@@ -20,6 +21,7 @@ __all__ = [
     "ConflictError",
     "DataError",
     "ModelError",
+    "NonFiniteError",
     "PromptError",
     "ServerError",
     "StoreError",
@@ -55,6 +57,10 @@ class PromptError(WhereuponError):
 
 class ModelError(WhereuponError):
     """A base model or an adapter is missing, corrupt, or does not belong to this data."""
+
+
+class NonFiniteError(ModelError):
+    """A model gives scores that are NaN or infinite: its weights are damaged, or training has ruined its adapter."""
 
 
 class ServerError(WhereuponError):

@@ -30,12 +30,14 @@ from numpy.typing import NDArray
 from record import record
 
 from whereupon.config import Config, load_config
-from whereupon.decode.adapter_card import ADAPTER_CARD, read_card
+from whereupon.decode.adapter_card import read_card
+from whereupon.decode.adapters import adapter_versions, current_adapter, current_name
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.eval.ablation import told_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
 from whereupon.files import read_object
-from whereupon.finetune.train import Schedule, make_lessons
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import make_lessons
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import CONTEXT_KINDS, ContextKind, PromptEncoder
 
@@ -113,7 +115,7 @@ def refuse_other_training(path: Path, run: Path, seed: int, *overrides: str) -> 
     """End the bench where a run was trained otherwise than it would be now."""
     if not _is_trained(run):
         return
-    card, wanted = read_card(run / "adapter"), load_config(path, [f"run={run}", f"seed={seed}", *overrides])
+    card, wanted = read_card(current_adapter(run)), load_config(path, [f"run={run}", f"seed={seed}", *overrides])
     asked = {"seed": seed, **{f"finetune.{name}": one for name, one in wanted.finetune.model_dump(mode="json").items()}}
     found = {"seed": card["seed"], **{f"finetune.{name}": one for name, one in card["finetune"].items()}}
     other = [f"{name} {found[name]}, not {one}" for name, one in asked.items() if found.get(name, one) != one]
@@ -122,7 +124,7 @@ def refuse_other_training(path: Path, run: Path, seed: int, *overrides: str) -> 
 
 
 def _is_trained(run: Path) -> bool:
-    return (run / "adapter" / ADAPTER_CARD).is_file() and not (run / "adapter.checkpoint.pt").exists()
+    return current_name(run) is not None and all(version.complete for version in adapter_versions(run))
 
 
 def _kinds(config: Config) -> list[ContextKind]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import whereupon
 from whereupon.config import Config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.identity import model_identity
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
@@ -84,7 +85,7 @@ def measure(config: Config, num_prompts: int, num_brute_force: int, say: Callabl
 def _contest(config: Config, num_prompts: int) -> Contest:
     histories = read_histories(config.run)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
     titles = [engine.trie.title_tokens(item).tolist() for item in range(engine.trie.num_items)]

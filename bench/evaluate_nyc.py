@@ -14,6 +14,7 @@ from pathlib import Path
 from record import bar, record
 
 from whereupon.config import load_config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import read_card
 from whereupon.eval import as_json
 from whereupon.eval.run import evaluate
@@ -33,7 +34,7 @@ def main() -> int:
         bar("nDCG@10, fine-tuned", tuned.metrics["nDCG@10"], "> 0.520", tuned.metrics["nDCG@10"] > 0.520),
         bar("evaluation, minutes", wall_s / 60, "<= 60", wall_s <= 3600),
     ]
-    table, training = as_json(results), read_card(config.run / "adapter")
+    table, training = as_json(results), read_card(current_adapter(config.run))
     return record("evaluate_nyc", config.seed, bars, table=table, training=training)
 
 

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from whereupon.config import Config, load_config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
@@ -66,7 +67,7 @@ def main() -> int:
     parser.add_argument("--zero-shot", action="store_true", help="the base model without an adapter")
     args = parser.parse_args()
     config = load_config(CONFIG)
-    compared = list(_compare(config, args.prompts, None if args.zero_shot else config.run / "adapter"))
+    compared = list(_compare(config, args.prompts, None if args.zero_shot else current_adapter(config.run)))
     same = sum(one.is_same for one in compared)
     sums = [abs(one.probability_sum - 1) for one in compared[:NUM_SUMMED]]
     forced = max(one.forced_gap for one in compared[:NUM_FORCED])

@@ -24,6 +24,7 @@ from serve_questions import Question, Task
 import whereupon
 from whereupon.config import Config, load_config
 from whereupon.decode.adapter_card import read_card
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.identity import model_identity
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
@@ -59,7 +60,7 @@ def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> d
         return read_rows(partial)
     histories = read_histories(config.run)
     engine, _, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
     for number, (question, brute) in enumerate(left, start=1):
@@ -156,7 +157,7 @@ def _key(config: Config, rooms: tuple[str, ...]) -> str:
     files = [Path(__file__), *(path for room in rooms for path in sorted((root / room).glob("*.py")))]
     found = {name: version for name, version in versions().items() if name != "git"}
     asked = [
-        model_identity(config.model, read_card(config.run / "adapter")), config.prompts.model_dump(mode="json"),
+        model_identity(config.model, read_card(current_adapter(config.run))), config.prompts.model_dump(mode="json"),
         read_histories(config.run).data_hash, found, torch.get_num_threads(), K, config.seed,
         [sha256_file(path) for path in files],
     ]  # fmt: skip

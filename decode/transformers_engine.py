@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..arrays import Float32, Int32, Int64
 from ..catalogue import Trie
-from ..errors import ModelError
+from ..errors import ModelError, NonFiniteError, first_line
 from .branching import TrieTensors, edge_log_probs
 from .protocol import FROM_PROMPT, Scored
 
@@ -28,6 +28,8 @@ UNSUPPORTED = (
 )  # fmt: skip
 # Settings that bound how far back a token sees; the branches' mask knows nothing of them.
 WINDOWS = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
+# Kinds of layers with a running state: a mask cannot keep the tokens of one branch out of another's.
+RECURRENT = {"linear_attention", "conv", "hybrid", "hybrid_sliding"}
 
 
 class TransformersEngine:
@@ -74,12 +76,12 @@ class TransformersEngine:
         return found
 
     def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
-        """See `edge_log_probs`. Raises ModelError for scores that are no numbers: no ranking could be trusted."""
+        """See `edge_log_probs`. Raises NonFiniteError for scores that are no numbers: no ranking could be trusted."""
         log_prob_E, first_X = edge_log_probs(
             hidden_XH, node_X, self.tensors, self.weight_VH, self.bias_V, self.temperature
         )
         if not log_prob_E.isfinite().all():
-            raise ModelError(
+            raise NonFiniteError(
                 f"The model {self.model.config.name_or_path} gives scores that are no numbers: its weights or its "
                 "adapter are damaged; fetch the model or run `whereupon finetune` again."
             )
@@ -95,15 +97,25 @@ def longest_text(model: PreTrainedModel) -> int | None:
 def output_layers(model: PreTrainedModel) -> tuple[Any, Tensor, Tensor | None]:
     """The backbone (text to hidden states), and weight and bias of the output projection.
 
-    Raises ModelError for a model whose logits are more than that projection.
+    Raises ModelError for a model whose logits are more than that projection, or that has no such backbone.
     """
     config = model.config.get_text_config()
     changed = [name for name in UNSUPPORTED if getattr(config, name, None) not in (None, 1, 1.0)]
+    recurrent = RECURRENT.intersection(getattr(config, "layer_types", None) or ())
     head = model.get_output_embeddings()
-    if changed or head is None:
-        what = f"rescales its logits ({', '.join(changed)})" if changed else "has no output embeddings"
+    what = ""
+    if changed:
+        what = f"rescales its logits ({', '.join(changed)})"
+    elif recurrent:
+        what = f"has layers with a running state ({', '.join(sorted(recurrent))}), which cannot follow several branches"
+    elif head is None:
+        what = "has no output embeddings"
+    elif model.base_model is model:
+        what = f"does not give its hidden states apart from its output layer ({type(model).__name__})"
+    if what:
         raise ModelError(
-            f"The model {model.config.name_or_path} {what}; expected a causal model with a plain output layer."
+            f"The model {model.config.name_or_path} {what}; expected a causal transformer of attention layers with a "
+            "plain output layer: choose another model.base."
         )
     bias = getattr(head, "bias", None)
     return model.base_model, head.weight.detach(), None if bias is None else bias.detach()
@@ -123,11 +135,11 @@ def check_branches(engine: TransformersEngine) -> None:
         )
     try:
         found_TV, expected_TV = _probe(engine)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # what a model of another kind raises is anything, IndexError and KeyError included
+        kind = "" if isinstance(error, (ModelError, NotImplementedError)) else f"{type(error).__name__}: "
         raise ModelError(
-            f"The model {name} cannot continue a text along several branches ({reason}); expected a causal transformer "
-            "with a KV cache."
+            f"The model {name} cannot continue a text along several branches ({kind}{first_line(error)}); expected a "
+            "causal transformer with a KV cache: choose another model.base."
         ) from error
     # Damaged weights pass here, as no number compares with NaN: `edges` has a sentence of their own.
     off = float((found_TV - expected_TV).abs().max() / expected_TV.abs().max())
@@ -149,6 +161,8 @@ def _probe(engine: TransformersEngine) -> tuple[Tensor, Tensor]:
     same_TT = (owner_T[:, None] == owner_T) & (within_T[:, None] >= within_T)
     mask = np.concatenate([np.ones((2 * num, len(text)), bool), same_TT], axis=1)
     reading = engine.read(text, np.array([len(text) - 1]))
+    if reading.cache.get_seq_length() != len(text):
+        raise NotImplementedError("it keeps no keys and values")
     hidden_TH = reading.forward(np.concatenate([beside, branch]), len(text) + within_T, mask)[num:]
     found_TV = torch.nn.functional.linear(hidden_TH, engine.weight_VH, engine.bias_V).float()
     ids = torch.from_numpy(np.concatenate([text, branch]).astype(np.int64))[None].to(engine.device)

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from ..console import say
 from ..decode.adapter_card import check_card, check_data, read_card
+from ..decode.adapters import current_adapter
 from ..decode.identity import base_identity
 from ..decode.settings import WITHOUT_CLOCK
 from ..errors import ConfigError, ModelError
@@ -81,8 +82,9 @@ def ablate(
 
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
-    card = read_card(config.run / "adapter")
-    check_data(card, config.run / "adapter", histories.data_hash)  # before texts are made, and before the other runs
+    adapter = current_adapter(config.run)
+    card = read_card(adapter)
+    check_data(card, adapter, histories.data_hash)  # before texts are made, and before the other runs
     encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
     others = retrained_runs(config, histories, encoder, retrained)
     folder = evaluation_folder(config.run, split, limit)
@@ -130,7 +132,7 @@ def retrained_runs(
 
 def _checked(config: Config, histories: Histories, without: PromptEncoder, run: Path) -> Config:
     """How a retrained run is asked."""
-    adapter = run / "adapter"
+    adapter = current_adapter(run)
     card = read_card(adapter)
     wanted, found = list(without.settings.leave_out), card["prompts"].get("leave_out", [])
     if found != wanted:
@@ -217,7 +219,7 @@ def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ab
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
     say(f"{name}:")
     return Ablation.of(*evaluate_model(
-        one.config, one.histories, task, name, slug, folder, adapter=one.config.run / "adapter", kind="ablation",
+        one.config, one.histories, task, name, slug, folder, adapter=current_adapter(one.config.run), kind="ablation",
         facts=facts, leave_out=one.leave_out,
     ))  # fmt: skip
 
@@ -228,7 +230,7 @@ def _slug(whole: str, kind: ContextKind, how: How, trained_as: str = "") -> str:
 
 def _differences(kind: ContextKind, run: Path, card: dict[str, Any]) -> Iterator[str]:
     """A note on what else was different in the training without a kind."""
-    theirs = read_card(run / "adapter")
+    theirs = read_card(current_adapter(run))
     both = [{"seed": one["seed"], **one["finetune"]} for one in (card, theirs)]
     other = [f"{name} {both[1].get(name)} for {value}" for name, value in both[0].items() if both[1].get(name) != value]
     if other:

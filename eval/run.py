@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..console import say, show
+from ..decode.adapters import current_adapter
 from ..files import sha256_text, versions, write_json
 from ..histories import CAVEATS, read_histories
 from ..histories.questions import Task, caveat_of, read_task
@@ -144,7 +145,7 @@ def evaluate_run_model(
         say(f"decode.calibration: {config.decode.calibration} is left out, having been fitted to the fine-tuned model")
     kind, more = "fine-tuned" if use_adapter else "zero-shot", f", {calibration}" if calibration != "none" else ""
     name, slug = f"{kind} {Path(config.model.base).name}{more}", slug_of(kind + more)
-    adapter = config.run / "adapter" if use_adapter else None
+    adapter = current_adapter(config.run) if use_adapter else None
     return evaluate_model(config, task.histories, task, name, slug, folder, adapter=adapter)
 
 

@@ -1,131 +1,154 @@
-"""What training leaves behind: the best adapter so far, its card, a log, and a checkpoint to resume from."""
+"""What training leaves behind: a version of the run's adapter, with its best weights so far, a card and a log."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from torch.optim.lr_scheduler import LambdaLR
+from accelerate import Accelerator
+from peft import PeftModel
 
 from ..console import say
-from ..decode.adapter_card import ADAPTER_CARD
-from ..files import atomic_path, sha256_text, versions
+from ..decode.adapter_card import ADAPTER_CARD, read_card
+from ..decode.adapters import ADAPTERS, CHECKPOINT, adapter_versions, current_name, use_adapter
+from ..decode.identity import ADAPTER_FILES
+from ..errors import ModelError
+from ..files import atomic_path, sha256_text, versions, write_json
+from .checkpoint import Standing, read_checkpoint, restore, rng_states, write_checkpoint
 
 if TYPE_CHECKING:
     from ..config import Config
 
-LOG = "log.jsonl"
+LOG, METRIC = "log.jsonl", "nDCG@10"
 
 
 class Keeper:
-    """Keeps the best adapter of a run in `<run>/adapter`, and a checkpoint beside it while training goes on."""
+    """Keeps the best adapter of one training in a version folder of its own, and a checkpoint in it until it ends.
+
+    All processes hold one, with the same `standing`; only the main process writes.
+    """
 
     def __init__(
-        self, config: Config, model: PeftModel, identity: dict[str, Any], data_hash: str,
-        writes: bool = True, num_processes: int = 1,
-    ) -> None:  # fmt: skip
-        """`identity`: what a prompt encoder and its base model must agree on; `writes`: only the main process does."""
-        self._config, self._model, self._writes, self._num_processes = config, model, writes, num_processes
-        self.folder = config.run / "adapter"
-        self._checkpoint = config.run / "adapter.checkpoint.pt"
-        self._card = {**identity, "data_hash": data_hash, "temperature": config.finetune.temperature,
-                      "seed": config.seed, "finetune": config.finetune.model_dump(mode="json"),
+        self, config: Config, model: PeftModel, accelerator: Accelerator, belongs_to: dict[str, Any], validated_on: str
+    ) -> None:
+        """`belongs_to`: what a run must agree on with the adapter; `validated_on`: hash of the validation events."""
+        self._config, self._model, self._accelerator, self._belongs_to = config, model, accelerator, belongs_to
+        self._card = {**belongs_to, "temperature": config.finetune.temperature, "seed": config.seed,
+                      "finetune": config.finetune.model_dump(mode="json"), "validated_on": validated_on,
                       "versions": versions()}  # fmt: skip
-        training = {**self._card, "versions": None}
-        self._fingerprint = sha256_text(json.dumps(training, sort_keys=True))
-        self._log: list[dict[str, Any]] = []
-        self._best = -float("inf")
-        self._stale = 0
+        self._fingerprint = sha256_text(json.dumps({**self._card, "versions": None}, sort_keys=True))
+        self._writes = accelerator.is_main_process
+        self.standing = Standing()
+        self.folder = config.run / ADAPTERS / "0001"
 
     @property
     def out_of_patience(self) -> bool:
-        return self._stale >= self._config.finetune.patience
+        return self.standing.stale >= self._config.finetune.patience
 
-    def resume(self, optimizer: Any, scheduler: LambdaLR) -> tuple[int, float | None]:
-        """Load the checkpoint of an interrupted run with the same settings and data.
+    def resume(self, optimizer: Any) -> int:
+        """Find this training's version folder, and load the checkpoint in it, if any.
 
-        Returns the step to go on from and the smoothed training loss there; 0 and None to start anew.
+        Returns by how many processes the checkpoint was written; their number now to start anew.
         """
-        if not self._checkpoint.is_file():
-            return 0, None
-        try:
-            state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-            fingerprint, num_processes = state["fingerprint"], state.get("num_processes", 1)
-        except Exception:  # a foreign or damaged file raises many kinds; training anew loses only time
-            self._say(f"{self._checkpoint} cannot be read: training starts anew")
-            return 0, None
-        if (fingerprint, num_processes) != (self._fingerprint, self._num_processes):
-            self._say(f"{self._checkpoint} belongs to other settings or data: training starts anew")
-            return 0, None
-        set_peft_model_state_dict(self._model, state["adapter"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        if "rng" in state:
-            _set_rng_state(state["rng"])
-        self._log, self._best, self._stale = json.loads(state["log"]), state["best"], state["stale"]
-        self._say(f"resuming at step {state['step']}")
-        return int(state["step"]), state.get("train_loss")
+        found = adapter_versions(self._config.run)
+        taken = [
+            int(one.name) for one in found if any((one.folder / name).is_file() for name in (ADAPTER_CARD, CHECKPOINT))
+        ]
+        self.folder = self._config.run / ADAPTERS / f"{max([0, *taken]) + 1:04}"
+        num_processes: int = self._accelerator.num_processes
+        for checkpoint in [one.folder / CHECKPOINT for one in reversed(found) if (one.folder / CHECKPOINT).is_file()]:
+            state = read_checkpoint(checkpoint)
+            if state is not None and state["fingerprint"] == self._fingerprint:
+                self.folder, num_processes = checkpoint.parent, len(state["rngs"])
+                self.standing = restore(state, self._model, optimizer, self._accelerator.process_index)
+                self._say(f"adapter {self.folder.name}: resuming at step {self.standing.step}")
+                break
+            why = "cannot be read" if state is None else "belongs to other settings or data"
+            self._say(f"{checkpoint} {why}: it stays as it is")
+        self._accelerator.wait_for_everyone()  # nobody writes before all have looked
+        if self._writes:
+            for leftover in self.folder.glob(".*"):  # of a writer that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+        return num_processes
 
-    def keep(self, step: int, scores: dict[str, float], train_loss: float, optimizer: Any, scheduler: LambdaLR) -> None:
-        """After a validation: log it, keep the adapter if it is the best yet, write the checkpoint."""
-        score = scores.get("nDCG@10", -train_loss)
-        better = score > self._best
-        self._best, self._stale = max(score, self._best), 0 if better else self._stale + 1
-        if not self._writes:
-            return
-        self._log.append(
-            {"step": step, "train_loss": train_loss, "learning_rate": scheduler.get_last_lr()[0], **scores}
-        )
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if name in ("nDCG@10", "log-loss"))
-        self._say(f"step {step}: validation {shown or 'has no events'}{' (best so far)' if better else ''}")
-        if better:
-            self._save(step, scores)
-        self.checkpoint(step, train_loss, optimizer, scheduler)
-
-    def checkpoint(self, step: int, train_loss: float, optimizer: Any, scheduler: LambdaLR) -> None:
-        """Write what a killed run needs to go on from here as if nothing had happened."""
-        if not self._writes:
-            return
-        with atomic_path(self._checkpoint) as path:
-            torch.save(
-                {"fingerprint": self._fingerprint, "num_processes": self._num_processes, "step": step,
-                 "adapter": get_peft_model_state_dict(self._model), "optimizer": optimizer.state_dict(),
-                 "scheduler": scheduler.state_dict(), "rng": _rng_state(), "train_loss": train_loss,
-                 "log": json.dumps(self._log), "best": self._best, "stale": self._stale}, path)  # fmt: skip
-
-    def finish(self) -> Path:
-        """Remove the checkpoint of a finished run and write the log beside the adapter."""
+    def keep(self, scores: dict[str, float], learning_rate: float, optimizer: Any) -> None:
+        """After a validation at `standing.step`: log it, keep the adapter if it is the best yet, write a checkpoint."""
+        now = self.standing
+        assert now.train_loss is not None
+        score = scores.get(METRIC, -now.train_loss)
+        better = score > now.best
+        now.validated, now.best, now.stale = now.step, max(score, now.best), 0 if better else now.stale + 1
+        now.log.append({"step": now.step, "train_loss": now.train_loss, "learning_rate": learning_rate, **scores})
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if name in (METRIC, "log-loss"))
+        self._say(f"step {now.step}: validation {shown or 'has no events'}{' (best so far)' if better else ''}")
         if self._writes:
             with atomic_path(self.folder / LOG) as path:
-                path.write_text("".join(f"{json.dumps(entry)}\n" for entry in self._log), encoding="utf-8")
-            self._checkpoint.unlink(missing_ok=True)
+                path.write_text("".join(f"{json.dumps(entry)}\n" for entry in now.log), encoding="utf-8")
+            if better:
+                self._save(scores)
+        self.checkpoint(optimizer)
+
+    def checkpoint(self, optimizer: Any) -> None:
+        """Write what a killed training needs to go on from here. All processes must call it at once."""
+        rngs = rng_states()
+        if self._writes:
+            write_checkpoint(self.folder / CHECKPOINT, self._fingerprint, self.standing, self._model, optimizer, rngs)
+
+    def finish(self) -> Path:
+        """Call the adapter complete, use it unless the one in use is better, and remove the checkpoint."""
+        if self._writes:
+            card = read_card(self.folder) | {"complete": True}
+            write_json(self.folder / ADAPTER_CARD, card)
+            self._choose(card)
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self._accelerator.wait_for_everyone()
         return self.folder
+
+    def _choose(self, card: dict[str, Any]) -> None:
+        """A better adapter is never replaced by a worse one; what does not fit this run any more always is."""
+        name, run = self.folder.name, self._config.run
+        before, other = current_name(run), {}
+        if before is not None:
+            try:
+                other = read_card(run / ADAPTERS / before)
+            except ModelError as error:
+                self._say(f"{error} It is replaced.")
+        score, best = (one.get("validation", {}).get(METRIC) for one in (card, other))
+        fits = {key: other.get(key) for key in self._belongs_to} == self._belongs_to
+        if not other or not fits or before == name:
+            was = f"; {before} was trained for other data, prompts or another base model" if other and not fits else ""
+            use_adapter(run, name)
+            self._say(f"adapter {name} is in use now{was}")
+        elif score is None or best is None or other.get("validated_on") != card["validated_on"]:
+            self._say(f"adapter {before} stays in use: {name} was not validated on the same events, so nothing says "
+                      f"which one is better; `whereupon adapters CONFIG --use {name}` takes the new one")  # fmt: skip
+        elif score < best:
+            self._say(f"adapter {before} stays in use: its validation {METRIC} is {best:.4f}, that of {name} is "
+                      f"{score:.4f}; `whereupon adapters CONFIG --use {name}` takes the new one")  # fmt: skip
+        else:
+            use_adapter(run, name)
+            self._say(f"adapter {name} is in use now: its validation {METRIC} is {score:.4f}, that of {before} is "
+                      f"{best:.4f}")  # fmt: skip
 
     def _say(self, text: str) -> None:
         if self._writes:
             say(text)
 
-    def _save(self, step: int, scores: dict[str, float]) -> None:
-        card = {**self._card, "step": step, "validation": scores}
-        with atomic_path(self.folder) as folder:
-            self._model.save_pretrained(str(folder))
-            (folder / "README.md").write_text(_model_card(card), encoding="utf-8")
-            (folder / ADAPTER_CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
-
-
-def _rng_state() -> dict[str, Any]:
-    """What dropout draws from: the main process's generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _set_rng_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if len(state["cuda"]) == torch.cuda.device_count() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    def _save(self, scores: dict[str, float]) -> None:
+        """Replace the best adapter so far, file by file: beside it lies the checkpoint, which must never be away."""
+        card = {**self._card, "complete": False, "step": self.standing.step, "validation": scores}
+        (self.folder / ADAPTER_CARD).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".best.", dir=self.folder) as scratch:
+            self._model.save_pretrained(scratch)
+            for name in ADAPTER_FILES:
+                with atomic_path(self.folder / name) as path:
+                    shutil.move(Path(scratch) / name, path)
+        with atomic_path(self.folder / "README.md") as path:
+            path.write_text(_model_card(card), encoding="utf-8")
+        write_json(self.folder / ADAPTER_CARD, card)
 
 
 def _model_card(card: dict[str, Any]) -> str:

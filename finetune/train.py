@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +13,26 @@ import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel
 
 from ..arrays import Int64
 from ..console import say
 from ..decode.branching import TrieTensors
 from ..decode.hardware import choose_device, has_native_bf16
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
-from ..decode.transformers_engine import longest_text
-from ..errors import ConfigError, DataError, ModelError
+from ..decode.transformers_engine import TransformersEngine, longest_text
+from ..errors import ConfigError, DataError, ModelError, NonFiniteError
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from .adapter import Keeper
-from .lessons import Lesson, collate, lesson_of, plan_batches
+from .lessons import Lesson, collate, lesson_of
 from .loss import CatalogueModel
 from .progress import TrainingProgress
+from .schedule import Schedule
 from .settings import FinetuneSettings
 from .validation import Validator
 
@@ -42,36 +43,15 @@ CHECKPOINT_EVERY_S = 300.0
 FIRST_FAST_FP16 = (7, 0)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Which batch comes when: `epoch` and `batch` of a step follow from the seed, so that a killed run resumes."""
-
-    length_W: Int64
-    settings: FinetuneSettings
-    seed: int
-    num_processes: int
-
-    def batches(self, epoch: int) -> list[Int64]:
-        """Batches of one epoch, a multiple of the number of processes (the first ones fill up the last step)."""
-        planned = plan_batches(self.length_W, self.settings.batch_tokens, np.random.default_rng([self.seed, epoch]))
-        missing = -len(planned) % self.num_processes
-        return planned + [planned[i % len(planned)] for i in range(missing)]
-
-    def num_steps(self) -> int:
-        whole, part = divmod(self.settings.epochs, 1)
-        full = sum(len(self.batches(e)) // self.num_processes for e in range(int(whole)))
-        return max(1, full + round(part * len(self.batches(int(whole))) / self.num_processes))
-
-
 def finetune(config: Config) -> Path:
-    """Train an adapter for the run and return its folder.
+    """Train an adapter for the run, a new version, and return its folder.
 
-    Raises DataError without training events, ConfigError for `finetune.target_modules` that the base model does not
-    have or a `prompts.budget_tokens` longer than it sees, ModelError where the training diverges.
+    Raises DataError without training events, ConfigError for `finetune.target_modules` that cannot be trained, a
+    `prompts.budget_tokens` longer than the base model sees or flags of `accelerate launch` that would be ignored,
+    ModelError for a base model that cannot be searched, before the first step, or where the training diverges.
     """
     settings = config.finetune
-    device = choose_device(config.model)
-    accelerator = Accelerator(mixed_precision=_precision(settings, device), cpu=device.type == "cpu")
+    accelerator = _accelerator(config)
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
@@ -81,76 +61,112 @@ def finetune(config: Config) -> Path:
 
     base = load_base_model(config.model)
     _check_budget(base, config.prompts.budget_tokens)
+    TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
     peft_model = add_lora(base, settings)
     module = CatalogueModel(
         peft_model, TrieTensors.of(encoder.catalogue.trie, accelerator.device), settings.temperature
     )
     trainable = [p for p in module.parameters() if p.requires_grad]
     optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    num_steps = schedule.num_steps()
-    scheduler = get_cosine_schedule_with_warmup(optimizer, int(settings.warmup_fraction * num_steps), num_steps)
     module, optimizer = accelerator.prepare(module, optimizer)
+    if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))
 
     validator = Validator.build(histories, encoder, settings, config.seed)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-    keeper = Keeper(config, peft_model, identity, histories.data_hash, accelerator.is_main_process,
-                    accelerator.num_processes)  # fmt: skip
+    keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
     if accelerator.is_main_process:
-        _announce(lessons, num_steps, settings, accelerator, trainable, validator)
-    _train(accelerator, module, optimizer, scheduler, lessons, schedule, num_steps, validator, keeper)
+        _announce(lessons, schedule, accelerator, trainable, validator)
+    _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper).run()
     return keeper.finish()
 
 
-def _train(
-    accelerator: Accelerator, module: CatalogueModel, optimizer: Any, scheduler: LambdaLR, lessons: list[Lesson],
-    schedule: Schedule, num_steps: int, validator: Validator, keeper: Keeper,
-) -> None:  # fmt: skip
-    settings = schedule.settings
-    step, train_loss = keeper.resume(optimizer, scheduler)
-    done, epoch, saved = 0, 0, time.perf_counter()
-    with TrainingProgress(num_steps, step, train_loss, accelerator.is_main_process) as progress:
-        while step < num_steps and not keeper.out_of_patience:
-            batches = schedule.batches(epoch)
-            per_epoch = len(batches) // accelerator.num_processes
-            marks = _validation_steps(per_epoch, settings.validations_per_epoch)
-            for index in range(step - done, per_epoch):
-                began = time.perf_counter()
-                mine = batches[index * accelerator.num_processes + accelerator.process_index]
-                batch = collate([lessons[i] for i in mine]).to(accelerator.device)
-                module.train()
-                with accelerator.autocast():
-                    loss = module(batch)
-                accelerator.backward(loss)
-                accelerator.clip_grad_norm_(module.parameters(), settings.max_grad_norm)
-                optimizer.step()
-                scheduler.step()
-                optimizer.zero_grad()
-                step += 1
-                nats = float(loss.detach())
-                if not math.isfinite(nats):
-                    raise _diverged(step, f"the loss is {nats}")
-                progress.step(step, nats, batch.num_titles, batch.num_tokens, time.perf_counter() - began)
-                if time.perf_counter() - saved > CHECKPOINT_EVERY_S:
+@dataclass
+class _Training:
+    """One training on all its processes, each of which holds one of these."""
+
+    accelerator: Accelerator
+    module: CatalogueModel
+    optimizer: Any
+    lessons: list[Lesson]
+    schedule: Schedule
+    validator: Validator
+    keeper: Keeper
+
+    def run(self) -> None:
+        """Take every step that is not done yet, and every validation."""
+        keeper, num_steps = self.keeper, self.schedule.num_steps()
+        self._resume(num_steps)
+        now, saved = keeper.standing, time.perf_counter()
+        with TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process) as progress:
+            for step, (batches, is_mark) in enumerate(self.schedule.steps(), 1):
+                if step < now.step:
+                    continue
+                if step > now.step:
+                    late = time.perf_counter() - saved > CHECKPOINT_EVERY_S
+                    is_due = self._step(step, batches, self.schedule.learning_rate(step - 1, num_steps), late, progress)
+                    now.step, now.train_loss = step, progress.mean_loss()
+                    if is_due or is_mark:
+                        self._check_weights(step)
+                        keeper.checkpoint(self.optimizer)
+                        saved = time.perf_counter()
+                if is_mark and now.validated < step:
+                    scores = self._validate(step)
+                    keeper.keep(scores, self.schedule.learning_rate(step, num_steps), self.optimizer)
                     saved = time.perf_counter()
-                    keeper.checkpoint(step, progress.mean_loss(), optimizer, scheduler)
-                if index + 1 in marks or step == num_steps:
-                    scores = _validated(accelerator, module, validator, step)
-                    # The main process's word, so that all lose patience at the same step.
-                    scores, train_loss = broadcast_object_list([scores, progress.mean_loss()])
-                    keeper.keep(step, scores, train_loss, optimizer, scheduler)
-                if step >= num_steps or keeper.out_of_patience:
+                if keeper.out_of_patience:
                     break
-            done, epoch = done + per_epoch, epoch + 1
 
+    def _resume(self, num_steps: int) -> None:
+        written_by, num = self.keeper.resume(self.optimizer), self.accelerator.num_processes
+        if written_by == num:
+            return
+        now = self.keeper.standing
+        found, now.step = now.step, self.schedule.step_after(now.step, written_by)
+        now.validated = now.step if now.validated == found else min(now.validated, now.step - 1)
+        if self.accelerator.is_main_process:
+            say(f"the checkpoint was written by {written_by} processes, now there are {num}: its step {found} is "
+                f"step {now.step} of {num_steps} here, and tokens per step, learning rates and dropout change from "
+                "now on")  # fmt: skip
 
-def _validated(accelerator: Accelerator, module: CatalogueModel, validator: Validator, step: int) -> dict[str, float]:
-    """Metrics, on the main process only; ModelError where training has ruined the adapter, which is not kept then."""
-    if not all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad):
-        raise _diverged(step, "weights are no numbers any more")
-    try:
-        return validator.validate(accelerator, module) if accelerator.is_main_process else {}
-    except ModelError as error:
-        raise _diverged(step, "scores are no numbers any more") from error
+    def _step(
+        self, step: int, batches: list[Int64], learning_rate: float, late: bool, progress: TrainingProgress
+    ) -> bool:
+        """One step of the optimizer; whether a checkpoint is due, by the main process's clock (its `late`)."""
+        began, accelerator, mine = time.perf_counter(), self.accelerator, batches[self.accelerator.process_index]
+        # Where no batch is left for a process, it takes part with one that counts for nothing.
+        batch = collate([self.lessons[i] for i in (mine if len(mine) else batches[0][:1])]).to(accelerator.device)
+        of_step = [self.lessons[i] for i in np.concatenate(batches)]
+        titles, num = sum(lesson.num_titles for lesson in of_step), accelerator.num_processes
+        # Gradients are averaged over processes, while every title of the step must weigh the same.
+        weight = num * batch.num_titles / titles if len(mine) else 0.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.module.train()
+        with accelerator.autocast():
+            loss = self.module(batch) * weight
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(self.module.parameters(), self.schedule.settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        is_due = float(late and accelerator.is_main_process)
+        shared = torch.stack([loss.detach().float() / num, torch.tensor(is_due, device=loss.device)])
+        nats, is_due = accelerator.reduce(shared, "sum").tolist()
+        if not math.isfinite(nats):
+            raise _diverged(step, f"the loss is {nats}")
+        num_tokens = sum(len(lesson.tokens_L) for lesson in of_step)
+        progress.step(step, nats, titles, num_tokens, time.perf_counter() - began)
+        return bool(is_due)
+
+    def _check_weights(self, step: int) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.module.parameters() if p.requires_grad):
+            raise _diverged(step, "weights are no numbers any more")
+
+    def _validate(self, step: int) -> dict[str, float]:
+        try:
+            return self.validator.validate(self.accelerator, self.module)
+        except NonFiniteError as error:
+            raise _diverged(step, "scores are no numbers any more") from error
 
 
 def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
@@ -183,7 +199,23 @@ def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
             f"({', '.join(sorted(linear))}), not {settings.target_modules!r}."
         ) from error
     assert isinstance(adapted, PeftModel)
+    _check_head(adapted, settings)
     return adapted
+
+
+def _check_head(adapted: PeftModel, settings: FinetuneSettings) -> None:
+    """Raise ConfigError where the output layer would be adapted, also as the input layer that shares its weights.
+
+    Scores are computed with the base model's output layer: in training such an adapter would do nothing.
+    """
+    base: Any = adapted.get_base_model()
+    head, embeddings = base.get_output_embeddings(), base.get_input_embeddings()
+    tied = head.weight is embeddings.weight
+    if isinstance(head, BaseTunerLayer) or (tied and isinstance(embeddings, BaseTunerLayer)):
+        raise ConfigError(
+            f"finetune.target_modules is {settings.target_modules!r}, which holds the output layer or what shares its "
+            "weights; these stay as they are: leave it out, all-linear does so."
+        )
 
 
 def _check_budget(model: PreTrainedModel, budget_tokens: int) -> None:
@@ -197,13 +229,28 @@ def _check_budget(model: PreTrainedModel, budget_tokens: int) -> None:
 
 def _diverged(step: int, how: str) -> ModelError:
     return ModelError(
-        f"The training diverged at step {step} ({how}): lower finetune.learning_rate; "
-        "the best adapter so far, if any, is kept."
+        f"The training diverged at step {step} ({how}): lower finetune.learning_rate; the best adapter so far, if any, "
+        "is kept as an unfinished version, see `whereupon adapters CONFIG`."
     )
 
 
-def _validation_steps(per_epoch: int, times: int) -> set[int]:
-    return {round(per_epoch * (i + 1) / times) for i in range(times)}
+def _accelerator(config: Config) -> Accelerator:
+    """Raises ConfigError for what `accelerate launch` was asked for and what would not be done."""
+    chosen, asked = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default
+        raise ConfigError(
+            f"accelerate was launched with mixed_precision {asked} but finetune.mixed_precision is {chosen}: leave it "
+            "out there, and set finetune.mixed_precision to no, bf16 or fp16."
+        )
+    device = choose_device(config.model)
+    precision = asked if asked != "no" else _precision(config.finetune, device)
+    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ConfigError(
+            f"accelerate was launched with gradient_accumulation_steps {accelerator.gradient_accumulation_steps}, but "
+            "each batch is a step: leave it 1, and set finetune.batch_tokens."
+        )
+    return accelerator
 
 
 def _precision(settings: FinetuneSettings, device: torch.device) -> str:
@@ -220,9 +267,9 @@ def _precision(settings: FinetuneSettings, device: torch.device) -> str:
 
 
 def _announce(
-    lessons: list[Lesson], num_steps: int, settings: FinetuneSettings, accelerator: Accelerator,
-    trainable: list[Any], validator: Validator,
+    lessons: list[Lesson], schedule: Schedule, accelerator: Accelerator, trainable: list[Any], validator: Validator
 ) -> None:  # fmt: skip
+    settings, num_steps = schedule.settings, schedule.num_steps()
     titles, tokens = sum(x.num_titles for x in lessons), sum(len(x.tokens_L) for x in lessons)
     decisions = sum(len(x.node_P) for x in lessons)
     say(f"{len(lessons):,} windows teach {titles:,} titles in {tokens:,} tokens: "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from ..decode.transformers_engine import TransformersEngine
 from ..decode.windows import answer_windows, ranks, windows_with_targets
+from ..errors import NonFiniteError
 from ..eval.metrics import summarise
+from ..files import sha256_text
 from ..histories import Histories
 from ..prompts import HistoryText, PromptEncoder, Windows
 from .loss import CatalogueModel
@@ -43,13 +47,40 @@ class Validator:
         chosen[order[np.cumsum(events_W[order]) - events_W[order] < settings.validation_events]] = True
         return cls(encoder, text, windows.select(chosen), wanted_E, int(events_W[chosen].sum()))
 
+    @property
+    def hash(self) -> str:
+        """Fingerprint of the validation events: figures of two trainings can be compared if they agree in it."""
+        bounds = zip(self.windows.target_W.tolist(), self.windows.end_W.tolist(), strict=True)
+        asked = [row for start, end in bounds for row in range(start, end) if self.wanted_E[row]]
+        return sha256_text(json.dumps(sorted(asked)))
+
     def validate(self, accelerator: Accelerator, module: CatalogueModel) -> dict[str, float]:
-        """Metrics of the model as it stands; empty if the validation split has no events."""
+        """Metrics of the model as it stands, the same on all processes; empty if the validation split has no events.
+
+        The windows are dealt out to the processes. Raises NonFiniteError, on all of them, where training has ruined
+        the model.
+        """
         if not self.num_events:
             return {}
+        num, index = accelerator.num_processes, accelerator.process_index
+        error, rank_Q, log_prob_Q = None, np.empty(0, np.int64), np.empty(0, np.float32)
+        try:
+            rank_Q, log_prob_Q = self._answer(accelerator, module, np.arange(len(self.windows)) % num == index)
+        except NonFiniteError as found:  # raised below: the other processes wait for these answers
+            error = str(found)
+        parts = gather_object([(error, rank_Q, log_prob_Q)])
+        if errors := [part[0] for part in parts if part[0]]:
+            raise NonFiniteError(errors[0])
+        return summarise(np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts]))
+
+    def _answer(
+        self, accelerator: Accelerator, module: CatalogueModel, mine_W: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rank of the true item, and its log-probability, for each question of the windows `mine_W` (bool)."""
         plain = accelerator.unwrap_model(module)
         engine = TransformersEngine(plain.model.get_base_model(), self.encoder.catalogue.trie, plain.temperature)
         with accelerator.autocast():
-            answers = list(answer_windows(engine, self.text, self.windows, self.wanted_E, k=10))
-        rank_Q = np.concatenate([ranks(self.text.item_idx_E[a.event_Q], a.results) for a in answers])
-        return summarise(rank_Q, np.concatenate([a.log_prob_Q for a in answers]))
+            answers = list(answer_windows(engine, self.text, self.windows.select(mine_W), self.wanted_E, k=10))
+        rank_Q = [ranks(self.text.item_idx_E[a.event_Q], a.results) for a in answers]
+        none = np.empty(0, np.int64), np.empty(0, np.float32)  # more processes than windows
+        return np.concatenate([none[0], *rank_Q]), np.concatenate([none[1], *(a.log_prob_Q for a in answers)])

@@ -14,6 +14,7 @@ from rich.table import Table
 from ..arrays import Int64
 from ..console import say, show, tracked
 from ..decode import Decisions, decisions_of
+from ..decode.adapters import current_adapter
 from ..decode.settings import CALIBRATIONS, CalibrationName
 from ..files import versions, write_json
 from ..histories.questions import caveat_of, evaluated_events, sample_events
@@ -38,7 +39,7 @@ def calibrate(config: RunConfig, limit: int | None = None) -> dict[CalibrationNa
     row_E = evaluated_events(histories, "valid")
     row_E = row_E[sample_events(len(row_E), limit, config.seed)]
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
         title_recipe=histories.title_recipe, data_hash=histories.data_hash,
     )  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))

@@ -26,6 +26,7 @@ import polars as pl
 from ..catalogue import Selection, Subset, Trie
 from ..console import say, tracked
 from ..decode import Reweighting, Searching, SearchResult, run, searching
+from ..decode.adapters import current_adapter
 from ..decode.search import SLACK
 from ..errors import DataError, WhereuponError
 from ..histories import Histories, read_histories
@@ -165,7 +166,7 @@ class Recommender:
             config = configured(source, overrides)
         histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
         encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-        adapter = config.run / "adapter"
+        adapter = current_adapter(config.run)
         card = read_card(adapter)
         identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
         check_card(card, adapter, identity)

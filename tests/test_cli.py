@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 from whereupon.errors import DataError
+from whereupon.files import write_json
 from whereupon.rankers.settings import QUICK
 from whereupon.recommend import RequestContext, RequestFilters
 
@@ -237,3 +238,20 @@ def test_installed_command_tells_a_missing_configuration_without_traceback(tmp_p
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "The configuration none.yaml does not exist; examples/ holds some to start from.\n"
+
+
+def test_adapters_are_listed_on_stdout_and_chosen(config: Path) -> None:
+    for name, score in (("0001", 0.5), ("0002", 0.25)):
+        card = {"temperature": 1.0, "step": 3, "validation": {"nDCG@10": score}, "complete": True}
+        folder = config.parent / "runs" / "toy" / "adapters" / name
+        write_json(folder / "whereupon.json", card)
+        for weights in ("adapter_config.json", "adapter_model.safetensors"):
+            (folder / weights).write_text(name)
+    listed = _run("adapters", config)
+    assert (listed.exit_code, "current" in listed.stdout) == (0, False)
+    chosen = _run("adapters", config, "--use", "0002").stdout.splitlines()
+    assert ["current" in line for line in chosen] == [False, True]
+    assert "0.2500" in chosen[1]
+    wrong = _run("adapters", config, "--use", "0007")
+    assert (wrong.exit_code, wrong.stdout) == (1, "")
+    assert "expected one of 0001, 0002." in wrong.stderr

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
+from whereupon.decode.adapters import current_adapter
 
 LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512"]
 
@@ -122,7 +123,7 @@ def test_adapter_for_another_text_or_model_is_refused(
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "whereupon.json"])
 def test_corrupt_adapter_is_one_sentence(copy: Path, file: str) -> None:
-    path = copy.parent / "run" / "adapter" / file
+    path = current_adapter(copy.parent / "run") / file
     path.write_bytes(path.read_bytes()[:100])
     assert "is corrupt" in _sentence(_run("recommend", copy, "--user", "p03"))
 

@@ -24,6 +24,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ...console import say, talk
 from ...decode.adapter_card import check_card, read_card
+from ...decode.adapters import current_adapter
 from ...decode.identity import base_identity
 from ...errors import ServerError
 from ...files import write_json
@@ -141,7 +142,7 @@ def _needed_build() -> Build:
 
 def _check_adapter(config: ServeConfig, histories: Histories) -> None:
     """Raise ModelError without an adapter that belongs to this run; the tokenizer is for the server to compare."""
-    adapter = config.run / "adapter"
+    adapter = current_adapter(config.run)
     identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
     recipe = {"title_recipe": histories.title_recipe}
     check_card(read_card(adapter), adapter, {**base_identity(config.model), **recipe, **identity})

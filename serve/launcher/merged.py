@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...console import say, talk
 from ...decode.adapter_card import read_card
+from ...decode.adapters import current_adapter
 from ...decode.identity import model_identity
 from ...errors import DataError, ModelError, first_line
 from ...files import atomic_path, read_object, sha256_text, versions, write_json
@@ -50,7 +51,7 @@ def merged_weights(config: ServeConfig, dtype: str) -> Iterator[Weights]:
     """
     served = config.run / "served"
     settings = config.model.model_copy(update={"dtype": dtype, "device": "cpu"})  # no memory of a GPU is kept from vLLM
-    adapter = config.run / "adapter"
+    adapter = current_adapter(config.run)
     key = _key(settings, adapter)
     served.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as kept:

@@ -12,7 +12,8 @@ from whereupon.cli import app
 from whereupon.config import load_config
 from whereupon.decode.adapter_card import ADAPTER_CARD
 from whereupon.files import read_json
-from whereupon.finetune.train import Schedule, make_lessons
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import make_lessons
 from whereupon.prompts import ContextKind
 
 
@@ -42,7 +43,9 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
     assert _bench(monkeypatch, "--limit", "6") == 0
     without = ["finetune run-without-time [time]", "finetune run-without-weather [weather]"]
     assert _short(verbs) == ["prepare", "finetune run", *without, "ablate run"]
-    cards = {path.parent.name: read_json(path / ADAPTER_CARD) for path in tmp_path.glob("examples/run*/adapter")}
+    cards = {
+        path.parents[1].name: read_json(path / ADAPTER_CARD) for path in tmp_path.glob("examples/run*/adapters/0001")
+    }
     sizes = {name: card["finetune"]["batch_tokens"] for name, card in cards.items()}
     assert sizes == {"run": 1024, "run-without-time": 512, "run-without-weather": 512}
     told = read_json(tmp_path / "results" / "ablation_town.json")
@@ -57,7 +60,7 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
         assert 0 <= row["p"] <= row["p_holm"] <= 1
 
     verbs.clear()
-    (tmp_path / "examples" / "run-without-time" / "adapter.checkpoint.pt").touch()  # as a killed training leaves it
+    (tmp_path / "examples" / "run-without-time" / "adapters" / "0002").mkdir()  # as a killed training leaves it
     assert _bench(monkeypatch, "--limit", "6", "--without", "time") == 0
     assert _short(verbs) == ["finetune run-without-time [time]", "ablate run"]
 

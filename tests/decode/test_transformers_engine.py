@@ -1,8 +1,11 @@
 """The engine against the plain model: every title, teacher-forced, one text at a time."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import CohereConfig, GemmaConfig, MambaConfig, MistralConfig, PreTrainedModel
 
 from whereupon.catalogue import build_trie
@@ -248,6 +251,52 @@ def test_model_without_key_value_cache_is_refused(titles: Titles) -> None:
     config = MambaConfig(vocab_size=VOCABULARY, hidden_size=16, state_size=4, num_hidden_layers=1)
     with pytest.raises(ModelError, match="expected a causal transformer"):
         TransformersEngine(tiny_model(config), build_trie(titles))
+
+
+_TINY = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 4,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}  # fmt: skip
+_LINEAR = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2}
+_MIXED = {
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 8,
+    "shared_expert_intermediate_size": 8,
+}
+UNSUPPORTED = [
+    ("Qwen3NextConfig", _LINEAR | _MIXED, r"running state \(linear_attention\)"),
+    ("Qwen3_5TextConfig", _LINEAR, r"running state \(linear_attention\)"),
+    ("Lfm2Config", {"layer_types": ["conv", "full_attention"] * 2}, r"running state \(conv\)"),
+    ("Mamba2Config", {"state_size": 4, "num_heads": 8, "n_groups": 1}, r"running state"),
+    ("RwkvConfig", {"attention_hidden_size": 32}, "keeps no keys and values"),
+    ("BloomConfig", {"n_layer": 2, "n_head": 4}, "cannot continue a text along several branches"),
+    ("Llama4TextConfig", {"intermediate_size_mlp": 32, "num_local_experts": 2}, "apart from its output layer"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "reason"), UNSUPPORTED)
+@pytest.mark.filterwarnings("ignore")
+def test_model_of_another_kind_is_refused_with_the_true_reason(
+    titles: Titles, name: str, changes: dict[str, Any], reason: str
+) -> None:
+    kind = getattr(transformers, name, None)
+    if kind is None:
+        pytest.skip(f"this transformers has no {name}")
+    with pytest.raises(ModelError, match=rf"^The model .*{reason}.*choose another model\.base\.$"):
+        TransformersEngine(tiny_model(kind(**_TINY | changes)), build_trie(titles))
+
+
+@pytest.mark.parametrize("kind", [IndexError, KeyError, AssertionError, RuntimeError])
+def test_whatever_a_model_raises_in_a_branch_is_one_sentence(
+    titles: Titles, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    model = tiny_model(tiny_config("llama"))
+
+    def failing(**_: Any) -> None:
+        raise kind("one\ntwo")
+
+    monkeypatch.setattr(model.model, "forward", failing)
+    with pytest.raises(ModelError, match=rf"^The model .*{kind.__name__}: .*one.* expected a causal transformer"):
+        TransformersEngine(model, build_trie(titles))
 
 
 def test_tokenizer_that_is_larger_than_the_model_is_refused(llama: PreTrainedModel) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 from whereupon.config import Config, load_config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.settings import WITHOUT_CLOCK
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval import answers
@@ -277,7 +278,7 @@ def test_run_trained_with_everything_is_refused_as_retrained(town_copy: TownCopy
 def _retrained(config: Config, folder: Path, **changes: Any) -> Path:
     """A run that seems to be trained without weather, with a card of some other changes."""
     shutil.copytree(config.run, folder)
-    path = folder / "adapter" / "whereupon.json"
+    path = current_adapter(folder) / "whereupon.json"
     card = json.loads(path.read_text())
     card["prompts"] |= {"leave_out": ["weather"], "column_kinds": {}}
     path.write_text(json.dumps({**card, **changes}))

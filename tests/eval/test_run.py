@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from whereupon.config import Config, load_config
 from whereupon.decode import windows as ranking
+from whereupon.decode.adapters import current_adapter
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval import FAMILIES, answers, run
 from whereupon.eval.ablation import ablate
@@ -305,7 +306,7 @@ def test_other_weights_under_the_same_names_are_asked_again(
         assert "answered before" in capsys.readouterr().err, "auto is float32 here"
         config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
     else:
-        folder = base if changed == "base model" else config.run / "adapter"
+        folder = base if changed == "base model" else current_adapter(config.run)
         file = folder / ("model.safetensors" if changed == "base model" else "adapter_model.safetensors")
         weights = load_file(file)
         next(iter(weights.values())).view(-1)[0] += 1
@@ -386,7 +387,7 @@ def test_adapter_that_was_trained_on_other_data_is_refused_before_weights_are_re
     """As after another split, protocol or seed: it may have learnt the very events that it is asked about."""
     monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("read"))
     config = town_copy()
-    path = config.run / "adapter" / "whereupon.json"
+    path = current_adapter(config.run) / "whereupon.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "data_hash": "of yesterday"}))
     verbs: dict[str, Callable[[], object]] = {
         "evaluate": lambda: evaluate(config, split="test"),

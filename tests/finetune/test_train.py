@@ -15,15 +15,25 @@ import torch
 from accelerate.state import AcceleratorState
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    get_cosine_schedule_with_warmup,
+)
 
 from whereupon.config import Config
+from whereupon.decode.adapters import adapter_versions, current_adapter
 from whereupon.decode.hardware import choose_device
 from whereupon.decode.models import adapter_identity, load_base_model, load_engine, load_tokenizer
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.finetune import FinetuneSettings, train
+from whereupon.finetune.adapter import Keeper
 from whereupon.finetune.progress import TrainingProgress
-from whereupon.finetune.train import Schedule, finetune
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import add_lora, finetune
 from whereupon.finetune.validation import Validator
 from whereupon.histories import read_histories
 
@@ -64,7 +74,7 @@ SHORT = ("finetune.epochs=2", "finetune.validations_per_epoch=1")
 def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     config = town(*SHORT, "finetune.temperature=0.5")
     folder = finetune(config)
-    assert folder == config.run / "adapter"
+    assert folder == current_adapter(config.run) == config.run / "adapters" / "0001"
     card = json.loads((folder / "whereupon.json").read_text())
     histories = read_histories(config.run)
     _, encoder, read = load_engine(
@@ -74,6 +84,7 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     assert bound.items() <= card.items()
     assert bound["title_recipe"] == {"title": None, "title_attributes": []}
     assert card | {"adapter_hash": read["adapter_hash"]} == read
+    assert card["complete"] is True
     assert card["data_hash"] == read_histories(config.run).data_hash
     assert (card["seed"], card["temperature"]) == (7, 0.5)
     assert card["finetune"] == config.finetune.model_dump(mode="json")
@@ -85,7 +96,9 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     assert f"| nDCG@10 | {card['validation']['nDCG@10']:.4f} |" in readme
     peft = PeftModel.from_pretrained(load_base_model(config.model), str(folder)).peft_config["default"]
     assert (peft.r, peft.peft_type.value) == (16, "LORA")
-    assert not (config.run / "adapter.checkpoint.pt").exists()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "log.jsonl", "whereupon.json",
+    ]  # fmt: skip
 
 
 def _items(config: Config) -> pl.DataFrame:
@@ -192,23 +205,130 @@ def test_interrupted_and_resumed_run_ends_as_an_uninterrupted_one(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_checkpoint_of_other_settings_is_not_used(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
-    _interrupted(town(*SHORT), 2)
-    folder = finetune(town(*SHORT, "finetune.learning_rate=0.01"))
-    assert "belongs to other settings or data: training starts anew" in capsys.readouterr().err
-    fresh = finetune(town(*SHORT, "finetune.learning_rate=0.01", run="fresh"))
-    assert _log(folder) == _log(fresh)
+def test_checkpoint_of_other_settings_is_not_used_and_stays(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
+    config, other = town(*SHORT), "finetune.learning_rate=0.01"
+    _interrupted(config, 2)
+    folder = finetune(town(*SHORT, other))
+    assert "0001/checkpoint.pt belongs to other settings or data" in capsys.readouterr().err.replace("\n", "")
+    assert folder == current_adapter(config.run) == config.run / "adapters" / "0002"
+    assert _log(folder) == _log(finetune(town(*SHORT, other, run="fresh")))
+    assert finetune(config) == config.run / "adapters" / "0001"  # the killed one goes on
+    assert "resuming at step 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", None])
-def test_checkpoint_that_cannot_be_read_is_told_and_left_alone(
+def test_checkpoint_that_cannot_be_read_is_said_and_left_alone(
     town: Town, capsys: pytest.CaptureFixture[str], content: bytes | None
 ) -> None:
     config = town("finetune.epochs=0.1")
-    path = config.run / "adapter.checkpoint.pt"
+    path = config.run / "adapters" / "0001" / "checkpoint.pt"
+    path.parent.mkdir(parents=True)
     torch.save(torch.zeros(3), path) if content is None else path.write_bytes(content)
+    assert finetune(config) == config.run / "adapters" / "0002"
+    assert "checkpoint.pt cannot be read" in capsys.readouterr().err
+    assert path.is_file()
+
+
+def test_log_is_written_while_training_runs(town: Town) -> None:
+    config = town(*SHORT)
+    _interrupted(config, _last_step(town(*SHORT, run="whole")))
+    assert len(_log(config.run / "adapters" / "0001")) == 1
+
+
+def _last_step(config: Config) -> int:
+    return int(_log(finetune(config))[-1]["step"])
+
+
+def test_checkpoints_begin_to_be_due_anew_after_each_validation(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint comes from a validation here, twice: before and after it."""
+    written: list[int] = []
+    original = Keeper.checkpoint
+
+    def checkpoint(self: Keeper, optimizer: Any) -> None:
+        written.append(self.standing.step)
+        original(self, optimizer)
+
+    monkeypatch.setattr(Keeper, "checkpoint", checkpoint)
+    steps = [entry["step"] for entry in _log(finetune(town(*SHORT)))]
+    assert written == [step for step in steps for _ in range(2)]
+
+
+# Which adapter is used
+
+
+def _scored(monkeypatch: pytest.MonkeyPatch, score: float) -> None:
+    monkeypatch.setattr(Validator, "validate", lambda *_: {"nDCG@10": score})
+
+
+def test_worse_adapter_does_not_replace_a_better_one(
+    town: Town, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = town("finetune.epochs=0.1")
+    _scored(monkeypatch, 0.72)
+    best = finetune(config)
+    _scored(monkeypatch, 0.01)
+    worse = finetune(town("finetune.epochs=0.1", "finetune.learning_rate=0.5"))
+    assert current_adapter(config.run) == best != worse
+    said = " ".join(capsys.readouterr().err.split())
+    assert "0001 stays in use" in said
+    assert "0.7200" in said
+    assert "0.0100" in said
+    assert "--use 0002" in said
+    _scored(monkeypatch, 0.72)
+    assert current_adapter(config.run) != finetune(config) == current_adapter(config.run)  # as good: the new one
+
+
+def test_adapter_of_other_validation_events_is_not_compared(
+    town: Town, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = town("finetune.epochs=0.1")
+    _scored(monkeypatch, 0.5)
+    best = finetune(config)
+    monkeypatch.setattr(Validator, "hash", "another")
+    _scored(monkeypatch, 0.9)
     finetune(config)
-    assert "adapter.checkpoint.pt cannot be read: training starts anew" in capsys.readouterr().err
+    assert current_adapter(config.run) == best
+    assert "not validated on the same events" in " ".join(capsys.readouterr().err.split())
+
+
+def test_adapter_that_does_not_fit_the_run_any_more_is_replaced(
+    town: Town, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _scored(monkeypatch, 0.9)
+    config = town("finetune.epochs=0.1")
+    finetune(config)
+    _scored(monkeypatch, 0.1)
+    newer = finetune(town("finetune.epochs=0.1", "prompts.budget_tokens=150"))
+    assert current_adapter(config.run) == newer
+    assert "0001 was trained for other data, prompts or another base model" in " ".join(capsys.readouterr().err.split())
+
+
+def test_training_that_is_killed_at_its_very_end_ends_when_run_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = town("finetune.epochs=0.1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_choose", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config)
+    with pytest.raises(ModelError, match="whereupon finetune"):
+        current_adapter(config.run)
+    monkeypatch.setattr(TrainingProgress, "step", lambda *_: pytest.fail("a step was taken again"))
+    assert finetune(config) == current_adapter(config.run) == config.run / "adapters" / "0001"
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_training_that_was_killed_leaves_the_adapter_in_use_alone(town: Town) -> None:
+    config = town(*SHORT, "finetune.batch_tokens=400")
+    whole = finetune(config)
+    before = _weights(whole)
+    _interrupted(config, 3)
+    assert current_adapter(config.run) == whole
+    assert all(torch.equal(weight, before[name]) for name, weight in _weights(whole).items())
+    assert [version.complete for version in adapter_versions(config.run)] == [True, False]
 
 
 def test_training_stops_when_patience_runs_out_and_keeps_the_best(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,12 +355,72 @@ def test_diverging_training_is_one_sentence_and_keeps_no_ruin(town: Town, valida
     config = town(*steep, f"finetune.validations_per_epoch={validations}")
     with pytest.raises(ModelError, match=rf"diverged at step \d \({how}\): lower finetune\.learning_rate; the best"):
         finetune(config)
-    assert not (config.run / "adapter").exists()
+    assert not any(version.card for version in adapter_versions(config.run))
 
 
 def test_unknown_target_modules_name_what_the_model_has(town: Town) -> None:
     with pytest.raises(ConfigError, match=r"finetune\.target_modules .* \(.*q_proj.*\), not \['quer'\]\.$"):
         finetune(town("finetune.target_modules=[quer]"))
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")  # peft's; what follows is the sentence
+@pytest.mark.parametrize("tied", [False, True])
+def test_output_layer_is_no_target(tied: bool) -> None:
+    """Scores come from the base model's: an adapter on it, or on the input layer that shares it, would do nothing."""
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=11, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        tie_word_embeddings=tied,
+    ))  # fmt: skip
+    names = ["q_proj", "embed_tokens" if tied else "lm_head"]
+    with pytest.raises(ConfigError, match=r"^finetune\.target_modules .*output layer"):
+        add_lora(model, FinetuneSettings(target_modules=names))
+
+
+def test_input_layer_of_its_own_may_be_a_target() -> None:
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=11, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+    ))  # fmt: skip
+    add_lora(model, FinetuneSettings(target_modules=["embed_tokens"]))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "gradient_accumulation_steps"),
+        ("ACCELERATE_MIXED_PRECISION", "fp16", "mixed_precision"),
+        ("ACCELERATE_MIXED_PRECISION", "bf16", "mixed_precision"),  # the town's own is "no"
+    ],
+)
+def test_flag_of_accelerate_that_would_be_ignored_is_refused(
+    town: Town, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, setting: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=rf"^accelerate was launched with {setting} {value}"):
+        finetune(town())
+
+
+def test_model_that_cannot_be_searched_is_refused_before_the_first_step(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingProgress, "step", lambda *_: pytest.fail("a step was taken"))
+    config = town(*SHORT)
+    bloom = BloomConfig(vocab_size=1000, hidden_size=32, n_layer=1, n_head=4)
+    monkeypatch.setattr(train, "load_base_model", lambda _: AutoModelForCausalLM.from_config(bloom))
+    with pytest.raises(ModelError, match=r"cannot continue a text along several branches") as caught:
+        finetune(config)
+    assert "diverged" not in str(caught.value)
+    assert not (config.run / "adapters").exists()
+
+
+def test_error_in_a_validation_that_is_no_divergence_is_not_called_one(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise ModelError("sees at most 5 tokens")
+
+    monkeypatch.setattr(Validator, "validate", failing)
+    with pytest.raises(ModelError, match=r"^sees at most 5 tokens$"):
+        finetune(town(*SHORT))
 
 
 def test_budget_beyond_what_the_model_sees_is_told_before_training(town: Town) -> None:
@@ -269,14 +449,46 @@ def test_steps_are_those_of_whole_epochs_and_a_share_of_the_last() -> None:
     assert _schedule(0.001).num_steps() == 1
 
 
+def test_steps_name_the_batches_of_each_process_and_the_validations() -> None:
+    schedule = Schedule(
+        np.full(5, 1000), FinetuneSettings(epochs=1.5, batch_tokens=1000, validations_per_epoch=1), 7, 2
+    )
+    steps = list(schedule.steps())
+    assert [is_mark for _, is_mark in steps] == [False, False, True, False, True]  # after the epoch, and at the end
+    assert [[len(batch) for batch in batches] for batches, _ in steps] == [[1, 1], [1, 1], [1, 0], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(("step", "there", "here", "expected"), [
+    (0, 2, 1, 0), (2, 2, 1, 4), (3, 2, 1, 5), (4, 2, 1, 7), (5, 1, 2, 3), (4, 1, 2, 2), (3, 1, 3, 1), (10, 1, 2, 6),
+])  # fmt: skip
+def test_step_of_other_processes_is_found_by_the_batches_done(step: int, there: int, here: int, expected: int) -> None:
+    """Five batches an epoch, two epochs."""
+    schedule = Schedule(np.full(5, 1000), FinetuneSettings(epochs=2, batch_tokens=1000), 7, here)
+    assert schedule.step_after(step, there) == expected
+
+
+def test_learning_rate_is_that_of_transformers() -> None:
+    schedule = _schedule(1)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=schedule.settings.learning_rate)
+    reference = get_cosine_schedule_with_warmup(optimizer, int(0.05 * 97), 97)
+    found, expected = [], []
+    for step in range(98):
+        found.append(schedule.learning_rate(step, 97))
+        expected.append(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+    assert found == expected
+
+
 @pytest.mark.parametrize("num_processes", [2, 3])
 def test_processes_share_an_epoch_evenly_and_miss_no_window(num_processes: int) -> None:
     batches = _schedule(1, num_processes).batches(0)
     assert len(batches) % num_processes == 0
-    assert set(np.concatenate(batches).tolist()) == set(range(40))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(40))  # none twice
     assert _schedule(1, num_processes).num_steps() == len(batches) // num_processes
 
 
+@pytest.mark.slow
 def test_accelerate_launch_runs_the_command_line(town: Town, prepared: Path) -> None:
     config = town("finetune.epochs=0.1")
     command = [
@@ -295,5 +507,5 @@ def test_accelerate_launch_runs_the_command_line(town: Town, prepared: Path) -> 
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert (config.run / "adapter" / "whereupon.json").is_file()
+    assert current_adapter(config.run).is_dir()
     assert "finetune" in json.loads((config.run / "run.json").read_text())

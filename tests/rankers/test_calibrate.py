@@ -82,7 +82,7 @@ def test_base_model_is_evaluated_without_calibration_and_says_so(
 
 def test_calibration_needs_an_adapter_and_validation_events(town_copy: Town) -> None:
     config = town_copy()
-    shutil.rmtree(config.run / "adapter")
+    shutil.rmtree(config.run / "adapters")
     with pytest.raises(ModelError, match=r"^There is no trained adapter"):
         calibrate(config)
     events = config.run / "histories" / "events.parquet"

@@ -128,7 +128,7 @@ def test_moment_that_cannot_be_read_is_told_before_a_model_is_loaded(ask: Ask, m
 
 def test_untrained_run_says_to_finetune_first(trained: Config, tmp_path: Path, ask: Ask) -> None:
     config = _copy(trained, tmp_path)
-    shutil.rmtree(config.run / "adapter")
+    shutil.rmtree(config.run / "adapters")
     with pytest.raises(ModelError, match="run `whereupon finetune` first"):
         ask(config)
 

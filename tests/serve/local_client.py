@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from whereupon.config import Config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_base_model, merge_adapter
 
 
@@ -25,7 +26,7 @@ class LocalClient:
     """What is used of vLLM's EngineClient, computed by transformers without any cache."""
 
     def __init__(self, config: Config) -> None:
-        self.model = merge_adapter(load_base_model(config.model), config.run / "adapter").eval()
+        self.model = merge_adapter(load_base_model(config.model), current_adapter(config.run)).eval()
         self.model_config = SimpleNamespace(max_model_len=400, get_vocab_size=lambda: self.model.config.vocab_size)
         self.vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=16))
         self.is_alive, self.running, self.delay_s = True, 0, 0.0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from whereupon.config import Config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all
 from whereupon.histories import read_histories
@@ -89,7 +90,7 @@ def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
     """Every title's probability for p00, by the engine of `recommend`, with nothing pruned."""
     histories = read_histories(config.run)
     engine, encoder, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, config.run / "adapter",
+        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
     tokens_L = build_prompt(histories, encoder, "p00", moment).tokens_L

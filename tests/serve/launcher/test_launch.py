@@ -91,7 +91,7 @@ def test_installation_without_our_routes_is_refused(
 def test_run_without_adapter_says_what_to_do_first(
     invoke: Callable[..., Result], town_config: Callable[..., Config]
 ) -> None:
-    shutil.rmtree(town_config().run / "adapter")
+    shutil.rmtree(town_config().run / "adapters")
     assert re.match(r"There is no trained adapter in .*: run `whereupon finetune` first\.", _refused(invoke()))
 
 

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from whereupon.config import Config
+from whereupon.decode.adapters import current_adapter
 from whereupon.decode.settings import ModelSettings
 from whereupon.errors import ModelError
 from whereupon.serve.launcher import merged
@@ -52,7 +53,7 @@ def test_merged_weights_give_the_logits_of_base_model_with_adapter(town_copy: Co
     config = town_copy()
     weights = _make(config)
     tokens = torch.tensor([load_tokenizer(config.model)(["Friday evening 7 mild rain: City Park\n"])[0]])
-    expected = merge_adapter(load_base_model(config.model), config.run / "adapter")
+    expected = merge_adapter(load_base_model(config.model), current_adapter(config.run))
     loaded = load_base_model(ModelSettings(base=str(weights.folder), device="cpu"))
     with torch.inference_mode():
         torch.testing.assert_close(loaded(tokens).logits, expected(tokens).logits, rtol=0, atol=1e-6)
@@ -91,7 +92,7 @@ def test_other_origin_makes_other_weights_and_removes_the_old(
     config = town_copy()
     before = _make(config)
     if what == "adapter":
-        with (config.run / "adapter" / "adapter_model.safetensors").open("ab") as file:
+        with (current_adapter(config.run) / "adapter_model.safetensors").open("ab") as file:
             file.write(b"\0")
     if what == "base model":
         other = Path(shutil.copytree(config.model.base, tmp_path / "other"))
@@ -182,7 +183,7 @@ def test_killed_merge_leaves_nothing_that_counts(town_copy: Copy, monkeypatch: p
 
 def test_adapter_without_weights_is_refused(town_copy: Copy) -> None:
     config = town_copy()
-    (config.run / "adapter" / "adapter_model.safetensors").unlink()
+    (current_adapter(config.run) / "adapter_model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"corrupt .no adapter_model\.safetensors.: run `whereupon finetune` again"):
         _make(config)
 

@@ -1,0 +1,85 @@
+"""Run as a script: train, write the loss of each step to a file, and stop by SIGKILL where it is asked for.
+
+Arguments are one JSON object: `config`, `overrides`, `losses` (the file), `together` (one process takes the batches of
+two), `kill` ("before", "inside" or "after" a validation, or when it is done and "unwritten") with `at`, its step.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from whereupon.arrays import Int64
+from whereupon.config import load_config
+from whereupon.finetune.adapter import Keeper
+from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import finetune
+from whereupon.finetune.validation import Validator
+
+
+def _batches_of_two(self: Schedule, epoch: int, original: Any = Schedule.batches) -> list[Int64]:
+    two = original(dataclasses.replace(self, num_processes=2), epoch)
+    return [np.concatenate(two[i : i + 2]) for i in range(0, len(two), 2)]
+
+
+def _kill_at(when: str, at: int) -> None:
+    def die(step: int) -> None:
+        if step == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    validate, answer, keep, resume = Validator.validate, Validator._answer, Keeper.keep, Keeper.resume
+    keepers: list[Keeper] = []
+
+    def resuming(self: Keeper, optimizer: Any) -> int:
+        keepers.append(self)
+        return resume(self, optimizer)
+
+    def validating(self: Validator, *arguments: Any) -> dict[str, float]:
+        if when == "before":
+            die(keepers[0].standing.step)
+        return validate(self, *arguments)
+
+    def answering(self: Validator, *arguments: Any) -> Any:
+        found = answer(self, *arguments)
+        if when == "inside":
+            die(keepers[0].standing.step)
+        return found
+
+    def keeping(self: Keeper, *arguments: Any) -> None:
+        if when == "unwritten":
+            die(self.standing.step)
+        keep(self, *arguments)
+        if when == "after":
+            die(self.standing.step)
+
+    Validator.validate, Validator._answer = validating, answering  # type: ignore[method-assign]
+    Keeper.keep, Keeper.resume = keeping, resuming  # type: ignore[method-assign]
+
+
+def main(asked: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    losses: list[float] = []
+
+    def step(self: TrainingProgress, now: int, loss: float, *rest: Any, original: Any = TrainingProgress.step) -> None:
+        losses.append(loss)
+        original(self, now, loss, *rest)
+
+    TrainingProgress.step = step  # type: ignore[method-assign, assignment]
+    if asked.get("together"):
+        Schedule.batches = _batches_of_two  # type: ignore[method-assign, assignment]
+    if asked.get("kill"):
+        _kill_at(asked["kill"], asked["at"])
+    finetune(load_config(Path(asked["config"]), asked["overrides"]))
+    if os.environ.get("RANK", "0") == "0":
+        Path(asked["losses"]).write_text(json.dumps(losses), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

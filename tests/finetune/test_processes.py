@@ -1,0 +1,120 @@
+"""Training by two processes, started as a user does, and trainings that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from whereupon.config import Config
+from whereupon.decode.adapters import adapter_versions, current_adapter
+from whereupon.decode.models import build_encoder, load_tokenizer
+from whereupon.errors import ModelError
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import make_lessons
+from whereupon.histories import read_histories
+
+Town = Callable[..., Config]
+SCRIPT = Path(__file__).with_name("recorded_training.py")
+SETTINGS = ("finetune.epochs=2", "finetune.batch_tokens=350", "finetune.validations_per_epoch=1")
+
+
+def _train(prepared: Path, config: Config, *overrides: str, processes: int = 1, **asked: Any) -> Any:
+    """Train in other processes; the finished process."""
+    losses = config.run / "losses.json"
+    sets = [f"run={config.run}", *SETTINGS, *overrides]
+    words = json.dumps({"config": str(prepared), "overrides": sets, "losses": str(losses), **asked})
+    command = [sys.executable, str(SCRIPT), words]
+    if processes > 1:  # torchrun, as `accelerate launch --cpu` starts one process only
+        launch = f"-m torch.distributed.run --standalone --nproc_per_node {processes}"
+        command = [sys.executable, *launch.split(), str(SCRIPT), words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def _losses(config: Config) -> list[float]:
+    found: list[float] = json.loads((config.run / "losses.json").read_text())
+    return found
+
+
+def _log(config: Config) -> list[dict[str, float]]:
+    lines = (current_adapter(config.run) / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_their_batches_together(town: Town, prepared: Path) -> None:
+    two, one = town(*SETTINGS, run="two"), town(*SETTINGS, run="one")
+    histories = read_histories(two.run)
+    encoder = build_encoder(histories.items, histories.location, two.prompts, load_tokenizer(two.model))
+    lessons = make_lessons(histories, encoder)
+    schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), two.finetune, two.seed, 2)
+    titles = [[sum(lessons[i].num_titles for i in b) for b in step] for step, _ in schedule.steps()]
+    assert any(a != b for a, b in titles)
+    assert any(0 in step for step in titles), "one process is left without a batch"
+
+    result = _train(prepared, two, processes=2)
+    assert result.returncode == 0, result.stderr
+    result = _train(prepared, one, together=True)
+    assert result.returncode == 0, result.stderr
+    assert len(_losses(two)) == len(titles)
+    assert _losses(two) == pytest.approx(_losses(one), abs=1e-5)
+    assert [entry["step"] for entry in _log(two)] == [entry["step"] for entry in _log(one)]
+    for mine, theirs in zip(_log(two), _log(one), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+def _weights(config: Config) -> dict[str, torch.Tensor]:
+    return dict(load_file(current_adapter(config.run) / "adapter_model.safetensors"))
+
+
+@pytest.mark.slow
+def test_training_that_is_killed_around_any_validation_ends_as_an_unbroken_one(town: Town, prepared: Path) -> None:
+    more = ("finetune.dropout=0.2",)
+    whole, cut = town(*SETTINGS, *more, run="whole"), town(*SETTINGS, *more, run="cut")
+    assert _train(prepared, whole, *more).returncode == 0
+    first, last = [int(entry["step"]) for entry in _log(whole)]
+    for at, when in ((first, "before"), (first, "inside"), (last, "inside"), (last, "unwritten"), (last, "after")):
+        result = _train(prepared, cut, *more, kill=when, at=at)
+        assert result.returncode == -signal.SIGKILL, (when, at, result.stderr)
+        [version] = adapter_versions(cut.run)
+        assert not version.complete
+        with pytest.raises(ModelError, match="unfinished"):
+            current_adapter(cut.run)
+    assert _train(prepared, cut, *more).returncode == 0
+    assert _log(cut) == _log(whole)
+    assert all(torch.equal(weight, _weights(cut)[name]) for name, weight in _weights(whole).items())
+
+
+@pytest.mark.slow
+def test_two_processes_draw_dropout_of_their_own_and_resume_it(town: Town, prepared: Path) -> None:
+    more = ("finetune.dropout=0.3",)
+    whole, cut = town(*SETTINGS, *more, run="whole"), town(*SETTINGS, *more, run="cut")
+    assert _train(prepared, whole, *more, processes=2).returncode == 0
+    middle = int(_log(whole)[0]["step"])
+    assert _train(prepared, cut, *more, processes=2, kill="inside", at=middle).returncode != 0
+    state = torch.load(cut.run / "adapters" / "0001" / "checkpoint.pt", weights_only=True)
+    first, second = (rng["cpu"] for rng in state["rngs"])
+    assert not torch.equal(first, second)
+    assert _train(prepared, cut, *more, processes=2).returncode == 0
+    assert all(torch.equal(weight, _weights(cut)[name]) for name, weight in _weights(whole).items())
+
+
+@pytest.mark.slow
+def test_resuming_by_fewer_processes_says_what_changes(town: Town, prepared: Path) -> None:
+    config = town(*SETTINGS)
+    assert _train(prepared, config, processes=2, kill="after", at=2).returncode != 0
+    result = _train(prepared, config)
+    assert result.returncode == 0
+    said = " ".join(result.stderr.split())
+    assert "written by 2 processes, now there are 1: its step 2 is step 3 of 6 here" in said
+    assert "learning rates and dropout change" in said
+    assert [int(entry["step"]) for entry in _log(config)] == [2, 6]

@@ -40,15 +40,15 @@ from record import bar, record
 
 from whereupon.catalogue.settings import CatalogueSettings
 from whereupon.eval import summarise
+from whereupon.eval.protocol import Task, read_task
 from whereupon.eval.ranges import ragged
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
-from whereupon.histories.questions import Task, num_previous, read_task
+from whereupon.histories.questions import num_previous
 from whereupon.rankers.dense import rank_dense
-from whereupon.rankers.sequences import SequenceSettings
-from whereupon.rankers.sequences_training import Trained, train
-from whereupon.rankers.sequences_windows import Transitions, Windows
+from whereupon.rankers.sequences import SequenceSettings, Transitions, Windows
+from whereupon.rankers.sequences_networks import Trained, train
 
 HERE: Final = Path(__file__).parent
 VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"

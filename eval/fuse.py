@@ -12,9 +12,10 @@ from ..console import say, show
 from ..errors import DataError
 from ..files import sha256_text
 from ..histories import read_histories
-from ..histories.questions import Task, caveat_of, read_task
+from ..histories.questions import caveat_of
 from .facts import facts_of
 from .fusion import Fusion, FusionMethod, fit_fusion, fuse_rankings
+from .protocol import Task, read_task
 from .rankers import free_slug, named_rankings
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary

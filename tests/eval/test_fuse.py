@@ -11,10 +11,10 @@ from whereupon.config import Config
 from whereupon.errors import DataError
 from whereupon.eval.fuse import fuse
 from whereupon.eval.fusion import METHODS, Fusion, fit_fusion, fuse_rankings
+from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import evaluation_folder, read_rankings, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.histories import read_histories
-from whereupon.histories.questions import read_task
 
 Town = Callable[..., Config]
 PARTS = ["popularity", "own counts"]

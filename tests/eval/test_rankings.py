@@ -146,7 +146,7 @@ def test_damaged_ranking_is_one_sentence(tmp_path: Path) -> None:
         ('{"k": "ten", "num_events": 2}', "k should be a number, found 'ten'"),
         ('{"k": 3, "num_events": null}', "num_events should be a number, found None"),
         ('{"k": 1, "num_events": 2}', "remove both and make them again"),
-        ('{"k": 3, "num_events": 5}', "2 events, where a.json tells of 5"),
+        ('{"k": 3, "num_events": 5}', "2 events, where a.json has 5"),
     ],
 )
 def test_facts_that_are_none_are_one_sentence(tmp_path: Path, facts: str, sentence: str) -> None:

@@ -18,12 +18,13 @@ from whereupon.errors import DataError, ModelError
 from whereupon.eval import FAMILIES, answers, run
 from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model
+from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.files import read_json, write_json
 from whereupon.histories import Histories, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit
-from whereupon.histories.questions import evaluated_events, read_task
+from whereupon.histories.questions import evaluated_events
 from whereupon.rankers.calibrate import calibrate
 from whereupon.rankers.families import Ranker, UnfitDataError
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from whereupon.errors import DataError
 from whereupon.eval import EvaluateSettings, evaluated_events, num_previous, sample_events
+from whereupon.eval.protocol import read_task
 from whereupon.histories import Histories
-from whereupon.histories.questions import STRETCH, read_task, sample_stretches
+from whereupon.histories.questions import STRETCH, sample_stretches
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from whereupon.errors import DataError
+from whereupon.eval.protocol import Task, read_task
 from whereupon.eval.rankings import Rankings
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
-from whereupon.histories.questions import Task, read_task
 
 Row = tuple[int, int, int, str]
 Tick = tuple[int, int, int]  # user, item_idx, time in ticks of seven hours

@@ -11,17 +11,17 @@ import torch
 
 from whereupon.errors import ModelError
 from whereupon.eval.metrics import ndcg
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import EvaluatedSplit
-from whereupon.histories.questions import num_previous, read_task
+from whereupon.histories.questions import num_previous
 from whereupon.rankers import families as baselines
 from whereupon.rankers import sequences
 from whereupon.rankers.families import UnfitDataError
-from whereupon.rankers.sequences import SequenceRanker, SequenceSettings
-from whereupon.rankers.sequences_networks import SASRec
-from whereupon.rankers.sequences_training import Reader, Trained, train
-from whereupon.rankers.sequences_windows import Transitions
+from whereupon.rankers.sequences import SequenceRanker, SequenceSettings, Transitions
+from whereupon.rankers.sequences_networks import Reader, SASRec, Trained, train
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
@@ -57,7 +57,7 @@ def _town_of(build: Build, sequences: Sequence[Sequence[int]], num_items: int, s
 
 def _share_at_top(histories: Histories, settings: SequenceSettings, split: EvaluatedSplit = "test") -> float:
     task = read_task(histories, split, EvaluateSettings())
-    return float((SequenceRanker(histories, settings, seed=0).rank(task, 10).rank_E == 1).mean())
+    return float((rank(SequenceRanker(histories, settings, seed=0), task, 10).rank_E == 1).mean())
 
 
 def _trained(histories: Histories, settings: SequenceSettings, seed: int = 0) -> Trained:
@@ -85,7 +85,7 @@ def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network
     rows = [([0, 1, 2] if user % 2 else [3, 1, 4]) * 8 for user in range(40)]
     histories = _town_of(build, [row[begin:end] for row, (begin, end) in zip(rows, cuts, strict=True)], 5)
     ranker = SequenceRanker(histories, _settings(**network, learning_rate=0.005), seed=0)
-    rankings = ranker.rank(read_task(histories, "test", EvaluateSettings()), 5)
+    rankings = rank(ranker, read_task(histories, "test", EvaluateSettings()), 5)
     after_b_E = histories.item_idx_E[rankings.row_E - 1] == 1
     assert after_b_E.sum() > 20
     assert (rankings.rank_E[after_b_E] == 1).all()
@@ -190,7 +190,7 @@ def test_places_are_counted_from_the_last_event_of_each_window(random_town: Hist
 
 def test_rankings_are_probabilities_over_the_catalogue(random_town: Histories) -> None:
     ranker = SequenceRanker(random_town, _settings(max_epochs=3), seed=0)
-    rankings = ranker.rank(read_task(random_town, "test", EvaluateSettings()), 7)
+    rankings = rank(ranker, read_task(random_town, "test", EvaluateSettings()), 7)
     np.testing.assert_allclose(np.exp(rankings.score_EK).sum(axis=1), 1, rtol=1e-5)  # all seven items are listed
     true_EK = rankings.item_EK == random_town.item_idx_E[rankings.row_E][:, None]
     assert rankings.log_prob_E is not None
@@ -205,7 +205,7 @@ def test_epoch_that_is_kept_is_the_best_on_validation(random_town: Histories) ->
     best = max(trained.ndcg_by_epoch)
     assert trained.ndcg_by_epoch.index(best) + 1 == trained.epoch
     assert len(trained.ndcg_by_epoch) == min(trained.epoch + 3, 30)
-    assert ndcg(ranker.rank(task, 10).rank_E, 10) == pytest.approx(best)
+    assert ndcg(rank(ranker, task, 10).rank_E, 10) == pytest.approx(best)
 
 
 def test_training_loss_falls(random_town: Histories) -> None:
@@ -219,7 +219,7 @@ def test_excluded_repeats_have_a_training_of_their_own(random_town: Histories) -
     assert ranker.trained(everything) is ranker.trained(everything)
     assert ranker.trained(everything) is not ranker.trained(new)
     past = [set(random_town.item_idx_E[random_town.offset_U1[random_town.user_idx_E[r]] : r]) for r in new.row_E]
-    listed = [set(items[items >= 0].tolist()) for items in ranker.rank(new, 7).item_EK]
+    listed = [set(items[items >= 0].tolist()) for items in rank(ranker, new, 7).item_EK]
     assert not any(known & items for known, items in zip(past, listed, strict=True))
 
 

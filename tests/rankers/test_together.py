@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.histories import Histories
-from whereupon.rankers import together
-from whereupon.rankers.together import Choices, spread
+from whereupon.rankers.cooccurrence import Choices, spread
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 NUM_ITEMS = 5

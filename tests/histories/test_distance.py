@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.catalogue.distance import PlacesOnSphere, has_coordinates
-from whereupon.histories.weather import EARTH_RADIUS_KM
+from whereupon.histories.distance import EARTH_RADIUS_KM, PlacesOnSphere, has_coordinates
 
 DEGREE_KM = EARTH_RADIUS_KM * math.pi / 180
 LATITUDES, LONGITUDES = st.floats(-90, 90), st.floats(-180, 180)

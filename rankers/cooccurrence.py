@@ -1,7 +1,7 @@
 """What those who chose the user's items chose as well: ItemKNN and EASE, and the co-occurrence that both are made of.
 
-EASE is Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019: minimise |X - XB|^2 + lambda |B|^2 with a
-diagonal of B of 0, for X of users times items, 1 where the user chose the item. With P = (X'X + lambda I)^-1 it is
+EASE is Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019: minimise |X - XB|^2 + lambda |B|^2 with
+a diagonal of B of 0, for X of users times items, 1 where the user chose the item. With P = (X'X + lambda I)^-1 it is
 B_ij = -P_ij / P_jj off the diagonal. A history then scores by its product with B, or with ItemKNN's similarities.
 
 Shapes: U = users, I = items, P = distinct (user, item) pairs, B = items of a block, Q = queries, H = items in

@@ -1,6 +1,6 @@
 """The user's own past: counts, weighted by how much each event resembles now, and where all users go from here.
 
-`OwnEvents` is sparse. On nyc-checkins these few lines are the opponent to beat; they come with that data as its reference.
+`OwnEvents` is sparse. On nyc-checkins it is the opponent to beat, and comes with that data as its reference.
 
 Known items, and items that someone had reached from the user's last one, come by score; equal scores in the order in
 which the user first visited the items, then by popularity; all other items follow by popularity.
@@ -174,8 +174,9 @@ def _is_weekend(day_X: Int64) -> NDArray[np.bool_]:
 class OwnHours:
     """p(i) = (h_i + b o_i) / (h + b), and o_i = (n_i + a s_i) / (n + a).
 
-    Each is backed off to the next as a Dirichlet prior does it. n counts own events; h weighs them by a Gaussian over the distance between the times of day, and by the kind of day;
-    s are the shares of all users' events in earlier splits.
+    Each is backed off to the next as a Dirichlet prior does it. n counts own events; h weighs them by a Gaussian over
+    the distance between the times of day, and by the kind of day; s are the shares of all users' events in earlier
+    splits.
 
     Attributes:
         sigma_hours: standard deviation of that Gaussian.

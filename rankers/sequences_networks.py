@@ -1,7 +1,7 @@
 """Small causal networks over item ids, and their training.
 
 The hidden state of each event of a window follows from it and what stands before it. Scores are inner products with the
-items' own input embeddings (tied, as in both papers' better variants), and a softmax over the whole catalogue makes them
+items' own input embeddings (tied, as in both papers' better variants); a softmax over the whole catalogue makes them
 probabilities. Training minimises the cross-entropy at every step of every window: with this loss SASRec is a strong
 opponent (Klenitskiy and Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec really better than SASRec?", RecSys 2023).
 It stops when nDCG@10 on the validation events has not risen for some epochs, and goes back to the best epoch.

@@ -45,7 +45,7 @@ def test_friends_of_a_taste_are_ranked_before_the_others(build: Build) -> None:
     histories = build([*rows, (30, C, 999, "test"), (31, E, 999, "test")], 5)
     chosen = {"rank": 2, "penalty": 0.1, "alpha": 10.0, "half_life_events": None, "self_weight": 0.0}
     task = read_task(histories, "test", EvaluateSettings(repeats="excluded"))
-    first, again = (rank(ALS.ranker(histories, "test", chosen, seed=4), task, 3) for _ in range(2))
+    first, again = (rank(FAMILIES[0].ranker(histories, "test", chosen, seed=4), task, 3) for _ in range(2))
     assert first.rank_E.tolist() == [1, 1]
     assert (first.score_EK == again.score_EK).all()
 
@@ -53,4 +53,4 @@ def test_friends_of_a_taste_are_ranked_before_the_others(build: Build) -> None:
 def test_missing_package_is_told(town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(als.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnfitDataError, match=r"'ALS' needs the package implicit, .* pip install 'whereupon\[als\]'"):
-        ALS.ranker(town, "test", ALS.grid()[0], 0)
+        FAMILIES[0].ranker(town, "test", FAMILIES[0].grid()[0], 0)

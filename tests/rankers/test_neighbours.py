@@ -15,6 +15,7 @@ from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Repeats
+from whereupon.rankers import cooccurrence
 from whereupon.rankers.cooccurrence import FAMILIES, Choices, Neighbours
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
@@ -82,7 +83,7 @@ def test_scores_equal_comparing_sets_of_users(
 
     for task in tasks(histories, repeats):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(together, "_CELLS", cells)
+            patch.setattr(cooccurrence, "_CELLS", cells)
             found = rank(FAMILIES[0].ranker(histories, task.split, settings, 0), task, NUM_ITEMS)
         agrees(task, found, scores)
 

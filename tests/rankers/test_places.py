@@ -15,8 +15,8 @@ from whereupon.eval.protocol import read_task
 from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.distance import PlacesOnSphere
-from whereupon.rankers.places import FAMILIES, Nearest, distance_km
+from whereupon.histories.distance import distance_km, points
+from whereupon.rankers.places import FAMILIES, Nearest
 from whereupon.rankers.protocol import UnfitDataError
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
@@ -107,11 +107,8 @@ def test_user_without_a_place_gets_popularity(town: Histories) -> None:
 @given(here=PLACE, there=PLACE)
 @settings(max_examples=100, deadline=None)
 def test_distance_equals_the_haversine_formula(here: Place, there: Place) -> None:
-    a, b = (
-        PlacesOnSphere.of(pl.DataFrame({"latitude": [p[0]], "longitude": [p[1]]}, schema_overrides=dict.fromkeys(
-            ("latitude", "longitude"), pl.Float64))).unit_N3[:-1] for p in (here, there)
-    )  # fmt: skip
-    found = float(distance_km(a, b)[0, 0])
+    a, b = (points(latitude=np.array(p[0], float), longitude=np.array(p[1], float)) for p in (here, there))
+    found = float(distance_km(a, b))
     if here[0] is None or there[0] is None:
         assert math.isnan(found)
     else:

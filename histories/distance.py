@@ -1,7 +1,7 @@
 """How far places are from each other: great-circle distances on a sphere.
 
-Places are points on the unit sphere, float64 [..., 3], NaN where a place is unknown. With c the chord of two points, their
-distance is 2 R asin(c / 2). This is the haversine formula (Sinnott, "Virtues of the haversine", Sky and Telescope
+Places are points on the unit sphere, float64 [..., 3], NaN where a place is unknown. With c the chord of two points,
+their distance is 2 R asin(c / 2). This is the haversine formula (Sinnott, "Virtues of the haversine", Sky and Telescope
 68(2), 1984), whose haversine is (c / 2)^2. It errs by less than a micrometre for near places, and by less than a metre
 for places on opposite sides of the earth.
 

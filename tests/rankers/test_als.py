@@ -13,7 +13,7 @@ from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.rankers import als
-from whereupon.rankers.als import fold_in
+from whereupon.rankers.als import FAMILIES, fold_in
 from whereupon.rankers.protocol import UnfitDataError
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]

@@ -112,7 +112,8 @@ class HourOfWeekPopularity:
 
         def order(row_E: Int64) -> Int64:
             """Queries of one time and place together: each of a chunk is a pass over all events."""
-            return np.lexsort((time[row_E], place_N[row_E], step_N[row_E])).astype(np.int64)
+            order_E: Int64 = np.lexsort((time[row_E], place_N[row_E], step_N[row_E]))
+            return order_E
 
         return Dense(scores_of, is_log_prob=True, order=order)
 

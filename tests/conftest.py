@@ -17,7 +17,7 @@ from whereupon.errors import DataError
 from whereupon.eval.protocol import Task, read_task
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, build_histories, prepare
-from whereupon.histories.candidates import Repeats
+from whereupon.histories.candidates import EvaluatedSplit, Repeats
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,10 @@ class Scored:
     fitted: Histories | None = None
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        return Dense(lambda row_Q: np.stack([self.score(self.fitted or histories, row) for row in row_Q.tolist()]))
+        tie_I = 1e-9 * np.arange(histories.items.height)  # popularity, which would break ties, may know of the future
+        return Dense(
+            lambda row_Q: np.stack([self.score(self.fitted or histories, row) for row in row_Q.tolist()]) - tie_I
+        )
 
 
 def _count(histories: Histories, of_N: NDArray[np.bool_]) -> NDArray[np.float64]:

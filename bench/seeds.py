@@ -81,7 +81,8 @@ def main() -> int:
 def _baseline(ranker: BaselineName, settings: dict[str, Any], task: Task, k: int, seed: int) -> dict[str, Any]:
     """One baseline with one seed."""
     began = time.perf_counter()
-    rankings = rank(FAMILIES[ranker].ranker(task.histories, task.split, settings, seed), task, k)
+    fitted = FAMILIES[ranker].ranker(task.histories, task.split, settings, seed, task.candidates.repeats)
+    rankings = rank(fitted, task, k)
     return _row(ranker, seed, settings, rankings, time.perf_counter() - began)
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from whereupon.catalogue.settings import CatalogueSettings
 from whereupon.eval import FAMILIES, EvaluateSettings, RankerResult, Task, as_json, as_table, read_task, summarise
+from whereupon.eval.ranked import rank
 from whereupon.histories import HistoriesSettings, SplitSettings, prepare, read_histories
 
 VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"
@@ -59,7 +60,7 @@ def main() -> int:
 def _rank(name: str, task: Task) -> RankerResult:
     family = FAMILIES[name]
     start = time.perf_counter()
-    found = family.ranker(task.histories, task.split, family.grid()[0], 0).rank(task, 10)
+    found = rank(family.ranker(task.histories, task.split, family.grid()[0], 0), task, 10)
     return RankerResult(name, summarise(found.rank_E, found.log_prob_E), len(found.rank_E), time.perf_counter() - start)
 
 

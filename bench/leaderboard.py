@@ -25,7 +25,6 @@ import leaderboard_text as texts
 import numpy as np
 from record import bar, record
 
-from whereupon.catalogue.distance import has_coordinates
 from whereupon.errors import DataError
 from whereupon.eval.facts import finite
 from whereupon.eval.rankings import slug_of
@@ -35,6 +34,7 @@ from whereupon.eval.report.runs import Dataset, read_datasets
 from whereupon.eval.report.slicing import Slices, slicing
 from whereupon.eval.report.statistics import Estimate
 from whereupon.files import atomic_path
+from whereupon.histories.distance import has_coordinates
 from whereupon.rankers.settings import BaselineName
 
 ROOT: Final = Path(__file__).parents[1]

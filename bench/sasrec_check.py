@@ -38,17 +38,17 @@ import torch
 from numpy.typing import NDArray
 from record import bar, record
 
+from whereupon.arrays import ragged
 from whereupon.catalogue.settings import CatalogueSettings
 from whereupon.eval import summarise
-from whereupon.eval.ranges import ragged
+from whereupon.eval.protocol import Task, read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
-from whereupon.histories.questions import Task, num_previous, read_task
-from whereupon.rankers.dense import rank_dense
-from whereupon.rankers.sequences import SequenceSettings
-from whereupon.rankers.sequences_training import Trained, train
-from whereupon.rankers.sequences_windows import Transitions, Windows
+from whereupon.histories.questions import num_previous
+from whereupon.rankers.sequences import SequenceRanker, SequenceSettings, Transitions, Watched, Windows
+from whereupon.rankers.sequences_networks import Trained, train
 
 HERE: Final = Path(__file__).parent
 VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"
@@ -169,10 +169,11 @@ def ours(valid: Task, test: Task, seeds: list[int]) -> list[Facts]:
     grid = list(GRID)
     for seed in seeds:
         began = time.perf_counter()
-        tried = [train(valid.histories, one, seed, valid) for one in grid]
+        watched = Watched(valid.row_E, valid.candidates)
+        tried = [train(valid.histories, one, seed, watched) for one in grid]
         best = max(range(len(grid)), key=lambda at: max(tried[at].ndcg_by_epoch))
         trials = [_trial(one, trained) for one, trained in zip(grid, tried, strict=True)]
-        rank_E = rank_dense(test, tried[best].reader.log_probs, K).rank_E
+        rank_E = rank(SequenceRanker(tried[best]), test, K).rank_E
         grid = [grid[best]]
         rows.append({"seed": seed, **_metrics(np.where(rank_E <= K, rank_E, 0)), **trials[best], "trials": trials,
                      "wall_s": time.perf_counter() - began})  # fmt: skip

@@ -31,6 +31,7 @@ from whereupon.config import Config, load_config
 from whereupon.errors import DataError
 from whereupon.eval import FAMILIES, Task, read_task, summarise
 from whereupon.eval.facts import finite
+from whereupon.eval.ranked import rank
 from whereupon.eval.rankings import Rankings, evaluation_folder
 from whereupon.eval.run import evaluate_run_model
 from whereupon.eval.tuning import tune
@@ -80,7 +81,8 @@ def main() -> int:
 def _baseline(ranker: BaselineName, settings: dict[str, Any], task: Task, k: int, seed: int) -> dict[str, Any]:
     """One baseline with one seed."""
     began = time.perf_counter()
-    rankings = FAMILIES[ranker].ranker(task.histories, task.split, settings, seed).rank(task, k)
+    fitted = FAMILIES[ranker].ranker(task.histories, task.split, settings, seed, task.candidates.repeats)
+    rankings = rank(fitted, task, k)
     return _row(ranker, seed, settings, rankings, time.perf_counter() - began)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Bool, Float32, Float64, Int32, Int64
 from ..errors import CatalogueError
-from ..histories.weather import EARTH_RADIUS_KM
+from ..histories.distance import EARTH_RADIUS_KM, distance_km, points, points_of
 from .opening_hours import UNKNOWN, Timetable
 
 Int8 = NDArray[np.int8]
@@ -33,19 +33,15 @@ _MANY = 20_000  # of more names than these, only the neighbours in the alphabet 
 
 @dataclass(frozen=True)
 class Places:
-    """Coordinates of N items in degrees (float64, NaN where missing), and as float32 [3, N] on the unit sphere."""
+    """N items on the unit sphere: float64 [N, 3], NaN where missing, and to be searched as float32 [3, N]."""
 
-    latitude_N: Float64
-    longitude_N: Float64
+    point_N3: Float64
     unit_3N: Float32
 
     @classmethod
-    def of(cls, latitude: pl.Series, longitude: pl.Series) -> Places:
-        degrees_2N = [s.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for s in (latitude, longitude)]
-        on_earth_N = (np.abs(degrees_2N[0]) <= 90) & (np.abs(degrees_2N[1]) <= 180)
-        latitude_N, longitude_N = (np.where(on_earth_N, degrees_N, np.nan) for degrees_N in degrees_2N)
-        unit_3N = np.where(on_earth_N, _unit(latitude_N, longitude_N), _NOWHERE).astype(np.float32)
-        return cls(latitude_N, longitude_N, unit_3N)
+    def of(cls, items: pl.DataFrame) -> Places:
+        point_N3 = points_of(items)
+        return cls(point_N3, np.nan_to_num(point_N3.T, nan=_NOWHERE).astype(np.float32, order="C"))
 
     @property
     def known_N(self) -> Bool:
@@ -53,22 +49,22 @@ class Places:
         return known_N
 
     def near(self, *, latitude: float, longitude: float, km: float) -> Bool:
-        """bool [N]: items at most `km` of great circle from the place; on the border, the float64 haversine decides."""
-        centre_3 = _unit(np.array(latitude), np.array(longitude)).astype(np.float32)
-        chord2_N = np.zeros(len(self.latitude_N), np.float32)
-        for axis_N, centre in zip(self.unit_3N, centre_3, strict=True):
+        """bool [N]: items at most `km` of great circle from the place; on the border, float64 decides."""
+        centre_3 = points(latitude=latitude, longitude=longitude)
+        chord2_N = np.zeros(len(self.point_N3), np.float32)
+        for axis_N, centre in zip(self.unit_3N, centre_3.astype(np.float32), strict=True):
             difference_N = axis_N - centre
             chord2_N += np.multiply(difference_N, difference_N, out=difference_N)
         reach = 2 * np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2)
         surely = (reach - _CHORD_ERROR) ** 2 if reach > _CHORD_ERROR else -1.0
         near_N = chord2_N <= np.float32(surely)
         border = np.flatnonzero((chord2_N <= np.float32((reach + _CHORD_ERROR) ** 2)) & ~near_N)
-        near_N[border] = _km(self.latitude_N[border], self.longitude_N[border], latitude, longitude) <= km
+        near_N[border] = distance_km(self.point_N3[border], centre_3) <= km
         return near_N
 
     def km_from(self, item_idx_K: Int64, *, latitude: float, longitude: float) -> Float64:
         """float64 [K]: great circle from a place in degrees to items, NaN where an item has no coordinates."""
-        return _km(self.latitude_N[item_idx_K], self.longitude_N[item_idx_K], latitude, longitude)
+        return distance_km(self.point_N3[item_idx_K], points(latitude=latitude, longitude=longitude))
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ class ItemFacts:
 
     @cached_property
     def places(self) -> Places:
-        return Places.of(self._column("latitude"), self._column("longitude"))
+        return Places.of(self.items.select(self._column("latitude"), self._column("longitude")))
 
     @cached_property
     def categories(self) -> Names:
@@ -194,22 +190,6 @@ class ItemFacts:
                 "add it to the items table and run `whereupon prepare` again, or leave the filter out."
             )
         return self.items[name]
-
-
-def _unit(latitude_X: Float64, longitude_X: Float64) -> Float64:
-    """float64 [3, X]: points on the unit sphere for degrees."""
-    latitude_X, longitude_X = np.radians(latitude_X), np.radians(longitude_X)
-    across_X = np.cos(latitude_X)
-    return np.stack([across_X * np.cos(longitude_X), across_X * np.sin(longitude_X), np.sin(latitude_X)])
-
-
-def _km(latitude_X: Float64, longitude_X: Float64, latitude: float, longitude: float) -> Float64:
-    """float64 [X]: great-circle distances to one place (haversine)."""
-    phi_X, phi = np.radians(latitude_X), np.radians(latitude)
-    half_X = np.sin((phi_X - phi) / 2) ** 2
-    half_X += np.cos(phi_X) * np.cos(phi) * np.sin(np.radians(longitude_X - longitude) / 2) ** 2
-    distance_X: Float64 = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half_X, 0, 1)))
-    return distance_X
 
 
 def _hash(ids: pl.Series) -> NDArray[np.uint64]:

@@ -28,13 +28,15 @@ from ..decode.settings import WITHOUT_CLOCK
 from ..errors import ConfigError, ModelError
 from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
-from ..histories.questions import Task, caveat_of, read_task
+from ..histories.questions import caveat_of
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
 from ..rankers.families import FAMILIES
 from ..rankers.reweighter import read_calibration
 from .ablation_table import Ablation, Comparison, How, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
 from .facts import facts_of
+from .protocol import Task, read_task
+from .ranked import rank
 from .rankers import refuse_other_kind
 from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write_rankings
 from .run import evaluate_baseline, evaluate_run_model, write_summary
@@ -246,7 +248,7 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
     began, slug = time.perf_counter(), _slug(str(whole["slug"]), "time", "removed")
     refuse_other_kind(folder, slug, "ablation")
     ranker = FAMILIES[BASELINE].ranker(task.histories, task.split, settings, config.seed)
-    without = ranker.rank(task, config.evaluate.k)
+    without = rank(ranker, task, config.evaluate.k)
     facts = facts_of(
         config, task, name=f"{whole['name']}, time removed", kind="ablation", wall_s=time.perf_counter() - began,
         settings=settings, of=whole["slug"], of_key=whole.get("key"), ablated="time", how="removed",

@@ -23,9 +23,9 @@ from ..console import say, talk, tracked
 from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
-from ..histories.questions import Task, read_task
 from ..rankers.reweighter import Reweighter, read_reweighter
 from .facts import Kind, facts_of
+from .protocol import Task, read_task
 from .rankers import refuse_other_kind, replaced
 from .rankings import Rankings, finished, read_rankings, write_rankings
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Float64, Int32, Int64
-from ..catalogue.distance import PlacesOnSphere, has_coordinates
 from ..catalogue.item_facts import Names
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
+from ..histories.distance import PlacesOnSphere, has_coordinates
 from ..histories.questions import SPLIT_CODES, num_previous
 from .metrics import macro, micro
 from .rankings import Rankings

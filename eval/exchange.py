@@ -12,8 +12,9 @@ from ..console import say, show
 from ..errors import DataError
 from ..files import atomic_path, sha256_file, sha256_text
 from ..histories import read_histories
-from ..histories.questions import Task, caveat_of, read_task
+from ..histories.questions import caveat_of
 from .facts import facts_of
+from .protocol import Task, read_task
 from .rankers import free_slug, named_rankings, of_task
 from .rankings import evaluation_folder, write_rankings
 from .run import result_of, write_summary

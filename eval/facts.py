@@ -15,7 +15,7 @@ from ..histories.questions import evaluated_events
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..histories.questions import Task
+    from .protocol import Task
 
 __all__ = ["Kind", "facts_of", "finite", "typed_command"]
 

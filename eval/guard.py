@@ -17,17 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Final, TypeVar
 
 import numpy as np
 
 from ..arrays import Int64
 from ..histories import Histories
 from ..histories.candidates import Candidates
-from ..histories.questions import SPLIT_CODES, Task, sample_events
+from ..histories.questions import SPLIT_CODES, sample_events
 from ..prompts import HistoryText, PromptEncoder
-from ..rankers.families import Ranker
+from ..rankers.protocol import Ranker
 from .altered import VARIANTS, Altered, altered_after, altered_events
+from .protocol import Task
+from .ranked import rank
 from .rankings import Rankings
 
 __all__ = ["NUM_EVENTS", "GuardReport", "MakeRanker", "Violation", "check"]
@@ -96,21 +98,15 @@ def check(
     if isinstance(subject, PromptEncoder):
         prompts = _Prompts(subject, task)
         return _report(name, len(row_S), _asked_again(task, row_S, seed, prompts.of, prompts.difference))
-    if isinstance(subject, _Ranks):
-        ranker: Ranker = subject
-        fitting = []
+    if isinstance(subject, Ranker):
+        ranker, fitting = subject, []
     else:
         ranker = subject(task.histories)
         fitting = _fitted_again(subject, ranker, task, row_S, seed)
-    ranking = _asked_again(task, row_S, seed, lambda task, row: ranker.rank(_only(task, row), _k(task)), _other_ranking)
+    ranking = _asked_again(
+        task, row_S, seed, lambda task, row: rank(ranker, _only(task, row), _k(task)), _other_ranking
+    )
     return _report(name, len(row_S), [*fitting, *ranking])
-
-
-@runtime_checkable
-class _Ranks(Protocol):
-    """`Ranker`, recognisable at run time."""
-
-    def rank(self, task: Task, k: int) -> Rankings: ...
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ def _fitted_again(make: MakeRanker, ranker: Ranker, task: Task, row_S: Int64, se
     # Codes ascend with time, and history, on which nothing may be fitted, is the last one.
     altered = altered_events(task.histories, task.histories.split_E >= SPLIT_CODES[task.split], seed)
     asked = replace(task, row_E=row_S)
-    before, after = (one.rank(asked, _k(task)) for one in (ranker, make(altered.histories)))
+    before, after = (rank(one, asked, _k(task)) for one in (ranker, make(altered.histories)))
     return [
         _Compared(row, "fitted on other events", altered.num, _other_ranking(task, _at(before, i), _at(after, i)))
         for i, row in enumerate(row_S.tolist())

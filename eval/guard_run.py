@@ -7,23 +7,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 
+from ..arrays import Int64
 from ..catalogue import Trie
 from ..console import say, show, tracked
 from ..decode.settings import CalibrationName
 from ..errors import DataError
 from ..files import read_object
 from ..histories import Histories, read_histories
-from ..histories.questions import Task, caveat_of, read_task
+from ..histories.questions import caveat_of
 from ..prompts import PromptEncoder
 from ..rankers.context_prior import ContextPrior, Pasts
-from ..rankers.dense import rank_dense
 from ..rankers.families import FAMILIES, Family, UnfitDataError
+from ..rankers.protocol import Dense, Floats
 from ..rankers.reweighter import Prior, decode_of
 from .guard import NUM_EVENTS, GuardReport, MakeRanker, check
-from .rankings import Rankings, slug_of
+from .protocol import Task, read_task
+from .rankings import slug_of
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -69,7 +70,7 @@ def _subjects(
     config: Config, task: Task, baselines_only: bool
 ) -> Iterator[tuple[str, PromptEncoder | MakeRanker]]:  # fmt: skip
     for name in config.evaluate.baselines:
-        yield name, _maker(FAMILIES[name], _chosen_settings(config, FAMILIES[name]), task.split, config.seed)
+        yield name, _maker(FAMILIES[name], _chosen_settings(config, FAMILIES[name]), task, config.seed)
     if not baselines_only:
         from ..decode.models import build_encoder, load_tokenizer
 
@@ -93,21 +94,21 @@ class _PriorAlone:
     def of(cls, name: CalibrationName, fitted: Histories, trie: Trie, config: Config) -> _PriorAlone:
         return cls(name, Prior.read(fitted, trie, decode_of(config)))
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`; what is not fitted is that of the task's histories."""
-        histories, settings = task.histories, self.fitted.settings
-        prior = replace(self.fitted, pasts=Pasts.of(histories), context=ContextPrior.of(histories, settings))
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`; what is not fitted is that of these histories."""
+        context = ContextPrior.of(histories, self.fitted.settings)
+        prior = replace(self.fitted, pasts=Pasts.of(histories), context=context)
 
-        def scores_of(row_Q: NDArray[np.int64]) -> NDArray[np.float64]:
+        def scores_of(row_Q: Int64) -> Floats:
             masses = prior.of_rows(self.name, row_Q)
             assert masses is not None  # this calibration has a prior
             return np.broadcast_to(masses.of_items(), (len(row_Q), histories.items.height))
 
-        return rank_dense(task, scores_of, k)
+        return Dense(scores_of)
 
 
-def _maker(family: Family, settings: Mapping[str, Any], split: EvaluatedSplit, seed: int) -> MakeRanker:
-    return lambda histories: family.ranker(histories, split, settings, seed)
+def _maker(family: Family, settings: Mapping[str, Any], task: Task, seed: int) -> MakeRanker:
+    return lambda histories: family.ranker(histories, task.split, settings, seed, task.candidates.repeats)
 
 
 def _chosen_settings(config: Config, family: Family) -> Mapping[str, Any]:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..histories.questions import Task
 from .facts import Kind
+from .protocol import Task
 from .rankings import Rankings, read_facts, read_rankings, slug_of, slugs_in
 
 __all__ = ["free_slug", "named_rankings", "of_task", "refuse_other_kind", "replaced"]

@@ -6,6 +6,7 @@ the ranking is complete. Metrics are not stored; they follow from the rankings a
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,18 +16,78 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
 from ..files import atomic_path, read_object, write_json
-from ..rankers.rankings import Rankings
 
 __all__ = [
     "ABLATION", "SUMMARY", "Rankings", "ablated_folder", "evaluation_folder", "finished", "orphans_in", "read_facts",
     "read_rankings", "slug_of", "slugs_in", "write_rankings",
 ]  # fmt: skip
 
-SUMMARY: Final = "summary"
-"""Name of the file in the same folder that has all rankers of a split in one table; no ranker's slug."""
+SUMMARY: Final = "summary"  # the file in the same folder that has all rankers of a split in one table
+ABLATION: Final = "ablation"  # the files there that say what the context is worth; neither is a ranker's slug
 
-ABLATION: Final = "ablation"
-"""Name of the files there that say what the context is worth; no ranker's slug either."""
+
+@dataclass(frozen=True)
+class Rankings:
+    """What one ranker said of E events: its first K items, and where the true one stands.
+
+    Attributes:
+        row_E: int64 [E], rows of `Histories.events`, ascending.
+        rank_E: int64 [E], rank of the true item among all candidates, from 1; 0: only known not to be among the
+            first K.
+        item_EK: int32 [E, K], item_idx, best first, -1 behind the last where there are fewer.
+        score_EK: float64 [E, K], not increasing, -inf where the item is -1; higher is better. Log-probabilities for
+            models.
+        log_prob_E: float32 [E], log p(true item) in nats; None for rankers that are no distribution.
+        exact_E: bool [E], whether the first K are proven to be the first K; None: all are.
+
+    Raises:
+        ValueError: shapes that do not go together, rows out of order.
+    """
+
+    row_E: NDArray[np.int64]
+    rank_E: NDArray[np.int64]
+    item_EK: NDArray[np.int32]
+    score_EK: NDArray[np.float64]
+    log_prob_E: NDArray[np.float32] | None = None
+    exact_E: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        num_events = len(self.row_E)
+        columns = {"ranks": self.rank_E, "log-probabilities": self.log_prob_E, "proofs": self.exact_E}
+        for name, value_E in columns.items():
+            if value_E is not None and value_E.shape != (num_events,):
+                raise ValueError(f"{num_events} rows, but {name} {value_E.shape}")
+        if self.item_EK.shape[:1] != (num_events,) or self.item_EK.ndim != 2:
+            raise ValueError(f"{num_events} rows, but items {self.item_EK.shape}")
+        if self.score_EK.shape != self.item_EK.shape:
+            raise ValueError(f"items are {self.item_EK.shape}, but scores {self.score_EK.shape}")
+        if (np.diff(self.row_E) <= 0).any():
+            raise ValueError("rows must ascend")
+        if not np.isneginf(self.score_EK[self.item_EK < 0]).all():
+            raise ValueError("where there is no item, the score must be -inf")
+        if (self.score_EK[:, 1:] > self.score_EK[:, :-1]).any() or np.isnan(self.score_EK).any():
+            raise ValueError("scores must not increase along a ranking, nor be NaN")
+
+    @classmethod
+    def of_lists(
+        cls, row_E: NDArray[np.int64], rank_E: NDArray[np.int64], items: pl.Series, scores: pl.Series, k: int,
+        log_prob_E: NDArray[np.float32] | None = None, exact_E: NDArray[np.bool_] | None = None,
+    ) -> "Rankings":  # fmt: skip
+        """From columns of lists of at most k items and their scores, best first."""
+        item_EK = _matrix(items, k, -1).astype(np.int32)
+        return cls(row_E, rank_E, item_EK, _matrix(scores, k, -np.inf), log_prob_E, exact_E)
+
+    @property
+    def k(self) -> int:
+        """K, how many items are kept of each ranking."""
+        return int(self.item_EK.shape[1])
+
+    def take(self, chosen_E: NDArray[np.bool_] | NDArray[np.int64]) -> "Rankings":
+        """Those of some events: a mask, or ascending positions."""
+        log_prob_E = None if self.log_prob_E is None else self.log_prob_E[chosen_E]
+        exact_E = None if self.exact_E is None else self.exact_E[chosen_E]
+        lists = self.item_EK[chosen_E], self.score_EK[chosen_E]
+        return Rankings(self.row_E[chosen_E], self.rank_E[chosen_E], *lists, log_prob_E, exact_E)
 
 
 def evaluation_folder(run: Path, split: str, limit: int | None = None) -> Path:
@@ -35,8 +96,8 @@ def evaluation_folder(run: Path, split: str, limit: int | None = None) -> Path:
 
 
 def ablated_folder(folder: Path) -> tuple[Path, int | None] | None:
-    """Where `ablate` has left its tables for the split of this folder, and how many events it asked about: the folder
-    itself (None: all), or the one of the largest sample; None where nothing was ablated.
+    """Where `ablate` left its tables for the split of this folder, and about how many events (None: all): the folder
+    itself, or the one of the largest sample; None where nothing was ablated.
     """
     if (folder / f"{ABLATION}.json").is_file():
         return folder, None
@@ -62,25 +123,17 @@ def write_rankings(
 ) -> None:
     """Write `<slug>.parquet`, then `<slug>.json`; an older ranking of that slug is replaced.
 
-    Args:
-        folder: see `evaluation_folder`; made where it is missing.
-        slug: see `slug_of`.
-        rankings: written with the columns row, rank, items (list of int32), scores (list of float64), log_prob (where
-            the ranker has it) and exact (bool, likewise); items and scores end before the first -1.
-        facts: anything JSON knows; "slug", "num_events" and "k" are added.
-        events: `Histories.events`; adds the columns user_id, item_id (the true one's) and time of each event, so
-            that the file speaks for itself.
+    Columns are row, rank, items (list of int32), scores (list of float64), and log_prob and exact where the ranker has
+    them; items and scores end before the first -1. `events`, those of the histories, add user_id, item_id (the true
+    one's) and time. To the facts (anything JSON knows), "slug", "num_events" and "k" are added.
     """
     (folder / f"{slug}.json").unlink(missing_ok=True)  # from here on, what was there is no longer complete
     columns: dict[str, Any] = {"row": rankings.row_E}
     if events is not None:
         columns |= {name: events[name].gather(rankings.row_E) for name in ("user_id", "item_id", "time")}
     count_E = (rankings.item_EK >= 0).sum(axis=1)
-    columns |= {
-        "rank": rankings.rank_E,
-        "items": _lists(rankings.item_EK, count_E),
-        "scores": _lists(rankings.score_EK, count_E),
-    }
+    lists = {"items": _lists(rankings.item_EK, count_E), "scores": _lists(rankings.score_EK, count_E)}
+    columns |= {"rank": rankings.rank_E, **lists}
     optional = {"log_prob": rankings.log_prob_E, "exact": rankings.exact_E}
     columns |= {name: value_E for name, value_E in optional.items() if value_E is not None}
     with atomic_path(folder / f"{slug}.parquet") as path:
@@ -98,10 +151,10 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
     try:
         rankings = _read_parquet(folder / f"{slug}.parquet", facts["k"])
         if len(rankings.row_E) != facts["num_events"]:
-            raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json tells of {facts['num_events']}")
+            raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json has {facts['num_events']}")
     except (OSError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise DataError(
-            f"{folder / slug}.parquet should be the rankings that {slug}.json tells of but is not "
+            f"{folder / slug}.parquet should be the rankings that {slug}.json describes but is not "
             f"({first_line(error)}); remove both and make them again (`whereupon evaluate`)."
         ) from None
     return rankings, facts
@@ -130,10 +183,7 @@ def read_facts(folder: Path, slug: str) -> dict[str, Any]:
 
 
 def finished(folder: Path, slug: str, key: str) -> bool:
-    """Whether the complete rankings `slug` are there, and of this key (a fact: all that they depend on).
-
-    Where a file of theirs is gone or damaged, they are not: they are to be made again.
-    """
+    """Whether the rankings `slug` are there undamaged, and of this key (a fact: all that they depend on)."""
     try:
         return bool(read_rankings(folder, slug)[1].get("key") == key)
     except DataError:
@@ -170,3 +220,11 @@ def _lists(value_EK: NDArray[Any], count_E: NDArray[np.int64]) -> pl.Series:
     lists = flat.group_by("event", maintain_order=True).agg("value")
     whole = pl.DataFrame({"event": pl.Series(range(len(count_E)), dtype=pl.Int64)}).join(lists, "event", "left")
     return whole["value"].fill_null([])
+
+
+def _matrix(lists: pl.Series, k: int, empty: float) -> NDArray[np.float64]:
+    """The reverse of `_lists`: float64 [E, K], filled up by `empty`."""
+    count_E = lists.list.len().to_numpy()
+    matrix_EK = np.full((len(lists), k), empty, np.float64)
+    matrix_EK[np.arange(k) < count_E[:, None]] = lists.explode().drop_nulls().to_numpy()
+    return matrix_EK

@@ -16,11 +16,13 @@ from ..console import say, show
 from ..decode.adapters import current_adapter
 from ..files import sha256_text, versions, write_json
 from ..histories import CAVEATS, read_histories
-from ..histories.questions import Task, caveat_of, read_task
+from ..histories.questions import caveat_of
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from .answers import evaluate_model
 from .facts import facts_of
 from .metrics import summarise
+from .protocol import Task, read_task
+from .ranked import rank
 from .rankers import of_task, refuse_other_kind, replaced
 from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
 from .table import RankerResult, as_json, as_table
@@ -103,7 +105,8 @@ def evaluate_baseline(
         if tuned.note and not tuned.trials:
             say(f"{family.name}: {tuned.note}")
         began = time.perf_counter()
-        rankings = family.ranker(task.histories, task.split, settings, config.seed).rank(task, k)
+        ranker = family.ranker(task.histories, task.split, settings, config.seed, task.candidates.repeats)
+        rankings = rank(ranker, task, k)
         wall_s = time.perf_counter() - began
         facts = facts_of(
             config, task, name=family.name, kind="baseline", wall_s=wall_s, settings=settings, tuned=chosen, key=key

@@ -18,9 +18,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..arrays import Bool, Float64, Int64
-from ..catalogue.distance import PlacesOnSphere, has_coordinates
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
+from ..histories.distance import PlacesOnSphere, has_coordinates
 from ..histories.questions import num_previous
 from ..prompts.context import DAYPARTS, SEASONS, TEMPERATURE_WORDS, WINDY_MPS
 from .beyond import earlier_counts

@@ -28,7 +28,7 @@ from ..arrays import Int64
 from ..errors import DataError
 from ..files import atomic_path
 from ..histories import Histories
-from ..histories.questions import Task
+from .protocol import Task
 from .rankings import Rankings
 
 __all__ = ["ImportedRun", "escaped", "qrels_frame", "query_ids", "read_run", "run_frame", "write_lines"]

@@ -21,10 +21,11 @@ from ..console import say, talk, tracked
 from ..errors import DataError
 from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories
-from ..histories.questions import Task, read_task
 from ..rankers.families import Family
 from .facts import finite
 from .metrics import summarise
+from .protocol import Task, read_task
+from .ranked import rank
 from .rankings import slug_of
 from .settings import EvaluateSettings
 
@@ -96,7 +97,7 @@ def _all_trials(
     quiet = len(grid) == 1 or not talk.is_terminal
     for one in tracked(grid[len(trials) :], f"tuning {family.name}", shown=not quiet):
         began = time.perf_counter()
-        rankings = family.ranker(task.histories, task.split, one, seed).rank(task, _K)
+        rankings = rank(family.ranker(task.histories, task.split, one, seed, task.candidates.repeats), task, _K)
         now = time.perf_counter()
         metrics = summarise(rankings.rank_E, rankings.log_prob_E)
         trials.append({"settings": one, "metrics": finite(metrics), "wall_s": now - began})

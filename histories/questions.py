@@ -1,20 +1,17 @@
-"""Which events are predicted, and from what."""
+"""Rows of the histories as questions: which are predicted, what came before them, and samples of them."""
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..files import sha256_text
-from .candidates import Candidates, EvaluatedSplit, Repeats
+from .candidates import EvaluatedSplit
 from .splitting import CAVEATS
 from .store import Histories
 
 __all__ = [
-    "SPLIT_CODES", "STRETCH", "Task", "caveat_of", "evaluated_events", "num_previous", "read_task", "sample_events",
-    "sample_stretches",
+    "SPLIT_CODES", "STRETCH", "caveat_of", "evaluated_events", "num_previous", "sample_events", "sample_stretches",
 ]  # fmt: skip
 
 SPLIT_CODES: dict[EvaluatedSplit, int] = {"valid": 1, "test": 2}
@@ -26,77 +23,10 @@ more, and tell less, as events of one user are alike.
 """
 
 
-class WithRepeats(Protocol):
-    """Settings, or candidates, that say whether a user's own past items may be ranked."""
-
-    @property
-    def repeats(self) -> Repeats: ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """Which events are predicted, and from which items; the same for every ranker.
-
-    Attributes:
-        histories: what is predicted from: of the event's own user the rows before it, of others what is strictly
-            earlier in time.
-        split: "valid" or "test".
-        row_E: int64 [E], the rows of `histories.events` to be predicted, ascending.
-        candidates: the items that may be ranked.
-        num_without: how many events are left out because their true item is no candidate.
-    """
-
-    histories: Histories
-    split: EvaluatedSplit
-    row_E: NDArray[np.int64]
-    candidates: Candidates
-    num_without: int = 0
-
-    @property
-    def true_item_E(self) -> NDArray[np.int32]:
-        """The item that each event was of: int32 [E]."""
-        return self.histories.item_idx_E[self.row_E]
-
-    @property
-    def hash(self) -> str:
-        """Fingerprint: two rankings may be compared event by event exactly if they are of tasks of one hash."""
-        histories, rows = self.histories, ",".join(map(str, self.row_E.tolist()))
-        parts = [histories.data_hash, histories.catalogue_hash, self.split, self.candidates.repeats, rows]
-        return sha256_text("\n".join(parts))
-
-
 def caveat_of(histories: Histories) -> str:
     """The protocol and what to know before a figure of it is quoted; "" where it has no catch."""
     caveat = CAVEATS[histories.protocol]
     return f"{histories.protocol}: {caveat}" if caveat else ""
-
-
-def read_task(
-    histories: Histories, split: EvaluatedSplit, settings: WithRepeats, limit: int | None = None, seed: int = 0
-) -> Task:
-    """The task of `evaluate`: events of `split` whose user has a past and whose item is a candidate, or some of them.
-
-    Args:
-        histories: as prepared.
-        split: whose events are predicted.
-        settings: `repeats` is heeded.
-        limit: a sample of so many events, see `sample_stretches`; None: all.
-        seed: of the sample.
-
-    Raises:
-        DataError: no event is left to predict.
-    """
-    row_E = evaluated_events(histories, split)
-    candidates = Candidates.of(histories, settings.repeats)
-    held_E = candidates.holds(row_E, histories.item_idx_E[row_E])
-    if not held_E.any():
-        raise DataError(
-            f"The {split} split should have events whose item is a candidate but none of its {len(row_E):,} is one; "
-            "set evaluate.repeats: allowed, or correct the items' available_from and run `whereupon prepare` again."
-        )
-    kept_E = row_E[held_E]
-    chosen_E = kept_E[sample_stretches(histories.user_idx_E[kept_E], limit, seed)]
-    return Task(histories, split, chosen_E, candidates, num_without=len(row_E) - len(kept_E))
 
 
 def evaluated_events(histories: Histories, split: EvaluatedSplit) -> NDArray[np.int64]:

@@ -3,19 +3,17 @@
 from collections import Counter
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ..arrays import Float64, Int64
 from ..errors import DataError
+from .distance import nearest, points
 from .parsing import to_days, to_floats, to_text, to_times
 from .reading import ROW
 from .rejects import Rejects
 from .settings import WeatherJoinSettings, WeatherSettings
 
 __all__ = ["SOURCE_FIELDS", "WEATHER_COLUMNS", "clean_weather", "join_weather", "nearest_stations"]
-
-EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
-_CHUNK_PAIRS = 4_000_000  # distances held at once: 32 MB
 
 WEATHER_COLUMNS = ("temperature_c", "precipitation_mm", "snowfall_cm", "snow_depth_cm", "wind_mps", "condition")
 
@@ -108,10 +106,8 @@ def _station_of(events: pl.DataFrame, stations: pl.DataFrame, max_distance_km: f
     return frame.select(pl.when("near").then("_station").cast(pl.UInt32).alias("_station")).to_series()
 
 
-def nearest_stations(
-    places_E2: npt.NDArray[np.float64], stations_S2: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Nearest station of each place by great-circle distance (haversine).
+def nearest_stations(places_E2: Float64, stations_S2: Float64) -> tuple[Int64, Float64]:
+    """Nearest station of each place by great-circle distance.
 
     Args:
         places_E2: float64 degrees, latitude and longitude; NaN for an unknown place.
@@ -123,23 +119,12 @@ def nearest_stations(
     """
     # Many events share a place: measure each distinct one once.
     places_P2, inverse_E = np.unique(places_E2, axis=0, return_inverse=True)
-    chunk = max(1, _CHUNK_PAIRS // len(stations_S2))
-    parts = [_haversine_km(places_P2[i : i + chunk], stations_S2) for i in range(0, len(places_P2), chunk)]
-    nearest_P = np.concatenate([part.argmin(axis=1) for part in parts])
-    distance_P = np.concatenate([part.min(axis=1) for part in parts])
-    inverse_E = inverse_E.reshape(-1)
-    return nearest_P[inverse_E].astype(np.int64), distance_P[inverse_E]
-
-
-def _haversine_km(places_P2: npt.NDArray[np.float64], stations_S2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    latitude_P1, longitude_P1 = np.radians(places_P2[:, :1]), np.radians(places_P2[:, 1:])
-    latitude_S, longitude_S = np.radians(stations_S2[:, 0]), np.radians(stations_S2[:, 1])
-    half_PS = (
-        np.sin((latitude_S - latitude_P1) / 2) ** 2
-        + np.cos(latitude_P1) * np.cos(latitude_S) * np.sin((longitude_S - longitude_P1) / 2) ** 2
+    place_P3, station_S3 = (
+        points(latitude=one_X2[:, 0], longitude=one_X2[:, 1]) for one_X2 in (places_P2, stations_S2)
     )
-    distance_PS: npt.NDArray[np.float64] = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half_PS, 0, 1)))
-    return np.where(np.isnan(distance_PS), np.inf, distance_PS)
+    nearest_P, distance_P = nearest(place_P3, station_S3)
+    inverse_E = inverse_E.reshape(-1)
+    return nearest_P[inverse_E], distance_P[inverse_E]
 
 
 def _join_timed(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinSettings) -> pl.DataFrame:

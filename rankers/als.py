@@ -10,25 +10,19 @@ K = users with earlier events.
 """
 
 import importlib.util
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..arrays import Float64, Int64
+from ..arrays import Float64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from ..histories.questions import SPLIT_CODES, Task
-from .dense import rank_dense
-from .last_fit import LastFit
-from .pasts import by_age, past_sums
-from .protocol import Family, UnfitDataError
-from .rankings import Rankings
+from ..histories.questions import SPLIT_CODES
+from .pasts import FadedHistory, LastFit
+from .protocol import Family, Fitting, UnfitDataError, grid_of
 
-__all__ = ["ALS", "AlsSettings", "LatentItems", "fold_in"]
+__all__ = ["FAMILIES", "AlsSettings", "fold_in"]
 
 _ITERATIONS = 15
 _EXACT = 1e-8  # of the length of the residual, relative to that of the right side
@@ -42,8 +36,7 @@ class AlsSettings:
         rank: R, length of the vectors.
         penalty: lambda.
         alpha: how much more an event tells than its absence.
-        half_life_events: an event of the history counts half when so many came after it; None: all count alike.
-        self_weight: what each item of the history adds to its own score, per event.
+        half_life_events, self_weight: see `FadedHistory`.
     """
 
     rank: int
@@ -51,25 +44,6 @@ class AlsSettings:
     alpha: float
     half_life_events: float | None
     self_weight: float
-
-
-@dataclass(frozen=True)
-class LatentItems:
-    """Items as vectors: float64 [I, R]. An item's score is its inner product with the vector of the history."""
-
-    vector_IR: Float64
-    settings: AlsSettings
-
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`."""
-        weigh, settings = by_age(self.settings.half_life_events), self.settings
-
-        def scores_of(row_Q: Int64) -> NDArray[np.float32]:
-            past_QI = past_sums(task.histories, row_Q, weigh)
-            user_QR = fold_in(self.vector_IR, settings.alpha * past_QI, settings.penalty)
-            return (user_QR @ self.vector_IR.T + settings.self_weight * past_QI).astype(np.float32)
-
-        return rank_dense(task, scores_of, k)
 
 
 def fold_in(vector_IR: Float64, extra_QI: Float64, penalty: float) -> Float64:
@@ -126,38 +100,27 @@ def _fit(histories: Histories, split: EvaluatedSplit, settings: AlsSettings, see
     return np.asarray(model.item_factors, np.float64)
 
 
-_GRID: Final = tuple(
-    asdict(AlsSettings(*values))
-    for values in product((8, 16, 64), (1.0, 10.0, 100.0), (1.0, 10.0, 100.0), (None, 10.0, 3.0), (0.0, 0.1, 1.0, 10.0))
+_vectors: Final[LastFit[Float64]] = LastFit()
+
+
+def _als(fitting: Fitting) -> FadedHistory:
+    """Items are vectors, float64 [I, R]; an item's score is its inner product with the vector of the history."""
+    if importlib.util.find_spec("implicit") is None:
+        raise UnfitDataError(
+            "The baseline 'ALS' needs the package implicit, which is not installed; pip install 'whereupon[als]', or "
+            "leave it out of evaluate.baselines."
+        )
+    histories, split, seed, one = fitting.histories, fitting.split, fitting.seed, AlsSettings(**fitting.settings)
+    key = (split, one.rank, one.penalty, one.alpha, seed)
+    vector_IR = _vectors.get(histories, key, lambda: _fit(histories, split, one, seed))
+
+    def scores_of(past_QI: Float64) -> Float64:
+        return fold_in(vector_IR, one.alpha * past_QI, one.penalty) @ vector_IR.T
+
+    return FadedHistory(scores_of, one.half_life_events, one.self_weight)
+
+
+_GRID: Final = grid_of(
+    AlsSettings, (8, 16, 64), (1.0, 10.0, 100.0), (1.0, 10.0, 100.0), (None, 10.0, 3.0), (0.0, 0.1, 1.0, 10.0)
 )
-
-
-class _Family:
-    name: Final = "ALS"
-
-    def __init__(self) -> None:
-        self._fits: LastFit[Float64] = LastFit()
-
-    def grid(self) -> Sequence[Mapping[str, Any]]:
-        """See `Family.grid`."""
-        return _GRID
-
-    def ranker(
-        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int
-    ) -> LatentItems:  # fmt: skip
-        """See `Family.ranker`; vectors are fitted to the events of earlier splits.
-
-        Raises:
-            UnfitDataError: the package `implicit` is not installed.
-        """
-        if importlib.util.find_spec("implicit") is None:
-            raise UnfitDataError(
-                f"The baseline {self.name!r} needs the package implicit, which is not installed; "
-                "pip install 'whereupon[als]', or leave it out of evaluate.baselines."
-            )
-        chosen = AlsSettings(**settings)
-        key = (split, chosen.rank, chosen.penalty, chosen.alpha, seed)
-        return LatentItems(self._fits.get(histories, key, lambda: _fit(histories, split, chosen, seed)), chosen)
-
-
-ALS: Final[Family] = _Family()
+FAMILIES: Final = (Family("ALS", _GRID, _als),)

@@ -1,6 +1,6 @@
 """What a person's own past, and everybody's moves, say of the next item: masses that a calibration blends in.
 
-The weights are those of the baseline "context-weighted own events" (see `baselines.own`): an own event counts by its
+The weights are those of the baseline "context-weighted own events" (see `own`): an own event counts by its
 age, by how far its time of day is from the moment's, by the kind of day, and by whether it followed upon the item where
 the person is now; all users' moves out of that item are added. Nothing at or after the moment is looked at: of the
 person's own events those before the question, of others' moves those that had arrived strictly earlier.
@@ -18,8 +18,9 @@ import polars as pl
 from ..arrays import Float64, Int64
 from ..decode import PriorSettings
 from ..histories import Histories
+from .clock import local_seconds
 from .counting import Moves
-from .own import ContextWeights, local_seconds
+from .own import ContextWeights
 
 __all__ = ["ContextPrior", "Past", "Pasts"]
 

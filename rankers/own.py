@@ -1,18 +1,20 @@
 """The user's own past: counts, weighted by how much each event resembles now, and where all users go from here.
 
-On nyc-checkins these few lines are the opponent to beat; they come with that data as its reference.
+`OwnEvents` is sparse. On nyc-checkins it is the opponent to beat, and comes with that data as its reference.
 
 Known items, and items that someone had reached from the user's last one, come by score; equal scores in the order in
 which the user first visited the items, then by popularity; all other items follow by popularity.
 
-Shapes: see `counting` and `sparse`.
+`OwnHours` is a distribution: what the user does at this hour.
+
+Shapes: see `counting` and `protocol`; X = past events of all questions, flattened.
 """
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +22,16 @@ from numpy.typing import NDArray
 from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from ..histories.questions import Task, num_previous
-from .clock import DAY_S, local_seconds
+from ..histories.questions import num_previous
+from .clock import DAY_S, local_hours, local_seconds
 from .counting import Moves, Visits, popularity_order
-from .pasts import Weigh, each_one
-from .protocol import Family
-from .rankings import Rankings
-from .settings import BaselineName
-from .sparse import Scored, chunks, join, rank_sparse
+from .pasts import Weigh, each_one, past_sums
+from .popular import popular_shares
+from .protocol import Dense, Family, Fitting, Scored, Sparse, counts, grid_of
 
-__all__ = ["FAMILIES", "ContextWeights", "MoveWeights", "OwnEvents", "local_seconds"]
+__all__ = ["FAMILIES", "ContextWeights", "MoveWeights", "OwnEvents", "OwnHours"]
 
+_WEEKEND_FROM = 5 * 24  # hours since Monday 00:00
 Settings = Mapping[str, float]
 
 
@@ -103,41 +104,24 @@ class OwnEvents:
     context: ContextWeights | None = None
     moves: MoveWeights | None = None
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`."""
-        histories, row_E = task.histories, task.row_E
-        place_I = popularity_order(histories, task.split)
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Sparse:
+        """See `Ranker.on`."""
+        place_I = popularity_order(histories, split)
         visits = Visits.of(histories)
         moves = Moves.of(histories) if self.moves else None
         weigh = self.context.weigh(histories) if self.context else each_one
-        parts = []
-        for chunk in chunks(task, _num_entries(histories, row_E, moves)):
-            row_Q = row_E[chunk]
+
+        def scores(row_Q: Int64) -> Scored:
             scored = _known(histories, visits, weigh, row_Q)
             if moves and self.moves:
-                scored = _with_moves(histories, visits, moves, self.moves, row_Q, scored, place_I)
-            parts.append(rank_sparse(task, row_Q, scored, place_I, k))
-        return join(parts)
+                return _with_moves(histories, visits, moves, self.moves, row_Q, scored, place_I)
+            return scored
 
+        def num_entries(row_E: Int64) -> Int64:
+            entries_E = num_previous(histories)[row_E]
+            return entries_E + moves.degree(histories.item_idx_E[row_E - 1].astype(np.int64)) if moves else entries_E
 
-@dataclass(frozen=True)
-class _OwnFamily:
-    """Rankers of the kind `OwnEvents`; settings are the fields of `ContextWeights` and `MoveWeights`."""
-
-    name: BaselineName
-    settings: Sequence[Settings]
-
-    def grid(self) -> Sequence[Mapping[str, Any]]:
-        """See `Family.grid`."""
-        return self.settings
-
-    def ranker(
-        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int
-    ) -> OwnEvents:  # fmt: skip
-        """See `Family.ranker`; there is nothing to fit, nor anything random."""
-        context = {field.name: settings[field.name] for field in fields(ContextWeights) if field.name in settings}
-        moves = {field.name: settings[field.name] for field in fields(MoveWeights) if field.name in settings}
-        return OwnEvents(ContextWeights(**context) if context else None, MoveWeights(**moves) if moves else None)
+        return Sparse(scores, num_entries)
 
 
 def _known(histories: Histories, visits: Visits, weigh: Weigh, row_Q: Int64) -> Scored:
@@ -182,13 +166,69 @@ def _with_moves(
     )
 
 
-def _num_entries(histories: Histories, row_E: Int64, moves: Moves | None) -> Int64:
-    entries_E = num_previous(histories)[row_E]
-    return entries_E + moves.degree(histories.item_idx_E[row_E - 1].astype(np.int64)) if moves else entries_E
-
-
 def _is_weekend(day_X: Int64) -> NDArray[np.bool_]:
     return (day_X + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
+
+
+@dataclass(frozen=True)
+class OwnHours:
+    """p(i) = (h_i + b o_i) / (h + b), and o_i = (n_i + a s_i) / (n + a).
+
+    Each is backed off to the next as a Dirichlet prior does it. n counts own events; h weighs them by a Gaussian over
+    the distance between the times of day, and by the kind of day; s are the shares of all users' events in earlier
+    splits.
+
+    Attributes:
+        sigma_hours: standard deviation of that Gaussian.
+        other_kind: factor for a working day's event at a weekend and the reverse.
+        backoff_events: b, how many events the own counts of any time weigh.
+        popular_events: a, how many own events popularity weighs.
+    """
+
+    sigma_hours: float
+    other_kind: float
+    backoff_events: float
+    popular_events: float
+
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`; it scores by the logarithm."""
+        share_I, weigh = popular_shares(histories, split), self.weigh(histories)
+
+        def scores_of(row_Q: Int64) -> Float64:
+            any_QI = past_sums(histories, row_Q, each_one)
+            any_QI = _backed_off(any_QI, share_I, self.popular_events)
+            return np.log(_backed_off(past_sums(histories, row_Q, weigh), any_QI, self.backoff_events))
+
+        return Dense(scores_of, is_log_prob=True)
+
+    def weigh(self, histories: Histories) -> Weigh:
+        """What a past event counts for another moment, at most 1."""
+        hour_N = local_hours(histories)
+        day_hour_N, weekend_N = hour_N % 24, hour_N >= _WEEKEND_FROM
+
+        def weight(row_X: Int64, past_X: Int64) -> Float64:
+            apart_X = np.abs(day_hour_N[row_X] - day_hour_N[past_X])
+            apart_X = np.minimum(apart_X, 24 - apart_X)
+            kind_X = np.where(weekend_N[row_X] == weekend_N[past_X], 1.0, self.other_kind)
+            weight_X: Float64 = kind_X * np.exp(-0.5 * (apart_X / self.sigma_hours) ** 2)
+            return weight_X
+
+        return weight
+
+
+def _backed_off(sum_QI: Float64, prior: Float64, events: float) -> Float64:
+    """(sum + events * prior) / (total + events): float64 [Q, I], rows adding up to 1 if those of `prior` do."""
+    share_QI: Float64 = (sum_QI + events * prior) / (sum_QI.sum(axis=1, keepdims=True) + events)
+    return share_QI
+
+
+def _own_events(fitting: Fitting) -> OwnEvents:
+    """Settings are the fields of `ContextWeights` and `MoveWeights`; there is nothing to fit."""
+    context, moves = (
+        {field.name: fitting.settings[field.name] for field in fields(kind) if field.name in fitting.settings}
+        for kind in (ContextWeights, MoveWeights)
+    )
+    return OwnEvents(ContextWeights(**context) if context else None, MoveWeights(**moves) if moves else None)
 
 
 def _grid(start: Settings, *choices: Sequence[Settings]) -> list[Settings]:
@@ -214,11 +254,17 @@ _CONTEXT_GRID: Final = _grid(
     [{"known": k, "new": n} for k, n in ((0.1, 0.03), (0.3, 0.1), (1.0, 0.3), (2.0, 2.0), (6.0, 6.0))],
 )
 
-FAMILIES: Final[tuple[Family, ...]] = (
-    _OwnFamily("own counts", [{}]),
-    _OwnFamily(
+_HOURS: Final = grid_of(
+    OwnHours, (0.1, 0.25, 0.5, 1.0, 2.0), (0.3, 1.0), (0.3, 1.0, 3.0, 10.0, 100.0), (1.0, 10.0, 100.0)
+)
+
+FAMILIES: Final = (
+    Family("own counts", [{}], _own_events),
+    Family(
         "own counts + transitions",
         _grid(_MOVES, _choice("known", 0.3, 1.0, 2.0, 4.0), _choice("new", 0.03, 0.1, 0.5, 2.0)),
+        _own_events,
     ),
-    _OwnFamily("context-weighted own events", _CONTEXT_GRID),
+    Family("context-weighted own events", _CONTEXT_GRID, _own_events),
+    Family("own counts by hour of week", _HOURS, counts(OwnHours)),
 )

@@ -1,20 +1,25 @@
-"""The user's own earlier events as a row of item weights.
+"""The user's own earlier events as a row of item weights, and rankers that map such a row to scores.
 
 Shapes: N = events (rows of the histories), Q = queries, I = items, X = past events of all queries, flattened.
 """
 
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from .protocol import Dense, Floats
 
-__all__ = ["Weigh", "by_age", "each_one", "past_sums"]
+__all__ = ["FadedHistory", "LastFit", "Weigh", "by_age", "each_one", "past_sums"]
 
+T = TypeVar("T")
 Weigh = Callable[[Int64, Int64], NDArray[Any]]
 """`weigh(row_X, past_X)`: how much each past row counts when the row beside it is predicted, [X]."""
 
@@ -53,3 +58,55 @@ def _parts(length_Q: Int64) -> Iterator[slice]:
     part_Q = np.cumsum(length_Q) // _ENTRIES
     bounds = [0, *(np.flatnonzero(np.diff(part_Q)) + 1).tolist(), len(length_Q)]
     return (slice(start, stop) for start, stop in pairwise(bounds))
+
+
+@dataclass(frozen=True)
+class FadedHistory:
+    """Scores items by what a history says of them, faded by age.
+
+    Attributes:
+        scores_of: from weights of the histories' items, float64 [Q, I], to scores of all items, float64 [Q, I].
+        half_life_events: an event of the history counts half when so many came after it; None: all count alike.
+        self_weight: what each item of the history adds to its own score, per event. Models of other items leave that
+            out, but people return.
+    """
+
+    scores_of: Callable[[Float64], Float64]
+    half_life_events: float | None
+    self_weight: float
+
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`."""
+        weigh = by_age(self.half_life_events)
+
+        def scores(row_Q: Int64) -> Floats:
+            past_QI = past_sums(histories, row_Q, weigh)
+            score_QI = self.scores_of(past_QI) + self.self_weight * past_QI
+            return score_QI.astype(np.float32)  # sums of equal numbers in another order are equal again
+
+        return Dense(scores)
+
+
+class LastFit(Generic[T]):
+    """Keeps what was fitted last, so that settings that matter only when ranking are tuned without fitting again.
+
+    A grid in which settings of the fit change least often fits once for each of them.
+    """
+
+    def __init__(self) -> None:
+        self._histories: weakref.ref[Histories] | None = None
+        self._key: Any = None
+        self._fitted: T | None = None
+
+    def get(self, histories: Histories, key: Any, fit: Callable[[], T]) -> T:
+        """`fit()`, or what it gave the last time, if that was for the very same histories and an equal key."""
+        known = self._histories is not None and self._histories() is histories and self._key == key
+        if not known or self._fitted is None:
+            self._fitted = None  # two of them at once might be more than fits into memory
+            self._histories, self._key = weakref.ref(histories, self._forget), key
+            self._fitted = fit()
+        return self._fitted
+
+    def _forget(self, gone: weakref.ref[Histories]) -> None:
+        if self._histories is gone:
+            self._fitted = None

@@ -7,22 +7,18 @@ Shapes: N = events in the order of time, Q = queries, I = items.
 """
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Final
 
 import numpy as np
 import polars as pl
 
 from ..arrays import Float64, Int64
-from ..catalogue.distance import has_coordinates
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from ..histories.questions import SPLIT_CODES, Task
+from ..histories.distance import has_coordinates
+from ..histories.questions import SPLIT_CODES
 from .clock import DAY_S, HOURS_OF_WEEK, Stream, local_hours
-from .dense import rank_dense
-from .protocol import Family
-from .rankings import Rankings
-from .unfitted import Unfitted
+from .protocol import Dense, Family, counts, grid_of
 
 __all__ = ["FAMILIES", "HourOfWeekPopularity", "Popularity", "RecentPopularity", "popular_shares"]
 
@@ -46,10 +42,10 @@ def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
 class Popularity:
     """The same ranking for everybody: most frequent in earlier splits first."""
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`."""
-        score_I = np.log(popular_shares(task.histories, task.split))
-        return rank_dense(task, lambda row_Q: np.broadcast_to(score_I, (len(row_Q), len(score_I))), k, log_probs=True)
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`."""
+        score_I = np.log(popular_shares(histories, split))
+        return Dense(lambda row_Q: np.broadcast_to(score_I, (len(row_Q), len(score_I))), is_log_prob=True)
 
 
 @dataclass(frozen=True)
@@ -62,15 +58,15 @@ class RecentPopularity:
 
     half_life_days: float | None
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`."""
-        stream, share_I = Stream.of(task.histories), popular_shares(task.histories, task.split)
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`."""
+        stream, share_I = Stream.of(histories), popular_shares(histories, split)
         half_life_s = None if self.half_life_days is None else self.half_life_days * DAY_S
 
         def scores_of(row_Q: Int64) -> Float64:
-            return _blend(stream.sums_before(task.histories.time_s_E[row_Q], None, half_life_s), share_I, 1.0)
+            return _blend(stream.sums_before(histories.time_s_E[row_Q], None, half_life_s), share_I, 1.0)
 
-        return rank_dense(task, scores_of, k, log_probs=True)
+        return Dense(scores_of, is_log_prob=True)
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,9 @@ class HourOfWeekPopularity:
     backoff_events: float
     elsewhere: float = 1.0
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`."""
-        histories, row_E = task.histories, task.row_E
-        stream, share_I = Stream.of(histories), popular_shares(histories, task.split)
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`."""
+        stream, share_I = Stream.of(histories), popular_shares(histories, split)
         hours, place_N = local_hours(histories), _places(histories)
         hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_E
         width = min(1.0, self.sigma_hours)
@@ -115,9 +110,12 @@ class HourOfWeekPopularity:
                 sum_QI[at_Q] = stream.sums_before(time[row_Q[at_Q]], weight_N)
             return _blend(sum_QI, share_I, self.backoff_events)
 
-        # Queries of one time and place together: each of a chunk is a pass over all events.
-        order_E = np.lexsort((time[row_E], place_N[row_E], step_N[row_E]))
-        return rank_dense(task, scores_of, k, log_probs=True, order_E=order_E)
+        def order(row_E: Int64) -> Int64:
+            """Queries of one time and place together: each of a chunk is a pass over all events."""
+            order_E: Int64 = np.lexsort((time[row_E], place_N[row_E], step_N[row_E]))
+            return order_E
+
+        return Dense(scores_of, is_log_prob=True, order=order)
 
     def weights(self, hour_N: Float64, hour: float) -> Float64:
         """What events at some hours of the week count for another hour of the week: float64 [N]."""
@@ -151,13 +149,12 @@ def _blend(sum_QI: Float64, share_I: Float64, backoff_events: float) -> Float64:
 
 
 _HALF_LIVES: Final = (None, 90.0, 30.0, 14.0, 7.0, 3.0, 1.0, 0.25)
-_HOURS: Final = tuple(
-    dict(zip(("sigma_hours", "any_day", "backoff_events", "elsewhere"), values, strict=True))
-    for values in product((0.05, 0.25, 0.5, 1.0), (0.3, 3.0, 30.0), (1.0, 10.0, 100.0), (1.0, 0.1, 0.0))
+_HOURS: Final = grid_of(
+    HourOfWeekPopularity, (0.05, 0.25, 0.5, 1.0), (0.3, 3.0, 30.0), (1.0, 10.0, 100.0), (1.0, 0.1, 0.0)
 )
 
-FAMILIES: Final[tuple[Family, ...]] = (
-    Unfitted("popularity", Popularity, [{}]),
-    Unfitted("recent popularity", RecentPopularity, [{"half_life_days": days} for days in _HALF_LIVES]),
-    Unfitted("popularity by hour of week", HourOfWeekPopularity, _HOURS),
+FAMILIES: Final = (
+    Family("popularity", [{}], counts(Popularity)),
+    Family("recent popularity", grid_of(RecentPopularity, _HALF_LIVES), counts(RecentPopularity)),
+    Family("popularity by hour of week", _HOURS, counts(HourOfWeekPopularity)),
 )

@@ -1,55 +1,143 @@
-"""What a baseline is: a family of rankers with settings to choose from, and what one of them does."""
+"""What a ranker is, what it answers with, and the families of rankers whose settings are tuned.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+Shapes: Q = questions (rows of the histories), E = all rows of a task, I = items, C = scored items of all questions.
+"""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Bool, Float64, Int64
 from ..errors import DataError
 from ..histories import Histories
-from ..histories.candidates import EvaluatedSplit
-from ..histories.questions import Task
-from .rankings import Rankings
+from ..histories.candidates import EvaluatedSplit, Repeats
+from .settings import BaselineName
 
-__all__ = ["Family", "Ranker", "UnfitDataError"]
+__all__ = ["Dense", "Family", "Fitting", "Floats", "Ranker", "Scored", "Sparse", "UnfitDataError", "counts", "grid_of"]
+
+Floats = NDArray[np.floating]
 
 
 class UnfitDataError(DataError):
     """The data lacks what a family needs, such as coordinates; `evaluate` leaves the family out and prints this."""
 
 
-class Ranker(Protocol):
-    """Anything that ranks the candidates of each event of a task."""
+@dataclass(frozen=True)
+class Dense:
+    """A score for every item of the catalogue.
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """The first `k` candidates for each event of `task.row_E`, and the exact rank of the true item among all.
+    Attributes:
+        scores: from rows of the histories, int64 [Q], to scores float [Q, I], all of them finite, higher is better.
+        is_log_prob: whether scores are log-probabilities over the catalogue, in nats.
+        order: from rows int64 [E] to their positions int64 [E] in the order in which to ask; None: as they are. Whoever
+            shares work between events of a time or an hour asks for them together.
+    """
+
+    scores: Callable[[Int64], Floats]
+    is_log_prob: bool = False
+    order: Callable[[Int64], Int64] | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Items that a ranker knows something of; no question has an item twice.
+
+    Attributes:
+        query_C: int64 [C], position of the question.
+        item_C: int64 [C], item_idx.
+        score_C: float64 [C], at least 0, higher is better; what is not scored stands behind at 0, most popular first.
+        order_C: int64 [C], at least 0; among equal scores of a question the lower goes first.
+    """
+
+    query_C: Int64
+    item_C: Int64
+    score_C: Float64
+    order_C: Int64
+
+    def take(self, chosen_C: Bool | Int64) -> "Scored":
+        """Some of them: by a mask or by positions."""
+        return Scored(self.query_C[chosen_C], self.item_C[chosen_C], self.score_C[chosen_C], self.order_C[chosen_C])
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Scores of a few items of each question.
+
+    Attributes:
+        scores: from rows of the histories, int64 [Q], to what is known of them.
+        num_entries: from rows int64 [E] to how many entries each takes while it is scored, int64 [E].
+    """
+
+    scores: Callable[[Int64], Scored]
+    num_entries: Callable[[Int64], Int64]
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Anything that scores the items of a catalogue for rows of histories."""
+
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense | Sparse:
+        """What it answers for rows of these histories, which may be others than those that it was fitted on.
 
         Before the predicted moment everything may be looked at: of the event's own user the rows before it, of others
-        what is strictly earlier in time. Equal scores keep a fixed order that knows nothing of the truth.
+        what is strictly earlier in time. Popularity is that of splits before `split`.
         """
         ...
 
 
-class Family(Protocol):
-    """Rankers that differ only in settings, which are chosen on the validation split (see `eval.tuning`).
+@dataclass(frozen=True)
+class Fitting:
+    """What a ranker is fitted on, and how. Only events of splits before `split` may be learnt from.
 
-    Each module of this package ends in `FAMILIES`, a tuple of its families; it imports torch only inside functions.
+    For "test" that is train and valid; a model with early stopping trains on train and stops by valid, on candidates
+    with or without `repeats`.
     """
 
-    @property
-    def name(self) -> str:
-        """As shown in tables and in `evaluate.baselines`."""
-        ...
+    histories: Histories
+    split: EvaluatedSplit
+    settings: Mapping[str, Any]
+    seed: int
+    repeats: Repeats
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rankers that differ only in settings, which are chosen on the validation split (see `eval.tuning`).
+
+    Each module of this package with families ends in `FAMILIES`, a tuple of them; it imports torch only in functions.
+
+    Attributes:
+        name: as shown in tables and in `evaluate.baselines`.
+        settings: see `grid`.
+        fit: makes a ranker; raises UnfitDataError where the histories lack what it needs.
+    """
+
+    name: BaselineName
+    settings: Sequence[Mapping[str, Any]]
+    fit: Callable[[Fitting], Ranker]
 
     def grid(self) -> Sequence[Mapping[str, Any]]:
         """Settings to be tried on validation, JSON values only; one entry: nothing to tune. The first one is used where
         there is no validation event, and stands first among equals."""
-        ...
+        return self.settings
 
-    def ranker(self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int) -> Ranker:
-        """A ranker for events of `split`, fitted on events of earlier splits only.
+    def ranker(
+        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int,
+        repeats: Repeats = "allowed",
+    ) -> Ranker:  # fmt: skip
+        """A ranker for events of `split`; see `Fitting`. Raises UnfitDataError."""
+        return self.fit(Fitting(histories, split, settings, seed, repeats))
 
-        For "test" that is train and valid; a model with early stopping trains on train and stops by valid.
 
-        Raises:
-            UnfitDataError: these histories lack what the family needs.
-        """
-        ...
+def counts(kind: Callable[..., Ranker]) -> Callable[[Fitting], Ranker]:
+    """For `Family.fit`: rankers made of their settings alone; all that they count, they count when they are asked."""
+    return lambda fitting: kind(**fitting.settings)
+
+
+def grid_of(kind: Callable[..., Any], *choices: Sequence[Any]) -> tuple[dict[str, Any], ...]:
+    """For `Family.settings`: the fields of a dataclass in all combinations; the last choice changes most often."""
+    return tuple(asdict(kind(*values)) for values in product(*choices))

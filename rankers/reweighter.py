@@ -1,4 +1,4 @@
-"""What a calibration makes of the model's distribution, question by question."""
+"""What a calibration makes of the model's distribution, question by question, with a prior from counts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Float64, Int64
 from ..catalogue import Trie
 from ..decode import DecodeSettings, ItemPrior, PriorSettings, Reweighting
 from ..decode.identity import model_identity
+from ..decode.reweighting import Own, told
 from ..decode.settings import CalibrationName
 from ..errors import ConfigError, DataError
 from ..files import read_object, sha256_text
 from ..histories import Histories
 from .context_prior import ContextPrior, Past, Pasts
-from .prior import own_masses, popularity_prior
 
 if TYPE_CHECKING:
     from .settings import RunConfig
@@ -79,7 +80,7 @@ class Prior:
         """For the events in rows of the histories, each asked for right before it happened."""
         return self.of(name, [self.pasts.before(row) for row in row_Q.tolist()])
 
-    def _with_own(self, own: list[tuple[Int64, Float64]]) -> ItemPrior:
+    def _with_own(self, own: list[Own]) -> ItemPrior:
         return self.popularity.with_own([self._served(item_M, mass_M) for item_M, mass_M in own])
 
     def _served(self, item_M: Int64, mass_M: Float64) -> tuple[Int64, Float64]:
@@ -102,6 +103,27 @@ def training_popularity(
         trained = index_I[trained]
         trained = trained[trained >= 0]
     return popularity_prior(trie, np.bincount(trained, minlength=trie.num_items), settings.prior)
+
+
+def popularity_prior(trie: Trie, count_N: NDArray[np.generic], settings: PriorSettings) -> ItemPrior:
+    """The share of each item (by item index) in training: (count + a) / sum of (count + a), the same for everybody.
+
+    Raises ValueError for counts that are none, or of other items.
+    """
+    count = np.asarray(count_N, np.float64)
+    if count.shape != (trie.num_items,) or not (np.isfinite(count).all() and (count >= 0).all()):
+        raise ValueError(f"expected a count of at least 0 for each of {trie.num_items} items, not {told(count)}")
+    smoothed = count + settings.popularity_smoothing
+    return ItemPrior(trie, smoothed / smoothed.sum())
+
+
+def own_masses(item_M: Int64, settings: PriorSettings) -> Own:
+    """What a person's M past events (their items) add to `popularity_prior`.
+
+    With s = own_smoothing and n events the blend is proportional to (own count + s * share) / (n + s): the posterior
+    mean under s events of what is popular. No events, nothing added. For `ItemPrior.with_own`, one pair per question.
+    """
+    return np.asarray(item_M, np.int64), np.ones(len(item_M)) / settings.own_smoothing
 
 
 def read_reweighter(

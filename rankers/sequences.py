@@ -1,34 +1,48 @@
-"""Sequential models over item ids: SASRec, SASRec that knows the time, and GRU4Rec.
+"""Sequential models over item ids: SASRec, SASRec that knows the time, and GRU4Rec; what they read, and to what end.
 
-They are trained on the train split alone and stop by the validation split (`sequences_training`); for each predicted
+They are trained on the train split alone and stop by the validation split (`sequences_networks`); for each predicted
 event they read the same user's last events of any split. That takes torch: without it these families are left out.
-
 A family's settings are the fields of `SequenceSettings`; its grid names those that differ from the defaults.
+
+A window is filled from the left, and a causal model never looks to the right, so what stands in the padding is of no
+consequence: it repeats row 0, and nothing is asked there.
+
+Shapes: N = events (rows of the histories), U = users, W = windows, L = length of a window, T = training events,
+E = validation events, Q = events of a chunk, I = items.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Int64, ragged
 from ..errors import DataError
 from ..histories import Histories
-from ..histories.candidates import EvaluatedSplit
-from ..histories.questions import Task, WithRepeats, read_task
-from .dense import rank_dense
-from .protocol import UnfitDataError
-from .rankings import Rankings
-from .sequences_windows import Transitions
+from ..histories.candidates import Candidates, EvaluatedSplit, Repeats
+from ..histories.questions import evaluated_events, num_previous, sample_stretches
+from .clock import local_hours
+from .counting import popularity_order
+from .protocol import Dense, Family, Fitting, Floats, UnfitDataError
 
 if TYPE_CHECKING:
-    from .sequences_training import Trained
+    from .sequences_networks import Trained
 
-__all__ = ["FAMILIES", "SequenceFamily", "SequenceRanker", "SequenceSettings"]
+__all__ = [
+    "FAMILIES", "NUM_GAPS", "SequenceRanker", "SequenceSettings", "Transitions", "Watched", "Windows", "moments",
+    "windows_before",
+]  # fmt: skip
 
 _STOPPED_BY: Final = 4_000  # validation events at most after each epoch; beyond that they would cost more than training
 _STOPPING_SEED: Final = 0  # which of them: the same ones for every seed of the training
+_CELLS_PER_CHUNK: Final = 500_000  # events times items
+NUM_GAPS: Final = 16
+"""Classes of time since the user's previous event: 0 for none; then below 2, 4, 8, ... minutes, the last open."""
 
 
 @dataclass(frozen=True)
@@ -65,79 +79,169 @@ class SequenceSettings:
 
 
 @dataclass(frozen=True)
-class SequenceRanker:
-    """Trains when it is first asked, since the events to stop by depend on whether repeats are candidates.
+class Windows:
+    """W windows of at most L events.
 
-    `histories` are those to train on and to stop by; what it reads before it answers is that of the task.
+    Attributes:
+        row_WL: int64, the row of each event that is read; 0 in the padding.
+        asked_WL: int64, the row of the event that comes next, which is asked for; 0 in the padding.
+        length_W: int64, how many events each window has, at least 1.
     """
 
-    histories: Histories
-    settings: SequenceSettings
-    seed: int
-    _trained: dict[str, Trained] = field(default_factory=dict, repr=False)
+    row_WL: Int64
+    asked_WL: Int64
+    length_W: Int64
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`; scores are log-probabilities over the full catalogue.
+    @property
+    def real_WL(self) -> NDArray[np.bool_]:
+        """bool: where there is an event and no padding."""
+        return np.arange(self.row_WL.shape[1]) < self.length_W[:, None]
 
-        Raises:
-            ModelError: the training diverged.
-        """
-        return rank_dense(task, self.trained(task).reader.of(task.histories).log_probs, k, log_probs=True)
+    def take(self, chosen_W: Int64) -> Windows:
+        """Some of the windows, cut to the longest of them."""
+        longest = int(self.length_W[chosen_W].max(initial=0))
+        return Windows(self.row_WL[chosen_W, :longest], self.asked_WL[chosen_W, :longest], self.length_W[chosen_W])
 
-    def trained(self, task: Task) -> Trained:
-        """The network for the protocol of a task, trained once."""
-        from .sequences_training import train
 
-        repeats = task.candidates.repeats
-        if repeats not in self._trained:
-            valid = _validation(self.histories, task.candidates)
-            self._trained[repeats] = train(self.histories, self.settings, self.seed, valid)
-        return self._trained[repeats]
+def windows_before(histories: Histories, row_Q: Int64, length: int) -> Windows:
+    """The last `length` events before each row, of the same user and any split: one window a query, in their order.
+
+    The last event of each window is asked for the row itself. Each row must have an event before it.
+    """
+    length_Q = np.minimum(num_previous(histories)[row_Q], length)
+    row_QL = (row_Q - length_Q)[:, None] + np.arange(int(length_Q.max(initial=0)))
+    real_QL = row_QL < row_Q[:, None]
+    return Windows(np.where(real_QL, row_QL, 0), np.where(real_QL, row_QL + 1, 0), length_Q)
 
 
 @dataclass(frozen=True)
-class SequenceFamily:
-    """One kind of network and the settings to be tried."""
+class Transitions:
+    """All steps from a training event to the same user's next one.
 
-    name: str
-    fixed: Mapping[str, Any]
-    tried: Sequence[Mapping[str, Any]]
+    Attributes:
+        row_T: int64, rows of the training events, ascending, and so user by user.
+        first_U: int64, position in `row_T` of each user's first training event; users with a single one are left out.
+        count_U: int64, how many steps each of those users makes, at least 1.
+    """
 
-    def grid(self) -> Sequence[Mapping[str, Any]]:
-        """See `Family.grid`."""
-        return [{**self.fixed, **one} for one in self.tried]
+    row_T: Int64
+    first_U: Int64
+    count_U: Int64
 
-    def ranker(
-        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int
-    ) -> SequenceRanker:  # fmt: skip
-        """See `Family.ranker`; whatever the split, trained on train and stopped by valid.
+    @classmethod
+    def of(cls, histories: Histories) -> Transitions:
+        """The steps of the train split."""
+        row_T = np.flatnonzero(histories.split_E == 0).astype(np.int64)
+        _, first_U, num_U = np.unique(histories.user_idx_E[row_T], return_index=True, return_counts=True)
+        return cls(row_T, first_U[num_U > 1].astype(np.int64), num_U[num_U > 1].astype(np.int64) - 1)
 
-        Raises:
-            UnfitDataError: torch is not installed, or no user has two training events.
+    def windows(self, length: int, generator: np.random.Generator) -> Windows:
+        """Cut each user's steps into windows; every step is in exactly one of them.
+
+        Users with more than `length` steps are cut at a random place and then every `length` steps, so that over
+        several epochs no step is always the first of its window.
         """
-        if importlib.util.find_spec("torch") is None:
-            raise UnfitDataError(
-                f"{self.name} needs torch, which is not installed; install whereupon[train], or leave it out."
-            )
-        if not len(Transitions.of(histories).count_U):
-            raise UnfitDataError(
-                f"{self.name} should learn from users with two training events but found none; "
-                "raise histories.split.train and run `whereupon prepare` again."
-            )
-        return SequenceRanker(histories, SequenceSettings(**settings), seed)
+        head_U = np.where(self.count_U > length, generator.integers(1, length + 1, len(self.count_U)), length)
+        num_U = 1 + -(-np.maximum(self.count_U - head_U, 0) // length)
+        user_W, number_W = ragged(np.zeros_like(num_U), num_U)
+        end_W = head_U[user_W] + number_W * length
+        begin_W = np.maximum(end_W - length, 0)
+        length_W = np.minimum(end_W, self.count_U[user_W]) - begin_W
+        real_WL = np.arange(length) < length_W[:, None]
+        at_WL = np.where(real_WL, (self.first_U[user_W] + begin_W)[:, None] + np.arange(length), 0)
+        row_WL, asked_WL = self.row_T[at_WL], self.row_T[np.where(real_WL, at_WL + 1, 0)]
+        return Windows(np.where(real_WL, row_WL, 0), np.where(real_WL, asked_WL, 0), length_W)
+
+    def known(self, histories: Histories) -> NDArray[np.bool_]:
+        """bool [I]: the items of training events."""
+        known_I = np.zeros(histories.items.height, bool)
+        known_I[histories.item_idx_E[self.row_T]] = True
+        return known_I
 
 
-def _validation(histories: Histories, protocol: WithRepeats) -> Task | None:
-    try:
-        return read_task(histories, "valid", protocol, limit=_STOPPED_BY, seed=_STOPPING_SEED)
-    except DataError:
-        return None
+def moments(histories: Histories) -> Int64:
+    """What is known of each event before it happens, by the clock and by the user's previous event: int64 [N, 3].
+
+    The columns are the hour of the day (local, 0 to 23), the day of the week (local, 0 = Monday) and the class of the
+    time since the previous event, see `NUM_GAPS`.
+    """
+    hour_N = local_hours(histories).astype(np.int64)
+    gap_s_N = np.diff(histories.time_s_E, prepend=histories.time_s_E[:1])
+    class_N = 1 + np.log2(np.maximum(gap_s_N / 60, 1)).astype(np.int64)
+    gap_N = np.where(num_previous(histories) > 0, np.minimum(class_N, NUM_GAPS - 1), 0)
+    return np.stack([hour_N % 24, hour_N // 24, gap_N], axis=1)
 
 
-_TRIED: Final = tuple({"hidden": hidden, "dropout": dropout} for hidden in (64, 128) for dropout in (0.2, 0.5))
+@dataclass(frozen=True)
+class Watched:
+    """Validation events that a training stops by: their rows, int64 [E], and the items that may be ranked."""
+
+    row_E: Int64
+    candidates: Candidates
+
+    @classmethod
+    def of(cls, histories: Histories, repeats: Repeats) -> Watched | None:
+        """Some of those whose item is a candidate; None where there are none."""
+        try:
+            row_E = evaluated_events(histories, "valid")
+        except DataError:
+            return None
+        candidates = Candidates.of(histories, repeats)
+        row_E = row_E[candidates.holds(row_E, histories.item_idx_E[row_E])]
+        chosen_E = sample_stretches(histories.user_idx_E[row_E], _STOPPED_BY, _STOPPING_SEED)
+        return cls(row_E[chosen_E], candidates) if len(row_E) else None
+
+    def ndcg_at_10(self, scores: Callable[[Int64], Floats]) -> float:
+        """Mean nDCG@10, one relevant item an event; of equal scores, more popular items stand first."""
+        histories = self.candidates.histories
+        place_I, rank_E = popularity_order(histories, "valid"), np.empty(len(self.row_E), np.int64)
+        size = max(1, _CELLS_PER_CHUNK // len(place_I))
+        for start in range(0, len(self.row_E), size):
+            row_Q = self.row_E[start : start + size]
+            score_QI, truth_Q1 = scores(row_Q), histories.item_idx_E[row_Q, None]
+            true_Q1 = np.take_along_axis(score_QI, truth_Q1, axis=1)
+            # Written so that scores which are no numbers, of a training that has just diverged, are worth nothing.
+            ahead_QI = ~((score_QI < true_Q1) | ((score_QI == true_Q1) & (place_I >= place_I[truth_Q1])))
+            if not self.candidates.everything:
+                ahead_QI &= self.candidates.allowed(row_Q)
+            rank_E[start : start + size] = 1 + ahead_QI.sum(axis=1)
+        return float(np.where(rank_E <= 10, 1 / np.log2(rank_E + 1), 0.0).mean())
+
+
+@dataclass(frozen=True)
+class SequenceRanker:
+    """A trained network; scores are log-probabilities over the full catalogue."""
+
+    trained: Trained
+
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`."""
+        return Dense(self.trained.reader.of(histories).log_probs, is_log_prob=True)
+
+
+def _fit(fitting: Fitting) -> SequenceRanker:
+    """Whatever the split, trained on train and stopped by valid. Raises ModelError where the training diverges."""
+    settings = SequenceSettings(**fitting.settings)
+    name = settings.network + " + time" * settings.timed
+    if importlib.util.find_spec("torch") is None:
+        raise UnfitDataError(f"{name} needs torch, which is not installed; install whereupon[train], or leave it out.")
+    if not len(Transitions.of(fitting.histories).count_U):
+        raise UnfitDataError(
+            f"{name} should learn from users with two training events but found none; "
+            "raise histories.split.train and run `whereupon prepare` again."
+        )
+    from .sequences_networks import train
+
+    watched = Watched.of(fitting.histories, fitting.repeats)
+    return SequenceRanker(train(fitting.histories, settings, fitting.seed, watched))
+
+
+def _grid(**fixed: Any) -> list[dict[str, Any]]:
+    return [{**fixed, "hidden": hidden, "dropout": dropout} for hidden in (64, 128) for dropout in (0.2, 0.5)]
+
 
 FAMILIES: Final = (
-    SequenceFamily("GRU4Rec", {"network": "GRU4Rec"}, _TRIED),
-    SequenceFamily("SASRec", {"network": "SASRec"}, _TRIED),
-    SequenceFamily("SASRec + time", {"network": "SASRec", "timed": True}, _TRIED),
+    Family("GRU4Rec", _grid(network="GRU4Rec"), _fit),
+    Family("SASRec", _grid(network="SASRec"), _fit),
+    Family("SASRec + time", _grid(network="SASRec", timed=True), _fit),
 )

@@ -3,30 +3,22 @@
 Shapes: Q = queries, I = items, X = entries of a ragged list over queries, flattened, M = moves that are learnt from.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from ..histories.questions import SPLIT_CODES, Task, num_previous
+from ..histories.questions import SPLIT_CODES, num_previous
 from .counting import Moves
-from .dense import rank_dense
 from .factors import Factors, FactorSettings, fit_factors
 from .pasts import Weigh, past_sums
 from .popular import popular_shares
-from .protocol import Family
-from .rankings import Rankings
-from .unfitted import Unfitted
+from .protocol import Dense, Family, Fitting, Floats, counts, grid_of
 
 __all__ = ["FAMILIES", "FactorisedTransitions", "Transitions"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -44,10 +36,10 @@ class Transitions:
     own: float
     backoff_events: float
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`."""
-        histories, num_items = task.histories, task.histories.items.height
-        share_I, moves = popular_shares(histories, task.split), Moves.of(histories)
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`."""
+        num_items = histories.items.height
+        share_I, moves = popular_shares(histories, split), Moves.of(histories)
         weigh, item_N = _same_previous(histories), histories.item_idx_E.astype(np.int64)
 
         def scores_of(row_Q: Int64) -> Floats:
@@ -59,7 +51,7 @@ class Transitions:
             score_QI: Floats = np.log(sum_QI / sum_QI.sum(axis=1, keepdims=True))
             return score_QI
 
-        return rank_dense(task, scores_of, k, log_probs=True)
+        return Dense(scores_of, is_log_prob=True)
 
 
 @dataclass(frozen=True)
@@ -71,14 +63,13 @@ class FactorisedTransitions:
 
     factors: Factors
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        """See `Ranker.rank`."""
-        histories = task.histories
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`."""
 
         def scores_of(row_Q: Int64) -> Floats:
             return self.factors.log_probs(histories.user_idx_E[row_Q], histories.item_idx_E[row_Q - 1])
 
-        return rank_dense(task, scores_of, k, log_probs=True)
+        return Dense(scores_of, is_log_prob=True)
 
 
 def _same_previous(histories: Histories) -> Weigh:
@@ -88,33 +79,20 @@ def _same_previous(histories: Histories) -> Weigh:
     return lambda row_X, past_X: (from_N[past_X] == item_N[row_X - 1]).astype(np.float64)
 
 
-_GRID: Final = tuple(
-    asdict(Transitions(*values)) for values in product((0.0, 1.0, 3.0, 10.0, 30.0, 100.0), (1.0, 10.0, 30.0))
-)
-_FACTOR_GRID: Final = tuple(asdict(FactorSettings(*values)) for values in product((16, 64), (0.03, 0.1, 0.3), (10,)))
+def _factorised(fitting: Fitting) -> FactorisedTransitions:
+    """Learns from the moves within earlier splits."""
+    histories = fitting.histories
+    earlier_N = histories.split_E < SPLIT_CODES[fitting.split]  # both ends: history events may come before valid ones
+    row_M = np.flatnonzero((num_previous(histories) > 0) & earlier_N & np.roll(earlier_N, 1))
+    user_M, item_N = histories.user_idx_E[row_M], histories.item_idx_E
+    sizes, settings = (len(histories.user_ids), histories.items.height), FactorSettings(**fitting.settings)
+    return FactorisedTransitions(fit_factors(user_M, item_N[row_M - 1], item_N[row_M], sizes, settings, fitting.seed))
 
 
-@dataclass(frozen=True)
-class _FactorsFamily:
-    name: str = "factorised transitions (FPMC)"
+_GRID: Final = grid_of(Transitions, (0.0, 1.0, 3.0, 10.0, 30.0, 100.0), (1.0, 10.0, 30.0))
+_FACTOR_GRID: Final = grid_of(FactorSettings, (16, 64), (0.03, 0.1, 0.3), (10,))
 
-    def grid(self) -> Sequence[Mapping[str, Any]]:
-        """See `Family.grid`."""
-        return _FACTOR_GRID
-
-    def ranker(
-        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int
-    ) -> FactorisedTransitions:
-        """See `Family.ranker`; learns from the moves within earlier splits."""
-        earlier_N = histories.split_E < SPLIT_CODES[split]  # both ends: history events may come before valid ones
-        row_M = np.flatnonzero((num_previous(histories) > 0) & earlier_N & np.roll(earlier_N, 1))
-        user_M, item_N = histories.user_idx_E[row_M], histories.item_idx_E
-        sizes = (len(histories.user_ids), histories.items.height)
-        factors = fit_factors(user_M, item_N[row_M - 1], item_N[row_M], sizes, FactorSettings(**settings), seed)
-        return FactorisedTransitions(factors)
-
-
-FAMILIES: Final[tuple[Family, ...]] = (
-    Unfitted("transitions", Transitions, _GRID),
-    _FactorsFamily(),
+FAMILIES: Final = (
+    Family("transitions", _GRID, counts(Transitions)),
+    Family("factorised transitions (FPMC)", _FACTOR_GRID, _factorised),
 )

@@ -13,7 +13,11 @@ import polars as pl
 import pytest
 
 from whereupon.config import Config, load_config
+from whereupon.errors import DataError
+from whereupon.eval.protocol import Task, read_task
+from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, build_histories, prepare
+from whereupon.histories.candidates import EvaluatedSplit, Repeats
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -275,3 +279,36 @@ def make_histories() -> MakeHistories:
         return build_histories(events, items, {"location": location, "context_columns": context})
 
     return make_histories
+
+
+Tick = tuple[int, int, int]  # user, item_idx, time in ticks of seven hours
+
+
+@pytest.fixture(scope="session")
+def with_splits() -> Callable[[Sequence[Tick]], list[Row]]:
+    """Rows of events at ticks of seven hours, split by time, so that equal times fall into the same split."""
+
+    def with_splits(ticks: Sequence[Tick]) -> list[Row]:
+        return [
+            (user, item, tick * 7 * 3600, "train" if tick < 12 else "valid" if tick < 18 else "test")
+            for user, item, tick in sorted(ticks, key=lambda event: event[2])
+        ]
+
+    return with_splits
+
+
+@pytest.fixture(scope="session")
+def tasks() -> Callable[..., list[Task]]:
+    """The tasks of both splits, as far as they have events."""
+
+    def tasks(histories: Histories, repeats: Repeats = "allowed") -> list[Task]:
+        found = []
+        splits: tuple[EvaluatedSplit, ...] = ("valid", "test")
+        for split in splits:
+            try:
+                found.append(read_task(histories, split, EvaluateSettings(repeats=repeats)))
+            except DataError:
+                continue
+        return found
+
+    return tasks

@@ -9,11 +9,11 @@ import pytest
 import sasrec_check
 
 from whereupon.config import load_config
+from whereupon.eval.protocol import Task, read_task
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.files import write_json
 from whereupon.histories import prepare, read_histories
-from whereupon.histories.questions import Task, read_task
-from whereupon.rankers.sequences_windows import Transitions
+from whereupon.rankers.sequences import Transitions
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,12 @@ from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval import answers
 from whereupon.eval.ablation import BASELINE, ablate
 from whereupon.eval.ablation_table import TESTED, Ablation, as_markdown, as_tables, compare_ablations
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.rankings import read_rankings, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.eval.shuffling import exchange
 from whereupon.histories import read_histories
-from whereupon.histories.questions import read_task
 from whereupon.rankers.families import FAMILIES
 
 TownCopy = Callable[..., Config]
@@ -340,7 +341,7 @@ def test_baseline_without_time_knows_neither_hour_nor_weekend(planted: Planted) 
     family = FAMILIES[BASELINE]
     for settings, is_same in ((dict(family.grid()[0]), False), ({**family.grid()[0], **WITHOUT_CLOCK}, True)):
         ranks = [
-            family.ranker(told, "test", settings, 0).rank(read_task(told, "test", config.evaluate), 10).rank_E
+            rank(family.ranker(told, "test", settings, 0), read_task(told, "test", config.evaluate), 10).rank_E
             for told in (histories, exchanged)
         ]
         assert np.array_equal(*ranks) == is_same

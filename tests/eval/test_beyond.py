@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from whereupon.eval.beyond import beyond, beyond_per_event, coverage, earlier_counts, gini
 from whereupon.eval.rankings import Rankings
 from whereupon.histories import Histories
-from whereupon.histories.weather import EARTH_RADIUS_KM
+from whereupon.histories.distance import EARTH_RADIUS_KM
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 A, B, C, D, E = range(5)

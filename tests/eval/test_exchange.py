@@ -11,10 +11,10 @@ from whereupon.config import Config
 from whereupon.errors import DataError
 from whereupon.eval.ablation import ablate
 from whereupon.eval.exchange import export, import_run
+from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import evaluation_folder, read_rankings, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.histories import CAVEATS, read_histories
-from whereupon.histories.questions import read_task
 from whereupon.rankers.calibrate import calibrate
 
 Town = Callable[..., Config]

@@ -20,15 +20,15 @@ from whereupon.config import load_config
 from whereupon.decode import windows as ranking
 from whereupon.eval import FAMILIES, Ranker
 from whereupon.eval.guard import GuardReport, Violation, check
-from whereupon.eval.rankings import Rankings
+from whereupon.eval.protocol import Task
 from whereupon.histories import Histories, prepare
-from whereupon.histories.candidates import Candidates
-from whereupon.histories.questions import Task
+from whereupon.histories.candidates import Candidates, EvaluatedSplit
 from whereupon.prompts import PromptEncoder, PromptSettings
-from whereupon.rankers import popular, sequences_windows
+from whereupon.rankers import popular, sequences
 from whereupon.rankers.context_prior import Past, Pasts
 from whereupon.rankers.counting import Moves
 from whereupon.rankers.families import UnfitDataError
+from whereupon.rankers.protocol import Dense
 
 Build = Callable[..., Histories]
 Scores = Callable[[Histories, int], NDArray[np.float64]]
@@ -41,11 +41,11 @@ class Scored:
     score: Scores
     fitted: Histories | None = None
 
-    def rank(self, task: Task, k: int) -> Rankings:
-        score_EI = np.stack([self.score(self.fitted or task.histories, row) for row in task.row_E.tolist()])
-        item_EK = np.argsort(-score_EI, axis=1, kind="stable")[:, :k].astype(np.int32)
-        score_EK = np.take_along_axis(score_EI, item_EK.astype(np.int64), axis=1)
-        return Rankings(task.row_E, np.zeros(len(task.row_E), np.int64), item_EK, score_EK)
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        tie_I = 1e-9 * np.arange(histories.items.height)  # popularity, which would break ties, may know of the future
+        return Dense(
+            lambda row_Q: np.stack([self.score(self.fitted or histories, row) for row in row_Q.tolist()]) - tie_I
+        )
 
 
 def _count(histories: Histories, of_N: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -193,7 +193,7 @@ def test_excluded_repeats_are_excluded_by_the_past_alone(task: Task) -> None:
     assert check(Scored(seen), excluded, num=10).ok
 
 
-QUICK = sorted(name for name, family in FAMILIES.items() if "sequences" not in type(family).__module__)
+QUICK = sorted(name for name, family in FAMILIES.items() if family not in sequences.FAMILIES)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -237,12 +237,12 @@ def test_each_network_sees_only_the_past(task: Task, name: str) -> None:
 
 @pytest.mark.usefixtures("_one_thread")
 def test_network_that_reads_the_event_itself_is_caught(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    def before(histories: Histories, row_Q: NDArray[np.int64], length: int) -> sequences_windows.Windows:
+    def before(histories: Histories, row_Q: NDArray[np.int64], length: int) -> sequences.Windows:
         found = honest(histories, row_Q, length)
         return dataclasses.replace(found, row_WL=found.row_WL + found.real_WL)
 
-    honest = sequences_windows.windows_before
-    monkeypatch.setattr("whereupon.rankers.sequences_training.windows_before", before)
+    honest = sequences.windows_before
+    monkeypatch.setattr("whereupon.rankers.sequences_networks.windows_before", before)
     report = check(_network("SASRec"), task, num=4)
     assert "later events changed" in {violation.variant for violation in report.violations}
 

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval import FAMILIES, answers, run
 from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model
+from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
 from whereupon.files import read_json, write_json
 from whereupon.histories import Histories, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit
-from whereupon.histories.questions import evaluated_events, read_task
+from whereupon.histories.questions import evaluated_events
 from whereupon.rankers.calibrate import calibrate
-from whereupon.rankers.families import Ranker, UnfitDataError
+from whereupon.rankers.protocol import Family, Fitting, Ranker, UnfitDataError
 
 Town = Callable[..., Config]
 BASELINES = ["own counts", "own counts + transitions"]
@@ -192,23 +193,15 @@ def test_baselines_on_the_events_that_they_were_tuned_on_are_told(
     assert ("have chosen the settings of baselines" in capsys.readouterr().err) == (split == "valid")
 
 
-@dataclass(frozen=True)
-class Unfit:
-    """A family that wants what these data have not."""
-
-    name: str = "own counts"
-
-    def grid(self) -> Sequence[Mapping[str, Any]]:
-        return [{}]
-
-    def ranker(self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int) -> Ranker:
-        raise UnfitDataError("It wants coordinates.")
+def _unfit(fitting: Fitting) -> Ranker:
+    """Wants what these data have not."""
+    raise UnfitDataError("It wants coordinates.")
 
 
 def test_baseline_that_does_not_fit_is_left_out_and_that_is_said(
     simulated: Town, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "FAMILIES", {**FAMILIES, "own counts": Unfit()})
+    monkeypatch.setattr(run, "FAMILIES", {**FAMILIES, "own counts": Family("own counts", [{}], _unfit)})
     results = evaluate(simulated(), split="test", baselines_only=True)
     assert [result.name for result in results] == BASELINES[1:]
     assert "own counts is left out: It wants coordinates.\n" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import polars as pl
 
 from whereupon.eval.slices import UNKNOWN, slices_of
 from whereupon.histories import Histories
-from whereupon.histories.weather import EARTH_RADIUS_KM
+from whereupon.histories.distance import EARTH_RADIUS_KM
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 A, B, C, D, E = range(5)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.errors import DataError
+from whereupon.eval.protocol import Task, read_task
 from whereupon.eval.rankings import Rankings
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.eval.trec import escaped, qrels_frame, query_ids, read_run, run_frame, write_lines
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Candidates
-from whereupon.histories.questions import Task, read_task
 
 Build = Callable[..., Histories]
 A, B, C, D, E = range(5)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from whereupon.eval import EvaluateSettings, tuning
+from whereupon.eval.protocol import Task
 from whereupon.eval.rankings import Rankings
 from whereupon.eval.tuning import Tuned, tune
 from whereupon.histories import Histories
-from whereupon.histories.candidates import EvaluatedSplit
-from whereupon.histories.questions import Task
+from whereupon.histories.candidates import EvaluatedSplit, Repeats
 from whereupon.rankers.families import UnfitDataError
 
 SEED = 5
@@ -34,8 +34,8 @@ class Made:
         return self.settings
 
     def ranker(
-        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int
-    ) -> "MadeRanker":  # fmt: skip
+        self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int, repeats: Repeats
+    ) -> "MadeRanker":
         if self.unfit:
             raise UnfitDataError("No coordinates.")
         if len(self.asked) == self.dies_at:
@@ -64,6 +64,11 @@ def valid(build: Any) -> Histories:
     """One person with two validation events."""
     found: Histories = build([(0, 0, 1, "train"), (0, 1, 2, "valid"), (0, 1, 3, "valid"), (0, 0, 4, "test")], 3)
     return found
+
+
+@pytest.fixture(autouse=True)
+def _made_rankings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "rank", lambda ranker, task, k: ranker.rank(task, k))
 
 
 def tuned(family: Made, histories: Histories, run: Path, **settings: Any) -> Tuned:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import AVAILABLE_FROM, Candidates, Repeats
-from whereupon.histories.questions import read_task
 from whereupon.rankers.families import FAMILIES
 from whereupon.rankers.settings import BaselineName
 
@@ -93,6 +94,6 @@ def test_candidates_are_those_of_plain_python(
 def test_own_counts_rank_as_popularity_does_where_repeats_are_excluded(name: BaselineName, town: Histories) -> None:
     task = read_task(town, "test", EvaluateSettings(repeats="excluded"))
     asked = [FAMILIES[name], FAMILIES["popularity"]]
-    own, popular = (family.ranker(town, "test", family.grid()[0], 7).rank(task, 10) for family in asked)
+    own, popular = (rank(family.ranker(town, "test", family.grid()[0], 7), task, 10) for family in asked)
     assert own.item_EK.tolist() == popular.item_EK.tolist()
     assert own.rank_E.tolist() == popular.rank_E.tolist()

@@ -5,46 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from whereupon.errors import DataError
+from whereupon.eval.protocol import Task
 from whereupon.eval.rankings import Rankings
-from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.candidates import EvaluatedSplit, Repeats
-from whereupon.histories.questions import Task, read_task
 
 Row = tuple[int, int, int, str]
-Tick = tuple[int, int, int]  # user, item_idx, time in ticks of seven hours
 Build = Callable[[Sequence[Row], int], Histories]
-SPLITS: tuple[EvaluatedSplit, ...] = ("valid", "test")
-
-
-@pytest.fixture(scope="session")
-def with_splits() -> Callable[[Sequence[Tick]], list[Row]]:
-    """Rows of events at ticks of seven hours, split by time, so that equal times fall into the same split."""
-
-    def with_splits(ticks: Sequence[Tick]) -> list[Row]:
-        return [
-            (user, item, tick * 7 * 3600, "train" if tick < 12 else "valid" if tick < 18 else "test")
-            for user, item, tick in sorted(ticks, key=lambda event: event[2])
-        ]
-
-    return with_splits
-
-
-@pytest.fixture(scope="session")
-def tasks() -> Callable[..., list[Task]]:
-    """The tasks of both splits, as far as they have events."""
-
-    def tasks(histories: Histories, repeats: Repeats = "allowed") -> list[Task]:
-        found = []
-        for split in SPLITS:
-            try:
-                found.append(read_task(histories, split, EvaluateSettings(repeats=repeats)))
-            except DataError:
-                continue
-        return found
-
-    return tasks
 
 
 @pytest.fixture(scope="session")

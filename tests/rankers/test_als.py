@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.questions import read_task
 from whereupon.rankers import als
-from whereupon.rankers.als import ALS, fold_in
+from whereupon.rankers.als import FAMILIES, fold_in
 from whereupon.rankers.protocol import UnfitDataError
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
@@ -44,7 +45,7 @@ def test_friends_of_a_taste_are_ranked_before_the_others(build: Build) -> None:
     histories = build([*rows, (30, C, 999, "test"), (31, E, 999, "test")], 5)
     chosen = {"rank": 2, "penalty": 0.1, "alpha": 10.0, "half_life_events": None, "self_weight": 0.0}
     task = read_task(histories, "test", EvaluateSettings(repeats="excluded"))
-    first, again = (ALS.ranker(histories, "test", chosen, seed=4).rank(task, 3) for _ in range(2))
+    first, again = (rank(FAMILIES[0].ranker(histories, "test", chosen, seed=4), task, 3) for _ in range(2))
     assert first.rank_E.tolist() == [1, 1]
     assert (first.score_EK == again.score_EK).all()
 
@@ -52,4 +53,4 @@ def test_friends_of_a_taste_are_ranked_before_the_others(build: Build) -> None:
 def test_missing_package_is_told(town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(als.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnfitDataError, match=r"'ALS' needs the package implicit, .* pip install 'whereupon\[als\]'"):
-        ALS.ranker(town, "test", ALS.grid()[0], 0)
+        FAMILIES[0].ranker(town, "test", FAMILIES[0].grid()[0], 0)

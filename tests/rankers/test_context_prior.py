@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.decode import ContextSettings, PriorSettings
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.questions import SPLIT_CODES, evaluated_events, num_previous, read_task
+from whereupon.histories.questions import SPLIT_CODES, evaluated_events, num_previous
 from whereupon.rankers.context_prior import ContextPrior, Past, Pasts
 from whereupon.rankers.own import ContextWeights, MoveWeights, OwnEvents
 
@@ -123,7 +125,7 @@ def test_masses_rank_as_the_baseline_of_the_same_weights(build: Build, rows: lis
     if not _has_questions(histories):
         return
     weights = ContextWeights(30.0, 1.5, 0.03, 0.5, 7.0)
-    ranked = OwnEvents(weights, MoveWeights(0, 0)).rank(read_task(histories, "test", EvaluateSettings()), NUM_ITEMS)
+    ranked = rank(OwnEvents(weights, MoveWeights(0, 0)), read_task(histories, "test", EvaluateSettings()), NUM_ITEMS)
     for event, row in enumerate(ranked.row_E.tolist()):
         mass_I = np.array(_masses(histories, row, context))
         share_I = mass_I / mass_I.sum()

@@ -12,12 +12,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from whereupon.eval.protocol import Task, read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Candidates, EvaluatedSplit, Repeats
-from whereupon.histories.questions import Task, evaluated_events, read_task
+from whereupon.histories.questions import evaluated_events
+from whereupon.rankers import sequences
 from whereupon.rankers.families import FAMILIES, Family
-from whereupon.rankers.sequences import SequenceFamily
 from whereupon.rankers.settings import BaselineName
 
 Row = tuple[int, int, int, str]
@@ -26,7 +28,7 @@ NUM_ITEMS = 6
 TICKS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, NUM_ITEMS - 1), st.integers(0, 30)), min_size=2, max_size=30
 )
-NETWORKS: Final = [name for name, family in FAMILIES.items() if isinstance(family, SequenceFamily)]
+NETWORKS: Final = [name for name, family in FAMILIES.items() if family in sequences.FAMILIES]
 NAMES: Final = [
     name for name in FAMILIES if name not in NETWORKS and (name != "ALS" or importlib.util.find_spec("implicit"))
 ]
@@ -37,7 +39,7 @@ REPEATS: Final[Sequence[Repeats]] = ("allowed", "excluded")
 def some_settings(family: Family) -> list[Mapping[str, Any]]:
     """The two ends of the grid and its middle, made small where learning takes long."""
     grid = family.grid()
-    if isinstance(family, SequenceFamily):
+    if family in sequences.FAMILIES:
         return [{**one, **TINY} for one in grid[:1]]
     chosen = [grid[0], grid[len(grid) // 2], grid[-1]]
     return [{**one, "epochs": 2} if "epochs" in one else one for one in chosen]
@@ -73,7 +75,7 @@ def answer(
 ) -> tuple[list[int], NDArray[np.float64]]:  # fmt: skip
     """The ranking of all candidates of one row, and their scores; all rows of the split are asked at once."""
     task = Task(histories, split, evaluated_events(histories, split), Candidates.of(histories, repeats))
-    found = FAMILIES[name].ranker(histories, split, chosen, seed=5).rank(task, NUM_ITEMS)
+    found = rank(FAMILIES[name].ranker(histories, split, chosen, seed=5), task, NUM_ITEMS)
     [at] = np.flatnonzero(found.row_E == row)
     items = [item for item in found.item_EK[at].tolist() if item >= 0]
     return items, found.score_EK[at, : len(items)]
@@ -142,7 +144,7 @@ def test_every_setting_of_a_grid_makes_a_ranker_and_none_is_there_twice(town: Hi
     grid = FAMILIES[name].grid()
     assert len({tuple(sorted(one.items(), key=str)) for one in grid}) == len(grid)
     for one in grid:
-        assert len(FAMILIES[name].ranker(task.histories, "test", one, 0).rank(task, 3).rank_E) == 4
+        assert len(rank(FAMILIES[name].ranker(task.histories, "test", one, 0), task, 3).rank_E) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -152,6 +154,6 @@ def test_catalogue_of_one_item_is_always_right(build: Build, name: str) -> None:
     items = histories.items.with_columns(latitude=pl.lit(40.0), longitude=pl.lit(1.0))
     task = read_task(replace(histories, items=items), "test", EvaluateSettings())
     family = FAMILIES[name]
-    found = family.ranker(task.histories, "test", family.grid()[0], 0).rank(task, 2)
+    found = rank(family.ranker(task.histories, "test", family.grid()[0], 0), task, 2)
     assert found.rank_E.tolist() == [1, 1]
     assert found.item_EK.tolist() == [[0, -1], [0, -1]]

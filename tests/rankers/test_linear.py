@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Repeats
-from whereupon.histories.questions import read_task
-from whereupon.rankers import linear
-from whereupon.rankers.last_fit import LastFit
-from whereupon.rankers.linear import FAMILIES, ease
+from whereupon.rankers import cooccurrence
+from whereupon.rankers.cooccurrence import FAMILIES, Choices, ease
+from whereupon.rankers.pasts import LastFit
 from whereupon.rankers.protocol import UnfitDataError
-from whereupon.rankers.together import Choices
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 NUM_ITEMS = 5
 TICKS = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, NUM_ITEMS - 1), st.integers(0, 30)), min_size=2, max_size=50
 )
-EASE = FAMILIES[0]
+EASE = FAMILIES[1]
 
 
 def regressions(histories: Histories, row: int, penalty: float) -> Any:
@@ -63,7 +63,7 @@ def test_scores_equal_one_ridge_regression_per_item(
         return (past @ weights + self_weight * past).tolist()
 
     for task in tasks(histories, repeats):
-        agrees(task, EASE.ranker(histories, task.split, chosen, 0).rank(task, NUM_ITEMS), scores)
+        agrees(task, rank(EASE.ranker(histories, task.split, chosen, 0), task, NUM_ITEMS), scores)
 
 
 def test_diagonal_is_zero_and_items_that_nobody_chose_stay_apart(town: Histories) -> None:
@@ -75,7 +75,7 @@ def test_diagonal_is_zero_and_items_that_nobody_chose_stay_apart(town: Histories
 
 
 def test_catalogue_beyond_the_limit_is_refused_in_plain_words(town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "MAX_ITEMS", 4)
+    monkeypatch.setattr(cooccurrence, "MAX_ITEMS", 4)
     with pytest.raises(UnfitDataError, match="items times items, at most 4, but the catalogue has 5; leave it out"):
         EASE.ranker(town, "test", EASE.grid()[0], 0)
 
@@ -84,10 +84,12 @@ def test_grid_of_settings_that_share_a_penalty_inverts_once_for_each(
     town: Histories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[float] = []
-    monkeypatch.setattr(linear, "ease", lambda choices, penalty: (fits.append(penalty), ease(choices, penalty))[1])
-    family, task = linear._Family(), read_task(town, "test", EvaluateSettings())
+    monkeypatch.setattr(
+        cooccurrence, "ease", lambda choices, penalty: (fits.append(penalty), ease(choices, penalty))[1]
+    )
+    family, task = EASE, read_task(town, "test", EvaluateSettings())
     for chosen in family.grid():
-        family.ranker(town, "test", chosen, 0).rank(task, 2)
+        rank(family.ranker(town, "test", chosen, 0), task, 2)
     assert fits == sorted({float(chosen["penalty"]) for chosen in family.grid()})
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Repeats
-from whereupon.histories.questions import read_task
-from whereupon.rankers import together
-from whereupon.rankers.neighbours import FAMILIES, Neighbours
-from whereupon.rankers.together import Choices
+from whereupon.rankers import cooccurrence
+from whereupon.rankers.cooccurrence import FAMILIES, Choices, Neighbours
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 A, B, C, D, E = range(5)
@@ -38,7 +38,7 @@ def test_weight_of_itself_decides_whether_people_return(town: Histories) -> None
     task = read_task(town, "test", EvaluateSettings())
     kept = {"num_neighbours": 5, "shrink": 0.0, "half_life_events": None}
     returns, moves_on = (
-        FAMILIES[0].ranker(town, "test", {**kept, "self_weight": weight}, 0).rank(task, 5) for weight in (5.0, 0.0)
+        rank(FAMILIES[0].ranker(town, "test", {**kept, "self_weight": weight}, 0), task, 5) for weight in (5.0, 0.0)
     )
     assert returns.item_EK[:, 0].tolist() == [A, B, B, C]  # Cyd knows all three, and B is most like the others
     # Ann (A twice, B): C has 2 a_c + a_b = 1.82 and B 2 a_b = 1.63. Bob (B, C): A has a_b + a_c, B and C have a_b.
@@ -83,8 +83,8 @@ def test_scores_equal_comparing_sets_of_users(
 
     for task in tasks(histories, repeats):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(together, "_CELLS", cells)
-            found = FAMILIES[0].ranker(histories, task.split, settings, 0).rank(task, NUM_ITEMS)
+            patch.setattr(cooccurrence, "_CELLS", cells)
+            found = rank(FAMILIES[0].ranker(histories, task.split, settings, 0), task, NUM_ITEMS)
         agrees(task, found, scores)
 
 
@@ -95,7 +95,7 @@ def test_catalogue_of_a_hundred_thousand_items_takes_no_square_of_it(build: Buil
     settings = {"num_neighbours": 20, "shrink": 1.0, "half_life_events": None, "self_weight": 0.1}
     task = read_task(histories, "test", EvaluateSettings())
     tracemalloc.start()
-    found = FAMILIES[0].ranker(histories, "test", settings, 0).rank(task, 10)
+    found = rank(FAMILIES[0].ranker(histories, "test", settings, 0), task, 10)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (found.rank_E <= 8).all()

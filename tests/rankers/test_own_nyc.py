@@ -7,9 +7,10 @@ import pytest
 
 from whereupon.catalogue.settings import CatalogueSettings
 from whereupon.eval import FAMILIES, evaluated_events, summarise
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, HistoriesSettings, prepare, read_histories
-from whereupon.histories.questions import read_task
 from whereupon.rankers.settings import BaselineName
 
 FOLDER = os.environ.get("WHEREUPON_NYC_CHECKINS")
@@ -41,6 +42,6 @@ def test_baseline_on_nyc_checkins_reproduces_the_reference(
     histories: Histories, name: BaselineName, reference: tuple[float, ...]
 ) -> None:
     family, task = FAMILIES[name], read_task(histories, "test", EvaluateSettings())
-    metrics = summarise(family.ranker(histories, "test", family.grid()[0], 0).rank(task, 10).rank_E)
+    metrics = summarise(rank(family.ranker(histories, "test", family.grid()[0], 0), task, 10).rank_E)
     found = [metrics[column] for column in ("recall@1", "recall@5", "recall@10", "nDCG@10")]
     assert found == pytest.approx(reference, abs=0.005)

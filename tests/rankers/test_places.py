@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.catalogue.distance import PlacesOnSphere
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.questions import read_task
-from whereupon.rankers.places import FAMILIES, Nearest, distance_km
+from whereupon.histories.distance import distance_km, points
+from whereupon.rankers.places import FAMILIES, Nearest
 from whereupon.rankers.protocol import UnfitDataError
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
@@ -56,17 +57,17 @@ STREET: list[Place] = [(40.70, -74.0), (40.71, -74.0), (40.72, -74.0), (40.80, -
 
 def test_nearest_items_of_the_last_one_come_first(town: Histories) -> None:
     task = read_task(placed(town, STREET), "test", EvaluateSettings())
-    found = Nearest(scale_km=1.0, steepness=1.0, popular=0.0, stay=1.0).rank(task, 5)
+    found = rank(Nearest(scale_km=1.0, steepness=1.0, popular=0.0, stay=1.0), task, 5)
     # Ann at A, Bob at C, Cyd at C, Dan at C. E stands at the mean of the others' logarithms, between the near and far.
     assert found.item_EK[0].tolist() == [A, B, E, C, D]
     assert found.item_EK[1].tolist() == [C, B, E, A, D]
-    away = Nearest(scale_km=1.0, steepness=1.0, popular=0.0, stay=0.01).rank(task, 5)
+    away = rank(Nearest(scale_km=1.0, steepness=1.0, popular=0.0, stay=0.01), task, 5)
     assert away.item_EK[0].tolist() == [B, E, C, D, A]
 
 
 def test_distance_and_popularity_are_blended(town: Histories) -> None:
     task = read_task(placed(town, STREET), "test", EvaluateSettings())
-    found = Nearest(scale_km=0.5, steepness=2.0, popular=1.0, stay=0.5).rank(task, 5)
+    found = rank(Nearest(scale_km=0.5, steepness=2.0, popular=1.0, stay=0.5), task, 5)
     km = [haversine_km(STREET[A], place) for place in STREET[:4]]
     factor = [(1 + d / 0.5) ** -2 for d in km]
     factor.append(math.exp(sum(map(math.log, factor)) / 4))
@@ -80,7 +81,7 @@ def test_coordinates_of_an_outcome_are_never_looked_at(town: Histories) -> None:
     far = [(float(row), 10.0) for row in range(13)]
     ranker = Nearest(scale_km=1.0, steepness=1.0, popular=0.5, stay=0.5)
     without, with_them = (
-        ranker.rank(read_task(placed(town, STREET, events), "test", EvaluateSettings()), 5) for events in (None, far)
+        rank(ranker, read_task(placed(town, STREET, events), "test", EvaluateSettings()), 5) for events in (None, far)
     )
     assert (without.score_EK == with_them.score_EK).all()
     assert (without.item_EK == with_them.item_EK).all()
@@ -90,14 +91,14 @@ def test_known_place_of_the_event_counts_and_the_last_item_where_it_is_missing(t
     at_d: list[Place] = [(40.80, -74.0)] * 13
     at_d[3] = (None, None)  # Ann's test event: she was at A
     task = read_task(placed(town, STREET, at_d, "context"), "test", EvaluateSettings())
-    found = Nearest(scale_km=1.0, steepness=1.0, popular=0.0, stay=1.0).rank(task, 5)
+    found = rank(Nearest(scale_km=1.0, steepness=1.0, popular=0.0, stay=1.0), task, 5)
     assert found.item_EK[:, 0].tolist() == [A, D, D, D]
 
 
 def test_user_without_a_place_gets_popularity(town: Histories) -> None:
     places = [*STREET[:2], (None, None), *STREET[3:]]  # C, where the others are, has none
-    found = Nearest(1.0, 1.0, popular=1.0, stay=1.0).rank(
-        read_task(placed(town, places), "test", EvaluateSettings()), 5
+    found = rank(
+        Nearest(1.0, 1.0, popular=1.0, stay=1.0), read_task(placed(town, places), "test", EvaluateSettings()), 5
     )
     assert found.item_EK[1:].tolist() == [[A, B, C, D, E]] * 3
     assert np.exp(found.score_EK[1]).tolist() == pytest.approx([4 / 13, 4 / 13, 3 / 13, 1 / 13, 1 / 13])
@@ -106,11 +107,8 @@ def test_user_without_a_place_gets_popularity(town: Histories) -> None:
 @given(here=PLACE, there=PLACE)
 @settings(max_examples=100, deadline=None)
 def test_distance_equals_the_haversine_formula(here: Place, there: Place) -> None:
-    a, b = (
-        PlacesOnSphere.of(pl.DataFrame({"latitude": [p[0]], "longitude": [p[1]]}, schema_overrides=dict.fromkeys(
-            ("latitude", "longitude"), pl.Float64))).unit_N3[:-1] for p in (here, there)
-    )  # fmt: skip
-    found = float(distance_km(a, b)[0, 0])
+    a, b = (points(latitude=np.array(p[0], float), longitude=np.array(p[1], float)) for p in (here, there))
+    found = float(distance_km(a, b))
     if here[0] is None or there[0] is None:
         assert math.isnan(found)
     else:
@@ -147,7 +145,7 @@ def test_scores_equal_the_formula_item_by_item(
         return [log - total for log in logs]
 
     for task in tasks(histories):
-        agrees(task, Nearest(scale_km, steepness, popular, stay).rank(task, NUM_ITEMS), scores, slack=1e-5)
+        agrees(task, rank(Nearest(scale_km, steepness, popular, stay), task, NUM_ITEMS), scores, slack=1e-5)
 
 
 @pytest.mark.parametrize("columns", [[], ["latitude"], ["latitude", "longitude"]])

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.protocol import Task, read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Repeats
-from whereupon.histories.questions import Task, read_task
 from whereupon.rankers.popular import FAMILIES, HourOfWeekPopularity, Popularity, RecentPopularity
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
@@ -51,14 +52,14 @@ def naive(histories: Histories, row: int, weight: Callable[[int], float], prior_
 
 def test_popularity_ranks_by_counts_of_earlier_splits_and_is_a_distribution(town: Histories) -> None:
     # A 3, B 3, C 2, D 0, E 0 events, each counted once more.
-    found = Popularity().rank(the_task(town), 5)
+    found = rank(Popularity(), the_task(town), 5)
     assert found.rank_E.tolist() == [2, 3, 4, 1]
     assert np.exp(found.score_EK[0]).tolist() == pytest.approx([4 / 13, 4 / 13, 3 / 13, 1 / 13, 1 / 13])
     assert found.item_EK.tolist() == [[A, B, C, D, E]] * 4
 
 
 def test_popularity_passes_over_what_is_no_candidate(town: Histories) -> None:
-    found = Popularity().rank(the_task(town, "excluded"), 5)
+    found = rank(Popularity(), the_task(town, "excluded"), 5)
     # Only Cyd goes to a place that she did not know, and Dan, who has been to C alone.
     assert found.item_EK.tolist() == [[D, E, -1, -1, -1], [A, B, D, E, -1]]
     assert found.rank_E.tolist() == [1, 1]
@@ -67,8 +68,8 @@ def test_popularity_passes_over_what_is_no_candidate(town: Histories) -> None:
 def test_what_is_recent_beats_what_was_often(build: Build) -> None:
     rows = [(0, A, t, "train") for t in (1, 2, 3)] + [(1, B, 8 * DAY, "test"), (2, C, 8 * DAY, "train")]
     histories = build([*rows, (2, C, 9 * DAY, "test")], 3)
-    assert RecentPopularity(None).rank(the_task(histories), 3).item_EK.tolist() == [[A, C, B]]
-    assert RecentPopularity(1.0).rank(the_task(histories), 3).item_EK.tolist() == [[C, B, A]]
+    assert rank(RecentPopularity(None), the_task(histories), 3).item_EK.tolist() == [[A, C, B]]
+    assert rank(RecentPopularity(1.0), the_task(histories), 3).item_EK.tolist() == [[C, B, A]]
 
 
 def test_hour_of_the_week_decides(build: Build) -> None:
@@ -76,8 +77,8 @@ def test_hour_of_the_week_decides(build: Build) -> None:
     rows = [(0, A, monday + 8 * HOUR, "train"), (1, B, monday + 20 * HOUR, "train"), (2, C, monday + DAY, "train")]
     morning, evening = monday + WEEK + 9 * HOUR, monday + WEEK + 21 * HOUR
     ranker = HourOfWeekPopularity(sigma_hours=2.0, any_day=0.0, backoff_events=0.1)
-    assert ranker.rank(the_task(build([*rows, (2, A, morning, "test")], 4)), 4).item_EK[0, 0] == A
-    assert ranker.rank(the_task(build([*rows, (2, A, evening, "test")], 4)), 4).item_EK[0, 0] == B
+    assert rank(ranker, the_task(build([*rows, (2, A, morning, "test")], 4)), 4).item_EK[0, 0] == A
+    assert rank(ranker, the_task(build([*rows, (2, A, evening, "test")], 4)), 4).item_EK[0, 0] == B
 
 
 def test_weights_of_hours_go_around_the_week_and_the_day() -> None:
@@ -105,7 +106,7 @@ def test_recent_popularity_equals_counting_one_by_one(
         return naive(histories, row, lambda e: 0.5 ** (float(time[row] - time[e]) * fading), 1.0)
 
     for task in tasks(histories, repeats):
-        agrees(task, RecentPopularity(half_life_days).rank(task, NUM_ITEMS), scores)
+        agrees(task, rank(RecentPopularity(half_life_days), task, NUM_ITEMS), scores)
 
 
 def somewhere(histories: Histories) -> Histories:
@@ -150,7 +151,7 @@ def test_popularity_by_hour_of_week_equals_counting_one_by_one(
 
     ranker = HourOfWeekPopularity(sigma_hours, any_day, backoff_events, elsewhere)
     for task in tasks(histories):
-        agrees(task, ranker.rank(task, NUM_ITEMS), scores)
+        agrees(task, rank(ranker, task, NUM_ITEMS), scores)
 
 
 def test_names_are_those_of_tables() -> None:

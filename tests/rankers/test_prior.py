@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from whereupon.catalogue import build_trie
 from whereupon.decode import PriorSettings
 from whereupon.decode.reweighting import ItemPrior
-from whereupon.rankers.prior import own_masses, popularity_prior
+from whereupon.rankers.reweighter import own_masses, popularity_prior
 
 FLAT = build_trie([[3, 0], [1, 0], [2, 0]])  # one node; its edges lead to items 1, 2 and 0
 ROOT = np.zeros(1, np.int64)
@@ -29,16 +29,6 @@ def test_own_events_count_against_so_many_of_what_is_popular() -> None:
     personal = popularity.with_own([own_masses(np.array([1, 2, 1]), settings)])
     expected = [(0 + 4 * 7 / 12) / 7, (2 + 4 * 2 / 12) / 7, (1 + 4 * 3 / 12) / 7]
     assert _shares(personal) == pytest.approx(expected)
-
-
-def test_weights_of_own_events_are_their_counts() -> None:
-    settings = PriorSettings()
-    twice, weighted = (
-        own_masses(np.array([1, 1, 2]), settings),
-        own_masses(np.array([1, 2]), settings, np.array([2.0, 1.0])),
-    )
-    prior = popularity_prior(FLAT, np.zeros(3), settings)
-    assert _shares(prior.with_own([twice])) == pytest.approx(_shares(prior.with_own([weighted])))
 
 
 def test_nobody_without_a_past_is_given_one() -> None:

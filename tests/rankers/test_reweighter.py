@@ -12,7 +12,7 @@ from whereupon.config import Config
 from whereupon.decode import ContextSettings, DecodeSettings, ItemPrior, PriorSettings
 from whereupon.decode.settings import CalibrationName
 from whereupon.histories import Histories
-from whereupon.rankers.own import local_seconds
+from whereupon.rankers.clock import local_seconds
 from whereupon.rankers.reweighter import Prior, decode_of
 
 Build = Callable[..., Histories]

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.questions import read_task
 from whereupon.rankers import pasts
+from whereupon.rankers.own import OwnHours
 from whereupon.rankers.pasts import by_age, each_one, past_sums
-from whereupon.rankers.routine import OwnHours
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 HOUR, DAY = 3600, 86_400
@@ -47,7 +48,7 @@ def test_hour_and_kind_of_day_decide_and_unknown_items_follow_by_popularity(buil
     ranker = OwnHours(sigma_hours=1.5, other_kind=0.1, backoff_events=0.1, popular_events=1.0)
     for day, hour, expected in [(7, 9, A), (7, 17, B), (12, 19, C)]:
         histories = build([*rows, (0, A, monday + day * DAY + hour * HOUR, "test")], 5)
-        found = ranker.rank(read_task(histories, "test", EvaluateSettings()), 5)
+        found = rank(ranker, read_task(histories, "test", EvaluateSettings()), 5)
         assert found.item_EK[0, 0] == expected
         assert found.item_EK[0, 3:].tolist() == [E, D]
         assert np.exp(found.score_EK[0]).sum() == pytest.approx(1)
@@ -78,4 +79,4 @@ def test_scores_equal_three_nested_distributions(
         return found
 
     for task in tasks(histories):
-        agrees(task, OwnHours(sigma_hours, other_kind, 0.5, 2.0).rank(task, NUM_ITEMS), scores)
+        agrees(task, rank(OwnHours(sigma_hours, other_kind, 0.5, 2.0), task, NUM_ITEMS), scores)

@@ -11,17 +11,18 @@ import torch
 
 from whereupon.errors import ModelError
 from whereupon.eval.metrics import ndcg
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank, rank_dense
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.candidates import EvaluatedSplit
-from whereupon.histories.questions import num_previous, read_task
+from whereupon.histories.candidates import EvaluatedSplit, Repeats
+from whereupon.histories.questions import num_previous
 from whereupon.rankers import families as baselines
 from whereupon.rankers import sequences
-from whereupon.rankers.families import UnfitDataError
-from whereupon.rankers.sequences import SequenceRanker, SequenceSettings
-from whereupon.rankers.sequences_networks import SASRec
-from whereupon.rankers.sequences_training import Reader, Trained, train
-from whereupon.rankers.sequences_windows import Transitions
+from whereupon.rankers.families import Family, UnfitDataError
+from whereupon.rankers.protocol import Dense
+from whereupon.rankers.sequences import SequenceRanker, SequenceSettings, Transitions, Watched
+from whereupon.rankers.sequences_networks import Reader, SASRec, Trained, train
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
@@ -57,11 +58,11 @@ def _town_of(build: Build, sequences: Sequence[Sequence[int]], num_items: int, s
 
 def _share_at_top(histories: Histories, settings: SequenceSettings, split: EvaluatedSplit = "test") -> float:
     task = read_task(histories, split, EvaluateSettings())
-    return float((SequenceRanker(histories, settings, seed=0).rank(task, 10).rank_E == 1).mean())
+    return float((rank(SequenceRanker(_trained(histories, settings)), task, 10).rank_E == 1).mean())
 
 
-def _trained(histories: Histories, settings: SequenceSettings, seed: int = 0) -> Trained:
-    return train(histories, settings, seed, read_task(histories, "valid", EvaluateSettings()))
+def _trained(histories: Histories, settings: SequenceSettings, seed: int = 0, repeats: Repeats = "allowed") -> Trained:
+    return train(histories, settings, seed, Watched.of(histories, repeats))
 
 
 @pytest.fixture(name="random_town")
@@ -84,8 +85,8 @@ def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network
     cuts = [(generator.integers(0, 6), generator.integers(16, 25)) for _ in range(40)]
     rows = [([0, 1, 2] if user % 2 else [3, 1, 4]) * 8 for user in range(40)]
     histories = _town_of(build, [row[begin:end] for row, (begin, end) in zip(rows, cuts, strict=True)], 5)
-    ranker = SequenceRanker(histories, _settings(**network, learning_rate=0.005), seed=0)
-    rankings = ranker.rank(read_task(histories, "test", EvaluateSettings()), 5)
+    ranker = SequenceRanker(_trained(histories, _settings(**network, learning_rate=0.005)))
+    rankings = rank(ranker, read_task(histories, "test", EvaluateSettings()), 5)
     after_b_E = histories.item_idx_E[rankings.row_E - 1] == 1
     assert after_b_E.sum() > 20
     assert (rankings.rank_E[after_b_E] == 1).all()
@@ -189,8 +190,8 @@ def test_places_are_counted_from_the_last_event_of_each_window(random_town: Hist
 
 
 def test_rankings_are_probabilities_over_the_catalogue(random_town: Histories) -> None:
-    ranker = SequenceRanker(random_town, _settings(max_epochs=3), seed=0)
-    rankings = ranker.rank(read_task(random_town, "test", EvaluateSettings()), 7)
+    ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=3)))
+    rankings = rank(ranker, read_task(random_town, "test", EvaluateSettings()), 7)
     np.testing.assert_allclose(np.exp(rankings.score_EK).sum(axis=1), 1, rtol=1e-5)  # all seven items are listed
     true_EK = rankings.item_EK == random_town.item_idx_E[rankings.row_E][:, None]
     assert rankings.log_prob_E is not None
@@ -200,12 +201,11 @@ def test_rankings_are_probabilities_over_the_catalogue(random_town: Histories) -
 
 def test_epoch_that_is_kept_is_the_best_on_validation(random_town: Histories) -> None:
     task = read_task(random_town, "valid", EvaluateSettings())
-    ranker = SequenceRanker(random_town, _settings(patience=3), seed=0)
-    trained = ranker.trained(task)
+    trained = _trained(random_town, _settings(patience=3))
     best = max(trained.ndcg_by_epoch)
     assert trained.ndcg_by_epoch.index(best) + 1 == trained.epoch
     assert len(trained.ndcg_by_epoch) == min(trained.epoch + 3, 30)
-    assert ndcg(ranker.rank(task, 10).rank_E, 10) == pytest.approx(best)
+    assert ndcg(rank(SequenceRanker(trained), task, 10).rank_E, 10) == pytest.approx(best)
 
 
 def test_training_loss_falls(random_town: Histories) -> None:
@@ -213,20 +213,27 @@ def test_training_loss_falls(random_town: Histories) -> None:
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_excluded_repeats_have_a_training_of_their_own(random_town: Histories) -> None:
-    ranker = SequenceRanker(random_town, _settings(max_epochs=2), seed=0)
-    everything, new = (read_task(random_town, "test", EvaluateSettings(repeats=r)) for r in ("allowed", "excluded"))
-    assert ranker.trained(everything) is ranker.trained(everything)
-    assert ranker.trained(everything) is not ranker.trained(new)
+@pytest.mark.parametrize("repeats", ["allowed", "excluded"])
+def test_training_is_stopped_by_the_very_metric_of_the_evaluation(random_town: Histories, repeats: Repeats) -> None:
+    task, watched = read_task(random_town, "valid", EvaluateSettings(repeats=repeats)), Watched.of(random_town, repeats)
+    assert watched is not None
+    assert watched.row_E.tolist() == task.row_E.tolist()
+    score_NI = np.random.default_rng(0).integers(0, 3, (len(random_town.item_idx_E), 7)).astype(float)  # ties galore
+    found = rank_dense(task, Dense(lambda row_Q: score_NI[row_Q]), 7)
+    assert watched.ndcg_at_10(lambda row_Q: score_NI[row_Q]) == pytest.approx(ndcg(found.rank_E, 10))
+
+
+def test_excluded_repeats_are_not_listed(random_town: Histories) -> None:
+    ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=2), repeats="excluded"))
+    new = read_task(random_town, "test", EvaluateSettings(repeats="excluded"))
     past = [set(random_town.item_idx_E[random_town.offset_U1[random_town.user_idx_E[r]] : r]) for r in new.row_E]
-    listed = [set(items[items >= 0].tolist()) for items in ranker.rank(new, 7).item_EK]
+    listed = [set(items[items >= 0].tolist()) for items in rank(ranker, new, 7).item_EK]
     assert not any(known & items for known, items in zip(past, listed, strict=True))
 
 
 def test_without_validation_events_training_lasts_as_long_as_said(build: Build) -> None:
     histories = build([(0, at % 3, at, "train" if at < 8 else "test") for at in range(10)], 3)
-    ranker = SequenceRanker(histories, _settings(epochs_unwatched=4), seed=0)
-    trained = ranker.trained(read_task(histories, "test", EvaluateSettings()))
+    trained = _trained(histories, _settings(epochs_unwatched=4))
     assert (trained.epoch, len(trained.loss_by_epoch), trained.ndcg_by_epoch) == (4, 4, [])
 
 
@@ -244,7 +251,7 @@ def test_training_that_diverges_is_one_clear_sentence(random_town: Histories) ->
 
 
 @pytest.mark.parametrize("family", sequences.FAMILIES, ids=lambda family: family.name)
-def test_family_is_listed_and_its_settings_are_distinct_json(family: sequences.SequenceFamily) -> None:
+def test_family_is_listed_and_its_settings_are_distinct_json(family: Family) -> None:
     assert baselines.FAMILIES[family.name] is family
     grid = [SequenceSettings(**json.loads(json.dumps(one))) for one in family.grid()]
     assert len(set(grid)) == len(grid) >= 4

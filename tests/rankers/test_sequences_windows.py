@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from whereupon.histories import Histories
 from whereupon.histories.questions import num_previous
-from whereupon.rankers.sequences_windows import NUM_GAPS, Transitions, Windows, moments, windows_before
+from whereupon.rankers.sequences import NUM_GAPS, Transitions, Windows, moments, windows_before
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.histories import Histories
-from whereupon.rankers import together
-from whereupon.rankers.together import Choices, spread
+from whereupon.rankers import cooccurrence
+from whereupon.rankers.cooccurrence import Choices, spread
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 NUM_ITEMS = 5
@@ -37,8 +37,8 @@ def test_blocks_count_users_of_both_items(build: Build, with_splits: Any, ticks:
         if tick < 18:
             sets.setdefault(user, set()).add(item)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(together, "_CELLS", cells)
-        patch.setattr(together, "_PAIRS", pairs)
+        patch.setattr(cooccurrence, "_CELLS", cells)
+        patch.setattr(cooccurrence, "_PAIRS", pairs)
         blocks = list(Choices.of(histories, "test").counts())
     found = np.zeros((NUM_ITEMS, NUM_ITEMS))
     for item_X, other_X, count_X in blocks:
@@ -51,7 +51,7 @@ def test_blocks_count_users_of_both_items(build: Build, with_splits: Any, ticks:
 
 @pytest.mark.parametrize("cells", [1, 14, 1000])
 def test_spread_is_a_matrix_product_and_makes_only_rows_that_occur(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "_CELLS", cells)
+    monkeypatch.setattr(cooccurrence, "_CELLS", cells)
     rng = np.random.default_rng(0)
     weight_QI, matrix_II = rng.random((4, 7)), rng.random((7, 7))
     weight_QI[:, [2, 5]] = 0

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval.protocol import read_task
+from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.histories.questions import read_task
 from whereupon.rankers.transitions import FAMILIES, Transitions
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
@@ -24,7 +25,7 @@ FACTORISED = FAMILIES[1]
 
 
 def test_moves_of_all_and_of_the_user_and_popularity_add_up(town: Histories) -> None:
-    found = Transitions(own=2.0, backoff_events=13.0).rank(read_task(town, "test", EvaluateSettings()), 5)
+    found = rank(Transitions(own=2.0, backoff_events=13.0), read_task(town, "test", EvaluateSettings()), 5)
     # Popularity (A 3, B 3, C 2 of 8, each once more) counts as 13 events: 4, 4, 3, 1, 1.
     # Ann from A: she and Cyd went to B, and hers counts twice more: B 4 + 2 + 2 of 13 + 2 + 2.
     assert np.exp(found.score_EK[0]).tolist() == pytest.approx([8 / 17, 4 / 17, 3 / 17, 1 / 17, 1 / 17])
@@ -58,7 +59,7 @@ def test_scores_equal_counting_moves_one_by_one(
         return [math.log(s / sum(sums)) for s in sums]
 
     for task in tasks(histories):
-        agrees(task, Transitions(own, backoff_events).rank(task, NUM_ITEMS), scores)
+        agrees(task, rank(Transitions(own, backoff_events), task, NUM_ITEMS), scores)
 
 
 def test_factorised_transitions_learn_the_last_item_and_the_user(build: Build) -> None:
@@ -67,7 +68,7 @@ def test_factorised_transitions_learn_the_last_item_and_the_user(build: Build) -
             for user in range(4) for t in range(32)]  # fmt: skip
     task = read_task(build(rows, 4), "test", EvaluateSettings())
     settings = {"rank": 8, "penalty": 0.001, "epochs": 150}
-    found = FACTORISED.ranker(task.histories, "test", settings, seed=3).rank(task, 4)
+    found = rank(FACTORISED.ranker(task.histories, "test", settings, seed=3), task, 4)
     assert task.true_item_E.tolist() == [B, A, C, A] * 2
     assert found.rank_E.tolist() == [1] * 8
     assert found.log_prob_E is not None
@@ -82,5 +83,5 @@ def test_factorised_transitions_are_fitted_to_earlier_splits_alone(build: Build)
     for last in (B, D):
         histories = build([*rows[:-1], (0, last, 9, "test"), (1, last, 9, "test")], 4)
         task = read_task(histories, "test", EvaluateSettings())
-        scores.append(FACTORISED.ranker(histories, "test", settings, seed=3).rank(task, 4).score_EK)
+        scores.append(rank(FACTORISED.ranker(histories, "test", settings, seed=3), task, 4).score_EK)
     assert (scores[0] == scores[1]).all()

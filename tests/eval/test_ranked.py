@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.eval import ranked
+from whereupon.eval.protocol import Task, read_task
+from whereupon.eval.ranked import rank_dense
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Candidates, Repeats
-from whereupon.histories.questions import Task, evaluated_events, read_task
-from whereupon.rankers import dense
-from whereupon.rankers.dense import rank_dense
+from whereupon.histories.questions import evaluated_events
+from whereupon.rankers.protocol import Dense
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 A, B, C, D, E = range(5)
@@ -33,10 +35,10 @@ def test_ranking_equals_sorting_by_score_popularity_and_item_idx(
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 3, (len(ticks), NUM_ITEMS)).astype(rng.choice([np.float32, np.float64]))  # ties galore
     for task in tasks(histories, repeats):
-        order_E = rng.permutation(len(task.row_E)) if seed % 2 else None
+        order = (lambda row_E: rng.permutation(len(row_E))) if seed % 2 else None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dense, "_CELLS_PER_CHUNK", cells)
-            found = rank_dense(task, lambda row_Q: scores[row_Q], k, log_probs=True, order_E=order_E)
+            patch.setattr(ranked, "_CELLS_PER_CHUNK", cells)
+            found = rank_dense(task, Dense(lambda row_Q: scores[row_Q], True, order), k)
         earlier = histories.item_idx_E[histories.split_E < histories.split_E[task.row_E[0]]].tolist()
         assert found.row_E.tolist() == task.row_E.tolist()
         assert (found.item_EK.dtype, found.score_EK.dtype) == (np.int32, np.float64)
@@ -56,7 +58,7 @@ def test_ranking_equals_sorting_by_score_popularity_and_item_idx(
 def test_item_that_is_not_yet_known_is_left_out(town: Histories) -> None:
     available_s_I = np.array([0, 0, 0, 22, 99])  # D is known from Cyd's visit on, E never
     task = Task(town, "test", evaluated_events(town, "test"), Candidates(town, available_s_I=available_s_I))
-    found = rank_dense(task, lambda row_Q: np.tile([0.0, 1, 2, 3, 4], (len(row_Q), 1)), k=4)
+    found = rank_dense(task, Dense(lambda row_Q: np.tile([0.0, 1, 2, 3, 4], (len(row_Q), 1))), k=4)
     assert found.item_EK.tolist() == [[C, B, A, -1], [C, B, A, -1], [D, C, B, A], [D, C, B, A]]
     assert found.rank_E.tolist() == [2, 1, 1, 4]
     assert found.score_EK[0].tolist() == [2, 1, 0, -np.inf]
@@ -66,7 +68,7 @@ def test_item_that_is_not_yet_known_is_left_out(town: Histories) -> None:
 def test_scores_of_the_caller_are_not_changed(town: Histories) -> None:
     task = read_task(town, "test", EvaluateSettings(repeats="excluded"))
     scores = np.arange(5.0) + np.zeros((len(task.row_E), 1))
-    rank_dense(task, lambda row_Q: scores, k=2)
+    rank_dense(task, Dense(lambda row_Q: scores), k=2)
     assert (scores == np.arange(5.0)).all()
 
 
@@ -74,10 +76,10 @@ def test_scores_of_the_caller_are_not_changed(town: Histories) -> None:
 def test_score_that_is_not_finite_is_the_rankers_mistake(town: Histories, bad: float) -> None:
     task = read_task(town, "test", EvaluateSettings())
     with pytest.raises(ValueError, match="finite"):
-        rank_dense(task, lambda row_Q: np.full((len(row_Q), 5), bad), k=2)
+        rank_dense(task, Dense(lambda row_Q: np.full((len(row_Q), 5), bad)), k=2)
 
 
 def test_scores_of_another_shape_are_the_rankers_mistake(town: Histories) -> None:
     task = read_task(town, "test", EvaluateSettings())
     with pytest.raises(ValueError, match=r"shape \(4, 5\)"):
-        rank_dense(task, lambda row_Q: np.zeros((len(row_Q), 4)), k=2)
+        rank_dense(task, Dense(lambda row_Q: np.zeros((len(row_Q), 4))), k=2)

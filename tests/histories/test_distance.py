@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.catalogue.distance import PlacesOnSphere, has_coordinates
-from whereupon.histories.weather import EARTH_RADIUS_KM
+from whereupon.histories import distance
+from whereupon.histories.distance import EARTH_RADIUS_KM, PlacesOnSphere, has_coordinates, nearest, points
 
 DEGREE_KM = EARTH_RADIUS_KM * math.pi / 180
 LATITUDES, LONGITUDES = st.floats(-90, 90), st.floats(-180, 180)
@@ -47,3 +47,13 @@ def test_distance_equals_the_haversine(
     half += math.cos(phi) * math.cos(other) * math.sin(math.radians(other_longitude - longitude) / 2) ** 2
     haversine_km = 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(half, 1)))
     assert places.km(np.array([0]), np.array([1]))[0] == pytest.approx(haversine_km, abs=1e-3)
+
+
+def test_nearest_places_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    here, there = (points(latitude=rng.uniform(-90, 90, n), longitude=rng.uniform(-180, 180, n)) for n in (9, 4))
+    here[3], there[2] = np.nan, there[0]  # an unknown place; two equally near ones, of which the first is taken
+    whole = nearest(here, there)
+    assert (whole[1][3], 2 in whole[0]) == (np.inf, False)
+    monkeypatch.setattr(distance, "_CHUNK_PAIRS", 10)
+    assert [part.tolist() for part in nearest(here, there)] == [part.tolist() for part in whole]

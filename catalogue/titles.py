@@ -20,7 +20,7 @@ _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
 
 
 class TitleSettings(Protocol):
-    """The two settings of `CatalogueSettings` that titles depend on. A protocol, for the settings import this module."""
+    """What titles depend on: `CatalogueSettings`, named by a protocol since those import this module."""
 
     @property
     def title(self) -> str | None: ...

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from whereupon.cli import fuse as command
+from whereupon.cli_eval import fuse as command
 from whereupon.config import Config
 from whereupon.errors import DataError
 from whereupon.eval.fuse import fuse

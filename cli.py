@@ -26,6 +26,7 @@ app.add_typer(eval_app)
 app.add_typer(prompt_app, name="prompt")
 app.add_typer(model_app, name="model")
 app.add_typer(catalogue_app, name="catalogue")
+
 User = Annotated[str, typer.Option("--user", metavar="U", help="The user_id.")]
 At = Annotated[
     str | None,
@@ -35,6 +36,16 @@ Weather = Annotated[
     str | None, typer.Option("--weather", metavar="TEXT", help='Weather at that time, such as "snow, -3 C".')
 ]
 Place = Annotated[str | None, typer.Option("--place", metavar="LAT,LON", help="Where the user is, in degrees.")]
+Near = Annotated[
+    float | None,
+    typer.Option("--near", metavar="KM", help="Only items within KM kilometres of --place, or of the last place."),
+]
+Categories = Annotated[
+    list[str] | None,
+    typer.Option("--category", metavar="NAME", help="Only items of this category; may be given several times."),
+]
+_OTHER = 'Show a second ranking beside it, for another context: "rain; 2013-01-05T18:00".'
+Versus = Annotated[str | None, typer.Option("--versus", metavar="TEXT", help=_OTHER)]
 ItemsFile = Annotated[Path, typer.Argument(metavar="ITEMS", help="CSV or Parquet with the columns of histories.items.")]
 
 
@@ -72,25 +83,12 @@ def recommend(
     at: At = None,
     weather: Weather = None,
     place: Place = None,
-    near: Annotated[
-        float | None,
-        typer.Option("--near", metavar="KM", help="Only items within KM kilometres of --place, or of the last place."),
-    ] = None,
-    category: Annotated[
-        list[str] | None,
-        typer.Option("--category", metavar="NAME", help="Only items of this category; may be given several times."),
-    ] = None,
+    near: Near = None,
+    category: Categories = None,
     unseen: Annotated[bool, typer.Option("--unseen", help="Only items that the user has not chosen before.")] = False,
     open_now: Annotated[bool, typer.Option("--open-now", help="Only items that are open at that time.")] = False,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many items; default: decode.k.")] = None,
-    versus: Annotated[
-        str | None,
-        typer.Option(
-            "--versus",
-            metavar="TEXT",
-            help='Show a second ranking beside it, for another context: "rain; 2013-01-05T18:00".',
-        ),
-    ] = None,
+    versus: Versus = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     set_: Overrides = None,
     debug: Debug = False,

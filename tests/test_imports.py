@@ -103,6 +103,15 @@ def test_root_modules_import_nobody_who_imports_them(root: Path) -> None:
         assert {name for statement in statements for name in _ours(statement, [])} <= allowed[module], module
 
 
+def test_no_modules_import_each_other_in_circles(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(root / "bench")
+    from house import circles, imports_of  # type: ignore[import-not-found]
+
+    paths = [*root.glob("*.py"), *(path for room in ROOMS for path in _sources(root, room))]
+    sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    assert circles(imports_of(sources)) == []
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_room_says_what_is_public(root: Path, room: str) -> None:
     tree = ast.parse((root / room / "__init__.py").read_text(encoding="utf-8"))

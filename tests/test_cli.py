@@ -66,7 +66,10 @@ def _raising(error: BaseException) -> Callable[[], None]:
     return raise_it
 
 
-@pytest.mark.parametrize("verb", ["", "prompt", "model", "model fetch", "serve", *VERBS])
+EVALUATION = ["calibrate", "report", "compare", "export", "import-run", "ablate", "guard"]
+
+
+@pytest.mark.parametrize("verb", ["", "prompt", "model", "model fetch", "catalogue add", "serve", *VERBS, *EVALUATION])
 def test_help_of_every_verb_exits_0(verb: str) -> None:
     result = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert (result.exit_code, result.stderr) == (0, "")

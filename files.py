@@ -18,7 +18,8 @@ from . import __version__
 from .errors import DataError
 
 __all__ = [
-    "NameOrFolder", "atomic_path", "git_revision", "read_json", "read_object", "sha256_file", "sha256_text", "versions",
+    "NameOrFolder", "atomic_path", "cache_folder", "git_revision", "read_json", "read_object", "sha256_file",
+    "sha256_text", "versions",
     "write_json",
 ]  # fmt: skip
 
@@ -62,6 +63,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_folder(final.parent)
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def cache_folder(kind: str) -> Path:
+    """Where downloads of one kind are kept: a folder of $WHEREUPON_CACHE, else of `whereupon` in the user's cache."""
+    if own := os.environ.get("WHEREUPON_CACHE"):
+        return Path(own).expanduser() / kind
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whereupon" / kind
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:

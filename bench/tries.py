@@ -21,7 +21,7 @@ from steps import RandomReading, step_overhead
 
 from whereupon.catalogue import Catalogue, Filters, ItemFacts, Subset, Trie, build_trie_ragged, select_items
 from whereupon.catalogue.snapshots import read_snapshot, snapshot_manifest, write_snapshot
-from whereupon.catalogue.title_tokens import encode_titles
+from whereupon.catalogue.tokens import encode_titles
 from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import load_tokenizer
 from whereupon.decode.search import search

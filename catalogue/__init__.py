@@ -4,12 +4,11 @@ from .building import build_trie, build_trie_ragged
 from .catalogue import Catalogue
 from .filters import Filters, Selection, select_items
 from .item_facts import ItemFacts
-from .ragged import Ragged
 from .settings import CatalogueSettings
 from .snapshots import prune_snapshots, read_snapshot, snapshot_manifest, write_snapshot
 from .subset import Subset, Subsets
-from .title_tokens import TERMINATOR, Encode, encode_titles
 from .titles import unique_titles
+from .tokens import TERMINATOR, Encode, Ragged, encode_titles
 from .trie import Trie
 
 __all__ = [

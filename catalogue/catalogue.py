@@ -13,10 +13,9 @@ import polars as pl
 from ..arrays import Int64
 from ..errors import CatalogueError
 from .building import build_trie_ragged, edit_trie
-from .ragged import Ragged
 from .settings import CatalogueSettings
-from .title_tokens import Encode, encode_titles
 from .titles import unique_titles
+from .tokens import Encode, Ragged, encode_titles
 from .trie import Trie
 
 _FINGERPRINT_BATCH = 100_000

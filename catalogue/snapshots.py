@@ -30,7 +30,7 @@ from ..arrays import Int32, Int64
 from ..errors import CatalogueError
 from ..files import atomic_path, sha256_file, versions, write_json
 from .catalogue import Catalogue
-from .title_tokens import TERMINATOR
+from .tokens import TERMINATOR
 from .trie import Trie
 
 __all__ = ["prune_snapshots", "read_snapshot", "snapshot_manifest", "write_snapshot"]

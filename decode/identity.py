@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ModelError, first_line
-from ..files import read_object, sha256_file, sha256_text, write_json
-from .base_models import cache_folder, resolve_base_model
+from ..files import cache_folder, read_object, sha256_file, sha256_text, write_json
+from .base_models import resolve_base_model
 from .hardware import resolve_dtype
 from .settings import ModelSettings
 
@@ -68,7 +68,7 @@ def hash_of(file: Path) -> str:
     real = file.resolve()
     if file.is_symlink() and real.parent.name == "blobs" and len(real.name) == 64:
         return real.name
-    stat, cache = real.stat(), cache_folder() / _HASHES
+    stat, cache = real.stat(), cache_folder("hashes") / _HASHES
     mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     try:
         known = read_object(cache)

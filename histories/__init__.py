@@ -1,8 +1,8 @@
 """Reading, cleaning, joining weather, local time and place, splitting."""
 
 from .preparing import PrepareReport, TitleMaker, catalogue_hash, prepare
-from .recipes import read_items
 from .settings import HistoriesSettings, SplitSettings, TableSettings, WeatherJoinSettings, WeatherSettings
+from .source import read_items
 from .splitting import CAVEATS, HISTORY, SPLITS
 from .store import Histories, build_histories, histories_folder, read_histories
 

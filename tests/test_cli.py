@@ -66,7 +66,10 @@ def _raising(error: BaseException) -> Callable[[], None]:
     return raise_it
 
 
-@pytest.mark.parametrize("verb", ["", "prompt", "model", "model fetch", "serve", *VERBS])
+EVALUATION = ["calibrate", "report", "compare", "export", "import-run", "ablate", "guard"]
+
+
+@pytest.mark.parametrize("verb", ["", "prompt", "model", "model fetch", "catalogue add", "serve", *VERBS, *EVALUATION])
 def test_help_of_every_verb_exits_0(verb: str) -> None:
     result = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert (result.exit_code, result.stderr) == (0, "")
@@ -183,7 +186,7 @@ def test_users_error_with_debug_is_raised(config: Path, rooms: SimpleNamespace) 
         (KeyboardInterrupt(), 130, "Interrupted; what was complete before is kept"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/a"), 1, r"The disk is full \(/runs/a\); free some"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "The disk is full; free some space"),
-        (PermissionError(errno.EACCES, "denied", "/runs/a"), 1, r"No permission \(/runs/a\); mend the rights"),
+        (PermissionError(errno.EACCES, "denied", "/runs/a"), 1, r"Permission denied \(/runs/a\); fix the permissions"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/runs/a"), 1, r"Not a directory: /runs/a \(--debug"),
     ],
 )

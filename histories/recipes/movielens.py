@@ -14,17 +14,21 @@ from ..parsing import to_times
 from ..reading import ROW, read_table
 from ..settings import HistoriesSettings, TableSettings
 from ..source import Source
-from .wheels import cached_files
+from .wheels import Wheel, cached_files
 from .zip_codes import places_of
 
 __all__ = ["read_movielens"]
 
-_REQUIREMENT: Final = "recbole==1.2.1"
-_FILES: Final = {
-    "recbole/dataset_example/ml-100k/ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
-    "recbole/dataset_example/ml-100k/ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
-    "recbole/dataset_example/ml-100k/ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
-}
+_FOLDER: Final = "recbole/dataset_example/ml-100k"
+_WHEEL: Final = Wheel(
+    "recbole==1.2.1",
+    2_130_151,
+    {
+        f"{_FOLDER}/ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+        f"{_FOLDER}/ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+        f"{_FOLDER}/ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
+    },
+)
 _TITLE: Final = "{{ name }}{% if release_year %} ({{ release_year }}){% endif %}"
 # "Seventh Seal, The (Sjunde inseglet, Det)" -> The Seventh Seal (Det Sjunde inseglet), as titles stand in any text.
 _ARTICLE_BEHIND: Final = r"([^()]+), (The|An?|La|Les?|Il|Der|Das|Die|Det|O)( \(|\)|$)"
@@ -40,7 +44,7 @@ def read_movielens(settings: HistoriesSettings) -> Source:
     Raises:
         DataError: a file is missing or lacks a column, or cannot be downloaded.
     """
-    folder = settings.path or cached_files("movielens-100k", _REQUIREMENT, _FILES)
+    folder = settings.path or cached_files("movielens-100k", _WHEEL)
     if not folder.is_dir():
         raise DataError(
             f"{folder} should be the folder of ml-100k.inter, .item and .user but does not exist; check "

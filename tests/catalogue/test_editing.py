@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from whereupon.catalogue import Catalogue, CatalogueSettings, Trie, build_trie, unique_titles
 from whereupon.catalogue.building import edit_trie
-from whereupon.catalogue.ragged import Ragged
+from whereupon.catalogue.tokens import Ragged
 from whereupon.errors import CatalogueError
 
 Titles = list[list[int]]

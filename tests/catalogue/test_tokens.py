@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from whereupon import console
-from whereupon.catalogue import title_tokens
-from whereupon.catalogue.title_tokens import encode_titles
+from whereupon.catalogue import tokens
+from whereupon.catalogue.tokens import encode_titles
 
 
 def _letters(texts: Sequence[str]) -> list[list[int]]:
@@ -28,7 +28,7 @@ def test_batches_are_joined_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         return _letters(texts)
 
     whole = encode_titles(titles, _letters)
-    monkeypatch.setattr(title_tokens, "BATCH_TITLES", 4)
+    monkeypatch.setattr(tokens, "BATCH_TITLES", 4)
     parts = encode_titles(titles, encode)
     assert sizes == [4, 4, 3]
     assert (parts.tokens.tolist(), parts.ptr.tolist()) == (whole.tokens.tolist(), whole.ptr.tolist())
@@ -52,7 +52,7 @@ def test_bar_is_shown_for_many_titles_only_and_on_stderr(
 ) -> None:
     encode_titles(pl.Series(["Bar"] * 9), _letters)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(title_tokens, "BAR_FROM_TITLES", 9)
+    monkeypatch.setattr(tokens, "BAR_FROM_TITLES", 9)
     monkeypatch.setattr(console.talk, "_force_terminal", True)
     encode_titles(pl.Series(["Bar"] * 9), _letters)
     out, err = capsys.readouterr()

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.catalogue.ragged import Ragged
-from whereupon.catalogue.sorting import common_prefix, places, sort_order
+from whereupon.catalogue.building import common_prefix, places, sort_order
+from whereupon.catalogue.tokens import Ragged
 
 Lists = list[list[int]]
 

@@ -1,0 +1,219 @@
+"""The verbs of evaluation: what ranks is measured, calibrated, compared, reported and exchanged with other tools."""
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
+
+__all__ = ["eval_app"]
+
+eval_app = typer.Typer()
+
+PredictedSplit = Annotated[
+    Literal["valid", "test"] | None, typer.Option(help="Split whose events to predict; default: evaluate.split.")
+]
+PredictedLimit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Use only N events; default: evaluate.limit.")
+]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option("--baseline", metavar="NAME", help="Use only this baseline; may be given several times."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Folder in evaluation/; default: test, or the only one."),
+]
+MetricName = Annotated[str, typer.Option("--metric", metavar="NAME", help="Metric to sort and slice rankers by.")]
+StatisticsSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of intervals, tests and drawn examples.")]
+
+
+@eval_app.command()
+def calibrate(
+    config: ConfigFile,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Use only N validation events; default: all.")
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Fit a temperature and the weight of a counting prior on the validation split."""
+    with verb("calibrate", config, set_, debug) as settings:
+        from .rankers.calibrate import calibrate
+
+        record("calibrate", settings)
+        calibrate(settings, limit)
+
+
+@eval_app.command()
+def evaluate(
+    config: ConfigFile,
+    split: PredictedSplit = None,
+    no_adapter: Annotated[
+        bool, typer.Option("--no-adapter", help="Evaluate the base model without its adapter.")
+    ] = False,
+    limit: PredictedLimit = None,
+    baselines_only: Annotated[bool, typer.Option("--baselines-only", help="Evaluate baselines only.")] = False,
+    baseline: Baselines = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Rank each event's candidates by the model and tuned baselines; measure recall@k, nDCG@k and log-loss."""
+    if baselines_only and no_adapter:
+        raise typer.BadParameter("--baselines-only runs no model; leave --no-adapter out")
+    with verb("evaluate", config, _with_baselines(set_, baseline), debug) as settings:
+        from .eval.run import evaluate
+
+        record("evaluate", settings)
+        evaluate(
+            settings,
+            split=split or settings.evaluate.split,
+            use_adapter=not no_adapter,
+            limit=limit or settings.evaluate.limit,
+            baselines_only=baselines_only,
+        )
+
+
+@eval_app.command()
+def report(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run folders or configurations that were evaluated.")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file to write.")] = Path(
+        "report.html"
+    ),
+    split: Split = None,
+    metric: MetricName = "nDCG@10",
+    seed: StatisticsSeed = 7,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML file with leaderboard, curves, slices, map and examples; it needs no network."""
+    with one_sentence(debug):
+        from .eval.report import report
+
+        report([Path(_run_of(run)) for run in runs], out, metric=metric, split=split, seed=seed)
+        print(out)
+
+
+@eval_app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="RUN:RANKER, or a rankings file (.parquet).")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What to compare A with, in the same form.")],
+    split: Split = None,
+    metric: MetricName = "nDCG@10",
+    seed: StatisticsSeed = 7,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Test whether one ranker is better than another: paired difference, by slice, and the events that differ most."""
+    with one_sentence(debug):
+        from .eval.report import compare
+
+        compare(_run_of(a), _run_of(b), split=split, metric=metric, seed=seed, as_json=json)
+
+
+@eval_app.command()
+def export(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")],
+    format: Annotated[Literal["trec", "parquet"], typer.Option(help="Run files and qrels, or tables.")] = "trec",
+    of: Annotated[
+        list[str] | None,
+        typer.Option("--of", metavar="NAME", help="Export only this ranker; may be given several times."),
+    ] = None,
+    split: PredictedSplit = None,
+    limit: PredictedLimit = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Write finished rankings and the true items for other tools."""
+    with verb("export", config, set_, debug) as settings:
+        from .eval.exchange import export
+
+        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
+        export(settings, out, format=format, split=split, limit=limit, names=of or ())
+
+
+@eval_app.command("import-run")
+def import_run(
+    config: ConfigFile,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A TREC run file, gzip allowed; `export` writes the query ids.")
+    ],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the model in tables and reports.")],
+    split: PredictedSplit = None,
+    limit: PredictedLimit = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Import an external model's TREC run file into the leaderboard."""
+    with verb("import-run", config, set_, debug) as settings:
+        from .eval.exchange import import_run
+
+        record("import-run", settings)
+        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
+        import_run(settings, file, name=name, split=split, limit=limit)
+
+
+@eval_app.command()
+def ablate(
+    config: ConfigFile,
+    split: PredictedSplit = None,
+    limit: PredictedLimit = None,
+    retrained: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--retrained",
+            metavar="KIND=RUN",
+            help="Add a run whose adapter was trained with prompts.leave_out=[KIND]; may be given several times.",
+        ),
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Measure what time, place and weather contribute: evaluate the model with each removed and shuffled."""
+    with verb("ablate", config, set_, debug) as settings:
+        from .eval.ablation import ablate
+
+        record("ablate", settings)
+        ablate(
+            settings,
+            split=split or settings.evaluate.split,
+            limit=limit or settings.evaluate.limit,
+            retrained=retrained or (),
+        )
+
+
+@eval_app.command()
+def guard(
+    config: ConfigFile,
+    split: PredictedSplit = None,
+    num: Annotated[int, typer.Option("--num", min=1, metavar="N", help="How many predicted events to check.")] = 20,
+    baselines_only: Annotated[bool, typer.Option("--baselines-only", help="Skip the prompt check.")] = False,
+    baseline: Baselines = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Check for data leakage: alter future events; predictions must not change. Exit code 1 if they do."""
+    with verb("guard", config, _with_baselines(set_, baseline), debug) as settings:
+        from .eval.guard_run import guard
+
+        reports = guard(settings, split=split or settings.evaluate.split, num=num, baselines_only=baselines_only)
+        if not all(report.ok for report in reports):
+            raise typer.Exit(1)
+
+
+def _with_baselines(overrides: list[str] | None, names: list[str] | None) -> list[str]:
+    return [*(overrides or ()), *([f"evaluate.baselines={dumps(names)}"] if names else ())]
+
+
+def _run_of(argument: str) -> str:
+    """A run folder for a configuration, alone or before `:RANKER`; anything else as it is."""
+    path, colon, ranker = argument.rpartition(":") if ":" in argument else (argument, "", "")
+    if not path.endswith((".yaml", ".yml")):
+        return argument
+    from .config import load_config
+
+    return f"{load_config(path).run}{colon}{ranker}"

@@ -75,6 +75,7 @@ def show(
     at: At = None,
     weather: Weather = None,
     place: Place = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Print token ids as JSON instead of text.")] = False,
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -82,7 +83,7 @@ def show(
     with _verb("prompt show", config, set_, debug) as settings:
         from .recommend.shown import show_prompt
 
-        show_prompt(settings, user=user, at=at, weather=weather, place=place)
+        show_prompt(settings, user=user, at=at, weather=weather, place=place, ids=ids)
 
 
 @app.command()

@@ -57,8 +57,10 @@ def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
     return Prompt(tokens_L, Past.of_question(events), events.height - 1, len(window.title_start_V) - 1, profile)
 
 
-def show_prompt(config: RunConfig, *, user: str, at: str | None, weather: str | None, place: str | None) -> None:
-    """Print exactly what the model will read; token counts go to stderr."""
+def show_prompt(
+    config: RunConfig, *, user: str, at: str | None, weather: str | None, place: str | None, ids: bool
+) -> None:
+    """Print what the model will read, as text without a BOS token or as JSON with all `ids`; counts go to stderr."""
     from ..decode.models import build_encoder, load_tokenizer
 
     moment = Moment(at, weather, place)
@@ -67,7 +69,8 @@ def show_prompt(config: RunConfig, *, user: str, at: str | None, weather: str | 
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     prompt = build_prompt(histories, encoder, user, moment)
-    print(tokenizer.decode(prompt.tokens_L.tolist()))
+    tokens = prompt.tokens_L.tolist()
+    print(json.dumps(tokens) if ids else tokenizer.decode(tokens[len(encoder.prefix) :]))
     Console(stderr=True, highlight=False).print(
         f"{len(prompt.tokens_L)} tokens of {config.prompts.budget_tokens}: {prompt.num_told} of {prompt.num_events} "
         f"events, {prompt.num_profile_tokens} tokens of profile, {len(encoder.preamble)} of preamble",

@@ -86,7 +86,7 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
     missing = [number for number in range(len(chunks)) if not parts.has(number)]
     if len(missing) < len(chunks):
         say(f"{len(users) - sum(len(chunks[n]) for n in missing):,} of {len(users):,} users were answered before")
-    limit = asyncio.Semaphore(min(AT_ONCE, service.room.limit))
+    limit = asyncio.Semaphore(min(AT_ONCE, service.limit.searches))
     with bar() as progress:
         task = progress.add_task("users", total=sum(len(chunks[n]) for n in missing))
 

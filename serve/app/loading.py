@@ -16,7 +16,8 @@ from ...rankers.context_prior import Past
 from ...recommend.edition import Editions
 from ...recommend.store.event_store import open_store
 from . import metrics
-from .service import Room, Service, exact_plan
+from .concurrency import ConcurrencyLimit
+from .service import Service, exact_plan
 
 if TYPE_CHECKING:
     from ..settings import ServeConfig
@@ -41,9 +42,9 @@ def _load(config: ServeConfig, client: Client) -> Service:
     editions = Editions(config, histories, tokenizer, encoder, card)
     store = open_store(config.serve.events or config.run / "events.sqlite")
     engine = VllmEngine(client, card["temperature"])
-    room = Room(config.serve.max_searches)
+    limit = ConcurrencyLimit(config.serve.max_searches)
     name, limits = config.name, Limits.of(client)
-    return Service(config, name, histories, editions, engine, store, room, tokenizer, limits)
+    return Service(config, name, histories, editions, engine, store, limit, tokenizer, limits)
 
 
 async def _warm_up(service: Service) -> None:

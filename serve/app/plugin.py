@@ -13,6 +13,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 from vllm.entrypoints.openai.completion.api_router import create_completion
@@ -21,6 +22,8 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from ...errors import ConfigError, PromptError, WhereuponError
 from ...files import read_json
+from ...prompts import encode_text
+from ...recommend.edition import Edition
 from ..settings import ServeConfig
 from .body_limit import BodyLimit
 from .closing import closing_router
@@ -102,31 +105,36 @@ class Endpoints:
                 return error_response(
                     f"There is no model {body.model[:100]!r} here; known is {service.name!r}.", 404, "model"
                 )
-            return await complete(service, await asyncio.to_thread(_read, service, body))
+            async with service.limit.request():
+                edition = await service.editions.fresh()
+                return await complete(service, edition, await asyncio.to_thread(_read, service, edition, body))
         except (WhereuponError, HTTPException) as error:
             return refusal(error)
 
 
-def _read(service: Service, body: CompletionRequest) -> Completion:
+def _read(service: Service, edition: Edition, body: CompletionRequest) -> Completion:
     """What we go by; without a temperature of its own, a request wants the exact ranking."""
     said = body.model_fields_set
     return Completion(
-        prompts=_token_ids(service, body), n=body.n, seed=body.seed, use_beam_search=body.use_beam_search,
+        prompts=_token_ids(service, edition, body), n=body.n, seed=body.seed, use_beam_search=body.use_beam_search,
         temperature=(body.temperature or 0.0) if "temperature" in said else 0.0,
         top_p=1.0 if body.top_p is None else body.top_p,
         logprobs=body.logprobs, stream=bool(body.stream), xargs=dict(body.vllm_xargs or {}),
     )  # fmt: skip
 
 
-def _token_ids(service: Service, body: CompletionRequest) -> list[list[int]]:
-    """The prompts as vLLM would read them."""
+def _token_ids(service: Service, edition: Edition, body: CompletionRequest) -> list[list[int]]:
+    """The prompts as token ids. Text is tokenised like the histories' own, behind one BOS token if the model has one."""
     prompt: Any = body.prompt
     if not prompt:
         raise PromptError("Expected a prompt, as text or token ids, but found none; give one.")
     prompts = [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
-    return [
-        service.tokenizer.tokenizer(one, add_special_tokens=body.add_special_tokens).input_ids
-        if isinstance(one, str)
-        else one
-        for one in prompts
-    ]
+    encoder = edition.encoder
+    titles = pl.concat([encoder.catalogue.titles, edition.items["title"]])
+    bos = service.tokenizer.decode(encoder.prefix)
+
+    def read(text: str) -> list[int]:
+        prefix = encoder.prefix if body.add_special_tokens or text.startswith(bos) else ()
+        return [*prefix, *encode_text(encoder, text.removeprefix(bos), titles)]
+
+    return [read(one) if isinstance(one, str) else one for one in prompts]

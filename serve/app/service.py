@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +30,7 @@ from ...recommend.live import user_history
 from ...recommend.shown import Prompt, prompt_of
 from ...recommend.store.event_store import EventStore
 from . import metrics
+from .concurrency import ConcurrencyLimit
 from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
 
 if TYPE_CHECKING:
@@ -59,30 +59,6 @@ class Asked:
     place: tuple[float, float] | None
 
 
-class Room:
-    """Counts searches in and out: at most `limit` at once."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self._running = limit, 0
-        metrics.RUNNING.set_function(lambda: self._running)
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Raises HTTPException 429 where there is no room."""
-        if self._running >= self.limit:
-            metrics.REFUSED.inc()
-            message = f"{self.limit} searches are running, which is the most at once; ask again in a moment."
-            raise HTTPException(429, message, {"Retry-After": "1"})
-        self._running += 1
-        try:
-            yield
-        except BaseException:
-            metrics.ABANDONED.inc()
-            raise
-        finally:
-            self._running -= 1
-
-
 @dataclass(frozen=True, eq=False)
 class Service:
     """All that requests need."""
@@ -93,7 +69,7 @@ class Service:
     editions: Editions
     engine: Engine
     store: EventStore
-    room: Room
+    limit: ConcurrencyLimit
     tokenizer: Tokenizer
     limits: Limits
 
@@ -107,12 +83,13 @@ class Service:
         """
         k = self.checked_k(request.k or self.config.decode.k, "k")
         edition = edition or await self.editions.fresh()
-        asked = await asyncio.to_thread(self._ask, request, edition, None if after_last else _now())
         plan = exact_plan(k)
         budget = self.budget(request.max_expansions)
-        result = await self.search(
-            "recommendations", asked.prompt.tokens_L, edition, asked.selection, asked.prompt.past, plan, budget
-        )
+        async with self.limit.request():
+            asked = await asyncio.to_thread(self._ask, request, edition, None if after_last else _now())
+            result = await self.search(
+                "recommendations", asked.prompt.tokens_L, edition, asked.selection, asked.prompt.past, plan, budget
+            )
         return Recommendations(
             **self.about(edition, asked.selection, result, k), data=_ranked(asked, result),
             num_events=asked.prompt.num_events, prompt_tokens=len(asked.prompt.tokens_L),
@@ -121,14 +98,14 @@ class Service:
     async def search(
         self, kind: str, tokens_L: Int32, edition: Edition, selection: Selection, past: Past, plan: Plan, budget: int
     ) -> SearchResult:
-        """Run one search, if there is room for it; `past` are the events before the moment, items as prompts count."""
+        """Run one search, once it is its turn; `past` are the events before the moment, items as prompts count."""
         trie, change = edition.trie, edition.reweighter
         need, seen = len(tokens_L) + int(trie.length_N.max()), self.limits.max_tokens
         if need > seen:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
         subset = Subset.of(trie, selection.allowed_N, selection.reason) if selection.reason else None
         reweighting = change.of([past]) if change else None
-        with self.room.taken():
+        async with self.limit.search():
             reading, began = self.engine.read(tokens_L, trie), time.perf_counter()
             slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else UNALIGNED_SLACK
             (result,) = await run_async(reading, plan(trie, subset, reweighting, budget, slack))

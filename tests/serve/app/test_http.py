@@ -1,20 +1,23 @@
 """The routes as vLLM mounts them, over a client that computes what vLLM would; only the server around is missing."""
 
 import asyncio
+import contextlib
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from whereupon.config import Config
+from whereupon.config import Config, load_config
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all
-from whereupon.histories import read_histories
+from whereupon.histories import prepare, read_histories
 from whereupon.recommend.context import Moment
-from whereupon.recommend.shown import build_prompt
+from whereupon.recommend.shown import build_prompt, show_prompt
 from whereupon.tests.serve.local_client import LocalClient, import_vllm
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
@@ -34,12 +37,12 @@ def start(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp
 
     clients: list[Any] = []
 
-    def start(*overrides: str) -> Any:
+    def start(*overrides: str, config: Config | None = None) -> Any:
         from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
         from whereupon.serve.app.plugin import VARIABLE, Endpoints
 
-        config = town_copy(*overrides)
+        config = config or town_copy(*overrides)
         (tmp_path / "serve.json").write_text(config.model_dump_json(), encoding="utf-8")
         monkeypatch.setenv(VARIABLE, str(tmp_path / "serve.json"))
         app, engine, plugin = FastAPI(), LocalClient(config), Endpoints()
@@ -158,6 +161,55 @@ def test_token_ids_are_the_text_they_stand_for(server: Any) -> None:
     ids = server.plugin.service().tokenizer.tokenizer("Friday evening:").input_ids
     strip = [{**choice, "logprobs": None} for choice in completed(server, prompt=ids, n=5)["choices"]]
     assert strip == completed(server, n=5)["choices"]
+
+
+@pytest.fixture(scope="session")
+def foreign_town(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A town whose tokenizer puts a token before each text and joins line ends, with prompts filled up by empty lines."""
+    from whereupon.finetune.train import finetune
+
+    path = make_town(tmp_path_factory.mktemp("foreign"), people=4, bos="<s>")
+    config = load_config(path, ["finetune.epochs=0.1", "prompts.align_tokens=32"])
+    prepare(config.histories, config.catalogue, config.run, config.seed)
+    finetune(config)
+    return config
+
+
+def shown(config: Config, capsys: pytest.CaptureFixture[str], user: str, *, ids: bool) -> str:
+    capsys.readouterr()
+    show_prompt(config, user=user, at=AT, weather="rain, 18 C", place=None, ids=ids)
+    return capsys.readouterr().out.removesuffix("\n")
+
+
+@pytest.mark.parametrize("user", ["p00", "p03"])
+def test_text_of_prompt_show_is_the_models_prompt_token_for_token(
+    start: Any, foreign_town: Config, capsys: pytest.CaptureFixture[str], user: str
+) -> None:
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+
+    from whereupon.serve.app.plugin import _token_ids
+
+    server = start(config=foreign_town)
+    text = shown(foreign_town, capsys, user, ids=False)
+    expected = json.loads(shown(foreign_town, capsys, user, ids=True))
+    service = server.plugin.service()
+    as_a_whole = service.tokenizer.tokenizer(text).input_ids
+    assert text.startswith("What one person chose, oldest first.\n\n")
+    assert as_a_whole[0] == expected[0]
+    assert as_a_whole != expected, "line ends are joined where the text is read as a whole"
+
+    def read(prompt: Any, **fields: Any) -> Any:
+        return _token_ids(service, service.editions.current, CompletionRequest(prompt=prompt, **fields))
+
+    assert read(text) == read(expected) == [expected]
+    assert read(f"<s>{text}") == read(f"<s>{text}", add_special_tokens=False) == [expected]
+    assert read(text, add_special_tokens=False) == [expected[1:]]
+    by_text, by_ids = (completed(server, prompt=prompt, n=5) for prompt in (text, expected))
+    assert by_text["choices"] == by_ids["choices"]
+    assert by_text["usage"]["prompt_tokens"] == len(expected)
+    assert len(expected) % 32 == 0
+    recommendations = recommended(server, user_id=user, context={"at": AT, "weather": "rain, 18 C"})
+    assert recommendations["prompt_tokens"] == len(expected)
 
 
 def test_sampling_is_distinct_and_repeats_with_its_seed(server: Any) -> None:
@@ -307,13 +359,49 @@ def test_bodies_too_large_are_refused_unread(start: Any) -> None:
     assert "at most 2,048 bytes" in refused(server.post("/v1/recommendations", content=pieces()), 413)
 
 
-def test_too_many_searches_are_told_to_come_back(start: Any) -> None:
+def test_requests_beyond_those_that_may_wait_are_refused_unread(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from whereupon.serve.app import plugin
+    from whereupon.serve.app.service import Service
+
     server = start("serve.max_searches=1")
-    with server.plugin.service().room.taken():
-        answer = server.post("/v1/recommendations", json={"user_id": "p00", "context": {"at": AT}})
-    assert "ask again" in refused(answer, 429)
-    assert answer.headers["Retry-After"] == "1"
+    limit = server.plugin.service().limit
+    ask = {"user_id": "p00", "context": {"at": AT}}
+    complete = {"prompt": "Friday evening:", "vllm_xargs": {"catalogue": "run"}}
+    with contextlib.ExitStack() as running:
+        for _ in range(2):
+            running.enter_context(server.portal.wrap_async_context_manager(limit.request()))
+        monkeypatch.setattr(plugin, "_read", None)  # a refused request costs nothing
+        monkeypatch.setattr(Service, "_ask", None)
+        for path, body in (("recommendations", ask), ("completions", complete)):
+            answer = server.post(f"/v1/{path}", json=body)
+            assert "ask again" in refused(answer, 429)
+            assert answer.headers["Retry-After"] == "1"
+    monkeypatch.undo()
     recommended(server)
+
+
+def test_more_prompts_than_searches_wait_for_their_turn(start: Any) -> None:
+    texts = [f"{day} evening:" for day in ("Monday", "Tuesday", "Friday", "Saturday", "Sunday")]
+    server = start("serve.max_searches=2")
+    engine, most, generate = server.engine, [], server.engine.generate
+
+    async def counted(*args: Any) -> AsyncIterator[Any]:
+        most.append(server.plugin.service().limit._running)
+        async for output in generate(*args):
+            yield output
+
+    engine.generate, engine.delay_s = counted, 0.01
+    found = completed(server, prompt=texts, n=1)
+    assert len(found["choices"]) == 5
+    assert max(most) == 2
+
+
+def test_requests_wait_for_each_other(start: Any) -> None:
+    server = start("serve.max_searches=1")
+    server.engine.delay_s = 0.01
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(recommended, server) for _ in range(2)]
+    assert answers[0].result() == answers[1].result()
 
 
 def test_health_fails_with_the_model(server: Any) -> None:

@@ -22,7 +22,7 @@ from whereupon.serve.launcher.command import Address
 from whereupon.serve.launcher.install import Build
 from whereupon.tests.serve.processes import MARK, left_after, serving
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 LAUNCHER = [str(HERE / "fake_launcher.py")]
 
 

@@ -2,8 +2,8 @@
 
     whereupon prompt show CONFIG --user U --ids | python examples/client.py
 
-The prompt comes on stdin as a JSON list of token ids. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY what it asks for. Takes a second;
-expect five lines of rank, probability, title and item id.
+The prompt comes on stdin as a JSON list of token ids. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY what it
+asks for. Takes a second; expect five lines of rank, probability, title and item id.
 """
 
 import json

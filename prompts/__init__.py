@@ -10,5 +10,6 @@ from .windows import Windows, plan_windows
 
 __all__ = [
     "CONTEXT_KINDS", "ContextKind", "EncodedWindow", "HistoryText", "PromptEncoder", "PromptSettings", "TemplateSet",
-    "Windows", "columns_of", "context_changes", "context_frame", "encode_text", "identity_of", "load_templates", "plan_windows",
+    "Windows", "columns_of", "context_changes", "context_frame", "encode_text", "identity_of", "load_templates",
+    "plan_windows",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ from .body_limit import BodyLimit
 from .closing import closing_router
 from .completions import Completion, complete
 from .event_routes import event_router
-from .http_errors import OpenAIErrorRoute, error_response, refusal
+from .http_errors import OpenAIErrorRoute, documented, error_response, refusal
 from .loading import load_service
 from .routes import service_router, until_disconnect
 from .service import Service
@@ -85,7 +85,9 @@ class Endpoints:
     def _completions(self) -> APIRouter:
         router = APIRouter(route_class=OpenAIErrorRoute)
 
-        @router.post("/v1/completions", dependencies=[Depends(validate_json_request)])
+        @router.post(
+            "/v1/completions", dependencies=[Depends(validate_json_request)], responses=documented(404, 413, 429)
+        )
         async def completions(body: CompletionRequest, raw_request: Request) -> Any:
             """OpenAI's completions; with `vllm_xargs: {"catalogue": NAME}` the n best titles of that catalogue."""
             if "catalogue" not in (body.vllm_xargs or {}):
@@ -124,7 +126,7 @@ def _read(service: Service, edition: Edition, body: CompletionRequest) -> Comple
 
 
 def _token_ids(service: Service, edition: Edition, body: CompletionRequest) -> list[list[int]]:
-    """The prompts as token ids. Text is tokenised like the histories' own, behind one BOS token if the model has one."""
+    """The prompts as token ids. Text is tokenised as prompts of histories are, behind one BOS token if the model has it."""
     prompt: Any = body.prompt
     if not prompt:
         raise PromptError("Expected a prompt, as text or token ids, but found none; give one.")

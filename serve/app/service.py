@@ -191,8 +191,6 @@ def _now() -> str:
 
 def _moment(context: Context, default_at: str | None) -> Moment:
     """The moment as the command line would say it."""
-    if (context.latitude is None) != (context.longitude is None):
-        raise PromptError("The context should have both latitude and longitude or neither.")
     place = None if context.latitude is None else f"{context.latitude:f},{context.longitude:f}"
     return Moment(context.at or default_at, context.weather, place)
 

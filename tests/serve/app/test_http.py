@@ -165,7 +165,7 @@ def test_token_ids_are_the_text_they_stand_for(server: Any) -> None:
 
 @pytest.fixture(scope="session")
 def foreign_town(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A town whose tokenizer puts a token before each text and joins line ends, with prompts filled up by empty lines."""
+    """A town with a BOS token, a tokenizer that joins line ends, and prompts that are filled up with empty lines."""
     from whereupon.finetune.train import finetune
 
     path = make_town(tmp_path_factory.mktemp("foreign"), people=4, bos="<s>")
@@ -305,16 +305,17 @@ def test_whole_catalogue_is_replaced(server: Any) -> None:
     [
         ({"user_id": "nobody"}, 404, "No events of user 'nobody'"),
         ({"user_id": None}, 400, "a user_id, or events"),
-        ({"k": 0}, 400, "k should be greater than or equal to 1"),
+        ({"k": 0}, 400, "k: Input should be greater than or equal to 1 (found 0)."),
         ({"k": 101}, 400, "between 1 and 100"),
         ({"context": {"at": "soon"}}, 400, "The time 'soon' cannot be read"),
         ({"context": {"at": AT, "weather": "nice"}}, 400, "the word 'nice'"),
+        ({"context": {"at": AT, "weather": ""}}, 400, "context.weather"),
         ({"context": {"at": AT, "latitude": 1.0}}, 400, "both latitude and longitude"),
         ({"context": {"at": AT, "columns": {"mood": "sad"}}}, 400, "no column 'mood'"),
         ({"filters": {"category": ["Bar"]}}, 400, "category"),
         ({"filters": {"near_km": 1.0}}, 400, "needs a place"),
         ({"filters": {"only": ["castle"]}}, 400, "castle"),
-        ({"colour": "red"}, 400, "colour is not known here"),
+        ({"colour": "red"}, 400, "colour: Extra inputs are not permitted"),
     ],
 )
 def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, status: int, told: str) -> None:
@@ -330,11 +331,26 @@ def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, st
         ({"n": 101}, {}, 400, "n should be between 1 and 100"),
         ({"n": 2, "stream": True}, {}, 400, "A stream gives a single choice"),
         ({"prompt": []}, {}, 400, "Expected a prompt"),
-        ({"prompt": {"text": "day"}}, {}, 400, "prompt should be a valid list or string."),
-        ({"prompt": [["a"]]}, {}, 400, "prompt[0] should be a valid integer or string."),
-        ({"n": "many"}, {}, 400, "n should be a valid integer, unable to parse string as an integer, found 'many'."),
-        ({"logit_bias": {"a": "b"}}, {}, 400, "logit_bias.a should be a valid number"),
-        ({}, {"catalogue": {"run": {}}}, 400, "vllm_xargs.catalogue should be a valid string or integer or number or"),
+        (
+            {"prompt": {"text": "day"}},
+            {},
+            400,
+            "prompt: Input should be a valid list; or Input should be a valid string.",
+        ),
+        (
+            {"prompt": [["a"]]},
+            {},
+            400,
+            "prompt[0]: Input should be a valid integer; or Input should be a valid string.",
+        ),
+        (
+            {"n": "many"},
+            {},
+            400,
+            "n: Input should be a valid integer, unable to parse string as an integer (found 'many').",
+        ),
+        ({"logit_bias": {"a": "b"}}, {}, 400, "logit_bias.a: Input should be a valid number"),
+        ({}, {"catalogue": {"run": {}}}, 400, "vllm_xargs.catalogue: Input should be a valid string; or "),
         ({"prompt": [999999]}, {}, 400, "token ids below"),
         ({"prompt": "day " * 500}, {}, 400, "shorten the prompt"),
         ({}, {"unseen": 1}, 400, "leave `unseen` out"),
@@ -407,7 +423,7 @@ def test_requests_wait_for_each_other(start: Any) -> None:
 def test_health_fails_with_the_model(server: Any) -> None:
     assert server.get("/health").status_code == 200
     server.engine.is_alive = False
-    assert server.get("/health").status_code == 503
+    assert "does not answer" in refused(server.get("/health"), 503)
 
 
 def test_cancelled_search_leaves_no_request_running(server: Any) -> None:
@@ -440,3 +456,36 @@ def test_text_in_events_is_no_template_and_no_line(server: Any) -> None:
 def test_openapi_names_all_routes(server: Any) -> None:
     paths = server.get("/openapi.json").json()["paths"]
     assert {"/v1/completions", "/v1/recommendations", "/v1/catalogues", "/v1/events", "/health"} <= set(paths)
+
+
+def test_openapi_promises_what_answers_hold(server: Any) -> None:
+    schema = server.get("/openapi.json").json()
+    assert "content" not in schema["paths"]["/health"]["get"]["responses"]["200"]
+    assert server.get("/health").headers.get("content-type") is None
+    for name in ("Context", "PastEvent"):
+        both, neither = schema["components"]["schemas"][name]["anyOf"]
+        assert both["required"] == ["latitude", "longitude"]
+        assert both["properties"].keys() == neither["properties"].keys() == {"latitude", "longitude"}
+    routes = [
+        (method, path) for path, methods in schema["paths"].items() if path.startswith("/v1/") for method in methods
+    ]
+    assert len(routes) >= 9
+    for method, path in routes:
+        assert {"400", "401", "503"} <= set(schema["paths"][path][method]["responses"]), path
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/health", {"GET"}),
+        ("/v1/recommendations", {"POST"}),
+        ("/v1/catalogues/run", {"GET", "PUT"}),
+        ("/v1/catalogues/run/items", {"POST", "PUT", "DELETE"}),
+        ("/v1/events", {"POST"}),
+        ("/v1/events/p00", {"GET"}),
+    ],
+)
+def test_method_that_a_path_lacks_is_refused_with_those_that_it_has(server: Any, path: str, methods: set[str]) -> None:
+    answer = server.patch(path)
+    assert "PATCH" in refused(answer, 405)
+    assert set(answer.headers["Allow"].split(", ")) == methods

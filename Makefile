@@ -55,9 +55,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 
-bench-search: $(READY)
+bench-search bench-api: bench-%: $(READY)
 	@$(PIP) --editable ".[bench]"
-	$(BIN)/python bench/search.py $(ARGS)
+	$(BIN)/python bench/$*.py $(ARGS)
 
 bench-%: $(READY)
 	$(BIN)/python bench/$*.py $(ARGS)

@@ -59,6 +59,7 @@ Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LABEL_CHARS),
     BeforeValidator(_printable),
+    Field(json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"}),  # of _UNPRINTABLE
 ]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), AfterValidator(_one_zero)]
 ContextValue = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, FailFast, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from ...recommend.store.event import Event, Label
 from ...recommend.store.event_store import EventStore
@@ -14,6 +15,21 @@ from ..settings import ServeSettings
 from .http_errors import OpenAIErrorRoute, documented, error_response
 
 DEFAULT_LIMIT = 100
+
+
+class _Anything(Convertor[str]):
+    """The rest of a path, line ends included: what no id can be is refused by the route, not unknown to the router."""
+
+    regex = r"(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", _Anything())
 
 
 class NewEvents(BaseModel):
@@ -56,7 +72,7 @@ def event_router(get_store: Callable[[], EventStore], limits: ServeSettings) -> 
         appended = await asyncio.to_thread(get_store().append, body.events)
         return Stored(accepted=appended.accepted, duplicates=appended.duplicates)
 
-    @router.get("/v1/events/{user_id:path}", response_model=StoredEvents, responses=documented())
+    @router.get("/v1/events/{user_id:anything}", response_model=StoredEvents, responses=documented())
     async def events_of_user(
         user_id: Annotated[Label, Path(description="Whose events; an id may hold slashes.")],
         limit: Annotated[int, Query(ge=1, le=limits.max_events, description="Most events, the latest ones.")] = min(

@@ -126,7 +126,7 @@ def _read(service: Service, edition: Edition, body: CompletionRequest) -> Comple
 
 
 def _token_ids(service: Service, edition: Edition, body: CompletionRequest) -> list[list[int]]:
-    """The prompts as token ids. Text is tokenised as prompts of histories are, behind one BOS token if the model has it."""
+    """Token ids of the prompts. Text is tokenised as prompts of histories are, behind the BOS token if there is one."""
     prompt: Any = body.prompt
     if not prompt:
         raise PromptError("Expected a prompt, as text or token ids, but found none; give one.")

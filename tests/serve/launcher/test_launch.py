@@ -233,8 +233,8 @@ def test_start_that_is_interrupted_says_so_and_leaves_no_process(
     mark = str(tmp_path)
     sets = ["--set", f"run={tmp_path / 'town'}", "--set", "serve.port=0"]
     launcher = subprocess.Popen(
-        [*DEFAULT_SIGNALS, sys.executable, *LAUNCHER, "serve", str(barely_trained), *sets], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"FAKE_MODE": "slow", MARK: mark},
+        [*DEFAULT_SIGNALS, sys.executable, *LAUNCHER, "serve", str(barely_trained), *sets],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"FAKE_MODE": "slow", MARK: mark},
     )  # fmt: skip
     log = tmp_path / "town" / "serve.log"
     while not (log.exists() and log.read_text()):

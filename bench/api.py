@@ -2,9 +2,9 @@
 
     python bench/api.py [--examples 150]
 
-Schemathesis makes requests from /openapi.json: as the schema allows, and broken ones. In half of the allowed ones, names
-and ids are those that the server knows. /v1/completions is left out, since the schema of its requests is vLLM's. Takes
-some minutes. Writes bench/results/api.json; exits with 1 if a bar is missed.
+Schemathesis makes requests from /openapi.json: as the schema allows, and broken ones. In half of the allowed ones,
+names and ids are those that the server knows. /v1/completions is left out, since the schema of its requests is vLLM's.
+Takes two minutes. Writes bench/results/api.json; exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations

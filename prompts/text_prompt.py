@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import polars as pl
 
@@ -22,7 +23,7 @@ def encode_text(encoder: PromptEncoder, text: str, titles: pl.Series) -> list[in
     if encoder.preamble_text and text.startswith(encoder.preamble_text):
         tokens += encoder.preamble[len(encoder.prefix) :].tolist()
         text = text.removeprefix(encoder.preamble_text)
-    most_words = 1 + int(titles.str.count_matches(" ").max() or 0)
+    most_words = 1 + cast(int, titles.str.count_matches(" ").max() or 0)
     lines = [(line, _ends(line, most_words)) for line in _LINE.findall(text)]
     ends = pl.Series([end[1:-1] for _, ends in lines for end in ends], dtype=pl.String)
     known = {f" {title}{TERMINATOR}" for title in titles.filter(titles.is_in(ends.implode()))}

@@ -59,9 +59,11 @@ def error_response(
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route's OpenAPI says of the errors that any route may answer with, and of further `statuses`."""
-    said = {status: {"model": ErrorBody, "description": _MEANING[status]} for status in (400, 503, *statuses)}
-    # vLLM answers 401 itself, in another form. "4XX" keeps FastAPI from promising a 422.
-    return {**said, 401: {"description": _MEANING[401]}, "4XX": {"model": ErrorBody, "description": _MEANING[400]}}
+    said: dict[int | str, dict[str, Any]] = {
+        401: {"description": _MEANING[401]},  # by vLLM itself, in another form
+        "4XX": {"model": ErrorBody, "description": _MEANING[400]},  # keeps FastAPI from promising a 422
+    }
+    return said | {status: {"model": ErrorBody, "description": _MEANING[status]} for status in (400, 503, *statuses)}
 
 
 class OpenAIErrorRoute(APIRoute):

@@ -37,7 +37,7 @@ demo: $(READY)
 	$(BIN)/whereupon report $(DEMO) -o runs/flights-demo/report.html
 	$(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --at 2013-02-01T07:00 --weather "clear, 2 C" --versus "2013-02-01T20:00; snow, -5 C"
 	$(BIN)/whereupon serve $(DEMO) --set serve.port=0 \
-	  --then "$(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT) | $(BIN)/python examples/client.py"
+	  --then "$(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT) --ids | $(BIN)/python examples/client.py"
 	@echo
 	@echo "To try next:"
 	@echo "  $(BIN)/whereupon serve $(DEMO)                            the same server, until Ctrl-C"
@@ -55,9 +55,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 
-bench-search: $(READY)
+bench-search bench-api: bench-%: $(READY)
 	@$(PIP) --editable ".[bench]"
-	$(BIN)/python bench/search.py $(ARGS)
+	$(BIN)/python bench/$*.py $(ARGS)
 
 bench-%: $(READY)
 	$(BIN)/python bench/$*.py $(ARGS)

@@ -164,6 +164,7 @@ def show(
     at: At = None,
     weather: Weather = None,
     place: Place = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Print token ids as JSON instead of text.")] = False,
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -172,7 +173,7 @@ def show(
         from .recommend.context import RequestContext
         from .recommend.shown import show_prompt
 
-        show_prompt(settings, user, RequestContext(at, weather, place))
+        show_prompt(settings, user, RequestContext(at, weather, place), ids=ids)
 
 
 @catalogue_app.command("show")

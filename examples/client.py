@@ -1,11 +1,12 @@
 """Five titles from a running `whereupon serve`, by the ordinary OpenAI client.
 
-    whereupon prompt show CONFIG --user U | python examples/client.py
+    whereupon prompt show CONFIG --user U --ids | python examples/client.py
 
-The prompt comes on stdin. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY what it asks for. Takes a second;
-expect five lines of rank, probability, title and item id.
+The prompt comes on stdin as a JSON list of token ids. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY what it
+asks for. Takes a second; expect five lines of rank, probability, title and item id.
 """
 
+import json
 import os
 import sys
 
@@ -20,7 +21,7 @@ def main() -> None:
     name = client.models.list().data[0].id  # the catalogue is called like the model
     answer = client.completions.create(
         model=name,
-        prompt=sys.stdin.read().rstrip("\n"),
+        prompt=json.load(sys.stdin),
         n=5,
         extra_body={"vllm_xargs": {"catalogue": name}},
     )

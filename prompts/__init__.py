@@ -5,9 +5,11 @@ from .encoder import EncodedWindow, HistoryText, PromptEncoder, identity_of
 from .kinds import CONTEXT_KINDS, ContextKind, columns_of, context_changes
 from .settings import PromptSettings
 from .templates import TemplateSet, load_templates
+from .text_prompt import encode_text
 from .windows import Windows, plan_windows
 
 __all__ = [
     "CONTEXT_KINDS", "ContextKind", "EncodedWindow", "HistoryText", "PromptEncoder", "PromptSettings", "TemplateSet",
-    "Windows", "columns_of", "context_changes", "context_frame", "identity_of", "load_templates", "plan_windows",
+    "Windows", "columns_of", "context_changes", "context_frame", "encode_text", "identity_of", "load_templates",
+    "plan_windows",
 ]  # fmt: skip

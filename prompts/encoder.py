@@ -67,9 +67,14 @@ class PromptEncoder:
         return identity_of(self.settings, self.templates, self.catalogue.fingerprint)
 
     @cached_property
-    def preamble(self) -> Int32:
+    def preamble_text(self) -> str:
+        """The lines that every prompt begins with; may be none."""
         texts, _ = self.templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
-        tokens = self.encode([f"{texts[0].rstrip()}\n"])[0] if texts[0].strip() else []
+        return f"{texts[0].rstrip()}\n" if texts[0].strip() else ""
+
+    @cached_property
+    def preamble(self) -> Int32:
+        tokens = self.encode([self.preamble_text])[0] if self.preamble_text else []
         return np.array([*self.prefix, *tokens], np.int32)
 
     @cached_property

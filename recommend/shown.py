@@ -21,17 +21,17 @@ from .settings import RecommendConfig
 BAR_WIDTH = 20
 
 
-def show_prompt(config: RecommendConfig, user: str, context: RequestContext) -> None:
-    """Print exactly what the model will read; token counts go to stderr."""
+def show_prompt(config: RecommendConfig, user: str, context: RequestContext, *, ids: bool) -> None:
+    """Print what the model will read, as text without a BOS token or as JSON with all `ids`; counts go to stderr."""
     with Recommender.load(config) as recommender:
         _check_place(recommender.histories, context, RequestFilters())
         question = recommender.question(Request(user, None, context))
         prompt, encoder = question.prompt, question.edition.encoder
-        print(recommender.tokenizer.decode(prompt.tokens_L.tolist()))
+        tokens = prompt.tokens_L.tolist()
+        print(json.dumps(tokens) if ids else recommender.tokenizer.decode(tokens[len(encoder.prefix) :]))
         say(
-            f"{len(prompt.tokens_L)} tokens of {config.prompts.budget_tokens}: {prompt.num_lines} of "
-            f"{prompt.num_events} events, {prompt.num_profile_tokens} tokens of profile, {len(encoder.preamble)} of "
-            "preamble"
+            f"{len(tokens)} tokens of {config.prompts.budget_tokens}: {prompt.num_lines} of {prompt.num_events} "
+            f"events, {prompt.num_profile_tokens} tokens of profile, {len(encoder.preamble)} of preamble"
         )
 
 

@@ -89,7 +89,7 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
     missing = [number for number in range(len(chunks)) if not parts.has(number)]
     if len(missing) < len(chunks):
         say(f"{len(users) - sum(len(chunks[n]) for n in missing):,} of {len(users):,} users were answered before")
-    limit = asyncio.Semaphore(min(AT_ONCE, service.room.limit))
+    limit = asyncio.Semaphore(min(AT_ONCE, service.limit.searches))
     with bar() as progress:
         task = progress.add_task("users", total=sum(len(chunks[n]) for n in missing))
 
@@ -99,9 +99,8 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
                     asked = request.model_copy(update={"user_id": user_id})
                     answer = await service.recommend(asked, edition, after_last=True)
                 except (HTTPException, WhereuponError) as error:
-                    reasons[
-                        reason_without_name(error.detail if isinstance(error, HTTPException) else error, user_id)
-                    ] += 1
+                    said = error.detail if isinstance(error, HTTPException) else error
+                    reasons[reason_without_name(said, user_id)] += 1
                     return []
                 finally:
                     progress.advance(task)
@@ -177,7 +176,7 @@ def _identity(config: ServeConfig, service: Service, request: RecommendationRequ
     catalogue = [edition.version, edition.items.height, histories.catalogue_hash]
     model = model_identity(config.model, service.recommender.card)
     settings = [model, config.decode.model_dump(mode="json"), PART_USERS]
-    parts = [request.model_dump(mode="json"), catalogue, settings, histories.data_hash]
+    parts = [request.model_dump(mode="json"), catalogue, settings, histories.data_hash, service.recommender.user_ids]
     return sha256_text(json.dumps(parts, sort_keys=True))
 
 

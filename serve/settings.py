@@ -25,7 +25,11 @@ class ServeSettings(StoreSettings):
     max_k: int = Field(100, ge=1, description="Most items a request may ask for (k, or n).")
     max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
     max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
-    max_searches: int = Field(64, ge=1, description="Most searches at once; more are told to come back (429).")
+    max_searches: int = Field(
+        64,
+        ge=1,
+        description="Most searches at once; others wait. Beyond twice as many requests at once, the answer is 429.",
+    )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Whether user ids, places and prompts may stand in the log.")
 

@@ -72,13 +72,14 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", name="make_model")
 def _make_model(one_thread: None) -> Callable[..., Path]:
-    """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts."""
+    """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts, and `bos`."""
 
     def make_model(
-        folder: Path, texts: Sequence[str], hidden: int = 32, seed: int = 0, head_dim: int | None = None
-    ) -> Path:
+        folder: Path, texts: Sequence[str], hidden: int = 32, seed: int = 0, head_dim: int | None = None,
+        bos: str | None = None,
+    ) -> Path:  # fmt: skip
         import torch
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
         tokenizer = Tokenizer(models.BPE())
@@ -87,7 +88,12 @@ def _make_model(one_thread: None) -> Callable[..., Path]:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(vocab_size=800, initial_alphabet=alphabet, show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+        if bos:
+            tokenizer.add_special_tokens([bos])
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+            )
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos).save_pretrained(folder)
         torch.manual_seed(seed)
         config = LlamaConfig(
             vocab_size=tokenizer.get_vocab_size(), hidden_size=hidden, intermediate_size=2 * hidden,
@@ -111,7 +117,7 @@ def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
 
     def make_town(
         folder: Path, people: int = 6, days: int = 12, hidden: int = 32, shuffled: bool = False,
-        head_dim: int | None = None,
+        head_dim: int | None = None, bos: str | None = None,
     ) -> Path:  # fmt: skip
         random = np.random.default_rng(5)
         start = datetime(2024, 1, 1)
@@ -144,7 +150,8 @@ def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
         weekdays = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
         words = "morning afternoon evening night mild rain weekdays weekends any day"
         lines = [f"{weekday} {words}: {title}\n" for weekday in weekdays for title in titles.values()]
-        make_model(folder / "model", [*lines, "What one person chose, oldest first.\n"] * 3, hidden, head_dim=head_dim)
+        texts = [*lines, "What one person chose, oldest first.\n"] * 3
+        make_model(folder / "model", texts + ["\n" * 8] * 3 * bool(bos), hidden, head_dim=head_dim, bos=bos)
         config = folder / "town.yaml"
         config.write_text(TOWN.replace("${HERE}", str(folder)), encoding="utf-8")
         return config

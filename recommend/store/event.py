@@ -59,6 +59,7 @@ Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LABEL_CHARS),
     BeforeValidator(_printable),
+    Field(json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"}),  # of _UNPRINTABLE
 ]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), AfterValidator(_one_zero)]
 ContextValue = Annotated[
@@ -67,7 +68,32 @@ ContextValue = Annotated[
 ]
 
 
-class PastEvent(BaseModel):
+_PLACE = ("latitude", "longitude")
+
+
+class Placed(BaseModel):
+    """A place, or none: both coordinates or neither."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [*_PLACE], "properties": {name: {"type": "number"} for name in _PLACE}},
+                {"properties": {name: {"type": "null"} for name in _PLACE}},
+            ]
+        }
+    )
+
+    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = Field(None, description="Degrees, WGS 84.")
+    longitude: Annotated[Number, Field(ge=-180, le=180)] | None = Field(None, description="Degrees, WGS 84.")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.latitude is None) != (self.longitude is None):
+            raise ValueError("should have both latitude and longitude or neither")
+        return self
+
+
+class PastEvent(Placed):
     """A click, a purchase, a check-in of a person whom the request is about."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,8 +105,6 @@ class PastEvent(BaseModel):
     utc_offset_minutes: Annotated[int, Field(strict=True, ge=-14 * 60, le=14 * 60)] | None = Field(
         None, description="Offset of the user's clock to UTC; by default that of `time`, unless it is zero or Z."
     )
-    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = Field(None, description="Degrees, WGS 84.")
-    longitude: Annotated[Number, Field(ge=-180, le=180)] | None = Field(None, description="Degrees, WGS 84.")
     event: Label | None = Field(None, description="What kind: click, purchase, check-in...")
     value: Number | None = Field(None, description="How much: a price, a rating, seconds...")
     context: dict[Label, ContextValue] = Field(
@@ -123,12 +147,6 @@ class PastEvent(BaseModel):
         if taken:
             raise ValueError(f"should not repeat the event's own field {taken[0]}; put it beside context")
         return dict(sorted(context.items()))
-
-    @model_validator(mode="after")
-    def _place_or_none(self) -> Self:
-        if (self.latitude is None) != (self.longitude is None):
-            raise ValueError("should have both latitude and longitude or neither")
-        return self
 
 
 class Event(PastEvent):

@@ -44,7 +44,7 @@ class Completion(BaseModel):
     xargs: dict[str, Any]
 
 
-async def complete(service: Service, request: Completion) -> Response:
+async def complete(service: Service, edition: Edition, request: Completion) -> Response:
     """The answer to a completion request. Raises WhereuponError, or HTTPException, for what cannot be answered."""
     name = request.xargs["catalogue"]
     if name != service.name:
@@ -57,7 +57,6 @@ async def complete(service: Service, request: Completion) -> Response:
         )
     if request.stream and (request.n > 1 or len(request.prompts) > 1):
         raise PromptError("A stream gives a single choice of a single prompt; set n to 1, or stream to false.")
-    edition = await service.recommender.editions.fresh()
     selection = await asyncio.to_thread(_selection, edition, request.xargs)
     budget = service.budget(_budget(request.xargs))
     plan = _plan(request)

@@ -2,26 +2,34 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, FailFast, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from ...recommend.store.event import Event, Label
 from ...recommend.store.event_store import EventStore
 from ..settings import ServeSettings
-from .http_errors import ErrorBody, OpenAIErrorRoute, error_response
+from .http_errors import OpenAIErrorRoute, documented, error_response
 
 DEFAULT_LIMIT = 100
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    409: {"model": ErrorBody, "description": "An event id came before with other content; nothing was stored."},
-    413: {"model": ErrorBody, "description": "Too many events in one request; nothing was stored."},
-    "4XX": {"model": ErrorBody, "description": "The request is malformed; nothing was stored."},
-    503: {"model": ErrorBody, "description": "The store does not work now; sending the same again later is safe."},
-}
-_ERRORS_OF_READING = {status: _ERRORS[status] for status in ("4XX", 503)}
+
+class _Anything(Convertor[str]):
+    """The rest of a path, line ends included: what no id can be is refused by the route, not unknown to the router."""
+
+    regex = r"(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", _Anything())
 
 
 class NewEvents(BaseModel):
@@ -52,7 +60,7 @@ def event_router(get_store: Callable[[], EventStore], limits: ServeSettings) -> 
     """The routes under /v1/events; `get_store` is called at each request, as the store opens after the routes exist."""
     router = APIRouter(route_class=OpenAIErrorRoute, tags=["events"])
 
-    @router.post("/v1/events", response_model=Stored, responses=_ERRORS)
+    @router.post("/v1/events", response_model=Stored, responses=documented(409, 413))
     async def append_events(body: NewEvents) -> Stored | JSONResponse:
         """Add events to their users' histories; they count from the next request on.
 
@@ -64,7 +72,7 @@ def event_router(get_store: Callable[[], EventStore], limits: ServeSettings) -> 
         appended = await asyncio.to_thread(get_store().append, body.events)
         return Stored(accepted=appended.accepted, duplicates=appended.duplicates)
 
-    @router.get("/v1/events/{user_id:path}", response_model=StoredEvents, responses=_ERRORS_OF_READING)
+    @router.get("/v1/events/{user_id:anything}", response_model=StoredEvents, responses=documented())
     async def events_of_user(
         user_id: Annotated[Label, Path(description="Whose events; an id may hold slashes.")],
         limit: Annotated[int, Query(ge=1, le=limits.max_events, description="Most events, the latest ones.")] = min(

@@ -13,13 +13,23 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from ...errors import ConflictError, StoreError, WhereuponError
 
 _MAX_SHOWN_CHARS = 60
-_VALID = "Input should be a valid "
 # What pydantic adds to the place of an error for each type that a value might have had, such as list[int].
 _TYPE = re.compile(r"str|int|float|bool|.*\[.*\]")
+_MEANING = {
+    400: "The request is malformed or cannot be answered as it is; nothing was changed.",
+    401: "The API key is missing or wrong.",
+    404: "There is no such user or catalogue.",
+    409: "An event id came before with other content; nothing was stored.",
+    413: "The request is too large; nothing was stored.",
+    429: "Too many requests are running or waiting; Retry-After says when to come back.",
+    503: "The model or the event store does not work now; asking again later is safe.",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -47,8 +57,27 @@ def error_response(
     return JSONResponse(ErrorBody(error=error).model_dump(), status, headers)
 
 
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's OpenAPI says of the errors that any route may answer with, and of further `statuses`."""
+    said: dict[int | str, dict[str, Any]] = {
+        401: {"description": _MEANING[401]},  # by vLLM itself, in another form
+        "4XX": {"model": ErrorBody, "description": _MEANING[400]},  # keeps FastAPI from promising a 422
+    }
+    return said | {status: {"model": ErrorBody, "description": _MEANING[status]} for status in (400, 503, *statuses)}
+
+
 class OpenAIErrorRoute(APIRoute):
     """Answers a request that is malformed, or a WhereuponError, in OpenAI's format: `APIRouter(route_class=...)`."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As any route, but a 405 names the methods of all routes of the path."""
+        if scope["method"] in self.methods:
+            await super().handle(scope, receive, send)
+            return
+        routes = (route for route in scope["app"].routes if route.matches(scope)[0] != Match.NONE)
+        allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+        message = f"This path has no {scope['method']}; use {allowed}."
+        await error_response(message, 405, headers={"Allow": allowed})(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, with its errors turned into answers."""
@@ -78,25 +107,15 @@ def refusal(error: HTTPException | WhereuponError) -> JSONResponse:
 
 
 def _invalid(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
-    """The first error that pydantic found, as a sentence; of a value that may have several types, all of them."""
+    """The first field with an error in pydantic's words; of a value that may have several types, for all of them."""
     error = errors[0]
-    kind, param = error["type"], _param(error["loc"])
-    if kind == "json_invalid":
-        at = error["loc"][-1]
-        return error_response(f"The body should be JSON but is not, at character {at}; mend it there.", 400)
+    param = _param(error["loc"])
+    if error["type"] == "json_invalid":
+        return error_response(f"The body should be JSON but is not, at character {error['loc'][-1]}.", 400)
     if param is None:
         return error_response("The body should be a JSON object, with Content-Type: application/json.", 400)
-    if kind == "missing":
-        return error_response(f"{param} is missing; add it.", 400, param)
-    if kind == "extra_forbidden":
-        return error_response(f"{param} is not known here; take it out.", 400, param)
-    text = re.sub(r"^(Value error, |(Input|String|List|Dictionary) (?=should ))", "", str(error["msg"]))
-    expected, semicolon, advice = text.partition(";")
-    types = [str(one["msg"]).removeprefix(_VALID) for one in errors if _param(one["loc"]) == param
-             and str(one["msg"]).startswith(_VALID)]  # fmt: skip
-    if len(types) > 1:
-        expected = f"should be a valid {' or '.join(dict.fromkeys(one.partition(',')[0] for one in types))}"
-    return error_response(f"{param} {expected}{_found(error.get('input'))}{semicolon}{advice}.", 400, param)
+    said = dict.fromkeys(str(one["msg"]).removeprefix("Value error, ") for one in errors if _param(one["loc"]) == param)
+    return error_response(f"{param}: {'; or '.join(said)}{_found(error.get('input'))}.", 400, param)
 
 
 def _param(location: Sequence[str | int]) -> str | None:
@@ -110,7 +129,7 @@ def _found(value: Any) -> str:
     if not isinstance(value, str | int | float | None):
         return ""
     shown = repr(value) if isinstance(value, str) else str(value)
-    return f", found {shown[:_MAX_SHOWN_CHARS]}{'...' if len(shown) > _MAX_SHOWN_CHARS else ''}"
+    return f" (found {shown[:_MAX_SHOWN_CHARS]}{'...' if len(shown) > _MAX_SHOWN_CHARS else ''})"
 
 
 def _encodable(text: str) -> str:

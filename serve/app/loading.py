@@ -12,7 +12,8 @@ from ...recommend.prompt import Prompt
 from ...recommend.recommender import Question, Recommender, exact_plan
 from ..settings import ServeConfig
 from . import metrics
-from .service import Room, Service
+from .concurrency import ConcurrencyLimit
+from .service import Service
 
 
 async def load_service(config: ServeConfig, client: Client) -> Service:
@@ -22,7 +23,7 @@ async def load_service(config: ServeConfig, client: Client) -> Service:
     """
     recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
     engine = VllmEngine(client, recommender.card["temperature"])
-    service = Service(config, recommender, engine, Room(config.serve.max_searches), Limits.of(client))
+    service = Service(config, recommender, engine, ConcurrencyLimit(config.serve.max_searches), Limits.of(client))
     metrics.ITEMS.set(recommender.editions.current.items.height)
     await _warm_up(service)
     return service

@@ -9,7 +9,7 @@ _COUNTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200, 500, 1000, 5000)
 
 SEARCHES = Counter("whereupon_searches", "Finished searches.", ["kind", "exact"])
 ABANDONED = Counter("whereupon_searches_abandoned", "Searches given up: the client left, or the model failed.")
-REFUSED = Counter("whereupon_searches_refused", "Searches refused because too many were running.")
+REFUSED = Counter("whereupon_requests_refused", "Requests refused because too many were running or waiting.")
 RUNNING = Gauge("whereupon_searches_running", "Searches that run now.")
 SECONDS = Histogram("whereupon_search_seconds", "From the prompt to the ranking.", buckets=_SECONDS)
 ROUNDS = Histogram("whereupon_search_rounds", "Rounds of the model for one search.", buckets=_COUNTS)

@@ -13,6 +13,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 from vllm.entrypoints.openai.completion.api_router import create_completion
@@ -21,13 +22,15 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from ...errors import ConfigError, PromptError, WhereuponError
 from ...files import read_json
+from ...prompts import encode_text
+from ...recommend.edition import Edition
 from ...recommend.store.event_store import EventStore
 from ..settings import ServeConfig
 from .body_limit import BodyLimit
 from .closing import closing_router
 from .completions import Completion, complete
 from .event_routes import event_router
-from .http_errors import OpenAIErrorRoute, error_response, refusal
+from .http_errors import OpenAIErrorRoute, documented, error_response, refusal
 from .loading import load_service
 from .routes import service_router, until_disconnect
 from .service import Service
@@ -88,7 +91,9 @@ class Endpoints:
     def _completions(self) -> APIRouter:
         router = APIRouter(route_class=OpenAIErrorRoute)
 
-        @router.post("/v1/completions", dependencies=[Depends(validate_json_request)])
+        @router.post(
+            "/v1/completions", dependencies=[Depends(validate_json_request)], responses=documented(404, 413, 429)
+        )
         async def completions(body: CompletionRequest, raw_request: Request) -> Any:
             """OpenAI's completions; with `vllm_xargs: {"catalogue": NAME}` the n best titles of that catalogue."""
             if "catalogue" not in (body.vllm_xargs or {}):
@@ -108,31 +113,36 @@ class Endpoints:
                 return error_response(
                     f"There is no model {body.model[:100]!r} here; known is {service.name!r}.", 404, "model"
                 )
-            return await complete(service, await asyncio.to_thread(_read, service, body))
+            async with service.limit.request():
+                edition = await service.recommender.editions.fresh()
+                return await complete(service, edition, await asyncio.to_thread(_read, service, edition, body))
         except (WhereuponError, HTTPException) as error:
             return refusal(error)
 
 
-def _read(service: Service, body: CompletionRequest) -> Completion:
+def _read(service: Service, edition: Edition, body: CompletionRequest) -> Completion:
     """What we go by; without a temperature of its own, a request wants the exact ranking."""
     said = body.model_fields_set
     return Completion(
-        prompts=_token_ids(service, body), n=body.n, seed=body.seed, use_beam_search=body.use_beam_search,
+        prompts=_token_ids(service, edition, body), n=body.n, seed=body.seed, use_beam_search=body.use_beam_search,
         temperature=(body.temperature or 0.0) if "temperature" in said else 0.0,
         top_p=1.0 if body.top_p is None else body.top_p,
         logprobs=body.logprobs, stream=bool(body.stream), xargs=dict(body.vllm_xargs or {}),
     )  # fmt: skip
 
 
-def _token_ids(service: Service, body: CompletionRequest) -> list[list[int]]:
-    """The prompts as vLLM would read them."""
+def _token_ids(service: Service, edition: Edition, body: CompletionRequest) -> list[list[int]]:
+    """Token ids of the prompts. Text is tokenised as prompts of histories are, behind the BOS token if there is one."""
     prompt: Any = body.prompt
     if not prompt:
         raise PromptError("Expected a prompt, as text or token ids, but found none; give one.")
     prompts = [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
-    return [
-        service.recommender.tokenizer.tokenizer(one, add_special_tokens=body.add_special_tokens).input_ids
-        if isinstance(one, str)
-        else one
-        for one in prompts
-    ]
+    encoder = edition.encoder
+    titles = pl.concat([encoder.catalogue.titles, edition.items["title"]])
+    bos = service.recommender.tokenizer.decode(encoder.prefix)
+
+    def read(text: str) -> list[int]:
+        prefix = encoder.prefix if body.add_special_tokens or text.startswith(bos) else ()
+        return [*prefix, *encode_text(encoder, text.removeprefix(bos), titles)]
+
+    return [read(one) if isinstance(one, str) else one for one in prompts]

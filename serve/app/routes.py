@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from ...errors import CatalogueError
 from ...recommend.edition import Change, Edition
 from . import metrics
-from .http_errors import ErrorBody, OpenAIErrorRoute
+from .http_errors import ErrorBody, OpenAIErrorRoute, documented
 from .schemas import (
     CatalogueCard,
     CatalogueItems,
@@ -31,10 +31,9 @@ from .service import Service
 MAX_LISTED = 1000
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    404: {"model": ErrorBody, "description": "There is no such user or catalogue."},
-    429: {"model": ErrorBody, "description": "Too many searches are running; Retry-After says when to come back."},
-    "4XX": {"model": ErrorBody, "description": "The request cannot be answered as it is."},
+_ALIVE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The server answers."},
+    503: {"model": ErrorBody, "description": "The model or the catalogue is missing."},
 }
 Name = Annotated[str, Path(description="Name of the catalogue.")]
 
@@ -66,13 +65,18 @@ def service_router(get_service: Callable[[], Service], is_alive: Callable[[], Aw
     it is loaded."""
     router = APIRouter(route_class=OpenAIErrorRoute)
 
-    @router.get("/health", tags=["health"], responses={503: {"description": "The model or the catalogue is missing."}})
+    @router.get("/health", tags=["health"], response_class=Response, responses=_ALIVE)
     async def health() -> Response:
         """200 once model, catalogue and event store are loaded, and while the model lives."""
         get_service()
-        return Response(status_code=200 if await is_alive() else 503)
+        if not await is_alive():
+            raise HTTPException(503, "The model does not answer; start the server again.")
+        return Response()
 
-    @router.post("/v1/recommendations", response_model=Recommendations, responses=_ERRORS, tags=["recommendations"])
+    @router.post(
+        "/v1/recommendations", response_model=Recommendations, tags=["recommendations"],
+        responses=documented(404, 413, 429),
+    )  # fmt: skip
     @until_disconnect
     async def recommend(body: RecommendationRequest, raw_request: Request) -> Recommendations:
         """The items that a user is most likely to choose next, given the moment, best first."""
@@ -83,7 +87,12 @@ def service_router(get_service: Callable[[], Service], is_alive: Callable[[], Aw
 
 
 def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service]) -> None:
-    about: dict[str, Any] = {"responses": _ERRORS, "tags": ["catalogues"]}
+    about: dict[str, Any] = {"responses": documented(404), "tags": ["catalogues"]}
+    editing: dict[str, Any] = {
+        "responses": documented(404, 413),
+        "tags": ["catalogues"],
+        "response_model": CatalogueCard,
+    }
 
     def named(name: str) -> Service:
         service = get_service()
@@ -98,7 +107,7 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
         metrics.ITEMS.set(edition.items.height)
         return _card(name, edition)
 
-    @router.get("/v1/catalogues", response_model=CatalogueList, **about)
+    @router.get("/v1/catalogues", response_model=CatalogueList, tags=["catalogues"], responses=documented())
     async def list_catalogues() -> CatalogueList:
         """The catalogues of this server."""
         service = get_service()
@@ -116,25 +125,25 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
         more = offset + len(rows) < edition.items.height
         return CatalogueItems(**_card(name, edition).model_dump(), data=rows, has_more=more)
 
-    @router.put("/v1/catalogues/{name}", response_model=CatalogueCard, **about)
+    @router.put("/v1/catalogues/{name}", **editing)
     async def rebuild(name: Name, body: Items) -> CatalogueCard:
         """Replace the whole catalogue; requests that run are answered from the one before."""
         items = _frame(body.items)
         return await edited(name, lambda service: service.recommender.editions.rebuild(items))
 
-    @router.post("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
+    @router.post("/v1/catalogues/{name}/items", **editing)
     async def add(name: Name, body: Items) -> CatalogueCard:
         """Add new items; nothing that is there is renamed."""
         items = _frame(body.items)
         return await edited(name, lambda service: service.recommender.editions.add(items))
 
-    @router.put("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
+    @router.put("/v1/catalogues/{name}/items", **editing)
     async def replace(name: Name, body: Items) -> CatalogueCard:
         """Give items that are there other attributes or another title."""
         items = _frame(body.items)
         return await edited(name, lambda service: service.recommender.editions.replace(items))
 
-    @router.delete("/v1/catalogues/{name}/items", response_model=CatalogueCard, **about)
+    @router.delete("/v1/catalogues/{name}/items", **editing)
     async def remove(name: Name, body: ItemIds) -> CatalogueCard:
         """Take items out; histories that hold them are told as before."""
         return await edited(name, lambda _: lambda catalogue: catalogue.remove(body.item_ids))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ...recommend.store.event import ContextValue, Label, Number, PastEvent
+from ...recommend.store.event import ContextValue, Label, Number, PastEvent, Placed
 
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
@@ -15,15 +15,15 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Context(_Request):
+class Context(_Request, Placed):
     """The moment that is asked about."""
 
     at: str | None = Field(
         None, max_length=40, description="ISO 8601; without an offset in the user's local time. By default now."
     )
-    weather: str | None = Field(None, max_length=100, description="In words: 'snow, -3 C', 'clear 54 F windy'.")
-    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = Field(None, description="Degrees, WGS 84.")
-    longitude: Annotated[Number, Field(ge=-180, le=180)] | None = Field(None, description="Degrees, WGS 84.")
+    weather: str | None = Field(
+        None, min_length=1, max_length=100, description="In words: 'snow, -3 C', 'clear 54 F windy'."
+    )
     columns: dict[Label, ContextValue] = Field(
         default_factory=dict, max_length=32, description="Further context columns, by the names of the training data."
     )

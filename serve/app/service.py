@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -24,6 +22,7 @@ from ...recommend.recommender import Answer, Plan, Question, Recommender, Reques
 from ...recommend.selection import RequestFilters
 from ..settings import ServeConfig
 from . import metrics
+from .concurrency import ConcurrencyLimit
 from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
 
 # How far (in nats) below the k-th best entry a node is expanded ahead of need. Nothing where a prompt does not end on a
@@ -37,30 +36,6 @@ class Engine(Protocol):
     def read(self, tokens_L: Int32, trie: Trie) -> Any: ...
 
 
-class Room:
-    """Counts searches in and out: at most `limit` at once."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self._running = limit, 0
-        metrics.RUNNING.set_function(lambda: self._running)
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Raises HTTPException 429 where there is no room."""
-        if self._running >= self.limit:
-            metrics.REFUSED.inc()
-            message = f"{self.limit} searches are running, which is the most at once; ask again in a moment."
-            raise HTTPException(429, message, {"Retry-After": "1"})
-        self._running += 1
-        try:
-            yield
-        except BaseException:
-            metrics.ABANDONED.inc()
-            raise
-        finally:
-            self._running -= 1
-
-
 @dataclass(frozen=True, eq=False)
 class Service:
     """All that requests need."""
@@ -68,7 +43,7 @@ class Service:
     config: ServeConfig
     recommender: Recommender
     engine: Engine
-    room: Room
+    limit: ConcurrencyLimit
     limits: Limits
 
     @property
@@ -86,21 +61,22 @@ class Service:
         """
         k = self.checked_k(request.k or self.config.decode.k, "k")
         edition = edition or await self.recommender.editions.fresh()
-        question = await asyncio.to_thread(self._question, request, edition, None if after_last else _now())
         budget = self.budget(request.max_expansions)
-        answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
+        async with self.limit.request():
+            question = await asyncio.to_thread(self._question, request, edition, None if after_last else _now())
+            answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
         return Recommendations(
             **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
             num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
         )  # fmt: skip
 
     async def search(self, kind: str, question: Question, plan: Plan, budget: int) -> SearchResult:
-        """Run one search, if there is room for it."""
+        """Run one search, once it is its turn."""
         tokens_L, trie = question.prompt.tokens_L, question.edition.trie
         need, seen = len(tokens_L) + int(trie.length_N.max()), self.limits.max_tokens
         if need > seen:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
-        with self.room.taken():
+        async with self.limit.search():
             reading, began = self.engine.read(tokens_L, trie), time.perf_counter()
             slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else UNALIGNED_SLACK
             (result,) = await run_async(reading, question.search(plan, budget, slack))
@@ -155,7 +131,5 @@ def _now() -> str:
 
 def _context(context: Context, default_at: str | None) -> RequestContext:
     """The moment as the command line would say it."""
-    if (context.latitude is None) != (context.longitude is None):
-        raise PromptError("The context should have both latitude and longitude or neither.")
     place = None if context.latitude is None else f"{context.latitude:f},{context.longitude:f}"
     return RequestContext(context.at or default_at, context.weather, place, context.columns)

@@ -260,13 +260,15 @@ def test_wish_that_cannot_be_granted_is_told_before_a_model_is_loaded(
 
 def test_prompt_is_shown_as_it_is_read_with_its_counts(trained: Config, capsys: pytest.CaptureFixture[str]) -> None:
     events = read_histories(trained.run).events.filter(pl.col("user_id") == "p01")
-    show_prompt(trained, "p01", RequestContext("2024-02-03T19:00", "rain, 3 C"))
+    show_prompt(trained, "p01", RequestContext("2024-02-03T19:00", "rain, 3 C"), ids=False)
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert lines[0] == "What one person chose, oldest first."
     assert lines[-1] == "Saturday evening 7 cold rain:"
     assert f" of {events.height} events, " in said.err
     assert said.err.split()[:4] == [said.err.split()[0], "tokens", "of", "160:"]
+    show_prompt(trained, user="p01", at="2024-02-03T19:00", weather="rain, 3 C", place=None, ids=True)
+    assert len(json.loads(capsys.readouterr().out)) == int(said.err.split()[0])
 
 
 def _copy(config: Config, folder: Path) -> Config:

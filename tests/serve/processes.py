@@ -13,6 +13,8 @@ from pathlib import Path
 
 MARK = "WHEREUPON_TEST_MARK"
 KEYS = ("WHEREUPON_API_KEY", "VLLM_API_KEY")  # no server asks for one that a shell happens to have
+# What `nohup` or a script's `&` lets its children ignore, they are asked to obey again.
+DEFAULT_SIGNALS = ["env", "--default-signal=HUP,INT,TERM"]
 # Small enough for a machine that does other things too; patient enough for one that does many.
 SETTINGS = ["serve.port=0", "serve.kv_cache_gib=0.125", "serve.start_timeout_s=3600"]
 
@@ -49,7 +51,7 @@ def serving(
     """`whereupon serve --json`, ready, in a run folder of its own; whatever is left at the end is killed."""
     mark = f"{run}-{time.monotonic_ns()}"
     sets = [part for setting in (f"run={run}", *SETTINGS, *settings) for part in ("--set", setting)]
-    command = [sys.executable, *program, "serve", str(config), "--json", *sets]
+    command = [*DEFAULT_SIGNALS, sys.executable, *program, "serve", str(config), "--json", *sets]
     made = os.environ | {MARK: mark, "HF_HUB_OFFLINE": "1", **dict.fromkeys(KEYS, ""), **(environment or {})}
     launcher = subprocess.Popen(command, env=made, stdout=subprocess.PIPE, text=True)
     assert launcher.stdout is not None

@@ -47,9 +47,13 @@ def test_plain_completion_is_what_transformers_continues_with(server: str, merge
     assert answer.choices[0].token_ids == expected[len(ids) :].tolist()
 
 
-def test_example_client_prints_the_five_titles_best_first(server: str, root: Path) -> None:
+def test_example_client_prints_the_five_titles_best_first(server: str, root: Path, merged_run: Path) -> None:
+    from transformers import AutoTokenizer
+
+    [manifest] = merged_run.glob(f"served/*/{MANIFEST}")
+    ids = AutoTokenizer.from_pretrained(manifest.parent)("Friday evening 7 mild rain:").input_ids
     told = subprocess.run(
-        [sys.executable, str(root / "examples" / "client.py")], input="Friday evening 7 mild rain:\n", text=True,
+        [sys.executable, str(root / "examples" / "client.py")], input=json.dumps(ids), text=True,
         env=os.environ | {"OPENAI_BASE_URL": f"{server}/v1", "OPENAI_API_KEY": "none"}, capture_output=True, check=True,
     )  # fmt: skip
     line = re.compile(r"(\d)  +([\d.]+)%  (Bar One|Bar Two|Bar Three|City Park|Old Cinema)  \(\w+\)")

@@ -117,7 +117,7 @@ def test_user_id_may_hold_anything_printable(client: TestClient, user_id: str) -
     assert client.get("/v1/events/nobody").json() == {"object": "list", "data": [], "has_more": False}
 
 
-@pytest.mark.parametrize("user_id", ["", "%0A", "a%00b", "x" * 201])
+@pytest.mark.parametrize("user_id", ["", "%0A", "a%0Ab", "a%00b", "x" * 201])
 def test_user_id_that_nobody_can_have_is_refused(client: TestClient, user_id: str) -> None:
     assert error_of(client.get(f"/v1/events/{user_id}"), 400)["param"] == "user_id"
 
@@ -130,16 +130,16 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).isoformat()
     [
         ({"time": "2026-03-01T18:30:00"}, "events[1].time", "should say its offset to UTC"),
         ({"time": TOMORROW}, "events[1].time", "should lie between 1900 and a day from now"),
-        ({"time": 5}, "events[1].time", "should be a time in ISO 8601 such as 2026-03-01T18:30:00+01:00, found 5."),
-        ({"user_id": None}, "events[1].user_id", "should be a valid string, found None."),
+        ({"time": 5}, "events[1].time", "should be a time in ISO 8601 such as 2026-03-01T18:30:00+01:00 (found 5)."),
+        ({"user_id": None}, "events[1].user_id", "should be a valid string (found None)."),
         ({"user_id": ""}, "events[1].user_id", "should have at least 1 character"),
-        ({"item_id": "a\x07"}, "events[1].item_id", "such as newlines, found 'a\\x07'; take them out."),
-        ({"latitude": 91, "longitude": 0}, "events[1].latitude", "should be less than or equal to 90, found 91."),
+        ({"item_id": "a\x07"}, "events[1].item_id", "such as newlines; take them out (found 'a\\x07')."),
+        ({"latitude": 91, "longitude": 0}, "events[1].latitude", "should be less than or equal to 90 (found 91)."),
         ({"latitude": 9}, "events[1]", "should have both latitude and longitude or neither."),
-        ({"value": float("nan")}, "events[1].value", "should be a finite number, found nan."),
+        ({"value": float("nan")}, "events[1].value", "should be a finite number (found nan)."),
         ({"context": {"a": [1]}}, "events[1].context.a", "should be text, a finite number, true, false or null."),
         ({"context": {"time": 1}}, "events[1].context", "should not repeat the event's own field time"),
-        ({"colour": "red"}, "events[1].colour", "is not known here; take it out."),
+        ({"colour": "red"}, "events[1].colour", "not permitted (found 'red')."),
         ({"\ud800": 1}, "events[1]", "should be a valid string"),
     ],
 )
@@ -158,7 +158,8 @@ def test_event_with_a_fault_is_refused_in_a_sentence_that_names_it(
 def test_missing_field_is_named(client: TestClient) -> None:
     without = {name: value for name, value in EVENT.items() if name != "event_id"}
     error = error_of(client.post("/v1/events", json={"events": [without]}), 400)
-    assert (error["param"], error["message"]) == ("events[0].event_id", "events[0].event_id is missing; add it.")
+    assert error["param"] == "events[0].event_id"
+    assert "required" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -166,12 +167,12 @@ def test_missing_field_is_named(client: TestClient) -> None:
     [
         (b"", "should be a JSON object"),
         (b"[]", "should be a JSON object"),
-        (b"{'events': []}", "should be JSON but is not, at character 1;"),
+        (b"{'events': []}", "should be JSON but is not, at character 1."),
         (b"\xff\xfe{}", "."),
         (b"[" * 100_000, "."),
-        (b"{}", "events is missing; add it."),
-        (b'{"events": "none"}', "events should be a valid list, found 'none'."),
-        (b'{"events": [], "event": 1}', "event is not known here"),
+        (b"{}", "events: Field required."),
+        (b'{"events": "none"}', "events: Input should be a valid list (found 'none')."),
+        (b'{"events": [], "event": 1}', "event: Extra inputs are not permitted"),
     ],
 )
 def test_body_that_is_no_json_or_something_else_is_refused(client: TestClient, body: bytes, said: str) -> None:
@@ -210,8 +211,8 @@ def test_routes_of_others_keep_their_own_errors(client: TestClient) -> None:
 def test_schema_tells_fields_bounds_and_errors(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     post, get = schema["paths"]["/v1/events"]["post"], schema["paths"]["/v1/events/{user_id}"]["get"]
-    assert set(post["responses"]) == {"200", "409", "413", "4XX", "503"}
-    assert set(get["responses"]) == {"200", "4XX", "503"}
+    assert set(post["responses"]) == {"200", "400", "401", "409", "413", "4XX", "503"}
+    assert set(get["responses"]) == {"200", "400", "401", "4XX", "503"}
     error = post["responses"]["409"]["content"]["application/json"]["schema"]
     assert error == {"$ref": "#/components/schemas/ErrorBody"}
     event = next(model for name, model in schema["components"]["schemas"].items() if name.startswith("Event"))

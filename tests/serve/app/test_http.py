@@ -1,21 +1,25 @@
 """The routes as vLLM mounts them, over a client that computes what vLLM would; only the server around is missing."""
 
 import asyncio
+import contextlib
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from whereupon.config import Config
+from whereupon.config import Config, load_config
 from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all
-from whereupon.histories import read_histories
+from whereupon.histories import prepare, read_histories
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.prompt import build_prompt
+from whereupon.recommend.shown import show_prompt
 from whereupon.tests.serve.local_client import LocalClient, import_vllm
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
@@ -35,12 +39,12 @@ def start(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp
 
     clients: list[Any] = []
 
-    def start(*overrides: str) -> Any:
+    def start(*overrides: str, config: Config | None = None) -> Any:
         from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
         from whereupon.serve.app.plugin import VARIABLE, Endpoints
 
-        config = town_copy(*overrides)
+        config = config or town_copy(*overrides)
         (tmp_path / "serve.json").write_text(config.model_dump_json(), encoding="utf-8")
         monkeypatch.setenv(VARIABLE, str(tmp_path / "serve.json"))
         app, engine, plugin = FastAPI(), LocalClient(config), Endpoints()
@@ -162,6 +166,55 @@ def test_token_ids_are_the_text_they_stand_for(server: Any) -> None:
     assert strip == completed(server, n=5)["choices"]
 
 
+@pytest.fixture(scope="session")
+def foreign_town(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A town with a BOS token, a tokenizer that joins line ends, and prompts that are filled up with empty lines."""
+    from whereupon.finetune.train import finetune
+
+    path = make_town(tmp_path_factory.mktemp("foreign"), people=4, bos="<s>")
+    config = load_config(path, ["finetune.epochs=0.1", "prompts.align_tokens=32"])
+    prepare(config.histories, config.catalogue, config.run, config.seed)
+    finetune(config)
+    return config
+
+
+def shown(config: Config, capsys: pytest.CaptureFixture[str], user: str, *, ids: bool) -> str:
+    capsys.readouterr()
+    show_prompt(config, user, RequestContext(AT, "rain, 18 C"), ids=ids)
+    return capsys.readouterr().out.removesuffix("\n")
+
+
+@pytest.mark.parametrize("user", ["p00", "p03"])
+def test_text_of_prompt_show_is_the_models_prompt_token_for_token(
+    start: Any, foreign_town: Config, capsys: pytest.CaptureFixture[str], user: str
+) -> None:
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+
+    from whereupon.serve.app.plugin import _token_ids
+
+    server = start(config=foreign_town)
+    text = shown(foreign_town, capsys, user, ids=False)
+    expected = json.loads(shown(foreign_town, capsys, user, ids=True))
+    service = server.plugin.service()
+    as_a_whole = service.recommender.tokenizer.tokenizer(text).input_ids
+    assert text.startswith("What one person chose, oldest first.\n\n")
+    assert as_a_whole[0] == expected[0]
+    assert as_a_whole != expected, "line ends are joined where the text is read as a whole"
+
+    def read(prompt: Any, **fields: Any) -> Any:
+        return _token_ids(service, service.recommender.editions.current, CompletionRequest(prompt=prompt, **fields))
+
+    assert read(text) == read(expected) == [expected]
+    assert read(f"<s>{text}") == read(f"<s>{text}", add_special_tokens=False) == [expected]
+    assert read(text, add_special_tokens=False) == [expected[1:]]
+    by_text, by_ids = (completed(server, prompt=prompt, n=5) for prompt in (text, expected))
+    assert by_text["choices"] == by_ids["choices"]
+    assert by_text["usage"]["prompt_tokens"] == len(expected)
+    assert len(expected) % 32 == 0
+    recommendations = recommended(server, user_id=user, context={"at": AT, "weather": "rain, 18 C"})
+    assert recommendations["prompt_tokens"] == len(expected)
+
+
 def test_sampling_is_distinct_and_repeats_with_its_seed(server: Any) -> None:
     draws = [
         tuple(c["text"] for c in completed(server, n=3, temperature=1.5, seed=seed)["choices"]) for seed in range(8)
@@ -255,16 +308,17 @@ def test_whole_catalogue_is_replaced(server: Any) -> None:
     [
         ({"user_id": "nobody"}, 404, "No events of user 'nobody'"),
         ({"user_id": None}, 400, "a user_id, or events"),
-        ({"k": 0}, 400, "k should be greater than or equal to 1"),
+        ({"k": 0}, 400, "k: Input should be greater than or equal to 1 (found 0)."),
         ({"k": 101}, 400, "between 1 and 100"),
         ({"context": {"at": "soon"}}, 400, "The time 'soon' cannot be read"),
         ({"context": {"at": AT, "weather": "nice"}}, 400, "the word 'nice'"),
+        ({"context": {"at": AT, "weather": ""}}, 400, "context.weather"),
         ({"context": {"at": AT, "latitude": 1.0}}, 400, "both latitude and longitude"),
         ({"context": {"at": AT, "columns": {"mood": "sad"}}}, 400, "no column 'mood'"),
         ({"filters": {"category": ["Bar"]}}, 400, "category"),
         ({"filters": {"near_km": 1.0}}, 400, "needs a place"),
         ({"filters": {"only": ["castle"]}}, 400, "castle"),
-        ({"colour": "red"}, 400, "colour is not known here"),
+        ({"colour": "red"}, 400, "colour: Extra inputs are not permitted"),
     ],
 )
 def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, status: int, told: str) -> None:
@@ -280,11 +334,26 @@ def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, st
         ({"n": 101}, {}, 400, "n should be between 1 and 100"),
         ({"n": 2, "stream": True}, {}, 400, "A stream gives a single choice"),
         ({"prompt": []}, {}, 400, "Expected a prompt"),
-        ({"prompt": {"text": "day"}}, {}, 400, "prompt should be a valid list or string."),
-        ({"prompt": [["a"]]}, {}, 400, "prompt[0] should be a valid integer or string."),
-        ({"n": "many"}, {}, 400, "n should be a valid integer, unable to parse string as an integer, found 'many'."),
-        ({"logit_bias": {"a": "b"}}, {}, 400, "logit_bias.a should be a valid number"),
-        ({}, {"catalogue": {"run": {}}}, 400, "vllm_xargs.catalogue should be a valid string or integer or number or"),
+        (
+            {"prompt": {"text": "day"}},
+            {},
+            400,
+            "prompt: Input should be a valid list; or Input should be a valid string.",
+        ),
+        (
+            {"prompt": [["a"]]},
+            {},
+            400,
+            "prompt[0]: Input should be a valid integer; or Input should be a valid string.",
+        ),
+        (
+            {"n": "many"},
+            {},
+            400,
+            "n: Input should be a valid integer, unable to parse string as an integer (found 'many').",
+        ),
+        ({"logit_bias": {"a": "b"}}, {}, 400, "logit_bias.a: Input should be a valid number"),
+        ({}, {"catalogue": {"run": {}}}, 400, "vllm_xargs.catalogue: Input should be a valid string; or "),
         ({"prompt": [999999]}, {}, 400, "token ids below"),
         ({"prompt": "day " * 500}, {}, 400, "shorten the prompt"),
         ({}, {"unseen": 1}, 400, "leave `unseen` out"),
@@ -309,19 +378,55 @@ def test_bodies_too_large_are_refused_unread(start: Any) -> None:
     assert "at most 2,048 bytes" in refused(server.post("/v1/recommendations", content=pieces()), 413)
 
 
-def test_too_many_searches_are_told_to_come_back(start: Any) -> None:
+def test_requests_beyond_those_that_may_wait_are_refused_unread(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from whereupon.serve.app import plugin
+    from whereupon.serve.app.service import Service
+
     server = start("serve.max_searches=1")
-    with server.plugin.service().room.taken():
-        answer = server.post("/v1/recommendations", json={"user_id": "p00", "context": {"at": AT}})
-    assert "ask again" in refused(answer, 429)
-    assert answer.headers["Retry-After"] == "1"
+    limit = server.plugin.service().limit
+    ask = {"user_id": "p00", "context": {"at": AT}}
+    complete = {"prompt": "Friday evening:", "vllm_xargs": {"catalogue": "run"}}
+    with contextlib.ExitStack() as running:
+        for _ in range(2):
+            running.enter_context(server.portal.wrap_async_context_manager(limit.request()))
+        monkeypatch.setattr(plugin, "_read", None)  # a refused request costs nothing
+        monkeypatch.setattr(Service, "_ask", None)
+        for path, body in (("recommendations", ask), ("completions", complete)):
+            answer = server.post(f"/v1/{path}", json=body)
+            assert "ask again" in refused(answer, 429)
+            assert answer.headers["Retry-After"] == "1"
+    monkeypatch.undo()
     recommended(server)
+
+
+def test_more_prompts_than_searches_wait_for_their_turn(start: Any) -> None:
+    texts = [f"{day} evening:" for day in ("Monday", "Tuesday", "Friday", "Saturday", "Sunday")]
+    server = start("serve.max_searches=2")
+    engine, most, generate = server.engine, [], server.engine.generate
+
+    async def counted(*args: Any) -> AsyncIterator[Any]:
+        most.append(server.plugin.service().limit._running)
+        async for output in generate(*args):
+            yield output
+
+    engine.generate, engine.delay_s = counted, 0.01
+    found = completed(server, prompt=texts, n=1)
+    assert len(found["choices"]) == 5
+    assert max(most) == 2
+
+
+def test_requests_wait_for_each_other(start: Any) -> None:
+    server = start("serve.max_searches=1")
+    server.engine.delay_s = 0.01
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(recommended, server) for _ in range(2)]
+    assert answers[0].result() == answers[1].result()
 
 
 def test_health_fails_with_the_model(server: Any) -> None:
     assert server.get("/health").status_code == 200
     server.engine.is_alive = False
-    assert server.get("/health").status_code == 503
+    assert "does not answer" in refused(server.get("/health"), 503)
 
 
 def test_cancelled_search_leaves_no_request_running(server: Any) -> None:
@@ -354,3 +459,36 @@ def test_text_in_events_is_no_template_and_no_line(server: Any) -> None:
 def test_openapi_names_all_routes(server: Any) -> None:
     paths = server.get("/openapi.json").json()["paths"]
     assert {"/v1/completions", "/v1/recommendations", "/v1/catalogues", "/v1/events", "/health"} <= set(paths)
+
+
+def test_openapi_promises_what_answers_hold(server: Any) -> None:
+    schema = server.get("/openapi.json").json()
+    assert "content" not in schema["paths"]["/health"]["get"]["responses"]["200"]
+    assert server.get("/health").headers.get("content-type") is None
+    for name in ("Context", "PastEvent"):
+        both, neither = schema["components"]["schemas"][name]["anyOf"]
+        assert both["required"] == ["latitude", "longitude"]
+        assert both["properties"].keys() == neither["properties"].keys() == {"latitude", "longitude"}
+    routes = [
+        (method, path) for path, methods in schema["paths"].items() if path.startswith("/v1/") for method in methods
+    ]
+    assert len(routes) >= 9
+    for method, path in routes:
+        assert {"400", "401", "503"} <= set(schema["paths"][path][method]["responses"]), path
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/health", {"GET"}),
+        ("/v1/recommendations", {"POST"}),
+        ("/v1/catalogues/run", {"GET", "PUT"}),
+        ("/v1/catalogues/run/items", {"POST", "PUT", "DELETE"}),
+        ("/v1/events", {"POST"}),
+        ("/v1/events/p00", {"GET"}),
+    ],
+)
+def test_method_that_a_path_lacks_is_refused_with_those_that_it_has(server: Any, path: str, methods: set[str]) -> None:
+    answer = server.patch(path)
+    assert "PATCH" in refused(answer, 405)
+    assert set(answer.headers["Allow"].split(", ")) == methods

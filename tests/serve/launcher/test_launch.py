@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from whereupon.config import Config
 from whereupon.serve.launcher import launch
 from whereupon.serve.launcher.command import Address
 from whereupon.serve.launcher.install import Build
-from whereupon.tests.serve.processes import MARK, left_after, serving
+from whereupon.tests.serve.processes import DEFAULT_SIGNALS, MARK, left_after, serving
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 LAUNCHER = [str(HERE / "fake_launcher.py")]
 
 
@@ -196,6 +196,20 @@ def test_signal_stops_a_server_that_answers_with_exit_0(fake: Callable[..., Any]
         assert served.left_after(10) == []
 
 
+@pytest.fixture
+def _hangups_ignored() -> Iterator[None]:
+    """As under `nohup make test`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangups_ignored")
+def test_servers_of_tests_obey_a_signal_that_the_tests_ignore(fake: Callable[..., Any]) -> None:
+    with fake() as served:
+        assert served.stop(signal.SIGHUP) == 0
+
+
 def test_server_that_does_not_stop_is_ended_by_a_second_signal(fake: Callable[..., Any]) -> None:
     with fake("stubborn") as served:
         served.launcher.send_signal(signal.SIGINT)
@@ -219,8 +233,8 @@ def test_start_that_is_interrupted_says_so_and_leaves_no_process(
     mark = str(tmp_path)
     sets = ["--set", f"run={tmp_path / 'town'}", "--set", "serve.port=0"]
     launcher = subprocess.Popen(
-        [sys.executable, *LAUNCHER, "serve", str(barely_trained), *sets], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"FAKE_MODE": "slow", MARK: mark},
+        [*DEFAULT_SIGNALS, sys.executable, *LAUNCHER, "serve", str(barely_trained), *sets],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"FAKE_MODE": "slow", MARK: mark},
     )  # fmt: skip
     log = tmp_path / "town" / "serve.log"
     while not (log.exists() and log.read_text()):

@@ -402,7 +402,7 @@ ItemsFile = Annotated[
 def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Tell how many items may be recommended, and what was edited."""
     with _verb("catalogue show", config, set_, debug) as settings:
-        from .recommend.catalogue import show
+        from .recommend.catalogue_verbs import show
 
         show(settings)
 
@@ -411,7 +411,7 @@ def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = Fa
 def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Add new items; nothing that is there is renamed."""
     with _verb("catalogue add", config, set_, debug) as settings:
-        from .recommend.catalogue import add
+        from .recommend.catalogue_verbs import add
 
         add(settings, items)
 
@@ -420,7 +420,7 @@ def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, 
 def catalogue_replace(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Give items other attributes, and another title where these say so."""
     with _verb("catalogue replace", config, set_, debug) as settings:
-        from .recommend.catalogue import replace
+        from .recommend.catalogue_verbs import replace
 
         replace(settings, items)
 
@@ -434,7 +434,7 @@ def catalogue_remove(
 ) -> None:
     """Take items out; histories that hold them are told as before."""
     with _verb("catalogue remove", config, set_, debug) as settings:
-        from .recommend.catalogue import remove
+        from .recommend.catalogue_verbs import remove
 
         remove(settings, item_ids)
 
@@ -443,7 +443,7 @@ def catalogue_remove(
 def catalogue_reset(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Serve the items of the prepared histories again."""
     with _verb("catalogue reset", config, set_, debug) as settings:
-        from .recommend.catalogue import reset
+        from .recommend.catalogue_verbs import reset
 
         reset(settings)
 

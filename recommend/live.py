@@ -11,15 +11,19 @@ import polars as pl
 from ..errors import DataError
 from ..histories import Histories
 from ..histories.local_time import local_times
-from .edition import Edition, told_index
 from .store.event import PastEvent
+from .versions import CatalogueVersion
 
 # Set here; a context column of the same name would say something else than the histories mean by it.
 _OWN = frozenset({"user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"})
 
 
 def user_history(
-    histories: Histories, edition: Edition, user_id: str | None, later: Sequence[PastEvent], time_zone: str | None
+    histories: Histories,
+    version: CatalogueVersion,
+    user_id: str | None,
+    later: Sequence[PastEvent],
+    time_zone: str | None,
 ) -> pl.DataFrame:
     """A user's prepared events and `later` ones, in the order of their times.
 
@@ -36,19 +40,21 @@ def user_history(
             raise
     if not later:
         return known
-    added = _frame(histories, edition, known, later, time_zone)
+    added = _frame(histories, version, known, later, time_zone)
     return pl.concat([known, added.select(known.columns)]).sort("time", maintain_order=True)
 
 
 def _frame(
-    histories: Histories, edition: Edition, known: pl.DataFrame, later: Sequence[PastEvent], time_zone: str | None
+    histories: Histories,
+    version: CatalogueVersion,
+    known: pl.DataFrame,
+    later: Sequence[PastEvent],
+    time_zone: str | None,
 ) -> pl.DataFrame:
     schema = histories.events.schema
     rows = [_row(event, schema) for event in later]
     frame = pl.DataFrame(rows, schema={**schema, "utc_offset_minutes": pl.Float64}, strict=False)
-    frame = frame.with_columns(
-        item_idx=pl.Series(told_index(edition, histories, frame["item_id"].to_list()), dtype=pl.Int32)
-    )
+    frame = frame.with_columns(item_idx=pl.Series(version.prompt_items(frame["item_id"].to_list()), dtype=pl.Int32))
     frame = _with_places(histories, frame)
     if known.height and time_zone is None:  # the clock that the user's events had so far
         last = known[-1]
@@ -59,9 +65,9 @@ def _frame(
 
 
 def _row(event: PastEvent, schema: pl.Schema) -> dict[str, Any]:
-    further = {name: value for name, value in event.context.items() if name in schema and name not in _OWN}
+    context = {name: value for name, value in event.context.items() if name in schema and name not in _OWN}
     row = {
-        **further, "item_id": event.item_id, "user_idx": 0, "time": event.time, "split": "test",
+        **context, "item_id": event.item_id, "user_idx": 0, "time": event.time, "split": "test",
         "latitude": event.latitude, "longitude": event.longitude,
         "utc_offset_minutes": None if event.utc_offset_minutes is None else float(event.utc_offset_minutes),
     }  # fmt: skip

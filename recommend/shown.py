@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,16 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..catalogue import ItemFacts, Selection, Subset
+from ..catalogue import Selection, Subset
 from ..decode import Reweighting
 from ..decode.search import SearchResult, search
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from ..rankers.context_prior import Past
-from ..rankers.reweighter import read_reweighter
 from .candidates import Wishes, candidates
-from .catalogue import Served, read_served
 from .context import Moment, check_told, question, tells_places
+from .versions import Catalogues, CatalogueVersion
 
 if TYPE_CHECKING:
     from ..decode.transformers_engine import TransformersEngine
@@ -81,23 +80,22 @@ def recommend_verb(
 ) -> None:  # fmt: skip
     """Print the ranked titles for one moment, or for two side by side."""
     histories = read_histories(config.run)
-    served = read_served(config, histories)
-    facts = ItemFacts(served.items)
+    version, card = _current(config, histories)
     moments = [Moment(at, weather, place)]
     moments += [moments[0].versus(versus)] if versus else []
     # Before the model is loaded: a moment that cannot be read or a wish that cannot be granted is told at once.
     for moment in moments:
         check_told(moment, config.prompts.leave_out)
-    selections = [_select(histories, served, facts, user, moment, wishes) for moment in moments]
-    answers = _answer(config, histories, served, user, moments, selections, wishes, k or config.decode.k)
+    selections = [_select(histories, version, user, moment, wishes) for moment in moments]
+    answers = _answer(config, histories, version, card, user, moments, selections, wishes, k or config.decode.k)
     if as_json:
         each = zip(moments, selections, answers, strict=True)
-        told = [_as_dict(served.items, user, moment, selection, answer) for moment, selection, answer in each]
+        told = [_as_dict(version.items, user, moment, selection, answer) for moment, selection, answer in each]
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False)
     if any(len(answer.item_idx_K) or not answer.exact for answer in answers):
-        console.print(_table(served.items, user, moments, answers))
+        console.print(_table(version.items, user, moments, answers))
     for moment, selection, answer in zip(moments, selections, answers, strict=True):
         whose = f"{moment}: " if versus else ""
         if not selection.num_allowed:
@@ -110,12 +108,24 @@ def recommend_verb(
             console.print(f"The search stopped at its budget: a missing item has a probability of at most {bound:.4f}.")
 
 
+def _current(config: RunConfig, histories: Histories) -> tuple[CatalogueVersion, dict[str, Any]]:
+    """The current version of the catalogue, and the adapter's card."""
+    from ..decode.adapter_card import check_card, read_card
+    from ..decode.models import build_encoder, load_tokenizer
+
+    tokenizer, adapter = load_tokenizer(config.model), config.run / "adapter"
+    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    card = read_card(adapter)
+    check_card(card, adapter, {"base_model": config.model.base, **encoder.identity})
+    return Catalogues(config, histories, tokenizer, encoder, card).current, card
+
+
 def _select(
-    histories: Histories, served: Served, facts: ItemFacts, user: str, moment: Moment, wishes: Wishes
-) -> Selection:
+    histories: Histories, version: CatalogueVersion, user: str, moment: Moment, wishes: Wishes
+) -> Selection:  # fmt: skip
     asked = question(histories, user, _told(histories, moment, wishes))
-    seen_idx = served.indices(asked["item_idx"][:-1].unique().to_numpy())
-    return candidates(facts, wishes, asked, moment, seen_idx)
+    seen_idx = version.among_items(asked["item_idx"][:-1].unique().to_numpy())
+    return candidates(version.facts, wishes, asked, moment, seen_idx)
 
 
 def _told(histories: Histories, moment: Moment, wishes: Wishes) -> Moment:
@@ -124,24 +134,18 @@ def _told(histories: Histories, moment: Moment, wishes: Wishes) -> Moment:
 
 
 def _answer(
-    config: RunConfig, histories: Histories, served: Served, user: str, moments: list[Moment],
-    selections: list[Selection], wishes: Wishes, k: int,
+    config: RunConfig, histories: Histories, version: CatalogueVersion, card: dict[str, Any], user: str,
+    moments: list[Moment], selections: list[Selection], wishes: Wishes, k: int,
 ) -> list[SearchResult]:  # fmt: skip
     if not any(selection.num_allowed for selection in selections):  # no model is needed to know that
         nothing = np.empty(0, np.int64), np.empty(0, np.float32), True, -math.inf, 0
         return [SearchResult(*nothing, selection.reason) for selection in selections]
-    from ..decode.models import load_engine
+    from ..decode.models import load_base_model, merge_adapter
+    from ..decode.transformers_engine import TransformersEngine
 
-    engine, encoder, card = load_engine(
-        config.model,
-        config.prompts,
-        histories.items,
-        histories.location,
-        config.run / "adapter",
-        served.catalogue,
-    )
-    reweighter = read_reweighter(config, histories, engine.trie, card, served.index_I)
-    prompts = [build_prompt(histories, encoder, user, _told(histories, moment, wishes)) for moment in moments]
+    model = merge_adapter(load_base_model(config.model), config.run / "adapter")
+    engine, reweighter = TransformersEngine(model, version.trie, card["temperature"]), version.reweighter
+    prompts = [build_prompt(histories, version.encoder, user, _told(histories, moment, wishes)) for moment in moments]
     answers = []
     for prompt, selection in zip(prompts, selections, strict=True):
         reweighting = reweighter.of([prompt.past]) if reweighter else None

@@ -81,7 +81,7 @@ async def _answer_all(config: ServeConfig, arguments: list[str], request: Recomm
 
 async def _fill(service: Service, request: RecommendationRequest, parts: Parts) -> Counter[str]:
     """Answer the users whose part is missing; why some could not be answered."""
-    users, edition, reasons = service.histories.user_ids, service.editions.current, Counter[str]()
+    users, version, reasons = service.histories.user_ids, service.catalogues.current, Counter[str]()
     chunks = [users[begin : begin + PART_USERS] for begin in range(0, len(users), PART_USERS)]
     missing = [number for number in range(len(chunks)) if not parts.has(number)]
     if len(missing) < len(chunks):
@@ -94,7 +94,7 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
             async with limit:
                 try:
                     asked = request.model_copy(update={"user_id": user_id})
-                    answer = await service.recommend(asked, edition, after_last=True)
+                    answer = await service.recommend(asked, version, after_last=True)
                 except (HTTPException, WhereuponError) as error:
                     reasons[_without_name(error, user_id)] += 1
                     return []
@@ -168,8 +168,8 @@ def _request(moment: Moment, wishes: Wishes, k: int) -> RecommendationRequest:
 
 def _identity(config: ServeConfig, service: Service, request: RecommendationRequest) -> str:
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
-    edition = service.editions.current
-    catalogue = [edition.version, edition.items.height, service.histories.catalogue_hash]
+    version = service.catalogues.current
+    catalogue = [version.name, version.items.height, service.histories.catalogue_hash]
     settings = [config.model.model_dump(mode="json"), config.decode.model_dump(mode="json"), PART_USERS]
     parts = [request.model_dump(mode="json"), catalogue, settings, service.histories.data_hash]
     return sha256_text(json.dumps([*parts, read_card(config.run / "adapter")], sort_keys=True))

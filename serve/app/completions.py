@@ -20,7 +20,7 @@ from ...decode import SearchResult, beam_searching, sampling
 from ...decode.vllm_engine import together
 from ...errors import PromptError
 from ...rankers.context_prior import Past
-from ...recommend.edition import Edition
+from ...recommend.versions import CatalogueVersion
 from .service import Plan, Service, exact_plan
 
 MAX_PROMPTS = 64
@@ -56,29 +56,29 @@ async def complete(service: Service, request: Completion) -> Response:
         )
     if request.stream and (request.n > 1 or len(request.prompts) > 1):
         raise PromptError("A stream gives a single choice of a single prompt; set n to 1, or stream to false.")
-    edition = await service.editions.fresh()
-    selection = await asyncio.to_thread(_selection, edition, request.xargs)
+    version = await service.catalogues.fresh()
+    selection = await asyncio.to_thread(_selection, version, request.xargs)
     budget = service.budget(_budget(request.xargs))
     plan, past = _plan(request), Past.nobody()
     prompts = [np.array(prompt, np.int32) for prompt in request.prompts]
     results = await together(
-        [service.search("completions", tokens, edition, selection, past, plan, budget) for tokens in prompts]
+        [service.search("completions", tokens, version, selection, past, plan, budget) for tokens in prompts]
     )
-    choices = [choice for result in results for choice in _choices(edition, result, request.logprobs is not None)]
+    choices = [choice for result in results for choice in _choices(version, result, request.logprobs is not None)]
     for index, choice in enumerate(choices):
         choice["index"] = index
     num_prompt = sum(map(len, request.prompts))
-    num_title = sum(int(edition.trie.length_N[edition.trie.row_of_item_N[r.item_idx_K]].sum()) for r in results)
+    num_title = sum(int(version.trie.length_N[version.trie.row_of_item_N[r.item_idx_K]].sum()) for r in results)
     body = {
         "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()),
         "model": service.name, "choices": choices,
-        "whereupon": _about(service, edition, selection, results, request.n),
+        "whereupon": _about(service, version, selection, results, request.n),
         "usage": {"prompt_tokens": num_prompt, "completion_tokens": num_title, "total_tokens": num_prompt + num_title},
     }  # fmt: skip
     return StreamingResponse(_stream(body), media_type="text/event-stream") if request.stream else JSONResponse(body)
 
 
-def _selection(edition: Edition, xargs: dict[str, Any]) -> Selection:
+def _selection(version: CatalogueVersion, xargs: dict[str, Any]) -> Selection:
     """The items that the flat filters of a request leave."""
     values = {name: value for name, value in xargs.items() if name not in _OWN}
     filters = Filters.read(values)
@@ -86,7 +86,7 @@ def _selection(edition: Edition, xargs: dict[str, Any]) -> Selection:
         raise PromptError(
             "Which items are new to a user is known to /v1/recommendations only; leave `unseen` out here."
         )
-    return select_items(edition.facts, filters)
+    return select_items(version.facts, filters)
 
 
 def _budget(xargs: dict[str, Any]) -> int | None:
@@ -112,8 +112,8 @@ def _plan(request: Completion) -> Plan:
     return exact_plan(n)
 
 
-def _choices(edition: Edition, result: SearchResult, with_logprobs: bool) -> list[dict[str, Any]]:
-    rows = edition.rows(result.item_idx_K)
+def _choices(version: CatalogueVersion, result: SearchResult, with_logprobs: bool) -> list[dict[str, Any]]:
+    rows = version.rows(result.item_idx_K)
     return [
         {
             "index": 0, "text": row["title"], "finish_reason": "stop", "stop_reason": None,
@@ -130,10 +130,10 @@ def _logprobs(title: str, log_prob: float) -> dict[str, Any]:
 
 
 def _about(
-    service: Service, edition: Edition, selection: Selection, results: list[SearchResult], n: int
+    service: Service, version: CatalogueVersion, selection: Selection, results: list[SearchResult], n: int
 ) -> dict[str, Any]:
     """What holds of the answers to all prompts."""
-    each = [service.about(edition, selection, result, n) for result in results]
+    each = [service.about(version, selection, result, n) for result in results]
     worst = max(each, key=lambda about: about["missing_probability"])
     return {**worst, "exact": all(about["exact"] for about in each)}
 

@@ -1,4 +1,4 @@
-"""Answers of the server: prompts made from histories, searched over the current edition of the catalogue."""
+"""Answers of the server: prompts made from histories, searched over the current version of the catalogue."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ...histories import Histories
 from ...rankers.context_prior import Past
 from ...recommend.candidates import Wishes, candidates, place_of
 from ...recommend.context import Moment, check_told, open_question, tells_places
-from ...recommend.edition import Edition, Editions
 from ...recommend.live import user_history
 from ...recommend.shown import Prompt, prompt_of
 from ...recommend.store.event_store import EventStore
+from ...recommend.versions import Catalogues, CatalogueVersion
 from . import metrics
 from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
 
@@ -53,7 +53,7 @@ class Engine(Protocol):
 class Asked:
     """A request for recommendations, made ready: the prompt, what may answer, and where the user is."""
 
-    edition: Edition
+    version: CatalogueVersion
     prompt: Prompt
     selection: Selection
     place: tuple[float, float] | None
@@ -90,7 +90,7 @@ class Service:
     config: ServeConfig
     name: str
     histories: Histories
-    editions: Editions
+    catalogues: Catalogues
     engine: Engine
     store: EventStore
     room: Room
@@ -98,31 +98,38 @@ class Service:
     limits: Limits
 
     async def recommend(
-        self, request: RecommendationRequest, edition: Edition | None = None, after_last: bool = False
+        self, request: RecommendationRequest, version: CatalogueVersion | None = None, after_last: bool = False
     ) -> Recommendations:
-        """Rank items of an edition, else of the current one, for a user at a moment.
+        """Rank items of one version of the catalogue, else of the current one, for a user at a moment.
 
         Without a time the moment is now or, with `after_last`, right after the user's last event. Raises WhereuponError
         or HTTPException for what cannot be answered.
         """
         k = self.checked_k(request.k or self.config.decode.k, "k")
-        edition = edition or await self.editions.fresh()
-        asked = await asyncio.to_thread(self._ask, request, edition, None if after_last else _now())
+        version = version or await self.catalogues.fresh()
+        asked = await asyncio.to_thread(self._ask, request, version, None if after_last else _now())
         plan = exact_plan(k)
         budget = self.budget(request.max_expansions)
         result = await self.search(
-            "recommendations", asked.prompt.tokens_L, edition, asked.selection, asked.prompt.past, plan, budget
+            "recommendations", asked.prompt.tokens_L, version, asked.selection, asked.prompt.past, plan, budget
         )
         return Recommendations(
-            **self.about(edition, asked.selection, result, k), data=_ranked(asked, result),
+            **self.about(version, asked.selection, result, k), data=_ranked(asked, result),
             num_events=asked.prompt.num_events, prompt_tokens=len(asked.prompt.tokens_L),
         )  # fmt: skip
 
     async def search(
-        self, kind: str, tokens_L: Int32, edition: Edition, selection: Selection, past: Past, plan: Plan, budget: int
+        self,
+        kind: str,
+        tokens_L: Int32,
+        version: CatalogueVersion,
+        selection: Selection,
+        past: Past,
+        plan: Plan,
+        budget: int,
     ) -> SearchResult:
         """Run one search, if there is room for it; `past` are the events before the moment, items as prompts count."""
-        trie, change = edition.trie, edition.reweighter
+        trie, change = version.trie, version.reweighter
         need, seen = len(tokens_L) + int(trie.length_N.max()), self.limits.max_tokens
         if need > seen:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
@@ -141,7 +148,9 @@ class Service:
         metrics.CACHED_TOKENS.inc(reading.num_cached_tokens)
         return result
 
-    def about(self, edition: Edition, selection: Selection, result: SearchResult, wanted: int) -> dict[str, Any]:
+    def about(
+        self, version: CatalogueVersion, selection: Selection, result: SearchResult, wanted: int
+    ) -> dict[str, Any]:
         """What an answer says of itself: the fields of `Answer`."""
         told = [selection.reason or result.reason]
         num = len(result.item_idx_K)
@@ -150,7 +159,7 @@ class Service:
         elif selection.reason and result.reason not in told:
             told.append(result.reason)
         return {
-            "catalogue": self.name, "version": edition.version, "exact": result.exact,
+            "catalogue": self.name, "version": version.name, "exact": result.exact,
             "missing_probability": 0.0 if result.exact else math.exp(result.missing_log_prob),
             "num_candidates": selection.num_allowed, "reason": " ".join(filter(None, told)),
         }  # fmt: skip
@@ -167,20 +176,20 @@ class Service:
         limit = self.config.serve.max_expansions
         return min(asked or self.config.decode.max_expansions or limit, limit)
 
-    def _ask(self, request: RecommendationRequest, edition: Edition, default_at: str | None) -> Asked:
+    def _ask(self, request: RecommendationRequest, version: CatalogueVersion, default_at: str | None) -> Asked:
         """Read the user's history and make the prompt; takes milliseconds of a thread."""
-        events = self._history(request, edition)
+        events = self._history(request, version)
         moment, wishes = _moment(request.context, default_at), _wishes(request)
-        check_told(moment, edition.encoder.settings.leave_out)
+        check_told(moment, version.encoder.settings.leave_out)
         tells = tells_places(self.histories)
         told = moment if tells else Moment(moment.at, moment.weather)
         asked = _with_columns(open_question(self.histories, events, told), request.context)
-        prompt = prompt_of(edition.encoder, asked)
-        seen_idx = np.unique(edition.served(prompt.past.item_M))
-        selection = candidates(edition.facts, wishes, asked, moment, seen_idx)
-        return Asked(edition, prompt, selection, place_of(asked, moment))
+        prompt = prompt_of(version.encoder, asked)
+        seen_idx = np.unique(version.among_items(prompt.past.item_M))
+        selection = candidates(version.facts, wishes, asked, moment, seen_idx)
+        return Asked(version, prompt, selection, place_of(asked, moment))
 
-    def _history(self, request: RecommendationRequest, edition: Edition) -> pl.DataFrame:
+    def _history(self, request: RecommendationRequest, version: CatalogueVersion) -> pl.DataFrame:
         limit = self.config.serve.max_events
         if request.user_id is None and request.events is None:
             raise DataError("Expected a user_id, or events of the person asked about, but found neither; give either.")
@@ -190,7 +199,7 @@ class Service:
         stored = self.store.of_user(request.user_id, limit) if request.user_id is not None else []
         try:
             return user_history(
-                self.histories, edition, request.user_id, [*stored, *given], self.config.histories.time_zone
+                self.histories, version, request.user_id, [*stored, *given], self.config.histories.time_zone
             )
         except DataError:  # whose sentence names users of similar ids, which are nobody's business here
             message = f"No events of user {request.user_id!r} are known here; mend the id, or send events along."
@@ -247,11 +256,11 @@ def _with_columns(asked: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 
 def _ranked(asked: Asked, result: SearchResult) -> list[Recommendation]:
-    rows = asked.edition.rows(result.item_idx_K)
+    rows = asked.version.rows(result.item_idx_K)
     km_K = np.full(len(rows), np.nan)
-    if asked.place is not None and {"latitude", "longitude"} <= set(asked.edition.items.columns):
+    if asked.place is not None and {"latitude", "longitude"} <= set(asked.version.items.columns):
         latitude, longitude = asked.place
-        km_K = asked.edition.facts.places.km_from(result.item_idx_K, latitude=latitude, longitude=longitude)
+        km_K = asked.version.facts.places.km_from(result.item_idx_K, latitude=latitude, longitude=longitude)
     each = zip(rows, np.exp(result.log_prob_K.astype(np.float64)).tolist(), km_K.tolist(), strict=True)
     return [
         Recommendation(rank=rank, **row, probability=p, distance_km=None if math.isnan(km) else round(km, 3))

@@ -11,7 +11,7 @@ import pytest
 from whereupon.config import Config
 from whereupon.errors import CatalogueError, DataError
 from whereupon.rankers.calibrate import calibrate
-from whereupon.recommend import catalogue
+from whereupon.recommend import catalogue_verbs as catalogue
 from whereupon.recommend.candidates import Wishes
 from whereupon.recommend.shown import recommend_verb
 

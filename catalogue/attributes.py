@@ -76,7 +76,7 @@ def fit_columns(
 
 
 def _checked(cells: pl.Series, dtype: pl.DataType, item_ids: pl.Series, is_text: bool) -> pl.Series:
-    fitted = cells if cells.dtype == dtype else _fitted(cells, dtype, is_text)
+    fitted = cells if cells.dtype == dtype else _fitted(cells, dtype, is_text=is_text)
     other = (cells.is_not_null() & fitted.is_null()).arg_true()
     if len(other):
         row = other[0]
@@ -85,7 +85,7 @@ def _checked(cells: pl.Series, dtype: pl.DataType, item_ids: pl.Series, is_text:
     return fitted
 
 
-def _fitted(cells: pl.Series, dtype: pl.DataType, is_text: bool) -> pl.Series:
+def _fitted(cells: pl.Series, dtype: pl.DataType, *, is_text: bool) -> pl.Series:
     """The cells in another type; null where that would change a value."""
     try:
         if is_text and cells.dtype == pl.String and dtype not in _TEXT:
@@ -110,9 +110,9 @@ def _read(text: pl.Series, dtype: pl.DataType) -> pl.Series:
         times = to_times(text)
         return (times if dtype.time_zone else times.dt.replace_time_zone(None)).cast(dtype)
     read = text.cast(dtype, strict=False)
-    return (
-        read if not dtype.is_integer() else read.fill_null(_fitted(text.cast(pl.Float64, strict=False), dtype, False))
-    )
+    if dtype.is_integer():
+        return read.fill_null(_fitted(text.cast(pl.Float64, strict=False), dtype, is_text=False))
+    return read
 
 
 def _kind(dtype: pl.DataType, *, whole: bool = False) -> str:

@@ -88,8 +88,8 @@ def kept_titles(before: pl.DataFrame, items: pl.DataFrame, settings: CatalogueSe
     if given is None:  # the template names it
         if (lacking := items["item_id"].filter(changed & items["title"].is_null())).len():
             raise CatalogueError(
-                f"Titles are made of the columns {', '.join(sorted(names))} here, and another value in one of them needs "
-                f"the column title too, as the histories have it; add it for item {lacking[0]!r}."
+                f"Titles are made of the columns {', '.join(sorted(names))} here, so another value in one of them "
+                f"needs the column title too, as the histories have it; add it for item {lacking[0]!r}."
             )
         changed |= items["title"].is_not_null() & (items["title"] != own)
     stays = pl.select(pl.when(~changed).then(own)).to_series()

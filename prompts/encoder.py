@@ -38,7 +38,7 @@ class EncodedWindow:
 class PromptEncoder:
     """Renders and tokenises with one template set, catalogue and tokenizer.
 
-    `added_titles`: token ids of titles that prompts may name beside those of the catalogue; item indices go on behind its.
+    `added_titles`: token ids of titles that prompts may name beside the catalogue's; item indices go on behind its.
     """
 
     settings: PromptSettings

@@ -117,6 +117,6 @@ class SavedCatalogue:
         if origin != self.histories.catalogue_hash:
             raise CatalogueError(
                 f"The catalogue in {self.folder} ({num_items:,} items) was edited before the histories got other items "
-                f"(now {self.histories.items.height:,}), so it may lack some: run `whereupon catalogue reset` with this "
-                "configuration, and edit it again."
+                f"(now {self.histories.items.height:,}), so it may lack some: run `whereupon catalogue reset` with "
+                "this configuration, and edit it again."
             )

@@ -31,7 +31,7 @@ def items_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     Numbers become float64. Raises CatalogueError for a column with values of two kinds.
     """
     names = dict.fromkeys(name for row in rows for name in row)
-    return pl.DataFrame([_column(name, rows) for name in names])
+    return pl.DataFrame({name: _column(name, rows) for name in names})
 
 
 def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pl.Series:
@@ -72,7 +72,8 @@ def fit_columns(
             fitted.append(cells)
         else:
             fitted.append(_checked(cells, known.schema[name], items["item_id"], is_text))
-    return known.with_columns(retyped), pl.DataFrame(fitted)
+    # By name, for polars makes up names for columns that have none.
+    return known.with_columns(retyped), pl.DataFrame({cells.name: cells for cells in fitted})
 
 
 def _checked(cells: pl.Series, dtype: pl.DataType, item_ids: pl.Series, is_text: bool) -> pl.Series:

@@ -180,7 +180,7 @@ def show(
 def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Show how many items can be recommended, and what was edited."""
     with verb("catalogue show", config, set_, debug) as settings:
-        from .recommend.catalogue import show
+        from .recommend.catalogue_verbs import show
 
         show(settings)
 
@@ -189,7 +189,7 @@ def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = Fa
 def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Add new items; existing items keep their titles."""
     with verb("catalogue add", config, set_, debug) as settings:
-        from .recommend.catalogue import add
+        from .recommend.catalogue_verbs import add
 
         add(settings, items)
 
@@ -198,7 +198,7 @@ def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, 
 def catalogue_replace(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Replace the attributes of items, and their titles where the attributes change them."""
     with verb("catalogue replace", config, set_, debug) as settings:
-        from .recommend.catalogue import replace
+        from .recommend.catalogue_verbs import replace
 
         replace(settings, items)
 
@@ -212,7 +212,7 @@ def catalogue_remove(
 ) -> None:
     """Remove items; they still appear as past events in prompts."""
     with verb("catalogue remove", config, set_, debug) as settings:
-        from .recommend.catalogue import remove
+        from .recommend.catalogue_verbs import remove
 
         remove(settings, item_ids)
 
@@ -221,7 +221,7 @@ def catalogue_remove(
 def catalogue_reset(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Undo all edits: serve the items of the prepared histories again."""
     with verb("catalogue reset", config, set_, debug) as settings:
-        from .recommend.catalogue import reset
+        from .recommend.catalogue_verbs import reset
 
         reset(settings)
 

@@ -12,9 +12,10 @@ import polars as pl
 
 from ..arrays import Int64
 from ..errors import CatalogueError
+from .attributes import fit_columns
 from .building import build_trie_ragged, edit_trie
 from .settings import CatalogueSettings
-from .titles import unique_titles
+from .titles import given_titles, kept_titles, unique_titles
 from .tokens import Encode, Ragged, encode_titles
 from .trie import Trie
 
@@ -65,47 +66,68 @@ class Catalogue:
             digest.update(part.to_series().str.join("").item().encode())
         return digest.hexdigest()
 
-    def add(self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None) -> Catalogue:
+    def add(
+        self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None, *, is_text: bool = False
+    ) -> Catalogue:
         """With new items behind the others; only their titles are tokenised and sorted.
 
         Args:
-            items: as for `unique_titles`; their titles are told apart from all others, no other is renamed.
+            items: `item_id`, and any other columns; their titles are told apart from all others, no other is renamed.
             encode: the encoder that the catalogue was built with.
-            settings: how titles are made; by default from the column `title`.
+            settings: how titles are made where none is given, see `given_titles`; by default from the `item_id`.
+            is_text: text stands for whatever the catalogue's column holds, as in a CSV file.
 
         Raises:
             CatalogueError: an id that is there already or comes twice, a column of another kind, no title to be had,
                 or titles that the tokenizer cannot tell apart.
         """
         _require_ids(items)
-        known = self.item_ids.filter(self.item_ids.is_in(items["item_id"].implode()))
-        if len(known):
-            raise CatalogueError(f"{_some(known)} in the catalogue already; replace them, or leave them out.")
-        new = self._titled(items, settings)
-        after = pl.concat([self.items, new], how="diagonal", rechunk=True)
+        ids = self.item_ids.filter(self.item_ids.is_in(items["item_id"].implode()))
+        if len(ids):
+            raise CatalogueError(f"{_some(ids)} in the catalogue already; replace them, or leave them out.")
+        settings = settings or CatalogueSettings()
+        known, new = fit_columns(self.items, items, is_text=is_text)
+        new = self._titled(new, settings, given_titles(new, settings))
+        after = pl.concat([known, new], how="diagonal", rechunk=True)
         index_N, index_M = np.arange(self.items.height), np.arange(self.items.height, after.height)
         return Catalogue(
             after, edit_trie(self.trie, index_N, encode_titles(new["title"], encode), index_M, after["title"])
         )
 
-    def replace(self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None) -> Catalogue:
+    def replace(
+        self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None, *, is_text: bool = False
+    ) -> Catalogue:
         """With other values in the columns of `items` for the items of those ids, which stay where they are.
 
-        An item keeps its title as long as what its columns say is the same but for what tells it apart. Arguments and
-        errors are those of `add`, but that an id must be there.
+        An item keeps its title unless another one is given, or a column changes of which the template makes it.
+        Arguments and errors are those of `add`, but that an id must be there.
         """
         _require_ids(items)
-        index_M = self.index_of(items["item_id"])
-        merged = self.items[index_M].with_columns(self._fitting(items).get_columns())
-        new = self._titled(merged, settings)
+        index_M, settings = self.index_of(items["item_id"]), settings or CatalogueSettings()
+        known, values = fit_columns(self.items, items, is_text=is_text)
+        before, given = known[index_M], [] if "title" in values.columns else [pl.lit(None, pl.String).alias("title")]
+        merged = before.with_columns(*values.get_columns(), *given)
+        new = self._titled(merged, settings, kept_titles(before, merged, settings))
         order_N = np.arange(self.items.height)
         order_N[index_M] = np.arange(len(index_M)) + self.items.height
-        after = pl.concat([self.items, new], how="diagonal")[order_N]
+        after = pl.concat([known, new], how="diagonal")[order_N]
         changed_M = (self.titles[index_M] != new["title"]).to_numpy()
         index_N = np.arange(self.items.height)
         index_N[index_M[changed_M]] = -1
         lists = encode_titles(new["title"].filter(changed_M), encode)
         return Catalogue(after, edit_trie(self.trie, index_N, lists, index_M[changed_M], after["title"]))
+
+    def rebuild(self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None) -> Catalogue:
+        """Of other items altogether; those that are here too keep their titles where these are still true.
+
+        Arguments and errors are those of `add`, but that any id may be given once, and any column be of any kind.
+        """
+        _require_ids(items)
+        settings = settings or CatalogueSettings()
+        _, new = fit_columns(self.items.clear(), items)
+        previous = dict(self.items.select("item_id", "title").iter_rows())
+        titles, _ = unique_titles(new, _possible(settings, new), previous, given_titles(new, settings))
+        return Catalogue.build(new.with_columns(pl.Series("title", titles, dtype=pl.String)), encode)
 
     def remove(self, item_ids: Sequence[str] | pl.Series) -> Catalogue:
         """Without some items; those that stay move up. Nothing is tokenised.
@@ -136,26 +158,22 @@ class Catalogue:
             raise CatalogueError(f"{_some(unknown)} not in the catalogue of {self.items.height} items; mend the ids.")
         return found["item_idx"].to_numpy().astype(np.int64)
 
-    def _titled(self, items: pl.DataFrame, settings: CatalogueSettings | None) -> pl.DataFrame:
-        """`items` in the catalogue's columns, with titles of their own."""
-        settings = settings or CatalogueSettings()
-        alone, _ = unique_titles(items, settings)
+    def _titled(self, items: pl.DataFrame, settings: CatalogueSettings, given: pl.Series | None) -> pl.DataFrame:
+        """`items` with titles of their own."""
+        settings = _possible(settings, items)
+        alone, _ = unique_titles(items, settings, given=given)
         # Numbered or not, a title begins like the one it would have alone; others cannot clash and need no looking at.
         stems = pl.Series(alone, dtype=pl.String).str.replace(r" \d+$", "").implode()
         near = pl.col("title").str.contains_any(stems) | pl.col("item_id").is_in(items["item_id"].implode())
         previous = dict(self.items.filter(near).select("item_id", "title").iter_rows())
-        titles, _ = unique_titles(items, settings, previous)
-        return self._fitting(items.with_columns(pl.Series("title", titles, dtype=pl.String)))
+        titles, _ = unique_titles(items, settings, previous, given)
+        return items.with_columns(pl.Series("title", titles, dtype=pl.String))
 
-    def _fitting(self, items: pl.DataFrame) -> pl.DataFrame:
-        """`items` with the types of the catalogue's columns."""
-        try:
-            return items.cast({name: kind for name, kind in self.items.schema.items() if name in items.columns})
-        except pl.exceptions.PolarsError as error:
-            reason = str(error).splitlines()[0]
-            raise CatalogueError(
-                f"The new items have a column of another kind than the catalogue's ({reason}); mend its values."
-            ) from None
+
+def _possible(settings: CatalogueSettings, items: pl.DataFrame) -> CatalogueSettings:
+    """The settings, with those attributes only that these items have; the histories have all."""
+    known = [name for name in settings.title_attributes if name in items.columns]
+    return settings.model_copy(update={"title_attributes": known})
 
 
 def _require_ids(items: pl.DataFrame) -> None:

@@ -2,7 +2,7 @@
 
     CURRENT            name of the version that readers take
     v000007/           the arrays of the trie as .npy, the items as Arrow IPC, and a manifest, which is written last
-    lock               held by whoever writes
+    lock               held by whoever writes; it outlives all versions, or else two writers could hold one each
 
 A version is built under a name that nobody reads, flushed to disk, renamed, and only then does CURRENT name it, by a
 rename too. So whenever a writer is stopped, readers find a whole catalogue, the old or the new one; what it left behind
@@ -19,7 +19,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,19 @@ import numpy as np
 import polars as pl
 
 from ..arrays import Int32, Int64
+from ..console import say
 from ..errors import CatalogueError
 from ..files import atomic_path, sha256_file, versions, write_json
 from .catalogue import Catalogue
 from .tokens import TERMINATOR
 from .trie import Trie
 
-__all__ = ["prune_snapshots", "read_snapshot", "snapshot_manifest", "write_snapshot"]
+__all__ = [
+    "edit_snapshot", "prune_snapshots", "read_snapshot", "remove_snapshots", "snapshot_manifest", "write_snapshot",
+]  # fmt: skip
 
 FORMAT_VERSION = 1
+PATIENCE_S = 1.0  # a writer that waits longer for another says so
 KEPT_VERSIONS = 2  # the current one, and the one before for whoever must go back
 _VERSION = re.compile(r"v(\d{6,})")
 _LEFTOVER = re.compile(r"\.(v\d{6,}|CURRENT)\..*")
@@ -45,13 +50,21 @@ _INT64 = ("token_ptr_N1", "child_ptr_B1")
 
 
 def write_snapshot(folder: str | os.PathLike[str], catalogue: Catalogue, *, tokenizer: str, origin: str = "") -> str:
+    """`edit_snapshot` with a catalogue that does not depend on what is there."""
+    return edit_snapshot(folder, lambda: catalogue, tokenizer=tokenizer, origin=origin)
+
+
+def edit_snapshot(
+    folder: str | os.PathLike[str], change: Callable[[], Catalogue], *, tokenizer: str, origin: str = ""
+) -> str:
     """Write a new version, make it the current one, and remove those before the last two; the version's name.
 
-    Waits for another writer to finish.
+    Waits for another writer to finish, in this process or another. A writer that is killed makes way at once.
 
     Args:
         folder: made if it is not there.
-        catalogue: any; one that was read from this very folder too.
+        change: makes the catalogue that is written. No other writer writes while it runs, so that what it reads here is
+            still current when its result is written; nothing else that writes here may be called in it.
         tokenizer: what tells the tokenizer that made the catalogue's tokens from others, such as a hash of it.
         origin: what the catalogue was made from, for `snapshot_manifest`.
 
@@ -61,6 +74,7 @@ def write_snapshot(folder: str | os.PathLike[str], catalogue: Catalogue, *, toke
     root = Path(folder)
     try:
         with _only_writer(root):
+            catalogue = change()
             number = max([0, *_numbers(root)]) + 1
             _remove_leftovers(root)
             version = f"v{number:06}"
@@ -129,14 +143,36 @@ def prune_snapshots(folder: str | os.PathLike[str], keep: int = KEPT_VERSIONS) -
         raise _cannot_write(root, error) from error
 
 
+def remove_snapshots(folder: str | os.PathLike[str]) -> None:
+    """Remove all versions, once no other writer is at work. Raises CatalogueError where it cannot be done."""
+    root = Path(folder)
+    if not root.is_dir():
+        return
+    try:
+        with _only_writer(root):
+            (root / "CURRENT").unlink(missing_ok=True)  # first, so that readers turn away before files go
+            for path in [path for path in root.iterdir() if path.name != "lock"]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        raise _cannot_write(root, error) from error
+
+
 # Writing
 
 
 @contextlib.contextmanager
 def _only_writer(root: Path) -> Iterator[None]:
     root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when the file is closed, by a process that is killed too
+    with (root / "lock").open("ab") as lock:  # let go of when the file is closed, by a process that is killed too
+        patience = threading.Timer(PATIENCE_S, say, [f"waiting for another process that changes {root}"])
+        patience.daemon = True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            patience.start()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        finally:
+            patience.cancel()
         yield
 
 

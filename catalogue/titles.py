@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import jinja2
+import jinja2.meta
 import jinja2.sandbox
 import polars as pl
 
 from ..errors import CatalogueError
 
-__all__ = ["unique_titles"]
+__all__ = ["given_titles", "kept_titles", "unique_titles"]
 
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
 
@@ -30,8 +31,9 @@ class TitleSettings(Protocol):
 
 
 def unique_titles(
-    items: pl.DataFrame, settings: TitleSettings, previous: Mapping[str, str] | None = None
-) -> tuple[list[str], dict[str, int]]:
+    items: pl.DataFrame, settings: TitleSettings, previous: Mapping[str, str] | None = None,
+    given: pl.Series | None = None,
+) -> tuple[list[str], dict[str, int]]:  # fmt: skip
     """Give every item a title of its own, visibly and stably.
 
     Equal titles first get those attributes of the settings that differ among them (" (Brooklyn)"), then a number
@@ -45,6 +47,7 @@ def unique_titles(
         items: `item_id`, and the columns that the template and the attributes name; one row an item.
         settings: template and attributes.
         previous: titles of an earlier catalogue by `item_id`; new items take none of them.
+        given: titles that stand in for what the template would make; null where it makes one.
 
     Returns:
         Titles in the order of `items`, and counts: `cleaned` (of control characters, newlines, surplus spaces, other
@@ -56,11 +59,69 @@ def unique_titles(
     """
     counts: Counter[str] = Counter()
     ids = items["item_id"].to_list()
-    bases = [_cleaned(text, item_id, counts) for text, item_id in zip(_raw_titles(items, settings), ids, strict=True)]
+    bases = [_cleaned(text, item_id, counts) for text, item_id in zip(_bases(items, settings, given), ids, strict=True)]
     told = _with_attributes(items, bases, settings.title_attributes, counts)
     kept = _kept(ids, bases, previous or {}, counts)
     titles = _numbered(ids, told, kept, set((previous or {}).values()), counts)
     return titles, dict(counts)
+
+
+def given_titles(items: pl.DataFrame, settings: TitleSettings) -> pl.Series | None:
+    """The titles of items that are put into a catalogue, null where the template makes one.
+
+    A given title is the item's title, unless the template itself names `title`: then it is a column like any other,
+    out of which the template makes the title, as it does in the histories.
+    """
+    if "title" not in items.columns or "title" in _names(settings):
+        return None
+    titles = items["title"].cast(pl.String)
+    return pl.Series([None if title is None or not _clean(title) else title for title in titles], dtype=pl.String)
+
+
+def kept_titles(before: pl.DataFrame, items: pl.DataFrame, settings: TitleSettings) -> pl.Series:
+    """The titles of items that get other values, null where the template makes one.
+
+    An item keeps its title unless another one is given, or a column changes that the template names.
+
+    Args:
+        before: the items as they are in the catalogue.
+        items: the same with their new values; `title` is null where none is given.
+        settings: as for `unique_titles`.
+
+    Raises:
+        CatalogueError: the template names `title` and another column, which changes, but no title is given.
+    """
+    names, own, given = _names(settings), before["title"], given_titles(items, settings)
+    changed = pl.Series([False]).new_from_index(0, items.height)
+    for name in sorted(names & set(items.columns) - {"title"}):
+        changed |= items[name].ne_missing(before[name]) if name in before.columns else items[name].is_not_null()
+    if given is None:  # the template names it
+        if (lacking := items["item_id"].filter(changed & items["title"].is_null())).len():
+            raise CatalogueError(
+                f"Titles are made of the columns {', '.join(sorted(names))} here, so another value in one of them "
+                f"needs the column title too, as the histories have it; add it for item {lacking[0]!r}."
+            )
+        changed |= items["title"].is_not_null() & (items["title"] != own)
+    stays = pl.select(pl.when(~changed).then(own)).to_series()
+    return stays if given is None else given.zip_with(given.is_not_null(), stays)
+
+
+def _bases(items: pl.DataFrame, settings: TitleSettings, given: pl.Series | None) -> list[str]:
+    """What titles are before they are told apart."""
+    if given is None:
+        return _raw_titles(items, settings)
+    made = iter(_raw_titles(items.filter(given.is_null()), settings) if given.null_count() else [])
+    return [next(made) if title is None else title for title in given]
+
+
+def _names(settings: TitleSettings) -> set[str]:
+    """The columns that the template names."""
+    if settings.title is None:
+        return set()
+    try:
+        return jinja2.meta.find_undeclared_variables(jinja2.sandbox.SandboxedEnvironment().parse(settings.title))
+    except jinja2.TemplateSyntaxError:  # said where titles are made
+        return set()
 
 
 def _raw_titles(items: pl.DataFrame, settings: TitleSettings) -> list[str]:

@@ -38,7 +38,7 @@ class EncodedWindow:
 class PromptEncoder:
     """Renders and tokenises with one template set, catalogue and tokenizer.
 
-    `further`: token ids of titles that histories may tell beside those of the catalogue; item indices go on behind its.
+    `added_titles`: token ids of titles that prompts may name beside the catalogue's; item indices go on behind its.
     """
 
     settings: PromptSettings
@@ -47,7 +47,7 @@ class PromptEncoder:
     encode: Encode
     location: str
     prefix: tuple[int, ...] = ()
-    further: Ragged = field(default_factory=lambda: Ragged.of([]))
+    added_titles: Ragged = field(default_factory=lambda: Ragged.of([]))
 
     @classmethod
     def build(
@@ -86,7 +86,7 @@ class PromptEncoder:
     def titles(self) -> Ragged:
         """Token ids of every title, by item index."""
         trie = self.catalogue.trie
-        return Ragged.join([trie.rows.gather(trie.row_of_item_N), self.further])
+        return Ragged.join([trie.rows.gather(trie.row_of_item_N), self.added_titles])
 
     @cached_property
     def longest_title(self) -> int:

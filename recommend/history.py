@@ -13,14 +13,14 @@ from ..errors import UnknownUserError
 from ..histories import Histories
 from ..histories.local_time import local_times
 from .context import OWN_COLUMNS
-from .edition import Edition, told_index
 from .store.event import PastEvent
+from .versions import CatalogueVersion
 
 SAME_EVENT = timedelta(seconds=1)  # exported logs often keep whole seconds
 
 
 def user_history(
-    histories: Histories, edition: Edition, user_id: str | None, stored: Sequence[PastEvent],
+    histories: Histories, version: CatalogueVersion, user_id: str | None, stored: Sequence[PastEvent],
     given: Sequence[PastEvent], time_zone: str | None,
 ) -> pl.DataFrame:  # fmt: skip
     """A user's prepared, stored and given events in the order of their times, each event once.
@@ -41,7 +41,7 @@ def user_history(
     columns = known.columns
     for later in (stored, given):
         if later:
-            added = _frame(histories, edition, known, later, time_zone).select(columns)
+            added = _frame(histories, version, known, later, time_zone).select(columns)
             known = pl.concat([known, _without(added, known)]).sort("time", maintain_order=True)
     return known
 
@@ -57,14 +57,16 @@ def _without(added: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def _frame(
-    histories: Histories, edition: Edition, known: pl.DataFrame, later: Sequence[PastEvent], time_zone: str | None
+    histories: Histories,
+    version: CatalogueVersion,
+    known: pl.DataFrame,
+    later: Sequence[PastEvent],
+    time_zone: str | None,
 ) -> pl.DataFrame:
     schema = histories.events.schema
     rows = [_row(event, schema) for event in later]
     frame = pl.DataFrame(rows, schema={**schema, "utc_offset_minutes": pl.Float64}, strict=False)
-    frame = frame.with_columns(
-        item_idx=pl.Series(told_index(edition, histories, frame["item_id"].to_list()), dtype=pl.Int32)
-    )
+    frame = frame.with_columns(item_idx=pl.Series(version.prompt_items(frame["item_id"].to_list()), dtype=pl.Int32))
     frame = _with_places(histories, frame)
     if known.height and time_zone is None:  # the clock that the user's events had so far
         last = known[-1]
@@ -75,9 +77,9 @@ def _frame(
 
 
 def _row(event: PastEvent, schema: pl.Schema) -> dict[str, Any]:
-    further = {name: value for name, value in event.context.items() if name in schema and name not in OWN_COLUMNS}
+    context = {name: value for name, value in event.context.items() if name in schema and name not in OWN_COLUMNS}
     row = {
-        **further, "item_id": event.item_id, "user_idx": 0, "time": event.time, "split": "test",
+        **context, "item_id": event.item_id, "user_idx": 0, "time": event.time, "split": "test",
         "latitude": event.latitude, "longitude": event.longitude,
         "utc_offset_minutes": None if event.utc_offset_minutes is None else float(event.utc_offset_minutes),
     }  # fmt: skip

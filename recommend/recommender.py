@@ -31,13 +31,13 @@ from ..decode.search import SLACK
 from ..errors import DataError, WhereuponError
 from ..histories import Histories, read_histories
 from .context import RequestContext, check_context, open_question, places_in_prompts
-from .edition import Edition, Editions
 from .history import user_history
 from .prompt import Prompt, prompt_of
 from .selection import RequestFilters, candidates, place_of
 from .settings import RecommendConfig
 from .store.event import PastEvent
 from .store.event_store import EventStore, open_store
+from .versions import Catalogues, CatalogueVersion
 
 if TYPE_CHECKING:
     from ..decode.tokenizer import Tokenizer
@@ -69,17 +69,17 @@ class Request:
 class Question:
     """A request made ready: the prompt, the items that may answer, and where the person is, if that is known."""
 
-    edition: Edition
+    version: CatalogueVersion
     prompt: Prompt
     selection: Selection
     place: tuple[float, float] | None = None
 
     def search(self, plan: Plan, budget: int | None, slack: float = SLACK) -> Searching:
         """The search that answers it, without a model; see `decode.run`."""
-        edition, chosen = self.edition, self.selection
-        subset = Subset.of(edition.trie, chosen.allowed_N, chosen.reason) if chosen.reason else None
-        reweighting = edition.reweighter.of([self.prompt.past]) if edition.reweighter else None
-        return plan(edition.trie, subset, reweighting, budget, slack)
+        version, chosen = self.version, self.selection
+        subset = Subset.of(version.trie, chosen.allowed_N, chosen.reason) if chosen.reason else None
+        reweighting = version.reweighter.of([self.prompt.past]) if version.reweighter else None
+        return plan(version.trie, subset, reweighting, budget, slack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +109,12 @@ class Answer:
 
     def rows(self) -> list[dict[str, Any]]:
         """`rank`, `item_id`, `title`, `probability` and `distance_km` (None where a place is unknown), best first."""
-        item_idx_K, edition, place = self.result.item_idx_K, self.question.edition, self.question.place
+        item_idx_K, version, place = self.result.item_idx_K, self.question.version, self.question.place
         km_K = np.full(len(item_idx_K), np.nan)
-        if place is not None and {"latitude", "longitude"} <= set(edition.items.columns):
-            km_K = edition.facts.places.km_from(item_idx_K, latitude=place[0], longitude=place[1])
+        if place is not None and {"latitude", "longitude"} <= set(version.items.columns):
+            km_K = version.facts.places.km_from(item_idx_K, latitude=place[0], longitude=place[1])
         probabilities = np.exp(self.result.log_prob_K.astype(np.float64)).tolist()
-        each = zip(edition.rows(item_idx_K), probabilities, km_K.tolist(), strict=True)
+        each = zip(version.rows(item_idx_K), probabilities, km_K.tolist(), strict=True)
         return [
             {"rank": rank, **row, "probability": p, "distance_km": None if math.isnan(km) else round(km, 3)}
             for rank, (row, p, km) in enumerate(each, start=1)
@@ -127,16 +127,16 @@ class Recommender:
     Attributes:
         config: of the run.
         histories: as prepared.
-        editions: the catalogue's current version, and the ways to another one.
+        catalogues: the catalogue's current version, and the ways to another one.
         store: events since `prepare`; None where none were ever kept.
         card: what the adapter says of itself.
     """
 
     def __init__(
-        self, config: RecommendConfig, histories: Histories, tokenizer: Tokenizer, editions: Editions,
+        self, config: RecommendConfig, histories: Histories, tokenizer: Tokenizer, catalogues: Catalogues,
         store: EventStore | None, card: dict[str, Any], adapter: Path,
     ) -> None:  # fmt: skip
-        self.config, self.histories, self.tokenizer, self.editions = config, histories, tokenizer, editions
+        self.config, self.histories, self.tokenizer, self.catalogues = config, histories, tokenizer, catalogues
         self.store, self.card, self._adapter = store, card, adapter
         self._engines: dict[int, TransformersEngine] = {}
 
@@ -170,10 +170,10 @@ class Recommender:
         card = read_card(adapter)
         identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
         check_card(card, adapter, identity)
-        editions = Editions(config, histories, tokenizer, encoder, card)
+        catalogues = Catalogues(config, histories, tokenizer, encoder, card)
         address = config.events_address
         store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None
-        return cls(config, histories, tokenizer, editions, store, card, adapter)
+        return cls(config, histories, tokenizer, catalogues, store, card, adapter)
 
     def close(self) -> None:
         """Give up the connections to the event store."""
@@ -243,7 +243,7 @@ class Recommender:
         filters = RequestFilters(only=tuple(item_ids))
         question = self.question(Request(user_id, None, RequestContext(at, weather, place), filters))
         result = self.answer(question, max(1, len(set(item_ids)))).result
-        items = question.edition.items.select(pl.col("item_id", "title").gather(result.item_idx_K))
+        items = question.version.items.select(pl.col("item_id", "title").gather(result.item_idx_K))
         scored = items.with_columns(log_prob=pl.Series(result.log_prob_K, dtype=pl.Float64))
         wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
         return wanted.join(scored, on="item_id", how="left", maintain_order="left")
@@ -254,7 +254,7 @@ class Recommender:
         stored = self.store.users() if self.store is not None else []
         return sorted({*self.histories.user_ids, *stored}) if stored else self.histories.user_ids
 
-    def question(self, request: Request, edition: Edition | None = None) -> Question:
+    def question(self, request: Request, version: CatalogueVersion | None = None) -> Question:
         """Make a request ready, from the current version of the catalogue or a given one; no model is asked.
 
         Raises:
@@ -262,15 +262,15 @@ class Recommender:
             PromptError: a time, weather, place or context column that cannot be read.
             CatalogueError: filters that ask for what the items do not have.
         """
-        edition, context = edition or self.editions.current, request.context
+        version, context = version or self.catalogues.current, request.context
         check_context(context, self.config.prompts.leave_out)
-        events = self._history(request, edition)
+        events = self._history(request, version)
         shown = context if places_in_prompts(self.histories) else context.without_place()
         asked = open_question(self.histories, events, shown)
-        prompt = prompt_of(edition.encoder, asked)
-        seen_idx = np.unique(edition.served(prompt.past.item_M))
-        selection = candidates(edition.facts, request.filters, asked, context, seen_idx)
-        return Question(edition, prompt, selection, place_of(asked, context))
+        prompt = prompt_of(version.encoder, asked)
+        seen_idx = np.unique(version.among_items(prompt.past.item_M))
+        selection = candidates(version.facts, request.filters, asked, context, seen_idx)
+        return Question(version, prompt, selection, place_of(asked, context))
 
     def answer(self, question: Question, k: int | None = None, max_expansions: int | None = None) -> Answer:
         """Search with the model in this process; where no item is left to answer, no model is read."""
@@ -279,19 +279,19 @@ class Recommender:
             nothing = np.empty(0, np.int64), np.empty(0, np.float32), True, -math.inf, 0
             return Answer(question, SearchResult(*nothing, question.selection.reason), wanted)
         tokens_L = question.prompt.tokens_L
-        reading = self._engine(question.edition.trie).read(tokens_L, np.array([len(tokens_L) - 1]))
+        reading = self._engine(question.version.trie).read(tokens_L, np.array([len(tokens_L) - 1]))
         budget = max_expansions or self.config.decode.max_expansions
         (result,) = run(reading, question.search(exact_plan(wanted), budget))
         return Answer(question, result, wanted)
 
-    def _history(self, request: Request, edition: Edition) -> pl.DataFrame:
+    def _history(self, request: Request, version: CatalogueVersion) -> pl.DataFrame:
         user, time_zone = request.user_id, self.config.histories.time_zone
         if user is None and request.events is None:
             raise DataError("Expected a user_id, or events of the person asked about, but found neither; give either.")
         stored: Sequence[PastEvent] = ()
         if user is not None and self.store is not None:
             stored = self.store.of_user(user, self.config.serve.max_events)
-        return user_history(self.histories, edition, user, stored, request.events or (), time_zone)
+        return user_history(self.histories, version, user, stored, request.events or (), time_zone)
 
     def _engine(self, trie: Trie) -> TransformersEngine:
         """The engine of a trie; of a catalogue that was edited since, the old one is given up."""

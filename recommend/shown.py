@@ -26,7 +26,7 @@ def show_prompt(config: RecommendConfig, user: str, context: RequestContext, *, 
     with Recommender.load(config) as recommender:
         _check_place(recommender.histories, context, RequestFilters())
         question = recommender.question(Request(user, None, context))
-        prompt, encoder = question.prompt, question.edition.encoder
+        prompt, encoder = question.prompt, question.version.encoder
         tokens = prompt.tokens_L.tolist()
         print(json.dumps(tokens) if ids else recommender.tokenizer.decode(tokens[len(encoder.prefix) :]))
         say(
@@ -119,7 +119,7 @@ def _bar_width(alone: bool) -> int:
 
 
 def _cells(answer: Answer, rank: int, top: float, alone: bool) -> list[Text]:
-    items, result = answer.question.edition.items, answer.result
+    items, result = answer.question.version.items, answer.result
     if rank >= len(result.item_idx_K):
         return [Text("")] * (4 if alone else 3)
     item, probability = int(result.item_idx_K[rank]), math.exp(float(result.log_prob_K[rank]))

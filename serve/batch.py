@@ -84,7 +84,7 @@ async def _answer_all(config: ServeConfig, arguments: list[str], request: Recomm
 
 async def _fill(service: Service, request: RecommendationRequest, parts: Parts) -> Counter[str]:
     """Answer the users whose part is missing; why some could not be answered."""
-    users, edition, reasons = service.recommender.user_ids, service.recommender.editions.current, Counter[str]()
+    users, version, reasons = service.recommender.user_ids, service.recommender.catalogues.current, Counter[str]()
     chunks = [users[begin : begin + PART_USERS] for begin in range(0, len(users), PART_USERS)]
     missing = [number for number in range(len(chunks)) if not parts.has(number)]
     if len(missing) < len(chunks):
@@ -97,7 +97,7 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
             async with limit:
                 try:
                     asked = request.model_copy(update={"user_id": user_id})
-                    answer = await service.recommend(asked, edition, after_last=True)
+                    answer = await service.recommend(asked, version, after_last=True)
                 except (HTTPException, WhereuponError) as error:
                     said = error.detail if isinstance(error, HTTPException) else error
                     reasons[reason_without_name(said, user_id)] += 1
@@ -172,8 +172,8 @@ def _request(context: RequestContext, filters: RequestFilters, k: int) -> Recomm
 
 def _identity(config: ServeConfig, service: Service, request: RecommendationRequest) -> str:
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
-    edition, histories = service.recommender.editions.current, service.recommender.histories
-    catalogue = [edition.version, edition.items.height, histories.catalogue_hash]
+    version, histories = service.recommender.catalogues.current, service.recommender.histories
+    catalogue = [version.name, version.items.height, histories.catalogue_hash]
     model = model_identity(config.model, service.recommender.card)
     settings = [model, config.decode.model_dump(mode="json"), PART_USERS]
     parts = [request.model_dump(mode="json"), catalogue, settings, histories.data_hash, service.recommender.user_ids]

@@ -19,9 +19,9 @@ from ...catalogue import Filters, Selection, select_items
 from ...decode import beam_searching, sampling
 from ...decode.vllm_engine import together
 from ...errors import PromptError
-from ...recommend.edition import Edition
 from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, exact_plan
+from ...recommend.versions import CatalogueVersion
 from .service import Service
 
 MAX_PROMPTS = 64
@@ -44,7 +44,7 @@ class Completion(BaseModel):
     xargs: dict[str, Any]
 
 
-async def complete(service: Service, edition: Edition, request: Completion) -> Response:
+async def complete(service: Service, version: CatalogueVersion, request: Completion) -> Response:
     """The answer to a completion request. Raises WhereuponError, or HTTPException, for what cannot be answered."""
     name = request.xargs["catalogue"]
     if name != service.name:
@@ -57,17 +57,17 @@ async def complete(service: Service, edition: Edition, request: Completion) -> R
         )
     if request.stream and (request.n > 1 or len(request.prompts) > 1):
         raise PromptError("A stream gives a single choice of a single prompt; set n to 1, or stream to false.")
-    selection = await asyncio.to_thread(_selection, edition, request.xargs)
+    selection = await asyncio.to_thread(_selection, version, request.xargs)
     budget = service.budget(_budget(request.xargs))
     plan = _plan(request)
-    questions = [Question(edition, Prompt.of_tokens(prompt), selection) for prompt in request.prompts]
+    questions = [Question(version, Prompt.of_tokens(prompt), selection) for prompt in request.prompts]
     results = await together([service.search("completions", question, plan, budget) for question in questions])
     answers = [Answer(question, result, request.n) for question, result in zip(questions, results, strict=True)]
     choices = [choice for answer in answers for choice in _choices(answer, request.logprobs is not None)]
     for index, choice in enumerate(choices):
         choice["index"] = index
     num_prompt = sum(map(len, request.prompts))
-    num_title = sum(int(edition.trie.length_N[edition.trie.row_of_item_N[r.item_idx_K]].sum()) for r in results)
+    num_title = sum(int(version.trie.length_N[version.trie.row_of_item_N[r.item_idx_K]].sum()) for r in results)
     body = {
         "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()),
         "model": service.name, "choices": choices,
@@ -77,7 +77,7 @@ async def complete(service: Service, edition: Edition, request: Completion) -> R
     return StreamingResponse(_stream(body), media_type="text/event-stream") if request.stream else JSONResponse(body)
 
 
-def _selection(edition: Edition, xargs: dict[str, Any]) -> Selection:
+def _selection(version: CatalogueVersion, xargs: dict[str, Any]) -> Selection:
     """The items that the flat filters of a request leave."""
     values = {name: value for name, value in xargs.items() if name not in _OWN}
     filters = Filters.read(values)
@@ -85,7 +85,7 @@ def _selection(edition: Edition, xargs: dict[str, Any]) -> Selection:
         raise PromptError(
             "Which items are new to a user is known to /v1/recommendations only; leave `unseen` out here."
         )
-    return select_items(edition.facts, filters)
+    return select_items(version.facts, filters)
 
 
 def _budget(xargs: dict[str, Any]) -> int | None:

@@ -24,15 +24,15 @@ async def load_service(config: ServeConfig, client: Client) -> Service:
     recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
     engine = VllmEngine(client, recommender.card["temperature"])
     service = Service(config, recommender, engine, ConcurrencyLimit(config.serve.max_searches), Limits.of(client))
-    metrics.ITEMS.set(recommender.editions.current.items.height)
+    metrics.ITEMS.set(recommender.catalogues.current.items.height)
     await _warm_up(service)
     return service
 
 
 async def _warm_up(service: Service) -> None:
     """What the model does for the first time takes seconds (kernels are compiled); no user should wait for it."""
-    edition = service.recommender.editions.current
-    tokens_L = np.concatenate([edition.encoder.preamble, edition.trie.row_tokens(0)])
-    everything = Selection(np.ones(edition.trie.num_items, bool), "")
-    question = Question(edition, Prompt.of_tokens(tokens_L.tolist()), everything)
+    version = service.recommender.catalogues.current
+    tokens_L = np.concatenate([version.encoder.preamble, version.trie.row_tokens(0)])
+    everything = Selection(np.ones(version.trie.num_items, bool), "")
+    question = Question(version, Prompt.of_tokens(tokens_L.tolist()), everything)
     await service.search("warm-up", question, exact_plan(10), 100)

@@ -23,8 +23,8 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 from ...errors import ConfigError, PromptError, WhereuponError
 from ...files import read_json
 from ...prompts import encode_text
-from ...recommend.edition import Edition
 from ...recommend.store.event_store import EventStore
+from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
 from .body_limit import BodyLimit
 from .closing import closing_router
@@ -114,31 +114,31 @@ class Endpoints:
                     f"There is no model {body.model[:100]!r} here; known is {service.name!r}.", 404, "model"
                 )
             async with service.limit.request():
-                edition = await service.recommender.editions.fresh()
-                return await complete(service, edition, await asyncio.to_thread(_read, service, edition, body))
+                version = await service.recommender.catalogues.fresh()
+                return await complete(service, version, await asyncio.to_thread(_read, service, version, body))
         except (WhereuponError, HTTPException) as error:
             return refusal(error)
 
 
-def _read(service: Service, edition: Edition, body: CompletionRequest) -> Completion:
+def _read(service: Service, version: CatalogueVersion, body: CompletionRequest) -> Completion:
     """What we go by; without a temperature of its own, a request wants the exact ranking."""
     said = body.model_fields_set
     return Completion(
-        prompts=_token_ids(service, edition, body), n=body.n, seed=body.seed, use_beam_search=body.use_beam_search,
+        prompts=_token_ids(service, version, body), n=body.n, seed=body.seed, use_beam_search=body.use_beam_search,
         temperature=(body.temperature or 0.0) if "temperature" in said else 0.0,
         top_p=1.0 if body.top_p is None else body.top_p,
         logprobs=body.logprobs, stream=bool(body.stream), xargs=dict(body.vllm_xargs or {}),
     )  # fmt: skip
 
 
-def _token_ids(service: Service, edition: Edition, body: CompletionRequest) -> list[list[int]]:
+def _token_ids(service: Service, version: CatalogueVersion, body: CompletionRequest) -> list[list[int]]:
     """Token ids of the prompts. Text is tokenised as prompts of histories are, behind the BOS token if there is one."""
     prompt: Any = body.prompt
     if not prompt:
         raise PromptError("Expected a prompt, as text or token ids, but found none; give one.")
     prompts = [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
-    encoder = edition.encoder
-    titles = pl.concat([encoder.catalogue.titles, edition.items["title"]])
+    encoder = version.encoder
+    titles = pl.concat([encoder.catalogue.titles, version.items["title"]])
     bos = service.recommender.tokenizer.decode(encoder.prefix)
 
     def read(text: str) -> list[int]:

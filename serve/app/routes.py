@@ -12,8 +12,9 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from ...errors import CatalogueError
-from ...recommend.edition import Change, Edition
+from ...catalogue import items_table
+from ...recommend.saved_catalogue import SavedCatalogue
+from ...recommend.versions import CatalogueVersion
 from . import metrics
 from .http_errors import ErrorBody, OpenAIErrorRoute, documented
 from .schemas import (
@@ -21,7 +22,6 @@ from .schemas import (
     CatalogueItems,
     CatalogueList,
     ItemIds,
-    ItemRow,
     Items,
     RecommendationRequest,
     Recommendations,
@@ -100,18 +100,17 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
             raise HTTPException(404, f"There is no catalogue {name[:100]!r} here; known is {service.name!r}.")
         return service
 
-    async def edited(name: str, make: Callable[[Service], Change]) -> CatalogueCard:
-        service = named(name)
-        edition = await service.recommender.editions.edit(make(service))
+    async def edited(name: str, change: Callable[[SavedCatalogue], object]) -> CatalogueCard:
+        version = await named(name).recommender.catalogues.edited(change)
         metrics.EDITS.inc()
-        metrics.ITEMS.set(edition.items.height)
-        return _card(name, edition)
+        metrics.ITEMS.set(version.items.height)
+        return _card(name, version)
 
     @router.get("/v1/catalogues", response_model=CatalogueList, tags=["catalogues"], responses=documented())
     async def list_catalogues() -> CatalogueList:
         """The catalogues of this server."""
         service = get_service()
-        return CatalogueList(data=[_card(service.name, await service.recommender.editions.fresh())])
+        return CatalogueList(data=[_card(service.name, await service.recommender.catalogues.fresh())])
 
     @router.get("/v1/catalogues/{name}", response_model=CatalogueItems, **about)
     async def inspect(
@@ -120,47 +119,40 @@ def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service])
         offset: Annotated[int, Query(ge=0, description="Items to skip.")] = 0,
     ) -> CatalogueItems:
         """A catalogue and some of its items, in their order."""
-        edition = await named(name).recommender.editions.fresh()
-        rows = edition.items.slice(offset, limit).to_dicts()
-        more = offset + len(rows) < edition.items.height
-        return CatalogueItems(**_card(name, edition).model_dump(), data=rows, has_more=more)
+        version = await named(name).recommender.catalogues.fresh()
+        rows = version.items.slice(offset, limit).to_dicts()
+        more = offset + len(rows) < version.items.height
+        return CatalogueItems(**_card(name, version).model_dump(), data=rows, has_more=more)
 
     @router.put("/v1/catalogues/{name}", **editing)
     async def rebuild(name: Name, body: Items) -> CatalogueCard:
         """Replace the whole catalogue; requests that run are answered from the one before."""
-        items = _frame(body.items)
-        return await edited(name, lambda service: service.recommender.editions.rebuild(items))
+        items = await asyncio.to_thread(_table, body)
+        return await edited(name, lambda saved: saved.rebuild(items))
 
     @router.post("/v1/catalogues/{name}/items", **editing)
     async def add(name: Name, body: Items) -> CatalogueCard:
         """Add new items; nothing that is there is renamed."""
-        items = _frame(body.items)
-        return await edited(name, lambda service: service.recommender.editions.add(items))
+        items = await asyncio.to_thread(_table, body)
+        return await edited(name, lambda saved: saved.add(items))
 
     @router.put("/v1/catalogues/{name}/items", **editing)
     async def replace(name: Name, body: Items) -> CatalogueCard:
         """Give items that are there other attributes or another title."""
-        items = _frame(body.items)
-        return await edited(name, lambda service: service.recommender.editions.replace(items))
+        items = await asyncio.to_thread(_table, body)
+        return await edited(name, lambda saved: saved.replace(items))
 
     @router.delete("/v1/catalogues/{name}/items", **editing)
     async def remove(name: Name, body: ItemIds) -> CatalogueCard:
         """Take items out; histories that hold them are told as before."""
-        return await edited(name, lambda _: lambda catalogue: catalogue.remove(body.item_ids))
+        return await edited(name, lambda saved: saved.remove(body.item_ids))
 
 
-def _card(name: str, edition: Edition) -> CatalogueCard:
-    columns = [column for column in edition.items.columns if column not in ("item_id", "title")]
-    return CatalogueCard(name=name, version=edition.version, num_items=edition.items.height, columns=columns)
+def _card(name: str, version: CatalogueVersion) -> CatalogueCard:
+    columns = [column for column in version.items.columns if column not in ("item_id", "title")]
+    return CatalogueCard(name=name, version=version.name, num_items=version.items.height, columns=columns)
 
 
-def _frame(items: list[ItemRow]) -> pl.DataFrame:
-    """Items as a table. Raises CatalogueError where a column has values of several kinds."""
-    rows = [item.model_dump(exclude_none=True) for item in items]
-    try:
-        return pl.DataFrame(rows, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise CatalogueError(
-            f"Each column of the items should hold values of one kind ({reason}); mend them."
-        ) from None
+def _table(body: Items) -> pl.DataFrame:
+    """Items as a table; a column that no item names is not in it."""
+    return items_table([item.model_dump(exclude_unset=True) for item in body.items])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from ...recommend.store.event import ContextValue, Label, Number, PastEvent, Placed
 
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+ItemId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
 class _Request(BaseModel):
@@ -86,14 +86,20 @@ class Recommendations(Answer):
 
 
 class ItemRow(BaseModel):
-    """An item: its id, its title (or the columns that make one), and any attributes."""
+    """An item: its id, its title (or the columns that make one), and any attributes.
+
+    Each attribute is of one kind in the whole catalogue: text, numbers, or true and false.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     item_id: ItemId
-    title: str | None = Field(None, max_length=1000)
+    title: str | None = Field(None, max_length=1000, description="By default made as those of the histories were.")
+    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = Field(None, description="Degrees, WGS 84.")
+    longitude: Annotated[Number, Field(ge=-180, le=180)] | None = Field(None, description="Degrees, WGS 84.")
+    available_from: AwareDatetime | None = Field(None, description="The moment from which on the item is known.")
 
-    __pydantic_extra__: dict[str, str | float | bool | None] = Field(init=False)
+    __pydantic_extra__: dict[str, str | Number | bool | None] = Field(init=False)
 
 
 class Items(_Request):

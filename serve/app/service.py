@@ -17,9 +17,9 @@ from ...decode.search import SLACK
 from ...decode.vllm_engine import Limits
 from ...errors import PromptError, UnknownUserError
 from ...recommend.context import RequestContext
-from ...recommend.edition import Edition
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
 from ...recommend.selection import RequestFilters
+from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
 from . import metrics
 from .concurrency import ConcurrencyLimit
@@ -52,18 +52,18 @@ class Service:
         return self.config.name
 
     async def recommend(
-        self, request: RecommendationRequest, edition: Edition | None = None, after_last: bool = False
+        self, request: RecommendationRequest, version: CatalogueVersion | None = None, after_last: bool = False
     ) -> Recommendations:
-        """Rank items of an edition, else of the current one, for a user at a moment.
+        """Rank items of one version of the catalogue, else of the current one, for a user at a moment.
 
         Without a time the moment is now or, with `after_last`, right after the user's last event. Raises WhereuponError
         or HTTPException for what cannot be answered.
         """
         k = self.checked_k(request.k or self.config.decode.k, "k")
-        edition = edition or await self.recommender.editions.fresh()
+        version = version or await self.recommender.catalogues.fresh()
         budget = self.budget(request.max_expansions)
         async with self.limit.request():
-            question = await asyncio.to_thread(self._question, request, edition, None if after_last else _now())
+            question = await asyncio.to_thread(self._question, request, version, None if after_last else _now())
             answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
         return Recommendations(
             **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
@@ -72,7 +72,7 @@ class Service:
 
     async def search(self, kind: str, question: Question, plan: Plan, budget: int) -> SearchResult:
         """Run one search, once it is its turn."""
-        tokens_L, trie = question.prompt.tokens_L, question.edition.trie
+        tokens_L, trie = question.prompt.tokens_L, question.version.trie
         need, seen = len(tokens_L) + int(trie.length_N.max()), self.limits.max_tokens
         if need > seen:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
@@ -92,7 +92,7 @@ class Service:
     def about(self, answer: Answer) -> dict[str, Any]:
         """What an answer says of itself: the fields of `schemas.Answer`."""
         return {
-            "catalogue": self.name, "version": answer.question.edition.version, "exact": answer.result.exact,
+            "catalogue": self.name, "version": answer.question.version.name, "exact": answer.result.exact,
             "missing_probability": answer.missing_probability,
             "num_candidates": answer.question.selection.num_allowed, "reason": answer.reason,
         }  # fmt: skip
@@ -109,7 +109,7 @@ class Service:
         limit = self.config.serve.max_expansions
         return min(asked or self.config.decode.max_expansions or limit, limit)
 
-    def _question(self, request: RecommendationRequest, edition: Edition, default_at: str | None) -> Question:
+    def _question(self, request: RecommendationRequest, version: CatalogueVersion, default_at: str | None) -> Question:
         """Read the user's history and make the prompt; takes milliseconds of a thread."""
         limit, given = self.config.serve.max_events, request.events
         if len(given or ()) > limit:
@@ -119,7 +119,7 @@ class Service:
             wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
         )
         try:
-            return self.recommender.question(Request(request.user_id, given, context, filters), edition)
+            return self.recommender.question(Request(request.user_id, given, context, filters), version)
         except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None

@@ -225,7 +225,7 @@ def test_any_edits_leave_what_would_be_built_and_rename_nobody(edits: list[tuple
         (lambda c: c.add(items_of(["A"], ["i1"]), letters), r"^Item 'i1' is in the catalogue already; replace them"),
         (lambda c: c.add(items_of(["BAR"], ["x"]), letters), r"^The titles 'Bar' and 'BAR' have the same tokens"),
         (lambda c: c.replace(items_of(["BAR"], ["i2"]), letters), r"^The titles 'Bar' and 'BAR' have the same tokens"),
-        (lambda c: c.add(items_of(["A"], ["x"], stars=["x"]), letters), r"^The new items have a column of another"),
+        (lambda c: c.add(items_of(["A"], ["x"], stars=["x"]), letters), r"^The column 'stars' holds whole n"),
         (lambda c: c.add(pl.DataFrame({"title": ["A"]}), letters), r"^Expected an item_id for every item, as text"),
         (lambda c: Catalogue.build(items_of(["A", "B"], ["x", "x"]), letters), r"^Item 'x' is given more than once"),
         (lambda c: Catalogue.build(items_of(["A", "A"]), letters), r"^The titles 'A' and 'A' have the same tokens"),
@@ -240,3 +240,58 @@ def test_edit_that_cannot_be_is_refused_in_one_sentence(edit: Callable[[Catalogu
 def test_fingerprint_is_the_hash_of_ids_and_titles_in_order() -> None:
     """Adapters remember it: it must never change for the same items."""
     assert town().fingerprint == "a4592dcd55fbcadfd0a9ce0194b88637874188e454f84af32652e0d286264c3a"
+
+
+# Given titles, and titles that are made
+
+BY_KIND = CatalogueSettings(title="{{ kind }}", title_attributes=["street"])
+
+
+def shops() -> Catalogue:
+    items = pl.DataFrame({"item_id": ["i0", "i1"], "title": ["Bar (A)", "Bar (B)"], "kind": ["Bar"] * 2,
+                          "street": ["A", "B"]})  # fmt: skip
+    return Catalogue.build(items, letters)
+
+
+def test_given_title_wins_and_the_template_makes_the_others() -> None:
+    new = pl.DataFrame({"item_id": ["x", "y", "z"], "title": ["Mill", None, " "], "kind": ["Pub", "Inn", "Spa"]})
+    for after in (shops().add(new, letters, BY_KIND), shops().rebuild(new, letters, BY_KIND)):
+        assert after.titles.to_list()[-3:] == ["Mill", "Inn", "Spa"]
+        assert_as_built(after)
+
+
+def test_item_without_title_and_columns_is_refused_and_with_a_title_needs_none() -> None:
+    with pytest.raises(CatalogueError, match="should name columns of the items"):
+        shops().add(pl.DataFrame({"item_id": ["x"]}), letters, BY_KIND)
+    assert shops().add(items_of(["Bar"], ["x"]), letters, BY_KIND).titles.to_list() == ["Bar (A)", "Bar (B)", "Bar"]
+
+
+def test_given_titles_are_told_apart_by_attributes_as_made_ones() -> None:
+    new = items_of(["Pub", "Pub"], ["x", "y"], street=["A", "B"])
+    assert shops().add(new, letters, BY_KIND).titles.to_list()[2:] == ["Pub (A)", "Pub (B)"]
+
+
+def test_replaced_item_keeps_a_given_title_until_what_the_template_names_changes() -> None:
+    with_given = shops().add(items_of(["Mill"], ["x"], kind=["Pub"]), letters, BY_KIND)
+    moved = with_given.replace(pl.DataFrame({"item_id": ["x"], "street": ["C"]}), letters, BY_KIND)
+    assert moved.titles.to_list()[2] == "Mill"
+    same = with_given.replace(pl.DataFrame({"item_id": ["x"], "kind": ["Pub"]}), letters, BY_KIND)
+    assert same.titles.to_list()[2] == "Mill"
+    new = with_given.replace(pl.DataFrame({"item_id": ["x"], "kind": ["Spa"]}), letters, BY_KIND)
+    assert new.titles.to_list()[2] == "Spa"
+    both = with_given.replace(items_of(["Old Mill", None], ["x", "i0"], kind=["Spa", "Bar"]), letters, BY_KIND)  # type: ignore[list-item]
+    assert both.titles.to_list() == ["Bar (A)", "Bar (B)", "Old Mill"]
+    assert_as_built(both)
+
+
+def test_title_that_the_template_names_is_a_column_like_any_other() -> None:
+    made = CatalogueSettings(title="{{ title }} ({{ year }})")
+    films = Catalogue.build(items_of(["Heat (1995)"], year=[1995]), letters)
+    assert films.add(items_of(["Ran"], ["x"], year=[1985]), letters, made).titles.to_list()[1] == "Ran (1985)"
+    kept = films.replace(pl.DataFrame({"item_id": ["i0"], "stars": [5]}), letters, made)
+    assert kept.titles.to_list() == ["Heat (1995)"]
+    assert films.replace(films.items, letters, made).titles.to_list() == ["Heat (1995)"]
+    new = films.replace(items_of(["Heat"], year=[1996]), letters, made)
+    assert new.titles.to_list() == ["Heat (1996)"]
+    with pytest.raises(CatalogueError, match=r"needs the column title too, .* add it for item 'i0'\.$"):
+        films.replace(pl.DataFrame({"item_id": ["i0"], "year": [1996]}), letters, made)

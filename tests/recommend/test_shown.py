@@ -267,7 +267,7 @@ def test_prompt_is_shown_as_it_is_read_with_its_counts(trained: Config, capsys: 
     assert lines[-1] == "Saturday evening 7 cold rain:"
     assert f" of {events.height} events, " in said.err
     assert said.err.split()[:4] == [said.err.split()[0], "tokens", "of", "160:"]
-    show_prompt(trained, user="p01", at="2024-02-03T19:00", weather="rain, 3 C", place=None, ids=True)
+    show_prompt(trained, "p01", RequestContext("2024-02-03T19:00", "rain, 3 C"), ids=True)
     assert len(json.loads(capsys.readouterr().out)) == int(said.err.split()[0])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from whereupon.config import Config, load_config
@@ -17,6 +18,7 @@ from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all
 from whereupon.histories import prepare, read_histories
+from whereupon.recommend import catalogue_verbs
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.prompt import build_prompt
 from whereupon.recommend.shown import show_prompt
@@ -202,7 +204,7 @@ def test_text_of_prompt_show_is_the_models_prompt_token_for_token(
     assert as_a_whole != expected, "line ends are joined where the text is read as a whole"
 
     def read(prompt: Any, **fields: Any) -> Any:
-        return _token_ids(service, service.recommender.editions.current, CompletionRequest(prompt=prompt, **fields))
+        return _token_ids(service, service.recommender.catalogues.current, CompletionRequest(prompt=prompt, **fields))
 
     assert read(text) == read(expected) == [expected]
     assert read(f"<s>{text}") == read(f"<s>{text}", add_special_tokens=False) == [expected]
@@ -303,6 +305,66 @@ def test_whole_catalogue_is_replaced(server: Any) -> None:
     assert sum(item["probability"] for item in found["data"]) == pytest.approx(1, abs=1e-4)
 
 
+def test_same_rows_by_http_and_by_file_make_the_same_catalogue(start: Any, tmp_path: Any) -> None:
+    """With a template: a given title wins, the template makes the others, and equal ones are told apart."""
+    rows = [
+        {"item_id": "x", "title": "Mill", "kind": "Pub", "street": "A"},
+        {"item_id": "y", "title": None, "kind": "Pub", "street": "B"},
+        {"item_id": "z", "title": "", "kind": "Pub", "street": "C"},
+    ]
+    changes = [{"item_id": "x", "kind": "Pub", "street": "D"}, {"item_id": "y", "kind": "Inn", "street": None}]
+    pl.DataFrame(rows).write_csv(tmp_path / "rows.csv")
+    pl.DataFrame(changes).write_csv(tmp_path / "changes.csv")
+    server = start()
+    manifest = server.config.run / "histories" / "manifest.json"
+    recipe = {"title": "{{ kind }}", "title_attributes": ["street"]}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"title_recipe": recipe}))
+    server.plugin.service().recommender.histories.manifest["title_recipe"] = recipe
+    tables = []
+    for edit in ("http", "file"):
+        if edit == "http":
+            assert server.post("/v1/catalogues/run/items", json={"items": rows}).status_code == 200
+            assert server.put("/v1/catalogues/run/items", json={"items": changes}).status_code == 200
+        else:
+            catalogue_verbs.reset(server.config)
+            catalogue_verbs.add(server.config, tmp_path / "rows.csv")
+            catalogue_verbs.replace(server.config, tmp_path / "changes.csv")
+        tables.append(server.get("/v1/catalogues/run").json()["data"])
+    assert tables[0] == tables[1]
+    assert [item["title"] for item in tables[0][5:]] == ["Mill", "Inn", "Pub (C)"]
+
+
+@pytest.mark.parametrize(
+    ("items", "told"),
+    [
+        ([{"item_id": "a", "title": "A", "flag": 1.5}], "'flag' holds true or false in the catalogue"),
+        ([{"item_id": "a", "title": "A", "flag": "true"}], "'flag' holds true or false in the catalogue"),
+        ([{"item_id": "a", "title": "A", "word": True}], "'word' holds text in the catalogue"),
+        ([{"item_id": "a", "title": "A", "": "x"}, {"item_id": "b", "title": "B", "": 1}], "begins with text"),
+        ([{"item_id": "a", "title": "A", "": "x"}], "has no name"),
+        ([{"item_id": "a", "title": "A", "new": True}, {"item_id": "b", "title": "B", "new": 1}], "'new' begins with"),
+        ([{"item_id": "a", "title": "A", "tags": ["x"]}], "items[0].tags"),
+        ([{"item_id": "a", "title": "A", "latitude": 91}], "items[0].latitude"),
+        ([{"item_id": " ", "title": "A"}], "items[0].item_id"),
+    ],
+)
+def test_attribute_of_another_kind_is_refused_in_one_sentence(server: Any, items: Any, told: str) -> None:
+    first = [{"item_id": "zoo", "title": "Old Zoo", "flag": True, "word": "x"}]
+    assert server.post("/v1/catalogues/run/items", json={"items": first}).status_code == 200
+    assert told in refused(server.post("/v1/catalogues/run/items", json={"items": items}), 400)
+    if "in the catalogue" in told:
+        changed = [{**item, "item_id": "zoo"} for item in items]
+        assert told in refused(server.put("/v1/catalogues/run/items", json={"items": changed}), 400)
+    else:
+        assert told in refused(server.put("/v1/catalogues/run", json={"items": items}), 400)
+    assert len(server.get("/v1/catalogues/run").json()["data"]) == 6
+
+
+def test_numbers_that_json_cannot_hold_are_refused(server: Any) -> None:
+    body = '{"items": [{"item_id": "a", "title": "A", "stars": NaN}]}'
+    refused(server.post("/v1/catalogues/run/items", content=body, headers={"Content-Type": "application/json"}), 400)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
@@ -390,7 +452,7 @@ def test_requests_beyond_those_that_may_wait_are_refused_unread(start: Any, monk
         for _ in range(2):
             running.enter_context(server.portal.wrap_async_context_manager(limit.request()))
         monkeypatch.setattr(plugin, "_read", None)  # a refused request costs nothing
-        monkeypatch.setattr(Service, "_ask", None)
+        monkeypatch.setattr(Service, "_question", None)
         for path, body in (("recommendations", ask), ("completions", complete)):
             answer = server.post(f"/v1/{path}", json=body)
             assert "ask again" in refused(answer, 429)

@@ -1,0 +1,147 @@
+"""Versions of the catalogue: each immutable, with all that is derived from it, and the place where the current one is.
+
+A request takes the current version once and keeps it to its end, so that no answer mixes two. What another process has
+written is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ..arrays import Int64
+from ..catalogue import Catalogue, ItemFacts, Ragged, Trie, encode_titles
+from ..console import say
+from ..decode.tokenizer import Tokenizer
+from ..errors import CatalogueError
+from ..histories import Histories
+from ..prompts import PromptEncoder
+from ..rankers.reweighter import Reweighter, read_reweighter
+from .saved_catalogue import SavedCatalogue, catalogue_folder
+
+if TYPE_CHECKING:
+    from ..rankers.settings import RunConfig
+
+
+@dataclass(frozen=True, eq=False)
+class CatalogueVersion:
+    """One version of what may be recommended, with all that is derived from it.
+
+    Prompts count items in their own way: first those of the histories, in their order, then `added_items`, the ids of
+    those that only this version has. `encoder` knows the titles of both. `prompt_index_T` int64 [T] says where each of
+    them stands among `items`, -1 for those that were taken out.
+    """
+
+    name: str
+    items: pl.DataFrame
+    trie: Trie
+    facts: ItemFacts
+    encoder: PromptEncoder
+    added_items: pl.Series
+    prompt_index_T: Int64
+    reweighter: Reweighter | None
+
+    def among_items(self, prompt_item_M: Int64) -> Int64:
+        """Items as prompts count them by their place among `items`, without those that were taken out: int64."""
+        index_M = self.prompt_index_T[prompt_item_M]
+        return index_M[index_M >= 0]
+
+    def prompt_items(self, item_ids: Sequence[str]) -> Int64:
+        """int64: each id as prompts count items, -1 for ids that neither the histories nor this version have."""
+        asked = pl.DataFrame({"item_id": pl.Series(item_ids, dtype=pl.String)})
+        among = pl.col("item_id").is_in(asked["item_id"].implode())
+        old = self.encoder.catalogue.items.select("item_id").with_row_index("index")
+        new = self.added_items.to_frame("item_id").with_row_index("index", offset=old.height)
+        known = pl.concat([old.filter(among), new.filter(among)])
+        found = asked.join(known, on="item_id", how="left", maintain_order="left")
+        return found["index"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+    def rows(self, item_idx_K: Int64) -> list[dict[str, Any]]:
+        """`item_id` and `title` of items."""
+        return self.items.select(pl.col("item_id", "title").gather(item_idx_K)).rows(named=True)
+
+
+class Catalogues:
+    """The current version of a run's catalogue, and the ways to another one: `edit` and `refresh`, and for an event
+    loop, which goes on meanwhile, `edited` and `fresh`."""
+
+    def __init__(
+        self, config: RunConfig, histories: Histories, tokenizer: Tokenizer, encoder: PromptEncoder,
+        card: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """`encoder`: of the histories; `card`: of the adapter that answers. Raises WhereuponError for a version that
+        cannot be read."""
+        self.saved = SavedCatalogue(catalogue_folder(config.run), histories, tokenizer, lambda: encoder.catalogue)
+        self._config, self._encoder, self._card = config, encoder, dict(card)
+        self._reading = threading.Lock()
+        self._refreshing, self._editing = asyncio.Lock(), asyncio.Lock()
+        self._mark = self.saved.mark  # before reading: what is written meanwhile is then read again
+        self.current = self._read()
+
+    def refresh(self) -> CatalogueVersion:
+        """The current version, read again if another process has written one.
+
+        One that cannot be read is complained of once, and the version before it stays.
+        """
+        with self._reading:
+            mark = self.saved.mark
+            if mark != self._mark:
+                try:
+                    self.current = self._read()
+                except CatalogueError as error:
+                    say(f"version {self.current.name} of the catalogue is kept. {error}")
+                self._mark = mark
+            return self.current
+
+    def edit(self, change: Callable[[SavedCatalogue], object]) -> CatalogueVersion:
+        """Edit what is saved, such as by `lambda saved: saved.remove(["42"])`; the version that is then current.
+
+        May wait for another process that edits. Raises CatalogueError for an edit that cannot be made.
+        """
+        change(self.saved)
+        return self.refresh()
+
+    async def fresh(self) -> CatalogueVersion:
+        """`refresh`, in a thread."""
+        if self.saved.mark == self._mark:
+            return self.current
+        async with self._refreshing:  # or else every request would hold a thread
+            return await asyncio.to_thread(self.refresh)
+
+    async def edited(self, change: Callable[[SavedCatalogue], object]) -> CatalogueVersion:
+        """`edit`, in a thread; at most one thread waits for another process."""
+        async with self._editing:
+            return await asyncio.to_thread(self.edit, change)
+
+    def _read(self) -> CatalogueVersion:
+        name, catalogue = self.saved.read()
+        index_I = _places(self.saved.histories.items, catalogue)
+        added = _others(index_I, catalogue.items.height)
+        titles = encode_titles(catalogue.titles.gather(added), self.saved.tokenizer) if len(added) else Ragged.of([])
+        index_T = np.concatenate([index_I, added])
+        return CatalogueVersion(
+            name=name, items=catalogue.items, trie=catalogue.trie, facts=ItemFacts(catalogue.items),
+            encoder=replace(self._encoder, added_titles=titles), added_items=catalogue.item_ids.gather(added),
+            prompt_index_T=index_T,
+            reweighter=read_reweighter(self._config, self.saved.histories, catalogue.trie, self._card, index_T),
+        )  # fmt: skip
+
+
+def _places(items: pl.DataFrame, catalogue: Catalogue) -> Int64:
+    """int64: where each of the items stands in a catalogue, -1 where it does not."""
+    known = catalogue.items.select("item_id").with_row_index("index")
+    joined = items.select("item_id").join(known, on="item_id", how="left", maintain_order="left")
+    return joined["index"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def _others(index_I: Int64, num_items: int) -> Int64:
+    """int64: the items of a catalogue that no entry of `index_I` stands for."""
+    other_N = np.ones(num_items, bool)
+    other_N[index_I[index_I >= 0]] = False
+    return np.flatnonzero(other_N)

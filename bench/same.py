@@ -100,7 +100,7 @@ def _tree(side: str, commit: str, work: Path) -> Path:
     names = work / f"{side}-tree"
     names.mkdir(parents=True, exist_ok=True)
     package = names / "whereupon"
-    if side == "after" and not package.is_symlink():
+    if side == "after" and not package.exists():
         package.symlink_to(ROOT)
     elif side == "before" and not package.exists():
         subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "--detach", str(package), commit], check=True)

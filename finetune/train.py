@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -244,6 +245,7 @@ def _accelerator(config: Config) -> Accelerator:
         )
     device = choose_device(config.model)
     precision = asked if asked != "no" else _precision(config.finetune, device)
+    AcceleratorState._reset_state()  # in a notebook an earlier training may have had another precision
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
     if accelerator.gradient_accumulation_steps != 1:
         raise ConfigError(

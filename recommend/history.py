@@ -51,9 +51,11 @@ def _without(added: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     sides = [frame.select("item_idx", "time").with_row_index(name) for frame, name in ((added, "new"), (known, "old"))]
     pairs = sides[0].join(sides[1], on="item_idx", suffix="_old")
     pairs = pairs.with_columns(apart=(pl.col("time") - pl.col("time_old")).abs()).filter(pl.col("apart") <= SAME_EVENT)
-    pairs = pairs.sort("apart", "new", "old").unique("new", keep="first", maintain_order=True)
-    found = pairs.unique("old", keep="first")["new"]
-    return added.filter(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(found.implode()))
+    matched: dict[int, int] = {}  # of known events; there are as many pairs as events that were kept twice
+    for new, old in pairs.sort("apart", "new", "old").select("new", "old").iter_rows():
+        if old not in matched and new not in matched.values():
+            matched[old] = new
+    return added.filter(~pl.int_range(pl.len()).is_in(list(matched.values())))
 
 
 def _frame(

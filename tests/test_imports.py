@@ -19,7 +19,7 @@ BEFORE = {
     "finetune": [*_BELOW, "eval"],
 }
 ROOMS = list(BEFORE)
-MORE = {"recommend": {"config"}}  # inside Recommender.load alone, which takes the name of a YAML file
+MORE = {"recommend": {"config"}, "finetune": {"config"}}  # in functions of the public API, which read YAML files
 SHARED = {"", "arrays", "console", "errors", "files"}  # "" is the package itself, for __version__
 VAGUE = {"common", "helper", "helpers", "misc", "util", "utils"}
 

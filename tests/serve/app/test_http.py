@@ -18,10 +18,9 @@ from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all
 from whereupon.histories import prepare, read_histories
-from whereupon.recommend import catalogue_verbs
-from whereupon.recommend.context import RequestContext
+from whereupon.recommend import Recommender, RequestContext, RequestFilters, catalogue_verbs
 from whereupon.recommend.prompt import build_prompt
-from whereupon.recommend.shown import show_prompt
+from whereupon.recommend.shown import recommend_verb, show_prompt
 from whereupon.tests.serve.local_client import LocalClient, import_vllm
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
@@ -554,3 +553,21 @@ def test_method_that_a_path_lacks_is_refused_with_those_that_it_has(server: Any,
     answer = server.patch(path)
     assert "PATCH" in refused(answer, 405)
     assert set(answer.headers["Allow"].split(", ")) == methods
+
+
+def test_server_command_line_and_library_answer_alike_after_an_event(
+    server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All three read the prepared and the stored events of a user."""
+    before = recommended(server)["data"]
+    event = {"event_id": "e1", "user_id": "p00", "item_id": "bar3", "time": "2024-01-19T21:00:00Z"}
+    assert server.post("/v1/events", json={"events": [event]}).json() == {"accepted": 1, "duplicates": 0}
+    served = {item["item_id"]: item["probability"] for item in recommended(server)["data"]}
+    assert served != pytest.approx({item["item_id"]: item["probability"] for item in before}, abs=1e-6)
+    with Recommender.load(server.config) as recommender:
+        found = recommender.recommend("p00", at=AT)
+    assert dict(zip(found["item_id"], found["probability"], strict=True)) == pytest.approx(served, abs=1e-4)
+    capsys.readouterr()
+    recommend_verb(server.config, "p00", RequestContext(AT), RequestFilters(), k=None, versus=None, as_json=True)
+    [printed] = json.loads(capsys.readouterr().out)
+    assert {item["item_id"]: item["probability"] for item in printed["items"]} == pytest.approx(served, abs=1e-4)

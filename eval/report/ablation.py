@@ -13,12 +13,14 @@ from ...errors import DataError
 from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
 from ..rankings import ABLATION, ablated_folder
+from ..significance import paired
 from ..wording import signed
-from .pictures import rows, text_width
-from .runs import Dataset, Ranked, read_datasets, was_replaced
+from .pictures import rows
+from .runs import Dataset, Ranked, read_datasets
 from .sections import Part
-from .statistics import differences, estimates, paired
+from .statistics import differences, estimates
 
+HOW: Final = {str(how): meaning for how, meaning in MEANINGS.items()}
 COUNTED: Final = "left out of what is counted, with the settings of the whole"  # who counts reads no prompts
 
 
@@ -31,28 +33,24 @@ def ablations(dataset: Dataset, seed: int) -> tuple[list[Part], list[str]]:
     """
     sample = None if dataset.ablations else _sample(dataset)
     asked = sample or dataset
-    pairs, notes = _pairs(asked)
-    if not pairs:
+    whole_of, notes = _wholes(asked)
+    if not whole_of:
         return [], notes
-    metric, whole_of = asked.metric, dict(pairs)
-    wholes = list(dict.fromkeys(whole_of.values()))
-    found = estimates([*wholes, *whole_of], lambda one: one.value_E[metric], asked.user_E, seed)
-    tests = differences(
-        whole_of, lambda one: paired(one.value_E[metric], whole_of[one].value_E[metric]), asked.user_E, seed
-    )
+    metric, user_E, wholes = asked.metric, asked.user_E, list(dict.fromkeys(whole_of.values()))
+    found = estimates([*wholes, *whole_of], lambda one: one.value_E[metric], user_E, seed)
+    tests = differences(whole_of, lambda one: paired(one.value_E[metric], whole_of[one].value_E[metric]), user_E, seed)
     size = (len(sample.row_E), len(np.unique(sample.user_E))) if sample else None
     groups = []
     for whole in wholes:
-        variants = [
-            {"ranker": one, "what": str(one.facts.get("ablated", "unknown")),
-             "how": str(one.facts.get("how", "unknown")), "changed_share": one.facts.get("changed_share"),
-             "estimate": found[one], "against": tests[one]}
-            for one in sorted(whole_of, key=_place)
-            if whole_of[one] is whole
+        own = sorted((one for one in whole_of if whole_of[one] is whole), key=_place)
+        variants: list[Part] = [
+            {"ranker": one, "what": one.facts.get("ablated", "unknown"), "how": one.facts.get("how", "unknown"),
+             "changed_share": one.facts.get("changed_share"), "estimate": found[one], "against": tests[one]}
+            for one in own
         ]  # fmt: skip
-        ways = {v["how"]: COUNTED if whole.is_baseline else dict(MEANINGS).get(v["how"], v["how"]) for v in variants}
+        ways = {one["how"]: COUNTED if whole.is_baseline else HOW.get(one["how"], one["how"]) for one in variants}
         groups.append({"whole": whole, "estimate": found[whole], "variants": variants, "sample": size, "ways": ways,
-                       "has_changed_shares": any(variant["changed_share"] is not None for variant in variants),
+                       "has_changed_shares": any(one["changed_share"] is not None for one in variants),
                        "picture": _draw(metric, variants)})  # fmt: skip
     return groups, notes
 
@@ -71,26 +69,26 @@ def _sample(dataset: Dataset) -> Dataset | None:
     return next((one for one in same if one.histories.catalogue_hash == ours.catalogue_hash), None)
 
 
-def _pairs(dataset: Dataset) -> tuple[list[tuple[Ranked, Ranked]], list[str]]:
-    """Each ablation with the ranker that it is of; a sentence on those whose ranker is not there as it was."""
+def _wholes(dataset: Dataset) -> tuple[dict[Ranked, Ranked], list[str]]:
+    """The ranker that each ablation is of; a sentence on those whose ranker is not there as it was."""
     by_slug = {(ranker.run, ranker.slug): ranker for ranker in dataset.rankers}
-    pairs, notes = [], []
+    whole_of, notes = {}, []
     for variant in dataset.ablations:
         whole = by_slug.get((variant.run, str(variant.facts.get("of"))))
+        keys = {variant.facts.get("of_key"), whole.facts.get("key")} if whole else set()
         if whole is None:
             notes.append(f"{variant.name} is an ablation of {variant.facts.get('of')}, which is not among the rankers.")
-        elif was_replaced(variant.facts.get("of_key"), whole.facts.get("key")):
+        elif len(keys) > 1 and None not in keys:
             notes.append(f"{variant.name} is an ablation of an earlier {whole.name}, and is left out.")
         else:
-            pairs.append((variant, whole))
-    return pairs, notes
+            whole_of[variant] = whole
+    return whole_of, notes
 
 
 def _place(variant: Ranked) -> list[int]:
     """Where it stands in a table; what has no place comes last."""
-    orders = {"ablated": list(CONTEXT_KINDS), "how": list(MEANINGS)}
-    named = ((order, variant.facts.get(name)) for name, order in orders.items())
-    return [order.index(name) if name in order else len(order) for order, name in named]
+    what, how = variant.facts.get("ablated"), variant.facts.get("how")
+    return [[*CONTEXT_KINDS, what].index(what), [*HOW, how].index(how)]
 
 
 def _draw(metric: str, variants: Sequence[Part]) -> Markup:
@@ -102,5 +100,5 @@ def _draw(metric: str, variants: Sequence[Part]) -> Markup:
     margin = 0.06 * (max(ends) - min(ends) or 0.01)
     title = f"difference in {metric} from the whole"
     said = f"{title}: {'; '.join(f'{name} {note}' for name, _, note in each)}"
-    left = max(map(text_width, names)) + 20
+    left = 7.0 * max(map(len, names)) + 14
     return rows(each, min(ends) - margin, max(ends) + margin, left=left, width=460, title=title, said=said)

@@ -25,12 +25,13 @@ from ...histories import Histories, histories_folder, read_histories
 from ...histories.questions import caveat_of
 from ..metrics import Metric
 from ..rankings import read_facts, slug_of, slugs_in
+from ..significance import paired
 from ..slices import slices_of
 from ..wording import NONE, ON_VALIDATION, count, p_value, plain, signed, span
 from .page import metric_named
 from .runs import Ranked, evaluation_folder_of, read_ranked, why_without
 from .sections import Part
-from .statistics import ALPHA, FEWEST_EVENTS, compared, differences, estimates, paired
+from .statistics import ALPHA, FEWEST_EVENTS, compared, differences, estimates
 
 MOST_EVENTS = 10
 FEWEST_SLICES = 5  # shown even if none differs significantly, least likely to be chance first
@@ -89,10 +90,10 @@ def _comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Part:
     histories = _histories(a, b)
     user_E: NDArray[Any] = histories.user_idx_E[row_E] if histories else _own(a, "user_id", at_A).to_numpy()
     value_E = {"a": a.value_E[metric][at_A], "b": b.value_E[metric][at_B]}
-    gap_E = paired(value_E["a"], value_E["b"])
-    both = estimates("ab", value_E.__getitem__, user_E, seed)
+    both, gap_E = estimates(value_E, value_E.__getitem__, user_E, seed), paired(value_E["a"], value_E["b"])
     whole = differences([0], lambda _: gap_E, user_E, seed)[0]
-    slices, num_thin = [], 0
+    slices: list[Part] = []
+    num_thin = 0
     if histories:
         frame = slices_of(histories, "valid" if a.facts.get("split") == "valid" else "test", row_E)
         cells, num_thin = compared(value_E["a"], value_E["b"], frame, user_E, seed)
@@ -181,7 +182,7 @@ def _print(found: Part, console: Console) -> None:
     for side in ("a", "b"):
         one = found[side]
         table.add_row(Text(f"{side.upper()}  {one['name']}"), plain(one["mean"]), span(one["low"], one["high"]), "")
-    table.add_row("A - B", *_difference(whole), p_value(whole["p"]))
+    table.add_row("A - B", signed(whole["mean"]), span(whole["low"], whole["high"], sign=True), p_value(whole["p"]))
     console.print(table)
     if found["num_left_out"]:
         console.print(f"{found['num_left_out']:,} events that only one of the two answered are left out.")
@@ -208,13 +209,9 @@ def _slices(slices: Sequence[Part]) -> Table:
     )
     for one in differing or slices[:FEWEST_SLICES]:
         gap, means = one["difference"], (plain(one[side]["mean"]) for side in ("a", "b"))
-        table.add_row(one["slice"], Text(one["value"]), count(gap["num_events"]), *means, *_difference(gap),
-                      p_value(gap["p_holm"]))  # fmt: skip
+        table.add_row(one["slice"], Text(one["value"]), count(gap["num_events"]), *means, signed(gap["mean"]),
+                      span(gap["low"], gap["high"], sign=True), p_value(gap["p_holm"]))  # fmt: skip
     return table
-
-
-def _difference(one: Part) -> tuple[str, str]:
-    return signed(one["mean"]), span(one["low"], one["high"], sign=True)
 
 
 def _verdict(whole: Part, metric: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -25,19 +25,10 @@ if TYPE_CHECKING:
     from ...decode.tokenizer import Tokenizer
 
 NUM_EXAMPLES = 10
-# Short name, words, and how many of each are wanted.
-STRATA = (("first", "ranked first", 4), ("among", "ranked 2 to 10", 3), ("missed", "not among the first 10", 3))
+STRATA = {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}  # how many of each are wanted
 TAIL_LINES = 12
 NO_BUDGET = 10**9
 FETCHED = "smollm2-135m"  # the one base model with a name of its own; others are folders or hub ids
-
-
-class Prompt(NamedTuple):
-    """The last lines of a prompt, up to the open question; `num_lines` are not shown, `num_tokens` 0 is unknown."""
-
-    tail: str
-    num_lines: int
-    num_tokens: int
 
 
 def examples(dataset: Dataset, seed: int) -> Part:
@@ -55,7 +46,7 @@ def examples(dataset: Dataset, seed: int) -> Part:
         _example(dataset, position, int(stratum_E[position]), prompt_of.get(int(dataset.row_E[position])))
         for position in position_Q.tolist()
     ]
-    counts = {words: int((stratum_E == code).sum()) for code, (_, words, _) in enumerate(STRATA)}
+    counts = {words: int((stratum_E == code).sum()) for code, words in enumerate(STRATA)}
     return {"examples": found, "counts": counts, "note": note, "seed": seed}
 
 
@@ -63,14 +54,14 @@ def _drawn(stratum_E: Int64, seed: int) -> Int64:
     """Positions of the events, by stratum and then in time's order of rows: int64 [Q]."""
     shuffled = np.random.default_rng(seed).permutation(len(stratum_E))
     wanted: list[int] = []
-    for code, (_, _, number) in enumerate(STRATA):
+    for code, number in enumerate(STRATA.values()):
         wanted += shuffled[stratum_E[shuffled] == code][:number].tolist()
     left = [position for position in shuffled.tolist() if position not in set(wanted)]
     chosen = np.array(sorted(wanted + left[: NUM_EXAMPLES - len(wanted)]), np.int64)
     return chosen[np.argsort(stratum_E[chosen], kind="stable")]
 
 
-def _example(dataset: Dataset, position: int, stratum: int, prompt: Prompt | None) -> Part:
+def _example(dataset: Dataset, position: int, stratum: int, prompt: Part | None) -> Part:
     """One event; `prompt` is None where none can be made."""
     histories, row = dataset.histories, int(dataset.row_E[position])
     user, item = int(histories.user_idx_E[row]), int(histories.item_idx_E[row])
@@ -79,7 +70,7 @@ def _example(dataset: Dataset, position: int, stratum: int, prompt: Prompt | Non
     local, weather = moment["local_time"][0], context_frame(moment, histories.location)["weather"][0]
     opponent = dataset.opponent
     return {
-        "stratum": STRATA[stratum][0], "words": STRATA[stratum][1], "user_id": histories.user_ids[user],
+        "words": list(STRATA)[stratum], "user_id": histories.user_ids[user],
         "when": f"{local:%A} {local.day} {local:%B %Y, %H:%M}", "weather": str(weather),
         "title": _title(dataset, item), "num_past": row - begin,
         "num_visits": int((histories.item_idx_E[begin:row] == item).sum()),
@@ -112,9 +103,10 @@ def _title(dataset: Dataset, item: int) -> str:
     return str(dataset.histories.items["title"][item])
 
 
-def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> tuple[list[Prompt], str]:
+def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> tuple[list[Part], str]:
     """The prompts of the events `row_Q` as the ranker had them, by the settings in its facts; and a sentence on that.
 
+    `tail` are the last lines of a prompt, up to the open question; `num_lines` are not shown, `num_tokens` 0: unknown.
     Other rankers read no prompts: theirs are those that the run's model would read by its last evaluation's settings.
     """
     own = ranker.facts.get("settings") or {}
@@ -136,9 +128,10 @@ def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> tuple[list
             budget = f"at most {settings.budget_tokens:,} tokens with the answer"
             return prompts, f"Prompts are those that {name} {read}, token for token: {template}, {budget}."
         whole = settings.model_copy(update={"budget_tokens": NO_BUDGET, "align_tokens": 1})
-        prompts = _rendered(whole, _characters, lambda ids: "".join(map(chr, ids)), (), histories, row_Q)
+        characters = (lambda texts: [list(map(ord, one)) for one in texts]), (lambda ids: "".join(map(chr, ids)))
+        prompts = _rendered(whole, *characters, (), histories, row_Q)
         note = f"The tokenizer of {name} is not on this machine: prompts are the whole history by the {template}"
-        return [one._replace(num_tokens=0) for one in prompts], f"{note}, without the token budget."
+        return [{**one, "num_tokens": 0} for one in prompts], f"{note}, without the token budget."
     except (PromptError, CatalogueError) as error:
         return [], f"No prompts are shown: {error}"
 
@@ -164,15 +157,10 @@ def _tokenizer(base: str, revision: str | None) -> Tokenizer | None:
         return None
 
 
-def _characters(texts: Sequence[str]) -> list[list[int]]:
-    """A tokenizer for want of another: every character is a token."""
-    return [[ord(character) for character in text] for text in texts]
-
-
 def _rendered(
     settings: PromptSettings, encode: Encode, decode: Callable[[Sequence[int]], str], prefix: tuple[int, ...],
     histories: Histories, row_Q: Int64,
-) -> list[Prompt]:  # fmt: skip
+) -> list[Part]:  # fmt: skip
     catalogue = Catalogue.build(histories.items, encode)
     encoder = PromptEncoder.build(settings, catalogue, encode, histories.location, prefix)
     user_U, offset_U1 = np.unique(histories.user_idx_E[row_Q]), histories.offset_U1.astype(np.int64)
@@ -184,5 +172,6 @@ def _rendered(
         window = text.encode_windows(one, one.target_W)[0]  # filled up as in the evaluation
         end = int(window.title_start_V[event - int(one.start_W[0])])
         lines = decode(window.tokens_L[:end].tolist()).split("\n")
-        prompts.append(Prompt("\n".join(lines[-TAIL_LINES:]), max(0, len(lines) - TAIL_LINES), end))
+        tail = "\n".join(lines[-TAIL_LINES:])
+        prompts.append({"tail": tail, "num_lines": max(0, len(lines) - TAIL_LINES), "num_tokens": end})
     return prompts

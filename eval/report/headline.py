@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import numpy as np
 
 from ...histories.splitting import CAVEATS
@@ -33,12 +31,15 @@ def headline(dataset: Dataset, board: Leaderboard) -> Part:
     """
     one = board.of(dataset.contender).metrics[dataset.metric]
     assert one is not None
-    split = dataset.contender.protocol.get("split") or dataset.histories.manifest.get("settings", {}).get("split")
+    asked = dataset.contender.protocol
+    split = asked.get("split") or dataset.histories.manifest.get("settings", {}).get("split")
     split = split if isinstance(split, dict) else {}
     name = str(split.get("protocol", "unknown"))
     in_facts, in_sentence = PROTOCOLS.get(name, (name.replace("_", " "), ""))
     num, users, num_items = len(dataset.row_E), len(np.unique(dataset.user_E)), dataset.histories.items.height
-    without = _exceptions(dataset)
+    exceptions = ["the user's own past ones"] if asked.get("repeats") == "excluded" else []
+    exceptions += ["those not yet available"] if asked.get("available_from") else []
+    without = f", without {' and '.join(exceptions)}" if exceptions else ""
     shares = ""
     if name != "leave_one_out" and {"train", "valid"} <= set(split):
         earlier = split["train"] + (split["valid"] if dataset.part == "test" else 0)
@@ -84,14 +85,6 @@ def _verdict(dataset: Dataset, board: Leaderboard) -> str:
     return f", significantly {'better' if better else 'worse'} than {other}: the difference is {measured}."
 
 
-def _exceptions(dataset: Dataset) -> str:
-    """Which items are no candidates, in words."""
-    asked = dataset.contender.protocol
-    without = ["the user's own past ones"] if asked.get("repeats") == "excluded" else []
-    without += ["those not yet available"] if asked.get("available_from") else []
-    return f", without {' and '.join(without)}" if without else ""
-
-
 def _caveats(dataset: Dataset, name: str) -> list[str]:
     """`name` is that of the split's protocol."""
     asked = dataset.contender.protocol
@@ -121,9 +114,7 @@ def _sample(dataset: Dataset) -> list[str]:
 
 def _period(dataset: Dataset) -> str:
     local = dataset.histories.events["local_time"].gather(dataset.row_E)
-    first, last = local.min(), local.max()
-    assert isinstance(first, datetime)
-    assert isinstance(last, datetime)
+    first, last = local.sort()[[0, -1]].to_list()
     begin = f"{first.day} {first:%b}" + (f" {first.year}" if first.year != last.year else "")
     end = f"{last.day} {last:%b %Y}"
     return end if first.date() == last.date() else f"{begin} to {end}"

@@ -69,18 +69,17 @@ def hit_map(dataset: Dataset) -> Part | None:
         return None
     latitude_I, longitude_I = (items[name].cast(float).to_numpy() for name in ("latitude", "longitude"))
     known_I = np.isfinite(latitude_I) & np.isfinite(longitude_I)
-    true_E, rank_E = dataset.true_item_E, dataset.contender.rankings.rank_E
+    true_E, rank_E = dataset.histories.item_idx_E[dataset.row_E], dataset.contender.rankings.rank_E
     placed_E = known_I[true_E]
     if not placed_E.any():
         return None
-    hit_E = (rank_E >= 1) & (rank_E <= LISTED)
-    count_I, hits_I = (np.bincount(true_E[one_E], minlength=items.height) for one_E in (placed_E, placed_E & hit_E))
+    both = placed_E, placed_E & (rank_E >= 1) & (rank_E <= LISTED)
+    count_I, hits_I = (np.bincount(true_E[one_E], minlength=items.height).astype(np.float64) for one_E in both)
     longitude_I = _unwrapped(longitude_I, known_I)
     drawn_I = count_I > 0
     drawn_I[drawn_I] = _core(longitude_I[drawn_I], latitude_I[drawn_I], count_I[drawn_I])
-    columns = longitude_I, latitude_I, count_I, hits_I
-    places = Places(*(value_I[drawn_I].astype(np.float64) for value_I in columns))
-    num, num_hits = (int(value_I[drawn_I].sum()) for value_I in (count_I, hits_I))
+    places = Places(*(value_I[drawn_I] for value_I in (longitude_I, latitude_I, count_I, hits_I)))
+    num, num_hits = int(places.count_P.sum()), int(places.hits_P.sum())
     said = f"{dataset.contender.name} had the item among its first {LISTED} in {num_hits / num:.1%} of {num:,} events"
     label = f"Map of {len(places.x_P):,} places: {said}"
     x_I, y_I = longitude_I[known_I], latitude_I[known_I]
@@ -139,7 +138,7 @@ def _merged(places: Places, most: int) -> Places:
         cell_P2 = np.floor(np.stack([places.x_P, places.y_P], axis=1) / cell)
         _, group_P = np.unique(cell_P2, axis=0, return_inverse=True)
     x_G, y_G, count_G, hits_G = (
-        np.bincount(group_P, value_P)
+        np.bincount(group_P, value_P).astype(np.float64)
         for value_P in (places.x_P * places.count_P, places.y_P * places.count_P, places.count_P, places.hits_P)
     )
     return Places(x_G / count_G, y_G / count_G, count_G, hits_G)
@@ -152,10 +151,10 @@ def _circles(places: Places, per_event: float) -> Iterator[Markup]:
     """
     order = np.argsort(-places.count_P, kind="stable")
     for x, y, count, hits in zip(*(value_P[order].tolist() for value_P in places), strict=True):
-        sizes = (("events", 1.5, count if hits < count else 0), ("hits", 1.0, hits))
-        for name, least, num in sizes:
-            if num:
-                yield tag("circle", cx=x, cy=y, r=max(per_event * math.sqrt(num), least), class_=name)
+        if hits < count:
+            yield tag("circle", cx=x, cy=y, r=max(per_event * math.sqrt(count), 1.5), class_="events")
+        if hits:
+            yield tag("circle", cx=x, cy=y, r=max(per_event * math.sqrt(hits), 1.0), class_="hits")
 
 
 def _scale_bar(projection: Projection, width: float, height: float) -> Markup:

@@ -45,7 +45,7 @@ class Scale(NamedTuple):
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most about so many multiples of 1, 2 or 5 times a power of ten within `low` to `high`."""
+    """Multiples of 1, 2 or 5 times a power of ten within `low` to `high`, at most about so many (5 or more)."""
     rough = max(high - low, 1e-9) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(mantissa * power for mantissa in (1, 2, 5, 10) if mantissa * power >= rough)
@@ -58,11 +58,6 @@ def labels(values: Sequence[float], unit: str = "") -> list[str]:
     decimals = next((d for d in range(8) if all(abs(v - round(v, d)) < 1e-9 * max(1, abs(v)) for v in shown)), 8)
     ending = "\N{NARROW NO-BREAK SPACE}%" if unit == "%" else unit
     return [f"{value:,.{decimals}f}".replace("-", MINUS) + ending for value in shown]
-
-
-def text_width(content: str, size: float = 12) -> float:
-    """About how wide a text gets in a proportional sans-serif face, generously: no font is at hand to measure."""
-    return sum(0.3 if c in " .,:;|!'il-()[]" else 0.72 if c.isupper() or c in "mw@%" else 0.56 for c in content) * size
 
 
 def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:

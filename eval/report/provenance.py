@@ -36,31 +36,28 @@ def provenance(dataset: Dataset) -> Part:
 
 def _line(ranker: Ranked, common: Mapping[str, str]) -> Part:
     """`settings`, `adapter` and validation `trials` as text; `differs` are versions unlike the first ranker's."""
-    facts, tuned = ranker.facts, ranker.facts.get("tuned")
-    num_events = tuned.get("num_events") if isinstance(tuned, Mapping) else 0
-    trials = tuned.get("trials") if isinstance(tuned, Mapping) else tuned
+    facts, tuned = ranker.facts, ranker.facts.get("tuned") or {}
     own = [f"{name} {value}" for name, value in _versions(ranker).items() if common.get(name) != value]
     return {
         "name": ranker.name, "kind": ranker.kind, "seed": str(facts.get("seed", "")),
         "command": str(facts.get("command", "")), "wall_s": facts.get("wall_s"), "differs": ", ".join(own),
         "settings": _json(facts["settings"]) if facts.get("settings") else "",
         "adapter": _json(facts["adapter"], indent=2) if facts.get("adapter") else "",
-        "trials": [_trial(trial) for trial in trials] if isinstance(trials, list) else [],
-        "tuned_on": f"{num_events:,} validation events" if num_events else "validation events",
+        "trials": list(map(_trial, tuned.get("trials", []))),
+        "tuned_on": f"{tuned.get('num_events', 0):,} validation events",
         "finished": str(facts.get("finished", ""))[:16].replace("T", " "),
     }  # fmt: skip
 
 
 def _trial(trial: Mapping[str, Any]) -> tuple[str, str]:
     """Settings and scores on validation, as text."""
-    scores = trial.get("metrics") or {name: v for name, v in trial.items() if name not in ("settings", "wall_s")}
-    numbers = (f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, int | float))
-    return _json(trial.get("settings", {})), ", ".join(numbers)
+    scores = {name: value for name, value in trial["metrics"].items() if value is not None}
+    numbers = (f"{name} {value:.4f}" for name, value in scores.items())
+    return _json(trial["settings"]), ", ".join(numbers)
 
 
 def _versions(ranker: Ranked) -> dict[str, str]:
-    found = ranker.facts.get("versions", {})
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
+    return {str(name): str(value) for name, value in ranker.facts.get("versions", {}).items()}
 
 
 def _json(value: Any, indent: int | None = None) -> str:

@@ -5,7 +5,6 @@ Shapes: E = events that all rankers of a dataset answered, K = items of a rankin
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -13,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...arrays import Float64, Int64
+from ...arrays import Float64, Int32, Int64
 from ...errors import DataError
 from ...files import read_object
 from ...histories import Histories, read_histories
@@ -46,7 +44,7 @@ class Ranked:
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What its facts say of how it was asked, if anything."""
+        """What its facts say of how it was asked."""
         found = self.facts.get("protocol")
         return found if isinstance(found, dict) else {}
 
@@ -55,14 +53,10 @@ class Ranked:
 class Dataset:
     """One section of the report: what several rankers, of one run or more, said of the same events.
 
-    Attributes:
-        name: that of the data's recipe, or of the run folder.
-        split: the folder's name within `evaluation`, such as "test", or "test-500" for a sample.
-        row_E: int64 [E], rows of `histories.events`, ascending.
-        metric: canonical name of the one that the rankers are ordered by.
-        rankers: best first, at least one.
-        ablations: variants of a ranker with something taken from it.
-        notes: sentences on what is missing.
+    `name` is that of the data's recipe, or of the run folder; `split` a folder within `evaluation`, such as "test", or
+    "test-500" for a sample; `row_E` int64 [E], rows of `histories.events`, ascending. `rankers` come best first by
+    `metric` (its canonical name), at least one; `ablations` are variants of a ranker with something taken from it;
+    `notes` are sentences on what is missing.
     """
 
     name: str
@@ -75,13 +69,9 @@ class Dataset:
     notes: Sequence[str] = ()
 
     @property
-    def user_E(self) -> NDArray[np.int32]:
+    def user_E(self) -> Int32:
         """int32 [E], whose event it is."""
         return self.histories.user_idx_E[self.row_E]
-
-    @property
-    def true_item_E(self) -> NDArray[np.int32]:
-        return self.histories.item_idx_E[self.row_E]
 
     @property
     def part(self) -> EvaluatedSplit:
@@ -142,8 +132,7 @@ def evaluation_folder_of(run: Path, split: str | None) -> Path:
     folder = run / "evaluation"
     names = sorted(path.name for path in folder.glob("*") if slugs_in(path))
     if not names:
-        expected = "a run folder with rankings in evaluation/"
-        raise DataError(f"{run} should be {expected} but has none; run `whereupon evaluate`.")
+        raise DataError(f"{run} should be a run folder with rankings in evaluation/; run `whereupon evaluate`.")
     chosen = split or ("test" if "test" in names else names[0] if len(names) == 1 else None)
     if chosen not in names:
         wanted = f"should hold the split {chosen!r} but holds" if chosen else "holds several splits, none of them test:"
@@ -165,10 +154,8 @@ def read_ranked(run: Path, folder: Path, slug: str, metrics: Iterable[str]) -> R
 def _read_all(folder: Path, histories: Histories, metric: str, ranked: list[Ranked], notes: list[str]) -> None:
     """Add the rankers of one run; those made from other data than it holds now are left out, with a note."""
     run, before = folder.parent.parent, len(ranked)
-    notes += (
-        f"The rankings {slug!r} in {run.name} have lost their Parquet file, and are left out."
-        for slug in orphans_in(folder)
-    )
+    lost = f"in {run.name} have lost their Parquet file, and are left out."
+    notes += (f"The rankings {slug!r} {lost}" for slug in orphans_in(folder))
     hashes = {"data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash}
     for slug in slugs_in(folder):
         one = read_ranked(run, folder, slug, (*METRICS, metric))
@@ -187,11 +174,6 @@ def why_without(ranked: Ranked, metric: str) -> str:
     if Metric.parse(metric).needs_log_probs and ranked.rankings.log_prob_E is None:
         return "which needs log-probabilities"
     return f"as {ranked.rankings.k} items of each ranking were kept (`evaluate.k`)"
-
-
-def was_replaced(then: str | None, now: str | None) -> bool:
-    """Whether rankings were of another key when something was made of them; not known of those without a key."""
-    return None not in (then, now) and then != now
 
 
 def _dataset(histories: Histories, found: list[Ranked], notes: list[str], split: str, metric: str) -> Dataset:
@@ -217,23 +199,22 @@ def _apart(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
     """Each ranker under a name of its own: what two runs agree in is kept once, what differs bears its run's name."""
     kept: dict[str, Ranked] = {}
     for ranker in rankers:
-        same = kept.get(ranker.name)
+        same, run = kept.get(ranker.name), ranker.run.name
         if same is None:
             kept[ranker.name] = ranker
         elif all(np.array_equal(getattr(same.rankings, x), getattr(ranker.rankings, x)) for x in ("row_E", "rank_E")):
-            notes.append(f"{ranker.name} is the same in {same.run.name} and {ranker.run.name}, and is shown once.")
+            notes.append(f"{ranker.name} is the same in {same.run.name} and {run}, and is shown once.")
         else:
-            name = f"{ranker.name} ({ranker.run.name})"
-            number = sum(other.startswith(name) for other in kept)
-            name += f" {number + 1}" if number else ""
+            number = sum(other.startswith(f"{ranker.name} ({run})") for other in kept)
+            name = f"{ranker.name} ({run})" + (f" {number + 1}" if number else "")
             kept[name] = replace(ranker, name=name)
     return list(kept.values())
 
 
 def _of_one_task(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
     """Those that were asked the same; of different events or candidates, the most common task stays."""
-    tasks = Counter(str(ranker.facts["task"]) for ranker in rankers if "task" in ranker.facts)
-    common = max(tasks, key=lambda task: tasks[task], default=None)
+    tasks = [str(ranker.facts["task"]) for ranker in rankers if "task" in ranker.facts]
+    common = max(tasks, key=tasks.count, default=None)
     kept = [ranker for ranker in rankers if ranker.facts.get("task", common) == common]
     if others := [ranker.name for ranker in rankers if ranker not in kept]:
         notes.append(f"Left out, as they were asked about other events or candidates: {', '.join(others)}.")
@@ -242,8 +223,6 @@ def _of_one_task(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
 
 def _on(ranker: Ranked, row_E: Int64) -> Ranked:
     """The ranker's answers to these events alone."""
-    if np.array_equal(ranker.rankings.row_E, row_E):
-        return ranker
     chosen_E = np.searchsorted(ranker.rankings.row_E, row_E)
     values = {name: value_E[chosen_E] for name, value_E in ranker.value_E.items()}
     return replace(ranker, rankings=ranker.rankings.take(chosen_E), value_E=values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,27 +18,17 @@ from ...arrays import Float64, Int64
 from ..beyond import beyond
 from ..metrics import METRICS, macro
 from ..reliability import Calibrated, bin_of, calibration, predictions
+from ..significance import paired
 from ..slices import slices_of
 from ..wording import count, plain, span
 from . import pictures as svg
 from .pictures import CONTENDER, OPPONENT, OTHER, Look, Scale
 from .runs import Dataset, Ranked
-from .statistics import (
-    FEW_DRAWS,
-    FEWEST_EVENTS,
-    Difference,
-    Estimate,
-    among,
-    compared,
-    differences,
-    estimates,
-    num_tested,
-    paired,
-)
+from .statistics import FEW_DRAWS, FEWEST_EVENTS, Difference, Estimate, among, compared, differences, estimates
 
 Part = dict[str, Any]
 
-BAR_WIDTH, BAR_HEIGHT = 160.0, 26.0
+BAR_WIDTH = 160.0
 MARKS = {1: "▲", -1: "▼", 0: ""}  # significantly more, less, neither; a sign beside words, never alone
 SLICES = {
     "daypart": "Time of day", "week": "Kind of day", "distance": "Distance from the last event",
@@ -99,25 +90,22 @@ def leaderboard(dataset: Dataset, seed: int) -> Leaderboard:
     names = list(dict.fromkeys([metric, *METRICS]))
     having = [(one, name) for one in rankers for name in names if name in one.value_E]
     found = estimates(having, lambda key: key[0].value_E[key[1]], dataset.user_E, seed)
-    others = [one for one in rankers if one is not reference]
-    tests = differences(
-        others, lambda one: paired(one.value_E[metric], reference.value_E[metric]), dataset.user_E, seed
-    )
+    others, own_E = [one for one in rankers if one is not reference], {one: one.value_E[metric] for one in rankers}
+    tests = differences(others, lambda one: paired(own_E[one], own_E[reference]), dataset.user_E, seed)
     x = Scale(0.0, 1.02 * max(1e-9, *(found[one, metric].top for one in rankers)), 1, BAR_WIDTH - 1)
     board = []
     for place, one in enumerate(rankers, start=1):
         look, own = look_of(dataset, one), found[one, metric]
         said = f"{plain(own.mean)}, {span(own.low, own.high)}"
-        drawn = svg.picture(
-            BAR_WIDTH, BAR_HEIGHT, [svg.estimate(own, look, x, BAR_HEIGHT / 2, as_bar=True)], said, "rowbar"
-        )
+        bar = svg.estimate(own, look, x, 13, as_bar=True)
+        drawn = svg.picture(BAR_WIDTH, 26, [bar], said, "rowbar")
         metrics = {name: found.get((one, name)) for name in names}
-        board.append(Row(place, one, look, metrics, macro(one.value_E[metric], dataset.user_E), tests.get(one), drawn))
+        board.append(Row(place, one, look, metrics, macro(own_E[one], dataset.user_E), tests.get(one), drawn))
     shown = [name for name in names[1:] if any(row.metrics[name] for row in board)]
     at = svg.ticks(0, x.high, 5)
     drawn_axis = svg.x_axis(x, at, svg.labels(at), -6, -6) + svg.rule(1, 18, BAR_WIDTH - 1, 18, "tick")
     axis = svg.picture(BAR_WIDTH, 18, [drawn_axis], None, "rowbar")
-    return Leaderboard(board, shown, axis, num_tested(tests.values()))
+    return Leaderboard(board, shown, axis, sum(not isnan(one.p_holm) for one in tests.values()))
 
 
 def recall(rank_E: Int64, depth: int) -> list[float]:
@@ -135,7 +123,7 @@ def recall_curves(dataset: Dataset) -> Part:
 def _curves(dataset: Dataset, curves: Sequence[tuple[int, Ranked, list[float]]], width: float) -> Markup:
     """Lines with names at their ends; on a narrow page, places stand for names."""
     names = [f"{place}  {one.name}" if width > 500 else str(place) for place, one, _ in curves]
-    room, depth = min(max(map(svg.text_width, names)) + 14, width * 0.5), dataset.depth
+    room, depth = min(7.0 * max(map(len, names)) + 14, width * 0.5), dataset.depth
     height = max(300.0, 17.0 * len(curves) + 70)
     left, right, top, bottom = 46.0, width - room, 28.0, height - 44
     x = Scale(1, max(depth, 2), left + 6, right - 6)
@@ -172,12 +160,10 @@ def slicing(dataset: Dataset, seed: int) -> Part | None:
         title = SLICES.get(name, name.capitalize())
         drawn = [(value, (ours, theirs), f"{MARKS[gap.sign] if gap else ''} {count(ours.num_events)}")
                  for value, ours, theirs, gap in own]  # fmt: skip
-        said = (
-            f"{dataset.metric} by {title.lower()}: {'; '.join(f'{value} {plain(one.mean)}' for value, one, *_ in own)}"
-        )
-        picture = svg.rows(drawn, 0, highest, left=140, width=372, said=said)
+        means = "; ".join(f"{value} {plain(ours.mean)}" for value, ours, _, _ in own)
+        picture = svg.rows(drawn, 0, highest, left=140, width=372, said=f"{dataset.metric} by {title.lower()}: {means}")
         panels.append({"title": title, "slices": own, "picture": picture})
-    num_tests = num_tested(test for _, _, test in found.values() if test)
+    num_tests = sum(not isnan(gap.p_holm) for _, _, gap in found.values() if gap)
     return {"panels": panels, "num_tests": num_tests, "num_thin": num_thin} if panels or num_thin else None
 
 
@@ -187,19 +173,18 @@ def over_time(dataset: Dataset, seed: int) -> Part | None:
     `steps` are first day, number of events and estimates by name; `num_thin` of them had too few events to be drawn.
     """
     local = dataset.histories.events["local_time"].gather(dataset.row_E).dt.date()
-    first, last = local.min(), local.max()
-    assert isinstance(first, date)
-    assert isinstance(last, date)
-    if first == last:
+    days = local.unique().sort().to_list()
+    if len(days) == 1:
         return None
-    by_week = (last - first).days >= MOST_DAYS
+    by_week = (days[-1] - days[0]).days >= MOST_DAYS
     start_E = local.cast(pl.Datetime("us")).dt.truncate("1w").cast(pl.Date) if by_week else local
     shown = {one.name: one for one in (dataset.contender, dataset.opponent) if one is not None}
     keys = [(name, start) for name in shown for start in start_E.unique().sort().to_list()]
-    found = estimates(
-        keys, lambda key: among(shown[key[0]].value_E[dataset.metric], (start_E == key[1]).to_numpy()),
-        dataset.user_E, seed, FEW_DRAWS,
-    )  # fmt: skip
+
+    def column(key: tuple[str, date]) -> Float64:
+        return among(shown[key[0]].value_E[dataset.metric], (start_E == key[1]).to_numpy())
+
+    found = estimates(keys, column, dataset.user_E, seed, FEW_DRAWS)
     counted = start_E.value_counts().sort("local_time").iter_rows()
     steps = [(start, num, {name: found[name, start] for name in shown}) for start, num in counted]
     drawn = [step for step in steps if step[1] >= FEWEST_EVENTS]  # the others would hide these
@@ -214,10 +199,8 @@ def _over_time(metric: str, steps: Sequence[tuple[date, int, dict[str, Estimate]
     x = Scale(0, days, left + 14, right - 12)
     y = Scale(0, max(0.01, *(one.top for _, _, each in steps for one in each.values())), bottom, top)
     places, names = [x((start - first).days) for start, _, _ in steps], list(steps[0][2])
-    parts = [
-        svg.y_axis(y, left, right, f"{metric} by {unit}"),
-        svg.text(left, base - 42, f"events a {unit}", class_="axis-title"),
-    ]
+    below = svg.text(left, base - 42, f"events a {unit}", class_="axis-title")
+    parts = [svg.y_axis(y, left, right, f"{metric} by {unit}"), below]
     for name, look in reversed(list(zip(names, (CONTENDER, OPPONENT), strict=False))):  # the contender lies above
         points = [(place, each[name]) for place, (_, _, each) in zip(places, steps, strict=True)]
         parts.append(svg.line(look, points, y, shade=True))

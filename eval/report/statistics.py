@@ -7,7 +7,7 @@ call share their resamples and, as tests, their correction.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -68,34 +68,27 @@ class Difference(Estimate):
 
 
 def estimates(
-    keys: Iterable[Key], column: Callable[[Key], Float64], user_E: ArrayLike, seed: int, draws: int = DRAWS
+    keys: Collection[Key], column: Callable[[Key], Float64], user_E: ArrayLike, seed: int, draws: int = DRAWS
 ) -> dict[Key, Estimate]:
     """Mean and interval of the column of each key, by bootstrap over users; columns are made one by one."""
-    keys = list(keys)
     return _estimates(keys, UserSums.of(map(column, keys), user_E), seed, draws)
 
 
 def differences(
-    keys: Iterable[Key], column: Callable[[Key], Float64], user_E: ArrayLike, seed: int, draws: int = DRAWS
+    keys: Collection[Key], column: Callable[[Key], Float64], user_E: ArrayLike, seed: int, draws: int = DRAWS
 ) -> dict[Key, Difference]:
     """The same for columns of paired differences, with a randomisation test each and Holm's correction over all."""
-    keys = list(keys)
     sums = UserSums.of(map(column, keys), user_E)
     found, p_M = _estimates(keys, sums, seed, draws), sign_flip(sums, seed=seed)
     tested = zip(found.items(), p_M.tolist(), holm(p_M).tolist(), strict=True)
     return {key: Difference(**vars(one), p=p, p_holm=corrected) for (key, one), p, corrected in tested}
 
 
-def _estimates(keys: Sequence[Key], sums: UserSums, seed: int, draws: int) -> dict[Key, Estimate]:
+def _estimates(keys: Collection[Key], sums: UserSums, seed: int, draws: int) -> dict[Key, Estimate]:
     found = bootstrap(sums, seed=seed, num_resamples=draws)
     columns = (found.mean_M, found.low_M, found.high_M, sums.num_events_M, sums.num_users_M)
     rows = zip(*(column_M.tolist() for column_M in columns), strict=True)
     return {key: Estimate(*row) for key, row in zip(keys, rows, strict=True)}
-
-
-def num_tested(tests: Iterable[Difference]) -> int:
-    """How many tests Holm's correction is over: what could not be tested is not among them."""
-    return sum(not math.isnan(one.p_holm) for one in tests)
 
 
 def among(value_E: Float64, mask_E: Bool) -> Float64:

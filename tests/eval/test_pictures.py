@@ -73,11 +73,11 @@ def test_ticks_are_round_numbers(low: float, high: float, most: int, expected: l
     assert ticks(low, high, most) == pytest.approx(expected, abs=1e-12)
 
 
-@given(low=sizes, extent=st.floats(1e-3, 1e6), most=st.integers(2, 12))
+@given(low=sizes, extent=st.floats(1e-3, 1e6), most=st.integers(5, 12))
 def test_ticks_lie_within_evenly_and_are_few(low: float, extent: float, most: int) -> None:
     found = ticks(low, low + extent, most)
     slack = 1e-6 * (abs(low) + extent)
-    assert 1 <= len(found) <= most + 1
+    assert 2 <= len(found) <= most + 1
     assert low - slack <= found[0] <= found[-1] <= low + extent + slack
     gaps = [b - a for a, b in pairwise(found)]
     assert all(gap == pytest.approx(gaps[0], rel=1e-3, abs=slack) for gap in gaps)

@@ -21,8 +21,9 @@ from whereupon.eval.report.examples import examples, prompts_of
 from whereupon.eval.report.hit_map import Projection, hit_map
 from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
 from whereupon.eval.report.sections import leaderboard, over_time, recall, recall_curves, reliability, slicing
-from whereupon.eval.report.statistics import cells_of, differences, estimates, paired
+from whereupon.eval.report.statistics import cells_of, differences, estimates
 from whereupon.eval.significance import compare as significance_compare
+from whereupon.eval.significance import paired
 from whereupon.eval.slices import slices_of
 from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
@@ -227,7 +228,11 @@ def test_map_counts_hits_and_events(dataset: Dataset) -> None:
     if not found["num_outside"]:
         assert found["num_hits"] == ((rank_E >= 1) & (rank_E <= 10)).sum()
     wide = ET.fromstring(re.findall(r"<svg.*?</svg>", found["picture"], re.DOTALL)[0])
-    missed = {int(item) for item, rank in zip(dataset.true_item_E, rank_E, strict=True) if not 1 <= rank <= 10}
+    missed = {
+        int(item)
+        for item, rank in zip(dataset.histories.item_idx_E[dataset.row_E], rank_E, strict=True)
+        if not 1 <= rank <= 10
+    }
     assert len(wide.findall(".//circle[@class='events']")) == len(missed)
 
 
@@ -235,11 +240,11 @@ def test_map_needs_coordinates_and_counts_items_without_any(dataset: Dataset) ->
     items = dataset.histories.items
     bare = replace(dataset.histories, items=items.drop("latitude"))
     assert hit_map(replace(dataset, histories=bare)) is None
-    busiest = int(np.bincount(dataset.true_item_E).argmax())
+    busiest = int(np.bincount(dataset.histories.item_idx_E[dataset.row_E]).argmax())
     holed = pl.when(pl.int_range(pl.len()) == busiest).then(None).otherwise("longitude").alias("longitude")
     found = hit_map(replace(dataset, histories=replace(dataset.histories, items=items.with_columns(holed))))
     assert found is not None
-    assert found["num_nowhere"] == (dataset.true_item_E == busiest).sum()
+    assert found["num_nowhere"] == (dataset.histories.item_idx_E[dataset.row_E] == busiest).sum()
 
 
 def test_kilometre_is_as_long_both_ways_in_the_middle_of_the_map() -> None:
@@ -290,7 +295,8 @@ def test_examples_are_drawn_by_seed_and_stratified(dataset: Dataset) -> None:
     assert one["examples"] != other["examples"]
     for example in one["examples"]:
         rank = example["contender"]["rank"]
-        assert example["stratum"] == ("first" if rank == 1 else "among" if 2 <= rank <= 10 else "missed")
+        among = "ranked 2 to 10" if 2 <= rank <= 10 else "not among the first 10"
+        assert example["words"] == ("ranked first" if rank == 1 else among)
         assert [guess["place"] for guess in example["contender"]["guesses"] if guess["is_true"]] == (
             [rank] if 1 <= rank <= 10 else []
         )
@@ -302,17 +308,17 @@ def test_stratum_without_events_leaves_its_place_to_others(dataset: Dataset) -> 
     right = Rankings(ranked.row_E, np.ones_like(ranked.rank_E), ranked.item_EK, ranked.score_EK, ranked.log_prob_E)
     sure = replace(dataset.contender, rankings=right)
     found = examples(replace(dataset, rankers=[sure, *dataset.rankers[1:]]), 3)
-    assert [example["stratum"] for example in found["examples"]] == ["first"] * 10
+    assert [example["words"] for example in found["examples"]] == ["ranked first"] * 10
 
 
 def test_prompt_without_a_tokenizer_is_the_history_as_the_template_tells_it(dataset: Dataset) -> None:
     histories, row = dataset.histories, int(dataset.row_E[3])
     [prompt], note = prompts_of(dataset.contender, histories, np.array([row]))
     assert "tokenizer of no-such-model is not on this machine" in note
-    lines = prompt.tail.split("\n")
+    lines = prompt["tail"].split("\n")
     user = int(histories.user_idx_E[row])
     num_past = row - int(histories.offset_U1[user])
-    assert prompt.num_lines + len(lines) == num_past + 2  # the preamble, the past, and the open question
+    assert prompt["num_lines"] + len(lines) == num_past + 2  # the preamble, the past, and the open question
     assert lines[-1].endswith(":")
     assert histories.items["title"][int(histories.item_idx_E[row])] not in lines[-1]
     last = histories.items["title"][int(histories.item_idx_E[row - 1])]
@@ -347,8 +353,8 @@ def test_prompt_with_a_tokenizer_is_the_one_of_the_evaluation(make_model: Callab
         one = text.windows.select((text.windows.target_W <= row) & (row < text.windows.end_W))
         window = encode_asked(text, one)[0]
         end = int(window.title_start_V[row - one.start_W[0]])
-        assert prompt.num_tokens == end
-        assert tokenizer.decode(window.tokens_L[:end].tolist()).endswith(prompt.tail)
+        assert prompt["num_tokens"] == end
+        assert tokenizer.decode(window.tokens_L[:end].tolist()).endswith(prompt["tail"])
 
 
 def test_prompts_are_by_the_settings_that_the_ranking_was_made_with(dataset: Dataset) -> None:

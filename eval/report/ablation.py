@@ -101,4 +101,4 @@ def _draw(metric: str, variants: Sequence[Part]) -> Markup:
     title = f"difference in {metric} from the whole"
     said = f"{title}: {'; '.join(f'{name} {note}' for name, _, note in each)}"
     left = 7.0 * max(map(len, names)) + 14
-    return rows(each, min(ends) - margin, max(ends) + margin, left=left, width=460, title=title, said=said)
+    return rows(each, min(ends) - margin, max(ends) + margin, left=left, width=400, title=title, said=said)

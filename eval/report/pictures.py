@@ -48,7 +48,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten within `low` to `high`, at most about so many (5 or more)."""
     rough = max(high - low, 1e-9) / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(mantissa * power for mantissa in (1, 2, 5, 10) if mantissa * power >= rough)
+    step = next(mantissa * power for mantissa in (1, 2, 5, 10, 20) if mantissa * power >= rough)
     return [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 

@@ -29,9 +29,8 @@ from whereupon.errors import DataError
 from whereupon.eval.facts import finite
 from whereupon.eval.rankings import slug_of
 from whereupon.eval.report.headline import headline
-from whereupon.eval.report.leaderboard import Leaderboard, Row, leaderboard
 from whereupon.eval.report.runs import Dataset, read_datasets
-from whereupon.eval.report.slicing import Slices, slicing
+from whereupon.eval.report.sections import Leaderboard, Part, Row, leaderboard, slicing
 from whereupon.eval.report.statistics import Estimate
 from whereupon.files import atomic_path
 from whereupon.histories.distance import has_coordinates
@@ -76,7 +75,7 @@ class Found:
     example: Example
     dataset: Dataset
     board: Leaderboard
-    slices: Slices
+    slices: Part | None
     missing: tuple[str, ...]
     has_untrained: bool
 
@@ -160,7 +159,7 @@ def section(found: Found) -> str:
     """All that RESULTS.md says of one example."""
     dataset, config = found.dataset, found.example.config
     told = headline(dataset, found.board)
-    parts = [f"## {found.example.name}\n", f"{told.sentence}\n", *(f"- {caveat}\n" for caveat in told.caveats)]
+    parts = [f"## {found.example.name}\n", f"{told['sentence']}\n", *(f"- {caveat}\n" for caveat in told["caveats"])]
     if found.missing:
         command = ranking_command(found.example, found.missing)
         parts.append(f"Not ranked: {', '.join(found.missing)}. Rank them by `{command}`.\n")
@@ -170,7 +169,8 @@ def section(found: Found) -> str:
     parts += [texts.board_table(found.board), "### How each line was made\n", texts.made(dataset, config)]
     if text := texts.beyond(dataset):
         parts += ["### Beyond accuracy\n", text]
-    parts += [f"### {texts.METRIC} by part\n", texts.slices(dataset, found.slices)]
+    if found.slices:
+        parts += [f"### {texts.METRIC} by part\n", texts.slices(dataset, found.slices)]
     if text := texts.context(dataset, config):
         parts.append(text)
     return "\n".join(parts)

@@ -11,11 +11,9 @@ from typing import Any, Final
 
 from whereupon.eval.rankings import ABLATION, ablated_folder
 from whereupon.eval.reliability import calibration
-from whereupon.eval.report.beyond_accuracy import beyond_accuracy
-from whereupon.eval.report.leaderboard import Leaderboard, Row
 from whereupon.eval.report.provenance import provenance
 from whereupon.eval.report.runs import Dataset, Ranked
-from whereupon.eval.report.slicing import Slices
+from whereupon.eval.report.sections import Leaderboard, Part, Row, beyond_accuracy
 from whereupon.eval.report.statistics import FEWEST_EVENTS, Estimate
 from whereupon.eval.wording import NONE, count, duration, p_value, plain, signed, span
 from whereupon.files import read_object
@@ -63,11 +61,11 @@ def short_rows(example: str, board: Leaderboard) -> list[list[str]]:
 def made(dataset: Dataset, config: str) -> str:
     """How each line came about, and the command that makes it again."""
     rows = []
-    for ranker, line in zip(dataset.rankers, provenance(dataset).lines, strict=False):  # behind them are ablations
-        trials = f"{len(line.trials)} on {line.tuned_on}" if len(line.trials) > 1 else NONE
+    for ranker, line in zip(dataset.rankers, provenance(dataset)["lines"], strict=False):  # behind them are ablations
+        trials = f"{len(line['trials'])} on {line['tuned_on']}" if len(line["trials"]) > 1 else NONE
         settings = ", ".join(f"{name} {value}" for name, value in own_settings(ranker).items()) or NONE
-        made_by = [duration(line.wall_s), f"`{command_of(ranker, config)}`"]
-        rows.append([ranker.name, settings, trials, line.seed or NONE, *made_by])
+        made_by = [duration(line["wall_s"]), f"`{command_of(ranker, config)}`"]
+        rows.append([ranker.name, settings, trials, line["seed"] or NONE, *made_by])
     return table(["ranker", "settings", "settings tried", "seed", "time", "command"], rows, 6)
 
 
@@ -116,29 +114,29 @@ def beyond(dataset: Dataset) -> str:
         return ""
     having = [ranker for ranker in dataset.rankers if ranker.rankings.log_prob_E is not None]
     errors = {ranker: calibration(ranker.rankings)["top-1"].equal_mass.error for ranker in having}
-    heads = ["ranker", *(name for name, _ in found.columns), *(["calibration error"] if errors else [])]
+    heads = ["ranker", *(name for name, _ in found["columns"]), *(["calibration error"] if errors else [])]
     rows = []
-    for ranker, metrics in found.rows:
-        numbers = [metrics.get(name) for name, _ in found.columns] + ([errors.get(ranker)] if errors else [])
+    for ranker, metrics in found["rows"]:
+        numbers = [metrics.get(name) for name, _ in found["columns"]] + ([errors.get(ranker)] if errors else [])
         rows.append([ranker.name, *map(plain, numbers)])
-    meanings = [f"- {name}: {meaning}" for name, meaning in found.columns]
+    meanings = [f"- {name}: {meaning}" for name, meaning in found["columns"]]
     if errors:
         meanings.append("- calibration error: of the first item's probability, in 15 bins of equally many events")
-    return f"{table(heads, rows)}\n" + "\n".join([*meanings, *(f"- {note}" for note in found.notes)]) + "\n"
+    return f"{table(heads, rows)}\n" + "\n".join([*meanings, *(f"- {note}" for note in found["notes"])]) + "\n"
 
 
-def slices(dataset: Dataset, found: Slices) -> str:
+def slices(dataset: Dataset, found: Part) -> str:
     """The best ranker that is no baseline beside the best baseline, in each part of the events."""
     ours, theirs = dataset.contender.name, dataset.opponent.name if dataset.opponent else NONE
     rows = []
-    for panel in found.panels:
-        for place, one in enumerate(panel.slices):
-            numbers = [count(one.contender.num_events), count(one.contender.num_users)]
-            estimates = [_estimate(one.contender), _estimate(one.opponent)]
-            against = [_signed(one.against), p_value(one.against.p_holm)] if one.against else [NONE, NONE]
-            rows.append([panel.title if place == 0 else "", one.label, *numbers, *estimates, *against])
-    parts = "1 part" if found.num_thin == 1 else f"{found.num_thin} parts"
-    told = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found.num_thin else ""
+    for panel in found["panels"]:
+        for place, (label, one, other, gap) in enumerate(panel["slices"]):
+            numbers = [count(one.num_events), count(one.num_users)]
+            against = [_signed(gap), p_value(gap.p_holm)] if gap else [NONE, NONE]
+            title = panel["title"] if place == 0 else ""
+            rows.append([title, label, *numbers, _estimate(one), _estimate(other), *against])
+    parts = "1 part" if found["num_thin"] == 1 else f"{found['num_thin']} parts"
+    told = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found["num_thin"] else ""
     return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + told
 
 

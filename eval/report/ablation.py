@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 from math import isfinite
 from typing import Final
 
@@ -15,64 +13,46 @@ from ...errors import DataError
 from ...prompts import CONTEXT_KINDS
 from ..ablation_table import MEANINGS
 from ..rankings import ABLATION, ablated_folder
-from ..wording import signed, span
-from .runs import Dataset, Ranked, read_datasets, was_replaced
-from .statistics import Difference, Estimate, differences, estimates, paired
-from .style import CONTENDER, twice
-from .svg import Scale, labels, picture, rule, text, text_width, ticks, x_axis
+from ..significance import paired
+from ..wording import signed
+from .pictures import rows
+from .runs import Dataset, Ranked, read_datasets
+from .sections import Part
+from .statistics import differences, estimates
 
-__all__ = ["Ablations", "Variant", "ablations"]
-
-HOW: Final[Mapping[str, str]] = {str(how): meaning for how, meaning in MEANINGS.items()}
+HOW: Final = {str(how): meaning for how, meaning in MEANINGS.items()}
 COUNTED: Final = "left out of what is counted, with the settings of the whole"  # who counts reads no prompts
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A ranker without something; `against` is its metric less that of the whole ranker.
-
-    `changed_share` is the share of events whose own line in the prompt became another; None where nobody counted.
-    """
-
-    ranker: Ranked
-    what: str
-    how: str
-    changed_share: float | None
-    estimate: Estimate
-    against: Difference
-
-
-@dataclass(frozen=True)
-class Ablations:
-    """The variants of one ranker, and the ranker itself; `sample`: events and users, if not all were asked about."""
-
-    whole: Ranked
-    estimate: Estimate
-    variants: Sequence[Variant]
-    picture: Markup
-    sample: tuple[int, int] | None = None
-
-    @property
-    def ways(self) -> list[tuple[str, str]]:
-        """Each way of taking away that occurs, and what it means."""
-        ways = dict.fromkeys(variant.how for variant in self.variants)
-        return [(how, COUNTED if self.whole.is_baseline else HOW.get(how, how)) for how in ways]
-
-    @property
-    def has_changed_shares(self) -> bool:
-        return any(variant.changed_share is not None for variant in self.variants)
-
-
-def ablations(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
+def ablations(dataset: Dataset, seed: int) -> tuple[list[Part], list[str]]:
     """One group for each ranker that was ablated, and a sentence on each ablation that is left out.
 
-    Where nothing of the whole split was ablated, those of its largest sample are shown. All tests of a dataset are
-    corrected together.
+    Where nothing of the whole split was ablated, those of its largest sample are shown: then `sample` are its events
+    and users. All tests of a dataset are corrected together. `changed_share` of a variant is the share of events whose
+    own line in the prompt became another; None where nobody counted.
     """
     sample = None if dataset.ablations else _sample(dataset)
-    groups, notes = _groups(sample or dataset, seed)
+    asked = sample or dataset
+    whole_of, notes = _wholes(asked)
+    if not whole_of:
+        return [], notes
+    metric, user_E, wholes = asked.metric, asked.user_E, list(dict.fromkeys(whole_of.values()))
+    found = estimates([*wholes, *whole_of], lambda one: one.value_E[metric], user_E, seed)
+    tests = differences(whole_of, lambda one: paired(one.value_E[metric], whole_of[one].value_E[metric]), user_E, seed)
     size = (len(sample.row_E), len(np.unique(sample.user_E))) if sample else None
-    return [replace(group, sample=size) for group in groups], notes
+    groups = []
+    for whole in wholes:
+        own = sorted((one for one in whole_of if whole_of[one] is whole), key=_place)
+        variants: list[Part] = [
+            {"ranker": one, "what": one.facts.get("ablated", "unknown"), "how": one.facts.get("how", "unknown"),
+             "changed_share": one.facts.get("changed_share"), "estimate": found[one], "against": tests[one]}
+            for one in own
+        ]  # fmt: skip
+        ways = {one["how"]: COUNTED if whole.is_baseline else HOW.get(one["how"], one["how"]) for one in variants}
+        groups.append({"whole": whole, "estimate": found[whole], "variants": variants, "sample": size, "ways": ways,
+                       "has_changed_shares": any(one["changed_share"] is not None for one in variants),
+                       "picture": _draw(metric, variants)})  # fmt: skip
+    return groups, notes
 
 
 def _sample(dataset: Dataset) -> Dataset | None:
@@ -89,60 +69,36 @@ def _sample(dataset: Dataset) -> Dataset | None:
     return next((one for one in same if one.histories.catalogue_hash == ours.catalogue_hash), None)
 
 
-def _groups(dataset: Dataset, seed: int) -> tuple[list[Ablations], list[str]]:
-    """See `ablations`, of those of the dataset itself."""
+def _wholes(dataset: Dataset) -> tuple[dict[Ranked, Ranked], list[str]]:
+    """The ranker that each ablation is of; a sentence on those whose ranker is not there as it was."""
     by_slug = {(ranker.run, ranker.slug): ranker for ranker in dataset.rankers}
-    pairs, notes = [], []
+    whole_of, notes = {}, []
     for variant in dataset.ablations:
         whole = by_slug.get((variant.run, str(variant.facts.get("of"))))
+        keys = {variant.facts.get("of_key"), whole.facts.get("key")} if whole else set()
         if whole is None:
             notes.append(f"{variant.name} is an ablation of {variant.facts.get('of')}, which is not among the rankers.")
-        elif was_replaced(variant.facts.get("of_key"), whole.facts.get("key")):
+        elif len(keys) > 1 and None not in keys:
             notes.append(f"{variant.name} is an ablation of an earlier {whole.name}, and is left out.")
         else:
-            pairs.append((variant, whole))
-    if not pairs:
-        return [], notes
-    metric, wholes = dataset.metric, list(dict.fromkeys(whole for _, whole in pairs))
-    everyone = [*wholes, *(variant for variant, _ in pairs)]
-    found = estimates(((one, one.value_E[metric]) for one in everyone), dataset.user_E, seed)
-    against = ((variant, paired(variant.value_E[metric], whole.value_E[metric])) for variant, whole in pairs)
-    tests = differences(against, dataset.user_E, seed)
-    groups = []
-    for whole in wholes:
-        variants = [_variant(one, found[one], tests[one]) for one, of in pairs if of is whole]
-        variants.sort(key=lambda one: (_place(one.what, CONTEXT_KINDS), _place(one.how, tuple(HOW))))
-        picture = twice(partial(_draw, metric, variants))
-        groups.append(Ablations(whole, found[whole], variants, picture))
-    return groups, notes
+            whole_of[variant] = whole
+    return whole_of, notes
 
 
-def _variant(ranker: Ranked, estimate: Estimate, against: Difference) -> Variant:
-    what, how = (str(ranker.facts.get(name, "unknown")) for name in ("ablated", "how"))
-    return Variant(ranker, what, how, ranker.facts.get("changed_share"), estimate, against)
+def _place(variant: Ranked) -> list[int]:
+    """Where it stands in a table; what has no place comes last."""
+    what, how = variant.facts.get("ablated"), variant.facts.get("how")
+    return [[*CONTEXT_KINDS, what].index(what), [*HOW, how].index(how)]
 
 
-def _place(name: str, order: Sequence[str]) -> int:
-    """Where it stands in the order; what is not in it comes last."""
-    return order.index(name) if name in order else len(order)
-
-
-def _draw(metric: str, variants: Sequence[Variant], width: float) -> Markup:
-    """Differences from the whole as points with whiskers, a row each; the line at 0 is the whole."""
-    names = [f"{variant.what} {variant.how}" for variant in variants]
-    left, right, top, step = max(map(text_width, names)) + 20, width - 14, 26.0, 26.0
-    bottom = top + step * len(variants)
-    ends = [end for v in variants for end in (v.against.mean, v.against.low, v.against.high) if isfinite(end)]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
-    margin = 0.06 * (high - low or 0.01)
-    x = Scale(low - margin, high + margin, left, right)
-    at = ticks(x.low, x.high, 5 if width > 500 else 3)
-    parts = [text(left, 12, f"difference in {metric} from the whole", class_="axis-title")]
-    parts += [x_axis(x, at, labels(at), top, bottom), rule(x(0), top - 4, x(0), bottom, "zero")]
-    for row, (variant, name) in enumerate(zip(variants, names, strict=True)):
-        y, one = top + step * (row + 0.5), variant.against
-        parts.append(text(left - 12, y + 4, name, "end"))
-        tip = f"{name}: {signed(one.mean)} ({span(one.low, one.high, sign=True)})"
-        parts.append(CONTENDER.estimate(one, x, y, tip))
-    said = "; ".join(f"{name} {signed(v.against.mean)}" for name, v in zip(names, variants, strict=True))
-    return picture(width, bottom + 26, parts, f"difference in {metric} from the whole: {said}")
+def _draw(metric: str, variants: Sequence[Part]) -> Markup:
+    """Differences from the whole, a row each; the line at 0 is the whole."""
+    tests = [variant["against"] for variant in variants]
+    names = [f"{variant['what']} {variant['how']}" for variant in variants]
+    each = [(name, (one,), signed(one.mean)) for name, one in zip(names, tests, strict=True)]
+    ends = [0.0, *(end for one in tests for end in (one.mean, one.low, one.high) if isfinite(end))]
+    margin = 0.06 * (max(ends) - min(ends) or 0.01)
+    title = f"difference in {metric} from the whole"
+    said = f"{title}: {'; '.join(f'{name} {note}' for name, _, note in each)}"
+    left = 7.0 * max(map(len, names)) + 14
+    return rows(each, min(ends) - margin, max(ends) + margin, left=left, width=400, title=title, said=said)

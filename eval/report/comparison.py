@@ -1,93 +1,69 @@
-"""Is ranker A better than ranker B, where, and on which events most of all? Shapes: E = events that both answered."""
+"""`whereupon compare A B`: is ranker A better than ranker B, where, and on which events most of all?
+
+Shapes: E = events that both answered.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ...arrays import Float64, Int64
 from ...errors import ConfigError, DataError
 from ...histories import Histories, histories_folder, read_histories
 from ...histories.questions import caveat_of
+from ..metrics import Metric
 from ..rankings import read_facts, slug_of, slugs_in
+from ..significance import paired
 from ..slices import slices_of
-from ..wording import ON_VALIDATION
+from ..wording import NONE, ON_VALIDATION, count, p_value, plain, signed, span
+from .page import metric_named
 from .runs import Ranked, evaluation_folder_of, read_ranked, why_without
-from .statistics import Difference, Estimate, cells_of, compared, differences, estimates, paired
-
-__all__ = ["Comparison", "SliceDifference", "comparison", "ranking_at"]
+from .sections import Part
+from .statistics import ALPHA, FEWEST_EVENTS, compared, differences, estimates
 
 MOST_EVENTS = 10
+FEWEST_SLICES = 5  # shown even if none differs significantly, least likely to be chance first
 
 
-@dataclass(frozen=True)
-class SliceDifference:
-    """Events of one value of a property: A's and B's mean there, and A less B."""
+def compare(a: str, b: str, *, split: str | None, metric: str, seed: int, as_json: bool) -> Part:
+    """Print the comparison of two rankings, as tables or as JSON, and return the latter.
 
-    slice: str
-    value: str
-    a: Estimate
-    b: Estimate
-    difference: Difference
-
-
-@dataclass(frozen=True)
-class EventDifference:
-    """One event: A's and B's rank of the true item, 0 where it is unknown, and their values' difference."""
-
-    row: int
-    user_id: str
-    time: str
-    item: str
-    rank_a: int
-    rank_b: int
-    difference: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A against B on the events that both answered; slices are empty where their histories are not at hand.
-
-    `num_left_out` events only one of the two answered; `num_thin` slices had too few events; `events` are those that
-    differ most, A's wins and then B's; `caveats` are sentences.
-    """
-
-    metric: str
-    name_a: str
-    name_b: str
-    a: Estimate
-    b: Estimate
-    difference: Difference
-    num_left_out: int
-    num_thin: int
-    slices: Sequence[SliceDifference]
-    events: Sequence[EventDifference]
-    caveats: Sequence[str] = ()
-
-
-def ranking_at(where: str, split: str | None, metric: str) -> Ranked:
-    """The ranking in a file (`.../<slug>.parquet` or `.json`), or that of `RUN:ranker`, a folder and a slug or name.
-
-    `split` is a folder within the run's `evaluation`; None: "test", or the only one there is.
+    `a` and `b` are `RUN:ranker`, a folder and a slug or name, or files of rankings (`.../<slug>.parquet` or `.json`);
+    `split` is a folder within a run's `evaluation`; None: "test", or the only one there is.
 
     Raises:
-        DataError: there is none, or it lacks the metric.
+        ConfigError: there is no such metric.
+        DataError: a ranking is missing, has no such metric, or the two are of different data, candidates or events.
     """
+    name = metric_named(metric)
+    found = _comparison(_ranking_at(a, split, name), _ranking_at(b, split, name), name, seed)
+    if as_json:
+        print(json.dumps(_finite(found), ensure_ascii=False, indent=2))
+    else:
+        _print(found, Console(highlight=False))
+    return found
+
+
+def _ranking_at(where: str, split: str | None, metric: str) -> Ranked:
     path = Path(where)
     if path.suffix in (".parquet", ".json"):
         run = path.parent.parent.parent if path.parent.parent.name == "evaluation" else path.parent
         ranked = read_ranked(run, path.parent, path.stem, [metric])
     else:
-        run_name, colon, name = where.rpartition(":")
-        if not colon or not run_name or not name:
+        run_name, _, name = where.rpartition(":")
+        if not run_name or not name:
             raise DataError(f"Expected a rankings file or RUN:ranker, found {where!r}; name the ranker behind a colon.")
         folder = evaluation_folder_of(Path(run_name), split)
         shown = (slug for slug in slugs_in(folder) if name in (slug, read_facts(folder, slug).get("name")))
@@ -101,25 +77,40 @@ def ranking_at(where: str, split: str | None, metric: str) -> Ranked:
     return ranked
 
 
-def comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Comparison:
-    """A against B, event by event.
+def _comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Part:
+    """A against B, event by event; slices are empty where their histories are not at hand.
 
-    Raises:
-        DataError: the two are of different data or candidates, or have no event in common.
+    `num_left_out` events only one of the two answered; `num_thin_slices` had too few events; `events` are those that
+    differ most, A's wins and then B's (ranks are 0 where unknown); `caveats` are sentences.
     """
     _refuse_unlike(a, b)
-    row_E = np.intersect1d(a.rankings.row_E, b.rankings.row_E, assume_unique=True)
+    row_E, at_A, at_B = np.intersect1d(a.rankings.row_E, b.rankings.row_E, assume_unique=True, return_indices=True)
     if not len(row_E):
         raise DataError(f"{a.name} and {b.name} have no event in common; evaluate them on the same events.")
-    pair = _Pair(a, b, metric, row_E, _histories(a, b))
-    both = estimates(zip("ab", pair.values, strict=True), pair.user_E, seed)
-    whole = differences([(0, pair.difference_E)], pair.user_E, seed)[0]
-    only = len(a.rankings.row_E) + len(b.rankings.row_E) - 2 * len(row_E)
-    slices, num_thin = pair.slices(pair.histories, seed) if pair.histories else ([], 0)
+    histories = _histories(a, b)
+    user_E: NDArray[Any] = histories.user_idx_E[row_E] if histories else _own(a, "user_id", at_A).to_numpy()
+    value_E = {"a": a.value_E[metric][at_A], "b": b.value_E[metric][at_B]}
+    both, gap_E = estimates(value_E, value_E.__getitem__, user_E, seed), paired(value_E["a"], value_E["b"])
+    whole = differences([0], lambda _: gap_E, user_E, seed)[0]
+    slices: list[Part] = []
+    num_thin = 0
+    if histories:
+        frame = slices_of(histories, "valid" if a.facts.get("split") == "valid" else "test", row_E)
+        cells, num_thin = compared(value_E["a"], value_E["b"], frame, user_E, seed)
+        for (name, value), each in cells.items():
+            sides = zip(("a", "b", "difference"), each, strict=True)
+            slices.append({"slice": name, "value": value, **{side: vars(one) for side, one in sides}})
+        slices.sort(key=lambda one: (math.isnan(one["difference"]["p"]), one["difference"]["p"]))
     names = (a.name, b.name) if a.name != b.name else (f"{a.name} ({a.run.name})", f"{b.name} ({b.run.name})")
     caveats = [ON_VALIDATION] if "valid" in (a.facts.get("split"), b.facts.get("split")) else []
-    caveats += [caveat] if pair.histories and (caveat := caveat_of(pair.histories)) else []
-    return Comparison(metric, *names, both["a"], both["b"], whole, only, num_thin, slices, pair.events(), caveats)
+    return {
+        "metric": metric,
+        **{side: {"name": name, **vars(both[side])} for side, name in zip("ab", names, strict=True)},
+        "difference": vars(whole), "num_left_out": len(a.rankings.row_E) + len(b.rankings.row_E) - 2 * len(row_E),
+        "slices": slices, "num_thin_slices": num_thin,
+        "events": _events(gap_E, a, at_A, b.rankings.rank_E[at_B], histories),
+        "caveats": [*caveats, *([caveat] if histories and (caveat := caveat_of(histories)) else [])],
+    }  # fmt: skip
 
 
 def _refuse_unlike(a: Ranked, b: Ranked) -> None:
@@ -142,70 +133,99 @@ def _histories(a: Ranked, b: Ranked) -> Histories | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Two rankers on the events in rows `row_E` that both answered; without histories their own files say whose."""
+def _own(one: Ranked, name: str, at: Int64) -> pl.Series:
+    """Some events' values of a column in the ranker's own file: without histories, that says whose they are."""
+    frame = pl.read_parquet(one.folder / f"{one.slug}.parquet")
+    if name not in frame.columns:
+        found = f"{one.slug}.parquet should say {name} but does not, and its run has no histories"
+        raise DataError(f"{found}; evaluate again.")
+    return frame[name].gather(at)
 
-    a: Ranked
-    b: Ranked
-    metric: str
-    row_E: Int64
-    histories: Histories | None
 
-    def _at(self, one: Ranked) -> Int64:
-        return np.searchsorted(one.rankings.row_E, self.row_E)
+def _events(gap_E: Float64, a: Ranked, at_E: Int64, rank_b_E: Int64, histories: Histories | None) -> list[Part]:
+    """Where A is most above B, then most below; among equals, where ranks are farther apart; then by row.
 
-    @cached_property
-    def values(self) -> tuple[Float64, Float64]:
-        """A's and B's value of each event."""
-        a, b = (one.value_E[self.metric][self._at(one)] for one in (self.a, self.b))
-        return a, b
+    `at_E` are the places of the events among A's.
+    """
+    rank_a_E, row_E = a.rankings.rank_E[at_E], a.rankings.row_E[at_E]
+    deepest = max(int(rank_a_E.max()), int(rank_b_E.max()), 1) + 1
+    apart_E = np.abs(np.where(rank_a_E == 0, deepest, rank_a_E) - np.where(rank_b_E == 0, deepest, rank_b_E))
+    order = np.lexsort([-apart_E, -np.abs(gap_E)])
+    above, below = order[gap_E[order] > 0], order[gap_E[order] < 0]
+    num_above = max(MOST_EVENTS // 2, MOST_EVENTS - len(below))  # a side that has few leaves its room to the other
+    order = np.concatenate([above[:num_above], below[: MOST_EVENTS - min(num_above, len(above))][::-1]])
+    if histories is None:
+        users, items, time = (_own(a, name, at_E[order]) for name in ("user_id", "item_id", "time"))
+    else:
+        events = histories.events[row_E[order].tolist()]
+        users, time = events["user_id"], events["local_time"]
+        items = histories.items["title"].gather(histories.item_idx_E[row_E[order]])
+    return pl.DataFrame({
+        "row": row_E[order], "user_id": users, "item": items, "rank_a": rank_a_E[order], "rank_b": rank_b_E[order],
+        "time": time.dt.strftime("%Y-%m-%d %H:%M" if histories else "%Y-%m-%d %H:%MZ"), "difference": gap_E[order],
+    }).to_dicts()  # fmt: skip
 
-    @cached_property
-    def difference_E(self) -> Float64:
-        return paired(*self.values)
 
-    @cached_property
-    def user_E(self) -> NDArray[Any]:
-        if self.histories is not None:
-            return self.histories.user_idx_E[self.row_E]
-        return self._column("user_id").to_numpy()
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    def _column(self, name: str) -> pl.Series:
-        """A column of A's own file, of these events."""
-        frame = pl.read_parquet(self.a.folder / f"{self.a.slug}.parquet")
-        if name not in frame.columns:
-            found = f"{self.a.slug}.parquet should say {name} but does not, and its run has no histories"
-            raise DataError(f"{found}; evaluate again.")
-        return frame[name].gather(self._at(self.a))
 
-    def slices(self, histories: Histories, seed: int) -> tuple[list[SliceDifference], int]:
-        """The slices of `cells_of` by p-value, tests corrected together, and how many it left out."""
-        frame = slices_of(histories, "valid" if self.a.facts.get("split") == "valid" else "test", self.row_E)
-        cells, num_thin = cells_of(frame)
-        rows = zip(cells, compared(*self.values, frame, cells, self.user_E, seed), strict=True)
-        found = [SliceDifference(*cell, a, b, test) for cell, (a, b, test) in rows if b and test]
-        return sorted(found, key=lambda one: (math.isnan(one.difference.p), one.difference.p)), num_thin
+def _print(found: Part, console: Console) -> None:
+    """The means and their difference, then the slices and the events where it is largest."""
+    whole, num_thin = found["difference"], found["num_thin_slices"]
+    title = f"{found['metric']} on {whole['num_events']:,} events of {whole['num_users']:,} users"
+    table = _table(title, ["", found["metric"], "95 % interval", "p"])
+    for side in ("a", "b"):
+        one = found[side]
+        table.add_row(Text(f"{side.upper()}  {one['name']}"), plain(one["mean"]), span(one["low"], one["high"]), "")
+    table.add_row("A - B", signed(whole["mean"]), span(whole["low"], whole["high"], sign=True), p_value(whole["p"]))
+    console.print(table)
+    if found["num_left_out"]:
+        console.print(f"{found['num_left_out']:,} events that only one of the two answered are left out.")
+    for sentence in (_verdict(whole, found["metric"]), *found["caveats"]):
+        console.print(sentence, markup=False, soft_wrap=True)
+    if found["slices"]:
+        console.print(_slices(found["slices"]))
+    if num_thin:
+        console.print(f"{num_thin} slice{'s' * (num_thin > 1)} of fewer than {FEWEST_EVENTS} events left out.")
+    if found["events"]:
+        table = _table("events where they differ most", ["user", "local time", "item", "rank A", "rank B", "A - B"])
+        for one in found["events"]:
+            ranks = (str(one[name] or NONE) for name in ("rank_a", "rank_b"))
+            table.add_row(Text(one["user_id"]), one["time"], Text(one["item"]), *ranks, signed(one["difference"]))
+        console.print(table)
 
-    def events(self) -> list[EventDifference]:
-        """Where A is most above B, then most below; among equals, where ranks are farther apart; then by row."""
-        rank_a, rank_b = (one.rankings.rank_E[self._at(one)] for one in (self.a, self.b))
-        deepest = max(int(rank_a.max()), int(rank_b.max()), 1) + 1
-        apart_E = np.abs(np.where(rank_a == 0, deepest, rank_a) - np.where(rank_b == 0, deepest, rank_b))
-        order = np.lexsort([self.row_E, -apart_E, -np.abs(self.difference_E)])
-        above, below = order[self.difference_E[order] > 0], order[self.difference_E[order] < 0]
-        num_above = max(MOST_EVENTS // 2, MOST_EVENTS - len(below))  # a side that has few leaves its room to the other
-        order = np.concatenate([above[:num_above], below[: MOST_EVENTS - min(num_above, len(above))][::-1]])
-        told = zip(*self._described(order), rank_a[order].tolist(), rank_b[order].tolist(), strict=True)
-        rows, gaps = self.row_E[order].tolist(), self.difference_E[order].tolist()
-        return [EventDifference(row, *one, gap) for row, one, gap in zip(rows, told, gaps, strict=True)]
 
-    def _described(self, order: Int64) -> tuple[list[str], list[str], list[str]]:
-        """User, time and item of some events."""
-        if self.histories is None:
-            users, times, items = (self._column(name).gather(order) for name in ("user_id", "time", "item_id"))
-            return users.to_list(), times.dt.strftime("%Y-%m-%d %H:%MZ").to_list(), items.to_list()
-        events = self.histories.events[self.row_E[order].tolist()]
-        titles = self.histories.items["title"].gather(self.histories.item_idx_E[self.row_E[order]])
-        local = events["local_time"].dt.strftime("%Y-%m-%d %H:%M")
-        return events["user_id"].to_list(), local.to_list(), titles.to_list()
+def _slices(slices: Sequence[Part]) -> Table:
+    differing = [one for one in slices if one["difference"]["p_holm"] < ALPHA]
+    what = "slices where they differ" if differing else "in no slice do they differ significantly; the least alike"
+    num_tested = sum(not math.isnan(one["difference"]["p_holm"]) for one in slices)
+    table = _table(
+        f"{what} (p: Holm over {num_tested})", ["slice", "", "events", "A", "B", "A - B", "95 % interval", "p"]
+    )
+    for one in differing or slices[:FEWEST_SLICES]:
+        gap, means = one["difference"], (plain(one[side]["mean"]) for side in ("a", "b"))
+        table.add_row(one["slice"], Text(one["value"]), count(gap["num_events"]), *means, signed(gap["mean"]),
+                      span(gap["low"], gap["high"], sign=True), p_value(gap["p_holm"]))  # fmt: skip
+    return table
+
+
+def _verdict(whole: Part, metric: str) -> str:
+    if math.isnan(whole["p"]):
+        return "The difference cannot be tested: there are fewer than two users, or infinite values."
+    if whole["p"] >= ALPHA:
+        return "The difference may be chance."
+    is_better = (whole["mean"] < 0) == Metric.parse(metric).lower_is_better
+    return f"A is significantly {'better' if is_better else 'worse'} than B."
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        is_text = column in ("", "slice", "user", "local time", "item")
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=not is_text)
+    return table

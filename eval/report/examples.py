@@ -1,130 +1,177 @@
-"""Ten events in full, drawn by seed within strata of the contender's rank, so that hits and misses are all there."""
+"""Ten events in full, drawn by seed within strata of the contender's rank, so that hits and misses are all there.
+
+With each, what the model read: the text of the very tokens, or of the templates without a tokenizer. Nothing is
+fetched: a base model that is not on this machine has no tokenizer here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from ...prompts import context_frame
-from .prompt_text import Prompt, prompts_of
-from .runs import Dataset, Ranked
+from ...arrays import Int64, ragged
+from ...catalogue import Catalogue, Encode
+from ...errors import CatalogueError, ModelError, PromptError
+from ...histories import Histories
+from ...prompts import PromptEncoder, PromptSettings, context_frame
+from .runs import Dataset, Ranked, recorded
+from .sections import LISTED, Part
 
-__all__ = ["STRATA", "Example", "Examples", "Guess", "examples"]
+if TYPE_CHECKING:
+    from ...decode.tokenizer import Tokenizer
 
 NUM_EXAMPLES = 10
-LISTED = 10
-# Short name, words, and how many of each are wanted.
-STRATA = (("first", "ranked first", 4), ("among", "ranked 2 to 10", 3), ("missed", "not among the first 10", 3))
+STRATA = {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}  # how many of each are wanted
+TAIL_LINES = 12
+NO_BUDGET = 10**9
+FETCHED = "smollm2-135m"  # the one base model with a name of its own; others are folders or hub ids
 
 
-@dataclass(frozen=True)
-class Guess:
-    """One item of a list. `value` is its probability or score; `share` of the list's largest probability, for a bar."""
+def examples(dataset: Dataset, seed: int) -> Part:
+    """Ten events, or all where there are fewer; strata that are short of events leave their places to the others.
 
-    place: int
-    title: str
-    value: float
-    share: float
-    is_true: bool
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one ranker said: its first items and where the true one stood (0: not among those known)."""
-
-    ranker: Ranked
-    guesses: Sequence[Guess]
-    rank: int
-    probability: float | None
-    is_probability: bool
-
-
-@dataclass(frozen=True)
-class Example:
-    """One event; `prompt` is None where none can be made."""
-
-    stratum: str
-    words: str
-    user_id: str
-    when: str
-    weather: str
-    title: str
-    num_past: int
-    num_visits: int
-    contender: Said
-    opponent: Said | None
-    prompt: Prompt | None
-
-
-@dataclass(frozen=True)
-class Examples:
-    """`counts` says how many events each stratum has in all."""
-
-    examples: Sequence[Example]
-    counts: dict[str, int]
-    note: str
-    seed: int
-
-
-def examples(dataset: Dataset, seed: int) -> Examples:
-    """Ten events, or all where there are fewer; strata that are short of events leave their places to the others."""
+    `counts` says how many events each stratum has in all, `note` how the prompts were made.
+    """
     rank_E = dataset.contender.rankings.rank_E
     stratum_E = np.where(rank_E == 1, 0, np.where((rank_E >= 2) & (rank_E <= LISTED), 1, 2))
     position_Q = _drawn(stratum_E, seed)
-    row_Q = dataset.row_E[position_Q]
-    made = prompts_of(dataset.contender, dataset.histories, np.sort(row_Q))  # they are made in the order of rows
-    prompt_of = dict(zip(np.sort(row_Q).tolist(), made.prompts, strict=False))
-    pairs = zip(position_Q.tolist(), row_Q.tolist(), strict=True)
-    found = [_example(dataset, at, int(stratum_E[at]), prompt_of.get(row)) for at, row in pairs]
-    counts = {words: int((stratum_E == code).sum()) for code, (_, words, _) in enumerate(STRATA)}
-    return Examples(found, counts, made.note, seed)
+    row_Q = np.sort(dataset.row_E[position_Q])  # prompts are made in the order of rows
+    prompts, note = prompts_of(dataset.contender, dataset.histories, row_Q)
+    prompt_of = dict(zip(row_Q.tolist(), prompts, strict=False))
+    found = [
+        _example(dataset, position, int(stratum_E[position]), prompt_of.get(int(dataset.row_E[position])))
+        for position in position_Q.tolist()
+    ]
+    counts = {words: int((stratum_E == code).sum()) for code, words in enumerate(STRATA)}
+    return {"examples": found, "counts": counts, "note": note, "seed": seed}
 
 
-def _drawn(stratum_E: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def _drawn(stratum_E: Int64, seed: int) -> Int64:
     """Positions of the events, by stratum and then in time's order of rows: int64 [Q]."""
     shuffled = np.random.default_rng(seed).permutation(len(stratum_E))
     wanted: list[int] = []
-    for code, (_, _, number) in enumerate(STRATA):
+    for code, number in enumerate(STRATA.values()):
         wanted += shuffled[stratum_E[shuffled] == code][:number].tolist()
     left = [position for position in shuffled.tolist() if position not in set(wanted)]
-    wanted += left[: NUM_EXAMPLES - len(wanted)]
-    chosen = np.array(sorted(wanted), np.int64)
+    chosen = np.array(sorted(wanted + left[: NUM_EXAMPLES - len(wanted)]), np.int64)
     return chosen[np.argsort(stratum_E[chosen], kind="stable")]
 
 
-def _example(dataset: Dataset, position: int, stratum: int, prompt: Prompt | None) -> Example:
+def _example(dataset: Dataset, position: int, stratum: int, prompt: Part | None) -> Part:
+    """One event; `prompt` is None where none can be made."""
     histories, row = dataset.histories, int(dataset.row_E[position])
     user, item = int(histories.user_idx_E[row]), int(histories.item_idx_E[row])
     begin = int(histories.offset_U1[user])
     moment = histories.events[row : row + 1]
-    local, words = moment["local_time"][0], context_frame(moment, histories.location)["weather"][0]
+    local, weather = moment["local_time"][0], context_frame(moment, histories.location)["weather"][0]
     opponent = dataset.opponent
-    return Example(
-        stratum=STRATA[stratum][0], words=STRATA[stratum][1], user_id=histories.user_ids[user],
-        when=f"{local:%A} {local.day} {local:%B %Y, %H:%M}", weather=str(words), title=_title(dataset, item),
-        num_past=row - begin, num_visits=int((histories.item_idx_E[begin:row] == item).sum()),
-        contender=_said(dataset, dataset.contender, position, item),
-        opponent=_said(dataset, opponent, position, item) if opponent else None, prompt=prompt,
-    )  # fmt: skip
+    return {
+        "words": list(STRATA)[stratum], "user_id": histories.user_ids[user],
+        "when": f"{local:%A} {local.day} {local:%B %Y, %H:%M}", "weather": str(weather),
+        "title": _title(dataset, item), "num_past": row - begin,
+        "num_visits": int((histories.item_idx_E[begin:row] == item).sum()),
+        "contender": _answer(dataset, dataset.contender, position, item),
+        "opponent": _answer(dataset, opponent, position, item) if opponent else None, "prompt": prompt,
+    }  # fmt: skip
 
 
-def _said(dataset: Dataset, ranker: Ranked, position: int, item: int) -> Said:
+def _answer(dataset: Dataset, ranker: Ranked, position: int, item: int) -> Part:
+    """What one ranker said: its first items and where the true one stood (0: not among those known).
+
+    `value` of a guess is its probability or score, `share` that of the list's largest probability, for a bar.
+    """
     rankings, log_prob_E = ranker.rankings, ranker.rankings.log_prob_E
     score_K, item_K = rankings.score_EK[position, :LISTED], rankings.item_EK[position, :LISTED]
     value_K = score_K if log_prob_E is None else np.exp(score_K)
     most = 0.0 if log_prob_E is None else float(value_K[0])
-    pairs = enumerate(zip(item_K.tolist(), value_K.tolist(), strict=True), start=1)
     guesses = [
-        Guess(place, _title(dataset, other), value, value / most if most > 0 else 0.0, other == item)
-        for place, (other, value) in pairs
+        {"place": place, "title": _title(dataset, other), "value": value, "is_true": other == item,
+         "share": value / most if most > 0 else 0.0}
+        for place, (other, value) in enumerate(zip(item_K.tolist(), value_K.tolist(), strict=True), start=1)
         if other >= 0
-    ]
+    ]  # fmt: skip
     known = None if log_prob_E is None else float(np.exp(log_prob_E[position]))
-    return Said(ranker, guesses, int(rankings.rank_E[position]), known, log_prob_E is not None)
+    return {"ranker": ranker, "guesses": guesses, "rank": int(rankings.rank_E[position]), "probability": known,
+            "is_probability": log_prob_E is not None}  # fmt: skip
 
 
 def _title(dataset: Dataset, item: int) -> str:
     return str(dataset.histories.items["title"][item])
+
+
+def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> tuple[list[Part], str]:
+    """The prompts of the events `row_Q` as the ranker had them, by the settings in its facts; and a sentence on that.
+
+    `tail` are the last lines of a prompt, up to the open question; `num_lines` are not shown, `num_tokens` 0: unknown.
+    Other rankers read no prompts: theirs are those that the run's model would read by its last evaluation's settings.
+    """
+    own = ranker.facts.get("settings") or {}
+    config = own if "prompts" in own else recorded(ranker.run).get("evaluate", {}).get("config")
+    if not config:
+        return [], "With what settings prompts were made is not recorded, so none are shown."
+    try:
+        settings = PromptSettings.model_validate(config.get("prompts", {}))
+    except ValidationError:
+        return [], "The run's prompt settings are those of another version, so no prompts are shown."
+    model = config.get("model", {})
+    base = str(model.get("base", FETCHED))
+    name, template = Path(base).name, f"template {settings.template!r}"
+    tokenizer = _tokenizer(base, model.get("revision"))
+    try:
+        if tokenizer:
+            prompts = _rendered(settings, tokenizer, tokenizer.decode, tokenizer.prefix, histories, row_Q)
+            read = "read" if ranker.kind == "model" else "would read"
+            budget = f"at most {settings.budget_tokens:,} tokens with the answer"
+            return prompts, f"Prompts are those that {name} {read}, token for token: {template}, {budget}."
+        whole = settings.model_copy(update={"budget_tokens": NO_BUDGET, "align_tokens": 1})
+        characters = (lambda texts: [list(map(ord, one)) for one in texts]), (lambda ids: "".join(map(chr, ids)))
+        prompts = _rendered(whole, *characters, (), histories, row_Q)
+        note = f"The tokenizer of {name} is not on this machine: prompts are the whole history by the {template}"
+        return [{**one, "num_tokens": 0} for one in prompts], f"{note}, without the token budget."
+    except (PromptError, CatalogueError) as error:
+        return [], f"No prompts are shown: {error}"
+
+
+def _tokenizer(base: str, revision: str | None) -> Tokenizer | None:
+    """The base model's tokenizer if it is on this machine, and the packages to read it."""
+    try:
+        is_kept = base == FETCHED or Path(base).is_absolute()
+        if not is_kept:  # looked for before transformers is loaded, which takes seconds
+            from huggingface_hub import try_to_load_from_cache
+
+            if not isinstance(try_to_load_from_cache(base, "tokenizer_config.json", revision=revision), str):
+                return None
+        from transformers import AutoTokenizer
+
+        from ...decode.base_models import resolve_base_model
+        from ...decode.tokenizer import Tokenizer
+
+        where: str | Path = resolve_base_model(base) if is_kept else base
+        read: Any = AutoTokenizer.from_pretrained(where, revision=revision or "main", local_files_only=True)
+        return Tokenizer(read)
+    except (ImportError, ModelError, OSError, ValueError):  # transformers has a mind of its own as to which
+        return None
+
+
+def _rendered(
+    settings: PromptSettings, encode: Encode, decode: Callable[[Sequence[int]], str], prefix: tuple[int, ...],
+    histories: Histories, row_Q: Int64,
+) -> list[Part]:  # fmt: skip
+    catalogue = Catalogue.build(histories.items, encode)
+    encoder = PromptEncoder.build(settings, catalogue, encode, histories.location, prefix)
+    user_U, offset_U1 = np.unique(histories.user_idx_E[row_Q]), histories.offset_U1.astype(np.int64)
+    _, row_X = ragged(offset_U1[user_U], offset_U1[user_U + 1] - offset_U1[user_U])  # all rows of these users
+    text = encoder.text(histories.events[row_X], len(histories.user_ids))
+    windows, prompts = text.windows, []
+    for event in np.searchsorted(row_X, row_Q).tolist():
+        one = windows.select((windows.target_W <= event) & (event < windows.end_W))
+        window = text.encode_windows(one, one.target_W)[0]  # filled up as in the evaluation
+        end = int(window.title_start_V[event - int(one.start_W[0])])
+        lines = decode(window.tokens_L[:end].tolist()).split("\n")
+        tail = "\n".join(lines[-TAIL_LINES:])
+        prompts.append({"tail": tail, "num_lines": max(0, len(lines) - TAIL_LINES), "num_tokens": end})
+    return prompts

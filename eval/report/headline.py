@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
-
 import numpy as np
 
 from ...histories.splitting import CAVEATS
 from ..metrics import Metric
 from ..wording import ON_VALIDATION, count, p_value, plain, signed, span
-from .leaderboard import Leaderboard
 from .runs import Dataset
-from .statistics import LEVEL_TEXT, Difference
-
-__all__ = ["Headline", "headline"]
+from .sections import Leaderboard, Part
+from .statistics import LEVEL_TEXT
 
 NBSP = "\N{NO-BREAK SPACE}"
 PROTOCOLS = {  # for the facts, and within the sentence
@@ -31,27 +24,41 @@ OVER_EVERYTHING = (
 )
 
 
-@dataclass(frozen=True)
-class Headline:
-    """`sentence` says who won by how much; `facts` are label and value; `caveats` are more sentences."""
+def headline(dataset: Dataset, board: Leaderboard) -> Part:
+    """`sentence` says who won by how much, `facts` are label and value, `caveats` more sentences.
 
-    sentence: str
-    facts: Mapping[str, str]
-    caveats: tuple[str, ...]
-
-
-def headline(dataset: Dataset, board: Leaderboard) -> Headline:
-    """The contender is the best ranker that is no baseline, so a model that loses is said to lose."""
+    The contender is the best ranker that is no baseline, so a model that loses is said to lose.
+    """
     one = board.of(dataset.contender).metrics[dataset.metric]
     assert one is not None
-    num, users = len(dataset.row_E), len(np.unique(dataset.user_E))
+    asked = dataset.contender.protocol
+    split = asked.get("split") or dataset.histories.manifest.get("settings", {}).get("split")
+    split = split if isinstance(split, dict) else {}
+    name = str(split.get("protocol", "unknown"))
+    in_facts, in_sentence = PROTOCOLS.get(name, (name.replace("_", " "), ""))
+    num, users, num_items = len(dataset.row_E), len(np.unique(dataset.user_E)), dataset.histories.items.height
+    exceptions = ["the user's own past ones"] if asked.get("repeats") == "excluded" else []
+    exceptions += ["those not yet available"] if asked.get("available_from") else []
+    without = f", without {' and '.join(exceptions)}" if exceptions else ""
+    shares = ""
+    if name != "leave_one_out" and {"train", "valid"} <= set(split):
+        earlier = split["train"] + (split["valid"] if dataset.part == "test" else 0)
+        shares = f", after the first {earlier:.0%} of the events"
     events = f"{num:,} {dataset.part} event{'s' * (num > 1)} of {users:,} user{'s' * (users > 1)} of {dataset.name}"
-    items = f"{'' if _exceptions(dataset) else 'all '}{dataset.histories.items.height:,} items"
-    where = f"On {events}, {_protocol(dataset)[1]}each predicted from what came before it among {items}"
+    items = f"{'' if without else 'all '}{num_items:,} items"
     figure = f"{dataset.contender.name} reaches {dataset.metric}{NBSP}{plain(one.mean)}"
     figure += f" ({LEVEL_TEXT} interval {span(one.low, one.high)})" if one.has_interval else ""
-    sentence = f"{where}, {figure}{_verdict(dataset, board)}"
-    return Headline(sentence, _facts(dataset), tuple([*_caveats(dataset), *dataset.notes]))
+    sentence = f"On {events}, {in_sentence}each predicted from what came before it among {items}, {figure}"
+    facts = {
+        "Events predicted": count(num),
+        "of users": count(users),
+        "Candidates": f"all {num_items:,} items{without}",
+        "Period": _period(dataset),
+        "Split": in_facts + shares,
+        "Rankers": f"{len(dataset.rankers)}, {sum(r.is_baseline for r in dataset.rankers)} of them baselines",
+    }
+    caveats = [*_caveats(dataset, name), *dataset.notes]
+    return {"sentence": sentence + _verdict(dataset, board), "facts": facts, "caveats": caveats}
 
 
 def _verdict(dataset: Dataset, board: Leaderboard) -> str:
@@ -60,77 +67,32 @@ def _verdict(dataset: Dataset, board: Leaderboard) -> str:
     if opponent is None:
         return "; there is nothing to compare it with."
     # The reference has no difference from itself: then that of the other is turned round.
-    against, sign = board.of(contender).against, 1
-    if against is None:
-        against, sign = board.of(opponent).against, -1
+    sign = 1 if board.of(contender).against else -1
+    against = board.of(contender).against or board.of(opponent).against
     assert against is not None
     role = "best" if opponent is dataset.reference else "next best"
     other = f"the {role} {'baseline' if opponent.is_baseline else 'ranker'}, {opponent.name}"
-    return _compared(other, against, sign, dataset.metric, board.num_tests)
-
-
-def _compared(other: str, difference: Difference, sign: int, metric: str, num_tests: int) -> str:
-    mean, (low, high) = sign * difference.mean, sorted((sign * difference.low, sign * difference.high))
-    if not difference.has_interval:
+    mean, (low, high) = sign * against.mean, sorted((sign * against.low, sign * against.high))
+    if not against.has_interval:
         return f"; the difference from {other}, is {signed(mean)} and cannot be tested."
-    p = p_value(difference.p_holm)
+    p = p_value(against.p_holm)
     p = f"p{NBSP}{p if p.startswith('<') else f'={NBSP}{p}'}"
-    tests = f" after Holm’s correction for {num_tests} comparisons" if num_tests > 1 else ""  # noqa: RUF001
+    tests = f" after Holm’s correction for {board.num_tests} comparisons" if board.num_tests > 1 else ""  # noqa: RUF001
     measured = f"{signed(mean)} ({span(low, high, sign=True)}; {p}{tests})"
-    if not difference.sign:
+    if not against.sign:
         return f", which cannot be told apart from {other}: the difference of {measured} may be chance."
-    better = (mean > 0) != Metric.parse(metric).lower_is_better
+    better = (mean > 0) != Metric.parse(dataset.metric).lower_is_better
     return f", significantly {'better' if better else 'worse'} than {other}: the difference is {measured}."
 
 
-def _facts(dataset: Dataset) -> dict[str, str]:
-    histories = dataset.histories
-    local = histories.events["local_time"].gather(dataset.row_E)
-    first, last, split, shares = local.min(), local.max(), _split(dataset), ""
-    if split.get("protocol") != "leave_one_out" and {"train", "valid"} <= set(split):
-        earlier = split["train"] + (split["valid"] if dataset.part == "test" else 0)
-        shares = f", after the first {earlier:.0%} of the events"
-    assert isinstance(first, datetime)
-    assert isinstance(last, datetime)
-    return {
-        "Events predicted": count(len(dataset.row_E)),
-        "of users": count(len(np.unique(dataset.user_E))),
-        "Candidates": f"all {histories.items.height:,} items{_exceptions(dataset)}",
-        "Period": _period(first.date(), last.date()),
-        "Split": _protocol(dataset)[0] + shares,
-        "Rankers": f"{len(dataset.rankers)}, {sum(r.is_baseline for r in dataset.rankers)} of them baselines",
-    }
-
-
-def _split(dataset: Dataset) -> dict[str, Any]:
-    """The settings of the split: as the ranking has them, else as the data has them."""
-    found = dataset.contender.protocol.get("split") or dataset.histories.manifest.get("settings", {}).get("split", {})
-    return found if isinstance(found, dict) else {}
-
-
-def _protocol(dataset: Dataset) -> tuple[str, str]:
-    """See `PROTOCOLS`; one that is not there has its name among the facts alone."""
-    name = str(_split(dataset).get("protocol", "unknown"))
-    return PROTOCOLS.get(name, (name.replace("_", " "), ""))
-
-
-def _exceptions(dataset: Dataset) -> str:
-    """Which items are no candidates, in words."""
-    told = dataset.contender.protocol
-    without = ["the user's own past ones"] if told.get("repeats") == "excluded" else []
-    without += ["those not yet available"] if told.get("available_from") else []
-    return f", without {' and '.join(without)}" if without else ""
-
-
-def _caveats(dataset: Dataset) -> list[str]:
-    told, name = dataset.contender.protocol, _split(dataset).get("protocol")
-    caveats = _sample(dataset)
-    if dataset.part == "valid":
-        caveats.append(ON_VALIDATION)
+def _caveats(dataset: Dataset, name: str) -> list[str]:
+    """`name` is that of the split's protocol."""
+    asked = dataset.contender.protocol
+    caveats = [*_sample(dataset), *([ON_VALIDATION] if dataset.part == "valid" else [])]
     caveats += [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
-    if without := told.get("num_without_candidate"):
+    if without := asked.get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")
-    if told.get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
+    if asked.get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
         caveats.append(OVER_EVERYTHING)
     inexact = [one for one in dataset.rankers if one.facts.get("exact_share", 1) < 1]
     caveats += [f"{one.facts['exact_share']:.1%} of the rankings of {one.name} are proven exact." for one in inexact]
@@ -150,8 +112,9 @@ def _sample(dataset: Dataset) -> list[str]:
     return [f"This is a sample of {num:,}{of_all} events, in stretches of eight in a row of one user."]
 
 
-def _period(first: date, last: date) -> str:
-    if first == last:
-        return f"{first.day} {first:%b %Y}"
-    begin = f"{first.day} {first:%b}" + ("" if first.year == last.year else f" {first.year}")
-    return f"{begin} to {last.day} {last:%b %Y}"
+def _period(dataset: Dataset) -> str:
+    local = dataset.histories.events["local_time"].gather(dataset.row_E)
+    first, last = local.sort()[[0, -1]].to_list()
+    begin = f"{first.day} {first:%b}" + (f" {first.year}" if first.year != last.year else "")
+    end = f"{last.day} {last:%b %Y}"
+    return end if first.date() == last.date() else f"{begin} to {end}"

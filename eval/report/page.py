@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -18,56 +17,22 @@ from ...files import atomic_path
 from ..facts import typed_command
 from ..metrics import Metric
 from ..wording import count, duration, p_value, plain, share, signed
-from .ablation import Ablations, ablations
-from .beyond_accuracy import BeyondAccuracy, beyond_accuracy
-from .curves import Curves, recall_curves
-from .examples import Examples, examples
-from .headline import Headline, headline
-from .hit_map import HitMap, hit_map
-from .leaderboard import Leaderboard, leaderboard
-from .over_time import OverTime, over_time
-from .provenance import Provenance, provenance
-from .reliability_curve import Reliability, reliability
+from .ablation import ablations
+from .examples import examples
+from .headline import headline
+from .hit_map import hit_map
+from .pictures import CONTENDER, OPPONENT, key
+from .provenance import provenance
 from .runs import Dataset, read_datasets
-from .slicing import Slices, slicing
+from .sections import Part, beyond_accuracy, leaderboard, over_time, recall_curves, reliability, slicing
 from .statistics import FEWEST_EVENTS, LEVEL_TEXT
-from .style import CONTENDER, OPPONENT, key
-
-__all__ = ["Section", "metric_named", "render", "report", "section_of"]
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
-
-
-@dataclass(frozen=True)
-class Section:
-    """All that the page shows of one dataset. `id` is the anchor of its heading."""
-
-    id: str
-    dataset: Dataset
-    board: Leaderboard
-    headline: Headline
-    curves: Curves
-    slices: Slices
-    ablations: Sequence[Ablations]
-    reliability: Sequence[Reliability]
-    over_time: OverTime | None
-    map: HitMap | None
-    examples: Examples
-    beyond: BeyondAccuracy | None
-    provenance: Provenance
-
-    @property
-    def parts(self) -> list[tuple[str, str]]:
-        """Anchor and name of the parts that are there."""
-        found: list[tuple[str, str, object]] = [
-            ("leaderboard", "Leaderboard", True), ("curves", "Recall curves", True),
-            ("slices", "Slices", self.slices.panels or self.slices.num_thin),
-            ("ablation", "What the context is worth", self.ablations),
-            ("calibration", "Calibration", self.reliability), ("time", "Over time", self.over_time),
-            ("map", "Map", self.map), ("examples", "Examples", True), ("beyond", "Beyond accuracy", self.beyond),
-            ("provenance", "How to reproduce", True),
-        ]  # fmt: skip
-        return [(anchor, name) for anchor, name, there in found if there]
+PARTS: Final = {  # anchor and name of each, in order; what a dataset does not have is left out
+    "leaderboard": "Leaderboard", "curves": "Recall curves", "slices": "Slices",
+    "ablation": "What the context is worth", "calibration": "Calibration", "time": "Over time", "map": "Map",
+    "examples": "Examples", "beyond": "Beyond accuracy", "provenance": "How to reproduce",
+}  # fmt: skip
 
 
 def report(
@@ -91,9 +56,7 @@ def report(
     text = render(sections, name, seed)
     with atomic_path(out) as path:
         path.write_text(text, encoding="utf-8")
-    size = len(text.encode())
-    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-    say(f"{out}: {shown} in {time.perf_counter() - began:.1f} s")
+    say(f"{out}: {len(text.encode()) / 1e3:,.0f} kB in {time.perf_counter() - began:.1f} s")
     return out
 
 
@@ -105,40 +68,23 @@ def metric_named(name: str) -> str:
         raise ConfigError(f"{error}.") from None
 
 
-def section_of(dataset: Dataset, anchor: str, seed: int) -> Section:
-    """Everything worked out for one dataset."""
+def section_of(dataset: Dataset, anchor: str, seed: int) -> Part:
+    """All that the page shows of one dataset, by the names of `PARTS`; `anchor` is the id of its heading."""
     board = leaderboard(dataset, seed)
     groups, notes = ablations(dataset, seed)
-    told = headline(dataset, board)
-    return Section(
-        id=anchor, dataset=dataset, board=board,
-        headline=replace(told, caveats=(*told.caveats, *notes)),
-        curves=recall_curves(dataset), slices=slicing(dataset, seed), ablations=groups,
-        reliability=reliability(dataset, seed), over_time=over_time(dataset, seed), map=hit_map(dataset),
-        examples=examples(dataset, seed), beyond=beyond_accuracy(dataset), provenance=provenance(dataset),
-    )  # fmt: skip
-
-
-def render(sections: Sequence[Section], metric: str, seed: int) -> str:
-    """The page."""
-    names = list(dict.fromkeys(f"{section.dataset.name}, {section.dataset.split}" for section in sections))
-    environment = _environment()
-    shared: Mapping[str, Any] = {
-        "sections": sections, "metric": metric, "seed": seed, "level": LEVEL_TEXT, "version": __version__,
-        "title": names[0] if len(names) == 1 else f"{len(names)} datasets: {'; '.join(names)}",
-        "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "command": typed_command(),
-        "fewest_events": FEWEST_EVENTS, "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
-        "lower_is_better": Metric.parse(metric).lower_is_better,
+    found = headline(dataset, board)
+    section = {
+        "id": anchor, "dataset": dataset, "headline": found, "caveats": [*found["caveats"], *notes],
+        "leaderboard": board, "curves": recall_curves(dataset),
+        "slices": slicing(dataset, seed), "ablation": groups,
+        "calibration": reliability(dataset, seed), "time": over_time(dataset, seed), "map": hit_map(dataset),
+        "examples": examples(dataset, seed), "beyond": beyond_accuracy(dataset), "provenance": provenance(dataset),
     }  # fmt: skip
-    environment.globals.update(shared)
-    environment.globals["m"] = environment.get_template("macros.html.j2").module
-    environment.globals["guesses"] = environment.get_template("guesses.html.j2").module.guesses  # type: ignore[attr-defined]
-    return environment.get_template("report.html.j2").render()
+    return {**section, "parts": {name: PARTS[name] for name in PARTS if section[name]}}
 
 
-def _environment() -> Environment:
-    """Templates that escape whatever is no markup, and in which an unknown name is an error."""
+def render(sections: Sequence[Part], metric: str, seed: int) -> str:
+    """The page. Templates escape whatever is no markup, and an unknown name in them is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -150,4 +96,14 @@ def _environment() -> Environment:
         "plain": plain, "signed": signed, "share": share, "p": p_value, "count": count, "duration": duration,
         "score": lambda value: f"{value:.3g}",
     }  # fmt: skip
-    return environment
+    names = list(dict.fromkeys(f"{section['dataset'].name}, {section['dataset'].split}" for section in sections))
+    environment.globals |= {
+        "sections": sections, "metric": metric, "seed": seed, "level": LEVEL_TEXT, "version": __version__,
+        "title": names[0] if len(names) == 1 else f"{len(names)} datasets: {'; '.join(names)}",
+        "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "command": typed_command(),
+        "fewest_events": FEWEST_EVENTS, "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
+        "lower_is_better": Metric.parse(metric).lower_is_better,
+    }  # fmt: skip
+    environment.globals["m"] = environment.get_template("macros.html.j2").module
+    return environment.get_template("report.html.j2").render()

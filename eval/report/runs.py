@@ -5,7 +5,6 @@ Shapes: E = events that all rankers of a dataset answered, K = items of a rankin
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -13,20 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...arrays import Float64, Int64
+from ...arrays import Float64, Int32, Int64
 from ...errors import DataError
 from ...files import read_object
 from ...histories import Histories, read_histories
 from ...histories.candidates import EvaluatedSplit
 from ..metrics import METRICS, Metric, evaluate_rankings, micro
 from ..rankings import ABLATION, Rankings, orphans_in, read_rankings, slugs_in
-
-__all__ = [
-    "Dataset", "Ranked", "evaluation_folder_of", "read_datasets", "read_ranked", "recorded",
-    "was_replaced",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,27 +44,19 @@ class Ranked:
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What its facts say of how it was asked, if anything."""
+        """What its facts say of how it was asked."""
         found = self.facts.get("protocol")
         return found if isinstance(found, dict) else {}
-
-    def mean(self, metric: str) -> float:
-        """Mean over events, NaN where the ranker does not have the metric."""
-        return micro(self.value_E[metric]) if metric in self.value_E else float("nan")
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One section of the report: what several rankers, of one run or more, said of the same events.
 
-    Attributes:
-        name: that of the data's recipe, or of the run folder.
-        split: the folder's name within `evaluation`, such as "test", or "test-500" for a sample.
-        row_E: int64 [E], rows of `histories.events`, ascending.
-        metric: canonical name of the one that the rankers are ordered by.
-        rankers: best first, at least one.
-        ablations: variants of a ranker with something taken from it.
-        notes: sentences on what is missing.
+    `name` is that of the data's recipe, or of the run folder; `split` a folder within `evaluation`, such as "test", or
+    "test-500" for a sample; `row_E` int64 [E], rows of `histories.events`, ascending. `rankers` come best first by
+    `metric` (its canonical name), at least one; `ablations` are variants of a ranker with something taken from it;
+    `notes` are sentences on what is missing.
     """
 
     name: str
@@ -84,13 +69,9 @@ class Dataset:
     notes: Sequence[str] = ()
 
     @property
-    def user_E(self) -> NDArray[np.int32]:
+    def user_E(self) -> Int32:
         """int32 [E], whose event it is."""
         return self.histories.user_idx_E[self.row_E]
-
-    @property
-    def true_item_E(self) -> NDArray[np.int32]:
-        return self.histories.item_idx_E[self.row_E]
 
     @property
     def part(self) -> EvaluatedSplit:
@@ -137,26 +118,21 @@ def read_datasets(runs: Sequence[Path], metric: str = "nDCG@10", split: str | No
     Raises:
         DataError: a folder is no run, was not evaluated, or has nothing left that belongs to its histories.
     """
-    found: dict[tuple[str, str, str], list[tuple[Path, Histories, list[Ranked], list[str]]]] = {}
+    found: dict[tuple[str, str, str], tuple[Histories, list[Ranked], list[str]]] = {}
     for run in dict.fromkeys(runs):
         folder, histories = evaluation_folder_of(run, split), read_histories(run)
-        ranked, notes = _read_all(run, folder, histories, metric)
         key = (histories.data_hash, histories.catalogue_hash, folder.name)
-        found.setdefault(key, []).append((run, histories, ranked, notes))
-    return [_dataset(parts, split_name, metric) for (_, _, split_name), parts in found.items()]
+        _, ranked, notes = found.setdefault(key, (histories, [], []))
+        _read_all(folder, histories, metric, ranked, notes)
+    return [_dataset(*parts, split_name, metric) for (_, _, split_name), parts in found.items()]
 
 
 def evaluation_folder_of(run: Path, split: str | None) -> Path:
-    """Where the rankings of a run are.
-
-    Raises:
-        DataError: there is no such folder, or there are several and none is called "test".
-    """
+    """Where the rankings of a run are. Raises DataError: none there, or several and none is called "test"."""
     folder = run / "evaluation"
     names = sorted(path.name for path in folder.glob("*") if slugs_in(path))
     if not names:
-        expected = "a run folder with rankings in evaluation/"
-        raise DataError(f"{run} should be {expected} but has none; run `whereupon evaluate`.")
+        raise DataError(f"{run} should be a run folder with rankings in evaluation/; run `whereupon evaluate`.")
     chosen = split or ("test" if "test" in names else names[0] if len(names) == 1 else None)
     if chosen not in names:
         wanted = f"should hold the split {chosen!r} but holds" if chosen else "holds several splits, none of them test:"
@@ -165,25 +141,21 @@ def evaluation_folder_of(run: Path, split: str | None) -> Path:
 
 
 def read_ranked(run: Path, folder: Path, slug: str, metrics: Iterable[str]) -> Ranked:
-    """One ranker as it stands in its folder."""
+    """One ranker as it stands in its folder, with the metrics known of it: none beyond the depth that was kept."""
     rankings, facts = read_rankings(folder, slug)
-    return Ranked(slug, str(facts.get("name", slug)), run, folder, rankings, facts, _values(rankings, metrics))
-
-
-def _values(rankings: Rankings, metrics: Iterable[str]) -> dict[str, Float64]:
-    """Each event's own value of the metrics that are known: of no ranker beyond the depth to which it was kept."""
     deepest = rankings.k if (rankings.rank_E == 0).any() else np.inf
     parsed = [Metric.parse(name) for name in dict.fromkeys(metrics)]
     has_log_probs = rankings.log_prob_E is not None
     known = [m.name for m in parsed if m.depth <= deepest and (has_log_probs or not m.needs_log_probs)]
-    return evaluate_rankings(rankings, known)
+    name = str(facts.get("name", slug))
+    return Ranked(slug, name, run, folder, rankings, facts, evaluate_rankings(rankings, known))
 
 
-def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tuple[list[Ranked], list[str]]:
-    """The rankers of one run; those made from other data than it holds now are left out, with a note."""
-    ranked = []
-    notes = [f"The rankings {slug!r} in {run.name} have lost their Parquet file, and are left out."
-             for slug in orphans_in(folder)]  # fmt: skip
+def _read_all(folder: Path, histories: Histories, metric: str, ranked: list[Ranked], notes: list[str]) -> None:
+    """Add the rankers of one run; those made from other data than it holds now are left out, with a note."""
+    run, before = folder.parent.parent, len(ranked)
+    lost = f"in {run.name} have lost their Parquet file, and are left out."
+    notes += (f"The rankings {slug!r} {lost}" for slug in orphans_in(folder))
     hashes = {"data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash}
     for slug in slugs_in(folder):
         one = read_ranked(run, folder, slug, (*METRICS, metric))
@@ -193,9 +165,8 @@ def _read_all(run: Path, folder: Path, histories: Histories, metric: str) -> tup
             notes.append(f"{one.name} in {run.name} has no {metric}, {why_without(one, metric)}, and is left out.")
         else:
             ranked.append(one)
-    if not ranked:
+    if len(ranked) == before:
         raise DataError(f"{folder} should hold rankings of the run's present data but has none; {' '.join(notes)}")
-    return ranked, notes
 
 
 def why_without(ranked: Ranked, metric: str) -> str:
@@ -205,16 +176,9 @@ def why_without(ranked: Ranked, metric: str) -> str:
     return f"as {ranked.rankings.k} items of each ranking were kept (`evaluate.k`)"
 
 
-def was_replaced(then: str | None, now: str | None) -> bool:
-    """Whether rankings were of another key when something was made of them; not known of those without a key."""
-    return None not in (then, now) and then != now
-
-
-def _dataset(parts: list[tuple[Path, Histories, list[Ranked], list[str]]], split: str, metric: str) -> Dataset:
-    run, histories, _, _ = parts[0]
-    notes = [note for part in parts for note in part[3]]
-    everyone = _told_apart([ranker for part in parts for ranker in part[2]], notes)
-    everyone = _of_one_task(everyone, notes)
+def _dataset(histories: Histories, found: list[Ranked], notes: list[str], split: str, metric: str) -> Dataset:
+    run = found[0].run
+    everyone = _of_one_task(_apart(found, notes), notes)
     rows = [ranker.rankings.row_E for ranker in everyone]
     common_E: Int64 = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), rows)
     if not len(common_E):
@@ -222,7 +186,7 @@ def _dataset(parts: list[tuple[Path, Histories, list[Ranked], list[str]]], split
     if (most := max(map(len, rows))) > (num := len(common_E)):
         notes.append(f"Not every ranker answered all {most:,} events: judged on the {num:,} that all of them did.")
     sign = 1 if Metric.parse(metric).lower_is_better else -1
-    ordered = sorted((_on(one, common_E) for one in everyone), key=lambda one: sign * one.mean(metric))
+    ordered = sorted((_on(one, common_E) for one in everyone), key=lambda one: sign * micro(one.value_E[metric]))
     recipe = histories.manifest.get("recipe", "tables")
     name = run.name if recipe == "tables" else str(recipe)
     ablations, rankers = ([one for one in ordered if (one.kind == ABLATION) == is_one] for is_one in (True, False))
@@ -231,41 +195,34 @@ def _dataset(parts: list[tuple[Path, Histories, list[Ranked], list[str]]], split
     return Dataset(name, split, histories, common_E, metric, rankers, ablations, notes)
 
 
-def _told_apart(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
+def _apart(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
     """Each ranker under a name of its own: what two runs agree in is kept once, what differs bears its run's name."""
     kept: dict[str, Ranked] = {}
     for ranker in rankers:
-        same = kept.get(ranker.name)
+        same, run = kept.get(ranker.name), ranker.run.name
         if same is None:
             kept[ranker.name] = ranker
-        elif _agree(same.rankings, ranker.rankings):
-            notes.append(f"{ranker.name} is the same in {same.run.name} and {ranker.run.name}, and is shown once.")
+        elif all(np.array_equal(getattr(same.rankings, x), getattr(ranker.rankings, x)) for x in ("row_E", "rank_E")):
+            notes.append(f"{ranker.name} is the same in {same.run.name} and {run}, and is shown once.")
         else:
-            name = f"{ranker.name} ({ranker.run.name})"
-            number = sum(other.startswith(name) for other in kept)
-            name += f" {number + 1}" if number else ""
+            number = sum(other.startswith(f"{ranker.name} ({run})") for other in kept)
+            name = f"{ranker.name} ({run})" + (f" {number + 1}" if number else "")
             kept[name] = replace(ranker, name=name)
     return list(kept.values())
 
 
 def _of_one_task(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
     """Those that were asked the same; of different events or candidates, the most common task stays."""
-    tasks = Counter(str(ranker.facts["task"]) for ranker in rankers if "task" in ranker.facts)
-    common = max(tasks, key=lambda task: tasks[task], default=None)
+    tasks = [str(ranker.facts["task"]) for ranker in rankers if "task" in ranker.facts]
+    common = max(tasks, key=tasks.count, default=None)
     kept = [ranker for ranker in rankers if ranker.facts.get("task", common) == common]
     if others := [ranker.name for ranker in rankers if ranker not in kept]:
         notes.append(f"Left out, as they were asked about other events or candidates: {', '.join(others)}.")
     return kept
 
 
-def _agree(a: Rankings, b: Rankings) -> bool:
-    return np.array_equal(a.row_E, b.row_E) and np.array_equal(a.rank_E, b.rank_E)
-
-
 def _on(ranker: Ranked, row_E: Int64) -> Ranked:
     """The ranker's answers to these events alone."""
-    if np.array_equal(ranker.rankings.row_E, row_E):
-        return ranker
     chosen_E = np.searchsorted(ranker.rankings.row_E, row_E)
     values = {name: value_E[chosen_E] for name, value_E in ranker.value_E.items()}
     return replace(ranker, rankings=ranker.rankings.take(chosen_E), value_E=values)

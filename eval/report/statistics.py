@@ -7,22 +7,17 @@ call share their resamples and, as tests, their correction.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ...arrays import Float64
+from ...arrays import Bool, Float64
 from ..intervals import UserSums, bootstrap
 from ..significance import holm, paired, sign_flip
-
-__all__ = [
-    "ALPHA", "DRAWS", "FEWEST_EVENTS", "FEW_DRAWS", "LEVEL_TEXT", "Cell", "Difference", "Estimate", "among", "cells_of",
-    "compared", "differences", "estimates", "num_tested", "paired",
-]  # fmt: skip
 
 Key = TypeVar("Key", bound=Hashable)
 Cell = tuple[str, str]  # a property of events, and one of its values
@@ -46,12 +41,12 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        return bool(np.isfinite([self.low, self.high]).all())
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
     def is_finite(self) -> bool:
         """Whether it can be drawn: a log-loss may be infinite, and a mean over nothing is NaN."""
-        return bool(np.isfinite(self.mean))
+        return math.isfinite(self.mean)
 
     @property
     def top(self) -> float:
@@ -73,50 +68,30 @@ class Difference(Estimate):
 
 
 def estimates(
-    columns: Iterable[tuple[Key, Float64]], user_E: ArrayLike, seed: int, draws: int = DRAWS
+    keys: Collection[Key], column: Callable[[Key], Float64], user_E: ArrayLike, seed: int, draws: int = DRAWS
 ) -> dict[Key, Estimate]:
-    """Mean and interval of each column by bootstrap over users; columns are taken one by one, none give none."""
-    return _estimates(*_sums(columns, user_E), seed, draws)
+    """Mean and interval of the column of each key, by bootstrap over users; columns are made one by one."""
+    return _estimates(keys, UserSums.of(map(column, keys), user_E), seed, draws)
 
 
 def differences(
-    columns: Iterable[tuple[Key, Float64]], user_E: ArrayLike, seed: int, draws: int = DRAWS
+    keys: Collection[Key], column: Callable[[Key], Float64], user_E: ArrayLike, seed: int, draws: int = DRAWS
 ) -> dict[Key, Difference]:
     """The same for columns of paired differences, with a randomisation test each and Holm's correction over all."""
-    keys, sums = _sums(columns, user_E)
-    found = _estimates(keys, sums, seed, draws)
-    p_M = sign_flip(sums, seed=seed)
+    sums = UserSums.of(map(column, keys), user_E)
+    found, p_M = _estimates(keys, sums, seed, draws), sign_flip(sums, seed=seed)
     tested = zip(found.items(), p_M.tolist(), holm(p_M).tolist(), strict=True)
     return {key: Difference(**vars(one), p=p, p_holm=corrected) for (key, one), p, corrected in tested}
 
 
-def num_tested(tests: Iterable[Difference]) -> int:
-    """How many tests Holm's correction is over: what could not be tested is not among them."""
-    return sum(not math.isnan(one.p_holm) for one in tests)
-
-
-def _sums(columns: Iterable[tuple[Key, Float64]], user_E: ArrayLike) -> tuple[list[Key], UserSums]:
-    keys: list[Key] = []
-
-    def each() -> Iterator[Float64]:
-        for key, column_E in columns:
-            keys.append(key)
-            yield column_E
-
-    sums = UserSums.of(each(), user_E)
-    return keys, sums
-
-
-def _estimates(keys: Sequence[Key], sums: UserSums, seed: int, draws: int) -> dict[Key, Estimate]:
+def _estimates(keys: Collection[Key], sums: UserSums, seed: int, draws: int) -> dict[Key, Estimate]:
     found = bootstrap(sums, seed=seed, num_resamples=draws)
-    rows = zip(found.mean_M, found.low_M, found.high_M, sums.num_events_M, sums.num_users_M, strict=True)
-    return {
-        key: Estimate(float(mean), float(low), float(high), int(num_events), int(num_users))
-        for key, (mean, low, high, num_events, num_users) in zip(keys, rows, strict=True)
-    }
+    columns = (found.mean_M, found.low_M, found.high_M, sums.num_events_M, sums.num_users_M)
+    rows = zip(*(column_M.tolist() for column_M in columns), strict=True)
+    return {key: Estimate(*row) for key, row in zip(keys, rows, strict=True)}
 
 
-def among(value_E: Float64, mask_E: NDArray[np.bool_]) -> Float64:
+def among(value_E: Float64, mask_E: Bool) -> Float64:
     """The column of some events alone."""
     return np.where(mask_E, value_E, np.nan)
 
@@ -132,15 +107,18 @@ def cells_of(slices: pl.DataFrame) -> tuple[list[Cell], int]:
 
 
 def compared(
-    ours_E: Float64, theirs_E: Float64 | None, slices: pl.DataFrame, cells: Sequence[Cell], user_E: ArrayLike,
-    seed: int, draws: int = DRAWS,
-) -> list[tuple[Estimate, Estimate | None, Difference | None]]:  # fmt: skip
-    """Both rankers' means in each cell and their difference, tests corrected over all cells; None without the other."""
+    ours_E: Float64, theirs_E: Float64 | None, slices: pl.DataFrame, user_E: ArrayLike, seed: int, draws: int = DRAWS
+) -> tuple[dict[Cell, tuple[Estimate, Estimate | None, Difference | None]], int]:
+    """Both rankers' means in each cell and their difference, None without the other; and how many cells are left out.
 
-    def cut(value_E: Float64) -> Iterator[tuple[Cell, Float64]]:
-        return (((name, value), among(value_E, (slices[name] == value).to_numpy())) for name, value in cells)
+    Tests are corrected over all cells.
+    """
+    cells, num_thin = cells_of(slices)
 
-    ours = estimates(cut(ours_E), user_E, seed, draws)
-    theirs = {} if theirs_E is None else estimates(cut(theirs_E), user_E, seed, draws)
-    tests = {} if theirs_E is None else differences(cut(paired(ours_E, theirs_E)), user_E, seed, draws)
-    return [(ours[cell], theirs.get(cell), tests.get(cell)) for cell in cells]
+    def cut(value_E: Float64) -> Callable[[Cell], Float64]:
+        return lambda cell: among(value_E, (slices[cell[0]] == cell[1]).to_numpy())
+
+    ours = estimates(cells, cut(ours_E), user_E, seed, draws)
+    theirs = {} if theirs_E is None else estimates(cells, cut(theirs_E), user_E, seed, draws)
+    tests = {} if theirs_E is None else differences(cells, cut(paired(ours_E, theirs_E)), user_E, seed, draws)
+    return {cell: (ours[cell], theirs.get(cell), tests.get(cell)) for cell in cells}, num_thin

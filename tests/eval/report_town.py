@@ -113,11 +113,12 @@ def _rank_all(
     }
     for name, score_EI in baselines.items():
         settings = {"age_days": 30.0, "hour_sigma": 1.5} if name == STRONGEST else {}
-        tuned = [{"settings": settings, "nDCG@10": 0.5}] if settings else []
+        trials = [{"settings": settings, "metrics": {"nDCG@10": 0.5}}] if settings else []
+        tuned = {"trials": trials, "num_events": VALID}
         _write(folder, name, rankings(row_E, item_E, score_EI), {**facts, "kind": "baseline", "settings": settings,
                                                                  "tuned": tuned, "wall_s": 0.2})  # fmt: skip
     noise = random.normal(0, 0.7, own.shape)
-    model = {"kind": "model", "exact_share": 1.0, "wall_s": 812.0, "settings": {"calibration": "none"}, "tuned": []}
+    model = {"kind": "model", "exact_share": 1.0, "wall_s": 812.0, "settings": {"calibration": "none"}}
     whole = 1.25 * (sum(cause.values()) + noise)
     _write(folder, MODEL, rankings(row_E, item_E, _log_softmax(whole), True), {**facts, **model})
     for ablated, how in (("time", "removed"), ("weather", "removed"), ("weather", "shuffled")):

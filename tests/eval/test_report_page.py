@@ -15,8 +15,8 @@ from whereupon.errors import ConfigError
 from whereupon.eval.rankings import read_rankings, slug_of, write_rankings
 from whereupon.eval.report import report
 from whereupon.eval.report.headline import headline
-from whereupon.eval.report.leaderboard import leaderboard
 from whereupon.eval.report.runs import Ranked, read_datasets
+from whereupon.eval.report.sections import leaderboard
 from whereupon.histories.questions import STRETCH
 from whereupon.tests.eval.report_town import CATEGORIES, MODEL, STRONGEST, TEST, write_town
 
@@ -239,7 +239,7 @@ def test_protocol_of_the_rankings_is_told(protocol: dict[str, object], told: str
     asked = replace(dataset.contender, facts={**dataset.contender.facts, "protocol": protocol})
     other = replace(dataset, rankers=[asked, *dataset.rankers[1:]])
     found = headline(other, leaderboard(other, 7))
-    assert told in " ".join([found.sentence, *found.facts.values(), *found.caveats])
+    assert told in " ".join([found["sentence"], *found["facts"].values(), *found["caveats"]])
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_sample_is_said_to_be_one(split: str, num_split_events: int | None, told
     known = {} if num_split_events is None else {"num_split_events": num_split_events}
     rankers = [replace(one, facts={**one.facts, **known}) for one in dataset.rankers]
     sample = replace(dataset, split=split, rankers=rankers)
-    caveats = " ".join(headline(sample, leaderboard(sample, 7)).caveats)
+    caveats = " ".join(headline(sample, leaderboard(sample, 7))["caveats"])
     assert (told in caveats) if told else ("sample" not in caveats)
 
 
@@ -268,7 +268,7 @@ def test_log_loss_is_said_to_be_over_the_whole_catalogue_where_repeats_are_no_ca
     def caveats(repeats: str, rankers: Sequence[Ranked]) -> str:
         asked = [replace(one, facts={**one.facts, "protocol": {"repeats": repeats}}) for one in rankers]
         other = replace(dataset, rankers=asked)
-        return " ".join(headline(other, leaderboard(other, 7)).caveats)
+        return " ".join(headline(other, leaderboard(other, 7))["caveats"])
 
     without_probabilities = [one for one in dataset.rankers if one.rankings.log_prob_E is None]
     assert "over the whole catalogue" in caveats("excluded", dataset.rankers)

@@ -17,17 +17,13 @@ from whereupon.eval.ablation_table import MEANINGS
 from whereupon.eval.rankings import Rankings, slug_of
 from whereupon.eval.report import hit_map as maps
 from whereupon.eval.report.ablation import COUNTED, ablations
-from whereupon.eval.report.curves import recall, recall_curves
-from whereupon.eval.report.examples import examples
+from whereupon.eval.report.examples import examples, prompts_of
 from whereupon.eval.report.hit_map import Projection, hit_map
-from whereupon.eval.report.leaderboard import leaderboard
-from whereupon.eval.report.over_time import over_time
-from whereupon.eval.report.prompt_text import prompts_of
-from whereupon.eval.report.reliability_curve import reliability
 from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
-from whereupon.eval.report.slicing import slicing
-from whereupon.eval.report.statistics import cells_of, differences, estimates, paired
+from whereupon.eval.report.sections import leaderboard, over_time, recall, recall_curves, reliability, slicing
+from whereupon.eval.report.statistics import cells_of, differences, estimates
 from whereupon.eval.significance import compare as significance_compare
+from whereupon.eval.significance import paired
 from whereupon.eval.slices import slices_of
 from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
@@ -77,12 +73,12 @@ def test_differences_agree_with_the_comparison_of_the_suite(dataset: Dataset) ->
 def test_infinite_values_are_not_tested() -> None:
     infinite = np.array([np.inf, 1.0, 1.0, 1.0])
     assert paired(infinite, infinite).tolist() == [np.inf, 0, 0, 0]
-    [one] = differences([("x", paired(infinite, np.ones(4)))], np.arange(4), seed=0).values()
+    [one] = differences("x", lambda _: paired(infinite, np.ones(4)), np.arange(4), seed=0).values()
     assert (np.isnan(one.p), one.sign, one.has_interval) == (True, 0, False)
 
 
 def test_no_columns_give_no_estimates() -> None:
-    assert estimates([], np.arange(3), seed=0) == {}
+    assert estimates([], lambda key: np.ones(3), np.arange(3), seed=0) == {}
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=30), st.integers(1, 10))
@@ -92,7 +88,7 @@ def test_recall_curve_is_recall_at_each_depth(ranks: list[int], depth: int) -> N
 
 
 def test_curves_name_every_ranker_wide_and_number_it_narrow(dataset: Dataset) -> None:
-    wide, narrow = re.findall(r"<svg.*?</svg>", recall_curves(dataset).picture, re.DOTALL)
+    wide, narrow = re.findall(r"<svg.*?</svg>", recall_curves(dataset)["picture"], re.DOTALL)
     for place, ranker in enumerate(dataset.rankers, start=1):
         assert f">{place}  {ranker.name}</text>" in wide
         assert f">{place}</text>" in narrow
@@ -101,15 +97,16 @@ def test_curves_name_every_ranker_wide_and_number_it_narrow(dataset: Dataset) ->
 
 def test_slices_of_one_property_add_up_to_all_events(dataset: Dataset) -> None:
     found = slicing(dataset, 7)
-    titles = [panel.title for panel in found.panels]
+    assert found is not None
+    titles = [panel["title"] for panel in found["panels"]]
     assert {"Time of day", "Weather", "Kind of day", "Distance from the last event", "Visit"} <= set(titles)
     frame = slices_of(dataset.histories, "test", dataset.row_E)
     counts = [num for name in frame.columns for num in frame[name].value_counts()["count"].to_list()]
     thin = [num for num in counts if num < 20]
-    shown = [one.contender.num_events for panel in found.panels for one in panel.slices]
-    assert sum(shown) + sum(thin) == TEST * len(found.panels)
+    shown = [ours.num_events for panel in found["panels"] for _, ours, _, _ in panel["slices"]]
+    assert sum(shown) + sum(thin) == TEST * len(found["panels"])
     assert min(shown) >= 20
-    assert (found.num_tests, found.num_thin) == (len(shown), len(thin))
+    assert (found["num_tests"], found["num_thin"]) == (len(shown), len(thin))
     assert thin
 
 
@@ -125,24 +122,24 @@ def test_slices_of_too_few_events_are_counted_and_left_out_before_the_tests() ->
 def test_slice_of_a_daypart_has_the_mean_of_its_events(dataset: Dataset) -> None:
     hour_E = dataset.histories.events["local_time"].gather(dataset.row_E).dt.hour().to_numpy()
     expected = dataset.contender.value_E["nDCG@10"][hour_E // 6 == 1].mean()
-    [panel] = [panel for panel in slicing(dataset, 7).panels if panel.title == "Time of day"]
-    [morning] = [one for one in panel.slices if one.label == "morning"]
-    assert morning.contender.mean == pytest.approx(expected)
-    assert morning.against is not None
-    assert morning.opponent is not None
-    assert morning.against.mean == pytest.approx(morning.contender.mean - morning.opponent.mean)
+    found = slicing(dataset, 7)
+    assert found is not None
+    [panel] = [panel for panel in found["panels"] if panel["title"] == "Time of day"]
+    [(ours, theirs, against)] = [each for label, *each in panel["slices"] if label == "morning"]
+    assert ours.mean == pytest.approx(expected)
+    assert against.mean == pytest.approx(ours.mean - theirs.mean)
 
 
 def test_days_have_the_means_of_their_events(dataset: Dataset) -> None:
     found = over_time(dataset, 7)
     assert found is not None
-    assert found.unit == "day"
+    assert found["unit"] == "day"
     day_E = dataset.histories.events["local_time"].gather(dataset.row_E).dt.date().to_list()
-    third = found.steps[2]
-    mask_E = np.array([day == third.start for day in day_E])
-    assert third.num_events == mask_E.sum()
-    assert third.estimates[MODEL].mean == pytest.approx(dataset.contender.value_E["nDCG@10"][mask_E].mean())
-    assert sum(step.num_events for step in found.steps) == TEST
+    start, num_events, each = found["steps"][2]
+    mask_E = np.array([day == start for day in day_E])
+    assert num_events == mask_E.sum()
+    assert each[MODEL].mean == pytest.approx(dataset.contender.value_E["nDCG@10"][mask_E].mean())
+    assert sum(num for _, num, _ in found["steps"]) == TEST
 
 
 def test_long_test_periods_are_told_by_week_beginning_on_monday(dataset: Dataset) -> None:
@@ -151,8 +148,8 @@ def test_long_test_periods_are_told_by_week_beginning_on_monday(dataset: Dataset
     histories = replace(dataset.histories, events=events.with_columns(slow.cast(pl.Datetime("us")).alias("local_time")))
     found = over_time(replace(dataset, histories=histories), 7)
     assert found is not None
-    assert found.unit == "week"
-    assert {step.start.weekday() for step in found.steps} == {0}
+    assert found["unit"] == "week"
+    assert {start.weekday() for start, _, _ in found["steps"]} == {0}
 
 
 def test_one_day_is_no_course_of_time(dataset: Dataset) -> None:
@@ -164,13 +161,13 @@ def test_one_day_is_no_course_of_time(dataset: Dataset) -> None:
 def test_ablations_stand_in_the_order_of_kinds_with_the_share_of_lines_that_changed(dataset: Dataset) -> None:
     [group], notes = ablations(dataset, 7)
     assert notes == []
-    told = [(one.what, one.how, one.changed_share) for one in group.variants]
+    told = [(one["what"], one["how"], one["changed_share"]) for one in group["variants"]]
     assert told == [("time", "removed", None), ("weather", "removed", 0.41), ("weather", "shuffled", 0.41)]
-    assert group.has_changed_shares
-    assert dict(group.ways) == {how: meaning for how, meaning in MEANINGS.items() if how != "retrained"}
+    assert group["has_changed_shares"]
+    assert group["ways"] == {how: meaning for how, meaning in MEANINGS.items() if how != "retrained"}
     differing = dataset.ablations[0].value_E["nDCG@10"] - dataset.contender.value_E["nDCG@10"]
-    [first] = [one for one in group.variants if one.ranker is dataset.ablations[0]]
-    assert first.against.mean == pytest.approx(differing.mean())
+    [first] = [one for one in group["variants"] if one["ranker"] is dataset.ablations[0]]
+    assert first["against"].mean == pytest.approx(differing.mean())
 
 
 def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_is_told(dataset: Dataset) -> None:
@@ -178,8 +175,8 @@ def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_
     counted = replace(one, facts={**one.facts, "of": slug_of(STRONGEST)})
     lost = replace(other, facts={**other.facts, "of": "nobody"})
     [group], notes = ablations(replace(dataset, ablations=[counted, lost]), 7)
-    assert group.whole.name == STRONGEST
-    assert {meaning for _, meaning in group.ways} == {COUNTED}
+    assert group["whole"].name == STRONGEST
+    assert set(group["ways"].values()) == {COUNTED}
     assert notes == [f"{other.name} is an ablation of nobody, which is not among the rankers."]
 
 
@@ -193,24 +190,24 @@ def test_ablation_of_a_model_that_was_trained_again_is_left_out_and_told(
     wholes = [replace(one, facts={**one.facts, "key": now}) for one in dataset.rankers]
     earlier = replace(first, facts={**first.facts, "of_key": then})
     [group], notes = ablations(replace(dataset, rankers=wholes, ablations=[earlier, *others]), 7)
-    assert (earlier in [one.ranker for one in group.variants]) == is_shown
+    assert (earlier in [one["ranker"] for one in group["variants"]]) == is_shown
     assert notes == ([] if is_shown else [f"{first.name} is an ablation of an earlier {MODEL}, and is left out."])
 
 
 def test_calibration_is_shown_of_rankers_with_probabilities_alone(dataset: Dataset) -> None:
     [one] = reliability(dataset, 7)
-    assert one.ranker is dataset.contender
-    assert sum(right.num_events for _, right in one.bins) == TEST
-    assert one.first.confidence > one.first.accuracy + 0.05  # made to be too sure of itself
-    assert "too sure by" in one.picture
+    assert one["ranker"] is dataset.contender
+    assert sum(right.num_events for _, right in one["bins"]) == TEST
+    assert one["first"].confidence > one["first"].accuracy + 0.05  # made to be too sure of itself
+    assert "too sure by" in one["picture"]
 
 
 def test_bins_of_a_reliability_curve_have_intervals_over_users(dataset: Dataset) -> None:
     """Twice the same events of every user tell as much as once: intervals over events would be narrower."""
     contender, rankings = dataset.contender, dataset.contender.rankings
     [once] = reliability(replace(dataset, rankers=[contender]), 7)
-    assert [right.mean for _, right in once.bins] == pytest.approx(once.first.equal_mass.accuracy_B)
-    assert [right.num_events for _, right in once.bins] == once.first.equal_mass.count_B.tolist()
+    assert [right.mean for _, right in once["bins"]] == pytest.approx(once["first"].equal_mass.accuracy_B)
+    assert [right.num_events for _, right in once["bins"]] == once["first"].equal_mass.count_B.tolist()
     again_E = np.repeat(np.arange(TEST), 2)
     doubled = replace(
         rankings, row_E=np.arange(2 * TEST), rank_E=rankings.rank_E[again_E], item_EK=rankings.item_EK[again_E],
@@ -218,7 +215,7 @@ def test_bins_of_a_reliability_curve_have_intervals_over_users(dataset: Dataset)
     )  # fmt: skip
     twice = replace(dataset, rankers=[replace(contender, rankings=doubled)], row_E=dataset.row_E[again_E])
     [other] = reliability(twice, 7)
-    bounds = [[(right.low, right.high) for _, right in one.bins] for one in (once, other)]
+    bounds = [[(right.low, right.high) for _, right in one["bins"]] for one in (once, other)]
     assert np.array(bounds[0]) == pytest.approx(np.array(bounds[1]))
 
 
@@ -226,12 +223,16 @@ def test_map_counts_hits_and_events(dataset: Dataset) -> None:
     found = hit_map(dataset)
     assert found is not None
     rank_E = dataset.contender.rankings.rank_E
-    assert found.num_events + found.num_outside == TEST
-    assert found.num_outside <= 0.02 * TEST
-    if not found.num_outside:
-        assert found.num_hits == ((rank_E >= 1) & (rank_E <= 10)).sum()
-    wide = ET.fromstring(re.findall(r"<svg.*?</svg>", found.picture, re.DOTALL)[0])
-    missed = {int(item) for item, rank in zip(dataset.true_item_E, rank_E, strict=True) if not 1 <= rank <= 10}
+    assert found["num_events"] + found["num_outside"] == TEST
+    assert found["num_outside"] <= 0.02 * TEST
+    if not found["num_outside"]:
+        assert found["num_hits"] == ((rank_E >= 1) & (rank_E <= 10)).sum()
+    wide = ET.fromstring(re.findall(r"<svg.*?</svg>", found["picture"], re.DOTALL)[0])
+    missed = {
+        int(item)
+        for item, rank in zip(dataset.histories.item_idx_E[dataset.row_E], rank_E, strict=True)
+        if not 1 <= rank <= 10
+    }
     assert len(wide.findall(".//circle[@class='events']")) == len(missed)
 
 
@@ -239,11 +240,11 @@ def test_map_needs_coordinates_and_counts_items_without_any(dataset: Dataset) ->
     items = dataset.histories.items
     bare = replace(dataset.histories, items=items.drop("latitude"))
     assert hit_map(replace(dataset, histories=bare)) is None
-    busiest = int(np.bincount(dataset.true_item_E).argmax())
+    busiest = int(np.bincount(dataset.histories.item_idx_E[dataset.row_E]).argmax())
     holed = pl.when(pl.int_range(pl.len()) == busiest).then(None).otherwise("longitude").alias("longitude")
     found = hit_map(replace(dataset, histories=replace(dataset.histories, items=items.with_columns(holed))))
     assert found is not None
-    assert found.num_nowhere == (dataset.true_item_E == busiest).sum()
+    assert found["num_nowhere"] == (dataset.histories.item_idx_E[dataset.row_E] == busiest).sum()
 
 
 def test_kilometre_is_as_long_both_ways_in_the_middle_of_the_map() -> None:
@@ -273,20 +274,17 @@ def test_places_on_both_sides_of_the_date_line_stand_side_by_side() -> None:
 def test_many_places_are_drawn_as_fewer_and_no_event_is_lost() -> None:
     random = np.random.default_rng(0)
     x_P, y_P = random.random((2, 2000)) * 300
-    names = np.array([f"place {i}" for i in range(2000)])
-    found = maps._merged(maps.Places(x_P, y_P, np.full(2000, 3.0), np.ones(2000), names), 50)
+    found = maps._merged(maps.Places(x_P, y_P, np.full(2000, 3.0), np.ones(2000)), 50)
     assert len(found.x_P) <= 50
     assert (found.count_P.sum(), found.hits_P.sum()) == (6000, 2000)
     assert 0 <= found.x_P.min() <= found.x_P.max() <= 300
     assert np.average(found.x_P, weights=found.count_P) == pytest.approx(x_P.mean())
 
 
-def test_places_drawn_as_one_bear_the_name_of_the_busiest() -> None:
-    three = maps.Places(np.array([1.0, 1.1, 90.0]), np.zeros(3), np.array([1.0, 2.0, 5.0]), np.array([1.0, 0.0, 2.0]),
-                        np.array(["Bar", "Café", "Park"]))  # fmt: skip
-    assert maps._merged(three, 3) is three
+def test_places_drawn_as_one_stand_at_the_mean_of_their_events() -> None:
+    three = maps.Places(np.array([1.0, 1.1, 90.0]), np.zeros(3), np.array([1.0, 2.0, 5.0]), np.array([1.0, 0.0, 2.0]))
+    assert maps._merged(three, 3).x_P.tolist() == pytest.approx([1.0, 1.1, 90.0])
     found = maps._merged(three, 2)
-    assert found.name_P.tolist() == ["Café and 1 more", "Park"]
     assert found.x_P.tolist() == pytest.approx([(1 * 1.0 + 2 * 1.1) / 3, 90])
     assert (found.count_P.tolist(), found.hits_P.tolist()) == ([3, 5], [1, 2])
 
@@ -294,14 +292,15 @@ def test_places_drawn_as_one_bear_the_name_of_the_busiest() -> None:
 def test_examples_are_drawn_by_seed_and_stratified(dataset: Dataset) -> None:
     one, again, other = (examples(dataset, seed) for seed in (1, 1, 2))
     assert one == again
-    assert [e.user_id + e.when for e in one.examples] != [e.user_id + e.when for e in other.examples]
-    for example in one.examples:
-        rank = example.contender.rank
-        assert example.stratum == ("first" if rank == 1 else "among" if 2 <= rank <= 10 else "missed")
-        assert [guess.place for guess in example.contender.guesses if guess.is_true] == (
+    assert one["examples"] != other["examples"]
+    for example in one["examples"]:
+        rank = example["contender"]["rank"]
+        among = "ranked 2 to 10" if 2 <= rank <= 10 else "not among the first 10"
+        assert example["words"] == ("ranked first" if rank == 1 else among)
+        assert [guess["place"] for guess in example["contender"]["guesses"] if guess["is_true"]] == (
             [rank] if 1 <= rank <= 10 else []
         )
-    assert sum(one.counts.values()) == TEST
+    assert sum(one["counts"].values()) == TEST
 
 
 def test_stratum_without_events_leaves_its_place_to_others(dataset: Dataset) -> None:
@@ -309,18 +308,17 @@ def test_stratum_without_events_leaves_its_place_to_others(dataset: Dataset) -> 
     right = Rankings(ranked.row_E, np.ones_like(ranked.rank_E), ranked.item_EK, ranked.score_EK, ranked.log_prob_E)
     sure = replace(dataset.contender, rankings=right)
     found = examples(replace(dataset, rankers=[sure, *dataset.rankers[1:]]), 3)
-    assert [example.stratum for example in found.examples] == ["first"] * 10
+    assert [example["words"] for example in found["examples"]] == ["ranked first"] * 10
 
 
 def test_prompt_without_a_tokenizer_is_the_history_as_the_template_tells_it(dataset: Dataset) -> None:
     histories, row = dataset.histories, int(dataset.row_E[3])
-    found = prompts_of(dataset.contender, histories, np.array([row]))
-    assert "tokenizer of no-such-model is not on this machine" in found.note
-    [prompt] = found.prompts
-    lines = prompt.tail.split("\n")
+    [prompt], note = prompts_of(dataset.contender, histories, np.array([row]))
+    assert "tokenizer of no-such-model is not on this machine" in note
+    lines = prompt["tail"].split("\n")
     user = int(histories.user_idx_E[row])
     num_past = row - int(histories.offset_U1[user])
-    assert prompt.num_lines + len(lines) == num_past + 2  # the preamble, the past, and the open question
+    assert prompt["num_lines"] + len(lines) == num_past + 2  # the preamble, the past, and the open question
     assert lines[-1].endswith(":")
     assert histories.items["title"][int(histories.item_idx_E[row])] not in lines[-1]
     last = histories.items["title"][int(histories.item_idx_E[row - 1])]
@@ -343,35 +341,35 @@ def test_prompt_with_a_tokenizer_is_the_one_of_the_evaluation(make_model: Callab
     settings = PromptSettings(template="checkins", align_tokens=8)
     asked = {"settings": {"prompts": settings.model_dump(mode="json"), "model": {"base": str(base)}}}
     contender, reference = (replace(one, facts={**one.facts, **asked}) for one in dataset.rankers[:2])
-    found = prompts_of(contender, dataset.histories, rows)
-    assert "model read, token for token" in found.note
-    baseline = prompts_of(reference, dataset.histories, rows)
-    assert "model would read, token for token" in baseline.note
-    assert list(baseline.prompts) == list(found.prompts)
+    found, note = prompts_of(contender, dataset.histories, rows)
+    assert "model read, token for token" in note
+    baseline, note = prompts_of(reference, dataset.histories, rows)
+    assert "model would read, token for token" in note
+    assert baseline == found
     tokenizer = Tokenizer(AutoTokenizer.from_pretrained(base))
     encoder = PromptEncoder.build(settings, Catalogue.build(dataset.histories.items, tokenizer), tokenizer, "outcome")
     text = encoder.text(dataset.histories.events, len(dataset.histories.user_ids))
-    for row, prompt in zip(rows.tolist(), found.prompts, strict=True):
+    for row, prompt in zip(rows.tolist(), found, strict=True):
         one = text.windows.select((text.windows.target_W <= row) & (row < text.windows.end_W))
         window = encode_asked(text, one)[0]
         end = int(window.title_start_V[row - one.start_W[0]])
-        assert prompt.num_tokens == end
-        assert tokenizer.decode(window.tokens_L[:end].tolist()).endswith(prompt.tail)
+        assert prompt["num_tokens"] == end
+        assert tokenizer.decode(window.tokens_L[:end].tolist()).endswith(prompt["tail"])
 
 
 def test_prompts_are_by_the_settings_that_the_ranking_was_made_with(dataset: Dataset) -> None:
     """Not by those of the run's last evaluation, which may have been another."""
     asked = {"prompts": {"template": "plain"}, "model": {"base": "another-model"}}
     one = replace(dataset.contender, facts={**dataset.contender.facts, "settings": asked})
-    assert "tokenizer of another-model" in prompts_of(one, dataset.histories, dataset.row_E[:1]).note
+    assert "tokenizer of another-model" in prompts_of(one, dataset.histories, dataset.row_E[:1])[1]
 
 
 def test_settings_of_another_version_show_no_prompts(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"evaluate": {"config": {"prompts": {"of_yesterday": 1}}}}')
     elsewhere = replace(dataset.contender, run=tmp_path)
-    found = prompts_of(elsewhere, dataset.histories, dataset.row_E[:1])
-    assert list(found.prompts) == []
-    assert "another version" in found.note
+    found, note = prompts_of(elsewhere, dataset.histories, dataset.row_E[:1])
+    assert found == []
+    assert "another version" in note
 
 
 def test_dataset_of_one_ranker_has_a_whole_report(dataset: Dataset) -> None:

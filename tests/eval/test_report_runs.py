@@ -186,9 +186,9 @@ def test_ablation_of_a_sample_is_shown_as_one_where_the_whole_split_has_none(cop
         path.unlink()
     [dataset] = read_datasets([copy])
     [group], notes = ablations(dataset, 7)
-    assert (notes, [one.what for one in group.variants]) == ([], ["time", "weather"])
-    assert group.sample == (60, len(np.unique(dataset.user_E[:60])))
-    assert group.estimate.mean == pytest.approx(dataset.contender.value_E["nDCG@10"][:60].mean())
+    assert (notes, [one["what"] for one in group["variants"]]) == ([], ["time", "weather"])
+    assert group["sample"] == (60, len(np.unique(dataset.user_E[:60])))
+    assert group["estimate"].mean == pytest.approx(dataset.contender.value_E["nDCG@10"][:60].mean())
 
     (folder / "ablation.json").write_text("{}")
     assert ablated_folder(folder) == (folder, None)

@@ -47,7 +47,7 @@ def configuration(folder: Path, model: str) -> dict[str, object]:
         },
         "model": {"base": model},
         "prompts": {"budget_tokens": 384, "profile_tokens": 64},
-        "finetune": {"epochs": 2, "learning_rate": 2e-3, "batch_tokens": 1024, "validations_per_epoch": 0},
+        "finetune": {"epochs": 6, "learning_rate": 2e-3, "batch_tokens": 1024, "validations_per_epoch": 0},
     }
 
 

@@ -198,10 +198,10 @@ def guard(
 ) -> None:
     """Check for data leakage: alter future events; predictions must not change. Exit code 1 if they do."""
     with verb("guard", config, _with_baselines(set_, baseline), debug) as settings:
-        from .eval.guard_run import guard
+        from .eval.guard import guard
 
         reports = guard(settings, split=split or settings.evaluate.split, num=num, baselines_only=baselines_only)
-        if not all(report.ok for report in reports):
+        if any(report.violations for report in reports):
             raise typer.Exit(1)
 
 

@@ -12,8 +12,6 @@ import polars as pl
 from ..arrays import Bool, Int64
 from ..histories import Histories, build_histories
 
-__all__ = ["VARIANTS", "Altered", "Variant", "altered_after", "altered_events", "later_events"]
-
 Variant = Literal["changed", "deleted"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
 
@@ -23,12 +21,9 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True)
 class Altered:
-    """Histories with another future.
+    """Histories with another future, in which `num` events are others now, or gone; all users keep their index.
 
-    Attributes:
-        histories: all users keep their index, also those of whom no event is left.
-        row_N: int64 [N], where each event of the original stands now; -1 where it is gone.
-        num: how many events are others now, or gone.
+    `row_N`, int64 [N], is where each event of the original stands now; -1 where it is gone.
     """
 
     histories: Histories

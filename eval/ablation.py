@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..histories.candidates import EvaluatedSplit
 
-__all__ = ["ablate", "retrained_runs", "told_kinds"]
-
 BASELINE: Final = "context-weighted own events"
 
 

@@ -23,8 +23,6 @@ from .rankings import Rankings
 from .significance import compare, holm
 from .wording import NONE, p_value, plain, signed, span
 
-__all__ = ["TESTED", "Ablation", "Comparison", "How", "as_markdown", "as_tables", "compare_ablations"]
-
 How = Literal["removed", "shuffled", "retrained"]
 
 TESTED: Final = ("recall@1", "nDCG@10", "log-loss")  # and so corrected for: the more, the harder each is to show

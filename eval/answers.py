@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from ..decode.windows import WindowAnswers
     from ..prompts import ContextKind, HistoryText
 
-__all__ = ["evaluate_model"]
-
 SAVE_EVERY_S = 60.0
 
 

@@ -27,9 +27,6 @@ from ..histories.questions import SPLIT_CODES, num_previous
 from .metrics import macro, micro
 from .rankings import Rankings
 
-__all__ = ["NEAR_KM", "beyond", "beyond_per_event", "coverage", "earlier_counts", "gini", "popularity_lift"]
-
-
 NEAR_KM: Final = 1.0
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..config import Config
     from .protocol import Task
 
-__all__ = ["Kind", "facts_of", "finite", "typed_command"]
-
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 Kind = Literal["baseline", "model", "run file", "ablation"]

@@ -26,8 +26,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Float64, Int64
 
-__all__ = ["Intervals", "UserSums", "Values", "bootstrap", "chunk_sizes"]
-
 Values = Mapping[str, Mapping[str, Float64]]
 """Ranker -> metric -> each event's own value, float64 [E]; all rankers of the same events."""
 

@@ -10,8 +10,6 @@ from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import evaluated_events, sample_stretches
 from .settings import EvaluateSettings
 
-__all__ = ["Task", "read_task"]
-
 
 @dataclass(frozen=True)
 class Task:

@@ -19,8 +19,6 @@ from ..rankers.protocol import Dense, Floats, Ranker, Scored, Sparse
 from .protocol import Task
 from .rankings import Rankings
 
-__all__ = ["rank", "rank_dense", "rank_sparse"]
-
 _CELLS_PER_CHUNK = 500_000  # events times items: 4 MB of scores, so that the passes over them find them in a cache
 _ENTRIES_PER_CHUNK = 1_000_000  # bounds memory to some 100 MB, whatever the number of events
 _ALLOWED_PER_CHUNK = 20_000_000  # events times items, where candidates of sparse scores differ from event to event

@@ -8,8 +8,6 @@ from .facts import Kind
 from .protocol import Task
 from .rankings import Rankings, read_facts, read_rankings, slug_of, slugs_in
 
-__all__ = ["free_slug", "named_rankings", "of_task", "refuse_other_kind", "replaced"]
-
 
 def of_task(folder: Path, task: Task) -> tuple[list[str], list[str]]:
     """Slugs of the complete rankings in a folder: of this task, and of others, which cannot be compared with them."""

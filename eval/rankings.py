@@ -17,11 +17,6 @@ from numpy.typing import NDArray
 from ..errors import DataError, first_line
 from ..files import atomic_path, read_object, write_json
 
-__all__ = [
-    "ABLATION", "SUMMARY", "Rankings", "ablated_folder", "evaluation_folder", "finished", "orphans_in", "read_facts",
-    "read_rankings", "slug_of", "slugs_in", "write_rankings",
-]  # fmt: skip
-
 SUMMARY: Final = "summary"  # the file in the same folder that has all rankers of a split in one table
 ABLATION: Final = "ablation"  # the files there that say what the context is worth; neither is a ranker's slug
 

@@ -16,8 +16,6 @@ import numpy as np
 from ..arrays import Bool, Float64, Int64
 from .rankings import Rankings
 
-__all__ = ["Binning", "Calibrated", "ReliabilityCurve", "bin_of", "calibration", "predictions", "reliability_curve"]
-
 Binning = Literal["equal-mass", "equal-width"]
 
 NUM_BINS = 15  # as in Guo et al., 2017

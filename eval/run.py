@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..histories.candidates import EvaluatedSplit
 
-__all__ = ["evaluate", "evaluate_baseline", "evaluate_run_model", "result_of", "write_summary"]
-
 
 def evaluate(
     config: Config, *, split: EvaluatedSplit, use_adapter: bool = True, limit: int | None = None,

@@ -23,8 +23,6 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
 from ..prompts import CONTEXT_KINDS, ContextKind, columns_of, context_changes, context_frame
 
-__all__ = ["NEVER", "deadlines", "draw", "exchange"]
-
 NEVER = np.iinfo(np.int64).max
 
 

@@ -21,9 +21,6 @@ from ..arrays import Float64
 from .intervals import NUM_RESAMPLES, UserSums, Values, bootstrap, chunk_sizes
 from .metrics import LOWER_IS_BETTER, micro
 
-__all__ = ["best_baseline", "compare", "holm", "paired", "sign_flip"]
-
-
 NUM_FLIPS: Final = 100_000  # no p-value is below a hundred-thousandth: Holm's correction multiplies it by dozens
 _ROUND_OFF: Final = 1e-12  # sums of the same numbers in another order differ by less, relative to their absolute values
 

@@ -25,9 +25,6 @@ from ..histories.questions import num_previous
 from ..prompts.context import DAYPARTS, SEASONS, TEMPERATURE_WORDS, WINDY_MPS
 from .beyond import earlier_counts
 
-__all__ = ["UNKNOWN", "slices_of"]
-
-
 UNKNOWN: Final = "unknown"
 _KM: Final = (0.1, 1.0, 5.0, 20.0)
 _ACTIVITY: Final = (1, 5, 10, 20, 50, 100)

@@ -12,8 +12,6 @@ from .facts import finite
 from .metrics import LOWER_IS_BETTER, METRICS
 from .wording import NONE, duration
 
-__all__ = ["RankerResult", "as_json", "as_table"]
-
 _DECIMALS = 3
 
 

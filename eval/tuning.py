@@ -29,8 +29,6 @@ from .ranked import rank
 from .rankings import slug_of
 from .settings import EvaluateSettings
 
-__all__ = ["Tuned", "tune"]
-
 SAVE_EVERY_S = 5.0
 _SAY_EVERY_S = 60.0  # where no bar shows how far it is
 _K = 10  # what nDCG@10 needs

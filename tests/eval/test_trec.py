@@ -173,7 +173,9 @@ def test_file_may_be_compressed_and_begin_with_a_byte_order_mark(task: Task, tmp
         found, _, counts = read_run(tmp_path / name, task, 2)
         assert (counts, found.rank_E.tolist()) == (expected_counts, expected.rank_E.tolist())
     (tmp_path / "cut.gz").write_bytes(gzip.compress(plain.read_bytes())[:-9])
-    with pytest.raises(DataError, match=r"cut\.gz should be UTF-8 text, plain or compressed by gzip, but cannot be read"):
+    with pytest.raises(
+        DataError, match=r"cut\.gz should be UTF-8 text, plain or compressed by gzip, but cannot be read"
+    ):
         read_run(tmp_path / "cut.gz", task, 2)
 
 
@@ -213,5 +215,5 @@ def test_file_without_lines_without_text_or_without_being_is_one_sentence(task: 
     with pytest.raises(DataError, match=r"missing\.run is missing; name a run file"):
         read_run(tmp_path / "missing.run", task, 3)
     (tmp_path / "latin.run").write_bytes(b"caf\xe9 Q0 item-0 1 3 x\n")
-    with pytest.raises(DataError, match="latin.run should be UTF-8 text, .* but cannot be read"):
+    with pytest.raises(DataError, match=r"latin\.run should be UTF-8 text, .* but cannot be read"):
         read_run(tmp_path / "latin.run", task, 3)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -32,7 +33,7 @@ from ..histories.questions import caveat_of
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
 from ..rankers.families import FAMILIES
 from ..rankers.reweighter import read_calibration
-from .ablation_table import Ablation, Comparison, How, as_markdown, as_tables, compare_ablations
+from .ablation_table import Ablation, How, as_json, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
 from .facts import facts_of
 from .protocol import Task, read_task
@@ -69,7 +70,7 @@ class _Pass:
 
 def ablate(
     config: Config, *, split: EvaluatedSplit, limit: int | None = None, retrained: Sequence[str] = ()
-) -> Comparison:  # fmt: skip
+) -> pl.DataFrame:  # fmt: skip
     """Ask the run's model, and the same without each kind of context, about the same events; print and write the table.
 
     Rankings land beside those of `evaluate`, with the kind "ablation"; what is complete there is not asked again.
@@ -255,7 +256,7 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
     return [(Ablation.of(rankings, whole), [Ablation.of(*read_rankings(folder, slug))])]
 
 
-def _write(config: Config, task: Task, folder: Path, compared: Comparison, notes: Sequence[str]) -> None:
+def _write(config: Config, task: Task, folder: Path, compared: pl.DataFrame, notes: Sequence[str]) -> None:
     num_users = len(np.unique(task.histories.user_idx_E[task.row_E]))
     title = f"{task.split} split, {len(task.row_E):,} events of {num_users:,} users"
     write_summary(config, task, folder)
@@ -263,7 +264,7 @@ def _write(config: Config, task: Task, folder: Path, compared: Comparison, notes
     with atomic_path(folder / f"{ABLATION}.md") as path:
         path.write_text(text, encoding="utf-8")
     write_json(folder / f"{ABLATION}.json", {
-        "split": task.split, "task": task.hash, "seed": config.seed, "notes": list(notes), **compared.as_json(),
+        "split": task.split, "task": task.hash, "seed": config.seed, "notes": list(notes), **as_json(compared),
         "data_hash": task.histories.data_hash, "catalogue_hash": task.histories.catalogue_hash,
         "versions": versions(), "config": config.shown(),
     })  # fmt: skip

@@ -24,10 +24,9 @@ from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.reweighter import Reweighter, read_reweighter
-from .facts import Kind, facts_of
+from .facts import facts_of
 from .protocol import Task, read_task
-from .rankers import refuse_other_kind, replaced
-from .rankings import Rankings, finished, read_rankings, write_rankings
+from .rankings import Kind, Rankings, finished, read_rankings, refuse_other_kind, replaced, write_rankings
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -124,7 +123,7 @@ def evaluate_model(
     whole = {"name": name, "kind": kind, **more}
     if not _take_from_whole(config, task, slug, folder, questions.key, whole):
         frame = _ask_all(questions, task, partial)
-        rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
+        rankings, wall_s = Rankings.of_frame(frame, config.evaluate.k), float(frame["seconds"].sum())
         num = len(task.row_E)
         say(f"answered {num:,} events in {wall_s:.0f} s: {num / max(wall_s, 1e-9):.1f} events/s")
         told = questions.facts(task, rankings, wall_s, whole)
@@ -222,13 +221,6 @@ def _columns(answer: WindowAnswers, item_N: Int64, seconds: float) -> pl.DataFra
             "seconds": np.full(num_events, seconds / num_events),
         }
     )
-
-
-def _rankings(frame: pl.DataFrame, k: int) -> Rankings:
-    row_E, rank_E, log_prob_E, exact_E = (
-        frame[name].to_numpy(writable=True) for name in ("row", "rank", "log_prob", "exact")
-    )
-    return Rankings.of_lists(row_E, rank_E, frame["items"], frame["scores"], k, log_prob_E, exact_E)
 
 
 def _altered(histories: Histories, task: Task) -> str | None:

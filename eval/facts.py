@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from ..files import versions
 from ..histories.questions import evaluated_events
@@ -16,10 +16,9 @@ from ..histories.questions import evaluated_events
 if TYPE_CHECKING:
     from ..config import Config
     from .protocol import Task
+    from .rankings import Kind
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-
-Kind = Literal["baseline", "model", "run file", "ablation"]
 
 
 def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:

@@ -23,8 +23,18 @@ from .facts import facts_of
 from .metrics import summarise
 from .protocol import Task, read_task
 from .ranked import rank
-from .rankers import of_task, refuse_other_kind, replaced
-from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
+from .rankings import (
+    SUMMARY,
+    Rankings,
+    evaluation_folder,
+    finished,
+    of_task,
+    read_rankings,
+    refuse_other_kind,
+    replaced,
+    slug_of,
+    write_rankings,
+)  # fmt: skip
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
 from .wording import ON_VALIDATION

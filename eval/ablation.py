@@ -10,7 +10,6 @@ time, the prior of `decode.calibration: context` and the baseline use no hour an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +34,9 @@ from ..rankers.families import FAMILIES
 from ..rankers.reweighter import read_calibration
 from .ablation_table import Ablation, How, as_json, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
-from .facts import facts_of
 from .protocol import Task, read_task
-from .ranked import rank
 from .rankings import ABLATION, evaluation_folder, read_rankings, refuse_other_kind, slug_of, write_rankings
-from .run import evaluate_baseline, evaluate_run_model, write_summary
+from .run import evaluate_baseline, evaluate_run_model, rank_baseline, write_summary
 from .shuffling import exchange
 from .wording import ON_VALIDATION
 
@@ -231,13 +228,11 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
         return []
     rankings, whole = evaluate_baseline(config, task, FAMILIES[BASELINE], folder)
     settings = {**whole["settings"], **WITHOUT_CLOCK}  # its other constants stay as tuned
-    began, slug = time.perf_counter(), slug_of(f"{whole['slug']} time removed")
+    slug = slug_of(f"{whole['slug']} time removed")
     refuse_other_kind(folder, slug, "ablation")
-    ranker = FAMILIES[BASELINE].ranker(task.histories, task.split, settings, config.seed)
-    without = rank(ranker, task, config.evaluate.k)
-    facts = facts_of(
-        config, task, name=f"{whole['name']}, time removed", kind="ablation", wall_s=time.perf_counter() - began,
-        settings=settings, of=whole["slug"], of_key=whole.get("key"), ablated="time", how="removed",
+    without, facts = rank_baseline(
+        config, task, FAMILIES[BASELINE], settings, name=f"{whole['name']}, time removed", kind="ablation",
+        of=whole["slug"], of_key=whole.get("key"), ablated="time", how="removed",
     )  # fmt: skip
     write_rankings(folder, slug, without, facts, task.histories.events)
     return [(Ablation.of(rankings, whole), [Ablation.of(*read_rankings(folder, slug))])]

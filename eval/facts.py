@@ -59,12 +59,8 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
 
 def typed_command() -> str:
     """What was typed to get here; a script is called by its path in the repository."""
-    path = Path(sys.argv[0])
-    if path.name == "cli.py":
-        program = ["whereupon"]
-    elif path.suffix == ".py":
-        script = path.resolve()
-        program = ["python", str(script.relative_to(_ROOT)) if script.is_relative_to(_ROOT) else path.name]
-    else:
-        program = [path.name]
+    path = Path(sys.argv[0]).resolve()
+    program = ["whereupon" if path.name == "cli.py" else path.name]
+    if path.suffix == ".py" and path.name != "cli.py":
+        program = ["python", str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name]
     return shlex.join([*program, *sys.argv[1:]])

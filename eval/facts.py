@@ -28,28 +28,17 @@ def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float
     which other rankings this one may be compared; `num_split_events` is how many events a sample was drawn from.
     """
     histories = task.histories
+    protocol = {
+        "split": histories.manifest.get("settings", {}).get("split", {}), "repeats": task.candidates.repeats,
+        "available_from": task.candidates.available_s_I is not None, "num_without_candidate": task.num_without,
+    }  # fmt: skip
     return {
-        "name": name,
-        "kind": kind,
-        "split": task.split,
-        "task": task.hash,
-        "protocol": {
-            "split": histories.manifest.get("settings", {}).get("split", {}),
-            "repeats": task.candidates.repeats,
-            "available_from": task.candidates.available_s_I is not None,
-            "num_without_candidate": task.num_without,
-        },
+        "name": name, "kind": kind, "split": task.split, "task": task.hash, "protocol": protocol,
         "num_split_events": len(evaluated_events(histories, task.split)) - task.num_without,
-        "seed": config.seed,
-        "wall_s": wall_s,
-        "num_items": histories.items.height,
-        "data_hash": histories.data_hash,
-        "catalogue_hash": histories.catalogue_hash,
-        "versions": versions(),
-        "command": typed_command(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        **more,
-    }
+        "seed": config.seed, "wall_s": wall_s, "num_items": histories.items.height,
+        "data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash, "versions": versions(),
+        "command": typed_command(), "finished": datetime.now(UTC).isoformat(timespec="seconds"), **more,
+    }  # fmt: skip
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -30,7 +30,7 @@ from ..histories.candidates import Candidates
 from ..histories.questions import SPLIT_CODES, caveat_of, sample_events
 from ..prompts import HistoryText, PromptEncoder
 from ..rankers.context_prior import ContextPrior, Pasts
-from ..rankers.families import FAMILIES, UnfitDataError
+from ..rankers.families import FAMILIES, Family, UnfitDataError
 from ..rankers.protocol import Dense, Floats, Ranker
 from ..rankers.reweighter import Prior, decode_of
 from .altered import VARIANTS, Altered, altered_after, altered_events
@@ -123,7 +123,7 @@ def _subjects(
     config: Config, task: Task, baselines_only: bool
 ) -> Iterator[tuple[str, PromptEncoder | MakeRanker]]:  # fmt: skip
     for name in config.evaluate.baselines:
-        yield name, _baseline(config, task, name)
+        yield name, _baseline(config, task, FAMILIES[name])
     if baselines_only:
         return
     from ..decode.models import build_encoder, load_tokenizer
@@ -136,10 +136,9 @@ def _subjects(
         yield f"prior of calibration {calibration}", lambda fitted: _PriorAlone.of(calibration, fitted, trie, config)
 
 
-def _baseline(config: Config, task: Task, name: str) -> MakeRanker:
-    family = FAMILIES[name]
+def _baseline(config: Config, task: Task, family: Family) -> MakeRanker:
     try:
-        settings = dict(read_object(config.run / "evaluation" / "tuned" / f"{slug_of(name)}.json")["settings"])
+        settings = dict(read_object(config.run / "evaluation" / "tuned" / f"{slug_of(family.name)}.json")["settings"])
     except (DataError, KeyError):
         settings = dict(family.grid()[0])
     return lambda histories: family.ranker(histories, task.split, settings, config.seed, task.candidates.repeats)

@@ -145,32 +145,32 @@ def _best_sparse(
     scored: Scored, num_queries: int, place_I: Int64, allowed_QI: Bool | None, k: int
 ) -> tuple[NDArray[np.int32], Float64]:
     """The first k candidates of each query, int32 [Q, K], and their scores, float64 [Q, K]."""
+    short_S = np.flatnonzero(np.bincount(scored.query_C, minlength=num_queries) < k)
+    filled = _with_popular(scored, short_S, place_I, allowed_QI, k) if len(short_S) else scored
     item_QK = np.full((num_queries, k), -1, np.int32)
     score_QK = np.full((num_queries, k), -np.inf)
-    ordered = scored.take(np.lexsort((scored.order_C, -scored.score_C, scored.query_C)))
-    count_Q = np.bincount(ordered.query_C, minlength=num_queries)
-    at_C = np.arange(len(ordered.query_C)) - (np.cumsum(count_Q) - count_Q)[ordered.query_C]
+    ordered = filled.take(np.lexsort((filled.order_C, -filled.score_C, filled.query_C)))
+    at_C = np.arange(len(ordered.query_C)) - np.searchsorted(ordered.query_C, ordered.query_C)
     first_C = at_C < k
-    query_F, at_F = ordered.query_C[first_C], at_C[first_C]
-    item_QK[query_F, at_F] = ordered.item_C[first_C]
-    score_QK[query_F, at_F] = ordered.score_C[first_C]
+    item_QK[ordered.query_C[first_C], at_C[first_C]] = ordered.item_C[first_C]
+    score_QK[ordered.query_C[first_C], at_C[first_C]] = ordered.score_C[first_C]
+    return item_QK, score_QK
 
-    short_S = np.flatnonzero(count_Q < k)  # S: queries to be filled up by popularity; each has less than k scored items
-    if not len(short_S):
-        return item_QK, score_QK
+
+def _with_popular(scored: Scored, short_S: Int64, place_I: Int64, allowed_QI: Bool | None, k: int) -> Scored:
+    """Filled up by the most popular items behind all that is scored, where queries have less than k scored items."""
     popular_W = np.argsort(place_I)
     if allowed_QI is None:
         popular_W = popular_W[: 2 * k]  # of which less than k are scored
         open_SW = np.ones((len(short_S), len(popular_W)), bool)
     else:
         open_SW = allowed_QI[np.ix_(short_S, popular_W)]
-    short_of_Q = np.full(num_queries, -1)
-    short_of_Q[short_S] = np.arange(len(short_S))
-    known_C = (short_of_Q[ordered.query_C] >= 0) & (place_I[ordered.item_C] < len(popular_W))
-    open_SW[short_of_Q[ordered.query_C[known_C]], place_I[ordered.item_C[known_C]]] = False
-    at_SW = count_Q[short_S][:, None] + np.cumsum(open_SW, axis=1) - 1
-    short_Y, place_Y = np.nonzero(open_SW & (at_SW < k))
-    query_Y, at_Y = short_S[short_Y], at_SW[short_Y, place_Y]
-    item_QK[query_Y, at_Y] = popular_W[place_Y]
-    score_QK[query_Y, at_Y] = 0.0
-    return item_QK, score_QK
+    at_Q = np.full(short_S.max() + 1, -1)
+    at_Q[short_S] = np.arange(len(short_S))
+    is_short_C = np.isin(scored.query_C, short_S) & (place_I[scored.item_C] < len(popular_W))
+    open_SW[at_Q[scored.query_C[is_short_C]], place_I[scored.item_C[is_short_C]]] = False
+    open_SW &= np.cumsum(open_SW, axis=1) <= k
+    at_Y, place_Y = np.nonzero(open_SW)
+    behind_Y = place_Y + scored.order_C.max(initial=0) + 1
+    more = short_S[at_Y], popular_W[place_Y], np.zeros(len(at_Y)), behind_Y
+    return Scored(*(np.concatenate(both) for both in zip(vars(scored).values(), more, strict=True)))

@@ -71,15 +71,14 @@ class Rankings:
         """From columns row, rank, items and scores (lists of at most k, best first), and log_prob and exact if any.
 
         Raises:
-            ValueError, TypeError, pl.exceptions.PolarsError: a column is missing or of another type.
+            KeyError, ValueError, TypeError, pl.exceptions.PolarsError: a column is missing or of another type.
         """
-        names = ("row", "rank", "log_prob", "exact")
-        row_E, rank_E, log_prob_E, exact_E = (
-            frame[name].to_numpy(writable=True) if name in frame.columns or name in names[:2] else None
-            for name in names
-        )
+        array: dict[str, Any] = {
+            name: frame[name].to_numpy(writable=True) for name in ("log_prob", "exact", "row", "rank")
+            if name in frame.columns
+        }  # fmt: skip
         item_EK, score_EK = _matrix(frame["items"], k, -1).astype(np.int32), _matrix(frame["scores"], k, -np.inf)
-        return cls(row_E, rank_E, item_EK, score_EK, log_prob_E, exact_E)
+        return cls(array["row"], array["rank"], item_EK, score_EK, array.get("log_prob"), array.get("exact"))
 
     @property
     def k(self) -> int:
@@ -88,7 +87,8 @@ class Rankings:
 
     def take(self, chosen_E: NDArray[np.bool_] | NDArray[np.int64]) -> Rankings:
         """Those of some events: a mask, or ascending positions."""
-        return Rankings(**{name: None if all_E is None else all_E[chosen_E] for name, all_E in vars(self).items()})
+        parts: dict[str, Any] = {name: None if all_E is None else all_E[chosen_E] for name, all_E in vars(self).items()}
+        return Rankings(**parts)
 
 
 def evaluation_folder(run: Path, split: str, limit: int | None = None) -> Path:
@@ -154,7 +154,7 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
         rankings = Rankings.of_frame(pl.read_parquet(folder / f"{slug}.parquet"), facts["k"])
         if len(rankings.row_E) != facts["num_events"]:
             raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json has {facts['num_events']}")
-    except (OSError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+    except (OSError, pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder / slug}.parquet should be the rankings that {slug}.json describes but is not "
             f"({first_line(error)}); remove both and make them again (`whereupon evaluate`)."

@@ -63,7 +63,7 @@ def compare_ablations(
         `how` and `changed_share`.
     """
     frame = pl.concat(
-        compare({one.name: one.value_E for one in (whole, *ablations)}, user_E, baselines=[whole.name], seed=seed)
+        compare({one.name: one.value_E for one in (whole, *ablations)}, user_E, baseline=whole.name, seed=seed)
         for whole, ablations in groups
     )
     of = {one.name: one for _, ablations in groups for one in ablations}

@@ -14,7 +14,7 @@ Shapes: E = events, U = users, M = columns (metrics of rankers), D = distinct co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import erf
 from statistics import NormalDist
@@ -24,9 +24,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Float64, Int64
-
-Values = Mapping[str, Mapping[str, Float64]]
-"""Ranker -> metric -> each event's own value, float64 [E]; all rankers of the same events."""
 
 NUM_RESAMPLES: Final = 10_000
 _TAILS: Final = ((1 - 0.95) / 2, (1 + 0.95) / 2)

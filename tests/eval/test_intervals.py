@@ -124,7 +124,6 @@ def test_interval_of_a_slice_holds_its_own_mean_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
-
 def test_columns_share_their_draws() -> None:
     """What is compared is drawn alike: a column's interval does not depend on which others stand beside it."""
     sum_UM, count_UM = _clusters(3, 40, 2)

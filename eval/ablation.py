@@ -152,8 +152,8 @@ def _asked(
     known = {name for kind in CONTEXT_KINDS for name in columns_of(kind, columns, further)}
     stay = [name for name in encoder.templates.variables("context.j2") if name in columns and name not in known]
     if stay:
-        of_no_kind = "context of no kind, never taken away; prompts.column_kinds can say of which kind"
-        notes.append(f"{', '.join(stay)}: {of_no_kind}")
+        which = ", ".join(stay)
+        notes.append(f"{which}: context of no kind, never taken away; prompts.column_kinds can say of which kind")
     for kind in CONTEXT_KINDS:
         if kind in told:
             asked += _at_test_time(config, task, encoder, kind, plain)
@@ -178,14 +178,12 @@ def _at_test_time(
 
 def told_kinds(encoder: PromptEncoder, histories: Histories) -> list[ContextKind]:
     """The kinds of context without which some prompt would be another."""
-    plain, in_profile = _text(encoder, histories), {"days", "hours"} & {*encoder.templates.variables("profile.j2")}
-
-    def is_told(kind: ContextKind) -> bool:
-        if kind == "time" and in_profile:
-            return True
-        return bool(_changed(plain, _text(encoder.without([kind]), histories)).any())
-
-    return [kind for kind in CONTEXT_KINDS if kind not in encoder.settings.leave_out and is_told(kind)]
+    plain = _text(encoder, histories)
+    told = [kind for kind in CONTEXT_KINDS if _changed(plain, _text(encoder.without([kind]), histories)).any()]
+    in_profile = {"days", "hours"} & {*encoder.templates.variables("profile.j2")}
+    if in_profile and "time" not in (*told, *encoder.settings.leave_out):
+        told.insert(0, "time")
+    return told
 
 
 def _text(encoder: PromptEncoder, histories: Histories) -> HistoryText:

@@ -97,13 +97,9 @@ def evaluate_model(
     What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again, though
     `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
-    Args:
-        histories: what prompts are made of. Those of the task, or altered ones for an ablation: the same items row by
-            row, with other times, weather or places.
-        adapter: the trained adapter's folder; None asks the base model as it is. Without one, or with
-            `decode.calibration: none`, nothing is calibrated.
-        facts: more of them, such as what was altered.
-        leave_out: kinds of context that an ablation takes out of the prompts that the adapter was trained with.
+    Prompts are made of `histories`: those of the task, or altered ones with the same items row by row. `adapter` is the
+    trained adapter's folder; without one, or with `decode.calibration: none`, nothing is calibrated. `leave_out` are
+    kinds of context that an ablation takes out of the prompts that the adapter was trained with.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.

@@ -48,9 +48,7 @@ def beyond(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: i
     return metrics | {name: micro(value_E) for name, value_E in per_event.items()}
 
 
-def beyond_per_event(
-    rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int
-) -> dict[str, Float64]:  # fmt: skip
+def beyond_per_event(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int) -> dict[str, Float64]:
     """Each event's own value, float64 [E], NaN where unknown; names that the items have no data for are left out.
 
     `novelty@k`: mean self-information -log2 p(item) of the list in bits (Vargas and Castells, "Rank and relevance in

@@ -166,26 +166,25 @@ def qrels_frame(task: Task) -> pl.DataFrame:
 
 def write_run(folder: Path, slug: str, frame: pl.DataFrame) -> Path:
     """Write `<slug>.run` from the columns of `run_frame`."""
-    path = folder / f"{slug}.run"
-    _write_lines(path, frame["query"], "Q0", escaped(frame["item_id"]), frame["rank"], frame["score"], slug)
-    return path
+    tag, score = pl.lit(slug).alias("tag"), pl.col("score").cast(pl.String)
+    lines = frame.select("query", pl.lit("Q0"), escaped(frame["item_id"]), "rank", score, tag)
+    return _write_lines(folder / f"{slug}.run", lines)
 
 
 def write_truth(folder: Path, task: Task) -> list[Path]:
     """Write `qrels.txt` and `queries.tsv`, see `export`."""
-    qrels, judged, asked = qrels_frame(task), folder / "qrels.txt", folder / "queries.tsv"
-    _write_lines(judged, qrels["query"], "0", escaped(qrels["item_id"]), "1")
-    queries = qrels.select("query", "row", "user_id", pl.col("time").dt.to_string("iso:strict"))
-    with atomic_path(asked) as path:
-        queries.write_csv(path, separator="\t")
-    return [judged, asked]
+    qrels = qrels_frame(task)
+    judged = qrels.select("query", pl.lit("0"), escaped(qrels["item_id"]), "relevance")
+    asked = qrels.select("query", "row", "user_id", pl.col("time").dt.to_string("iso:strict"))
+    with atomic_path(folder / "queries.tsv") as path:
+        asked.write_csv(path, separator="\t")
+    return [_write_lines(folder / "qrels.txt", judged), folder / "queries.tsv"]
 
 
-def _write_lines(path: Path, *columns: pl.Series | str) -> None:
-    """Columns (a text is the same in every line) as lines with a space between, UTF-8."""
-    parts = [pl.lit(one) if isinstance(one, str) else pl.lit(one.cast(pl.String)) for one in columns]
+def _write_lines(path: Path, frame: pl.DataFrame) -> Path:
     with atomic_path(path) as temporary:
-        pl.select(pl.concat_str(parts, separator=" ")).write_csv(temporary, include_header=False, quote_style="never")
+        frame.write_csv(temporary, separator=" ", include_header=False, quote_style="never")
+    return path
 
 
 def _write_parquet(path: Path, frame: pl.DataFrame) -> Path:
@@ -204,13 +203,9 @@ def read_run(path: Path, task: Task, k: int) -> tuple[Rankings, str, dict[str, i
     Raises:
         DataError: the file cannot be read, or a line is not one of a run of this task; names the line.
     """
-    lines, items = _parsed(path), task.histories.items
     queries = query_ids(task.histories, task.row_E)
-    expected = f"one of {len(queries):,} events of the {task.split} split, such as {queries[0]!r}"
-    lines = _indexed(path, lines, queries, "event", expected, "`whereupon export` writes their names")
-    expected = f"one of the {items.height:,} items of the histories"
-    known = escaped(items["item_id"]).alias("item")
-    lines = _indexed(path, lines, known, "item_idx", expected, "leave it out or fix its id")
+    lines = _indexed(path, _parsed(path), queries, "event")
+    lines = _indexed(path, lines, escaped(task.histories.items["item_id"]).alias("item"), "item_idx")
     twice = lines.filter(pl.struct("event", "item_idx").is_first_distinct().not_())
     if twice.height:
         found = f"item {twice['item'][0]!r} of query {twice['query'][0]!r} again"
@@ -250,15 +245,14 @@ def _parsed(path: Path) -> pl.DataFrame:
     return lines
 
 
-def _indexed(
-    path: Path, lines: pl.DataFrame, known: pl.Series, index: str, expected: str, advice: str
-) -> pl.DataFrame:  # fmt: skip
+def _indexed(path: Path, lines: pl.DataFrame, known: pl.Series, index: str) -> pl.DataFrame:
     """Add where the names in `known` stand there; a name that is not there is refused."""
     name = known.name
     joined = lines.join(known.to_frame().with_row_index(index), on=name, how="left", maintain_order="left")
     if (bad := joined.filter(pl.col(index).is_null())).height:
-        found = f"{bad[name][0]!r} ({bad[name].n_unique():,} such {'queries' if name == 'query' else 'items'} in all)"
-        raise _wrong(path, bad, f"the {name} should be {expected}, found {found}; {advice}")
+        expected = f"the {name} should be one of {len(known):,} that `whereupon export` writes, such as {known[0]!r}"
+        found = f"found {bad[name][0]!r} ({bad[name].n_unique():,} unknown ones in all); fix it or leave it out"
+        raise _wrong(path, bad, f"{expected}, {found}")
     return joined.with_columns(pl.col(index).cast(pl.Int64))
 
 

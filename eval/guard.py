@@ -171,14 +171,10 @@ class _PriorAlone:
 def check(
     subject: Ranker | PromptEncoder | MakeRanker, task: Task, num: int = NUM_EVENTS, seed: int = 0, name: str = ""
 ) -> GuardReport:
-    """Check `num` events of a task, or all where there are fewer.
+    """Check `num` events of a task, or all where there are fewer, drawn by the seed as the altered futures are.
 
-    Args:
-        subject: a ranker as it is (only its ranking is checked), what makes one of histories (its fitting is checked
-            too, by one more fit), or what makes the prompts of a language model.
-        task: whose events are predicted, in unaltered histories.
-        num, seed: of the sample of events, and of the altered futures.
-        name: for the report.
+    The subject is a ranker as it is (only its ranking is checked), what makes one of histories (its fitting is checked
+    too, by one more fit), or what makes the prompts of a language model.
 
     Raises:
         UnfitDataError: the histories lack what a ranker needs.

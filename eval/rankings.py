@@ -32,15 +32,11 @@ ABLATION: Final = "ablation"  # the files there that say what the context is wor
 class Rankings:
     """What one ranker said of E events: its first K items, and where the true one stands.
 
-    Attributes:
-        row_E: int64 [E], rows of `Histories.events`, ascending.
-        rank_E: int64 [E], rank of the true item among all candidates, from 1; 0: only known not to be among the
-            first K.
-        item_EK: int32 [E, K], item_idx, best first, -1 behind the last where there are fewer.
-        score_EK: float64 [E, K], not increasing, -inf where the item is -1; higher is better. Log-probabilities for
-            models.
-        log_prob_E: float32 [E], log p(true item) in nats; None for rankers that are no distribution.
-        exact_E: bool [E], whether the first K are proven to be the first K; None: all are.
+    `row_E`, int64 [E], are rows of `Histories.events`, ascending. `rank_E`, int64 [E], is the rank of the true item
+    among all candidates, from 1; 0: only known not to be among the first K. `item_EK`, int32 [E, K], are item_idx, best
+    first, -1 behind the last where there are fewer; `score_EK`, float64 [E, K], do not increase and are -inf where the
+    item is -1, log-probabilities for models. `log_prob_E`, float32 [E], is log p(true item) in nats; None for rankers
+    that are no distribution. `exact_E`, bool [E], says whether the first K are proven to be the first K; None: all are.
 
     Raises:
         ValueError: shapes that do not go together, rows out of order.

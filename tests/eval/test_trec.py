@@ -78,6 +78,12 @@ def test_written_lines_are_those_of_a_run_and_of_judgements(task: Task, tmp_path
     assert (qrels["row"].to_list(), set(qrels["relevance"])) == (task.row_E.tolist(), {1})
 
 
+def test_quotes_in_names_stay_as_they_are(tmp_path: Path) -> None:
+    score = pl.Series([0.5], dtype=pl.Float32)
+    frame = pl.DataFrame({"query": ['"u"@1'], "item_id": ['a"b"'], "rank": [1], "score": score})
+    assert write_run(tmp_path, "tag", frame).read_text() == '"u"@1 Q0 a"b" 1 0.5 tag\n'
+
+
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=6).map(lambda one: sorted(one, reverse=True)))
 @settings(deadline=None)
 def test_scores_of_any_size_strictly_decrease_as_trec_eval_reads_them(scores: list[float]) -> None:
@@ -193,8 +199,8 @@ GOOD = "user-0@20 Q0 item-0 1 3 x"
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("user-0@21 Q0 item-0 1 1 x", r"the query should be one of 4 events .* such as 'user-0@20', found 'user-0@21'"),
-        ("user-0@20 Q0 item-9 2 1 x", r"the item should be one of the 5 items .*, found 'item-9' \(1 such items"),
+        ("user-0@21 Q0 item-0 1 1 x", r"the query should be one of 4 that .* such as 'user-0@20', found 'user-0@21'"),
+        ("user-0@20 Q0 item-9 2 1 x", r"the item should be one of 5 that .*, found 'item-9' \(1 unknown"),
         (GOOD, r"item 'item-0' of query 'user-0@20' again; remove one"),
         ("user-0@20 Q0 item-1 2 x", r"expected six columns `query Q0 item rank score tag`, found 5; fix that line"),
         ("user-0@20 Q0 item-1 2 1 x y", r"found 7"),

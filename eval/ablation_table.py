@@ -14,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..arrays import Float64
-from .facts import finite
 from .metrics import per_event
-from .rankings import Rankings
+from .rankings import Rankings, finite
 from .significance import compare, holm
 from .wording import NONE, p_value, plain, signed, span
 

@@ -24,9 +24,8 @@ from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.reweighter import Reweighter, read_reweighter
-from .facts import facts_of
 from .protocol import Task, read_task
-from .rankings import Kind, Rankings, finished, read_rankings, refuse_other_kind, replaced, write_rankings
+from .rankings import Kind, Rankings, facts_of, finished, read_rankings, refuse_other_kind, replaced, write_rankings
 
 if TYPE_CHECKING:
     from ..config import Config

@@ -27,9 +27,8 @@ from ..errors import DataError, first_line
 from ..files import atomic_path, sha256_file, sha256_text
 from ..histories import Histories, read_histories
 from ..histories.questions import caveat_of
-from .facts import facts_of
 from .protocol import Task, read_task
-from .rankings import Rankings, evaluation_folder, free_slug, named_rankings, of_task, write_rankings
+from .rankings import Rankings, evaluation_folder, facts_of, free_slug, named_rankings, of_task, write_rankings
 from .run import result_of, write_summary
 from .table import RankerResult, as_table
 from .wording import ON_VALIDATION

@@ -20,7 +20,6 @@ import numpy as np
 from rich.table import Table
 
 from ..arrays import Int64
-from ..catalogue import Trie
 from ..console import say, show, tracked
 from ..decode.settings import CalibrationName
 from ..errors import DataError
@@ -132,8 +131,9 @@ def _subjects(
     encoder = build_encoder(items, task.histories.location, config.prompts, tokenizer)
     yield "prompts", encoder
     if (calibration := config.decode.calibration) not in ("none", "temperature"):
-        trie = encoder.catalogue.trie
-        yield f"prior of calibration {calibration}", lambda fitted: _PriorAlone.of(calibration, fitted, trie, config)
+        trie, decode = encoder.catalogue.trie, decode_of(config)
+        name = f"prior of calibration {calibration}"
+        yield name, lambda fitted: _PriorAlone(calibration, Prior.read(fitted, trie, decode))
 
 
 def _baseline(config: Config, task: Task, family: Family) -> MakeRanker:
@@ -150,10 +150,6 @@ class _PriorAlone:
 
     name: CalibrationName
     fitted: Prior
-
-    @classmethod
-    def of(cls, name: CalibrationName, fitted: Histories, trie: Trie, config: Config) -> _PriorAlone:
-        return cls(name, Prior.read(fitted, trie, decode_of(config)))
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
         """See `Ranker.on`; what is not fitted is that of these histories."""

@@ -7,8 +7,13 @@ the ranking is complete. Metrics are not stored; they follow from the rankings a
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -17,14 +22,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
-from ..files import atomic_path, read_object, write_json
+from ..files import atomic_path, read_object, versions, write_json
+from ..histories.questions import evaluated_events
 
 if TYPE_CHECKING:
+    from ..config import Config
     from .protocol import Task
 
 Kind = Literal["baseline", "model", "run file", "ablation"]
 
 SUMMARY: Final = "summary"  # the file in the same folder that has all rankers of a split in one table
+_ROOT: Final = Path(__file__).resolve().parents[1]
 ABLATION: Final = "ablation"  # the files there that say what the context is worth; neither is a ranker's slug
 
 
@@ -264,6 +272,40 @@ def replaced(folder: Path, slug: str, task: Task) -> str:
     if slug not in slugs_in(folder) or read_facts(folder, slug).get("task", task.hash) == task.hash:
         return ""
     return f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
+
+
+def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:
+    """The facts of one ranking of a task, for `write_rankings`, and `more` that JSON knows, such as `settings`.
+
+    `wall_s` is how long the ranking took, fitting included, tuning not; None if nobody knows. The task's hash says with
+    which other rankings this one may be compared; `num_split_events` is how many events a sample was drawn from.
+    """
+    histories = task.histories
+    protocol = {
+        "split": histories.manifest.get("settings", {}).get("split", {}), "repeats": task.candidates.repeats,
+        "available_from": task.candidates.available_s_I is not None, "num_without_candidate": task.num_without,
+    }  # fmt: skip
+    return {
+        "name": name, "kind": kind, "split": task.split, "task": task.hash, "protocol": protocol,
+        "num_split_events": len(evaluated_events(histories, task.split)) - task.num_without,
+        "seed": config.seed, "wall_s": wall_s, "num_items": histories.items.height,
+        "data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash, "versions": versions(),
+        "command": typed_command(), "finished": datetime.now(UTC).isoformat(timespec="seconds"), **more,
+    }  # fmt: skip
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: NaN (a mean over nothing) and infinity (held impossible) become None."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def typed_command() -> str:
+    """What was typed to get here; a script is called by its path in the repository."""
+    path = Path(sys.argv[0]).resolve()
+    program = ["whereupon" if path.name == "cli.py" else path.name]
+    if path.suffix == ".py" and path.name != "cli.py":
+        program = ["python", str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def _matrix(lists: pl.Series, k: int, empty: float) -> NDArray[np.float64]:

@@ -19,7 +19,6 @@ from ..histories import CAVEATS, read_histories
 from ..histories.questions import caveat_of
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from .answers import evaluate_model
-from .facts import facts_of
 from .metrics import summarise
 from .protocol import Task, read_task
 from .ranked import rank
@@ -28,6 +27,7 @@ from .rankings import (
     Kind,
     Rankings,
     evaluation_folder,
+    facts_of,
     finished,
     of_task,
     read_rankings,

@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .facts import finite
 from .metrics import LOWER_IS_BETTER, METRICS
+from .rankings import finite
 from .wording import NONE, duration
 
 

@@ -21,11 +21,10 @@ from ..errors import DataError
 from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories
 from ..rankers.families import Family
-from .facts import finite
 from .metrics import summarise
 from .protocol import Task, read_task
 from .ranked import rank
-from .rankings import slug_of
+from .rankings import finite, slug_of
 from .settings import EvaluateSettings
 
 SAVE_EVERY_S = 5.0

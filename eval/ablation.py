@@ -28,6 +28,7 @@ from ..decode.settings import WITHOUT_CLOCK
 from ..errors import ConfigError, ModelError
 from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
+from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
 from ..rankers.families import FAMILIES
@@ -42,7 +43,6 @@ from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..histories.candidates import EvaluatedSplit
 
 BASELINE: Final = "context-weighted own events"
 

@@ -26,6 +26,7 @@ from ..console import say, show
 from ..errors import DataError, first_line
 from ..files import atomic_path, sha256_file, sha256_text
 from ..histories import Histories, read_histories
+from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from .protocol import Task, read_task
 from .rankings import Rankings, evaluation_folder, facts_of, free_slug, named_rankings, of_task, write_rankings
@@ -35,7 +36,6 @@ from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..histories.candidates import EvaluatedSplit
 
 _COLUMNS: Final = ("query", "iteration", "item", "rank", "score", "tag")
 _CONSEQUENCES: Final = {

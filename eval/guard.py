@@ -25,7 +25,7 @@ from ..decode.settings import CalibrationName
 from ..errors import DataError
 from ..files import read_object
 from ..histories import Histories, read_histories
-from ..histories.candidates import Candidates
+from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, caveat_of, sample_events
 from ..prompts import HistoryText, PromptEncoder
 from ..rankers.context_prior import ContextPrior, Pasts
@@ -39,7 +39,6 @@ from .rankings import Rankings, slug_of
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..histories.candidates import EvaluatedSplit
 
 MakeRanker = Callable[[Histories], Ranker]
 """Fits a ranker on histories, for the split of the task that it is asked about."""

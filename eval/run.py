@@ -16,6 +16,7 @@ from ..console import say, show
 from ..decode.adapters import current_adapter
 from ..files import sha256_text, versions, write_json
 from ..histories import CAVEATS, read_histories
+from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from .answers import evaluate_model
@@ -42,7 +43,6 @@ from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..histories.candidates import EvaluatedSplit
 
 
 def evaluate(

@@ -131,8 +131,8 @@ def _subjects(
     yield "prompts", encoder
     if (calibration := config.decode.calibration) not in ("none", "temperature"):
         trie, decode = encoder.catalogue.trie, decode_of(config)
-        name = f"prior of calibration {calibration}"
-        yield name, lambda fitted: _PriorAlone(calibration, Prior.read(fitted, trie, decode))
+        prior = f"prior of calibration {calibration}"
+        yield prior, lambda fitted: _PriorAlone(calibration, Prior.read(fitted, trie, decode))
 
 
 def _baseline(config: Config, task: Task, family: Family) -> MakeRanker:

@@ -2,13 +2,14 @@
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
-__all__ = ["eval_app"]
+if TYPE_CHECKING:
+    from .config import Config
 
 eval_app = typer.Typer()
 
@@ -67,13 +68,8 @@ def evaluate(
         from .eval.run import evaluate
 
         record("evaluate", settings)
-        evaluate(
-            settings,
-            split=split or settings.evaluate.split,
-            use_adapter=not no_adapter,
-            limit=limit or settings.evaluate.limit,
-            baselines_only=baselines_only,
-        )
+        events = _events(settings, split, limit)
+        evaluate(settings, **events, use_adapter=not no_adapter, baselines_only=baselines_only)
 
 
 @eval_app.command()
@@ -132,8 +128,7 @@ def export(
     with verb("export", config, set_, debug) as settings:
         from .eval.exchange import export
 
-        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
-        export(settings, out, format=format, split=split, limit=limit, names=of or ())
+        export(settings, out, format=format, **_events(settings, split, limit), names=of or ())
 
 
 @eval_app.command("import-run")
@@ -153,8 +148,7 @@ def import_run(
         from .eval.exchange import import_run
 
         record("import-run", settings)
-        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
-        import_run(settings, file, name=name, split=split, limit=limit)
+        import_run(settings, file, name=name, **_events(settings, split, limit))
 
 
 @eval_app.command()
@@ -178,12 +172,7 @@ def ablate(
         from .eval.ablation import ablate
 
         record("ablate", settings)
-        ablate(
-            settings,
-            split=split or settings.evaluate.split,
-            limit=limit or settings.evaluate.limit,
-            retrained=retrained or (),
-        )
+        ablate(settings, **_events(settings, split, limit), retrained=retrained or ())
 
 
 @eval_app.command()
@@ -198,11 +187,15 @@ def guard(
 ) -> None:
     """Check for data leakage: alter future events; predictions must not change. Exit code 1 if they do."""
     with verb("guard", config, _with_baselines(set_, baseline), debug) as settings:
-        from .eval.guard_run import guard
+        from .eval.guard import guard
 
         reports = guard(settings, split=split or settings.evaluate.split, num=num, baselines_only=baselines_only)
-        if not all(report.ok for report in reports):
+        if any(report.violations for report in reports):
             raise typer.Exit(1)
+
+
+def _events(settings: "Config", split: str | None, limit: int | None) -> dict[str, Any]:
+    return {"split": split or settings.evaluate.split, "limit": limit or settings.evaluate.limit}
 
 
 def _with_baselines(overrides: list[str] | None, names: list[str] | None) -> list[str]:

@@ -28,7 +28,7 @@ from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.eval import evaluated_events
-from whereupon.eval.metrics import ndcg
+from whereupon.eval.metrics import summarise
 from whereupon.files import sha256_file, sha256_text, versions
 from whereupon.histories import read_histories
 from whereupon.prompts import HistoryText
@@ -185,6 +185,7 @@ def summary(rows: list[Row]) -> Row:
     ours_s, beams_s = column("read_s") + column("search_s"), column("beams_s")
     times = {"read": column("read_s"), "search": column("search_s"), "ours": ours_s, "beam_search": beams_s,
              "brute_force": column("brute_force_s")}  # fmt: skip
+    metric = f"nDCG@{K}"
     checked = [row for row in rows if row["brute_force_items"] is not None]
     overlap = [len(set(row["items"]) & set(row["beams_items"])) / K for row in rows]
     overlap_b = [len(set(row["brute_force_items"]) & set(row["beams_items"])) / K for row in checked]
@@ -202,8 +203,8 @@ def summary(rows: list[Row]) -> Row:
         "search_over_read_median": float(np.median(column("search_s") / column("read_s"))),
         "expansions_mean": float(column("expansions").mean()),
         "ndcg": {
-            "ours": ndcg([row["rank"] for row in rows], K),
-            "beam_search": ndcg([row["beams_rank"] for row in rows], K),
+            "ours": summarise([row["rank"] for row in rows], metrics=[metric])[metric],
+            "beam_search": summarise([row["beams_rank"] for row in rows], metrics=[metric])[metric],
         },
         "exact_share": float(column("exact").mean()),
         "same_as_brute_force": sum(row["is_same"] for row in checked),

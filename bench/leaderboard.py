@@ -26,8 +26,7 @@ import numpy as np
 from record import bar, record
 
 from whereupon.errors import DataError
-from whereupon.eval.facts import finite
-from whereupon.eval.rankings import slug_of
+from whereupon.eval.rankings import finite, slug_of
 from whereupon.eval.report.headline import headline
 from whereupon.eval.report.runs import Dataset, read_datasets
 from whereupon.eval.report.sections import Leaderboard, Part, Row, leaderboard, slicing

@@ -81,7 +81,7 @@ def compare(item_EK: Int64, true_item_E: Int64, k: int) -> Iterator[tuple[str, f
     rank_E = np.array([
         items.index(true) + 1 if true in items else 0 for items, true in zip(lists, true_item_E.tolist(), strict=True)
     ])  # fmt: skip
-    ours = per_event(rank_E, None, [*(f"{name}@{k}" for name in MEASURES), f"F1@{k}", "accuracy"])
+    ours = per_event(rank_E, None, [*(f"{name}@{k}" for name in MEASURES), f"F1@{k}", "recall@1"])
     qrels = {str(event): {str(item): 1} for event, item in enumerate(true_item_E.tolist())}
     run = exported(item_EK)
     theirs = {name: measured(measure @ k, qrels, run) for name, measure in MEASURES.items()}
@@ -90,7 +90,7 @@ def compare(item_EK: Int64, true_item_E: Int64, k: int) -> Iterator[tuple[str, f
         aggregate = ir_measures.calc_aggregate([MEASURES[name] @ k], qrels, run)
         yield f"mean {name}", abs(micro(ours[f"{name}@{k}"]) - aggregate[MEASURES[name] @ k])
     yield "hit rate", _gap(ours[f"recall@{k}"], measured(Success @ k, qrels, run))
-    yield "accuracy", _gap(ours["accuracy"], measured(P @ 1, qrels, run))
+    yield "accuracy", _gap(ours["recall@1"], measured(P @ 1, qrels, run))
     precision_E, recall_E = theirs["precision"], theirs["recall"]
     both_E = precision_E + recall_E
     harmonic_E = 2 * precision_E * recall_E / np.where(both_E > 0, both_E, 1)

@@ -30,9 +30,8 @@ from rich.table import Table
 from whereupon.config import Config, load_config
 from whereupon.errors import DataError
 from whereupon.eval import FAMILIES, Task, read_task, summarise
-from whereupon.eval.facts import finite
 from whereupon.eval.ranked import rank
-from whereupon.eval.rankings import Rankings, evaluation_folder
+from whereupon.eval.rankings import Rankings, evaluation_folder, finite
 from whereupon.eval.run import evaluate_run_model
 from whereupon.eval.tuning import tune
 from whereupon.eval.wording import plain

@@ -10,13 +10,13 @@ time, the prior of `decode.calibration: context` and the baseline use no hour an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -28,33 +28,31 @@ from ..decode.settings import WITHOUT_CLOCK
 from ..errors import ConfigError, ModelError
 from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
+from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
 from ..rankers.families import FAMILIES
 from ..rankers.reweighter import read_calibration
-from .ablation_table import Ablation, Comparison, How, as_markdown, as_tables, compare_ablations
+from .ablation_table import Ablation, How, as_json, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
-from .facts import facts_of
 from .protocol import Task, read_task
-from .ranked import rank
-from .rankers import refuse_other_kind
-from .rankings import ABLATION, evaluation_folder, read_rankings, slug_of, write_rankings
-from .run import evaluate_baseline, evaluate_run_model, write_summary
+from .rankings import ABLATION, evaluation_folder, read_rankings, refuse_other_kind, slug_of, write_rankings
+from .run import evaluate_baseline, evaluate_run_model, rank_baseline, write_summary
 from .shuffling import exchange
 from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..histories.candidates import EvaluatedSplit
-
-__all__ = ["ablate", "retrained_runs", "told_kinds"]
 
 BASELINE: Final = "context-weighted own events"
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass over the events: which kind is taken away, how, what prompts are made of, and whose adapter answers."""
+    """One pass over the events: which kind is taken away, how, what prompts are made of, and whose adapter answers.
+
+    `trained_as` is the name of the run whose adapter answers, if it is not the whole model's.
+    """
 
     kind: ContextKind
     how: How
@@ -62,16 +60,12 @@ class _Pass:
     histories: Histories
     leave_out: tuple[ContextKind, ...] = ()
     changed_share: float | None = None
-
-    @property
-    def trained_as(self) -> str:
-        """Name of the run whose adapter answers, if it is not the whole model's."""
-        return self.config.run.name if self.how == "retrained" else ""
+    trained_as: str = ""
 
 
 def ablate(
     config: Config, *, split: EvaluatedSplit, limit: int | None = None, retrained: Sequence[str] = ()
-) -> Comparison:  # fmt: skip
+) -> pl.DataFrame:  # fmt: skip
     """Ask the run's model, and the same without each kind of context, about the same events; print and write the table.
 
     Rankings land beside those of `evaluate`, with the kind "ablation"; what is complete there is not asked again.
@@ -121,13 +115,9 @@ def retrained_runs(
             expected = f"KIND=RUN, such as weather=runs/without-weather, with a kind among {', '.join(CONTEXT_KINDS)}"
             raise ConfigError(f"--retrained {text}: expected {expected}.")
         run = Path(path.strip()).expanduser().absolute()
-        slug = _slug("", kind, "retrained", run.name)
+        slug = slug_of(f"{kind} {run.name}")
         if slug in runs:
-            called = " and ".join(dict.fromkeys([runs[slug][1].run.name, run.name]))
-            raise ConfigError(
-                f"--retrained {text}: two runs for {kind} are called {called}; rename one of them. Their rankings' "
-                "files are called after the letters a-z and digits of it."
-            )
+            raise ConfigError(f"--retrained {text}: two runs for {kind} would have files called {slug}; rename one.")
         runs[slug] = kind, _checked(config, histories, encoder.without([kind]), run)
     return list(runs.values())
 
@@ -157,24 +147,21 @@ def _asked(
     """What to ask, kind by kind, and notes on the protocol and on what cannot be taken away."""
     histories, plain = task.histories, _text(encoder, task.histories)
     told, asked = told_kinds(encoder, histories), list[_Pass]()
-    said = (ON_VALIDATION if task.split == "valid" else "", caveat_of(histories), _of_no_kind(encoder, histories))
-    notes = [sentence for sentence in said if sentence]
+    notes = [note for note in (ON_VALIDATION if task.split == "valid" else "", caveat_of(histories)) if note]
+    columns, further = histories.events.columns, encoder.settings.column_kinds
+    known = {name for kind in CONTEXT_KINDS for name in columns_of(kind, columns, further)}
+    stay = [name for name in encoder.templates.variables("context.j2") if name in columns and name not in known]
+    if stay:
+        which = ", ".join(stay)
+        notes.append(f"{which}: context of no kind, never taken away; prompts.column_kinds can say of which kind")
     for kind in CONTEXT_KINDS:
         if kind in told:
             asked += _at_test_time(config, task, encoder, kind, plain)
         else:
             notes.append(f"{kind}: these prompts tell nothing of it, so there is nothing to take away; titles stay")
-        asked += [_Pass(kind, "retrained", there, histories) for one, there in retrained if one == kind]
+        ours = [there for one, there in retrained if one == kind]
+        asked += [_Pass(kind, "retrained", there, histories, trained_as=there.run.name) for there in ours]
     return asked, notes
-
-
-def _of_no_kind(encoder: PromptEncoder, histories: Histories) -> str:
-    """A note on context columns in prompts that stay, whatever is taken away; "": there are none."""
-    columns, further = histories.events.columns, encoder.settings.column_kinds
-    known = {name for kind in CONTEXT_KINDS for name in columns_of(kind, columns, further)}
-    stay = [name for name in encoder.templates.variables("context.j2") if name in columns and name not in known]
-    note = f"{', '.join(stay)}: context of no kind, never taken away; prompts.column_kinds can say of which kind"
-    return note if stay else ""
 
 
 def _at_test_time(
@@ -191,14 +178,12 @@ def _at_test_time(
 
 def told_kinds(encoder: PromptEncoder, histories: Histories) -> list[ContextKind]:
     """The kinds of context without which some prompt would be another."""
-    plain, left_out = _text(encoder, histories), encoder.settings.leave_out
-    in_profile = ["time"] if {"days", "hours"} & {*encoder.templates.variables("profile.j2")} else []
-    return [
-        kind
-        for kind in CONTEXT_KINDS
-        if kind not in left_out
-        and (kind in in_profile or _changed(plain, _text(encoder.without([kind]), histories)).any())
-    ]
+    plain = _text(encoder, histories)
+    told = [kind for kind in CONTEXT_KINDS if _changed(plain, _text(encoder.without([kind]), histories)).any()]
+    in_profile = {"days", "hours"} & {*encoder.templates.variables("profile.j2")}
+    if in_profile and "time" not in (*told, *encoder.settings.leave_out):
+        told.insert(0, "time")
+    return told
 
 
 def _text(encoder: PromptEncoder, histories: Histories) -> HistoryText:
@@ -215,7 +200,7 @@ def _changed(one: HistoryText, other: HistoryText) -> NDArray[np.bool_]:
 def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ablation:
     """The rankings of one ablation; `whole` are the facts of the whole model."""
     name = f"{whole['name']}, {one.kind} {one.how}" + (f" ({one.trained_as})" if one.trained_as else "")
-    slug = _slug(str(whole["slug"]), one.kind, one.how, one.trained_as)
+    slug = slug_of(f"{whole['slug']} {one.kind} {one.how} {one.trained_as}")
     facts = {"of": whole["slug"], "of_key": whole.get("key"), "ablated": one.kind, "how": one.how,
              "changed_share": one.changed_share,
              "retrained_run": str(one.config.run) if one.trained_as else None}  # fmt: skip
@@ -224,10 +209,6 @@ def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ab
         one.config, one.histories, task, name, slug, folder, adapter=current_adapter(one.config.run), kind="ablation",
         facts=facts, leave_out=one.leave_out,
     ))  # fmt: skip
-
-
-def _slug(whole: str, kind: ContextKind, how: How, trained_as: str = "") -> str:
-    return slug_of(f"{whole} {kind} {how} {trained_as}")
 
 
 def _differences(kind: ContextKind, run: Path, card: dict[str, Any]) -> Iterator[str]:
@@ -245,19 +226,17 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
         return []
     rankings, whole = evaluate_baseline(config, task, FAMILIES[BASELINE], folder)
     settings = {**whole["settings"], **WITHOUT_CLOCK}  # its other constants stay as tuned
-    began, slug = time.perf_counter(), _slug(str(whole["slug"]), "time", "removed")
+    slug = slug_of(f"{whole['slug']} time removed")
     refuse_other_kind(folder, slug, "ablation")
-    ranker = FAMILIES[BASELINE].ranker(task.histories, task.split, settings, config.seed)
-    without = rank(ranker, task, config.evaluate.k)
-    facts = facts_of(
-        config, task, name=f"{whole['name']}, time removed", kind="ablation", wall_s=time.perf_counter() - began,
-        settings=settings, of=whole["slug"], of_key=whole.get("key"), ablated="time", how="removed",
+    without, facts = rank_baseline(
+        config, task, FAMILIES[BASELINE], settings, name=f"{whole['name']}, time removed", kind="ablation",
+        of=whole["slug"], of_key=whole.get("key"), ablated="time", how="removed",
     )  # fmt: skip
     write_rankings(folder, slug, without, facts, task.histories.events)
     return [(Ablation.of(rankings, whole), [Ablation.of(*read_rankings(folder, slug))])]
 
 
-def _write(config: Config, task: Task, folder: Path, compared: Comparison, notes: Sequence[str]) -> None:
+def _write(config: Config, task: Task, folder: Path, compared: pl.DataFrame, notes: Sequence[str]) -> None:
     num_users = len(np.unique(task.histories.user_idx_E[task.row_E]))
     title = f"{task.split} split, {len(task.row_E):,} events of {num_users:,} users"
     write_summary(config, task, folder)
@@ -265,7 +244,7 @@ def _write(config: Config, task: Task, folder: Path, compared: Comparison, notes
     with atomic_path(folder / f"{ABLATION}.md") as path:
         path.write_text(text, encoding="utf-8")
     write_json(folder / f"{ABLATION}.json", {
-        "split": task.split, "task": task.hash, "seed": config.seed, "notes": list(notes), **compared.as_json(),
+        "split": task.split, "task": task.hash, "seed": config.seed, "notes": list(notes), **as_json(compared),
         "data_hash": task.histories.data_hash, "catalogue_hash": task.histories.catalogue_hash,
         "versions": versions(), "config": config.shown(),
     })  # fmt: skip

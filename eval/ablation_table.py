@@ -1,7 +1,4 @@
-"""What ablations cost: differences from the whole model with intervals and tests, and their tables.
-
-Shapes: E = evaluated events.
-"""
+"""What ablations cost: differences from the whole model with intervals and tests, and their tables."""
 
 from __future__ import annotations
 
@@ -17,13 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..arrays import Float64
-from .facts import finite
 from .metrics import per_event
-from .rankings import Rankings
+from .rankings import Rankings, finite
 from .significance import compare, holm
 from .wording import NONE, p_value, plain, signed, span
-
-__all__ = ["TESTED", "Ablation", "Comparison", "How", "as_markdown", "as_tables", "compare_ablations"]
 
 How = Literal["removed", "shuffled", "retrained"]
 
@@ -56,45 +50,41 @@ class Ablation:
         return cls(facts["name"], facts.get("ablated", ""), facts.get("how", ""), facts.get("changed_share"), values)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Rankers with their ablations, and a row of `frame` for each test, see `compare_ablations`."""
-
-    groups: Sequence[tuple[Ablation, Sequence[Ablation]]]
-    frame: pl.DataFrame
-
-    def as_json(self) -> dict[str, Any]:
-        """One entry a test, in full precision; None where there is no figure."""
-        of = {one.name: one for _, ablations in self.groups for one in ablations}
-        entries = []
-        for row in self.frame.iter_rows(named=True):
-            one = of[row["ranker"]]
-            numbers = finite({name: value for name, value in row.items() if isinstance(value, float)})
-            entries.append({**row, **numbers, "ablated": one.what, "how": one.how, "changed_share": one.changed_share})
-        return {"num_tests": self.num_tests, "tests": entries}
-
-    @property
-    def num_tests(self) -> int:
-        """How many p-values were corrected together."""
-        return int(self.frame["p"].is_not_nan().sum())
-
-
 def compare_ablations(
     groups: Sequence[tuple[Ablation, Sequence[Ablation]]], user_E: NDArray[np.integer], seed: int
-) -> Comparison:  # fmt: skip
-    """Each ablation against its whole, on each metric of TESTED that both have: rows of `significance.compare`.
+) -> pl.DataFrame:  # fmt: skip
+    """Each ablation against its whole, on each metric of TESTED that both have: a row a test.
 
-    `difference` is that of the ablation from the whole; `p_holm` is corrected over all tests of all groups. `groups`
-    are a ranker and its ablations each, of the same E events by users `user_E` (integers), with unique names.
+    `groups` are a ranker and its ablations each, of the same E events by users `user_E` (integers), with unique names.
+
+    Returns:
+        The columns of `significance.compare`, with `p_holm` corrected over all tests of all groups, and `ablated`,
+        `how` and `changed_share`.
     """
     frame = pl.concat(
-        compare({one.name: one.value_E for one in (whole, *ablations)}, user_E, baselines=[whole.name], seed=seed)
+        compare({one.name: one.value_E for one in (whole, *ablations)}, user_E, baseline=whole.name, seed=seed)
         for whole, ablations in groups
     )
-    return Comparison(groups, frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy()))))
+    of = {one.name: one for _, ablations in groups for one in ablations}
+    rows = [of[name] for name in frame["ranker"]]
+    return frame.with_columns(
+        pl.Series("p_holm", holm(frame["p"].to_numpy())),
+        pl.Series("ablated", [one.what for one in rows], pl.String),
+        pl.Series("how", [one.how for one in rows], pl.String),
+        pl.Series("changed_share", [one.changed_share for one in rows], pl.Float64),
+    )
 
 
-def as_tables(compared: Comparison, title: str) -> Iterator[Table]:
+def as_json(compared: pl.DataFrame) -> dict[str, Any]:
+    """One entry a test, in full precision; None where there is no figure."""
+    tests = [
+        row | finite({name: value for name, value in row.items() if isinstance(value, float)})
+        for row in compared.iter_rows(named=True)
+    ]
+    return {"num_tests": _num_tests(compared), "tests": tests}
+
+
+def as_tables(compared: pl.DataFrame, title: str) -> Iterator[Table]:
     """A table for the terminal for each metric."""
     for metric, rows in _tables(compared):
         table = Table(title=f"{metric}, {title}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -106,41 +96,37 @@ def as_tables(compared: Comparison, title: str) -> Iterator[Table]:
         yield table
 
 
-def as_markdown(compared: Comparison, title: str, notes: Sequence[str] = ()) -> str:
+def as_markdown(compared: pl.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
     """The same as Markdown, with what the words mean."""
-    said = dict.fromkeys(one.how for _, ablations in compared.groups for one in ablations)
     lines = ["# What time, place and weather are worth", "", f"{title[:1].upper()}{title[1:]}.", ""]
-    lines += [f"- {how}: {MEANINGS[how]}" for how in MEANINGS if how in said]
+    lines += [f"- {how}: {meaning}" for how, meaning in MEANINGS.items() if how in compared["how"]]
     lines += [
         "- difference: from the whole; what was worth something lowers recall and nDCG, and raises log-loss",
-        f"- interval: bootstrap over users; p: sign flips by users, Holm over all {compared.num_tests} tests shown",
+        f"- interval: bootstrap over users; p: sign flips by users, Holm over all {_num_tests(compared)} tests shown",
         *(f"- {note}" for note in notes),
     ]
     for metric, rows in _tables(compared):
-        lines += ["", f"## {metric}", "", _line(HEADINGS), _line(["---", *["---:"] * (len(HEADINGS) - 1)])]
-        lines += [_line([cell.replace("|", "\\|") for cell in row]) for row in rows]
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        table = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *escaped]
+        lines += ["", f"## {metric}", "", *(f"| {' | '.join(cells)} |" for cells in table)]
     return "\n".join(lines) + "\n"
 
 
-def _tables(compared: Comparison) -> Iterator[tuple[str, list[list[str]]]]:
+def _num_tests(compared: pl.DataFrame) -> int:
+    """How many p-values were corrected together."""
+    return int(compared["p"].is_not_nan().sum())
+
+
+def _tables(compared: pl.DataFrame) -> Iterator[tuple[str, list[list[str]]]]:
     """The cells of each metric's table; a metric that nothing was tested on is left out."""
-    of = {(row["ranker"], row["metric"]): row for row in compared.frame.iter_rows(named=True)}
-    for metric in TESTED:
-        rows = []
-        for whole, ablations in compared.groups:
-            tested = [(one, of[one.name, metric]) for one in ablations if (one.name, metric) in of]
-            if tested:
-                rows.append([whole.name, "", plain(tested[0][1]["baseline_mean"]), "", "", ""])
-            rows += [_cells(one, row) for one, row in tested]
-        if rows:
-            yield metric, rows
-
-
-def _cells(one: Ablation, row: Mapping[str, Any]) -> list[str]:
-    changed = NONE if one.changed_share is None else f"{one.changed_share:.0%}"
-    interval = span(row["low"], row["high"], sign=True)
-    return [one.name, changed, plain(row["mean"]), signed(row["difference"]), interval, p_value(row["p_holm"])]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    for (metric,), tests in compared.group_by("metric", maintain_order=True):
+        rows, whole = [], ""
+        for row in tests.iter_rows(named=True):
+            if row["baseline"] != whole:
+                whole = row["baseline"]
+                rows.append([whole, "", plain(row["baseline_mean"]), "", "", ""])
+            changed = NONE if row["changed_share"] is None else f"{row['changed_share']:.0%}"
+            interval = span(row["low"], row["high"], sign=True)
+            figures = plain(row["mean"]), signed(row["difference"]), interval, p_value(row["p_holm"])
+            rows.append([row["ranker"], changed, *figures])
+        yield str(metric), rows

@@ -12,23 +12,17 @@ import polars as pl
 from ..arrays import Bool, Int64
 from ..histories import Histories, build_histories
 
-__all__ = ["VARIANTS", "Altered", "Variant", "altered_after", "altered_events", "later_events"]
-
 Variant = Literal["changed", "deleted"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
 
-_STAYS = ("user_id", "user_idx", "split")
 _MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Altered:
-    """Histories with another future.
+    """Histories with another future, in which `num` events are others now, or gone; all users keep their index.
 
-    Attributes:
-        histories: all users keep their index, also those of whom no event is left.
-        row_N: int64 [N], where each event of the original stands now; -1 where it is gone.
-        num: how many events are others now, or gone.
+    `row_N`, int64 [N], is where each event of the original stands now; -1 where it is gone.
     """
 
     histories: Histories
@@ -57,13 +51,18 @@ def altered_after(histories: Histories, row: int, item: int, variant: Variant, s
     other events, at a random time that is not earlier than the event's; a third of them at that very time, which nobody
     may know of either. "deleted": there are no later events.
     """
-    random = np.random.default_rng([seed, row])
-    later_N = later_events(histories, row)
-    events = _chosen(histories, row, item)
+    later_N, random = later_events(histories, row), np.random.default_rng([seed, row])
+    # What follows from the choice is unknown.
+    outcome = {"event", "value"} | ({"latitude", "longitude"} if histories.location == "outcome" else set())
+    chosen: dict[str, int | str | None] = dict.fromkeys(outcome & set(histories.events.columns))
+    chosen |= {"item_idx": item, "item_id": histories.items["item_id"][item]}
+    here, schema = pl.int_range(pl.len()) == row, histories.events.schema
+    events = histories.events.with_columns(
+        pl.when(here).then(pl.lit(value, schema[name])).otherwise(name).alias(name) for name, value in chosen.items()
+    )
     if variant == "deleted":
-        kept_N = ~later_N
-        row_N = np.where(kept_N, np.cumsum(kept_N) - 1, -1)
-        return Altered(_rebuilt(histories, events.filter(kept_N), f"{row} deleted"), row_N, int(later_N.sum()))
+        row_N = np.where(later_N, -1, np.cumsum(~later_N) - 1)
+        return Altered(_rebuilt(histories, events.filter(~later_N), f"{row} deleted"), row_N, int(later_N.sum()))
     at_X = np.flatnonzero(later_N)
     events = _with_times(_with_others(events, histories, at_X, random), histories, row, at_X, random)
     return Altered(_rebuilt(histories, events, f"{row} changed {seed}"), np.arange(len(later_N)), len(at_X))
@@ -77,19 +76,6 @@ def altered_events(histories: Histories, which_N: Bool, seed: int) -> Altered:
     return Altered(altered, np.arange(histories.events.height), len(at_X))
 
 
-def _chosen(histories: Histories, row: int, item: int) -> pl.DataFrame:
-    """The events with `item` as what the event in `row` chose; what follows from the choice is unknown."""
-    events = histories.events
-    here = pl.int_range(pl.len()) == row
-    outcome = {"event", "value"} | ({"latitude", "longitude"} if histories.location == "outcome" else set())
-    chosen: dict[str, int | str | None] = dict.fromkeys(outcome & set(events.columns))
-    chosen |= {"item_idx": item, "item_id": histories.items["item_id"][item]}
-    return events.with_columns(
-        pl.when(here).then(pl.lit(value, events.schema[name])).otherwise(name).alias(name)
-        for name, value in chosen.items()
-    )
-
-
 def _with_others(
     events: pl.DataFrame, histories: Histories, at_X: Int64, random: np.random.Generator
 ) -> pl.DataFrame:  # fmt: skip
@@ -98,8 +84,8 @@ def _with_others(
     source_N[at_X] = random.integers(0, events.height, len(at_X))
     item_N = events["item_idx"].to_numpy().copy()
     item_N[at_X] = random.integers(0, histories.items.height, len(at_X))
-    known = {*_STAYS, "item_id", "item_idx", "time", "local_time"}
-    further = [name for name in events.columns if name not in known]
+    stay = {"user_id", "user_idx", "split", "item_id", "item_idx", "time", "local_time"}
+    further = [name for name in events.columns if name not in stay]
     return events.with_columns(
         pl.Series("item_idx", item_N, events.schema["item_idx"]),
         histories.items["item_id"].gather(item_N).alias("item_id"),

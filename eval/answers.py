@@ -24,18 +24,14 @@ from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.reweighter import Reweighter, read_reweighter
-from .facts import Kind, facts_of
 from .protocol import Task, read_task
-from .rankers import refuse_other_kind, replaced
-from .rankings import Rankings, finished, read_rankings, write_rankings
+from .rankings import Kind, Rankings, facts_of, finished, read_rankings, refuse_other_kind, replaced, write_rankings
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..decode.transformers_engine import TransformersEngine
     from ..decode.windows import WindowAnswers
     from ..prompts import ContextKind, HistoryText
-
-__all__ = ["evaluate_model"]
 
 SAVE_EVERY_S = 60.0
 
@@ -70,9 +66,11 @@ class _Questions:
         reweighter = read_reweighter(prompted, histories, engine.trie, card) if adapter else None
         model = model_identity(config.model, card)
         depends = [__version__, card, model, encoder.identity]
-        searched = [config.evaluate.k, config.decode.max_expansions, _altered(histories, task)]
-        calibration = _calibration(reweighter, config)
-        return cls(config, engine, text, reweighter, card, model, depends, [*searched, calibration])
+        altered = None if histories is task.histories else sha256_text(histories.events.write_csv())
+        prior = config.decode.prior.model_dump(mode="json")
+        fitted = [reweighter.name, reweighter.temperature, reweighter.weight, prior] if reweighter else []
+        searched = [config.evaluate.k, config.decode.max_expansions, altered, fitted]
+        return cls(config, engine, text, reweighter, card, model, depends, searched)
 
     def key(self, task: Task) -> str:
         """Partial answers of another model, text, task or search have another key and are not continued."""
@@ -98,13 +96,9 @@ def evaluate_model(
     What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again, though
     `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
-    Args:
-        histories: what prompts are made of. Those of the task, or altered ones for an ablation: the same items row by
-            row, with other times, weather or places.
-        adapter: the trained adapter's folder; None asks the base model as it is. Without one, or with
-            `decode.calibration: none`, nothing is calibrated.
-        facts: more of them, such as what was altered.
-        leave_out: kinds of context that an ablation takes out of the prompts that the adapter was trained with.
+    Prompts are made of `histories`: those of the task, or altered ones with the same items row by row. `adapter` is the
+    trained adapter's folder; without one, or with `decode.calibration: none`, nothing is calibrated. `leave_out` are
+    kinds of context that an ablation takes out of the prompts that the adapter was trained with.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.
@@ -114,34 +108,28 @@ def evaluate_model(
     if not np.array_equal(histories.item_idx_E, task.histories.item_idx_E):
         raise ValueError("altered histories must have the items of the task's, row by row")
     refuse_other_kind(folder, slug, kind)
-    questions, more = _Questions.load(config, histories, task, adapter, leave_out), facts or {}
+    questions, more = _Questions.load(config, histories, task, adapter, leave_out), dict(facts or {})
     key = questions.key(task)
     partial = folder / f"partial-{slug}-{key[:16]}.parquet"
     if finished(folder, slug, key):
         partial.unlink(missing_ok=True)
         say(f"{name}: answered before, see {folder / slug}.json")
-        return _with_facts(folder, slug, more)
+        rankings, known = read_rankings(folder, slug)
+        if known != known | more:  # what an ablation was taken from may have been trained again
+            write_json(folder / f"{slug}.json", known | more)
+        return rankings, known | more
     if sentence := replaced(folder, slug, task):
         say(sentence)
     whole = {"name": name, "kind": kind, **more}
     if not _take_from_whole(config, task, slug, folder, questions.key, whole):
         frame = _ask_all(questions, task, partial)
-        rankings, wall_s = _rankings(frame, config.evaluate.k), float(frame["seconds"].sum())
+        rankings, wall_s = Rankings.of_frame(frame, config.evaluate.k), float(frame["seconds"].sum())
         num = len(task.row_E)
         say(f"answered {num:,} events in {wall_s:.0f} s: {num / max(wall_s, 1e-9):.1f} events/s")
         told = questions.facts(task, rankings, wall_s, whole)
         write_rankings(folder, slug, rankings, told, task.histories.events)
         partial.unlink(missing_ok=True)
     return read_rankings(folder, slug)
-
-
-def _with_facts(folder: Path, slug: str, facts: Mapping[str, Any]) -> tuple[Rankings, dict[str, Any]]:
-    """Complete rankings with facts brought up to date: what an ablation was taken from may have been trained again."""
-    rankings, known = read_rankings(folder, slug)
-    if any(known.get(fact) != value for fact, value in facts.items()):
-        known |= facts
-        write_json(folder / f"{slug}.json", known)
-    return rankings, known
 
 
 def _exact_share(rankings: Rankings) -> float:
@@ -165,47 +153,36 @@ def _take_from_whole(
     return True
 
 
-@dataclass
-class _Store:
-    """Answers so far, written to a file now and then."""
-
-    path: Path
-    parts: list[pl.DataFrame]
-    saved: float
-
-    def add(self, part: pl.DataFrame, num_events: int) -> None:
-        self.parts.append(part)
-        if time.perf_counter() - self.saved <= SAVE_EVERY_S:
-            return
-        self.parts, self.saved = [pl.concat(self.parts)], time.perf_counter()
-        with atomic_path(self.path) as path:
-            self.parts[0].write_parquet(path)
-        if not talk.is_terminal:
-            say(f"{self.parts[0].height:,} of {num_events:,} events answered")
-
-
 def _ask_all(questions: _Questions, task: Task, partial: Path) -> pl.DataFrame:
     """The answers to all events, by row, with the columns of `_columns`; what is done is kept in `partial`."""
     from ..decode.windows import answer_windows, windows_with_targets
 
     text, config = questions.text, questions.config
-    store = _Store(partial, [pl.read_parquet(partial)] if partial.is_file() else [], time.perf_counter())
+    parts = [pl.read_parquet(partial)] if partial.is_file() else []
     wanted_N = np.zeros(len(text.item_idx_E), bool)
     wanted_N[task.row_E] = True
-    for part in store.parts:
+    for part in parts:
         wanted_N[part["row"].to_numpy()] = False
         say(f"{part.height:,} events were answered before")
     windows = windows_with_targets(text.windows, wanted_N)
-    began = time.perf_counter()
-    k, max_expansions = config.evaluate.k, config.decode.max_expansions
     reweighting_of = questions.reweighter.of_rows if questions.reweighter else None
     allowed_of = None if task.candidates.everything else task.candidates.allowed
-    answered = answer_windows(questions.engine, text, windows, wanted_N, k, max_expansions, reweighting_of, allowed_of)
+    answered = answer_windows(
+        questions.engine, text, windows, wanted_N, config.evaluate.k, config.decode.max_expansions, reweighting_of,
+        allowed_of,
+    )  # fmt: skip
+    began = saved = time.perf_counter()
     for answer in tracked(answered, "asking the model", total=len(windows)):
         now = time.perf_counter()
-        store.add(_columns(answer, text.item_idx_E, now - began), len(task.row_E))
+        parts.append(_columns(answer, text.item_idx_E, now - began))
         began = now
-    return pl.concat(store.parts).sort("row")
+        if now - saved > SAVE_EVERY_S:
+            parts, saved = [pl.concat(parts)], now
+            with atomic_path(partial) as path:
+                parts[0].write_parquet(path)
+            if not talk.is_terminal:
+                say(f"{parts[0].height:,} of {len(task.row_E):,} events answered")
+    return pl.concat(parts).sort("row")
 
 
 def _columns(answer: WindowAnswers, item_N: Int64, seconds: float) -> pl.DataFrame:
@@ -224,24 +201,3 @@ def _columns(answer: WindowAnswers, item_N: Int64, seconds: float) -> pl.DataFra
             "seconds": np.full(num_events, seconds / num_events),
         }
     )
-
-
-def _rankings(frame: pl.DataFrame, k: int) -> Rankings:
-    row_E, rank_E, log_prob_E, exact_E = (
-        frame[name].to_numpy(writable=True) for name in ("row", "rank", "log_prob", "exact")
-    )
-    return Rankings.of_lists(row_E, rank_E, frame["items"], frame["scores"], k, log_prob_E, exact_E)
-
-
-def _altered(histories: Histories, task: Task) -> str | None:
-    """Fingerprint of histories that are not the task's; None where they are."""
-    if histories is task.histories:
-        return None
-    return sha256_text(histories.events.write_csv())
-
-
-def _calibration(reweighter: Reweighter | None, config: Config) -> list[Any]:
-    if reweighter is None:
-        return []
-    prior = config.decode.prior.model_dump(mode="json")
-    return [reweighter.name, reweighter.temperature, reweighter.weight, prior]

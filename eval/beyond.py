@@ -27,9 +27,6 @@ from ..histories.questions import SPLIT_CODES, num_previous
 from .metrics import macro, micro
 from .rankings import Rankings
 
-__all__ = ["NEAR_KM", "beyond", "beyond_per_event", "coverage", "earlier_counts", "gini", "popularity_lift"]
-
-
 NEAR_KM: Final = 1.0
 
 
@@ -51,9 +48,7 @@ def beyond(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: i
     return metrics | {name: micro(value_E) for name, value_E in per_event.items()}
 
 
-def beyond_per_event(
-    rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int
-) -> dict[str, Float64]:  # fmt: skip
+def beyond_per_event(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int) -> dict[str, Float64]:
     """Each event's own value, float64 [E], NaN where unknown; names that the items have no data for are left out.
 
     `novelty@k`: mean self-information -log2 p(item) of the list in bits (Vargas and Castells, "Rank and relevance in

@@ -1,38 +1,44 @@
-"""A proof by trial that each prediction saw only the past.
+"""`whereupon guard`: a proof by trial that each prediction of a run's baselines and prompts saw only the past.
 
 For a sample of the events to be predicted, the future is made another one (see `altered`): the event's item is
 exchanged, and what nobody knows of at that moment is once changed and once deleted; under user_cold_start, what other
 held-out users did is changed too. Then every ranker is asked again, and its answer must be the same, item by item and
 score by score; of a language model, the tokens of its prompt. What is fitted is fitted once more on histories in which
-all events but those of earlier splits are changed, and must then answer as before. Both together: what is said of an
-event is a function of earlier splits and of what is strictly past.
+all events but those of earlier splits are changed, and must then answer as before.
 
 Under leave_one_out an earlier split holds what other people did later. Fitting on that is the protocol and no
-violation; its caveat says so wherever a figure of it is told.
-
-Columns that the configuration declares to be known before an event (weather, context columns) are taken at its word.
+violation. Columns that the configuration declares to be known before an event are taken at its word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
+from rich.table import Table
 
 from ..arrays import Int64
-from ..histories import Histories
-from ..histories.candidates import Candidates
-from ..histories.questions import SPLIT_CODES, sample_events
+from ..console import say, show, tracked
+from ..decode.settings import CalibrationName
+from ..errors import DataError
+from ..files import read_object
+from ..histories import Histories, read_histories
+from ..histories.candidates import Candidates, EvaluatedSplit
+from ..histories.questions import SPLIT_CODES, caveat_of, sample_events
 from ..prompts import HistoryText, PromptEncoder
-from ..rankers.protocol import Ranker
+from ..rankers.context_prior import ContextPrior, Pasts
+from ..rankers.families import FAMILIES, Family, UnfitDataError
+from ..rankers.protocol import Dense, Floats, Ranker
+from ..rankers.reweighter import Prior, decode_of
 from .altered import VARIANTS, Altered, altered_after, altered_events
-from .protocol import Task
+from .protocol import Task, read_task
 from .ranked import rank
-from .rankings import Rankings
+from .rankings import Rankings, slug_of
 
-__all__ = ["NUM_EVENTS", "GuardReport", "MakeRanker", "Violation", "check"]
+if TYPE_CHECKING:
+    from ..config import Config
 
 MakeRanker = Callable[[Histories], Ranker]
 """Fits a ranker on histories, for the split of the task that it is asked about."""
@@ -42,14 +48,16 @@ Answer = TypeVar("Answer")
 NUM_EVENTS: Final = 20
 _K: Final = 100  # how much of each ranking is compared
 _RELATIVE: Final = 1e-6  # scores in float32 agree to about 1e-7 when nothing has changed but the layout of memory
+_SHOWN: Final = 3
 
 
 @dataclass(frozen=True)
-class Violation:
-    """An answer that another future changed: the predicted row, how the future was altered, and what is different."""
+class Check:
+    """One answer compared: the predicted row, how many events were altered and how, and what is different ("")."""
 
     row: int
     variant: str
+    num_altered: int
     what: str
 
     def __str__(self) -> str:
@@ -58,138 +66,165 @@ class Violation:
 
 @dataclass(frozen=True)
 class GuardReport:
-    """What the guard found of one ranker or prompt.
-
-    Attributes:
-        name: of what was checked.
-        num_events: how many predicted events were checked.
-        num_checks: how many answers were compared.
-        num_altered: how many events were altered, on average of the checks; with 0, nothing was proven.
-        violations: answers that saw the future, in the order of checks.
-    """
+    """What the guard found of one ranker or prompt, by its checks of `num_events` predicted events."""
 
     name: str
     num_events: int
-    num_checks: int
-    num_altered: float
-    violations: tuple[Violation, ...]
+    checks: list[Check]
 
     @property
-    def ok(self) -> bool:
-        return not self.violations
+    def num_altered(self) -> float:
+        """How many events were altered, on average of the checks; with 0, nothing was proven."""
+        return sum(one.num_altered for one in self.checks) / max(1, len(self.checks))
+
+    @property
+    def violations(self) -> list[Check]:
+        """Answers that saw the future."""
+        return [one for one in self.checks if one.what]
+
+
+def guard(
+    config: Config, *, split: EvaluatedSplit, num: int = NUM_EVENTS, baselines_only: bool = False
+) -> list[GuardReport]:
+    """Check the configured baselines, the prompts, and the prior of a calibration, and print a table.
+
+    Baselines have the settings that `evaluate` has chosen for this run, else their first ones.
+
+    Raises:
+        DataError: nothing to predict. ModelError: no tokenizer, where prompts are checked.
+    """
+    task = read_task(read_histories(config.run), split, config.evaluate, seed=config.seed)
+    reports = []
+    for name, subject in tracked(list(_subjects(config, task, baselines_only)), "guarding"):
+        try:
+            reports.append(check(subject, task, num, config.seed, name))
+        except UnfitDataError as error:
+            say(f"{name} is left out: {error}")
+    table = Table(title=f"what sees the future, {split} split", title_justify="left", box=None)
+    for heading in ("ranker", "events", "checks", "events altered", "violations"):
+        table.add_column(heading, justify="left" if heading == "ranker" else "right")
+    for one in reports:
+        numbers = (one.num_events, len(one.checks), round(one.num_altered), len(one.violations))
+        table.add_row(one.name, *(f"{number:,}" for number in numbers), style="red" if one.violations else "")
+    show(table)
+    for one in reports:
+        for violation in one.violations[:_SHOWN]:
+            say(f"{one.name}: {violation}")
+        if len(one.violations) > _SHOWN:
+            say(f"{one.name}: and {len(one.violations) - _SHOWN} more")
+    if caveat := caveat_of(task.histories):
+        say(caveat)
+    return reports
+
+
+def _subjects(
+    config: Config, task: Task, baselines_only: bool
+) -> Iterator[tuple[str, PromptEncoder | MakeRanker]]:  # fmt: skip
+    for name in config.evaluate.baselines:
+        yield name, _baseline(config, task, FAMILIES[name])
+    if baselines_only:
+        return
+    from ..decode.models import build_encoder, load_tokenizer
+
+    items, tokenizer = task.histories.items, load_tokenizer(config.model)
+    encoder = build_encoder(items, task.histories.location, config.prompts, tokenizer)
+    yield "prompts", encoder
+    if (calibration := config.decode.calibration) not in ("none", "temperature"):
+        trie, decode = encoder.catalogue.trie, decode_of(config)
+        prior = f"prior of calibration {calibration}"
+        yield prior, lambda fitted: _PriorAlone(calibration, Prior.read(fitted, trie, decode))
+
+
+def _baseline(config: Config, task: Task, family: Family) -> MakeRanker:
+    try:
+        settings = dict(read_object(config.run / "evaluation" / "tuned" / f"{slug_of(family.name)}.json")["settings"])
+    except (DataError, KeyError):
+        settings = dict(family.grid()[0])
+    return lambda histories: family.ranker(histories, task.split, settings, config.seed, task.candidates.repeats)
+
+
+@dataclass(frozen=True)
+class _PriorAlone:
+    """Ranks by what a calibrated model looks at beside its prompt: counts of training, and what was before a moment."""
+
+    name: CalibrationName
+    fitted: Prior
+
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        """See `Ranker.on`; what is not fitted is that of these histories."""
+        context = ContextPrior.of(histories, self.fitted.settings)
+        prior = replace(self.fitted, pasts=Pasts.of(histories), context=context)
+
+        def scores_of(row_Q: Int64) -> Floats:
+            masses = prior.of_rows(self.name, row_Q)
+            assert masses is not None  # this calibration has a prior
+            return np.broadcast_to(masses.of_items(), (len(row_Q), histories.items.height))
+
+        return Dense(scores_of)
 
 
 def check(
     subject: Ranker | PromptEncoder | MakeRanker, task: Task, num: int = NUM_EVENTS, seed: int = 0, name: str = ""
 ) -> GuardReport:
-    """Check `num` events of a task, or all where there are fewer.
+    """Check `num` events of a task, or all where there are fewer, drawn by the seed as the altered futures are.
 
-    Args:
-        subject: a ranker as it is (only its ranking is checked), what makes one of histories (its fitting is checked
-            too, by one more fit), or what makes the prompts of a language model.
-        task: whose events are predicted, in unaltered histories.
-        num, seed: of the sample of events, and of the altered futures.
-        name: for the report.
+    The subject is a ranker as it is (only its ranking is checked), what makes one of histories (its fitting is checked
+    too, by one more fit), or what makes the prompts of a language model.
 
     Raises:
         UnfitDataError: the histories lack what a ranker needs.
     """
-    row_S = task.row_E[sample_events(len(task.row_E), num, seed)]
+    row_S, k = task.row_E[sample_events(len(task.row_E), num, seed)], min(_K, task.histories.items.height)
     if isinstance(subject, PromptEncoder):
-        prompts = _Prompts(subject, task)
-        return _report(name, len(row_S), _asked_again(task, row_S, seed, prompts.of, prompts.difference))
-    if isinstance(subject, Ranker):
-        ranker, fitting = subject, []
-    else:
-        ranker = subject(task.histories)
-        fitting = _fitted_again(subject, ranker, task, row_S, seed)
-    ranking = _asked_again(
-        task, row_S, seed, lambda task, row: rank(ranker, _only(task, row), _k(task)), _other_ranking
-    )
-    return _report(name, len(row_S), [*fitting, *ranking])
+        text = _text(subject, task)
 
+        def prompt(other: Task, row: int) -> Int64:
+            return _prompt(text if other is task else _text(subject, other), other, row)
 
-@dataclass(frozen=True)
-class _Compared:
-    """One comparison; `what` is "" where the answers agree."""
+        return GuardReport(name, len(row_S), _asked_again(task, row_S, seed, prompt, _other_prompt))
+    checks, ranker = [], subject if isinstance(subject, Ranker) else subject(task.histories)
+    if not isinstance(subject, Ranker):
+        # Codes ascend with time, and history, on which nothing may be fitted, is the last one.
+        altered = altered_events(task.histories, task.histories.split_E >= SPLIT_CODES[task.split], seed)
+        before, after = (rank(one, replace(task, row_E=row_S), k) for one in (ranker, subject(altered.histories)))
+        for i, row in enumerate(row_S.tolist()):
+            what = _other_ranking(task, before.take(np.array([i])), after.take(np.array([i])))
+            checks.append(Check(row, "fitted on other events", altered.num, what))
 
-    row: int
-    variant: str
-    num_altered: int
-    what: str
+    def ranking(other: Task, row: int) -> Rankings:
+        return rank(ranker, replace(other, row_E=np.array([row], np.int64)), k)
 
-
-def _report(name: str, num_events: int, compared: list[_Compared]) -> GuardReport:
-    altered = float(np.mean([one.num_altered for one in compared])) if compared else 0.0
-    violations = tuple(Violation(one.row, one.variant, one.what) for one in compared if one.what)
-    return GuardReport(name, num_events, len(compared), altered, violations)
+    return GuardReport(name, len(row_S), [*checks, *_asked_again(task, row_S, seed, ranking, _other_ranking)])
 
 
 def _asked_again(
-    task: Task,
-    row_S: Int64,
-    seed: int,
-    answer: Callable[[Task, int], Answer],
+    task: Task, row_S: Int64, seed: int, answer: Callable[[Task, int], Answer],
     difference: Callable[[Task, Answer, Answer], str],
-) -> list[_Compared]:
+) -> list[Check]:  # fmt: skip
     """Ask about each row in the histories as they are, and with each alteration."""
-    compared = []
+    checks = []
     for row in row_S.tolist():
         before = answer(task, row)
         for variant, altered in _alterations(task, row, seed):
             row_E = altered.row_N[task.row_E]
-            other = _with_histories(task, altered.histories, row_E[row_E >= 0])
+            candidates = Candidates.of(altered.histories, task.candidates.repeats)
+            other = replace(task, histories=altered.histories, row_E=row_E[row_E >= 0], candidates=candidates)
             what = difference(task, before, answer(other, int(altered.row_N[row])))
-            compared.append(_Compared(row, variant, altered.num, what))
-    return compared
+            checks.append(Check(row, variant, altered.num, what))
+    return checks
 
 
 def _alterations(task: Task, row: int, seed: int) -> Iterator[tuple[str, Altered]]:
     """Histories that differ only in what the prediction of a row must not know of."""
-    histories, item = task.histories, _another_item(task, row, seed)
+    histories = task.histories
+    allowed = np.flatnonzero(task.candidates.allowed(np.array([row], np.int64))[0])
+    others = allowed[allowed != histories.item_idx_E[row]]
+    item = int(np.random.default_rng([seed, row]).choice(others)) if len(others) else int(allowed[0])
     for variant in VARIANTS:
         yield f"later events {variant}", altered_after(histories, row, item, variant, seed)
     others_N = ~histories.shared_E & (histories.user_idx_E != histories.user_idx_E[row])
     if others_N.any():
         yield "held-out users changed", altered_events(histories, others_N, seed)
-
-
-def _fitted_again(make: MakeRanker, ranker: Ranker, task: Task, row_S: Int64, seed: int) -> list[_Compared]:
-    """Ask about all rows at once a ranker that was fitted on other events of the predicted split and behind it."""
-    # Codes ascend with time, and history, on which nothing may be fitted, is the last one.
-    altered = altered_events(task.histories, task.histories.split_E >= SPLIT_CODES[task.split], seed)
-    asked = replace(task, row_E=row_S)
-    before, after = (rank(one, asked, _k(task)) for one in (ranker, make(altered.histories)))
-    return [
-        _Compared(row, "fitted on other events", altered.num, _other_ranking(task, _at(before, i), _at(after, i)))
-        for i, row in enumerate(row_S.tolist())
-    ]
-
-
-def _k(task: Task) -> int:
-    return min(_K, task.histories.items.height)
-
-
-def _only(task: Task, row: int) -> Task:
-    return replace(task, row_E=np.array([row], np.int64))
-
-
-def _at(rankings: Rankings, index: int) -> Rankings:
-    """One event of some."""
-    part = slice(index, index + 1)
-    return Rankings(*(getattr(rankings, name)[part] for name in ("row_E", "rank_E", "item_EK", "score_EK")))
-
-
-def _with_histories(task: Task, histories: Histories, row_E: Int64) -> Task:
-    candidates = Candidates.of(histories, task.candidates.repeats)
-    return replace(task, histories=histories, row_E=row_E, candidates=candidates)
-
-
-def _another_item(task: Task, row: int, seed: int) -> int:
-    """A candidate that was not chosen; the chosen one where there is no other."""
-    allowed = np.flatnonzero(task.candidates.allowed(np.array([row], np.int64))[0])
-    others = allowed[allowed != task.histories.item_idx_E[row]]
-    return int(np.random.default_rng([seed, row]).choice(others)) if len(others) else int(allowed[0])
 
 
 def _other_ranking(task: Task, before: Rankings, after: Rankings) -> str:
@@ -199,42 +234,33 @@ def _other_ranking(task: Task, before: Rankings, after: Rankings) -> str:
         at = int(moved_K[0])
         was, now = (task.histories.items["item_id"][int(one.item_EK[0, at])] for one in (before, after))
         return f"rank {at + 1} is of item {now}, not of {was}"
-    apart_K = ~np.isclose(before.score_EK[0], after.score_EK[0], rtol=_RELATIVE, atol=0)
-    if apart_K.any():
-        at = int(np.flatnonzero(apart_K)[0])
+    apart_K = np.flatnonzero(~np.isclose(before.score_EK[0], after.score_EK[0], rtol=_RELATIVE, atol=0))
+    if len(apart_K):
+        at = int(apart_K[0])
         return f"the score at rank {at + 1} is {after.score_EK[0, at]:.6g}, not {before.score_EK[0, at]:.6g}"
     return ""
 
 
-class _Prompts:
-    """The prompt of each row as `evaluate` makes it: a window is read once for all events of the task in it."""
+def _text(encoder: PromptEncoder, task: Task) -> HistoryText:
+    return encoder.text(task.histories.events, len(task.histories.user_ids))
 
-    def __init__(self, encoder: PromptEncoder, task: Task) -> None:
-        self.encoder = encoder
-        self.task = task
-        self.text = self._text(task)
 
-    def of(self, task: Task, row: int) -> Int64:
-        """Token ids up to the one that is asked for."""
-        from ..decode.windows import encode_asked, windows_with_targets
+def _prompt(text: HistoryText, task: Task, row: int) -> Int64:
+    """Token ids up to the one that is asked for, as `evaluate` makes them: a window serves all its events."""
+    from ..decode.windows import encode_asked, windows_with_targets
 
-        text = self.text if task is self.task else self._text(task)
-        wanted_E = np.zeros(len(text.item_idx_E), bool)
-        wanted_E[task.row_E] = True
-        windows = windows_with_targets(text.windows, wanted_E)
-        window = windows.select((windows.target_W <= row) & (row < windows.end_W))
-        encoded = encode_asked(text, window)[0]
-        tokens_L: Int64 = encoded.tokens_L[: encoded.title_start_V[row - window.start_W[0]]].astype(np.int64)
-        return tokens_L
+    wanted_N = np.zeros(len(text.item_idx_E), bool)
+    wanted_N[task.row_E] = True
+    windows = windows_with_targets(text.windows, wanted_N)
+    window = windows.select((windows.target_W <= row) & (row < windows.end_W))
+    encoded = encode_asked(text, window)[0]
+    tokens_L: Int64 = encoded.tokens_L[: encoded.title_start_V[row - window.start_W[0]]].astype(np.int64)
+    return tokens_L
 
-    def _text(self, task: Task) -> HistoryText:
-        return self.encoder.text(task.histories.events, len(task.histories.user_ids))
 
-    @staticmethod
-    def difference(task: Task, before: Int64, after: Int64) -> str:
-        """What is different in two prompts; "" where nothing is."""
-        if np.array_equal(before, after):
-            return ""
-        if len(before) != len(after):
-            return f"the prompt has {len(after)} tokens, not {len(before)}"
-        return f"token {np.flatnonzero(before != after)[0]} of {len(before)} is another one"
+def _other_prompt(task: Task, before: Int64, after: Int64) -> str:
+    """What is different in two prompts; "" where nothing is."""
+    if len(before) != len(after):
+        return f"the prompt has {len(after)} tokens, not {len(before)}"
+    differ_L = np.flatnonzero(before != after)
+    return f"token {differ_L[0]} of {len(before)} is another one" if len(differ_L) else ""

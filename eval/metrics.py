@@ -21,71 +21,23 @@ from numpy.typing import ArrayLike
 from ..arrays import Float64
 from .rankings import Rankings
 
-__all__ = [
-    "LOWER_IS_BETTER", "METRICS", "Metric", "evaluate_rankings", "f1", "log_loss", "macro", "micro", "mrr", "ndcg",
-    "per_event", "precision", "recall", "summarise",
-]  # fmt: skip
-
-
 METRICS: Final = ("recall@1", "recall@5", "recall@10", "nDCG@10", "MRR@10", "log-loss")  # in the order of every table
-LOWER_IS_BETTER: Final = frozenset({"log-loss"})
-
+LOSS: Final = "log-loss"
+LOWER_IS_BETTER: Final = frozenset({LOSS})
 
 _GAINS: Final[Mapping[str, Callable[[Float64, int], Float64 | float]]] = {
+    # The hit rate. Manning, Raghavan and Schütze, "Introduction to Information Retrieval", 2008, section 8.4.
     "recall": lambda rank_E, k: 1.0,
-    "precision": lambda rank_E, k: 1.0 / k,
+    "precision": lambda rank_E, k: 1.0 / k,  # a shorter list counts as filled up with misses
+    # 2 P R / (P + R) of each event. Van Rijsbergen, "Information Retrieval", 1979, chapter 7.
     "F1": lambda rank_E, k: 2 / (k + 1),
+    # Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20(4), 2002.
     "nDCG": lambda rank_E, k: 1.0 / np.log2(rank_E + 1.0),
+    # Voorhees, "The TREC-8 Question Answering Track Report", 1999; cut off at k.
     "MRR": lambda rank_E, k: 1.0 / rank_E,
 }
 """What an event adds whose item is among the first k, by metric; a miss adds 0."""
-_KINDS: Final = (*_GAINS, "accuracy", "log-loss")
-_BY_FOLDED: Final = {kind.casefold(): kind for kind in _KINDS}
-
-
-def recall(rank_E: ArrayLike, k: int) -> float:
-    """recall@k: share of events whose item is among the first k; equal to the hit rate, and for k = 1 to accuracy.
-
-    Source: Manning, Raghavan and Schütze, "Introduction to Information Retrieval", 2008, section 8.4.
-    """
-    return micro(_gain_E("recall", rank_E, k))
-
-
-def precision(rank_E: ArrayLike, k: int) -> float:
-    """precision@k: recall@k / k, as one item is relevant; a shorter list counts as filled up with misses."""
-    return micro(_gain_E("precision", rank_E, k))
-
-
-def f1(rank_E: ArrayLike, k: int) -> float:
-    """F1@k: mean of the events' 2 P R / (P + R), which is 2 / (k + 1) where rank <= k.
-
-    Source: van Rijsbergen, "Information Retrieval", 1979, chapter 7.
-    """
-    return micro(_gain_E("F1", rank_E, k))
-
-
-def ndcg(rank_E: ArrayLike, k: int) -> float:
-    """nDCG@k: mean of 1 / log2(rank + 1) where rank <= k, else 0; the ideal ranking gains 1.
-
-    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20(4), 2002.
-    """
-    return micro(_gain_E("nDCG", rank_E, k))
-
-
-def mrr(rank_E: ArrayLike, k: int) -> float:
-    """MRR@k: mean of 1 / rank where rank <= k, else 0.
-
-    Source: Voorhees, "The TREC-8 Question Answering Track Report", 1999; cut off at k.
-    """
-    return micro(_gain_E("MRR", rank_E, k))
-
-
-def log_loss(log_prob_E: ArrayLike) -> float:
-    """Mean of -log p(item chosen), in nats; infinite if one event was held impossible (-inf).
-
-    Source: Good, "Rational Decisions", JRSS B 14(1), 1952. Raises ValueError for what is NaN or above 0 (by 1e-3).
-    """
-    return micro(_loss_E(log_prob_E))
+_KINDS: Final = (*_GAINS, LOSS)
 
 
 def micro(value_E: Float64) -> float:
@@ -101,35 +53,12 @@ def macro(value_E: Float64, user_E: ArrayLike) -> float:
     return micro(np.bincount(user_X, weights=value_E[known_E]) / np.bincount(user_X))
 
 
-def _gain_E(kind: str, rank_E: ArrayLike, k: int) -> Float64:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
-    ranks = np.asarray(rank_E)
-    if ranks.ndim != 1 or (ranks.size and ranks.dtype.kind not in "iu"):
-        raise ValueError(f"ranks must be one row of integers, not {ranks.dtype} of shape {ranks.shape}")
-    if ranks.size and ranks.min() < 0:
-        raise ValueError(f"ranks start at 1 (0 = not in the list), found {ranks.min()}")
-    hit_E = (ranks >= 1) & (ranks <= k)
-    return np.where(hit_E, _GAINS[kind](np.where(hit_E, ranks, 1).astype(np.float64), k), 0.0)
-
-
-def _loss_E(log_prob_E: ArrayLike) -> Float64:
-    log_probs = np.asarray(log_prob_E, dtype=np.float64)
-    if log_probs.ndim != 1 or np.isnan(log_probs).any() or (log_probs > 1e-3).any():
-        raise ValueError("log-probabilities must be one row of numbers of at most 0")
-    return 0.0 - log_probs  # not -x, which makes a certain event score -0.0
-
-
 @dataclass(frozen=True)
 class Metric:
-    """One metric; `kind` is a key of `_GAINS` with a cutoff `k`, or accuracy (recall@1) or log-loss without one."""
+    """One metric: `kind` is a key of `_GAINS` with a cutoff `k` of at least 1, or log-loss with None."""
 
     kind: str
     k: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in _KINDS or (self.k is None) == (self.kind in _GAINS):
-            raise ValueError(f"metrics are {_shown(*_KINDS)}, not {self.kind!r} with k = {self.k}")
 
     @classmethod
     def parse(cls, name: str) -> "Metric":
@@ -139,10 +68,12 @@ class Metric:
             ValueError: there is no such metric, or its cutoff is missing or of no use; names what there is.
         """
         kind_text, at, cutoff = name.strip().partition("@")
-        kind = _BY_FOLDED.get(kind_text.casefold())
+        kinds = {kind.casefold(): kind for kind in _KINDS}
+        kind = kinds.get(kind_text.casefold())
         if kind is None:
-            near = difflib.get_close_matches(kind_text.casefold(), _BY_FOLDED, n=1)
-            meant = f"did you mean {_shown(_BY_FOLDED[near[0]])}?" if near else f"there are {_shown(*_KINDS)}"
+            near = difflib.get_close_matches(kind_text.casefold(), kinds, n=1)
+            shown = {one: f"{one}@k" if one in _GAINS else one for one in _KINDS}
+            meant = f"did you mean {shown[kinds[near[0]]]}?" if near else f"there are {', '.join(shown.values())}"
             raise ValueError(f"there is no metric {name!r}; {meant}")
         if kind not in _GAINS:
             if at:
@@ -163,20 +94,30 @@ class Metric:
 
     @property
     def needs_log_probs(self) -> bool:
-        return self.kind == "log-loss"
+        return self.kind == LOSS
 
     @property
     def depth(self) -> int:
         """Down to which place of a ranking it looks; 0 if it looks at no ranking."""
-        return 0 if self.needs_log_probs else self.k or 1
+        return self.k or 0
 
-    def per_event(self, rank_E: ArrayLike, log_prob_E: ArrayLike | None = None) -> Float64:
-        """float64 [E]: each event's own value. Raises ValueError for arrays that are unfit, or needed and missing."""
-        if not self.needs_log_probs:
-            return _gain_E("recall" if self.kind == "accuracy" else self.kind, rank_E, self.depth)
-        if log_prob_E is None:
-            raise ValueError(f"{self.name} needs log-probabilities, which this ranker does not give")
-        return _loss_E(log_prob_E)
+    def gain_E(self, rank_E: ArrayLike) -> Float64:
+        """Each event's own value, float64 [E], of a metric that looks at ranks."""
+        ranks = np.asarray(rank_E)
+        if ranks.ndim != 1 or (ranks.size and ranks.dtype.kind not in "iu"):
+            raise ValueError(f"ranks must be one row of integers, not {ranks.dtype} of shape {ranks.shape}")
+        if ranks.size and ranks.min() < 0:
+            raise ValueError(f"ranks start at 1 (0 = not in the list), found {ranks.min()}")
+        hit_E = (ranks >= 1) & (ranks <= self.depth)
+        return np.where(hit_E, _GAINS[self.kind](np.where(hit_E, ranks, 1).astype(np.float64), self.depth), 0.0)
+
+
+def _loss_E(log_prob_E: ArrayLike) -> Float64:
+    """-log p(item chosen) in nats: Good, "Rational Decisions", JRSS B 14(1), 1952; infinite if held impossible."""
+    log_probs = np.asarray(log_prob_E, dtype=np.float64)
+    if log_probs.ndim != 1 or np.isnan(log_probs).any() or (log_probs > 1e-3).any():
+        raise ValueError("log-probabilities must be one row of numbers of at most 0")
+    return 0.0 - log_probs  # not -x, which makes a certain event score -0.0
 
 
 def per_event(
@@ -187,12 +128,15 @@ def per_event(
     Raises:
         ValueError: the two arrays differ in length, or one is unfit; no such metric.
     """
-    ranks = np.asarray(rank_E)
-    if log_prob_E is not None and np.shape(log_prob_E) != ranks.shape:
-        raise ValueError(f"{ranks.size} ranks but {np.size(log_prob_E)} log-probabilities")
-    wanted = [Metric.parse(name) for name in metrics]
-    having = [metric for metric in wanted if log_prob_E is not None or not metric.needs_log_probs]
-    return {metric.name: metric.per_event(ranks, log_prob_E) for metric in having}
+    if log_prob_E is not None and np.shape(log_prob_E) != np.shape(rank_E):
+        raise ValueError(f"{np.size(rank_E)} ranks but {np.size(log_prob_E)} log-probabilities")
+    found = {}
+    for metric in map(Metric.parse, metrics):
+        if not metric.needs_log_probs:
+            found[metric.name] = metric.gain_E(rank_E)
+        elif log_prob_E is not None:
+            found[metric.name] = _loss_E(log_prob_E)
+    return found
 
 
 def summarise(
@@ -211,7 +155,3 @@ def evaluate_rankings(rankings: Rankings, metrics: Sequence[str] = METRICS) -> d
             "rank again with a larger evaluate.k"
         )
     return per_event(rankings.rank_E, rankings.log_prob_E, metrics)
-
-
-def _shown(*kinds: str) -> str:
-    return ", ".join(f"{kind}@k" if kind in _GAINS else kind for kind in kinds)

@@ -10,20 +10,14 @@ from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import evaluated_events, sample_stretches
 from .settings import EvaluateSettings
 
-__all__ = ["Task", "read_task"]
-
 
 @dataclass(frozen=True)
 class Task:
     """Which events are predicted, and from which items; the same for every ranker.
 
-    Attributes:
-        histories: what is predicted from: of the event's own user the rows before it, of others what is strictly
-            earlier in time.
-        split: "valid" or "test".
-        row_E: int64 [E], the rows of `histories.events` to be predicted, ascending.
-        candidates: the items that may be ranked.
-        num_without: how many events are left out because their true item is no candidate.
+    `row_E`, int64 [E], are the rows of `histories.events` to be predicted, ascending: of the event's own user from the
+    rows before it, of others from what is strictly earlier in time. `candidates` are the items that may be ranked;
+    `num_without` events are left out because their true item is none.
     """
 
     histories: Histories

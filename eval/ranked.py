@@ -19,8 +19,6 @@ from ..rankers.protocol import Dense, Floats, Ranker, Scored, Sparse
 from .protocol import Task
 from .rankings import Rankings
 
-__all__ = ["rank", "rank_dense", "rank_sparse"]
-
 _CELLS_PER_CHUNK = 500_000  # events times items: 4 MB of scores, so that the passes over them find them in a cache
 _ENTRIES_PER_CHUNK = 1_000_000  # bounds memory to some 100 MB, whatever the number of events
 _ALLOWED_PER_CHUNK = 20_000_000  # events times items, where candidates of sparse scores differ from event to event
@@ -107,6 +105,7 @@ def rank_sparse(task: Task, answers: Sparse, k: int) -> Rankings:
         if not task.candidates.everything:
             allowed_QI = task.candidates.allowed(row_Q)
             scored = scored.take(allowed_QI[scored.query_C, scored.item_C])
+        scored = scored.take(np.lexsort((scored.order_C, -scored.score_C, scored.query_C)))
         rank_Q = _true_rank_sparse(scored, task.true_item_E[chunk], place_I, allowed_QI)
         parts.append((rank_Q, *_best_sparse(scored, len(row_Q), place_I, allowed_QI, k)))
     rank_E, item_EK, score_EK = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -123,53 +122,44 @@ def _chunks(task: Task, num_entries_E: Int64) -> Iterator[slice]:
     return (slice(start, stop) for start, stop in pairwise(bounds))
 
 
-def _true_rank_sparse(scored: Scored, truth_Q: NDArray[np.int32], place_I: Int64, allowed_QI: Bool | None) -> Int64:
-    """1 + the number of candidates ahead of the truth: int64 [Q]."""
-    query_C, num_queries, truth_place_Q = scored.query_C, len(truth_Q), place_I[truth_Q]
-    is_truth_C = scored.item_C == truth_Q[query_C]
+def _true_rank_sparse(ordered: Scored, truth_Q: NDArray[np.int32], place_I: Int64, allowed_QI: Bool | None) -> Int64:
+    """1 + the number of candidates ahead of the truth: int64 [Q]; `ordered` is best first within each query."""
+    query_C, truth_place_Q = ordered.query_C, place_I[truth_Q]
     # A truth that is not scored stands behind all that is, and then where popularity puts it among the rest.
-    score_Q, order_Q = np.full(num_queries, -np.inf), np.zeros(num_queries, dtype=np.int64)
-    score_Q[query_C[is_truth_C]] = scored.score_C[is_truth_C]
-    order_Q[query_C[is_truth_C]] = scored.order_C[is_truth_C]
-    is_equal_C = scored.score_C == score_Q[query_C]
-    is_ahead_C = (scored.score_C > score_Q[query_C]) | (is_equal_C & (scored.order_C < order_Q[query_C]))
-    more_popular_C = place_I[scored.item_C] < truth_place_Q[query_C]
-    num_ahead_Q = np.bincount(query_C[is_ahead_C], minlength=num_queries)
-    more_popular_Q = truth_place_Q
-    if allowed_QI is not None:
-        more_popular_Q = (allowed_QI & (place_I < truth_place_Q[:, None])).sum(axis=1)
-    rest_ahead_Q = more_popular_Q - np.bincount(query_C[more_popular_C], minlength=num_queries)
-    rank_Q: Int64 = 1 + num_ahead_Q + np.where(np.isneginf(score_Q), rest_ahead_Q, 0)
+    popular_Q = truth_place_Q if allowed_QI is None else (allowed_QI & (place_I < truth_place_Q[:, None])).sum(axis=1)
+    is_counted_C = place_I[ordered.item_C] >= truth_place_Q[query_C]
+    rank_Q: Int64 = 1 + popular_Q + np.bincount(query_C[is_counted_C], minlength=len(truth_Q))
+    is_truth_C = ordered.item_C == truth_Q[query_C]
+    rank_Q[query_C[is_truth_C]] = 1 + _places(query_C)[is_truth_C]
     return rank_Q
 
 
+def _places(query_C: Int64) -> Int64:
+    """The position of each entry within its query, from 0; queries ascend."""
+    return np.arange(len(query_C)) - np.searchsorted(query_C, query_C)
+
+
 def _best_sparse(
-    scored: Scored, num_queries: int, place_I: Int64, allowed_QI: Bool | None, k: int
+    ordered: Scored, num_queries: int, place_I: Int64, allowed_QI: Bool | None, k: int
 ) -> tuple[NDArray[np.int32], Float64]:
     """The first k candidates of each query, int32 [Q, K], and their scores, float64 [Q, K]."""
     item_QK = np.full((num_queries, k), -1, np.int32)
     score_QK = np.full((num_queries, k), -np.inf)
-    ordered = scored.take(np.lexsort((scored.order_C, -scored.score_C, scored.query_C)))
-    count_Q = np.bincount(ordered.query_C, minlength=num_queries)
-    at_C = np.arange(len(ordered.query_C)) - (np.cumsum(count_Q) - count_Q)[ordered.query_C]
+    query_C, at_C = ordered.query_C, _places(ordered.query_C)
     first_C = at_C < k
-    query_F, at_F = ordered.query_C[first_C], at_C[first_C]
-    item_QK[query_F, at_F] = ordered.item_C[first_C]
-    score_QK[query_F, at_F] = ordered.score_C[first_C]
+    item_QK[query_C[first_C], at_C[first_C]] = ordered.item_C[first_C]
+    score_QK[query_C[first_C], at_C[first_C]] = ordered.score_C[first_C]
 
+    count_Q = np.bincount(query_C, minlength=num_queries)
     short_S = np.flatnonzero(count_Q < k)  # S: queries to be filled up by popularity; each has less than k scored items
-    if not len(short_S):
-        return item_QK, score_QK
     popular_W = np.argsort(place_I)
     if allowed_QI is None:
         popular_W = popular_W[: 2 * k]  # of which less than k are scored
         open_SW = np.ones((len(short_S), len(popular_W)), bool)
     else:
         open_SW = allowed_QI[np.ix_(short_S, popular_W)]
-    short_of_Q = np.full(num_queries, -1)
-    short_of_Q[short_S] = np.arange(len(short_S))
-    known_C = (short_of_Q[ordered.query_C] >= 0) & (place_I[ordered.item_C] < len(popular_W))
-    open_SW[short_of_Q[ordered.query_C[known_C]], place_I[ordered.item_C[known_C]]] = False
+    known_C = (count_Q[query_C] < k) & (place_I[ordered.item_C] < len(popular_W))
+    open_SW[np.searchsorted(short_S, query_C[known_C]), place_I[ordered.item_C[known_C]]] = False
     at_SW = count_Q[short_S][:, None] + np.cumsum(open_SW, axis=1) - 1
     short_Y, place_Y = np.nonzero(open_SW & (at_SW < k))
     query_Y, at_Y = short_S[short_Y], at_SW[short_Y, place_Y]

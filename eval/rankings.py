@@ -5,24 +5,34 @@ A ranking is two files in the folder of its split: `<slug>.parquet`, one row an 
 the ranking is complete. Metrics are not stored; they follow from the rankings at any time.
 """
 
+from __future__ import annotations
+
+import math
 import re
+import shlex
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
-from ..files import atomic_path, read_object, write_json
+from ..files import atomic_path, read_object, versions, write_json
+from ..histories.questions import evaluated_events
 
-__all__ = [
-    "ABLATION", "SUMMARY", "Rankings", "ablated_folder", "evaluation_folder", "finished", "orphans_in", "read_facts",
-    "read_rankings", "slug_of", "slugs_in", "write_rankings",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from ..config import Config
+    from .protocol import Task
+
+Kind = Literal["baseline", "model", "run file", "ablation"]
 
 SUMMARY: Final = "summary"  # the file in the same folder that has all rankers of a split in one table
+_ROOT: Final = Path(__file__).resolve().parents[1]
 ABLATION: Final = "ablation"  # the files there that say what the context is worth; neither is a ranker's slug
 
 
@@ -30,15 +40,11 @@ ABLATION: Final = "ablation"  # the files there that say what the context is wor
 class Rankings:
     """What one ranker said of E events: its first K items, and where the true one stands.
 
-    Attributes:
-        row_E: int64 [E], rows of `Histories.events`, ascending.
-        rank_E: int64 [E], rank of the true item among all candidates, from 1; 0: only known not to be among the
-            first K.
-        item_EK: int32 [E, K], item_idx, best first, -1 behind the last where there are fewer.
-        score_EK: float64 [E, K], not increasing, -inf where the item is -1; higher is better. Log-probabilities for
-            models.
-        log_prob_E: float32 [E], log p(true item) in nats; None for rankers that are no distribution.
-        exact_E: bool [E], whether the first K are proven to be the first K; None: all are.
+    `row_E`, int64 [E], are rows of `Histories.events`, ascending. `rank_E`, int64 [E], is the rank of the true item
+    among all candidates, from 1; 0: only known not to be among the first K. `item_EK`, int32 [E, K], are item_idx, best
+    first, -1 behind the last where there are fewer; `score_EK`, float64 [E, K], do not increase and are -inf where the
+    item is -1, log-probabilities for models. `log_prob_E`, float32 [E], is log p(true item) in nats; None for rankers
+    that are no distribution. `exact_E`, bool [E], says whether the first K are proven to be the first K; None: all are.
 
     Raises:
         ValueError: shapes that do not go together, rows out of order.
@@ -52,15 +58,11 @@ class Rankings:
     exact_E: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        num_events = len(self.row_E)
-        columns = {"ranks": self.rank_E, "log-probabilities": self.log_prob_E, "proofs": self.exact_E}
-        for name, value_E in columns.items():
-            if value_E is not None and value_E.shape != (num_events,):
-                raise ValueError(f"{num_events} rows, but {name} {value_E.shape}")
-        if self.item_EK.shape[:1] != (num_events,) or self.item_EK.ndim != 2:
-            raise ValueError(f"{num_events} rows, but items {self.item_EK.shape}")
-        if self.score_EK.shape != self.item_EK.shape:
-            raise ValueError(f"items are {self.item_EK.shape}, but scores {self.score_EK.shape}")
+        num_events, (_, k) = len(self.row_E), self.item_EK.shape
+        for name, value in vars(self).items():
+            expected = (num_events, k) if name.endswith("_EK") else (num_events,)
+            if value is not None and value.shape != expected:
+                raise ValueError(f"{name} should be of shape {expected}, found {value.shape}")
         if (np.diff(self.row_E) <= 0).any():
             raise ValueError("rows must ascend")
         if not np.isneginf(self.score_EK[self.item_EK < 0]).all():
@@ -69,25 +71,28 @@ class Rankings:
             raise ValueError("scores must not increase along a ranking, nor be NaN")
 
     @classmethod
-    def of_lists(
-        cls, row_E: NDArray[np.int64], rank_E: NDArray[np.int64], items: pl.Series, scores: pl.Series, k: int,
-        log_prob_E: NDArray[np.float32] | None = None, exact_E: NDArray[np.bool_] | None = None,
-    ) -> "Rankings":  # fmt: skip
-        """From columns of lists of at most k items and their scores, best first."""
-        item_EK = _matrix(items, k, -1).astype(np.int32)
-        return cls(row_E, rank_E, item_EK, _matrix(scores, k, -np.inf), log_prob_E, exact_E)
+    def of_frame(cls, frame: pl.DataFrame, k: int) -> Rankings:
+        """From columns row, rank, items and scores (lists of at most k, best first), and log_prob and exact if any.
+
+        Raises:
+            KeyError, ValueError, TypeError, pl.exceptions.PolarsError: a column is missing or of another type.
+        """
+        array: dict[str, Any] = {
+            name: frame[name].to_numpy(writable=True) for name in ("log_prob", "exact", "row", "rank")
+            if name in frame.columns
+        }  # fmt: skip
+        item_EK, score_EK = _matrix(frame["items"], k, -1).astype(np.int32), _matrix(frame["scores"], k, -np.inf)
+        return cls(array["row"], array["rank"], item_EK, score_EK, array.get("log_prob"), array.get("exact"))
 
     @property
     def k(self) -> int:
         """K, how many items are kept of each ranking."""
         return int(self.item_EK.shape[1])
 
-    def take(self, chosen_E: NDArray[np.bool_] | NDArray[np.int64]) -> "Rankings":
+    def take(self, chosen_E: NDArray[np.bool_] | NDArray[np.int64]) -> Rankings:
         """Those of some events: a mask, or ascending positions."""
-        log_prob_E = None if self.log_prob_E is None else self.log_prob_E[chosen_E]
-        exact_E = None if self.exact_E is None else self.exact_E[chosen_E]
-        lists = self.item_EK[chosen_E], self.score_EK[chosen_E]
-        return Rankings(self.row_E[chosen_E], self.rank_E[chosen_E], *lists, log_prob_E, exact_E)
+        parts: dict[str, Any] = {name: None if all_E is None else all_E[chosen_E] for name, all_E in vars(self).items()}
+        return Rankings(**parts)
 
 
 def evaluation_folder(run: Path, split: str, limit: int | None = None) -> Path:
@@ -131,9 +136,10 @@ def write_rankings(
     columns: dict[str, Any] = {"row": rankings.row_E}
     if events is not None:
         columns |= {name: events[name].gather(rankings.row_E) for name in ("user_id", "item_id", "time")}
-    count_E = (rankings.item_EK >= 0).sum(axis=1)
-    lists = {"items": _lists(rankings.item_EK, count_E), "scores": _lists(rankings.score_EK, count_E)}
-    columns |= {"rank": rankings.rank_E, **lists}
+    count = pl.lit(pl.Series((rankings.item_EK >= 0).sum(axis=1)))
+    all_K = pl.DataFrame({"items": rankings.item_EK, "scores": rankings.score_EK})
+    lists = all_K.select(pl.all().arr.to_list().list.head(count))
+    columns |= {"rank": rankings.rank_E, **lists.to_dict()}
     optional = {"log_prob": rankings.log_prob_E, "exact": rankings.exact_E}
     columns |= {name: value_E for name, value_E in optional.items() if value_E is not None}
     with atomic_path(folder / f"{slug}.parquet") as path:
@@ -149,10 +155,10 @@ def read_rankings(folder: Path, slug: str) -> tuple[Rankings, dict[str, Any]]:
     """
     facts = read_facts(folder, slug)
     try:
-        rankings = _read_parquet(folder / f"{slug}.parquet", facts["k"])
+        rankings = Rankings.of_frame(pl.read_parquet(folder / f"{slug}.parquet"), facts["k"])
         if len(rankings.row_E) != facts["num_events"]:
             raise ValueError(f"{len(rankings.row_E)} events, where {slug}.json has {facts['num_events']}")
-    except (OSError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+    except (OSError, pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder / slug}.parquet should be the rankings that {slug}.json describes but is not "
             f"({first_line(error)}); remove both and make them again (`whereupon evaluate`)."
@@ -201,29 +207,109 @@ def orphans_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in paths if path.stem not in (SUMMARY, ABLATION))
 
 
-def _read_parquet(path: Path, k: int) -> Rankings:
-    frame = pl.read_parquet(path)
-    if missing := [name for name in ("row", "rank", "items", "scores") if name not in frame.columns]:
-        raise ValueError(f"no column {missing[0]!r}")
-    log_prob_E, exact_E = (
-        frame[name].to_numpy(writable=True) if name in frame.columns else None for name in ("log_prob", "exact")
-    )
-    row_E, rank_E = (frame[name].to_numpy(writable=True) for name in ("row", "rank"))
-    return Rankings.of_lists(row_E, rank_E, frame["items"], frame["scores"], k, log_prob_E, exact_E)
+def of_task(folder: Path, task: Task) -> tuple[list[str], list[str]]:
+    """Slugs of the complete rankings in a folder: of this task, and of others, which cannot be compared with them."""
+    is_of = {slug: read_facts(folder, slug).get("task") == task.hash for slug in slugs_in(folder)}
+    return [slug for slug, fits in is_of.items() if fits], [slug for slug, fits in is_of.items() if not fits]
 
 
-def _lists(value_EK: NDArray[Any], count_E: NDArray[np.int64]) -> pl.Series:
-    """The first `count_E` values of each row, as a column of lists."""
-    kept_EK = np.arange(value_EK.shape[1]) < count_E[:, None]
-    event_X = pl.Series(np.repeat(np.arange(len(count_E)), count_E), dtype=pl.Int64)
-    flat = pl.DataFrame({"event": event_X, "value": pl.Series(value_EK[kept_EK])})
-    lists = flat.group_by("event", maintain_order=True).agg("value")
-    whole = pl.DataFrame({"event": pl.Series(range(len(count_E)), dtype=pl.Int64)}).join(lists, "event", "left")
-    return whole["value"].fill_null([])
+def named_rankings(folder: Path, name: str, task: Task) -> tuple[Rankings, dict[str, Any]]:
+    """The rankings in `folder` of a ranker's name or slug.
+
+    Raises:
+        DataError: there are none, or they are of another task; names those that there are.
+    """
+    slugs = slugs_in(folder)
+    found = [slug for slug in slugs if slug == name] or [s for s in slugs if read_facts(folder, s).get("name") == name]
+    if not found:
+        there, verbs = ", ".join(slugs) or "none", f"`whereupon evaluate` or `import-run` with `--split {task.split}`"
+        raise DataError(f"{folder} should hold rankings by {name!r} but holds {there}; run {verbs} first.")
+    rankings, facts = read_rankings(folder, found[0])
+    if facts.get("task") != task.hash:
+        raise DataError(
+            f"The rankings {found[0]!r} in {folder} are of other data, events or candidates than this configuration's; "
+            f"run `whereupon evaluate --split {task.split}` again."
+        )
+    return rankings, facts
+
+
+def free_slug(folder: Path, name: str, kind: Kind) -> str:
+    """The slug of a ranker that is to be written.
+
+    Raises:
+        DataError: the name has no letter a-z or digit, or rankings of another name or kind are there under its slug.
+    """
+    try:
+        slug = slug_of(name)
+    except ValueError:
+        raise DataError(
+            f"The name {name!r} should have letters a-z or digits, of which its files' name is made, and not be "
+            "'summary' or 'ablation'; choose another."
+        ) from None
+    for other in slugs_in(folder):
+        facts, there = read_facts(folder, other), ""
+        if other == slug and facts.get("kind") != kind:
+            there = f"another kind ({facts.get('kind')})"
+        elif (other == slug) != (facts.get("name") == name):  # "a b" and "a+b"; a model's files have another name
+            there = f"the name {facts.get('name')!r}"
+        if there:
+            raise DataError(f"{folder} holds rankings {other!r} of {there} already; choose another name.")
+    return slug
+
+
+def refuse_other_kind(folder: Path, slug: str, kind: Kind) -> None:
+    """Raise DataError if rankings of a slug would replace those of another kind, such as a run file named "SASRec"."""
+    there = read_facts(folder, slug).get("kind", kind) if slug in slugs_in(folder) else kind
+    if there != kind:
+        raise DataError(
+            f"{folder} should be free for the rankings {slug!r} of a {kind} but holds those of a {there}; move "
+            f"{slug}.json and {slug}.parquet elsewhere, or make the {there} again under another name."
+        )
+
+
+def replaced(folder: Path, slug: str, task: Task) -> str:
+    """One sentence on complete rankings of another task that rankings of this one are about to replace; "": none."""
+    if slug not in slugs_in(folder) or read_facts(folder, slug).get("task", task.hash) == task.hash:
+        return ""
+    return f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
+
+
+def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:
+    """The facts of one ranking of a task, for `write_rankings`, and `more` that JSON knows, such as `settings`.
+
+    `wall_s` is how long the ranking took, fitting included, tuning not; None if nobody knows. The task's hash says with
+    which other rankings this one may be compared; `num_split_events` is how many events a sample was drawn from.
+    """
+    histories = task.histories
+    protocol = {
+        "split": histories.manifest.get("settings", {}).get("split", {}), "repeats": task.candidates.repeats,
+        "available_from": task.candidates.available_s_I is not None, "num_without_candidate": task.num_without,
+    }  # fmt: skip
+    return {
+        "name": name, "kind": kind, "split": task.split, "task": task.hash, "protocol": protocol,
+        "num_split_events": len(evaluated_events(histories, task.split)) - task.num_without,
+        "seed": config.seed, "wall_s": wall_s, "num_items": histories.items.height,
+        "data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash, "versions": versions(),
+        "command": typed_command(), "finished": datetime.now(UTC).isoformat(timespec="seconds"), **more,
+    }  # fmt: skip
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: NaN (a mean over nothing) and infinity (held impossible) become None."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def typed_command() -> str:
+    """What was typed to get here; a script is called by its path in the repository."""
+    path = Path(sys.argv[0]).resolve()
+    program = ["whereupon" if path.name == "cli.py" else path.name]
+    if path.suffix == ".py" and path.name != "cli.py":
+        program = ["python", str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def _matrix(lists: pl.Series, k: int, empty: float) -> NDArray[np.float64]:
-    """The reverse of `_lists`: float64 [E, K], filled up by `empty`."""
+    """Lists of at most k numbers as float64 [E, K], filled up by `empty`."""
     count_E = lists.list.len().to_numpy()
     matrix_EK = np.full((len(lists), k), empty, np.float64)
     matrix_EK[np.arange(k) < count_E[:, None]] = lists.explode().drop_nulls().to_numpy()

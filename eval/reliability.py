@@ -16,8 +16,6 @@ import numpy as np
 from ..arrays import Bool, Float64, Int64
 from .rankings import Rankings
 
-__all__ = ["Binning", "Calibrated", "ReliabilityCurve", "bin_of", "calibration", "predictions", "reliability_curve"]
-
 Binning = Literal["equal-mass", "equal-width"]
 
 NUM_BINS = 15  # as in Guo et al., 2017
@@ -62,21 +60,20 @@ class Calibrated:
     num_predictions: int
 
     @classmethod
-    def of(cls, probability_P: Float64, right_P: Bool, num_bins: int = NUM_BINS) -> Calibrated:
-        mass, width = (reliability_curve(probability_P, right_P, binning, num_bins) for binning in get_args(Binning))
+    def of(cls, probability_P: Float64, right_P: Bool) -> Calibrated:
+        mass, width = (reliability_curve(probability_P, right_P, binning) for binning in get_args(Binning))
         averaged = (probability_P - right_P) ** 2, probability_P, right_P
         brier, confidence, accuracy = (float(np.mean(x_P)) if x_P.size else float("nan") for x_P in averaged)
         return cls(mass, width, brier, confidence, accuracy, probability_P.size)
 
 
-def calibration(rankings: Rankings, num_bins: int = NUM_BINS) -> dict[str, Calibrated]:
+def calibration(rankings: Rankings) -> dict[str, Calibrated]:
     """Calibration of the first predictions, "top-1", and of all of them, "top-K" (K as the lists are long).
 
     Scores must be natural log-probabilities, or it is a ValueError. Events whose list is empty make no prediction.
     Source of top-K: Nixon et al., "Measuring calibration in deep learning", CVPR Workshops 2019.
     """
-    depths = {f"top-{k}": k for k in (1, rankings.k)}
-    return {name: Calibrated.of(*predictions(rankings, k), num_bins) for name, k in depths.items()}
+    return {f"top-{k}": Calibrated.of(*predictions(rankings, k)) for k in (1, rankings.k)}
 
 
 def predictions(rankings: Rankings, k: int) -> tuple[Float64, Bool]:
@@ -85,8 +82,14 @@ def predictions(rankings: Rankings, k: int) -> tuple[Float64, Bool]:
     Raises:
         ValueError: the scores are no log-probabilities (one is above 0, or an event's sum to more than 1).
     """
-    listed_EK = rankings.item_EK[:, :k] >= 0
-    probability_EK = _probabilities(rankings)[:, :k]
+    all_EK = np.exp(rankings.score_EK)  # 0 where there is no item
+    total_E = all_EK.sum(axis=1)
+    if total_E.size and not total_E.max() <= 1 + _ROUND_OFF:
+        raise ValueError(
+            "calibration needs scores that are log-probabilities, but the probabilities of an event's first "
+            f"{rankings.k} items sum to {total_E.max():.4g}; leave rankers without probabilities out"
+        )
+    listed_EK, probability_EK = rankings.item_EK[:, :k] >= 0, np.minimum(all_EK[:, :k], 1.0)
     right_EK = rankings.rank_E[:, None] == np.arange(1, listed_EK.shape[1] + 1)
     return probability_EK[listed_EK], right_EK[listed_EK]
 
@@ -110,24 +113,9 @@ def bin_of(probability_P: Float64, binning: Binning = "equal-mass", num_bins: in
     equally many predictions each (adaptive bins: Nixon et al., 2019); equal probabilities share the bin of the middle
     one of them, so their order does not matter.
     """
-    if num_bins < 1:
-        raise ValueError(f"there must be at least 1 bin, not {num_bins}")
     if binning == "equal-width":
         return np.searchsorted(np.arange(1, num_bins) / num_bins, probability_P, side="left")
     _, value_P, count_V = np.unique(probability_P, return_inverse=True, return_counts=True)
     middle_V = np.cumsum(count_V) - (count_V + 1) / 2  # where each value stands in order, from 0: the middle one
     bin_V: Int64 = np.floor(num_bins * middle_V / max(1, len(probability_P))).astype(np.int64)
     return bin_V[value_P]
-
-
-def _probabilities(rankings: Rankings) -> Float64:
-    """float64 [E, K], 0 where there is no item."""
-    probability_EK = np.exp(rankings.score_EK)
-    total_E = probability_EK.sum(axis=1)
-    if total_E.size and not total_E.max() <= 1 + _ROUND_OFF:
-        raise ValueError(
-            "calibration needs scores that are log-probabilities, but the probabilities of an event's first "
-            f"{rankings.k} items sum to {total_E.max():.4g}; leave rankers without probabilities out"
-        )
-    capped_EK: Float64 = np.minimum(probability_EK, 1.0)
-    return capped_EK

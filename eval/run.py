@@ -1,13 +1,13 @@
 """`whereupon evaluate`: the model and the tuned baselines on the same events, from the same candidates.
 
-Each ranker's answers are kept as `Rankings` in `<run>/evaluation/<split>/`, all rankers of a split side by side; a
-ranker that is complete there is not asked again, so that a killed run goes on where it was.
+A ranker whose rankings are complete is not asked again, so that a killed run goes on where it was.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,33 @@ from ..console import say, show
 from ..decode.adapters import current_adapter
 from ..files import sha256_text, versions, write_json
 from ..histories import CAVEATS, read_histories
+from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from .answers import evaluate_model
-from .facts import facts_of
 from .metrics import summarise
 from .protocol import Task, read_task
 from .ranked import rank
-from .rankers import of_task, refuse_other_kind, replaced
-from .rankings import SUMMARY, Rankings, evaluation_folder, finished, read_rankings, slug_of, write_rankings
+from .rankings import (
+    SUMMARY,
+    Kind,
+    Rankings,
+    evaluation_folder,
+    facts_of,
+    finished,
+    of_task,
+    read_rankings,
+    refuse_other_kind,
+    replaced,
+    slug_of,
+    write_rankings,
+)  # fmt: skip
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
 from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..histories.candidates import EvaluatedSplit
-
-__all__ = ["evaluate", "evaluate_baseline", "evaluate_run_model", "result_of", "write_summary"]
 
 
 def evaluate(
@@ -50,29 +59,32 @@ def evaluate(
     """
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
-    _say_candidates(task)
+    if caveat := caveat_of(histories):
+        say(caveat)
+    if task.num_without:
+        say(f"{task.num_without:,} events are left out: their item is no candidate")
+    if not task.candidates.everything:
+        say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")
     folder = evaluation_folder(config.run, split, limit)
     for name in config.evaluate.baselines:  # before the model is asked, which may take hours
         refuse_other_kind(folder, slug_of(name), "baseline")
     # The model first: what is wrong with it should be known before a baseline is tuned for minutes.
     model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder)
-    results = []
+    found = []
     for name in config.evaluate.baselines:
         try:
-            rankings, facts = evaluate_baseline(config, task, FAMILIES[name], folder)
+            found.append(evaluate_baseline(config, task, FAMILIES[name], folder))
         except UnfitDataError as error:
             say(f"{name} is left out: {error}")
-            continue
-        results.append(result_of(rankings, facts))
     if split == "valid":
         say(ON_VALIDATION)
     if model:
-        results.append(result_of(*model))
+        found.append(model)
         if (share := model[1]["exact_share"]) < 1:
             say(f"{share:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
     write_summary(config, task, folder)
-    title = f"{split} split, {histories.items.height:,} items in the catalogue"
-    show(as_table(results, title))
+    results = [result_of(*one) for one in found]
+    show(as_table(results, f"{split} split, {histories.items.height:,} items in the catalogue"))
     say(f"written to {folder}")
     return results
 
@@ -87,11 +99,11 @@ def evaluate_baseline(
     Raises:
         UnfitDataError: the histories lack what the family needs. DataError: rankings of another kind are there.
     """
-    slug, k = slug_of(family.name), config.evaluate.k
+    slug = slug_of(family.name)
     refuse_other_kind(folder, slug, "baseline")
     tuned = tune(family, task.histories, config.evaluate, config.seed, config.run)
     settings = dict(tuned.settings)
-    asked = [__version__, family.name, settings, task.hash, config.seed, k]
+    asked = [__version__, family.name, settings, task.hash, config.seed, config.evaluate.k]
     key = sha256_text(json.dumps(asked, sort_keys=True))
     chosen = {"trials": tuned.trials, "num_events": tuned.num_events, "note": tuned.note}
     if finished(folder, slug, key):
@@ -104,15 +116,21 @@ def evaluate_baseline(
             say(sentence)
         if tuned.note and not tuned.trials:
             say(f"{family.name}: {tuned.note}")
-        began = time.perf_counter()
-        ranker = family.ranker(task.histories, task.split, settings, config.seed, task.candidates.repeats)
-        rankings = rank(ranker, task, k)
-        wall_s = time.perf_counter() - began
-        facts = facts_of(
-            config, task, name=family.name, kind="baseline", wall_s=wall_s, settings=settings, tuned=chosen, key=key
+        rankings, facts = rank_baseline(
+            config, task, family, settings, name=family.name, kind="baseline", tuned=chosen, key=key
         )
     write_rankings(folder, slug, rankings, facts, task.histories.events)
     return read_rankings(folder, slug)
+
+
+def rank_baseline(
+    config: Config, task: Task, family: Family, settings: Mapping[str, Any], *, name: str, kind: Kind, **more: Any
+) -> tuple[Rankings, dict[str, Any]]:
+    """Fit a family with these settings and rank the task: rankings, and facts with `more` of them."""
+    began = time.perf_counter()
+    ranker = family.ranker(task.histories, task.split, settings, config.seed, task.candidates.repeats)
+    rankings, wall_s = rank(ranker, task, config.evaluate.k), time.perf_counter() - began
+    return rankings, facts_of(config, task, name=name, kind=kind, wall_s=wall_s, settings=settings, **more)
 
 
 def write_summary(config: Config, task: Task, folder: Path) -> None:
@@ -124,7 +142,7 @@ def write_summary(config: Config, task: Task, folder: Path) -> None:
     slugs, others = of_task(folder, task)
     for slug in slugs:
         rankings, facts = read_rankings(folder, slug)
-        [result] = as_json([result_of(rankings, facts)])  # one by one: what was imported may be called like another
+        [result] = as_json([result_of(rankings, facts)])
         results.append({**result, "slug": slug, "kind": facts["kind"], "exact_share": facts.get("exact_share")})
     if others:
         say(f"{', '.join(others)}: rankings of other data or events, left out of {SUMMARY}.json; evaluate them again")
@@ -156,13 +174,3 @@ def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:
     """The row of a table: finished rankings, measured."""
     metrics = summarise(rankings.rank_E, rankings.log_prob_E)
     return RankerResult(facts["name"], metrics, len(rankings.row_E), facts["wall_s"])
-
-
-def _say_candidates(task: Task) -> None:
-    """Print the caveat of the protocol, which events are left out, and what a filter does to a log-loss."""
-    if caveat := caveat_of(task.histories):
-        say(caveat)
-    if task.num_without:
-        say(f"{task.num_without:,} events are left out: their item is no candidate")
-    if not task.candidates.everything:
-        say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")

@@ -5,8 +5,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ..histories.candidates import EvaluatedSplit, Repeats
 from ..rankers.settings import QUICK, BaselineName
 
-__all__ = ["EvaluateSettings"]
-
 
 class EvaluateSettings(BaseModel):
     """What is evaluated, and against what."""

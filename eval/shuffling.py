@@ -16,14 +16,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 
 from ..arrays import Int64
 from ..histories import HISTORY, Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
 from ..prompts import CONTEXT_KINDS, ContextKind, columns_of, context_changes, context_frame
-
-__all__ = ["NEVER", "deadlines", "draw", "exchange"]
 
 NEVER = np.iinfo(np.int64).max
 
@@ -44,44 +43,32 @@ def exchange(
         days = frame["days_since_previous"].alias("_days_since_previous")
         events = events.with_columns(days, context_changes(frame, events, column_kinds).alias("_new_day"))
         names.append("_days_since_previous")
-    elif kind == "place" and histories.location == "outcome":  # those coordinates are the answer, and never told
+    elif kind == "place" and histories.location == "outcome":  # those coordinates are the answer, and never shown
         names = [name for name in names if name not in ("latitude", "longitude")]
-    from_N = _rows(histories, split, np.random.default_rng([seed, CONTEXT_KINDS.index(kind)]))
+    random, from_N = np.random.default_rng([seed, CONTEXT_KINDS.index(kind)]), np.arange(events.height)
+    row_X = np.flatnonzero((histories.split_E <= SPLIT_CODES[split]) | (histories.split_E == HISTORY))
+    from_N[row_X] = row_X[draw(histories.time_s_E[row_X], deadlines(histories, split)[row_X], random)]
     return replace(histories, events=events.with_columns(events[name].gather(from_N) for name in names))
 
 
 def deadlines(histories: Histories, split: EvaluatedSplit) -> Int64:
-    """When each event is first told as past: the time of its user's next event in `split`, int64 [N], unix seconds.
+    """When each event is first shown as past: the time of its user's next event in `split`, int64 [N], unix seconds.
 
     NEVER where there is none.
     """
-    num_events = len(histories.split_E)
-    asked_N = np.where(histories.split_E == SPLIT_CODES[split], np.arange(num_events), num_events)
-    following_N = np.append(np.minimum.accumulate(asked_N[::-1])[::-1][1:], num_events)
-    is_own_N = following_N < histories.offset_U1[histories.user_idx_E + 1]
-    time_N1 = np.append(histories.time_s_E, NEVER)
-    deadline_N: Int64 = time_N1[np.where(is_own_N, following_N, num_events)]
+    columns = {"user": histories.user_idx_E, "time": histories.time_s_E,
+               "is_asked": histories.split_E == SPLIT_CODES[split]}  # fmt: skip
+    following = pl.when("is_asked").then("time").shift(-1).backward_fill().over("user").fill_null(NEVER)
+    deadline_N: Int64 = pl.DataFrame(columns).select(following).to_series().to_numpy()
     return deadline_N
 
 
 def draw(time_X: Int64, deadline_X: Int64, random: np.random.Generator) -> Int64:
     """From which event each gets its value, int64 [X]: any with time[of that] <= deadline[x], all equally likely.
 
-    Raises:
-        ValueError: an event's own time lies behind its deadline.
+    No event's own time may lie behind its deadline.
     """
-    if (time_X > deadline_X).any():
-        raise ValueError("expected no event to be past before it has happened")
     by_time_X = np.argsort(time_X, kind="stable")
     known_X = np.searchsorted(time_X[by_time_X], deadline_X, side="right")
     from_X: Int64 = by_time_X[random.integers(0, known_X)]
     return from_X
-
-
-def _rows(histories: Histories, split: EvaluatedSplit, random: np.random.Generator) -> Int64:
-    """From which row each row gets its values: int64 [N]."""
-    code, deadline_N = SPLIT_CODES[split], deadlines(histories, split)
-    from_N = np.arange(len(deadline_N))
-    row_X = np.flatnonzero((histories.split_E <= code) | (histories.split_E == HISTORY))
-    from_N[row_X] = row_X[draw(histories.time_s_E[row_X], deadline_N[row_X], random)]
-    return from_N

@@ -1,4 +1,4 @@
-"""Is one ranker better than another, or was it luck? Paired tests over users, against the best baseline.
+"""Is one ranker better than another, or was it luck? Paired tests over users.
 
 Rankers answer the same events, so they are compared event by event, and signs are flipped user by user, as users and
 not events are independent (see `intervals`). Values that are NaN are unknown: an event counts in a comparison where
@@ -10,7 +10,7 @@ Shapes: E = events, U = users, M = comparisons, R = rounds of flips, T = tests.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -18,37 +18,34 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from ..arrays import Float64
-from .intervals import NUM_RESAMPLES, UserSums, Values, bootstrap, chunk_sizes
-from .metrics import LOWER_IS_BETTER, micro
-
-__all__ = ["best_baseline", "compare", "holm", "paired", "sign_flip"]
-
+from .intervals import NUM_RESAMPLES, UserSums, bootstrap, chunk_sizes
+from .metrics import LOWER_IS_BETTER
 
 NUM_FLIPS: Final = 100_000  # no p-value is below a hundred-thousandth: Holm's correction multiplies it by dozens
 _ROUND_OFF: Final = 1e-12  # sums of the same numbers in another order differ by less, relative to their absolute values
 
 
 def compare(
-    values: Values, user_E: ArrayLike, *, baselines: Collection[str], seed: int, num_resamples: int = NUM_RESAMPLES
-) -> pl.DataFrame:
-    """Every ranker against the best baseline of each metric: difference, interval, p-value, p-value after Holm.
+    values: Mapping[str, Mapping[str, Float64]], user_E: ArrayLike, *, baseline: str, seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+) -> pl.DataFrame:  # fmt: skip
+    """Every ranker against one of them, on each metric that both have.
 
-    The correction is over all comparisons returned, so pass the metrics that you are going to show and no others.
-    `user_E`, integers [E], is whose event it is; `seed` is that of draws and flips.
+    `values` are ranker -> metric -> each event's own value, float64 [E]. The correction is over all comparisons
+    returned, so pass the metrics that you are going to show and no others. `user_E`, integers [E], is whose event it
+    is; `seed` is that of draws and flips.
 
     Returns:
         Columns ranker, baseline, metric, mean, baseline_mean, difference (ranker - baseline), low, high, is_better
-        (whether the ranker's mean is; lower ones are for log-loss), p, p_holm, num_events, num_users. No row for the
-        best baseline itself, for a metric that no baseline has, or for a metric that the ranker lacks.
+        (whether the ranker's mean is; lower ones are for log-loss), p, p_holm (see `holm`), num_events, num_users.
     """
     pairs = [
-        (ranker, best, metric)
-        for metric in dict.fromkeys(metric for metrics in values.values() for metric in metrics)
-        if (best := best_baseline(values, metric, baselines)) is not None
+        (ranker, baseline, metric)
+        for metric in values[baseline]
         for ranker, metrics in values.items()
-        if ranker != best and metric in metrics
+        if ranker != baseline and metric in metrics
     ]
-    both = [(values[ranker][metric], values[best][metric]) for ranker, best, metric in pairs]
+    both = [(values[ranker][metric], values[baseline][metric]) for ranker, _, metric in pairs]
     sums = UserSums.of((paired(ours_E, theirs_E) for ours_E, theirs_E in both), user_E)
     found = bootstrap(sums, seed=seed, num_resamples=num_resamples)
     mean_M = UserSums.of((_where_known(ours_E, theirs_E) for ours_E, theirs_E in both), user_E).mean_M
@@ -64,16 +61,6 @@ def compare(
         "is_better": sign_M * mean_M > sign_M * base_M, "p": p_M, "p_holm": holm(p_M),
         "num_events": sums.num_events_M, "num_users": sums.num_users_M,
     })  # fmt: skip
-
-
-def best_baseline(values: Values, metric: str, baselines: Collection[str]) -> str | None:
-    """The baseline of the best mean, the first of equals; None if none has the metric.
-
-    Best on the events at hand, which nobody could have picked beforehand: that makes it the harder opponent.
-    """
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    found = {name: sign * micro(values[name][metric]) for name in baselines if metric in values.get(name, {})}
-    return max((name for name in found if not np.isnan(found[name])), key=found.__getitem__, default=None)
 
 
 def paired(ours_E: Float64, theirs_E: Float64) -> Float64:

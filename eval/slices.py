@@ -25,13 +25,10 @@ from ..histories.questions import num_previous
 from ..prompts.context import DAYPARTS, SEASONS, TEMPERATURE_WORDS, WINDY_MPS
 from .beyond import earlier_counts
 
-__all__ = ["UNKNOWN", "slices_of"]
-
-
 UNKNOWN: Final = "unknown"
 _KM: Final = (0.1, 1.0, 5.0, 20.0)
 _ACTIVITY: Final = (1, 5, 10, 20, 50, 100)
-_WET_MM: Final = 0.2  # what counts as rain in a prompt, too
+_WET: Final = {"precipitation_mm": 0.2, "snowfall_cm": 0.0}  # more counts as rain or snow in a prompt, too
 _MOST_CONDITIONS: Final = 8
 _OTHER: Final = "other"
 _POPULARITY: Final = ("head", "torso", "tail", "unseen")
@@ -55,10 +52,13 @@ def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.D
     user_E, item_E = histories.user_idx_E[row_E], histories.item_idx_E[row_E]
     num_trained_U = np.bincount(histories.user_idx_E[histories.split_E == 0], minlength=len(histories.user_ids))
     first_visit_E = _is_first_visit(histories)[row_E]
-    new_item_E = first_visit_E & (_first_seen_s(histories)[item_E] >= histories.time_s_E[row_E])
+    first_s_I, shared_N = np.full(histories.items.height, np.iinfo(np.int64).max), histories.shared_E
+    np.minimum.at(first_s_I, histories.item_idx_E[shared_N], histories.time_s_E[shared_N])
+    new_item_E = first_visit_E & (first_s_I[item_E] >= histories.time_s_E[row_E])
     popularity_E = _popularity(earlier_counts(histories, split))[item_E]
+    activity = ["0", *(f"{low} to {high - 1}" for low, high in pairwise(_ACTIVITY)), f"{_ACTIVITY[-1]} and more"]
     found += [
-        _banded("activity", num_previous(histories)[row_E].astype(np.float64), _ACTIVITY, _activity_names()),
+        _banded("activity", num_previous(histories)[row_E].astype(np.float64), _ACTIVITY, activity),
         _coded("user", (num_trained_U[user_E] > 0).astype(np.int64), ("new", "known")),
         _coded("item", 1 - new_item_E, ("new", "known")),
         _coded("popularity", popularity_E, _POPULARITY),
@@ -75,19 +75,19 @@ def _of_time(histories: Histories, row_E: Int64) -> Iterator[pl.Series]:
 
 
 def _of_weather(events: pl.DataFrame) -> Iterator[pl.Series]:
-    fall = [name for name in ("precipitation_mm", "snowfall_cm") if _knows(events, name)]
+    known = {name for name in events.columns if events[name].null_count() < events.height}
+    fall = [pl.col(name) > bound for name, bound in _WET.items() if name in known]
     if fall:
-        bounds = {"precipitation_mm": _WET_MM, "snowfall_cm": 0.0}
-        wet = events.select(pl.any_horizontal(pl.col(name) > bounds[name] for name in fall)).to_series()
+        wet = events.select(pl.any_horizontal(fall)).to_series()
         yield _coded("weather", wet.cast(pl.Int64).fill_null(-1).to_numpy(), ("dry", "wet"))
-    if _knows(events, "temperature_c"):
+    if "temperature_c" in known:
         bounds_c = [bound for bound, _ in TEMPERATURE_WORDS]
         words = [*(word for _, word in TEMPERATURE_WORDS), "hot"]
         names = [f"{word} ({range_})" for word, range_ in zip(words, _ranges(bounds_c, "°C"), strict=True)]
         yield _banded("temperature", _floats(events["temperature_c"]), bounds_c, names)
-    if _knows(events, "wind_mps"):
+    if "wind_mps" in known:
         yield _banded("wind", _floats(events["wind_mps"]), [WINDY_MPS], ("calm", "windy"))
-    if _knows(events, "condition"):
+    if "condition" in known:
         yield _condition(events["condition"])
 
 
@@ -102,7 +102,7 @@ def _condition(condition: pl.Series) -> pl.Series:
 
 
 def _of_place(histories: Histories, row_E: Int64) -> Iterator[pl.Series]:
-    """Distance by the items' own coordinates; where they have none, by those of events, if those are the items'."""
+    """Distance by the coordinates of items; where they have none, by those of events, if those are the items'."""
     if has_coordinates(histories.items):
         places, place_N = PlacesOnSphere.of(histories.items), histories.item_idx_E.astype(np.int64)
     elif histories.location == "outcome" and has_coordinates(histories.events):
@@ -130,25 +130,12 @@ def _popularity(count_I: Int64) -> Int64:
     return code_I
 
 
-def _first_seen_s(histories: Histories) -> Int64:
-    """int64 [I]: unix second of each item's first event that all may know of; the largest number if it has none."""
-    first_s_I = np.full(histories.items.height, np.iinfo(np.int64).max)
-    np.minimum.at(first_s_I, histories.item_idx_E[histories.shared_E], histories.time_s_E[histories.shared_E])
-    return first_s_I
-
-
 def _is_first_visit(histories: Histories) -> Bool:
     """bool [N]: whether the user has no earlier row of the item."""
     key_N = histories.user_idx_E.astype(np.int64) * histories.items.height + histories.item_idx_E
     is_first_N = np.zeros(len(key_N), bool)
     is_first_N[np.unique(key_N, return_index=True)[1]] = True
     return is_first_N
-
-
-def _activity_names() -> list[str]:
-    """ "0", "1 to 4", ..., "100 and more"."""
-    ends = [f"{low} to {high - 1}" for low, high in pairwise(_ACTIVITY)]
-    return ["0", *ends, f"{_ACTIVITY[-1]} and more"]
 
 
 def _ranges(bounds: Sequence[float], unit: str) -> list[str]:
@@ -166,10 +153,6 @@ def _coded(name: str, code_E: NDArray[np.integer], names: Sequence[str]) -> pl.S
     """Codes, -1 for unknown, as an Enum of the names and then `unknown`."""
     shifted_E = np.where(code_E < 0, len(names), code_E).astype(np.uint32)
     return pl.Series(name, shifted_E).cat.to(pl.Enum([*names, UNKNOWN]))
-
-
-def _knows(events: pl.DataFrame, name: str) -> bool:
-    return name in events.columns and events[name].null_count() < events.height
 
 
 def _floats(column: pl.Series) -> Float64:

@@ -8,13 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .facts import finite
 from .metrics import LOWER_IS_BETTER, METRICS
+from .rankings import finite
 from .wording import NONE, duration
-
-__all__ = ["RankerResult", "as_json", "as_table"]
-
-_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -45,19 +41,11 @@ def as_table(results: Sequence[RankerResult], title: str | None = None) -> Table
 
 def as_json(results: Sequence[RankerResult]) -> list[dict[str, object]]:
     """The same in full precision, for JSON, which has neither NaN nor infinity: these become None."""
-    _check(results)
     return [{**vars(result), "metrics": finite(result.metrics)} for result in results]
-
-
-def _check(results: Sequence[RankerResult]) -> None:
-    names = [result.name for result in results]
-    if len(set(names)) < len(names):
-        raise ValueError(f"rankers must have different names, found {names}")
 
 
 def _columns(results: Sequence[RankerResult]) -> list[str]:
     """Metrics that at least one ranker has: canonical ones in canonical order, then others as they come."""
-    _check(results)
     found = list(dict.fromkeys(name for result in results for name in result.metrics))
     return [name for name in METRICS if name in found] + [name for name in found if name not in METRICS]
 
@@ -77,4 +65,4 @@ def _best(results: Sequence[RankerResult]) -> dict[str, str | None]:
 
 
 def _cell(result: RankerResult, metric: str) -> str:
-    return f"{result.metrics[metric]:.{_DECIMALS}f}" if metric in result.metrics else NONE
+    return f"{result.metrics[metric]:.3f}" if metric in result.metrics else NONE

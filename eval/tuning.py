@@ -1,9 +1,8 @@
 """Settings of a baseline, chosen on the validation split: each family's whole grid is tried, and every trial is kept.
 
 The best is that of the highest nDCG@10; among equals the one of lower log-loss, where the ranker is a distribution, and
-then the one that stands first in the grid. What was chosen lies in `<run>/evaluation/tuned/<slug>.json`, under a key of
-all that the choice depends on; a later evaluation with the same key tunes nothing. A killed run goes on with the first
-trial that it had not finished.
+then the first of the grid. It lies in `<run>/evaluation/tuned/<slug>.json`, under a key of all that it depends on; what
+is there is not tuned again, and a killed run goes on with the first trial that it had not finished.
 """
 
 from __future__ import annotations
@@ -22,14 +21,11 @@ from ..errors import DataError
 from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories
 from ..rankers.families import Family
-from .facts import finite
 from .metrics import summarise
 from .protocol import Task, read_task
 from .ranked import rank
-from .rankings import slug_of
+from .rankings import finite, slug_of
 from .settings import EvaluateSettings
-
-__all__ = ["Tuned", "tune"]
 
 SAVE_EVERY_S = 5.0
 _SAY_EVERY_S = 60.0  # where no bar shows how far it is
@@ -38,14 +34,10 @@ _K = 10  # what nDCG@10 needs
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen for a family, and from what.
+    """What was chosen for a family: settings, those of the best trial, or the first of the grid without any trial.
 
-    Attributes:
-        settings: of the best trial; the first of the grid where there was nothing to tune on.
-        trials: in the order of the grid: `settings`, `metrics` (on all validation events; None where infinite) and
-            `wall_s` (fitting and ranking); empty without validation events.
-        num_events: how many validation events each trial ranked.
-        note: why nothing was tuned; "" where it was.
+    `trials`, in the order of the grid, hold `settings`, `metrics` (on all `num_events` validation events; None where
+    infinite) and `wall_s` (fitting and ranking). `note` says why nothing was tuned; "" where it was.
     """
 
     settings: Mapping[str, Any]
@@ -55,14 +47,9 @@ class Tuned:
 
 
 def tune(family: Family, histories: Histories, settings: EvaluateSettings, seed: int, run: Path) -> Tuned:
-    """Choose the settings of a family for these histories; see the module's text.
+    """Choose the settings of a family by all validation events of these histories; see the module's text.
 
-    Args:
-        family: whose grid is tried.
-        histories: whose validation events are ranked, by rankers fitted for the split "valid".
-        settings: of the evaluation, for its protocol; `limit` is not heeded: tuning goes by all validation events.
-        seed: of every ranker.
-        run: the run folder.
+    Of the evaluation's `settings`, only the protocol is heeded.
 
     Raises:
         UnfitDataError: the histories lack what the family needs.
@@ -78,8 +65,8 @@ def tune(family: Family, histories: Histories, settings: EvaluateSettings, seed:
     path, partial = folder / f"{slug}.json", folder / f"partial-{slug}.json"
     if (found := _of_key(path, key)) is None:
         trials = _all_trials(family, task, grid, seed, partial, key)
-        found = {"key": key, "family": family.name, "settings": _best(trials)["settings"], "trials": trials,
-                 "num_events": len(task.row_E), "seed": seed, "versions": versions()}  # fmt: skip
+        found = {"key": key, "family": family.name, "settings": min(trials, key=_badness)["settings"],
+                 "trials": trials, "num_events": len(task.row_E), "seed": seed, "versions": versions()}  # fmt: skip
         write_json(path, found)
         partial.unlink(missing_ok=True)
     note = "" if len(grid) > 1 else "it has no settings to choose from"
@@ -110,14 +97,10 @@ def _all_trials(
     return trials
 
 
-def _best(trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """The first of the best trials; a log-loss that is missing or infinite is worse than any other."""
-
-    def badness(trial: dict[str, Any]) -> tuple[float, float]:
-        loss = trial["metrics"].get("log-loss")
-        return -trial["metrics"]["nDCG@10"], math.inf if loss is None else loss
-
-    return min(trials, key=badness)
+def _badness(trial: dict[str, Any]) -> tuple[float, float]:
+    """What is least for the best trial; a log-loss that is missing or infinite is worse than any other."""
+    loss = trial["metrics"].get("log-loss")
+    return -trial["metrics"]["nDCG@10"], math.inf if loss is None else loss
 
 
 def _of_key(path: Path, key: str) -> dict[str, Any] | None:

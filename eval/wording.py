@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["MINUS", "NONE", "ON_VALIDATION", "count", "duration", "p_value", "plain", "share", "signed", "span"]
-
 MINUS = "\N{MINUS SIGN}"
 
 NONE = "\N{EN DASH}"

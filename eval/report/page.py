@@ -14,8 +14,8 @@ from ... import __version__
 from ...console import say
 from ...errors import ConfigError, DataError
 from ...files import atomic_path
-from ..facts import typed_command
 from ..metrics import Metric
+from ..rankings import typed_command
 from ..wording import count, duration, p_value, plain, share, signed
 from .ablation import ablations
 from .examples import examples

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from whereupon.eval.facts import typed_command
+from whereupon.eval.rankings import typed_command
 
 ROOT = Path(__file__).parents[2]
 

@@ -124,12 +124,6 @@ def test_interval_of_a_slice_holds_its_own_mean_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
-def test_level_is_heeded() -> None:
-    sums = UserSums(*_clusters(1, 50, 1))
-    narrow, wide = (bootstrap(sums, seed=0, num_resamples=2_000, level=level) for level in (0.5, 0.99))
-    assert wide.low_M[0] < narrow.low_M[0] < narrow.mean_M[0] < narrow.high_M[0] < wide.high_M[0]
-
-
 def test_columns_share_their_draws() -> None:
     """What is compared is drawn alike: a column's interval does not depend on which others stand beside it."""
     sum_UM, count_UM = _clusters(3, 40, 2)

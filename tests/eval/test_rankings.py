@@ -44,16 +44,16 @@ def same(left: Rankings, right: Rankings) -> bool:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"row_E": np.array([3])}, "1 rows, but ranks"),
+        ({"row_E": np.array([3])}, r"rank_E should be of shape \(1,\), found \(2,\)"),
         ({"row_E": np.array([10, 3])}, "rows must ascend"),
         ({"row_E": np.array([3, 3])}, "rows must ascend"),
-        ({"rank_E": np.array([1])}, "2 rows, but ranks"),
-        ({"score_EK": np.zeros((2, 2))}, "items are"),
+        ({"rank_E": np.array([1])}, "rank_E should be of shape"),
+        ({"score_EK": np.zeros((2, 2))}, "score_EK should be of shape"),
         ({"score_EK": np.array([[0.25, 0.5, 0.0], [0.0, -np.inf, -np.inf]])}, "must not increase"),
         ({"score_EK": np.array([[0.25, np.nan, 0.0], [0.0, -np.inf, -np.inf]])}, "nor be NaN"),
         ({"score_EK": np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 0.0]])}, "the score must be -inf"),
-        ({"log_prob_E": np.zeros(3, np.float32)}, "log-probabilities"),
-        ({"exact_E": np.zeros(1, bool)}, "proofs"),
+        ({"log_prob_E": np.zeros(3, np.float32)}, "log_prob_E should be"),
+        ({"exact_E": np.zeros(1, bool)}, "exact_E should be"),
     ],
 )
 def test_arrays_that_do_not_go_together_are_refused(change: dict[str, Any], message: str) -> None:

@@ -68,11 +68,6 @@ def test_no_predictions_give_no_bins_and_nan(binning: Binning) -> None:
     assert empty.num_predictions == 0
 
 
-def test_no_bins_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 bin"):
-        reliability_curve(PROBABILITIES, RIGHT, num_bins=0)
-
-
 def test_first_predictions_and_all_of_them_are_told_apart() -> None:
     rankings = _rankings([1, 2, 0], [[0.5, 0.25], [0.75, 0.125], [0.25]])
     probability_P, right_P = predictions(rankings, 1)

@@ -190,8 +190,3 @@ def test_every_value_that_is_known_by_the_deadline_is_drawn_equally_often(events
 def test_no_events_exchange_nothing() -> None:
     empty = np.empty(0, np.int64)
     assert draw(empty, empty, np.random.default_rng(0)).tolist() == []
-
-
-def test_event_that_is_past_before_it_has_happened_is_refused() -> None:
-    with pytest.raises(ValueError, match="past before it has happened"):
-        draw(np.array([5]), np.array([4]), np.random.default_rng(0))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.eval.intervals import UserSums
-from whereupon.eval.significance import best_baseline, compare, holm, sign_flip
+from whereupon.eval.significance import compare, holm, sign_flip
 
 NAN = math.nan
 
@@ -71,7 +71,7 @@ def test_planted_difference_is_found() -> None:
         name: {"recall@1": (rng.random(1_000) < np.minimum(share + add, 1)).astype(float)}
         for name, add in (("popularity", 0.0), ("same", 0.0), ("better", 0.15))
     }
-    table = compare(values, users, baselines=["popularity"], seed=0, num_resamples=2_000)
+    table = compare(values, users, baseline="popularity", seed=0, num_resamples=2_000)
     same, better = table.rows(named=True)
     assert better["p_holm"] < 0.01
     assert better["low"] > 0
@@ -121,35 +121,22 @@ HITS = {
 USERS = np.array([0, 0, 1, 2])
 
 
-def test_each_metric_has_its_own_best_baseline() -> None:
-    table = compare(HITS, USERS, baselines=["a", "b"], seed=0, num_resamples=50)
+def test_every_ranker_is_compared_on_each_metric_that_both_have() -> None:
+    values = {**HITS, "model": {"recall@1": HITS["model"]["recall@1"]}}
+    table = compare(values, USERS, baseline="a", seed=0, num_resamples=50)
     assert table.select("ranker", "baseline", "metric").rows() == [
-        ("b", "a", "recall@1"),
-        ("model", "a", "recall@1"),
-        ("a", "b", "log-loss"),
-        ("model", "b", "log-loss"),
-    ]
-    assert table["difference"].to_list() == pytest.approx([-1 / 4, 1 / 4, 1 / 8, -1 / 8])
-    assert table["mean"].to_list() == pytest.approx([1 / 4, 3 / 4, 1, 3 / 4])
-    assert table["baseline_mean"].to_list() == pytest.approx([1 / 2, 1 / 2, 7 / 8, 7 / 8])
-    assert table["is_better"].to_list() == [False, True, False, True], "a lower loss is the better one"
-    assert table["num_users"].to_list() == [3] * 4
-
-
-def test_baselines_that_are_not_there_are_passed_over() -> None:
-    assert best_baseline(HITS, "recall@1", ["nobody"]) is None
-    assert best_baseline(HITS, "recall@1", ["nobody", "b"]) == "b"
-    assert compare(HITS, USERS, baselines=[], seed=0).height == 0
-
-
-def test_equal_baselines_are_taken_in_the_order_named() -> None:
-    twins = {"x": HITS["a"], "y": HITS["a"]}
-    assert best_baseline(twins, "recall@1", ["y", "x"]) == "y"
+        ("b", "a", "recall@1"), ("model", "a", "recall@1"), ("b", "a", "log-loss"),
+    ]  # fmt: skip
+    assert table["difference"].to_list() == pytest.approx([-1 / 4, 1 / 4, -1 / 8])
+    assert table["mean"].to_list() == pytest.approx([1 / 4, 3 / 4, 7 / 8])
+    assert table["baseline_mean"].to_list() == pytest.approx([1 / 2, 1 / 2, 1])
+    assert table["is_better"].to_list() == [False, True, True], "a lower loss is the better one"
+    assert table["num_users"].to_list() == [3] * 3
 
 
 def test_only_events_that_both_know_are_compared() -> None:
     values = {"base": {"km": np.array([1.0, NAN, 3.0, 9.0])}, "model": {"km": np.array([0.0, 5.0, 1.0, NAN])}}
-    row = compare(values, [0, 0, 1, 2], baselines=["base"], seed=0, num_resamples=50).row(0, named=True)
+    row = compare(values, [0, 0, 1, 2], baseline="base", seed=0, num_resamples=50).row(0, named=True)
     assert (row["mean"], row["baseline_mean"], row["difference"]) == (0.5, 2.0, -1.5)
     assert (row["num_events"], row["num_users"]) == (2, 2)
 
@@ -161,7 +148,7 @@ def test_infinite_losses_give_a_difference_but_no_interval_and_no_p_value() -> N
         "finite": {"log-loss": np.array([1.0, 1.0, 1.0])},
         "both": {"log-loss": np.array([inf, 1.0, 1.0])},
     }
-    finite, both = compare(values, [0, 1, 2], baselines=["base"], seed=0, num_resamples=50).rows(named=True)
+    finite, both = compare(values, [0, 1, 2], baseline="base", seed=0, num_resamples=50).rows(named=True)
     assert finite["difference"] == -inf
     assert finite["is_better"]
     assert math.isnan(both["difference"])
@@ -172,6 +159,6 @@ def test_infinite_losses_give_a_difference_but_no_interval_and_no_p_value() -> N
 def test_correction_is_over_all_rows_of_the_table() -> None:
     rng = np.random.default_rng(0)
     values = {name: {"recall@1": (rng.random(60) < 0.5).astype(float)} for name in "abcd"}
-    table = compare(values, np.arange(60), baselines=["a"], seed=0, num_resamples=200)
+    table = compare(values, np.arange(60), baseline="a", seed=0, num_resamples=200)
     assert table["p_holm"].to_list() == pytest.approx(holm(table["p"].to_numpy()).tolist())
     assert (table["p_holm"] >= table["p"]).all()

@@ -3,7 +3,6 @@ import json
 import math
 import re
 
-import pytest
 from rich.console import Console
 
 from whereupon.eval import RankerResult, as_json, as_table
@@ -55,8 +54,3 @@ def test_json_keeps_full_precision() -> None:
             "wall_s": 0.04,
         }
     ]
-
-
-def test_two_rankers_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="different names"):
-        as_table([MODEL, MODEL])

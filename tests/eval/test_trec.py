@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.errors import DataError
+from whereupon.eval.exchange import escaped, qrels_frame, query_ids, read_run, run_frame, write_run, write_truth
 from whereupon.eval.protocol import Task, read_task
 from whereupon.eval.rankings import Rankings
 from whereupon.eval.settings import EvaluateSettings
-from whereupon.eval.trec import escaped, qrels_frame, query_ids, read_run, run_frame, write_lines
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Candidates
 
@@ -38,10 +38,8 @@ def _rankings(task: Task, lists: Sequence[Sequence[tuple[int, float]]], k: int =
     return Rankings(task.row_E, rank_E, item_EK, score_EK)
 
 
-def _write(path: Path, histories: Histories, rankings: Rankings) -> Path:
-    frame = run_frame(histories, rankings)
-    write_lines(path, (frame["query"], "Q0", escaped(frame["item_id"]), frame["rank"], frame["score"], "tag"))
-    return path
+def _write(folder: Path, histories: Histories, rankings: Rankings) -> Path:
+    return write_run(folder, "tag", run_frame(histories, rankings))
 
 
 def _run(folder: Path, *lines: str) -> Path:
@@ -70,7 +68,7 @@ def test_names_are_single_words_that_are_told_apart() -> None:
 
 def test_written_lines_are_those_of_a_run_and_of_judgements(task: Task, tmp_path: Path) -> None:
     lists = [[(B, -0.5), (A, -1.25)], [], [(C, 2.0)], [(A, 0.0)]]
-    path = _write(tmp_path / "x.run", task.histories, _rankings(task, lists))
+    path = _write(tmp_path, task.histories, _rankings(task, lists))
     assert path.read_text().splitlines() == [
         "user-0@20 Q0 item-1 1 -0.5 tag", "user-0@20 Q0 item-0 2 -1.25 tag",
         "user-2@22 Q0 item-2 1 2.0 tag", "user-3@24 Q0 item-0 1 0.0 tag",
@@ -78,6 +76,12 @@ def test_written_lines_are_those_of_a_run_and_of_judgements(task: Task, tmp_path
     qrels = qrels_frame(task)
     assert qrels["item_id"].to_list() == ["item-1", "item-2", "item-3", "item-0"]
     assert (qrels["row"].to_list(), set(qrels["relevance"])) == (task.row_E.tolist(), {1})
+
+
+def test_quotes_in_names_stay_as_they_are(tmp_path: Path) -> None:
+    score = pl.Series([0.5], dtype=pl.Float32)
+    frame = pl.DataFrame({"query": ['"u"@1'], "item_id": ['a"b"'], "rank": [1], "score": score})
+    assert write_run(tmp_path, "tag", frame).read_text() == '"u"@1 Q0 a"b" 1 0.5 tag\n'
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=6).map(lambda one: sorted(one, reverse=True)))
@@ -124,12 +128,12 @@ def test_rankings_written_and_read_again_are_the_same(
     random = np.random.default_rng(seed)
     scored = [list(zip(items, np.sort(random.normal(size=len(items)))[::-1].tolist(), strict=True)) for items in lists]
     rankings = _rankings(task, scored, k=4)
-    path = _write(tmp_path_factory.mktemp("run") / "x.run", task.histories, rankings)
-    found = read_run(path, task, 4)
-    assert found.rankings.item_EK.tolist() == rankings.item_EK.tolist()
-    assert found.rankings.rank_E.tolist() == rankings.rank_E.tolist()
-    assert found.rankings.score_EK == pytest.approx(rankings.score_EK, rel=1e-6)
-    assert (found.tag, found.counts["missing queries"]) == ("tag", sum(not items for items in lists))
+    path = _write(tmp_path_factory.mktemp("run"), task.histories, rankings)
+    found, tag, counts = read_run(path, task, 4)
+    assert found.item_EK.tolist() == rankings.item_EK.tolist()
+    assert found.rank_E.tolist() == rankings.rank_E.tolist()
+    assert found.score_EK == pytest.approx(rankings.score_EK, rel=1e-6)
+    assert (tag, counts["missing queries"]) == ("tag", sum(not items for items in lists))
 
 
 @pytest.fixture(scope="session")
@@ -146,9 +150,8 @@ def test_metrics_of_a_written_run_by_ir_measures_are_ours(task: Task, tmp_path: 
 
     lists = [[(A, 1.0), (B, 1.0)], [(C, 0.5)], [(A, 3.0), (B, 2.0), (D, 1.0)], [(B, 0.1)]]
     rankings = _rankings(task, lists)
-    run = list(ir_measures.read_trec_run(str(_write(tmp_path / "x.run", task.histories, rankings))))
-    qrels = qrels_frame(task)
-    write_lines(tmp_path / "qrels.txt", (qrels["query"], "0", escaped(qrels["item_id"]), "1"))
+    run = list(ir_measures.read_trec_run(str(_write(tmp_path, task.histories, rankings))))
+    write_truth(tmp_path, task)
     judged = list(ir_measures.read_trec_qrels(str(tmp_path / "qrels.txt")))
     theirs = ir_measures.calc_aggregate([ir_measures.parse_measure(name) for name in ("nDCG@10", "RR@10")], judged, run)
     ours = summarise(rankings.rank_E)
@@ -162,29 +165,32 @@ def test_items_go_by_score_then_rank_then_line(task: Task, tmp_path: Path) -> No
         tmp_path, "user-0@20 Q0 item-0 9 1.5 x", "user-0@20 Q0 item-1 1 0.5 x", "  ", "user-0@20\tQ0\titem-2  2 1.5 x",
         "user-3@24 Q0 item-4 1 2e-1 x", "user-3@24 Q0 item-0 1 0.2 x\r",
     )  # fmt: skip
-    found = read_run(path, task, 2)
-    assert found.rankings.item_EK.tolist() == [[C, A], [-1, -1], [-1, -1], [E, A]]
-    assert found.rankings.rank_E.tolist() == [3, 0, 0, 2]  # Ann's B is beyond the two that are kept
-    assert found.counts == {"lines": 5, "missing queries": 2, "items that are no candidates": 0, "equal scores": 4}
+    found, _, counts = read_run(path, task, 2)
+    assert found.item_EK.tolist() == [[C, A], [-1, -1], [-1, -1], [E, A]]
+    assert found.rank_E.tolist() == [3, 0, 0, 2]  # Ann's B is beyond the two that are kept
+    assert counts == {"lines": 5, "missing queries": 2, "items that are no candidates": 0, "equal scores": 4}
 
 
 def test_file_may_be_compressed_and_begin_with_a_byte_order_mark(task: Task, tmp_path: Path) -> None:
     plain = _run(tmp_path, GOOD, "user-3@24 Q0 item-4 1 2e-1 x")
-    expected = read_run(plain, task, 2)
+    expected, _, expected_counts = read_run(plain, task, 2)
     for name, written in (("bom", b"\xef\xbb\xbf" + plain.read_bytes()), ("gz", gzip.compress(plain.read_bytes()))):
         (tmp_path / name).write_bytes(written)
-        found = read_run(tmp_path / name, task, 2)
-        assert (found.counts, found.rankings.rank_E.tolist()) == (expected.counts, expected.rankings.rank_E.tolist())
+        found, _, counts = read_run(tmp_path / name, task, 2)
+        assert (counts, found.rank_E.tolist()) == (expected_counts, expected.rank_E.tolist())
     (tmp_path / "cut.gz").write_bytes(gzip.compress(plain.read_bytes())[:-9])
-    with pytest.raises(DataError, match=r"cut\.gz is compressed by gzip but cannot be read"):
+    with pytest.raises(
+        DataError, match=r"cut\.gz should be UTF-8 text, plain or compressed by gzip, but cannot be read"
+    ):
         read_run(tmp_path / "cut.gz", task, 2)
 
 
 def test_items_that_are_no_candidates_are_left_out_and_counted(task: Task, tmp_path: Path) -> None:
     without = Task(task.histories, "test", task.row_E, Candidates.of(task.histories, "excluded"))
-    found = read_run(_run(tmp_path, "user-2@22 Q0 item-0 1 3 x", "user-2@22 Q0 item-3 2 2 x"), without, 2)
-    assert found.rankings.item_EK[2].tolist() == [D, -1]
-    assert (found.rankings.rank_E[2], found.counts["items that are no candidates"]) == (1, 1)
+    path = _run(tmp_path, "user-2@22 Q0 item-0 1 3 x", "user-2@22 Q0 item-3 2 2 x")
+    found, _, counts = read_run(path, without, 2)
+    assert found.item_EK[2].tolist() == [D, -1]
+    assert (found.rank_E[2], counts["items that are no candidates"]) == (1, 1)
 
 
 GOOD = "user-0@20 Q0 item-0 1 3 x"
@@ -193,8 +199,8 @@ GOOD = "user-0@20 Q0 item-0 1 3 x"
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("user-0@21 Q0 item-0 1 1 x", r"the query should be one of 4 events .* such as 'user-0@20', found 'user-0@21'"),
-        ("user-0@20 Q0 item-9 2 1 x", r"the item should be one of the 5 items .*, found 'item-9' \(1 such items"),
+        ("user-0@21 Q0 item-0 1 1 x", r"the query should be one of 4 that .* such as 'user-0@20', found 'user-0@21'"),
+        ("user-0@20 Q0 item-9 2 1 x", r"the item should be one of 5 that .*, found 'item-9' \(1 unknown"),
         (GOOD, r"item 'item-0' of query 'user-0@20' again; remove one"),
         ("user-0@20 Q0 item-1 2 x", r"expected six columns `query Q0 item rank score tag`, found 5; fix that line"),
         ("user-0@20 Q0 item-1 2 1 x y", r"found 7"),
@@ -215,5 +221,5 @@ def test_file_without_lines_without_text_or_without_being_is_one_sentence(task: 
     with pytest.raises(DataError, match=r"missing\.run is missing; name a run file"):
         read_run(tmp_path / "missing.run", task, 3)
     (tmp_path / "latin.run").write_bytes(b"caf\xe9 Q0 item-0 1 3 x\n")
-    with pytest.raises(DataError, match=r"is not UTF-8 text \(byte 3\)"):
+    with pytest.raises(DataError, match=r"latin\.run should be UTF-8 text, .* but cannot be read"):
         read_run(tmp_path / "latin.run", task, 3)

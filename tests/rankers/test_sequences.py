@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from whereupon.errors import ModelError
-from whereupon.eval.metrics import ndcg
+from whereupon.eval.metrics import summarise
 from whereupon.eval.protocol import read_task
 from whereupon.eval.ranked import rank, rank_dense
 from whereupon.eval.settings import EvaluateSettings
@@ -205,7 +205,7 @@ def test_epoch_that_is_kept_is_the_best_on_validation(random_town: Histories) ->
     best = max(trained.ndcg_by_epoch)
     assert trained.ndcg_by_epoch.index(best) + 1 == trained.epoch
     assert len(trained.ndcg_by_epoch) == min(trained.epoch + 3, 30)
-    assert ndcg(rank(SequenceRanker(trained), task, 10).rank_E, 10) == pytest.approx(best)
+    assert summarise(rank(SequenceRanker(trained), task, 10).rank_E)["nDCG@10"] == pytest.approx(best)
 
 
 def test_training_loss_falls(random_town: Histories) -> None:
@@ -220,7 +220,7 @@ def test_training_is_stopped_by_the_very_metric_of_the_evaluation(random_town: H
     assert watched.row_E.tolist() == task.row_E.tolist()
     score_NI = np.random.default_rng(0).integers(0, 3, (len(random_town.item_idx_E), 7)).astype(float)  # ties galore
     found = rank_dense(task, Dense(lambda row_Q: score_NI[row_Q]), 7)
-    assert watched.ndcg_at_10(lambda row_Q: score_NI[row_Q]) == pytest.approx(ndcg(found.rank_E, 10))
+    assert watched.ndcg_at_10(lambda row_Q: score_NI[row_Q]) == pytest.approx(summarise(found.rank_E)["nDCG@10"])
 
 
 def test_excluded_repeats_are_not_listed(random_town: Histories) -> None:

@@ -8,8 +8,6 @@ import typer
 
 from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
-__all__ = ["eval_app"]
-
 eval_app = typer.Typer()
 
 PredictedSplit = Annotated[

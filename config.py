@@ -19,8 +19,6 @@ from .finetune.settings import FinetuneSettings
 from .rankers.settings import RunConfig
 from .serve.settings import ServeConfig
 
-__all__ = ["Config", "configured", "load_config"]
-
 KeyPath = tuple[str | int, ...]
 
 _PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)

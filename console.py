@@ -18,8 +18,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["bar", "say", "show", "talk", "tracked"]
-
 T = TypeVar("T")
 
 talk = Console(stderr=True, highlight=False)

@@ -17,12 +17,6 @@ from typing import Any
 from . import __version__
 from .errors import DataError
 
-__all__ = [
-    "NameOrFolder", "atomic_path", "cache_folder", "git_revision", "read_json", "read_object", "sha256_file",
-    "sha256_text", "versions",
-    "write_json",
-]  # fmt: skip
-
 _REPORTED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "polars")
 
 

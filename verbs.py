@@ -19,8 +19,6 @@ from .files import read_object, versions, write_json
 if TYPE_CHECKING:
     from .config import Config
 
-__all__ = ["ConfigFile", "Debug", "Overrides", "one_sentence", "record", "verb"]
-
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; examples/ holds some.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; may be given several times.")

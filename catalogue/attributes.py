@@ -17,8 +17,6 @@ import polars as pl
 from ..errors import CatalogueError
 from ..histories.parsing import to_days, to_times
 
-__all__ = ["fit_columns", "items_table"]
-
 _TYPES: dict[type, pl.DataType] = {
     bool: pl.Boolean(), int: pl.Float64(), float: pl.Float64(), str: pl.String(), datetime: pl.Datetime("us", "UTC"),
 }  # fmt: skip

@@ -35,10 +35,6 @@ from .catalogue import Catalogue
 from .tokens import TERMINATOR
 from .trie import Trie
 
-__all__ = [
-    "edit_snapshot", "prune_snapshots", "read_snapshot", "remove_snapshots", "snapshot_manifest", "write_snapshot",
-]  # fmt: skip
-
 FORMAT_VERSION = 1
 PATIENCE_S = 1.0  # a writer that waits longer for another says so
 KEPT_VERSIONS = 2  # the current one, and the one before for whoever must go back

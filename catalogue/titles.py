@@ -15,8 +15,6 @@ import polars as pl
 
 from ..errors import CatalogueError
 
-__all__ = ["given_titles", "kept_titles", "unique_titles"]
-
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
 
 

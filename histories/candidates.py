@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from ..arrays import Bool, Float64, Int64, ragged
 from .store import Histories
 
-__all__ = ["AVAILABLE_FROM", "Candidates", "EvaluatedSplit", "Repeats"]
-
 EvaluatedSplit = Literal["valid", "test"]
 Repeats = Literal["allowed", "excluded"]
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ..arrays import Float64, Int64
 
-__all__ = ["EARTH_RADIUS_KM", "PlacesOnSphere", "distance_km", "has_coordinates", "nearest", "points", "points_of"]
-
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius, IUGG
 _CHUNK_PAIRS = 4_000_000  # distances held at once: 32 MB
 

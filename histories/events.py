@@ -10,15 +10,6 @@ from .reading import ROW
 from .rejects import Rejects
 from .weather import WEATHER_COLUMNS
 
-__all__ = [
-    "available_at_first_event",
-    "clean_events",
-    "clean_items",
-    "items_of_events",
-    "place_at_items",
-    "require_events",
-]
-
 _AVAILABLE_FROM = "available_from"
 _OPTIONAL_FLOATS = ("utc_offset_minutes", "latitude", "longitude")
 _DAY_MINUTES = 24 * 60

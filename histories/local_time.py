@@ -6,8 +6,6 @@ import polars as pl
 
 from ..errors import ConfigError
 
-__all__ = ["local_times"]
-
 # Zone borders are drawn no finer than this; rounding lets neighbours share a look-up.
 _DECIMALS = 3
 

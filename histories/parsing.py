@@ -6,8 +6,6 @@ import polars as pl
 
 from ..errors import ConfigError
 
-__all__ = ["has_offset", "to_days", "to_floats", "to_text", "to_times"]
-
 _UTC = pl.Datetime("us", "UTC")
 _ZONED_PARTS = ("%z", "%:z", "%#z")
 _CLOCK_PARTS = ("%H", "%I", "%T", "%R", "%X", "%s", "%c")

@@ -22,8 +22,6 @@ from .splitting import CAVEATS, SPLITS, split_events
 from .store import FORMAT_VERSION, histories_folder
 from .weather import WEATHER_COLUMNS, clean_weather, join_weather
 
-__all__ = ["PrepareReport", "TitleMaker", "catalogue_hash", "prepare"]
-
 
 class TitleMaker(Protocol):
     """What gives items their titles (the catalogue's settings do); histories know nothing of how."""

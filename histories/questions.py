@@ -10,10 +10,6 @@ from .candidates import EvaluatedSplit
 from .splitting import CAVEATS
 from .store import Histories
 
-__all__ = [
-    "SPLIT_CODES", "STRETCH", "caveat_of", "evaluated_events", "num_previous", "sample_events", "sample_stretches",
-]  # fmt: skip
-
 SPLIT_CODES: dict[EvaluatedSplit, int] = {"valid": 1, "test": 2}
 STRETCH: Final = 8
 """Events of one user that a sample takes together: a model reads their past once for all of them.

@@ -10,8 +10,6 @@ from ..errors import ConfigError, DataError
 from .parsing import to_floats
 from .settings import TableSettings
 
-__all__ = ["ROW", "read_table"]
-
 ROW = "_row"  # 1-based number of the data row in its file, the header not counted
 
 _ATOMIC = (".inter", ".item", ".user")

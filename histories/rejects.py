@@ -6,8 +6,6 @@ import polars as pl
 
 from .reading import ROW
 
-__all__ = ["REJECTS_SCHEMA", "Rejects"]
-
 REJECTS_SCHEMA: dict[str, type[pl.DataType]] = {
     "source": pl.String,
     "row": pl.Int64,

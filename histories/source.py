@@ -12,8 +12,6 @@ from .rejects import Rejects
 from .settings import HistoriesSettings, Location, TableSettings
 from .weather import SOURCE_FIELDS, WEATHER_COLUMNS
 
-__all__ = ["Source", "read_items", "read_tables"]
-
 _EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "latitude", "longitude")
 _OUTCOME_FIELDS = ("event", "value")
 _RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}

@@ -9,8 +9,6 @@ import polars as pl
 
 from .settings import Protocol, SplitSettings
 
-__all__ = ["CAVEATS", "HISTORY", "SPLITS", "split_events"]
-
 SPLITS: Final = ("train", "valid", "test", "history")  # position = code in Histories.split_E
 HISTORY: Final = SPLITS.index("history")
 

@@ -15,8 +15,6 @@ from ..files import read_object
 from .settings import Location, Protocol
 from .splitting import HISTORY, SPLITS
 
-__all__ = ["Histories", "build_histories", "histories_folder", "read_histories"]
-
 FORMAT_VERSION = 1
 
 

@@ -13,8 +13,6 @@ from .reading import ROW
 from .rejects import Rejects
 from .settings import WeatherJoinSettings, WeatherSettings
 
-__all__ = ["SOURCE_FIELDS", "WEATHER_COLUMNS", "clean_weather", "join_weather", "nearest_stations"]
-
 WEATHER_COLUMNS = ("temperature_c", "precipitation_mm", "snowfall_cm", "snow_depth_cm", "wind_mps", "condition")
 
 # field of a table -> (our column, factor, summand): ours = field * factor + summand

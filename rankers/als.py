@@ -22,8 +22,6 @@ from ..histories.questions import SPLIT_CODES
 from .pasts import FadedHistory, LastFit
 from .protocol import Family, Fitting, UnfitDataError, grid_of
 
-__all__ = ["FAMILIES", "AlsSettings", "fold_in"]
-
 _ITERATIONS = 15
 _EXACT = 1e-8  # of the length of the residual, relative to that of the right side
 

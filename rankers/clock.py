@@ -13,9 +13,6 @@ import polars as pl
 from ..arrays import Float64, Int64
 from ..histories import Histories
 
-__all__ = ["DAY_S", "HOURS_OF_WEEK", "Stream", "local_hours", "local_seconds"]
-
-
 DAY_S: Final = 86_400
 HOURS_OF_WEEK: Final = 168
 _SPAN = 500  # half-lives: 2 ** -500 and 2 ** 500 are far from the limits of float64

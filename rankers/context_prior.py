@@ -22,8 +22,6 @@ from .clock import local_seconds
 from .counting import Moves
 from .own import ContextWeights
 
-__all__ = ["ContextPrior", "Past", "Pasts"]
-
 
 @dataclass(frozen=True)
 class Past:

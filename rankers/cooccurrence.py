@@ -22,8 +22,6 @@ from ..histories.questions import SPLIT_CODES
 from .pasts import FadedHistory, LastFit
 from .protocol import Family, Fitting, UnfitDataError, grid_of
 
-__all__ = ["FAMILIES", "MAX_ITEMS", "Choices", "Neighbours", "ease", "spread"]
-
 _CELLS = 4_000_000  # of a block of items times items that is held densely: 32 MB
 _PAIRS = 2_000_000  # of items that are counted at once
 MAX_ITEMS: Final = 10_000

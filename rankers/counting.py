@@ -13,8 +13,6 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
 
-__all__ = ["Moves", "Visits", "popularity_order"]
-
 
 def popularity_order(histories: Histories, split: EvaluatedSplit) -> Int64:
     """Place of each item by its number of events in earlier splits, 0 the most popular: int64 [I]; ties by item_idx."""

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ..arrays import Float32
 
-__all__ = ["FactorSettings", "Factors", "fit_factors"]
-
 Ints = NDArray[np.integer]
 
 _BATCH = 256

@@ -29,8 +29,6 @@ from .pasts import Weigh, each_one, past_sums
 from .popular import popular_shares
 from .protocol import Dense, Family, Fitting, Scored, Sparse, counts, grid_of
 
-__all__ = ["FAMILIES", "ContextWeights", "MoveWeights", "OwnEvents", "OwnHours"]
-
 _WEEKEND_FROM = 5 * 24  # hours since Monday 00:00
 Settings = Mapping[str, float]
 

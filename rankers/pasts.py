@@ -17,8 +17,6 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from .protocol import Dense, Floats
 
-__all__ = ["FadedHistory", "LastFit", "Weigh", "by_age", "each_one", "past_sums"]
-
 T = TypeVar("T")
 Weigh = Callable[[Int64, Int64], NDArray[Any]]
 """`weigh(row_X, past_X)`: how much each past row counts when the row beside it is predicted, [X]."""

@@ -19,8 +19,6 @@ from ..histories.distance import distance_km, has_coordinates, points_of
 from .popular import popular_shares
 from .protocol import Dense, Family, Fitting, UnfitDataError, grid_of
 
-__all__ = ["FAMILIES", "Nearest"]
-
 
 @dataclass(frozen=True)
 class Nearest:

@@ -20,8 +20,6 @@ from ..histories.questions import SPLIT_CODES
 from .clock import DAY_S, HOURS_OF_WEEK, Stream, local_hours
 from .protocol import Dense, Family, counts, grid_of
 
-__all__ = ["FAMILIES", "HourOfWeekPopularity", "Popularity", "RecentPopularity", "popular_shares"]
-
 _REACH = 4.0  # standard deviations after which a Gaussian is cut off
 
 

@@ -17,8 +17,6 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit, Repeats
 from .settings import BaselineName
 
-__all__ = ["Dense", "Family", "Fitting", "Floats", "Ranker", "Scored", "Sparse", "UnfitDataError", "counts", "grid_of"]
-
 Floats = NDArray[np.floating]
 
 

@@ -33,11 +33,6 @@ from .protocol import Dense, Family, Fitting, Floats, UnfitDataError
 if TYPE_CHECKING:
     from .sequences_networks import Trained
 
-__all__ = [
-    "FAMILIES", "NUM_GAPS", "SequenceRanker", "SequenceSettings", "Transitions", "Watched", "Windows", "moments",
-    "windows_before",
-]  # fmt: skip
-
 _STOPPED_BY: Final = 4_000  # validation events at most after each epoch; beyond that they would cost more than training
 _STOPPING_SEED: Final = 0  # which of them: the same ones for every seed of the training
 _CELLS_PER_CHUNK: Final = 500_000  # events times items

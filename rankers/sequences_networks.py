@@ -28,8 +28,6 @@ from ..errors import ModelError
 from ..histories import Histories
 from .sequences import NUM_GAPS, SequenceSettings, Transitions, Watched, Windows, moments, windows_before
 
-__all__ = ["GRU4Rec", "Inputs", "Network", "Reader", "SASRec", "Trained", "train"]
-
 _BETAS: Final = (0.9, 0.98)  # of Adam, as in SASRec's own code
 _LARGEST_GRADIENT: Final = 5.0  # norm; a recurrent network's would explode now and then
 _EVENTS_PER_PASS: Final = 32_768  # how many events are read at once when ranking

@@ -12,8 +12,6 @@ from ..decode.settings import DecodeSettings, ModelSettings
 from ..histories.settings import HistoriesSettings
 from ..prompts.settings import PromptSettings
 
-__all__ = ["QUICK", "BaselineName", "RunConfig"]
-
 BaselineName = Literal[
     "popularity",
     "recent popularity",

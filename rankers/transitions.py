@@ -18,8 +18,6 @@ from .pasts import Weigh, past_sums
 from .popular import popular_shares
 from .protocol import Dense, Family, Fitting, Floats, counts, grid_of
 
-__all__ = ["FAMILIES", "FactorisedTransitions", "Transitions"]
-
 
 @dataclass(frozen=True)
 class Transitions:

@@ -4,8 +4,6 @@ from ...errors import ConfigError, DataError
 from ..settings import HistoriesSettings, TableSettings, WeatherSettings
 from ..source import Source, read_tables
 
-__all__ = ["read_checkins"]
-
 # "Gym / Fitness Center" -> Gym, "Home (private)" -> Home; "Times Sq/Theatre District" -> Times Sq
 _TITLE = (
     "{{ [category.split(' (')[0].split(' / ')[0].strip(), neighbourhood.split('/')[0].strip()] | select | join(', ') }}"

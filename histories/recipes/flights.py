@@ -12,8 +12,6 @@ from ..rejects import Rejects
 from ..settings import HistoriesSettings, WeatherJoinSettings, WeatherSettings
 from ..source import Source
 
-__all__ = ["read_flights"]
-
 _FILES = ("flights.csv.zip", "airports.csv", "weather.csv")
 _MISSING = ["NA", ""]
 # What nearly every airport is called tells nothing and costs tokens: "Denver Intl" -> Denver.

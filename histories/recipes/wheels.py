@@ -17,8 +17,6 @@ from ...console import bar
 from ...errors import DataError
 from ...files import atomic_path, cache_folder, sha256_file
 
-__all__ = ["Wheel", "cached_files", "fetch_files"]
-
 
 @dataclass(frozen=True)
 class Wheel:

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 def prepare(config: Any, overrides: Sequence[str] = ()) -> PrepareReport:
     """Read, clean, join and split the data into the run folder; the counts of what was kept, repaired and rejected.
 
-    Raises:
-        WhereuponError: what was expected, what was found and what to do.
+    Raises WhereuponError: what was expected, what was found and what to do.
     """
     from .config import configured
     from .histories import prepare
@@ -43,8 +42,7 @@ def prepare(config: Any, overrides: Sequence[str] = ()) -> PrepareReport:
 def finetune(config: Any, overrides: Sequence[str] = ()) -> Path:
     """Train an adapter on the prepared histories; its folder.
 
-    Raises:
-        WhereuponError: what was expected, what was found and what to do.
+    Raises WhereuponError: what was expected, what was found and what to do.
     """
     from .config import configured
     from .finetune.train import finetune
@@ -55,8 +53,7 @@ def finetune(config: Any, overrides: Sequence[str] = ()) -> Path:
 def evaluate(config: Any, overrides: Sequence[str] = ()) -> pl.DataFrame:
     """Rank the events of `evaluate.split` by the model and its baselines: a row a ranker, a column a metric.
 
-    Raises:
-        WhereuponError: what was expected, what was found and what to do.
+    Raises WhereuponError: what was expected, what was found and what to do.
     """
     import polars as pl
 

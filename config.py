@@ -51,10 +51,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Paths in the file are relative to the file's folder, paths in overrides to the current one; `~` and `$VAR` are
     expanded in both. A setting that holds a name or a folder (`NameOrFolder`) keeps its known names. Other text is a
     folder if it looks like a path, if such a folder exists, or if nothing else is allowed. Override values are read as
-    YAML (`null`, `true`, `[1, 2]`, `0.5`).
-
-    Raises:
-        ConfigError: unreadable file, unknown or missing key, value of the wrong kind, unset variable in a path.
+    YAML (`null`, `true`, `[1, 2]`, `0.5`). Raises ConfigError: unreadable file, unknown or missing key, value of the
+    wrong kind, unset variable in a path.
     """
     file = Path(path)
     data, line_of = _read_yaml(file)
@@ -85,8 +83,7 @@ def configured(
             folder), or a run folder, whose last verb's settings are taken from `run.json`.
         overrides: see `load_config`.
 
-    Raises:
-        ConfigError: see `load_config`; a run folder in which no verb has run, or whose record hides a password.
+    Raises ConfigError: see `load_config`; a run folder in which no verb has run, or whose record hides a password.
     """
     if isinstance(source, Config) and not overrides:
         return source

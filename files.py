@@ -35,11 +35,9 @@ class NameOrFolder:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path that does not exist yet, beside `path`; on success it is flushed to disk and renamed to `path`.
 
-    The caller may create a file or a directory there. Parent folders are made. If the body raises, what was written
-    is removed and `path` stays as it was. A directory replaces an existing directory, though not in one step.
-
-    Raises:
-        FileNotFoundError: the body ended without creating anything. DataError: a file was made, and `path` is a folder.
+    The caller may create a file or a directory there. Parent folders are made. If the body raises, what was written is
+    removed and `path` stays as it was. A directory replaces an existing directory, though not in one step. Raises
+    FileNotFoundError: the body ended without creating anything. DataError: a file was made, and `path` is a folder.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -74,11 +72,7 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: the file is missing or is not JSON.
-    """
+    """Read a JSON file. Raises DataError: the file is missing or is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -90,8 +84,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
-    Raises:
-        DataError: the file is missing, is not JSON, or holds something else.
+    Raises DataError: the file is missing, is not JSON, or holds something else.
     """
     found = read_json(path)
     if not isinstance(found, dict):

@@ -53,8 +53,7 @@ def fit_columns(
         items: others, with `item_id`. A column without any value that is not in the catalogue is left out.
         is_text: text stands for whatever the catalogue's column holds, as in a CSV file.
 
-    Raises:
-        CatalogueError: a value of another kind than the catalogue's column has, or a new column without a name.
+    Raises CatalogueError: a value of another kind than the catalogue's column has, or a new column without a name.
     """
     retyped, fitted = [], []
     for cells in items.get_columns():

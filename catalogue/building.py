@@ -55,8 +55,7 @@ def edit_trie(trie: Trie, item_idx_N: Int64, added: Ragged, item_idx_M: Int64, t
         item_idx_M: the item index of each of them in the result.
         titles: those of the result, only for what an error says.
 
-    Raises:
-        CatalogueError: as `build_trie`.
+    Raises CatalogueError: as `build_trie`.
     """
     _refuse_empty(added, item_idx_M, titles)
     by_row_M = sort_order(added)

@@ -40,8 +40,7 @@ class Catalogue:
             items: `item_id` and `title` (text, none missing), and any attributes.
             encode: texts to token ids without special tokens.
 
-        Raises:
-            CatalogueError: no items, no ids or titles, an id twice, or titles that the tokenizer cannot tell apart.
+        Raises CatalogueError: no items, no ids or titles, an id twice, or titles that the tokenizer cannot tell apart.
         """
         _require_ids(items)
         if "title" not in items.columns or items["title"].dtype != pl.String or items["title"].null_count():
@@ -77,9 +76,8 @@ class Catalogue:
             settings: how titles are made where none is given, see `given_titles`; by default from the `item_id`.
             is_text: text stands for whatever the catalogue's column holds, as in a CSV file.
 
-        Raises:
-            CatalogueError: an id that is there already or comes twice, a column of another kind, no title to be had,
-                or titles that the tokenizer cannot tell apart.
+        Raises CatalogueError: an id that is there already or comes twice, a column of another kind, no title to be had,
+        or titles that the tokenizer cannot tell apart.
         """
         _require_ids(items)
         ids = self.item_ids.filter(self.item_ids.is_in(items["item_id"].implode()))

@@ -64,8 +64,7 @@ def edit_snapshot(
         tokenizer: what tells the tokenizer that made the catalogue's tokens from others, such as a hash of it.
         origin: what the catalogue was made from, for `snapshot_manifest`.
 
-    Raises:
-        CatalogueError: the disk is full, or the folder cannot be written; the current version stays what it was.
+    Raises CatalogueError: the disk is full, or the folder cannot be written; the current version stays what it was.
     """
     root = Path(folder)
     try:
@@ -98,9 +97,8 @@ def read_snapshot(folder: str | os.PathLike[str], *, tokenizer: str, verify: boo
         tokenizer: that of the reader; the same text as it was written with.
         verify: read all files and compare their hashes with the manifest's, not only their sizes.
 
-    Raises:
-        CatalogueError: nothing was written there, or it is damaged, or of another version of whereupon or another
-            tokenizer.
+    Raises CatalogueError: nothing was written there, or it is damaged, or of another version of whereupon or another
+    tokenizer.
     """
     version, manifest = _current_manifest(Path(folder))
     while True:

@@ -52,8 +52,7 @@ def unique_titles(
         Unicode forms), `empty, item_id taken`, `told apart by attribute`, `told apart by number`, and against
         `previous`, `kept` and `renamed`.
 
-    Raises:
-        CatalogueError: the template or an attribute names a column that items do not have, or the template fails.
+    Raises CatalogueError: the template or an attribute names a column that items do not have, or the template fails.
     """
     counts: Counter[str] = Counter()
     ids = items["item_id"].to_list()
@@ -86,8 +85,7 @@ def kept_titles(before: pl.DataFrame, items: pl.DataFrame, settings: TitleSettin
         items: the same with their new values; `title` is null where none is given.
         settings: as for `unique_titles`.
 
-    Raises:
-        CatalogueError: the template names `title` and another column, which changes, but no title is given.
+    Raises CatalogueError: the template names `title` and another column, which changes, but no title is given.
     """
     names, own, given = _names(settings), before["title"], given_titles(items, settings)
     changed = pl.Series([False]).new_from_index(0, items.height)

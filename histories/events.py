@@ -127,8 +127,7 @@ def place_at_items(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
 def require_events(events: pl.DataFrame, source: str, rejects: Rejects) -> None:
     """Stop where nothing is left to learn from.
 
-    Raises:
-        DataError: no event is usable; names the most frequent reason.
+    Raises DataError: no event is usable; names the most frequent reason.
     """
     if events.height:
         return

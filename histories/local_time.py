@@ -18,8 +18,7 @@ def local_times(events: pl.DataFrame, *, time_zone: str | None, notes: Counter[s
         time_zone: IANA name for all events that carry no offset.
         notes: counts events whose local time stayed UTC for want of anything better.
 
-    Raises:
-        ConfigError: `time_zone` is no IANA name.
+    Raises ConfigError: `time_zone` is no IANA name.
     """
     utc = pl.col("time").dt.replace_time_zone(None)
     offset = pl.duration(microseconds=(pl.col("utc_offset_minutes") * 60_000_000).round().cast(pl.Int64))

@@ -17,10 +17,8 @@ def to_times(cells: pl.Series, time_format: str | None = None) -> pl.Series:
     """Times as Datetime[us, UTC].
 
     Text is read by `time_format`, else as ISO 8601 (with or without clock, seconds, fraction and offset) or unix
-    seconds; numbers are unix seconds. What says nothing of its offset is UTC.
-
-    Raises:
-        ConfigError: `time_format` is no strftime format.
+    seconds; numbers are unix seconds. What says nothing of its offset is UTC. Raises ConfigError: `time_format` is no
+    strftime format.
     """
     if cells.dtype == pl.String:
         text = cells.str.strip_chars()
@@ -52,8 +50,7 @@ def has_offset(cells: pl.Series, time_format: str | None = None) -> pl.Series:
 def to_days(cells: pl.Series, time_format: str | None = None) -> pl.Series:
     """Calendar days as Date; text by `time_format`, else ISO 8601 (a clock after it is ignored) or YYYYMMDD.
 
-    Raises:
-        ConfigError: `time_format` is no strftime format.
+    Raises ConfigError: `time_format` is no strftime format.
     """
     if cells.dtype == pl.String:
         text = cells.str.strip_chars()

@@ -76,9 +76,8 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
         run: the run folder; titles of a catalogue that was prepared there before, by the same title settings, are kept.
         seed: of the choice of held-out users or items, see SplitSettings; noted in the manifest.
 
-    Raises:
-        ConfigError, DataError: see `read_source`; no usable event; a title that cannot be made; files of others where
-            it writes.
+    Raises ConfigError, DataError: see `read_source`; no usable event; a title that cannot be made; files of others
+    where it writes.
     """
     if run.exists() and not run.is_dir():
         raise DataError(f"{run} should be the run folder but is a file; choose another name.")

@@ -33,8 +33,7 @@ def evaluated_events(histories: Histories, split: EvaluatedSplit) -> NDArray[np.
     Returns:
         int64 [E], ascending rows of `histories.events`.
 
-    Raises:
-        DataError: there is no such event.
+    Raises DataError: there is no such event.
     """
     in_split_N = histories.split_E == SPLIT_CODES[split]
     row_E = np.flatnonzero(in_split_N & (num_previous(histories) > 0)).astype(np.int64)

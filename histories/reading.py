@@ -31,9 +31,8 @@ def read_table(
         empty cells null; Parquet columns keep their types; columns of RecBole's atomic files bear their name
         without its type, `float` ones are float64 and all others strings.
 
-    Raises:
-        DataError: missing, empty or unreadable file; a missing or misspelt column.
-        ConfigError: the mapping names what the table cannot have.
+    Raises DataError: missing, empty or unreadable file; a missing or misspelt column. ConfigError: the mapping names
+    what the table cannot have.
     """
     table = _read(settings.path, what)
     _check_columns(settings, table.columns, what, required, known)

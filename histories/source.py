@@ -49,8 +49,7 @@ class Source:
 def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects]:
     """The items of a table alone, as `clean_items` gives them, and the rows that were rejected.
 
-    Raises:
-        DataError: a file that is missing or cannot be read, lacks a column, or has no usable row.
+    Raises DataError: a file that is missing or cannot be read, lacks a column, or has no usable row.
     """
     rejects = Rejects()
     raw = read_table(table, what="items", required=("item_id",))
@@ -63,9 +62,8 @@ def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects]:
 def read_tables(settings: HistoriesSettings, title: str | None = None) -> Source:
     """The tables that the settings describe; `title` is the recipe's template of titles.
 
-    Raises:
-        ConfigError: no table of events, or a context column that cannot be one.
-        DataError: a file is missing or lacks a column.
+    Raises ConfigError: no table of events, or a context column that cannot be one. DataError: a file is missing or
+    lacks a column.
     """
     if settings.events is None:
         raise ConfigError("histories.events should describe the table of events (path, columns); add it.")

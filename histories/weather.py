@@ -42,8 +42,7 @@ SOURCE_FIELDS = (*_PLACE_AND_TIME, *_UNITS, *(name for pair in _EXTREMES.values(
 def clean_weather(raw: pl.DataFrame, settings: WeatherSettings, *, source: str, rejects: Rejects) -> pl.DataFrame:
     """Typed weather rows: `latitude`, `longitude`, `time` (UTC) or `local_day`, and those of WEATHER_COLUMNS it has.
 
-    Raises:
-        DataError: neither time nor day, no place, or no weather in the table.
+    Raises DataError: neither time nor day, no place, or no weather in the table.
     """
     when = next((name for name in ("time", "local_day") if name in raw.columns), None)
     if when is None:

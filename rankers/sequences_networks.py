@@ -245,8 +245,7 @@ def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Wa
             threads the same seed gives the same weights; torch's global generator is left as it was.
         valid: the events to stop by; None: train for `settings.epochs_unwatched` epochs.
 
-    Raises:
-        ModelError: the training diverged.
+    Raises ModelError: the training diverged.
     """
     transitions, generator = Transitions.of(histories), np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):

@@ -33,10 +33,8 @@ def candidates(
 
     Near is near the place of the moment, else where the user was last known to be; open is open at the local time of
     asking. `asked` is the open question as `question` gives it, `seen_idx` int64 the items of the events before it.
-
-    Raises:
-        CatalogueError: see `select_items`.
-        DataError: nearness is asked for, but neither the moment nor an event before it has a place.
+    Raises CatalogueError: see `select_items`. DataError: nearness is asked for, but neither the moment nor an event
+    before it has a place.
     """
     values: dict[str, object] = {"unseen": filters.unseen}
     if filters.near_km is not None:

@@ -23,9 +23,7 @@ _CENTRAL_PARK = (40.7790, -73.9692)
 def read_checkins(settings: HistoriesSettings) -> Source:
     """Check-ins as events, venues as items.
 
-    Raises:
-        ConfigError: `path` is not given.
-        DataError: the folder or one of its files is missing or lacks a column.
+    Raises ConfigError: `path` is not given. DataError: the folder or one of its files is missing or lacks a column.
     """
     return read_tables(_as_tables(settings), title=_TITLE)
 

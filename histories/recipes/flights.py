@@ -24,10 +24,8 @@ def read_flights(settings: HistoriesSettings, rejects: Rejects) -> Source:
     The time is the hour of the *scheduled* departure, which is known before the flight. To the minute it would be the
     timetable: whoever looks up where others went from that airport at that minute needs no history. Delays, air times
     and actual departures are outcomes and left alone. `origin` (airport code) and `carrier` are context. Cancelled
-    flights and flights without a tail number are rejected.
-
-    Raises:
-        DataError: the package is not installed, or the slice of the settings holds no flight.
+    flights and flights without a tail number are rejected. Raises DataError: the package is not installed, or the slice
+    of the settings holds no flight.
     """
     paths = [_data_folder() / name for name in _FILES]
     for path in paths:

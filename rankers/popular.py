@@ -41,7 +41,6 @@ class Popularity:
     """The same ranking for everybody: most frequent in earlier splits first."""
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         score_I = np.log(popular_shares(histories, split))
         return Dense(lambda row_Q: np.broadcast_to(score_I, (len(row_Q), len(score_I))), is_log_prob=True)
 
@@ -50,14 +49,12 @@ class Popularity:
 class RecentPopularity:
     """Counts that fade: p(i) = (n_i + s_i) / (n + 1), s the shares in earlier splits, counted as one event.
 
-    Attributes:
-        half_life_days: an event counts half after so many days; None: it never fades.
+    An event counts half after `half_life_days`; None: it never fades.
     """
 
     half_life_days: float | None
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         stream, share_I = Stream.of(histories), popular_shares(histories, split)
         half_life_s = None if self.half_life_days is None else self.half_life_days * DAY_S
 
@@ -90,7 +87,6 @@ class HourOfWeekPopularity:
     elsewhere: float = 1.0
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         stream, share_I = Stream.of(histories), popular_shares(histories, split)
         hours, place_N = local_hours(histories), _places(histories)
         hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_E

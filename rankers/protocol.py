@@ -3,6 +3,7 @@
 Shapes: Q = questions (rows of the histories), E = all rows of a task, I = items, C = scored items of all questions.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -106,12 +107,7 @@ class Fitting:
 class Family:
     """Rankers that differ only in settings, which are chosen on the validation split (see `eval.tuning`).
 
-    Each module of this package with families ends in `FAMILIES`, a tuple of them; it imports torch only in functions.
-
-    Attributes:
-        name: as shown in tables and in `evaluate.baselines`.
-        settings: see `grid`.
-        fit: makes a ranker; raises UnfitDataError where the histories lack what it needs.
+    `fit` makes a ranker; it raises UnfitDataError where the histories lack what it needs.
     """
 
     name: BaselineName
@@ -129,6 +125,15 @@ class Family:
     ) -> Ranker:  # fmt: skip
         """A ranker for events of `split`; see `Fitting`. Raises UnfitDataError."""
         return self.fit(Fitting(histories, split, settings, seed, repeats))
+
+
+def require(package: str, extra: str, family: str) -> None:
+    """Raise UnfitDataError where a package that a family needs is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise UnfitDataError(
+            f"The baseline {family!r} needs {package}, which is not installed; pip install 'whereupon[{extra}]', or "
+            "leave it out of evaluate.baselines."
+        )
 
 
 def counts(kind: Callable[..., Ranker]) -> Callable[[Fitting], Ranker]:

@@ -1,8 +1,7 @@
-"""Sequential models over item ids: SASRec, SASRec that knows the time, and GRU4Rec; what they read, and to what end.
+"""What sequential models over item ids read, and to what end: SASRec, SASRec that knows the time, and GRU4Rec.
 
 They are trained on the train split alone and stop by the validation split (`sequences_networks`); for each predicted
-event they read the same user's last events of any split. That takes torch: without it these families are left out.
-A family's settings are the fields of `SequenceSettings`; its grid names those that differ from the defaults.
+event they read the same user's last events of any split.
 
 A window is filled from the left, and a causal model never looks to the right, so what stands in the padding is of no
 consequence: it repeats row 0, and nothing is asked there.
@@ -13,10 +12,9 @@ E = validation events, Q = events of a chunk, I = items.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +22,11 @@ from numpy.typing import NDArray
 from ..arrays import Int64, ragged
 from ..errors import DataError
 from ..histories import Histories
-from ..histories.candidates import Candidates, EvaluatedSplit, Repeats
+from ..histories.candidates import Candidates, Repeats
 from ..histories.questions import evaluated_events, num_previous, sample_stretches
 from .clock import local_hours
 from .counting import popularity_order
-from .protocol import Dense, Family, Fitting, Floats, UnfitDataError
-
-if TYPE_CHECKING:
-    from .sequences_networks import Trained
+from .protocol import Floats
 
 _STOPPED_BY: Final = 4_000  # validation events at most after each epoch; beyond that they would cost more than training
 _STOPPING_SEED: Final = 0  # which of them: the same ones for every seed of the training
@@ -42,18 +37,14 @@ NUM_GAPS: Final = 16
 
 @dataclass(frozen=True)
 class SequenceSettings:
-    """A network and its training.
+    """A network and its training; a family's grid names the fields that differ from these defaults.
 
     Attributes:
-        network: which one.
         timed: SASRec only: read hour, day of the week and time since the previous event, of each event and of the one
             that is asked for.
-        hidden: size of embeddings and hidden states.
         layers, heads: blocks of self-attention and their heads; for GRU4Rec recurrent layers, heads without effect.
-        dropout: share of hidden units dropped while training.
         learning_rate, weight_decay: of AdamW.
-        length: how many events the network sees at most.
-        batch_size: windows of up to `length` events in a batch.
+        length: how many events the network sees at most; a batch has `batch_size` windows of them.
         max_epochs, patience: training ends after so many epochs, or when so many in a row brought nothing better.
         epochs_unwatched: how many epochs where there is no validation event to stop by.
     """
@@ -201,42 +192,3 @@ class Watched:
                 ahead_QI &= self.candidates.allowed(row_Q)
             rank_E[start : start + size] = 1 + ahead_QI.sum(axis=1)
         return float(np.where(rank_E <= 10, 1 / np.log2(rank_E + 1), 0.0).mean())
-
-
-@dataclass(frozen=True)
-class SequenceRanker:
-    """A trained network; scores are log-probabilities over the full catalogue."""
-
-    trained: Trained
-
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
-        return Dense(self.trained.reader.of(histories).log_probs, is_log_prob=True)
-
-
-def _fit(fitting: Fitting) -> SequenceRanker:
-    """Whatever the split, trained on train and stopped by valid. Raises ModelError where the training diverges."""
-    settings = SequenceSettings(**fitting.settings)
-    name = settings.network + " + time" * settings.timed
-    if importlib.util.find_spec("torch") is None:
-        raise UnfitDataError(f"{name} needs torch, which is not installed; install whereupon[train], or leave it out.")
-    if not len(Transitions.of(fitting.histories).count_U):
-        raise UnfitDataError(
-            f"{name} should learn from users with two training events but found none; "
-            "raise histories.split.train and run `whereupon prepare` again."
-        )
-    from .sequences_networks import train
-
-    watched = Watched.of(fitting.histories, fitting.repeats)
-    return SequenceRanker(train(fitting.histories, settings, fitting.seed, watched))
-
-
-def _grid(**fixed: Any) -> list[dict[str, Any]]:
-    return [{**fixed, "hidden": hidden, "dropout": dropout} for hidden in (64, 128) for dropout in (0.2, 0.5)]
-
-
-FAMILIES: Final = (
-    Family("GRU4Rec", _grid(network="GRU4Rec"), _fit),
-    Family("SASRec", _grid(network="SASRec"), _fit),
-    Family("SASRec + time", _grid(network="SASRec", timed=True), _fit),
-)

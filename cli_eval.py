@@ -65,13 +65,8 @@ def evaluate(
         from .eval.run import evaluate
 
         record("evaluate", settings)
-        evaluate(
-            settings,
-            split=split or settings.evaluate.split,
-            use_adapter=not no_adapter,
-            limit=limit or settings.evaluate.limit,
-            baselines_only=baselines_only,
-        )
+        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
+        evaluate(settings, split=split, use_adapter=not no_adapter, limit=limit, baselines_only=baselines_only)
 
 
 @eval_app.command()
@@ -176,12 +171,8 @@ def ablate(
         from .eval.ablation import ablate
 
         record("ablate", settings)
-        ablate(
-            settings,
-            split=split or settings.evaluate.split,
-            limit=limit or settings.evaluate.limit,
-            retrained=retrained or (),
-        )
+        split, limit = split or settings.evaluate.split, limit or settings.evaluate.limit
+        ablate(settings, split=split, limit=limit, retrained=retrained or ())
 
 
 @eval_app.command()

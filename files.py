@@ -17,8 +17,6 @@ from typing import Any
 from . import __version__
 from .errors import DataError
 
-_REPORTED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "polars")
-
 
 @dataclass(frozen=True)
 class NameOrFolder:
@@ -82,10 +80,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises DataError: the file is missing, is not JSON, or holds something else.
-    """
+    """Read a JSON file that holds an object. Raises DataError: it is missing, is no JSON, or holds something else."""
     found = read_json(path)
     if not isinstance(found, dict):
         kinds = {list: "a list", str: "text", type(None): "null", bool: "true or false"}
@@ -112,25 +107,17 @@ def listing(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """What a result was computed with: Python, machine, processor, package versions, git revision where there is one.
-
-    Packages that are not installed are left out.
-    """
-    found = {
-        "whereupon": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpu_count": str(os.cpu_count() or 1),
-    }
-    for package in _REPORTED_PACKAGES:
+    """What a result was computed with: Python, machine, processor, versions of installed packages, any git revision."""
+    found = {"whereupon": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    found |= {"cpu": _cpu_name(), "cpu_count": str(os.cpu_count() or 1)}
+    for package in ("torch", "transformers", "peft", "accelerate", "numpy", "polars"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-    revision = git_revision()
+    revision = _git_revision()
     return found | ({"git": revision} if revision else {})
 
 
-def git_revision() -> str | None:
+def _git_revision() -> str | None:
     """Commit of the source tree that this package runs from, with `+` if it was changed since; None outside of git."""
     here = Path(__file__).resolve().parent
     if not (here / ".git").exists():  # an installed package inside somebody else's repository is not that repository

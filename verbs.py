@@ -84,14 +84,10 @@ def record(name: str, config: "Config") -> None:
         known = read_object(path)
     except DataError:  # missing, or cut off by an older crash: it is a record, never an input
         known = {}
-    started = datetime.now(UTC).isoformat(timespec="seconds")
     known[name] = {
-        "started": started,
-        "command": sys.argv[1:],
-        "seed": config.seed,
-        "versions": versions(),
-        "config": config.shown(),
-    }
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv[1:], "seed": config.seed,
+        "versions": versions(), "config": config.shown(),
+    }  # fmt: skip
     write_json(path, known)
 
 

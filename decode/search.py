@@ -73,9 +73,8 @@ def beam_search(
 
     What was lost on the way is accounted for in `exact` and `missing_log_prob`. Raises ValueError for k or width < 1.
     """
-    return run(
-        reading, beam_searching(trie, reading.num_queries, k, width=width, subset=subset, reweighting=reweighting)
-    )
+    found = beam_searching(trie, reading.num_queries, k, width=width, subset=subset, reweighting=reweighting)
+    return run(reading, found)
 
 
 def run(reading: Reading, found: Searching) -> list[SearchResult]:
@@ -121,9 +120,7 @@ def beam_searching(
     return (yield from exploring(frontier, reweighted(trie, num_queries, reweighting)))
 
 
-def exploring(
-    frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK
-) -> Searching:  # fmt: skip
+def exploring(frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK) -> Searching:
     """Expand until every question is answered or has spent its budget."""
     spent_Q = np.zeros(frontier.num_queries, np.int64)
     budget = np.iinfo(np.int64).max if max_expansions is None else max_expansions

@@ -96,9 +96,7 @@ class DecodeSettings(BaseModel):
 
     k: int = Field(10, ge=1, description="How many items to rank.")
     max_expansions: int | None = Field(
-        None,
-        ge=1,
-        description="Budget of expanded trie nodes; None searches until the top-k is proven exact.",
+        None, ge=1, description="Budget of expanded trie nodes; None searches until the top-k is proven exact."
     )
     calibration: CalibrationName = Field(
         "none",

@@ -58,9 +58,7 @@ def has_coordinates(table: pl.DataFrame) -> bool:
 def nearest(point_P3: Float64, other_S3: Float64) -> tuple[Int64, Float64]:
     """The nearest of some known places for each point, in chunks that bound the memory.
 
-    Returns:
-        Its position int64 [P], the first of equally near ones; its distance in km float64 [P], infinite for an unknown
-        point.
+    Its position int64 [P], the first of equally near ones; its distance in km float64 [P], infinite for an unknown one.
     """
     chunk = max(1, _CHUNK_PAIRS // len(other_S3))
     nearest_P, least_P = np.empty(len(point_P3), np.int64), np.empty(len(point_P3))
@@ -76,8 +74,7 @@ def nearest(point_P3: Float64, other_S3: Float64) -> tuple[Int64, Float64]:
 class PlacesOnSphere:
     """Places of a table's rows, asked for by number; -1, which stands for no row, is an unknown place.
 
-    Attributes:
-        point_N3: float64 [N + 1, 3], unknown in the last row.
+    `point_N3` is float64 [N + 1, 3], unknown in the last row.
     """
 
     point_N3: Float64

@@ -19,16 +19,12 @@ _RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
 
 @dataclass(frozen=True)
 class Source:
-    """Raw tables and what is known about them.
+    """Raw tables as `read_table` gives them, the names of their files, and what is known about them.
 
     Attributes:
-        events: `_row`, `user_id`, `item_id`, `time`, and what else there is, as `read_table` gives it.
-        items: `_row`, `item_id` and attributes; None where the events alone tell of items.
-        weather: `_row`, and fields of `weather.SOURCE_FIELDS`; None without weather.
-        events_name, items_name, weather_name: file names, for rejects and messages.
+        items: None where the events alone say which items there are.
         files: every file read, for the manifest.
         settings: the settings with what the recipe filled in.
-        location: see HistoriesSettings.
         title: Jinja template of the recipe's titles over item columns; None takes the column `title`.
         num_left_out: events outside of the asked slice.
     """

@@ -131,8 +131,8 @@ def require(package: str, extra: str, family: str) -> None:
     """Raise UnfitDataError where a package that a family needs is not installed."""
     if importlib.util.find_spec(package) is None:
         raise UnfitDataError(
-            f"The baseline {family!r} needs {package}, which is not installed; pip install 'whereupon[{extra}]', or "
-            "leave it out of evaluate.baselines."
+            f"The baseline {family!r} needs the package {package}, which is not installed; pip "
+            f"install 'whereupon[{extra}]', or leave it out of evaluate.baselines."
         )
 
 

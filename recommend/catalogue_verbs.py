@@ -58,14 +58,12 @@ def _saved(config: RunConfig) -> SavedCatalogue:
     from ..decode.models import load_tokenizer
 
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    return SavedCatalogue(
-        catalogue_folder(config.run), histories, tokenizer, lambda: Catalogue.build(histories.items, tokenizer)
-    )
+    folder = catalogue_folder(config.run)
+    return SavedCatalogue(folder, histories, tokenizer, lambda: Catalogue.build(histories.items, tokenizer))
 
 
 def _table(config: RunConfig, file: Path) -> tuple[pl.DataFrame, bool]:
-    """The items of a table, with the columns named as those of `histories.items`, and whether all its cells are text;
-    rows that are rejected are counted."""
+    """Items with columns named as those of `histories.items`, and whether all cells are text; rejects are counted."""
     mapped = config.histories.items.columns if config.histories.items else {}
     items, rejects = read_items(TableSettings(path=file, columns=mapped))
     for what, count in rejects.counts().items():

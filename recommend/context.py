@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..errors import DataError, PromptError
+from ..errors import DataError, PromptError, first_line
 from ..histories import Histories
 from ..histories.weather import WEATHER_COLUMNS
 from ..prompts import ContextKind
@@ -155,16 +155,15 @@ def _as_said(histories: Histories, row: pl.DataFrame, moment: RequestContext) ->
 
 def _with_columns(row: pl.DataFrame, columns: Mapping[str, ContextValue]) -> pl.DataFrame:
     """The open row with further context columns as the request gives them."""
-    if unknown := sorted(name for name in columns if name in OWN_COLUMNS or name not in row.columns):
-        known = ", ".join(name for name in row.columns if name not in OWN_COLUMNS)
-        raise PromptError(f"The context has no column {unknown[0]!r}; the histories have {known or 'none'}.")
+    known = [name for name in row.columns if name not in OWN_COLUMNS]
+    if unknown := sorted(columns.keys() - set(known)):
+        found = ", ".join(known) or "none"
+        raise PromptError(f"The context has no column {unknown[0]!r}; the histories have {found}.")
     try:
         return row.with_columns(pl.lit(value, row.schema[name]).alias(name) for name, value in columns.items())
     except (pl.exceptions.PolarsError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise PromptError(
-            f"A column of the context has a value of another kind than the histories' ({reason})."
-        ) from None
+        what = "A column of the context has a value of another kind than the histories'"
+        raise PromptError(f"{what} ({first_line(error)}).") from None
 
 
 def _with_weather(row: pl.DataFrame, values: dict[str, float]) -> pl.DataFrame:

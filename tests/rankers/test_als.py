@@ -12,7 +12,6 @@ from whereupon.eval.protocol import read_task
 from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.rankers import als
 from whereupon.rankers.als import FAMILIES, fold_in
 from whereupon.rankers.protocol import UnfitDataError
 

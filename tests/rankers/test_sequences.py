@@ -263,7 +263,7 @@ def test_family_without_torch_is_left_out(random_town: Histories, monkeypatch: p
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         UnfitDataError,
-        match=r"^The baseline .SASRec. needs torch, which is not installed; pip install .whereupon\[train\]",
+        match=r".SASRec. needs the package torch, which is not installed; pip install .whereupon\[train\]",
     ):
         baselines.FAMILIES["SASRec"].ranker(random_town, "test", {}, seed=0)
 

@@ -78,17 +78,13 @@ class Names:
     def of(cls, column: pl.Series) -> Names:
         if column.dtype.is_nested():
             raise CatalogueError(
-                f"The items' {column.name} should be text but is {column.dtype}; make it one value each."
+                f"The items' {column.name} should be text, not {column.dtype}; make it one value each."
             )
         text = column.cast(pl.String).str.strip_chars()
         names = text.unique(maintain_order=True).drop_nulls()
         names = names.filter(names != "")
         code = text.replace_strict(names, np.arange(len(names), dtype=np.int32), default=-1, return_dtype=pl.Int32)
         return cls(names.to_list(), code.to_numpy())
-
-    @property
-    def known_N(self) -> Bool:
-        return self.code_N >= 0
 
 
 @dataclass(frozen=True)

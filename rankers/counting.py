@@ -66,12 +66,9 @@ class Visits:
 class Moves:
     """Moves from item to item between consecutive events of a user, countable as of any moment.
 
-    Attributes:
-        offset_I1: int64, the pairs out of item i are offset_I1[i] to offset_I1[i + 1] - 1.
-        to_P: int64, where each pair leads.
-        arrival: int64 [moves], pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`.
-        moment_N: int64, rank of each event's second among the distinct seconds of all events.
-        second_S: int64, those seconds, ascending.
+    All int64. The pairs out of item i are offset_I1[i]:offset_I1[i + 1], and lead to `to_P`. `arrival` [moves] is
+    pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`. `moment_N` is the rank of each event's
+    second among the distinct seconds of all events, `second_S`, ascending.
     """
 
     offset_I1: Int64

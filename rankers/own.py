@@ -169,11 +169,8 @@ class OwnHours:
     the distance between the times of day, and by the kind of day; s are the shares of all users' events in earlier
     splits.
 
-    Attributes:
-        sigma_hours: standard deviation of that Gaussian.
-        other_kind: factor for a working day's event at a weekend and the reverse.
-        backoff_events: b, how many events the own counts of any time weigh.
-        popular_events: a, how many own events popularity weighs.
+    `sigma_hours` is the standard deviation of that Gaussian, `other_kind` the factor for a working day's event at a
+    weekend and the reverse, b is `backoff_events`, and a `popular_events`.
     """
 
     sigma_hours: float

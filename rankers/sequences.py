@@ -66,12 +66,10 @@ class SequenceSettings:
 
 @dataclass(frozen=True)
 class Windows:
-    """W windows of at most L events.
+    """W windows of at most L events; all int64.
 
-    Attributes:
-        row_WL: int64, the row of each event that is read; 0 in the padding.
-        asked_WL: int64, the row of the event that comes next, which is asked for; 0 in the padding.
-        length_W: int64, how many events each window has, at least 1.
+    `row_WL` is the row of each event that is read, `asked_WL` that of the next one, which is asked for; both are 0 in
+    the padding. `length_W` says how many events each window has, at least 1.
     """
 
     row_WL: Int64
@@ -102,12 +100,10 @@ def windows_before(histories: Histories, row_Q: Int64, length: int) -> Windows:
 
 @dataclass(frozen=True)
 class Transitions:
-    """All steps from a training event to the same user's next one.
+    """All steps from a training event to the same user's next one; all int64.
 
-    Attributes:
-        row_T: int64, rows of the training events, ascending, and so user by user.
-        first_U: int64, position in `row_T` of each user's first training event; users with a single one are left out.
-        count_U: int64, how many steps each of those users makes, at least 1.
+    `row_T` are rows of the training events, ascending, and so user by user; `first_U` is the position there of each
+    user's first one (users with a single one are left out), `count_U` how many steps each makes, at least 1.
     """
 
     row_T: Int64

@@ -211,13 +211,10 @@ class Reader:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, and how its training went.
+    """A trained network with the weights of the epoch that was kept, the number of which counts from 1.
 
-    Attributes:
-        reader: with the weights of the epoch that was kept.
-        epoch: its number, from 1.
-        ndcg_by_epoch: nDCG@10 on the validation events after each epoch; empty where there were none.
-        loss_by_epoch: mean training loss of each epoch, in nats, dropout included.
+    `ndcg_by_epoch` is nDCG@10 on the validation events after each epoch, empty where there were none; `loss_by_epoch`
+    the mean training loss of each, in nats, dropout included.
     """
 
     reader: Reader

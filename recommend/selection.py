@@ -36,7 +36,7 @@ def candidates(
     Raises CatalogueError: see `select_items`. DataError: nearness is asked for, but neither the moment nor an event
     before it has a place.
     """
-    values: dict[str, object] = {"unseen": filters.unseen}
+    values: dict[str, object] = {"unseen": filters.unseen, "only": filters.only, "exclude": filters.exclude}
     if filters.near_km is not None:
         place = place_of(asked, context)
         if place is None:
@@ -49,10 +49,6 @@ def candidates(
         values["category"] = list(filters.categories)
     if filters.open_now:
         values["open_at"] = asked["local_time"][-1]
-    if filters.only is not None:
-        values["only"] = list(filters.only)
-    if filters.exclude:
-        values["exclude"] = list(filters.exclude)
     return select_items(facts, Filters.read(values), seen_idx)
 
 

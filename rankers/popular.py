@@ -68,17 +68,12 @@ class RecentPopularity:
 class HourOfWeekPopularity:
     """Counts around this hour of the week: p(i) = (n_i + b s_i) / (n + b), s the shares in earlier splits.
 
-    An event counts by how far its local time is from the one that is asked for: by a Gaussian over the hours of the
-    week, plus `any_day` times a Gaussian over the hours of the day. Where it is known beforehand where the user will be
-    (`Histories.location` is "context"), an event elsewhere counts `elsewhere` of that.
-
-    Attributes:
-        sigma_hours: standard deviation of both; they end after four of them. The time that is asked for is the middle
-            of an hour, or of `sigma_hours` where these are less.
-        any_day: what another day at the same time counts.
-        backoff_events: b, how many events popularity at any time counts as much as.
-        elsewhere: factor for events at another place, which is one that differs in the second decimal of a degree, or
-            whose coordinates are unknown where others are known.
+    An event counts by how far its local time is from the one that is asked for (the middle of an hour, or of
+    `sigma_hours` where these are less): by a Gaussian over the hours of the week, plus `any_day` times a Gaussian over
+    the hours of the day. `sigma_hours` is the standard deviation of both; they end after four of them. b is
+    `backoff_events`. Where it is known beforehand where the user will be (`Histories.location` is "context"), an event
+    elsewhere counts `elsewhere` of that: at a place that differs in the second decimal of a degree, or whose
+    coordinates are unknown where others are known.
     """
 
     sigma_hours: float

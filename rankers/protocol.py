@@ -29,11 +29,9 @@ class UnfitDataError(DataError):
 class Dense:
     """A score for every item of the catalogue.
 
-    Attributes:
-        scores: from rows of the histories, int64 [Q], to scores float [Q, I], all of them finite, higher is better.
-        is_log_prob: whether scores are log-probabilities over the catalogue, in nats.
-        order: from rows int64 [E] to their positions int64 [E] in the order in which to ask; None: as they are. Whoever
-            shares work between events of a time or an hour asks for them together.
+    `scores` gives for rows of the histories, int64 [Q], scores float [Q, I], all of them finite, higher is better;
+    `is_log_prob` says whether they are log-probabilities over the catalogue, in nats. `order` gives for rows int64 [E]
+    their positions int64 [E] in the order in which to ask, such that work is shared; None: as they are.
     """
 
     scores: Callable[[Int64], Floats]
@@ -66,9 +64,8 @@ class Scored:
 class Sparse:
     """Scores of a few items of each question.
 
-    Attributes:
-        scores: from rows of the histories, int64 [Q], to what is known of them.
-        num_entries: from rows int64 [E] to how many entries each takes while it is scored, int64 [E].
+    `scores` gives for rows of the histories, int64 [Q], what is known of them; `num_entries` for rows int64 [E] how
+    many entries each takes while it is scored, int64 [E].
     """
 
     scores: Callable[[Int64], Scored]

@@ -1,4 +1,4 @@
-"""`whereupon catalogue show | add | replace | remove | reset`."""
+"""`whereupon catalogue show | add | replace | remove | reset`; what each does stands in `cli`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def show(config: RunConfig) -> None:
-    """Print how many items may be recommended, and what was edited."""
     saved = _saved(config)
     name, catalogue = saved.read()
     if name == UNEDITED:
@@ -32,24 +31,20 @@ def show(config: RunConfig) -> None:
 
 
 def add(config: RunConfig, file: Path) -> None:
-    """Add the items of a table."""
     items, is_text = _table(config, file)
     _print(_saved(config).add(items, is_text=is_text))
 
 
 def replace(config: RunConfig, file: Path) -> None:
-    """Give items of a table other attributes, and another title if these say so."""
     items, is_text = _table(config, file)
     _print(_saved(config).replace(items, is_text=is_text))
 
 
 def remove(config: RunConfig, item_ids: list[str]) -> None:
-    """Take items out."""
     _print(_saved(config).remove(item_ids))
 
 
 def reset(config: RunConfig) -> None:
-    """Recommend the items of the histories again, and remove the versions that were written."""
     remove_snapshots(catalogue_folder(config.run))
     _print_unedited(read_histories(config.run))
 

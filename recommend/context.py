@@ -37,11 +37,8 @@ OWN_COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class RequestContext:
-    """When, in which weather and where somebody is asked about; all optional.
-
-    `at` ISO time, local to the user unless it has an offset; `weather` in words; `place` 'LAT,LON' in degrees;
-    `columns` further context columns of the histories with their values.
-    """
+    """When (ISO time, local to the user unless it has an offset), in which weather (words) and where ('LAT,LON' in
+    degrees) somebody is asked about, and further context columns of the histories with their values."""
 
     at: str | None = None
     weather: str | None = None
@@ -86,10 +83,7 @@ def parse_weather(text: str) -> dict[str, float]:
 
 
 def check_context(moment: RequestContext, left_out: Collection[ContextKind]) -> None:
-    """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing.
-
-    A place may still be wanted for what is near, and a time says which events came before.
-    """
+    """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing."""
     if moment.weather is not None and "weather" in left_out:
         raise PromptError("prompts.leave_out names weather, so no prompt speaks of it: leave the weather out.")
 

@@ -78,7 +78,7 @@ class Names:
     def of(cls, column: pl.Series) -> Names:
         if column.dtype.is_nested():
             raise CatalogueError(
-                f"The items' {column.name} should be text, not {column.dtype}; make it one value each."
+                f"The items' {column.name} should be text but is {column.dtype}; make it one value each."
             )
         text = column.cast(pl.String).str.strip_chars()
         names = text.unique(maintain_order=True).drop_nulls()

@@ -6,7 +6,7 @@
 
 `prepare`, `finetune`, `evaluate` and `Recommender.load` take a configuration: a YAML file, a dictionary of the same
 shape, or a run folder. The repository root is this package: each folder beside this file is one stage (see
-ARCHITECTURE.md). Nothing heavy is imported before it is used.
+ARCHITECTURE.md). Nothing heavy is imported before it is used. Errors that a user can fix are WhereuponError.
 """
 
 from __future__ import annotations
@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 
 
 def prepare(config: Any, overrides: Sequence[str] = ()) -> PrepareReport:
-    """Read, clean, join and split the data into the run folder; the counts of what was kept, repaired and rejected.
-
-    Raises:
-        WhereuponError: what was expected, what was found and what to do.
-    """
+    """Read, clean, join and split the data into the run folder; the counts of what was kept, repaired and rejected."""
     from .config import configured
     from .histories import prepare
 
@@ -41,11 +37,7 @@ def prepare(config: Any, overrides: Sequence[str] = ()) -> PrepareReport:
 
 
 def finetune(config: Any, overrides: Sequence[str] = ()) -> Path:
-    """Train an adapter on the prepared histories; its folder.
-
-    Raises:
-        WhereuponError: what was expected, what was found and what to do.
-    """
+    """Train an adapter on the prepared histories; its folder."""
     from importlib import import_module
 
     room: Any = import_module(".finetune", __name__)  # of the same name, so that it takes the place of this function
@@ -54,11 +46,7 @@ def finetune(config: Any, overrides: Sequence[str] = ()) -> Path:
 
 
 def evaluate(config: Any, overrides: Sequence[str] = ()) -> pl.DataFrame:
-    """Rank the events of `evaluate.split` by the model and its baselines: a row a ranker, a column a metric.
-
-    Raises:
-        WhereuponError: what was expected, what was found and what to do.
-    """
+    """Rank the events of `evaluate.split` by the model and its baselines: a row a ranker, a column a metric."""
     import polars as pl
 
     from .config import configured

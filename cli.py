@@ -9,8 +9,6 @@ from .cli_eval import eval_app
 from .console import bar
 from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     name="whereupon",
     help="Recommends what comes next for a person, given where they are, when it is and what the weather does.",

@@ -19,8 +19,6 @@ from .finetune.settings import FinetuneSettings
 from .rankers.settings import RunConfig
 from .serve.settings import ServeConfig
 
-__all__ = ["Config", "configured", "load_config"]
-
 KeyPath = tuple[str | int, ...]
 
 _PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
@@ -53,10 +51,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Paths in the file are relative to the file's folder, paths in overrides to the current one; `~` and `$VAR` are
     expanded in both. A setting that holds a name or a folder (`NameOrFolder`) keeps its known names. Other text is a
     folder if it looks like a path, if such a folder exists, or if nothing else is allowed. Override values are read as
-    YAML (`null`, `true`, `[1, 2]`, `0.5`).
-
-    Raises:
-        ConfigError: unreadable file, unknown or missing key, value of the wrong kind, unset variable in a path.
+    YAML (`null`, `true`, `[1, 2]`, `0.5`). Raises ConfigError: unreadable file, unknown or missing key, value of the
+    wrong kind, unset variable in a path.
     """
     file = Path(path)
     data, line_of = _read_yaml(file)
@@ -66,9 +62,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 def _validated(
     data: dict[str, Any], file: Path, line_of: dict[KeyPath, int], overrides: Sequence[str], folder: Path
 ) -> Config:  # fmt: skip
-    overridden: dict[KeyPath, str] = {}
-    for override in overrides:
-        overridden[_apply(override, data)] = override
+    overridden = {_apply(override, data): override for override in overrides}
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
@@ -77,28 +71,24 @@ def _validated(
     return located
 
 
-def configured(
-    source: RunConfig | Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence[str] = ()
-) -> Config:  # fmt: skip
-    """The configuration that `source` stands for, with `a.b=c` overrides.
+def configured(source: RunConfig | Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """The configuration that `source` stands for, with `a.b=c` overrides; errors are those of `load_config`.
 
-    Args:
-        source: a configuration, its YAML file, a dictionary of the same shape (its paths are relative to the current
-            folder), or a run folder, whose last verb's settings are taken from `run.json`.
-        overrides: see `load_config`.
-
-    Raises:
-        ConfigError: see `load_config`; a run folder in which no verb has run, or whose record hides a password.
+    `source` is a configuration, its YAML file, a dictionary of the same shape (its paths are relative to the current
+    folder), or a run folder, whose last verb's settings are taken from `run.json`; where none has run, or its record
+    hides a password, that is a ConfigError too.
     """
     if isinstance(source, Config) and not overrides:
         return source
     if isinstance(source, RunConfig):
-        return _validated(source.model_dump(mode="json"), Path("the configuration"), {}, overrides, Path.cwd())
-    if isinstance(source, Mapping):
-        return _validated(deepcopy(dict(source)), Path("the dictionary"), {}, overrides, Path.cwd())
-    if Path(source).is_dir():
-        return _validated(_recorded(Path(source)), Path(source) / "run.json", {}, overrides, Path.cwd())
-    return load_config(source, overrides)
+        data, name = source.model_dump(mode="json"), Path("the configuration")
+    elif isinstance(source, Mapping):
+        data, name = deepcopy(dict(source)), Path("the dictionary")
+    elif Path(source).is_dir():
+        data, name = _recorded(Path(source)), Path(source) / "run.json"
+    else:
+        return load_config(source, overrides)
+    return _validated(data, name, {}, overrides, Path.cwd())
 
 
 def _recorded(run: Path) -> dict[str, Any]:
@@ -141,8 +131,7 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         raise ConfigError(f"{file}, line {line}: not valid YAML ({error.problem}).") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())}).") from None
-    if data is None:
-        data = {}
+    data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(f"{file} should hold `key: value` lines, found a {type(data).__name__}.")
     return data, line_of

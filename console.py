@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from rich import progress
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
-
-__all__ = ["bar", "say", "show", "talk", "tracked"]
 
 T = TypeVar("T")
 
@@ -36,19 +25,20 @@ def show(table: RenderableType) -> None:
     Console(highlight=False).print(table)
 
 
-def bar(*, rate: bool = True, shown: bool = True) -> Progress:
+def bar(*, rate: bool = True, shown: bool = True) -> progress.Progress:
     """A progress bar with a rate and the time left, on a terminal only: in a log each step would be a line."""
-    counted = (MofNCompleteColumn(), _Rate()) if rate else ()
-    columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=talk, disable=not (shown and talk.is_terminal))
+    counted = (progress.MofNCompleteColumn(), _Rate()) if rate else ()
+    done, left = progress.TimeElapsedColumn(), progress.TimeRemainingColumn()
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), *counted, done, left)
+    return progress.Progress(*columns, console=talk, disable=not (shown and talk.is_terminal))
 
 
 def tracked(items: Iterable[T], what: str, total: int | None = None, shown: bool = True) -> Iterator[T]:
     """The items, with a bar that follows them; `total`: how many there are, if `items` has no length."""
-    with bar(shown=shown) as progress:
-        yield from progress.track(items, total=total, description=what)
+    with bar(shown=shown) as shown_bar:
+        yield from shown_bar.track(items, total=total, description=what)
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
+class _Rate(progress.ProgressColumn):
+    def render(self, task: progress.Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "")

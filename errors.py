@@ -15,21 +15,6 @@
 Each message is one sentence that says what was expected, what was found (file and row), and what to do.
 """
 
-__all__ = [
-    "CatalogueError",
-    "ConfigError",
-    "ConflictError",
-    "DataError",
-    "ModelError",
-    "NonFiniteError",
-    "PromptError",
-    "ServerError",
-    "StoreError",
-    "UnknownUserError",
-    "WhereuponError",
-    "first_line",
-]
-
 
 class WhereuponError(Exception):
     """Base of every error that a user can mend."""

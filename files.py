@@ -17,14 +17,6 @@ from typing import Any
 from . import __version__
 from .errors import DataError
 
-__all__ = [
-    "NameOrFolder", "atomic_path", "cache_folder", "git_revision", "read_json", "read_object", "sha256_file",
-    "sha256_text", "versions",
-    "write_json",
-]  # fmt: skip
-
-_REPORTED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "polars")
-
 
 @dataclass(frozen=True)
 class NameOrFolder:
@@ -41,11 +33,9 @@ class NameOrFolder:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path that does not exist yet, beside `path`; on success it is flushed to disk and renamed to `path`.
 
-    The caller may create a file or a directory there. Parent folders are made. If the body raises, what was written
-    is removed and `path` stays as it was. A directory replaces an existing directory, though not in one step.
-
-    Raises:
-        FileNotFoundError: the body ended without creating anything. DataError: a file was made, and `path` is a folder.
+    The caller may create a file or a directory there. Parent folders are made. If the body raises, what was written is
+    removed and `path` stays as it was. A directory replaces an existing directory, though not in one step. Raises
+    FileNotFoundError: the body ended without creating anything. DataError: a file was made, and `path` is a folder.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +70,7 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: the file is missing or is not JSON.
-    """
+    """Read a JSON file. Raises DataError: the file is missing or is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -94,11 +80,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        DataError: the file is missing, is not JSON, or holds something else.
-    """
+    """Read a JSON file that holds an object. Raises DataError: it is missing, is no JSON, or holds something else."""
     found = read_json(path)
     if not isinstance(found, dict):
         kinds = {list: "a list", str: "text", type(None): "null", bool: "true or false"}
@@ -119,26 +101,23 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """What a result was computed with: Python, machine, processor, package versions, git revision where there is one.
+def listing(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size in `bytes` and `sha256` of each file of a folder, by name."""
+    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in sorted(folder.iterdir())}
 
-    Packages that are not installed are left out.
-    """
-    found = {
-        "whereupon": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpu_count": str(os.cpu_count() or 1),
-    }
-    for package in _REPORTED_PACKAGES:
+
+def versions() -> dict[str, str]:
+    """What a result was computed with: Python, machine, processor, versions of installed packages, any git revision."""
+    found = {"whereupon": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    found |= {"cpu": _cpu_name(), "cpu_count": str(os.cpu_count() or 1)}
+    for package in ("torch", "transformers", "peft", "accelerate", "numpy", "polars"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-    revision = git_revision()
+    revision = _git_revision()
     return found | ({"git": revision} if revision else {})
 
 
-def git_revision() -> str | None:
+def _git_revision() -> str | None:
     """Commit of the source tree that this package runs from, with `+` if it was changed since; None outside of git."""
     here = Path(__file__).resolve().parent
     if not (here / ".git").exists():  # an installed package inside somebody else's repository is not that repository

@@ -19,8 +19,6 @@ from .files import read_object, versions, write_json
 if TYPE_CHECKING:
     from .config import Config
 
-__all__ = ["ConfigFile", "Debug", "Overrides", "one_sentence", "record", "verb"]
-
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; examples/ holds some.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; may be given several times.")
@@ -86,14 +84,10 @@ def record(name: str, config: "Config") -> None:
         known = read_object(path)
     except DataError:  # missing, or cut off by an older crash: it is a record, never an input
         known = {}
-    started = datetime.now(UTC).isoformat(timespec="seconds")
     known[name] = {
-        "started": started,
-        "command": sys.argv[1:],
-        "seed": config.seed,
-        "versions": versions(),
-        "config": config.shown(),
-    }
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv[1:], "seed": config.seed,
+        "versions": versions(), "config": config.shown(),
+    }  # fmt: skip
     write_json(path, known)
 
 

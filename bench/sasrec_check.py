@@ -47,8 +47,8 @@ from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
 from whereupon.histories.questions import num_previous
-from whereupon.rankers.sequences import SequenceRanker, SequenceSettings, Transitions, Watched, Windows
-from whereupon.rankers.sequences_networks import Trained, train
+from whereupon.rankers.sequences import SequenceSettings, Transitions, Watched, Windows
+from whereupon.rankers.sequences_networks import SequenceRanker, Trained, train
 
 HERE: Final = Path(__file__).parent
 VARIABLE: Final = "WHEREUPON_NYC_CHECKINS"

@@ -1,9 +1,8 @@
-"""Attributes of items: one kind of value in each column, whichever way the items come.
+"""Attributes of items: one kind of value in each column (text, numbers, true or false, times), however they come.
 
-The kinds are text, numbers, true or false, and times. A column keeps the type that it has in the catalogue. Whole
-numbers fit a column of fractions, and a fraction without a remainder (3.0) fits one of whole numbers, since JSON knows
-one kind of number only; any other value of another kind is refused. A column without any value so far takes the type of
-the first values.
+A column keeps the type that it has in the catalogue; one without any value so far takes the type of the first values.
+Whole numbers fit a column of fractions, and a fraction without a remainder (3.0) fits one of whole numbers, since JSON
+knows one kind of number only; any other value of another kind is refused.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import polars as pl
 
 from ..errors import CatalogueError
 from ..histories.parsing import to_days, to_times
-
-__all__ = ["fit_columns", "items_table"]
 
 _TYPES: dict[type, pl.DataType] = {
     bool: pl.Boolean(), int: pl.Float64(), float: pl.Float64(), str: pl.String(), datetime: pl.Datetime("us", "UTC"),
@@ -35,28 +32,25 @@ def items_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pl.Series:
-    first: Any = None
+    dtype: pl.DataType = pl.Null()
     for row in rows:
-        value = row.get(name)
-        first = value if first is None else first
-        if value is not None and _TYPES[type(value)] != _TYPES[type(first)]:
-            kind = _kind(_TYPES[type(first)])
-            raise _refusal(f"The column {name!r} begins with {kind}", row.get("item_id"), value, kind)
-    return pl.Series(name, [row.get(name) for row in rows], dtype=pl.Null() if first is None else _TYPES[type(first)])
+        if (value := row.get(name)) is None:
+            continue
+        own = _TYPES[type(value)]
+        dtype = own if dtype == pl.Null else dtype
+        if own != dtype:
+            raise _refusal(f"The column {name!r} begins with {_kind(dtype)}", row.get("item_id"), value, _kind(dtype))
+    return pl.Series(name, [row.get(name) for row in rows], dtype=dtype)
 
 
 def fit_columns(
     known: pl.DataFrame, items: pl.DataFrame, *, is_text: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Both tables with one type for each column that they share.
+    """The catalogue's items and others (with `item_id`), with one type for each column that both have.
 
-    Args:
-        known: the items of the catalogue.
-        items: others, with `item_id`. A column without any value that is not in the catalogue is left out.
-        is_text: text stands for whatever the catalogue's column holds, as in a CSV file.
-
-    Raises:
-        CatalogueError: a value of another kind than the catalogue's column has, or a new column without a name.
+    A column without any value that is not in the catalogue is left out. `is_text`: text stands for whatever the
+    catalogue's column holds, as in a CSV file. Raises CatalogueError: a value of another kind than the catalogue's
+    column has, or a new column without a name.
     """
     retyped, fitted = [], []
     for cells in items.get_columns():
@@ -66,9 +60,9 @@ def fit_columns(
                 raise CatalogueError("A column of the new items has no name; give it one, or leave it out.")
             fitted += [] if is_empty else [cells]
         elif is_empty:
-            fitted.append(pl.repeat(None, len(cells), dtype=known.schema[name], eager=True).alias(name))
+            fitted.append(_empty(name, len(cells), known.schema[name]))
         elif known[name].null_count() == known.height:
-            retyped.append(pl.repeat(None, known.height, dtype=cells.dtype, eager=True).alias(name))
+            retyped.append(_empty(name, known.height, cells.dtype))
             fitted.append(cells)
         else:
             fitted.append(_checked(cells, known.schema[name], items["item_id"], is_text))
@@ -78,11 +72,9 @@ def fit_columns(
 
 def _checked(cells: pl.Series, dtype: pl.DataType, item_ids: pl.Series, is_text: bool) -> pl.Series:
     fitted = cells if cells.dtype == dtype else _fitted(cells, dtype, is_text=is_text)
-    other = (cells.is_not_null() & fitted.is_null()).arg_true()
-    if len(other):
-        row = other[0]
-        where = f"The column {cells.name!r} holds {_kind(dtype, whole=True)} in the catalogue"
-        raise _refusal(where, item_ids[row], cells[row], _kind(dtype, whole=True))
+    if len(other := (cells.is_not_null() & fitted.is_null()).arg_true()):
+        row, kind = other[0], _kind(dtype, whole=True)
+        raise _refusal(f"The column {cells.name!r} holds {kind} in the catalogue", item_ids[row], cells[row], kind)
     return fitted
 
 
@@ -97,7 +89,11 @@ def _fitted(cells: pl.Series, dtype: pl.DataType, *, is_text: bool) -> pl.Series
             return pl.select(pl.when(same).then(cast).alias(cells.name)).to_series()
     except pl.exceptions.PolarsError:  # types without any way between them
         pass
-    return pl.repeat(None, len(cells), dtype=dtype, eager=True).alias(cells.name)
+    return _empty(cells.name, len(cells), dtype)
+
+
+def _empty(name: str, num: int, dtype: pl.DataType) -> pl.Series:
+    return pl.Series(name, [None], dtype=dtype).new_from_index(0, num)
 
 
 def _read(text: pl.Series, dtype: pl.DataType) -> pl.Series:

@@ -39,8 +39,7 @@ def build_trie_ragged(token_P: Int32, ptr_N1: Int64, titles: Titles | None = Non
     _refuse_empty(lists, np.arange(len(lists)), titles)
     item_of_row_N = sort_order(lists)
     rows = lists.gather(item_of_row_N)
-    common_N = _common_with_row_before(rows, np.arange(1, len(rows)), np.zeros(len(rows), np.int32))
-    return _finish(rows, item_of_row_N, common_N, np.arange(1, len(rows)), titles)
+    return _finish(rows, item_of_row_N, np.zeros(len(rows), np.int32), np.arange(1, len(rows)), titles)
 
 
 def edit_trie(trie: Trie, item_idx_N: Int64, added: Ragged, item_idx_M: Int64, titles: Titles | None = None) -> Trie:
@@ -48,15 +47,9 @@ def edit_trie(trie: Trie, item_idx_N: Int64, added: Ragged, item_idx_M: Int64, t
 
     No title of `trie` is tokenised, sorted or compared again but those beside a new one.
 
-    Args:
-        trie: left as it is.
-        item_idx_N: the item index that each of its items has in the result, -1 for those that it shall not have.
-        added: the tokens of the titles to be put in.
-        item_idx_M: the item index of each of them in the result.
-        titles: those of the result, only for what an error says.
-
-    Raises:
-        CatalogueError: as `build_trie`.
+    `item_idx_N` is the item index that each item of `trie` has in the result, -1 for those that it shall not have;
+    `added` are the tokens of the titles to be put in, and `item_idx_M` the item index of each in the result. `titles`
+    and errors are as for `build_trie`.
     """
     _refuse_empty(added, item_idx_M, titles)
     by_row_M = sort_order(added)
@@ -79,7 +72,6 @@ def edit_trie(trie: Trie, item_idx_N: Int64, added: Ragged, item_idx_M: Int64, t
     changed = np.union1d(row_M, row_M + 1)
     changed = changed[(changed > 0) & (changed < len(is_new_R))]
     common_R[0] = 0
-    common_R = _common_with_row_before(rows, changed, common_R)
     return _finish(rows, item_of_row_R, common_R, changed, titles)
 
 
@@ -105,13 +97,9 @@ def _common_of_kept(trie: Trie, kept_N: Bool) -> Int32:
     return np.minimum.reduceat(common_N[: row[-1] + 1], begins).astype(np.int32) if len(row) else common_N[:0]
 
 
-def _common_with_row_before(rows: Ragged, changed: Int64, common_N: Int32) -> Int32:
-    common_N[changed] = common_prefix(rows, changed - 1, rows, changed)
-    return common_N
-
-
 def _finish(rows: Ragged, item_of_row_N: Int32, common_N: Int32, changed: Int64, titles: Titles | None) -> Trie:
-    """The trie over sorted rows, once the `changed` ones are seen not to clash with the row before."""
+    """The trie over sorted rows; `common_N` is not known yet for the `changed` ones, which may clash with another."""
+    common_N[changed] = common_prefix(rows, changed - 1, rows, changed)
     _refuse_prefixes(rows, common_N, changed, item_of_row_N, titles)
     row_of_item_N = np.empty_like(item_of_row_N)
     row_of_item_N[item_of_row_N] = np.arange(len(rows), dtype=np.int32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,14 +11,13 @@ import polars as pl
 
 from ..arrays import Int64
 from ..errors import CatalogueError
+from ..histories import catalogue_hash
 from .attributes import fit_columns
 from .building import build_trie_ragged, edit_trie
 from .settings import CatalogueSettings
 from .titles import given_titles, kept_titles, unique_titles
 from .tokens import Encode, Ragged, encode_titles
 from .trie import Trie
-
-_FINGERPRINT_BATCH = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +34,9 @@ class Catalogue:
     def build(cls, items: pl.DataFrame, encode: Encode) -> Catalogue:
         """Tokenise every title as it stands in a prompt and build the trie.
 
-        Args:
-            items: `item_id` and `title` (text, none missing), and any attributes.
-            encode: texts to token ids without special tokens.
+        `items` have `item_id` and `title` (text, none missing), and any attributes.
 
-        Raises:
-            CatalogueError: no items, no ids or titles, an id twice, or titles that the tokenizer cannot tell apart.
+        Raises CatalogueError: no items, no ids or titles, an id twice, or titles that the tokenizer cannot tell apart.
         """
         _require_ids(items)
         if "title" not in items.columns or items["title"].dtype != pl.String or items["title"].null_count():
@@ -59,12 +54,8 @@ class Catalogue:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over ids and titles in order: an adapter remembers the catalogue that it was trained for."""
-        digest = hashlib.sha256()
-        pair = pl.col("item_id") + pl.lit("\x00") + pl.col("title") + pl.lit("\x01")
-        for part in self.items.select(pair).iter_slices(_FINGERPRINT_BATCH):
-            digest.update(part.to_series().str.join("").item().encode())
-        return digest.hexdigest()
+        """See `catalogue_hash`: an adapter remembers the catalogue that it was trained for."""
+        return catalogue_hash(self.items)
 
     def add(
         self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None, *, is_text: bool = False
@@ -75,11 +66,10 @@ class Catalogue:
             items: `item_id`, and any other columns; their titles are told apart from all others, no other is renamed.
             encode: the encoder that the catalogue was built with.
             settings: how titles are made where none is given, see `given_titles`; by default from the `item_id`.
-            is_text: text stands for whatever the catalogue's column holds, as in a CSV file.
+            is_text: see `fit_columns`.
 
-        Raises:
-            CatalogueError: an id that is there already or comes twice, a column of another kind, no title to be had,
-                or titles that the tokenizer cannot tell apart.
+        Raises CatalogueError: an id that is there already or comes twice, a column of another kind, no title to be had,
+        or titles that the tokenizer cannot tell apart.
         """
         _require_ids(items)
         ids = self.item_ids.filter(self.item_ids.is_in(items["item_id"].implode()))

@@ -108,10 +108,9 @@ def select_items(facts: ItemFacts, filters: Filters, seen_idx: NDArray[np.intege
         left = int(np.count_nonzero(allowed_N))
         of_these = " of these" if len(parts) > 1 else ""
         told = ", ".join(f"{count:,} {text}" for count, text in notes if count)
-        parts.append(
-            f"{f'{left:,}' if left else 'none'}{of_these} {'are' if left > 1 else 'is'} {condition.what}"
-            + (f" ({told})" if told else "")
-        )
+        known = f" ({told})" if told else ""
+        num, verb = f"{left:,}" if left else "none", "are" if left > 1 else "is"
+        parts.append(f"{num}{of_these} {verb} {condition.what}{known}")
     return Selection(allowed_N, ", ".join(parts) + "." if len(parts) > 1 else "")
 
 

@@ -86,10 +86,6 @@ class Names:
         code = text.replace_strict(names, np.arange(len(names), dtype=np.int32), default=-1, return_dtype=pl.Int32)
         return cls(names.to_list(), code.to_numpy())
 
-    @property
-    def known_N(self) -> Bool:
-        return self.code_N >= 0
-
 
 @dataclass(frozen=True)
 class ItemFacts:

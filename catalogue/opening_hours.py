@@ -72,15 +72,10 @@ class Timetable:
         return [_parse(text.strip()) for text in self.texts]
 
     def _lay_out(self, day: date) -> _Day:
-        ptr: list[int] = []
-        minutes: list[int] = []
-        states: list[int] = []
-        for hours in self._hours_D:
-            ptr.append(len(minutes))
-            for minute, state in _changes(hours, day) if hours else [(0, UNKNOWN)]:
-                minutes.append(minute)
-                states.append(state)
-        return _Day(np.array(ptr, np.int64), np.array(minutes, np.int16), np.array(states, np.int8))
+        changes_D = [_changes(hours, day) if hours else [(0, UNKNOWN)] for hours in self._hours_D]
+        ptr_D1 = np.cumsum([0, *map(len, changes_D)], dtype=np.int64)
+        minute_C, state_C = np.array([change for each in changes_D for change in each], np.int16).reshape(-1, 2).T
+        return _Day(ptr_D1[:-1], minute_C, state_C.astype(np.int8))
 
 
 def _parse(text: str) -> OpeningHours | None:
@@ -100,7 +95,5 @@ def _changes(hours: OpeningHours, day: date) -> list[tuple[int, int]]:
     """Minute of the day and new state, the first one at minute 0."""
     midnight = datetime.combine(day, time())
     end = midnight + timedelta(days=1) if day < date.max else datetime.max
-    found = [
-        (60 * start.hour + start.minute, _STATES[str(state)]) for start, _, state, _ in hours.intervals(midnight, end)
-    ]
-    return found or [(0, CLOSED)]
+    intervals = hours.intervals(midnight, end)
+    return [(60 * start.hour + start.minute, _STATES[str(state)]) for start, _, state, _ in intervals] or [(0, CLOSED)]

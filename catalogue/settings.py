@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CatalogueSettings"]
-
 
 class CatalogueSettings(BaseModel):
     """How items are called.

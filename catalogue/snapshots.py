@@ -30,14 +30,10 @@ import polars as pl
 from ..arrays import Int32, Int64
 from ..console import say
 from ..errors import CatalogueError
-from ..files import atomic_path, sha256_file, versions, write_json
+from ..files import atomic_path, listing, sha256_file, versions, write_json
 from .catalogue import Catalogue
 from .tokens import TERMINATOR
 from .trie import Trie
-
-__all__ = [
-    "edit_snapshot", "prune_snapshots", "read_snapshot", "remove_snapshots", "snapshot_manifest", "write_snapshot",
-]  # fmt: skip
 
 FORMAT_VERSION = 1
 PATIENCE_S = 1.0  # a writer that waits longer for another says so
@@ -63,13 +59,11 @@ def edit_snapshot(
 
     Args:
         folder: made if it is not there.
-        change: makes the catalogue that is written. No other writer writes while it runs, so that what it reads here is
-            still current when its result is written; nothing else that writes here may be called in it.
+        change: makes the catalogue that is written. No other writer writes while it runs, and it must not write here.
         tokenizer: what tells the tokenizer that made the catalogue's tokens from others, such as a hash of it.
         origin: what the catalogue was made from, for `snapshot_manifest`.
 
-    Raises:
-        CatalogueError: the disk is full, or the folder cannot be written; the current version stays what it was.
+    Raises CatalogueError: the disk is full, or the folder cannot be written; the current version stays what it was.
     """
     root = Path(folder)
     try:
@@ -88,7 +82,8 @@ def edit_snapshot(
                     _remove_leftovers(root)
                 raise
             with contextlib.suppress(OSError):
-                _prune(root, KEPT_VERSIONS)
+                for old in sorted(_numbers(root))[:-KEPT_VERSIONS]:
+                    shutil.rmtree(root / f"v{old:06}")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _cannot_write(root, error) from error
     return version
@@ -97,14 +92,9 @@ def edit_snapshot(
 def read_snapshot(folder: str | os.PathLike[str], *, tokenizer: str, verify: bool = False) -> Catalogue:
     """The current catalogue: its items, and its trie as arrays mapped from disk, read page by page when looked at.
 
-    Args:
-        folder: where `write_snapshot` wrote.
-        tokenizer: that of the reader; the same text as it was written with.
-        verify: read all files and compare their hashes with the manifest's, not only their sizes.
-
-    Raises:
-        CatalogueError: nothing was written there, or it is damaged, or of another version of whereupon or another
-            tokenizer.
+    `tokenizer` is that of the reader; the same text as it was written with. `verify`: read all files and compare their
+    hashes with the manifest's, not only their sizes. Raises CatalogueError: nothing was written there, or it is
+    damaged, or of another version of whereupon or another tokenizer.
     """
     version, manifest = _current_manifest(Path(folder))
     while True:
@@ -124,23 +114,6 @@ def snapshot_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What is known of the current version without reading it: `version`, `num_items`, `fingerprint`, `origin`,
     `tokenizer`, `files`, ... Raises CatalogueError as `read_snapshot`."""
     return _current_manifest(Path(folder))[1]
-
-
-def prune_snapshots(folder: str | os.PathLike[str], keep: int = KEPT_VERSIONS) -> list[str]:
-    """Remove all but the current version and the `keep` - 1 before it; the names of those removed.
-
-    `write_snapshot` does so too. Raises CatalogueError where it cannot be done, ValueError for `keep` < 1.
-    """
-    if keep < 1:
-        raise ValueError(f"keep must be at least 1, not {keep}")
-    root = Path(folder)
-    _current(root)
-    try:
-        with _only_writer(root):
-            _remove_leftovers(root)
-            return _prune(root, keep)
-    except OSError as error:
-        raise _cannot_write(root, error) from error
 
 
 def remove_snapshots(folder: str | os.PathLike[str]) -> None:
@@ -181,9 +154,6 @@ def _write_version(folder: Path, catalogue: Catalogue, tokenizer: str, origin: s
     for name in _ARRAYS:
         _save(folder / f"{name}.npy", getattr(catalogue.trie, name))
     catalogue.items.write_ipc(folder / _ITEMS)
-    files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in sorted(folder.iterdir())
-    }
     manifest = {
         "format": FORMAT_VERSION,
         "num_items": catalogue.trie.num_items,
@@ -193,7 +163,7 @@ def _write_version(folder: Path, catalogue: Catalogue, tokenizer: str, origin: s
         "origin": origin,
         "tokenizer": tokenizer,
         "terminator": TERMINATOR,
-        "files": files,
+        "files": listing(folder),
         "versions": versions(),
     }
     write_json(folder / _MANIFEST, manifest)
@@ -214,13 +184,6 @@ def _remove_leftovers(root: Path) -> None:
         version = _VERSION.fullmatch(path.name)
         if _LEFTOVER.fullmatch(path.name) or (version and int(version[1]) > current):
             shutil.rmtree(path)
-
-
-def _prune(root: Path, keep: int) -> list[str]:
-    removed = [f"v{number:06}" for number in sorted(_numbers(root))[:-keep]]
-    for name in removed:
-        shutil.rmtree(root / name)
-    return removed
 
 
 def _numbers(root: Path) -> list[int]:

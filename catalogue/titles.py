@@ -15,9 +15,9 @@ import polars as pl
 
 from ..errors import CatalogueError
 
-__all__ = ["given_titles", "kept_titles", "unique_titles"]
-
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
+
+_ADDED = re.compile(r"( \(.*\))*( \d+)?")  # what may have been added behind an item's own title
 
 
 class TitleSettings(Protocol):
@@ -43,19 +43,16 @@ def unique_titles(
     An item keeps its previous title as long as the title that its columns give is the same but for what tells it
     apart: adding items renames nobody, correcting an item's name does.
 
-    Args:
-        items: `item_id`, and the columns that the template and the attributes name; one row an item.
-        settings: template and attributes.
-        previous: titles of an earlier catalogue by `item_id`; new items take none of them.
-        given: titles that stand in for what the template would make; null where it makes one.
+    `items` have `item_id`, and the columns that the template and the attributes name. `previous` are titles of an
+    earlier catalogue by `item_id`; new items take none of them. `given` titles stand in for what the template would
+    make; null where it makes one.
 
     Returns:
         Titles in the order of `items`, and counts: `cleaned` (of control characters, newlines, surplus spaces, other
         Unicode forms), `empty, item_id taken`, `told apart by attribute`, `told apart by number`, and against
         `previous`, `kept` and `renamed`.
 
-    Raises:
-        CatalogueError: the template or an attribute names a column that items do not have, or the template fails.
+    Raises CatalogueError: the template or an attribute names a column that items do not have, or the template fails.
     """
     counts: Counter[str] = Counter()
     ids = items["item_id"].to_list()
@@ -81,15 +78,9 @@ def given_titles(items: pl.DataFrame, settings: TitleSettings) -> pl.Series | No
 def kept_titles(before: pl.DataFrame, items: pl.DataFrame, settings: TitleSettings) -> pl.Series:
     """The titles of items that get other values, null where the template makes one.
 
-    An item keeps its title unless another one is given, or a column changes that the template names.
-
-    Args:
-        before: the items as they are in the catalogue.
-        items: the same with their new values; `title` is null where none is given.
-        settings: as for `unique_titles`.
-
-    Raises:
-        CatalogueError: the template names `title` and another column, which changes, but no title is given.
+    An item keeps its title unless another one is given, or a column changes that the template names. `items` are those
+    of `before` with their new values; `title` is null where none is given. Raises CatalogueError: the template names
+    `title` and another column, which changes, but no title is given.
     """
     names, own, given = _names(settings), before["title"], given_titles(items, settings)
     changed = pl.Series([False]).new_from_index(0, items.height)
@@ -134,17 +125,12 @@ def _raw_titles(items: pl.DataFrame, settings: TitleSettings) -> list[str]:
         rows = items.with_columns(pl.col(pl.String).fill_null("")).iter_rows(named=True)
         return [template.render(row) for row in rows]
     except jinja2.TemplateSyntaxError as error:
-        raise CatalogueError(
-            f"catalogue.title is no Jinja template ({error.message}); it reads {settings.title!r}."
-        ) from None
+        problem = f"is no Jinja template ({error.message}); it reads {settings.title!r}"
     except jinja2.UndefinedError as error:
-        raise CatalogueError(
-            f"catalogue.title should name columns of the items ({', '.join(items.columns)}) but {error.message}."
-        ) from None
+        problem = f"should name columns of the items ({', '.join(items.columns)}) but {error.message}"
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise CatalogueError(
-            f"catalogue.title cannot be rendered for the items ({error}); it reads {settings.title!r}."
-        ) from None
+        problem = f"cannot be rendered for the items ({error}); it reads {settings.title!r}"
+    raise CatalogueError(f"catalogue.title {problem}.")
 
 
 def _text(value: object) -> object:
@@ -152,12 +138,11 @@ def _text(value: object) -> object:
 
 
 def _cleaned(text: str, item_id: str, counts: Counter[str]) -> str:
-    clean = _clean(text)
-    if not clean:
-        counts["empty, item_id taken"] += 1
-        return _clean(item_id) or "untitled"
-    counts["cleaned"] += clean != text
-    return clean
+    if clean := _clean(text):
+        counts["cleaned"] += clean != text
+        return clean
+    counts["empty, item_id taken"] += 1
+    return _clean(item_id) or "untitled"
 
 
 def _clean(text: str) -> str:
@@ -173,12 +158,9 @@ def _with_attributes(items: pl.DataFrame, bases: list[str], attributes: list[str
                 f"catalogue.title_attributes names {name!r}, but items have only {', '.join(items.columns)}; mend it."
             )
         values = [_clean(value) for value in items[name].cast(pl.String).fill_null("")]
-        marked = titles.with_columns(pl.Series("value", values))
-        differ = pl.col("value").n_unique().over("title") > 1
-        shown = differ & (pl.col("value") != "")
-        titles = marked.select(
-            "base", pl.when(shown).then(pl.format("{} ({})", "title", "value")).otherwise("title").alias("title")
-        )
+        shown = (pl.col("value").n_unique().over("title") > 1) & (pl.col("value") != "")
+        longer = pl.when(shown).then(pl.format("{} ({})", "title", "value")).otherwise("title")
+        titles = titles.with_columns(pl.Series("value", values)).select("base", longer.alias("title"))
     counts["told apart by attribute"] += int((titles["base"] != titles["title"]).sum())
     return titles["title"].to_list()
 
@@ -188,10 +170,7 @@ def _kept(ids: list[str], bases: list[str], previous: Mapping[str, str], counts:
     kept: dict[str, str] = {}
     for item_id, base in zip(ids, bases, strict=True):
         title = previous.get(item_id)
-        if title is None:
-            continue
-        rest = title[len(base) :] if title.startswith(base) else None
-        if rest is not None and re.fullmatch(r"( \(.*\))*( \d+)?", rest):
+        if title is not None and title.startswith(base) and _ADDED.fullmatch(title, len(base)):
             kept[item_id] = title
     counts["kept"] += len(kept)
     counts["renamed"] += sum(item_id in previous for item_id in ids) - len(kept)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -117,22 +116,11 @@ class Trie:
         return low_X
 
 
-class Nodes(NamedTuple):
-    """The arrays of `Trie` that describe nodes and edges, in its order."""
+def make_nodes(rows: Ragged, common_N: Int32) -> tuple[Int32, Int32, Int32, Int64, Int32, Int32, Int32]:
+    """The arrays of `Trie` that describe nodes and edges, in its order, over sorted rows.
 
-    depth_B: Int32
-    row_lo_B: Int32
-    row_hi_B: Int32
-    child_ptr_B1: Int64
-    child_token_C: Int32
-    child_lo_C: Int32
-    child_node_C: Int32
-
-
-def make_nodes(rows: Ragged, common_N: Int32) -> Nodes:
-    """Nodes and edges over sorted rows; a node comes before those below it, and those below its edges in their order.
-
-    The time goes with the sum of `common_N`, not with the longest title.
+    A node comes before those below it, and those below its edges in their order. The time goes with the sum of
+    `common_N`, not with the longest title.
     """
     lo_N, hi_N = _ranges(common_N)
     num_items = len(common_N)
@@ -161,7 +149,7 @@ def make_nodes(rows: Ragged, common_N: Int32) -> Nodes:
     child_node_C[end_C - child_lo_C == 1] = -1
     depth_C = np.repeat(depth_B, np.diff(child_ptr_B1))
     child_token_C = rows.tokens[rows.ptr[child_lo_C] + depth_C]
-    return Nodes(depth_B, row_lo_B, row_hi_B, child_ptr_B1, child_token_C, child_lo_C, child_node_C)
+    return depth_B, row_lo_B, row_hi_B, child_ptr_B1, child_token_C, child_lo_C, child_node_C
 
 
 def _ranges(common_N: Int32) -> tuple[Int32, Int32]:

@@ -8,28 +8,7 @@ from .search import Searching, SearchResult, beam_search, beam_searching, run, r
 from .settings import ContextSettings, DecodeSettings, ModelSettings, PriorSettings
 
 __all__ = [
-    "FROM_PROMPT",
-    "AsyncReading",
-    "ContextSettings",
-    "Decisions",
-    "DecodeSettings",
-    "Engine",
-    "ItemPrior",
-    "ModelSettings",
-    "PriorSettings",
-    "Reading",
-    "Reweighting",
-    "Scored",
-    "SearchResult",
-    "Searching",
-    "beam_search",
-    "beam_searching",
-    "decisions_of",
-    "run",
-    "run_async",
-    "sample",
-    "sampling",
-    "score_all",
-    "search",
-    "searching",
-]
+    "FROM_PROMPT", "AsyncReading", "ContextSettings", "Decisions", "DecodeSettings", "Engine", "ItemPrior",
+    "ModelSettings", "PriorSettings", "Reading", "Reweighting", "Scored", "SearchResult", "Searching", "beam_search",
+    "beam_searching", "decisions_of", "run", "run_async", "sample", "sampling", "score_all", "search", "searching",
+]  # fmt: skip

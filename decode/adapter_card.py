@@ -40,10 +40,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> None:
-    """Raise ModelError unless the adapter was trained with the same base model, prompts and titles as `expected`.
-
-    `expected`: see `adapter_identity`; what it lacks is not checked.
-    """
+    """Raise ModelError unless the adapter was trained for what `expected` says (see `adapter_identity`), if it does."""
     for key, name in MUST_AGREE.items():
         if key not in expected or card.get(key) == expected[key]:
             continue

@@ -1,8 +1,7 @@
 """The trained adapters of a run: versions beside each other, of which one is used. Loads no model.
 
 <run>/adapters/CURRENT    name of the version that recommend, serve and evaluate take
-<run>/adapters/0002/      a PEFT adapter, whereupon.json (its card), README.md, log.jsonl
-<run>/adapters/0002/checkpoint.pt    there while its training is not finished
+<run>/adapters/0002/      a PEFT adapter, whereupon.json (its card), README.md, log.jsonl; checkpoint.pt while it trains
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class AdapterVersion:
 def adapter_versions(run: Path) -> list[AdapterVersion]:
     """All versions of a run, oldest first; a damaged card counts as none, so that it hinders no other version."""
     root, current = run / ADAPTERS, current_name(run)
-    names = [path.name for path in root.iterdir() if _VERSION.fullmatch(path.name)] if root.is_dir() else []
+    names = [path.name for path in root.glob("*") if _VERSION.fullmatch(path.name)]
     return [AdapterVersion(root / name, _card(root / name), name == current) for name in sorted(names, key=int)]
 
 

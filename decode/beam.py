@@ -18,7 +18,6 @@ class Beam(Frontier):
         super().__init__(trie, num_queries, k, subset)
 
     def choose(self, room_Q: Int64, slack: float) -> Entries:
-        """Take out all nodes."""
         is_node_A = self.entries.node >= 0
         chosen, self.entries = self.entries.take(is_node_A), self.entries.take(~is_node_A)
         return chosen

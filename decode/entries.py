@@ -1,7 +1,4 @@
-"""Items and nodes that a search has come to, for all questions in flat arrays.
-
-Shape legend: A entries, X nodes scored together, E their edges end to end, Y edges picked out of them, Q questions.
-"""
+"""Items and nodes that a search has come to, for all questions in flat arrays; for shapes see `frontier`."""
 
 from __future__ import annotations
 

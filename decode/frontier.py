@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Float32, Int64
-from ..catalogue import Subset, Subsets, Trie
+from ..catalogue import Subset, Trie
 from .entries import LOWEST, Children, Entries
 from .segments import Segments
 
@@ -33,13 +33,13 @@ def likely_needed(rank_A: Int64, value_A: Float32, bar_A: Float32, k: int, slack
 
 
 class Frontier:
-    """The entries of Q questions for their `k` best items, of those that `subset` allows (or, each its own, `Subsets`).
+    """The entries of Q questions for their `k` best items, of those that `subset` allows.
 
     `entries` are in order: by question, value, row; after the k-th item of a question comes nothing. `lost_Q` float32:
     the largest value among what was given up without being looked into, -inf where nothing was.
     """
 
-    def __init__(self, trie: Trie, num_queries: int, k: int, subset: Subset | Subsets | None = None) -> None:
+    def __init__(self, trie: Trie, num_queries: int, k: int, subset: Subset | None = None) -> None:
         self.trie, self.subset, self.num_queries = trie, subset, num_queries
         num_allowed = trie.num_items if subset is None else subset.num_allowed
         self.k = max(min(k, num_allowed), 1)

@@ -18,7 +18,6 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _WEIGHTS = (".safetensors", ".bin")
 # Entries of config.json that change with the version or the place and not with what the model computes.
 _IDLE = ("transformers_version", "_name_or_path", "torch_dtype", "dtype")
-_HASHES = "file-hashes.json"
 # Clocks of file systems are coarse: what is younger may change once more without another time.
 _SETTLED_NS = 2_000_000_000
 
@@ -44,10 +43,15 @@ def base_identity(model: ModelSettings) -> dict[str, Any]:
     }
 
 
-def adapter_hash(folder: Path) -> str:
-    """Fingerprint of an adapter's weights and LoRA settings. Raises ModelError where a file is missing."""
+def check_files(folder: Path) -> None:
+    """Raise ModelError unless the weights and the LoRA settings of an adapter are there."""
     if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
         raise ModelError(f"The adapter in {folder} is corrupt (no {absent[0]}): run `whereupon finetune` again.")
+
+
+def adapter_hash(folder: Path) -> str:
+    """Fingerprint of an adapter's weights and LoRA settings; errors as `check_files`."""
+    check_files(folder)
     return sha256_text("".join(hash_of(folder / name) for name in ADAPTER_FILES))
 
 
@@ -68,7 +72,7 @@ def hash_of(file: Path) -> str:
     real = file.resolve()
     if file.is_symlink() and real.parent.name == "blobs" and len(real.name) == 64:
         return real.name
-    stat, cache = real.stat(), cache_folder("hashes") / _HASHES
+    stat, cache = real.stat(), cache_folder("hashes") / "file-hashes.json"
     mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     try:
         known = read_object(cache)
@@ -80,8 +84,7 @@ def hash_of(file: Path) -> str:
     found = sha256_file(real)
     if time.time_ns() - stat.st_ctime_ns < _SETTLED_NS:
         return found
+    kept = {path: one for path, one in known.items() if Path(path).exists()}
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-        write_json(
-            cache, {path: one for path, one in known.items() if Path(path).exists()} | {str(real): [*mark, found]}
-        )
+        write_json(cache, kept | {str(real): [*mark, found]})
     return found

@@ -20,7 +20,7 @@ from ..prompts import PromptEncoder, PromptSettings
 from .adapter_card import check_card, check_data, read_card
 from .base_models import resolve_base_model
 from .hardware import choose_device, resolve_dtype
-from .identity import ADAPTER_FILES, base_identity
+from .identity import base_identity, check_files
 from .settings import ModelSettings
 from .tokenizer import Tokenizer
 from .transformers_engine import TransformersEngine
@@ -46,11 +46,10 @@ def load_engine(
 ) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:  # fmt: skip
     """Everything that answers questions: the engine, the encoder of its prompts, and the adapter's card.
 
-    `items` are those that prompts tell of and, where `served` is None, those that may be answered; `title_recipe` is
-    how they got their titles. `adapter` None is the base model as it is, with an empty card. `data_hash` is that of the
-    data which an adapter must have been trained on; None: any. Raises ModelError, CatalogueError or PromptError for
-    what is missing or does not belong together, DataError for other data; the adapter's card is checked before any
-    weights are read.
+    `items` are those that prompts tell of and, where `served` is None, those that may be answered. `adapter` None is
+    the base model as it is, with an empty card. `data_hash` is that of the data which an adapter must have been trained
+    on; None: any. Raises ModelError, CatalogueError or PromptError for what is missing or does not belong together,
+    DataError for other data; the adapter's card is checked before any weights are read.
     """
     tokenizer = load_tokenizer(model)
     encoder = build_encoder(items, location, prompts, tokenizer)
@@ -71,9 +70,8 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # a damaged file raises many kinds, from a bare Exception on
-        raise ModelError(
-            f"The tokenizer of {settings.base} cannot be read ({first_line(error)}); fetch the model again."
-        ) from error
+        what = f"The tokenizer of {settings.base} cannot be read ({first_line(error)}); fetch the model again."
+        raise ModelError(what) from error
     return Tokenizer(tokenizer)
 
 
@@ -86,9 +84,8 @@ def load_base_model(settings: ModelSettings) -> PreTrainedModel:
     try:
         read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
     except Exception as error:  # a damaged file raises many kinds
-        raise ModelError(
-            f"The base model {settings.base} cannot be read ({first_line(error)}); fetch it again."
-        ) from error
+        what = f"The base model {settings.base} cannot be read ({first_line(error)}); fetch it again."
+        raise ModelError(what) from error
     model, info = read
     if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers and goes on
         raise ModelError(
@@ -101,8 +98,7 @@ def load_base_model(settings: ModelSettings) -> PreTrainedModel:
 
 def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The base model with the adapter's update added to its weights. Raises ModelError for a corrupt adapter."""
-    if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:  # peft would ask the hub
-        raise ModelError(f"The adapter in {folder} is corrupt (no {absent[0]}): run `whereupon finetune` again.")
+    check_files(folder)  # peft would ask the hub
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..arrays import Float32, Float64, Int64
+from ..arrays import Float32, Float64, Int32, Int64
 from ..catalogue import Trie
 from .segments import Segments
 
@@ -74,9 +73,7 @@ class ItemPrior:
         np.add.at(mass_QN, np.divmod(self._own_key_M, trie.num_items), self._own_mass_M)
         return mass_QN[:, trie.row_of_item_N]
 
-    def _add_own(
-        self, mass_E: Float64, query_X: Int64, node_X: Int64, edges: Segments, lo_E: NDArray[np.int32]
-    ) -> None:  # fmt: skip
+    def _add_own(self, mass_E: Float64, query_X: Int64, node_X: Int64, edges: Segments, lo_E: Int32) -> None:
         """The few own items below the nodes, each at the edge that leads to it."""
         trie, scale = self.trie, self.trie.num_items
         begin_X = np.searchsorted(self._own_key_M, query_X * scale + trie.row_lo_B[node_X])

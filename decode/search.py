@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..arrays import Float32, Int64
-from ..catalogue import Subset, Subsets, Trie
+from ..catalogue import Subset, Trie
 from .beam import Beam
 from .entries import Children, Entries
 from .frontier import Frontier
@@ -52,12 +52,12 @@ class SearchResult:
 
 def search(
     reading: Reading, trie: Trie, k: int = 10, max_expansions: int | None = None, *,
-    subset: Subset | Subsets | None = None, reweighting: Reweighting | None = None, slack: float = SLACK,
+    subset: Subset | None = None, reweighting: Reweighting | None = None, slack: float = SLACK,
 ) -> list[SearchResult]:  # fmt: skip
     """The k most probable items for every question of a reading, best first, ties by title order.
 
     Of the items that `subset` allows: the ranking is that of the full catalogue with the others left out, probabilities
-    unchanged; `Subsets` have one for each question. `max_expansions` bounds the nodes scored per question; `slack`
+    unchanged. `max_expansions` bounds the nodes scored per question; `slack`
     trades rounds of the model for expansions and changes no answer (see `likely_needed`). Raises ValueError for k < 1
     or a prior made for other questions.
     """
@@ -73,9 +73,8 @@ def beam_search(
 
     What was lost on the way is accounted for in `exact` and `missing_log_prob`. Raises ValueError for k or width < 1.
     """
-    return run(
-        reading, beam_searching(trie, reading.num_queries, k, width=width, subset=subset, reweighting=reweighting)
-    )
+    found = beam_searching(trie, reading.num_queries, k, width=width, subset=subset, reweighting=reweighting)
+    return run(reading, found)
 
 
 def run(reading: Reading, found: Searching) -> list[SearchResult]:
@@ -103,7 +102,7 @@ async def run_async(reading: AsyncReading, found: Searching) -> list[SearchResul
 
 
 def searching(
-    trie: Trie, num_queries: int, k: int, max_expansions: int | None = None, *, subset: Subset | Subsets | None = None,
+    trie: Trie, num_queries: int, k: int, max_expansions: int | None = None, *, subset: Subset | None = None,
     reweighting: Reweighting | None = None, slack: float = SLACK,
 ) -> Searching:  # fmt: skip
     """`search` without a model, to be driven by `run` or `run_async`."""
@@ -121,9 +120,7 @@ def beam_searching(
     return (yield from exploring(frontier, reweighted(trie, num_queries, reweighting)))
 
 
-def exploring(
-    frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK
-) -> Searching:  # fmt: skip
+def exploring(frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK) -> Searching:
     """Expand until every question is answered or has spent its budget."""
     spent_Q = np.zeros(frontier.num_queries, np.int64)
     budget = np.iinfo(np.int64).max if max_expansions is None else max_expansions

@@ -1,7 +1,4 @@
-"""Stretches of unequal length end to end in one array: the edges of several nodes, treated all at once.
-
-Shape legend: X stretches, E elements of all of them.
-"""
+"""Stretches (X) of unequal length end to end in one array (E): the edges of several nodes, treated all at once."""
 
 from __future__ import annotations
 

@@ -8,11 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..files import NameOrFolder
 
-__all__ = [
-    "CALIBRATIONS", "WITHOUT_CLOCK", "CalibrationName", "ContextSettings", "DecodeSettings", "ModelSettings",
-    "PriorSettings",
-]  # fmt: skip
-
 CalibrationName = Literal["none", "temperature", "popularity", "own counts", "context"]
 CALIBRATIONS: tuple[CalibrationName, ...] = get_args(CalibrationName)
 
@@ -101,9 +96,7 @@ class DecodeSettings(BaseModel):
 
     k: int = Field(10, ge=1, description="How many items to rank.")
     max_expansions: int | None = Field(
-        None,
-        ge=1,
-        description="Budget of expanded trie nodes; None searches until the top-k is proven exact.",
+        None, ge=1, description="Budget of expanded trie nodes; None searches until the top-k is proven exact."
     )
     calibration: CalibrationName = Field(
         "none",

@@ -77,9 +77,8 @@ class TransformersEngine:
 
     def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
         """See `edge_log_probs`. Raises NonFiniteError for scores that are no numbers: no ranking could be trusted."""
-        log_prob_E, first_X = edge_log_probs(
-            hidden_XH, node_X, self.tensors, self.weight_VH, self.bias_V, self.temperature
-        )
+        head = self.tensors, self.weight_VH, self.bias_V, self.temperature
+        log_prob_E, first_X = edge_log_probs(hidden_XH, node_X, *head)
         if not log_prob_E.isfinite().all():
             raise NonFiniteError(
                 f"The model {self.model.config.name_or_path} gives scores that are no numbers: its weights or its "

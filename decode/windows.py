@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Bool, Int64
-from ..catalogue import Subsets
+from ..catalogue import Subset
 from ..prompts import EncodedWindow, HistoryText, Windows
 from .decisions import decisions_of
 from .reweighting import Reweighting
@@ -89,7 +89,7 @@ def answer_windows(
             some = slice(first, first + queries_per_search)
             reweighting = reweighting_of(asked.event_Q[some]) if reweighting_of else None
             part = asked.reading.ask(asked.position_Q[some])
-            subset = Subsets.of(engine.trie, allowed_of(asked.event_Q[some])) if allowed_of else None
+            subset = Subset.of(engine.trie, allowed_of(asked.event_Q[some])) if allowed_of else None
             results += search(part, engine.trie, k, max_expansions, subset=subset, reweighting=reweighting)
         yield WindowAnswers(asked.event_Q, log_prob_Q, results, asked.num_tokens)
 

@@ -7,21 +7,7 @@ from .splitting import CAVEATS, HISTORY, SPLITS
 from .store import Histories, build_histories, histories_folder, read_histories
 
 __all__ = [
-    "CAVEATS",
-    "HISTORY",
-    "SPLITS",
-    "Histories",
-    "HistoriesSettings",
-    "PrepareReport",
-    "SplitSettings",
-    "TableSettings",
-    "TitleMaker",
-    "WeatherJoinSettings",
-    "WeatherSettings",
-    "build_histories",
-    "catalogue_hash",
-    "histories_folder",
-    "prepare",
-    "read_histories",
-    "read_items",
-]
+    "CAVEATS", "HISTORY", "SPLITS", "Histories", "HistoriesSettings", "PrepareReport", "SplitSettings", "TableSettings",
+    "TitleMaker", "WeatherJoinSettings", "WeatherSettings", "build_histories", "catalogue_hash", "histories_folder",
+    "prepare", "read_histories", "read_items",
+]  # fmt: skip

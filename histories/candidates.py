@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from ..arrays import Bool, Float64, Int64, ragged
 from .store import Histories
 
-__all__ = ["AVAILABLE_FROM", "Candidates", "EvaluatedSplit", "Repeats"]
-
 EvaluatedSplit = Literal["valid", "test"]
 Repeats = Literal["allowed", "excluded"]
 
@@ -28,13 +26,11 @@ AVAILABLE_FROM: Final = "available_from"
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which items may be ranked for an event.
+    """Which items may be ranked for an event of the histories.
 
-    Attributes:
-        histories: whose events are predicted.
-        repeats: "allowed": the user's own past items are candidates as all others; "excluded": none of them is.
-        available_s_I: float64 or int64 [I], unix seconds UTC, to the microsecond, from which on each item is known;
-            -inf where always, None where all always are.
+    `repeats` "allowed": the user's own past items are candidates as all others; "excluded": none of them is.
+    `available_s_I` float64 or int64, unix seconds UTC, to the microsecond, says from when on each item is known: -inf
+    where always, None where all always are.
     """
 
     histories: Histories

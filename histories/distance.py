@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ..arrays import Float64, Int64
 
-__all__ = ["EARTH_RADIUS_KM", "PlacesOnSphere", "distance_km", "has_coordinates", "nearest", "points", "points_of"]
-
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius, IUGG
 _CHUNK_PAIRS = 4_000_000  # distances held at once: 32 MB
 
@@ -60,9 +58,7 @@ def has_coordinates(table: pl.DataFrame) -> bool:
 def nearest(point_P3: Float64, other_S3: Float64) -> tuple[Int64, Float64]:
     """The nearest of some known places for each point, in chunks that bound the memory.
 
-    Returns:
-        Its position int64 [P], the first of equally near ones; its distance in km float64 [P], infinite for an unknown
-        point.
+    Its position int64 [P], the first of equally near ones; its distance in km float64 [P], infinite for an unknown one.
     """
     chunk = max(1, _CHUNK_PAIRS // len(other_S3))
     nearest_P, least_P = np.empty(len(point_P3), np.int64), np.empty(len(point_P3))
@@ -78,8 +74,7 @@ def nearest(point_P3: Float64, other_S3: Float64) -> tuple[Int64, Float64]:
 class PlacesOnSphere:
     """Places of a table's rows, asked for by number; -1, which stands for no row, is an unknown place.
 
-    Attributes:
-        point_N3: float64 [N + 1, 3], unknown in the last row.
+    `point_N3` is float64 [N + 1, 3], unknown in the last row.
     """
 
     point_N3: Float64

@@ -10,15 +10,6 @@ from .reading import ROW
 from .rejects import Rejects
 from .weather import WEATHER_COLUMNS
 
-__all__ = [
-    "available_at_first_event",
-    "clean_events",
-    "clean_items",
-    "items_of_events",
-    "place_at_items",
-    "require_events",
-]
-
 _AVAILABLE_FROM = "available_from"
 _OPTIONAL_FLOATS = ("utc_offset_minutes", "latitude", "longitude")
 _DAY_MINUTES = 24 * 60
@@ -36,17 +27,13 @@ def clean_events(
 ) -> pl.DataFrame:
     """Typed events, in the order of their file.
 
-    Args:
-        raw: as `read_table` gives it.
-        source: file name, for rejects.
-        context_columns: further columns to keep, as text unless they are numbers already.
-        time_format: see TableSettings.
-        item_ids: all known items; None where items are collected from the events.
-        rejects, notes: where rejected rows and counted oddities go.
+    `raw` is as `read_table` gives it, `source` its file name, and `item_ids` are all known items; None where items are
+    collected from the events.
 
     Returns:
         `_row`, `user_id`, `item_id`, `time` (us, UTC), `utc_offset_minutes`, `latitude`, `longitude` (float64, null
-        where absent), `event` (text) and `value` (float64) where the file has them, and the context columns.
+        where absent), `event` (text) and `value` (float64) where the file has them, and the context columns, as text
+        unless they are numbers or truth values.
     """
     typed = raw.with_columns(
         to_text(raw["user_id"]).alias("_user_id"),
@@ -56,7 +43,7 @@ def clean_events(
         *(_float_or_null(raw, name).alias(f"_{name}") for name in _OPTIONAL_FLOATS),
     )
     copies = pl.struct(pl.col(raw.columns).exclude(ROW)).is_first_distinct().not_()
-    kept = rejects.take(typed, copies, source=source, reason="duplicate", detail=_identity())
+    kept = rejects.take(typed, copies, source=source, reason="duplicate", detail=_cells("user_id", "item_id", "time"))
     for bad, reason, detail in (
         (pl.col("_user_id").is_null(), "missing user", pl.lit("user_id is empty")),
         (pl.col("_item_id").is_null(), "missing item", pl.lit("item_id is empty")),
@@ -82,19 +69,15 @@ def clean_items(raw: pl.DataFrame, *, source: str, rejects: Rejects, notes: Coun
     item stays: it can still be recommended. So does one whose `available_from` (the moment from which on the item is
     known; time as in events) cannot be read: it counts as always known, and `notes` counts it.
     """
-    ids = to_text(raw["item_id"])
-    kept = raw.with_columns(ids.alias("item_id"))
-    kept = rejects.take(
-        kept, pl.col("item_id").is_null(), source=source, reason="missing item", detail=pl.lit("item_id is empty")
-    )
+    kept = raw.with_columns(to_text(raw["item_id"]))
+    absent, detail = pl.col("item_id").is_null(), pl.lit("item_id is empty")
+    kept = rejects.take(kept, absent, source=source, reason="missing item", detail=detail)
     repeated = ~pl.col("item_id").is_first_distinct()
     kept = rejects.take(kept, repeated, source=source, reason="repeated item", detail=pl.col("item_id"))
     if {"latitude", "longitude"} <= set(kept.columns):
         kept = kept.with_columns(to_floats(kept["latitude"]), to_floats(kept["longitude"]))
         placed = _on_earth(pl.col("latitude"), pl.col("longitude"))
-        kept = kept.with_columns(
-            pl.when(placed).then("latitude").alias("latitude"), pl.when(placed).then("longitude").alias("longitude")
-        )
+        kept = kept.with_columns(pl.when(placed).then(name).alias(name) for name in ("latitude", "longitude"))
     if _AVAILABLE_FROM in kept.columns:
         since = to_times(kept[_AVAILABLE_FROM])
         unread = since.null_count() - kept.select(_given(kept, _AVAILABLE_FROM).not_().sum()).item()
@@ -134,11 +117,7 @@ def place_at_items(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
 
 
 def require_events(events: pl.DataFrame, source: str, rejects: Rejects) -> None:
-    """Stop where nothing is left to learn from.
-
-    Raises:
-        DataError: no event is usable; names the most frequent reason.
-    """
+    """Raise DataError where no event is usable; it names the first rejected row."""
     if events.height:
         return
     found = rejects.table().filter(pl.col("source") == source).head(1)
@@ -152,9 +131,8 @@ def _float_or_null(raw: pl.DataFrame, name: str) -> pl.Series:
     return pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, raw.height)
 
 
-def _identity() -> pl.Expr:
-    parts = [pl.col(name).cast(pl.String).fill_null("") for name in ("user_id", "item_id", "time")]
-    return pl.concat_str(parts, separator=", ")
+def _cells(*names: str) -> pl.Expr:
+    return pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in names], separator=", ")
 
 
 def _on_earth(latitude: pl.Expr, longitude: pl.Expr) -> pl.Expr:
@@ -166,16 +144,12 @@ def _reject_bad_numbers(table: pl.DataFrame, columns: list[str], source: str, re
     if {"latitude", "longitude"} <= set(columns):
         given = [_given(table, name) for name in ("latitude", "longitude")]
         bad = pl.any_horizontal(given) & ~_on_earth(pl.col("_latitude"), pl.col("_longitude")).fill_null(False)
-        detail = pl.concat_str(
-            [pl.col(name).cast(pl.String).fill_null("") for name in ("latitude", "longitude")], separator=", "
-        )
+        detail = _cells("latitude", "longitude")
         table = rejects.take(table, bad, source=source, reason="coordinates out of range", detail=detail)
     if "utc_offset_minutes" in columns:
         offset = pl.col("_utc_offset_minutes")
         bad = _given(table, "utc_offset_minutes") & ~offset.is_between(-_DAY_MINUTES, _DAY_MINUTES).fill_null(False)
-        table = rejects.take(
-            table, bad, source=source, reason="bad UTC offset", detail=pl.col("utc_offset_minutes").cast(pl.String)
-        )
+        table = rejects.take(table, bad, source=source, reason="bad UTC offset", detail=pl.col("utc_offset_minutes"))
     return table
 
 

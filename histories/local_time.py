@@ -6,8 +6,6 @@ import polars as pl
 
 from ..errors import ConfigError
 
-__all__ = ["local_times"]
-
 # Zone borders are drawn no finer than this; rounding lets neighbours share a look-up.
 _DECIMALS = 3
 
@@ -15,13 +13,8 @@ _DECIMALS = 3
 def local_times(events: pl.DataFrame, *, time_zone: str | None, notes: Counter[str]) -> pl.Series:
     """Naive local time (us) of each event: from its offset, else the given zone, else its coordinates, else UTC.
 
-    Args:
-        events: `time` (UTC), `utc_offset_minutes`, `latitude`, `longitude` (float64, nullable).
-        time_zone: IANA name for all events that carry no offset.
-        notes: counts events whose local time stayed UTC for want of anything better.
-
-    Raises:
-        ConfigError: `time_zone` is no IANA name.
+    `events` have `time` (UTC), `utc_offset_minutes`, `latitude` and `longitude` (float64, nullable); `notes` counts
+    those whose local time stayed UTC. Raises ConfigError for a `time_zone` that is no IANA name.
     """
     utc = pl.col("time").dt.replace_time_zone(None)
     offset = pl.duration(microseconds=(pl.col("utc_offset_minutes") * 60_000_000).round().cast(pl.Int64))

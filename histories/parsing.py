@@ -6,8 +6,6 @@ import polars as pl
 
 from ..errors import ConfigError
 
-__all__ = ["has_offset", "to_days", "to_floats", "to_text", "to_times"]
-
 _UTC = pl.Datetime("us", "UTC")
 _ZONED_PARTS = ("%z", "%:z", "%#z")
 _CLOCK_PARTS = ("%H", "%I", "%T", "%R", "%X", "%s", "%c")
@@ -19,10 +17,8 @@ def to_times(cells: pl.Series, time_format: str | None = None) -> pl.Series:
     """Times as Datetime[us, UTC].
 
     Text is read by `time_format`, else as ISO 8601 (with or without clock, seconds, fraction and offset) or unix
-    seconds; numbers are unix seconds. What says nothing of its offset is UTC.
-
-    Raises:
-        ConfigError: `time_format` is no strftime format.
+    seconds; numbers are unix seconds. What says nothing of its offset is UTC. Raises ConfigError: `time_format` is no
+    strftime format.
     """
     if cells.dtype == pl.String:
         text = cells.str.strip_chars()
@@ -54,8 +50,7 @@ def has_offset(cells: pl.Series, time_format: str | None = None) -> pl.Series:
 def to_days(cells: pl.Series, time_format: str | None = None) -> pl.Series:
     """Calendar days as Date; text by `time_format`, else ISO 8601 (a clock after it is ignored) or YYYYMMDD.
 
-    Raises:
-        ConfigError: `time_format` is no strftime format.
+    Raises ConfigError: `time_format` is no strftime format.
     """
     if cells.dtype == pl.String:
         text = cells.str.strip_chars()
@@ -105,11 +100,10 @@ def _iso(text: pl.Series) -> pl.Series:
 
 
 def _by_format(text: pl.Series, time_format: str) -> pl.Series:
-    if any(part in time_format for part in _ZONED_PARTS):
-        return _checked(text, time_format, lambda: text.str.to_datetime(time_format, strict=False, time_unit="us"))
-    if any(part in time_format for part in _CLOCK_PARTS):
-        naive = _checked(text, time_format, lambda: text.str.to_datetime(time_format, strict=False, time_unit="us"))
-        return naive.dt.replace_time_zone("UTC")
+    is_zoned = any(part in time_format for part in _ZONED_PARTS)
+    if is_zoned or any(part in time_format for part in _CLOCK_PARTS):
+        times = _checked(text, time_format, lambda: text.str.to_datetime(time_format, strict=False, time_unit="us"))
+        return times if is_zoned else times.dt.replace_time_zone("UTC")
     return _midnight(_checked(text, time_format, lambda: text.str.to_date(time_format, strict=False)))
 
 

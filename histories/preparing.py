@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ..errors import DataError
-from ..files import atomic_path, read_object, sha256_file, sha256_text, versions, write_json
+from ..files import atomic_path, read_object, sha256_file, versions, write_json
 from .events import available_at_first_event, clean_events, clean_items, items_of_events, place_at_items, require_events
 from .local_time import local_times
 from .reading import ROW
@@ -22,7 +22,7 @@ from .splitting import CAVEATS, SPLITS, split_events
 from .store import FORMAT_VERSION, histories_folder
 from .weather import WEATHER_COLUMNS, clean_weather, join_weather
 
-__all__ = ["PrepareReport", "TitleMaker", "catalogue_hash", "prepare"]
+_BATCH = 1 << 17  # rows that are held as text at once
 
 
 class TitleMaker(Protocol):
@@ -72,15 +72,11 @@ class PrepareReport:
 def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: int = 0) -> PrepareReport:
     """Read, clean and join the input and write `<run>/histories`, the manifest last.
 
-    Args:
-        settings: what to read and how.
-        titles: names the items; the catalogue's settings.
-        run: the run folder; titles of a catalogue that was prepared there before, by the same title settings, are kept.
-        seed: of the choice of held-out users or items, see SplitSettings; noted in the manifest.
+    Titles of a catalogue that was prepared in `run` before, by the same title settings, are kept. `seed` is that of the
+    choice of held-out users or items, see SplitSettings.
 
-    Raises:
-        ConfigError, DataError: see `read_source`; no usable event; a title that cannot be made; files of others where
-            it writes.
+    Raises ConfigError, DataError: see `read_source`; no usable event; a title that cannot be made; files of others
+    where it writes.
     """
     if run.exists() and not run.is_dir():
         raise DataError(f"{run} should be the run folder but is a file; choose another name.")
@@ -90,9 +86,8 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     items, events = _clean(source, rejects, notes)
     events = _enrich(source, events, rejects, notes, seed)
     title_recipe = titles.recipe(source.title)
-    names, title_counts = titles.make_titles(
-        items, default_title=source.title, previous=_previous_titles(run, title_recipe)
-    )
+    previous = _previous_titles(run, title_recipe)
+    names, title_counts = titles.make_titles(items, default_title=source.title, previous=previous)
     items = items.with_columns(pl.Series("title", names, dtype=pl.String))
     items = items.select("item_id", "title", pl.exclude("item_id", "title"))
     events = _index(events, items)
@@ -104,9 +99,12 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
 
 def catalogue_hash(items: pl.DataFrame) -> str:
     """SHA-256 over the pairs of `item_id` and `title` in order."""
+    digest = hashlib.sha256()
     # Neither character can stand in a title or in an identifier of one line.
-    pairs = items.select("item_id", "title").iter_rows()
-    return sha256_text("".join(f"{item_id}\x00{title}\x01" for item_id, title in pairs))
+    pair = pl.col("item_id") + pl.lit("\x00") + pl.col("title") + pl.lit("\x01")
+    for part in items.select(pair).iter_slices(_BATCH):
+        digest.update(part.to_series().str.join("").item().encode())
+    return digest.hexdigest()
 
 
 def _clean(source: Source, rejects: Rejects, notes: Counter[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -233,7 +231,7 @@ def _iso(time: Any) -> str | None:
 def _data_hash(events: pl.DataFrame, items: pl.DataFrame) -> str:
     digest = hashlib.sha256()
     for table in (events, items):
-        for part in table.iter_slices(1 << 18):
+        for part in table.iter_slices(_BATCH):
             digest.update(part.write_csv().encode())
     return digest.hexdigest()
 
@@ -241,10 +239,8 @@ def _data_hash(events: pl.DataFrame, items: pl.DataFrame) -> str:
 def _refuse_others(folder: Path) -> None:
     """Raise DataError where a folder that will be replaced holds anything that `prepare` has not written."""
     found = {path.name for path in folder.glob("*")} - {".DS_Store"}
-    ours = (
-        {"events.parquet", "items.parquet", "rejects.parquet", "manifest.json"} if "manifest.json" in found else set()
-    )
-    if others := sorted(found - ours):
+    tables = {"events.parquet", "items.parquet", "rejects.parquet"}
+    if others := sorted(found - (tables | {"manifest.json"} if "manifest.json" in found else set())):
         raise DataError(
             f"{folder} is replaced as a whole by `whereupon prepare` but holds {', '.join(others[:5])}, not written by "
             "it; move your files elsewhere, or choose another run folder (`run`)."

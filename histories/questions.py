@@ -10,10 +10,6 @@ from .candidates import EvaluatedSplit
 from .splitting import CAVEATS
 from .store import Histories
 
-__all__ = [
-    "SPLIT_CODES", "STRETCH", "caveat_of", "evaluated_events", "num_previous", "sample_events", "sample_stretches",
-]  # fmt: skip
-
 SPLIT_CODES: dict[EvaluatedSplit, int] = {"valid": 1, "test": 2}
 STRETCH: Final = 8
 """Events of one user that a sample takes together: a model reads their past once for all of them.
@@ -32,13 +28,7 @@ def caveat_of(histories: Histories) -> str:
 def evaluated_events(histories: Histories, split: EvaluatedSplit) -> NDArray[np.int64]:
     """Rows of the events to predict: those of `split` whose user has at least one earlier event of any split.
 
-    Each is predicted from the rows before it in its user's sequence.
-
-    Returns:
-        int64 [E], ascending rows of `histories.events`.
-
-    Raises:
-        DataError: there is no such event.
+    Ascending rows of `histories.events`, int64 [E]. Raises DataError where there is no such event.
     """
     in_split_N = histories.split_E == SPLIT_CODES[split]
     row_E = np.flatnonzero(in_split_N & (num_previous(histories) > 0)).astype(np.int64)
@@ -75,10 +65,8 @@ def sample_stretches(user_E: NDArray[np.integer], limit: int | None, seed: int) 
     order, all equally likely, and the last one drawn is cut off where the sample is full. The events of a user are not
     independent, so that of a sample, too, only intervals and tests by users say how sure a figure is.
 
-    Args:
-        user_E: integers [E], whose event it is; each user's events stand together.
-        limit: how many; None, or not below E: all.
-        seed: the same seed and users always give the same sample.
+    `user_E` integers [E] says whose event it is; each user's events stand together. All of them if `limit` is None or
+    not below E. The same seed and users always give the same sample.
     """
     if limit is None or limit >= len(user_E):
         return np.arange(len(user_E), dtype=np.int64)

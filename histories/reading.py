@@ -10,8 +10,6 @@ from ..errors import ConfigError, DataError
 from .parsing import to_floats
 from .settings import TableSettings
 
-__all__ = ["ROW", "read_table"]
-
 ROW = "_row"  # 1-based number of the data row in its file, the header not counted
 
 _ATOMIC = (".inter", ".item", ".user")
@@ -22,20 +20,16 @@ def read_table(
 ) -> pl.DataFrame:
     """Read a table and rename its columns to ours.
 
-    Args:
-        settings: path and column mapping.
-        what: what the table holds ("events"), for messages.
-        required: our names of the columns it must have.
-        known: our names that may be mapped; None where any name may be (attributes of items).
+    `what` says for messages what the table holds ("events"). `required` are our names of the columns that it must have,
+    `known` those that may be mapped; None where any name may be (attributes of items).
 
     Returns:
         The file's columns, mapped ones under our name, plus `_row` (int64). CSV columns are all strings with
         empty cells null; Parquet columns keep their types; columns of RecBole's atomic files bear their name
         without its type, `float` ones are float64 and all others strings.
 
-    Raises:
-        DataError: missing, empty or unreadable file; a missing or misspelt column.
-        ConfigError: the mapping names what the table cannot have.
+    Raises DataError: missing, empty or unreadable file; a missing or misspelt column. ConfigError: the mapping names
+    what the table cannot have.
     """
     table = _read(settings.path, what)
     _check_columns(settings, table.columns, what, required, known)

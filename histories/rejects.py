@@ -6,14 +6,7 @@ import polars as pl
 
 from .reading import ROW
 
-__all__ = ["REJECTS_SCHEMA", "Rejects"]
-
-REJECTS_SCHEMA: dict[str, type[pl.DataType]] = {
-    "source": pl.String,
-    "row": pl.Int64,
-    "reason": pl.String,
-    "detail": pl.String,
-}
+_SCHEMA = {"source": pl.String, "row": pl.Int64, "reason": pl.String, "detail": pl.String}
 
 
 @dataclass
@@ -40,7 +33,7 @@ class Rejects:
     def table(self) -> pl.DataFrame:
         """All rejected rows: `source`, `row`, `reason`, `detail`, in order of source and row."""
         if not self.frames:
-            return pl.DataFrame(schema=REJECTS_SCHEMA)
+            return pl.DataFrame(schema=_SCHEMA)
         return pl.concat(self.frames).sort("source", "row", maintain_order=True)
 
     def counts(self) -> dict[str, int]:

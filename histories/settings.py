@@ -7,8 +7,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["HistoriesSettings", "SplitSettings", "TableSettings", "WeatherJoinSettings", "WeatherSettings"]
-
 Location = Literal["context", "outcome"]
 Protocol = Literal["global_time", "leave_one_out", "user_cold_start", "item_cold_start"]
 Latitude = Annotated[float, Field(ge=-90, le=90)]

@@ -12,8 +12,6 @@ from .rejects import Rejects
 from .settings import HistoriesSettings, Location, TableSettings
 from .weather import SOURCE_FIELDS, WEATHER_COLUMNS
 
-__all__ = ["Source", "read_items", "read_tables"]
-
 _EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "latitude", "longitude")
 _OUTCOME_FIELDS = ("event", "value")
 _RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
@@ -21,16 +19,12 @@ _RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
 
 @dataclass(frozen=True)
 class Source:
-    """Raw tables and what is known about them.
+    """Raw tables as `read_table` gives them, the names of their files, and what is known about them.
 
     Attributes:
-        events: `_row`, `user_id`, `item_id`, `time`, and what else there is, as `read_table` gives it.
-        items: `_row`, `item_id` and attributes; None where the events alone tell of items.
-        weather: `_row`, and fields of `weather.SOURCE_FIELDS`; None without weather.
-        events_name, items_name, weather_name: file names, for rejects and messages.
+        items: None where the events alone say which items there are.
         files: every file read, for the manifest.
         settings: the settings with what the recipe filled in.
-        location: see HistoriesSettings.
         title: Jinja template of the recipe's titles over item columns; None takes the column `title`.
         num_left_out: events outside of the asked slice.
     """
@@ -51,8 +45,7 @@ class Source:
 def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects]:
     """The items of a table alone, as `clean_items` gives them, and the rows that were rejected.
 
-    Raises:
-        DataError: a file that is missing or cannot be read, lacks a column, or has no usable row.
+    Raises DataError: a file that is missing or cannot be read, lacks a column, or has no usable row.
     """
     rejects = Rejects()
     raw = read_table(table, what="items", required=("item_id",))
@@ -65,9 +58,8 @@ def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects]:
 def read_tables(settings: HistoriesSettings, title: str | None = None) -> Source:
     """The tables that the settings describe; `title` is the recipe's template of titles.
 
-    Raises:
-        ConfigError: no table of events, or a context column that cannot be one.
-        DataError: a file is missing or lacks a column.
+    Raises ConfigError: no table of events, or a context column that cannot be one. DataError: a file is missing or
+    lacks a column.
     """
     if settings.events is None:
         raise ConfigError("histories.events should describe the table of events (path, columns); add it.")

@@ -9,8 +9,6 @@ import polars as pl
 
 from .settings import Protocol, SplitSettings
 
-__all__ = ["CAVEATS", "HISTORY", "SPLITS", "split_events"]
-
 SPLITS: Final = ("train", "valid", "test", "history")  # position = code in Histories.split_E
 HISTORY: Final = SPLITS.index("history")
 
@@ -33,14 +31,11 @@ def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -
     about later. Nothing is fitted on it, and it is never predicted. Whether it may count when others are asked about
     says `Histories.shared_E`.
 
-    Args:
-        events: at least `user_id` and `time`, under item_cold_start also `item_id`, ordered by time; the order of
-            equal times is kept. A moment that several users share is never cut: it is of the later split.
-        settings: the protocol and shares.
-        seed: of the choice of held-out users or items; the other protocols are not random.
+    `events` have at least `user_id` and `time`, under item_cold_start also `item_id`, in the order of time; that of
+    equal times is kept. A moment that several users share is never cut: it is of the later split. `seed` is that of the
+    choice of held-out users or items; the other protocols are not random.
 
-    Returns:
-        One of `SPLITS` in the order of `events`; null (item_cold_start only): the event is to be left out.
+    Returns one of `SPLITS` in the order of `events`; null (item_cold_start only): the event is to be left out.
     """
     if settings.protocol == "leave_one_out":
         from_end = pl.int_range(pl.len(), dtype=pl.Int64).reverse().over("user_id")

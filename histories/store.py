@@ -15,8 +15,6 @@ from ..files import read_object
 from .settings import Location, Protocol
 from .splitting import HISTORY, SPLITS
 
-__all__ = ["Histories", "build_histories", "histories_folder", "read_histories"]
-
 FORMAT_VERSION = 1
 
 
@@ -81,11 +79,7 @@ class Histories:
         return dict(self.manifest.get("title_recipe") or {})
 
     def user(self, user_id: str) -> int:
-        """`user_idx` of a user.
-
-        Raises:
-            UnknownUserError: there is no such user; names the nearest ids.
-        """
+        """`user_idx` of a user. Raises UnknownUserError: there is no such user; names the nearest ids."""
         # user_ids is sorted, so that a look-up needs no dictionary of all users.
         at = bisect.bisect_left(self.user_ids, user_id)
         if at < len(self.user_ids) and self.user_ids[at] == user_id:
@@ -104,8 +98,7 @@ def histories_folder(run: Path) -> Path:
 def read_histories(run: Path) -> Histories:
     """Read what `prepare` wrote.
 
-    Raises:
-        DataError: the run folder is not prepared, or was prepared by another version.
+    Raises DataError: the run folder is not prepared, or was prepared by another version.
     """
     folder = histories_folder(run)
     if not (folder / "manifest.json").is_file():

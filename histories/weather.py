@@ -13,8 +13,6 @@ from .reading import ROW
 from .rejects import Rejects
 from .settings import WeatherJoinSettings, WeatherSettings
 
-__all__ = ["SOURCE_FIELDS", "WEATHER_COLUMNS", "clean_weather", "join_weather", "nearest_stations"]
-
 WEATHER_COLUMNS = ("temperature_c", "precipitation_mm", "snowfall_cm", "snow_depth_cm", "wind_mps", "condition")
 
 # field of a table -> (our column, factor, summand): ours = field * factor + summand
@@ -44,8 +42,7 @@ SOURCE_FIELDS = (*_PLACE_AND_TIME, *_UNITS, *(name for pair in _EXTREMES.values(
 def clean_weather(raw: pl.DataFrame, settings: WeatherSettings, *, source: str, rejects: Rejects) -> pl.DataFrame:
     """Typed weather rows: `latitude`, `longitude`, `time` (UTC) or `local_day`, and those of WEATHER_COLUMNS it has.
 
-    Raises:
-        DataError: neither time nor day, no place, or no weather in the table.
+    Raises DataError: neither time nor day, no place, or no weather in the table.
     """
     when = next((name for name in ("time", "local_day") if name in raw.columns), None)
     if when is None:
@@ -61,9 +58,8 @@ def clean_weather(raw: pl.DataFrame, settings: WeatherSettings, *, source: str, 
     typed = rejects.take(typed, bad, source=source, reason=f"unparsable {when}", detail=cell)
     on_earth = pl.col("_latitude").is_between(-90, 90) & pl.col("_longitude").is_between(-180, 180)
     place = pl.concat_str([pl.col(f"_{x}").cast(pl.String).fill_null("?") for x in _PLACE_AND_TIME[:2]], separator=", ")
-    typed = rejects.take(
-        typed, ~on_earth.fill_null(False), source=source, reason="coordinates out of range", detail=place
-    )
+    off_earth, reason = ~on_earth.fill_null(False), "coordinates out of range"
+    typed = rejects.take(typed, off_earth, source=source, reason=reason, detail=place)
     if typed.height == 0:
         raise DataError(f"{settings.path} should hold usable weather but each row was rejected; see its columns.")
     ours = [f"_{name}" for name in ("latitude", "longitude", when, *WEATHER_COLUMNS) if f"_{name}" in typed.columns]
@@ -75,11 +71,8 @@ def join_weather(
 ) -> pl.DataFrame:
     """Add the weather columns to `events`, null where nothing fits; order and rows stay.
 
-    Args:
-        events: `time` (UTC), `local_time`, and the place to look at as `_latitude`, `_longitude` (nullable).
-        weather: as `clean_weather` gives it.
-        settings: distance, tolerance, delay, and what a daily row may be used for.
-        notes: counts events without a station, and those whose station has no row at that time.
+    `events` have `time` (UTC), `local_time`, and the place to look at as `_latitude`, `_longitude` (nullable); `notes`
+    counts those without a station, and those whose station has no row at that time.
     """
     stations = weather.select("latitude", "longitude").unique(maintain_order=True).with_row_index("_station")
     placed = events.with_row_index("_at").with_columns(_station_of(events, stations, settings.max_distance_km))
@@ -107,15 +100,9 @@ def _station_of(events: pl.DataFrame, stations: pl.DataFrame, max_distance_km: f
 
 
 def nearest_stations(places_E2: Float64, stations_S2: Float64) -> tuple[Int64, Float64]:
-    """Nearest station of each place by great-circle distance.
+    """Nearest station of each place by great-circle distance, see `distance.nearest`.
 
-    Args:
-        places_E2: float64 degrees, latitude and longitude; NaN for an unknown place.
-        stations_S2: float64 degrees, at least one.
-
-    Returns:
-        Index of the nearest station int64 [E], the first of equally near ones; its distance in km float64 [E], infinite
-        for an unknown place.
+    Both are float64 degrees, latitude and longitude, NaN for an unknown place; at least one station.
     """
     # Many events share a place: measure each distinct one once.
     places_P2, inverse_E = np.unique(places_E2, axis=0, return_inverse=True)

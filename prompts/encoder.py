@@ -199,12 +199,9 @@ class HistoryText:
         window = frame["window"].to_numpy()
         cost = heads.length[head] + encoder.titles.length[item]
         begins = np.searchsorted(window, np.arange(len(late) + 1))
+        both = Ragged.join([heads.gather(head), encoder.titles.gather(item)])
         for i, w in enumerate(late):
             rows = np.arange(begins[i], begins[i + 1])
             rows = rows[np.cumsum(cost[rows]) <= encoder.settings.profile_tokens]
-            pieces = [p for row in rows for p in (
-                heads.tokens[heads.ptr[head[row]] : heads.ptr[head[row] + 1]],
-                encoder.titles.tokens[encoder.titles.ptr[item[row]] : encoder.titles.ptr[item[row] + 1]],
-            )]  # fmt: skip
-            lines[w] = np.concatenate([empty, *pieces])
+            lines[w] = both.gather(np.stack([rows, rows + len(item)], axis=1).ravel()).tokens
         return lines

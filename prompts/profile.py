@@ -42,12 +42,8 @@ def profile_frame(
         .sort(["window", "weight", "event"], descending=[False, True, True])
         .group_by("window", maintain_order=True).head(MAX_PLACES)
     )  # fmt: skip
-    days = (
-        pl.when(pl.col("weekend") <= 0.1)
-        .then(pl.lit("weekdays"))
-        .when(pl.col("weekend") >= 0.7)
-        .then(pl.lit("weekends"))
-    )
+    weekend = pl.col("weekend")
+    days = pl.when(weekend <= 0.1).then(pl.lit("weekdays")).when(weekend >= 0.7).then(pl.lit("weekends"))
     return places.select(
         "window", "item_idx", "count",
         (pl.col("count") / pl.col("count").sum().over("window")).alias("share"),

@@ -57,9 +57,8 @@ class TemplateSet:
         except _RENDERING_ERRORS as error:
             raise PromptError(f"{self.folder / file} could not be rendered: {error}.") from error
         if file != "preamble.j2" and "\n" in text:
-            raise PromptError(
-                f"{self.folder / file} gives more than one line ({text!r}); expected one, up to the title."
-            )
+            where = self.folder / file
+            raise PromptError(f"{where} gives more than one line ({text!r}); expected one, up to the title.")
         return text
 
 

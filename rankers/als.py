@@ -9,7 +9,6 @@ Shapes: Q = queries, I = items, H = items in histories, R = rank, P = distinct (
 K = users with earlier events.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,9 +19,7 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
 from .pasts import FadedHistory, LastFit
-from .protocol import Family, Fitting, UnfitDataError, grid_of
-
-__all__ = ["FAMILIES", "AlsSettings", "fold_in"]
+from .protocol import Family, Fitting, grid_of, require
 
 _ITERATIONS = 15
 _EXACT = 1e-8  # of the length of the residual, relative to that of the right side
@@ -30,14 +27,7 @@ _EXACT = 1e-8  # of the length of the residual, relative to that of the right si
 
 @dataclass(frozen=True)
 class AlsSettings:
-    """What is tuned.
-
-    Attributes:
-        rank: R, length of the vectors.
-        penalty: lambda.
-        alpha: how much more an event tells than its absence.
-        half_life_events, self_weight: see `FadedHistory`.
-    """
+    """What is tuned: R, lambda and alpha of the module's text; for the others see `FadedHistory`."""
 
     rank: int
     penalty: float
@@ -52,10 +42,8 @@ def fold_in(vector_IR: Float64, extra_QI: Float64, penalty: float) -> Float64:
     Conjugate gradients for all of them at once: (Y'Y + Y' diag(e) Y + penalty I) x = Y' (1 + e where e > 0), exact up
     to rounding since there are at most R different directions; it stops earlier where nothing is left to gain.
 
-    Args:
-        vector_IR: Y, the items' vectors.
-        extra_QI: e, at least 0: how much more than 1 each item's confidence is; 0 for items not in the history.
-        penalty: above 0.
+    `vector_IR` is Y, the items' vectors; `extra_QI` is e, at least 0: how much more than 1 each item's confidence is,
+    0 for items not in the history; `penalty` is above 0.
     """
     used_H = np.flatnonzero(extra_QI.any(axis=0))
     used_HR, extra_QH = vector_IR[used_H], extra_QI[:, used_H]
@@ -86,17 +74,15 @@ def _fit(histories: Histories, split: EvaluatedSplit, settings: AlsSettings, see
 
     num_items = histories.items.height
     earlier_N = histories.split_E < SPLIT_CODES[split]
-    known_K, user_N = np.unique(
-        histories.user_idx_E[earlier_N], return_inverse=True
-    )  # users still to come are not there
+    # Users still to come are not there.
+    known_K, user_N = np.unique(histories.user_idx_E[earlier_N], return_inverse=True)
     key_P, count_P = np.unique(user_N * num_items + histories.item_idx_E[earlier_N], return_counts=True)
     confidence_P = (1 + settings.alpha * count_P).astype(np.float32)
     with threadpool_limits(1, "blas"):  # `implicit` has threads of its own, and warns of more
-        model = AlternatingLeastSquares(
-            settings.rank, settings.penalty, iterations=_ITERATIONS, num_threads=1, random_state=seed
-        )
-        shape = (len(known_K), num_items)
-        model.fit(csr_matrix((confidence_P, np.divmod(key_P, num_items)), shape), show_progress=False)
+        fixed = {"iterations": _ITERATIONS, "num_threads": 1, "random_state": seed}
+        model = AlternatingLeastSquares(settings.rank, settings.penalty, **fixed)
+        chosen = csr_matrix((confidence_P, np.divmod(key_P, num_items)), (len(known_K), num_items))
+        model.fit(chosen, show_progress=False)
     return np.asarray(model.item_factors, np.float64)
 
 
@@ -105,11 +91,7 @@ _vectors: Final[LastFit[Float64]] = LastFit()
 
 def _als(fitting: Fitting) -> FadedHistory:
     """Items are vectors, float64 [I, R]; an item's score is its inner product with the vector of the history."""
-    if importlib.util.find_spec("implicit") is None:
-        raise UnfitDataError(
-            "The baseline 'ALS' needs the package implicit, which is not installed; pip install 'whereupon[als]', or "
-            "leave it out of evaluate.baselines."
-        )
+    require("implicit", "als", "ALS")
     histories, split, seed, one = fitting.histories, fitting.split, fitting.seed, AlsSettings(**fitting.settings)
     key = (split, one.rank, one.penalty, one.alpha, seed)
     vector_IR = _vectors.get(histories, key, lambda: _fit(histories, split, one, seed))

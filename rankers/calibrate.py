@@ -53,8 +53,7 @@ def calibrate(config: RunConfig, limit: int | None = None) -> dict[CalibrationNa
     if caveat := caveat_of(histories):
         say(caveat)
     best = min(fitted, key=lambda name: fitted[name].nll_after)
-    advice = f"written to {config.run / FILE}; to use the best one, set decode.calibration: {best}"
-    say(advice)
+    say(f"written to {config.run / FILE}; to use the best one, set decode.calibration: {best}")
     return fitted
 
 

@@ -13,9 +13,6 @@ import polars as pl
 from ..arrays import Float64, Int64
 from ..histories import Histories
 
-__all__ = ["DAY_S", "HOURS_OF_WEEK", "Stream", "local_hours", "local_seconds"]
-
-
 DAY_S: Final = 86_400
 HOURS_OF_WEEK: Final = 168
 _SPAN = 500  # half-lives: 2 ** -500 and 2 ** 500 are far from the limits of float64
@@ -36,11 +33,8 @@ def local_seconds(events: pl.DataFrame) -> Int64:
 class Stream:
     """All shared events of all users in the order of time: what was strictly before a moment is a prefix.
 
-    Attributes:
-        row_N: int64, the row of each event in the histories; equal times in the order of rows.
-        time_N: int64, its time in unix seconds, ascending.
-        item_N: int64, its item.
-        num_items: I.
+    `row_N` int64 is the row of each event in the histories (equal times in the order of rows), `time_N` int64 its time
+    in unix seconds, ascending, `item_N` int64 its item.
     """
 
     row_N: Int64
@@ -61,13 +55,10 @@ class Stream:
     ) -> Float64:  # fmt: skip
         """Sum per item of the weights of all events strictly earlier than each query.
 
-        Args:
-            time_Q: int64 [Q], unix seconds, in any order.
-            weight_N: float64 [N] in the order of this stream; None: 1 each. Events of weight 0 cost nothing.
-            half_life_s: a weight halves with every such time that passes until the query; None: it stays.
-
-        Returns:
-            float64 [Q, I]; with fractional weights, what else is asked with a query may change its last digits.
+        float64 [Q, I] for `time_Q` int64 [Q], unix seconds, in any order. `weight_N` float64 is in the order of this
+        stream; None: 1 each. Events of weight 0 cost nothing. A weight halves with every `half_life_s` that passes
+        until the query; None: it stays. With fractional weights, what else is asked with a query may change its last
+        digits.
         """
         item_N, time_N = self.item_N, self.time_N
         if weight_N is not None:

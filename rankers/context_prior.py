@@ -10,7 +10,7 @@ Shapes: M = past events of one person, P = items reached from the last one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
@@ -22,18 +22,13 @@ from .clock import local_seconds
 from .counting import Moves
 from .own import ContextWeights
 
-__all__ = ["ContextPrior", "Past", "Pasts"]
-
 
 @dataclass(frozen=True)
 class Past:
     """One person's events before a moment, oldest first, and the moment.
 
-    Attributes:
-        item_M: int64, items by their index in the histories, or as prompts count them.
-        time_s_M: int64, unix seconds UTC.
-        local_s_M: int64, seconds of the local wall clock since 1970-01-01 00:00.
-        time_s, local_s: the same of the moment.
+    `item_M` int64 are items by their index in the histories, or as prompts count them; `time_s_M` int64 unix seconds
+    UTC, `local_s_M` int64 seconds of the local wall clock since 1970; `time_s` and `local_s` are those of the moment.
     """
 
     item_M: Int64
@@ -100,10 +95,7 @@ class ContextPrior:
     def _own(self, past: Past) -> Float64:
         """What each own event adds: float64 [M]."""
         settings = self.settings.context
-        weights = ContextWeights(
-            settings.age_days, settings.hour_sigma, settings.hour_floor, settings.other_kind_of_day,
-            settings.same_previous,
-        )  # fmt: skip
+        weights = ContextWeights(**{one.name: getattr(settings, one.name) for one in fields(ContextWeights)})
         item_M, count = past.item_M, len(past.item_M)
         followed_M = np.concatenate([[False], item_M[:-1] == item_M[-1]])
         # Events of altered histories (an ablation) may be out of order.

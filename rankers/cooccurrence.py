@@ -22,8 +22,6 @@ from ..histories.questions import SPLIT_CODES
 from .pasts import FadedHistory, LastFit
 from .protocol import Family, Fitting, UnfitDataError, grid_of
 
-__all__ = ["FAMILIES", "MAX_ITEMS", "Choices", "Neighbours", "ease", "spread"]
-
 _CELLS = 4_000_000  # of a block of items times items that is held densely: 32 MB
 _PAIRS = 2_000_000  # of items that are counted at once
 MAX_ITEMS: Final = 10_000
@@ -34,9 +32,8 @@ MAX_ITEMS: Final = 10_000
 class Choices:
     """Who chose what at least once, by user and by item.
 
-    Attributes:
-        user_item_P: int64, items in the order of users (and of item_idx); user u's are offset_U1[u]:offset_U1[u + 1].
-        item_user_P: int64, users in the order of items; those of item i are offset_I1[i]:offset_I1[i + 1].
+    `user_item_P` int64 are items in the order of users (and of item_idx): user u's are offset_U1[u]:offset_U1[u + 1].
+    `item_user_P` int64 are users in the order of items: those of item i are offset_I1[i]:offset_I1[i + 1].
     """
 
     user_item_P: Int64
@@ -67,10 +64,8 @@ class Choices:
     def counts(self) -> Iterator[tuple[Int64, Int64, Int64]]:
         """How many users chose both of two items, an item with itself included, in blocks of consecutive items.
 
+        Yields item_X, other_X, count_X, int64 [X]: pairs that somebody chose, in the order of items and of the others.
         Memory is bounded whatever the catalogue; time grows by the sum of squares of users' numbers of items.
-
-        Yields:
-            item_X, other_X, count_X, int64 [X]: pairs that somebody chose, in the order of items and of the others.
         """
         num_items = len(self.offset_I1) - 1
         num_pairs_I1 = np.append(0, np.cumsum(self._num_pairs_I()))
@@ -107,12 +102,8 @@ def _tally(cell_Y: Int64, num_cells: int) -> tuple[Int64, Int64]:
 def spread(weight_QI: Float64, rows_of: Callable[[Int64], NDArray[Any]]) -> Float64:
     """Matrix product of histories and an item-item matrix of which only rows that occur are made, block by block.
 
-    Args:
-        weight_QI: float64 [Q, I], what each item of each query's history counts.
-        rows_of: from items int64 [H] to their rows, [H, I].
-
-    Returns:
-        float64 [Q, I].
+    float64 [Q, I]. `weight_QI` float64 is what each item of each query's history counts; `rows_of` gives for items
+    int64 [H] their rows, [H, I].
     """
     num_items = weight_QI.shape[1]
     used_H = np.flatnonzero(weight_QI.any(axis=0))
@@ -128,9 +119,8 @@ def spread(weight_QI: Float64, rows_of: Callable[[Int64], NDArray[Any]]) -> Floa
 class Neighbours:
     """The most similar other items of each item.
 
-    Attributes:
-        item_IK: int32, most similar first, equally similar ones in the order of item_idx; -1 behind the last.
-        similarity_IK: float64, above 0; 0 behind the last.
+    `item_IK` int32, most similar first, equally similar ones in the order of item_idx, -1 behind the last;
+    `similarity_IK` float64, above 0, and 0 behind the last.
     """
 
     item_IK: NDArray[np.int32]

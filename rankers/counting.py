@@ -13,8 +13,6 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
 
-__all__ = ["Moves", "Visits", "popularity_order"]
-
 
 def popularity_order(histories: Histories, split: EvaluatedSplit) -> Int64:
     """Place of each item by its number of events in earlier splits, 0 the most popular: int64 [I]; ties by item_idx."""
@@ -29,14 +27,10 @@ def popularity_order(histories: Histories, split: EvaluatedSplit) -> Int64:
 class Visits:
     """Each user's items, numbered in the order of the first visit.
 
-    The items that user u knew before row r are thus the numbers 0 to `num_known_N[r]` - 1, whatever u.
-
-    Attributes:
-        number_N: int64, the number of each event's item with its user.
-        num_known_N: int64, how many distinct items the user had visited before each event.
-        offset_U1: int64, where each user's items start in `item_P`.
-        item_P: int64, items by user and number.
-        key_P: int64, user * num_items + item, ascending; `number_P` has the numbers in this order.
+    The items that user u knew before row r are thus the numbers 0 to `num_known_N[r]` - 1, whatever u. All int64:
+    `number_N` numbers each event's item with its user, and `num_known_N` counts the distinct items that the user had
+    visited before. `item_P` are items by user and number, each user's from `offset_U1` on. `key_P` is user * num_items
+    + item, ascending; `number_P` has the numbers in this order.
     """
 
     num_items: int
@@ -72,12 +66,9 @@ class Visits:
 class Moves:
     """Moves from item to item between consecutive events of a user, countable as of any moment.
 
-    Attributes:
-        offset_I1: int64, the pairs out of item i are offset_I1[i] to offset_I1[i + 1] - 1.
-        to_P: int64, where each pair leads.
-        arrival: int64 [moves], pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`.
-        moment_N: int64, rank of each event's second among the distinct seconds of all events.
-        second_S: int64, those seconds, ascending.
+    All int64. The pairs out of item i are offset_I1[i]:offset_I1[i + 1], and lead to `to_P`. `arrival` [moves] is
+    pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`. `moment_N` is the rank of each event's
+    second among the distinct seconds of all events, `second_S`, ascending.
     """
 
     offset_I1: Int64
@@ -114,8 +105,7 @@ class Moves:
     def before(self, row_Q: Int64, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
         """Moves out of `item_Q` that had arrived strictly earlier, in seconds, than the event in `row_Q`.
 
-        Returns:
-            query, item reached, number of moves (all int64 [X], numbers at least 1).
+        Returns query, item reached, number of moves (all int64 [X], numbers at least 1).
         """
         return self._before(self.moment_N[row_Q], item_Q)
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ..arrays import Float32
 
-__all__ = ["FactorSettings", "Factors", "fit_factors"]
-
 Ints = NDArray[np.integer]
 
 _BATCH = 256
@@ -29,13 +27,8 @@ _INITIAL = 0.1  # standard deviation of a vector's length at the start
 
 @dataclass(frozen=True)
 class FactorSettings:
-    """What is tuned.
-
-    Attributes:
-        rank: R, length of each of the four vectors.
-        penalty: of the squares of the numbers that a move's score is made of, per move.
-        epochs: how often each move is learnt from.
-    """
+    """What is tuned: R, the length of each of the four vectors; the penalty of the squares of the numbers that a move's
+    score is made of, per move; how often each move is learnt from."""
 
     rank: int
     penalty: float
@@ -44,13 +37,8 @@ class FactorSettings:
 
 @dataclass(frozen=True)
 class Factors:
-    """A fitted model.
-
-    Attributes:
-        user_UR, last_IR: float32, vectors of users and of the items that they are at; 0 where nothing was learnt.
-        item_I2R: float32, vectors of the items to go to: first for the user, then for the last item.
-        bias_I: float32.
-    """
+    """A fitted model, float32: vectors of users and of the items that they are at, 0 where nothing was learnt; vectors
+    of the items to go to, first for the user, then for the last item; biases of these."""
 
     user_UR: Float32
     last_IR: Float32
@@ -71,26 +59,16 @@ def fit_factors(
 ) -> Factors:
     """Learn from moves: Adagrad over batches in random order. The same arguments give the same model.
 
-    Args:
-        user_M, last_M, item_M: who went from where to where, int [M]; there may be none.
-        sizes: U and I.
-        settings: see there.
-        seed: of the start, the order and the sampled items.
+    `user_M`, `last_M`, `item_M` int say who went from where to where; there may be none. `sizes` are U and I.
     """
     num_users, num_items = sizes
     # Users of whom nothing is learnt have no part in it: neither whether they are there nor their number matters.
     known_K, user_M = np.unique(user_M, return_inverse=True)
     rng = np.random.default_rng(seed)
     scale = _INITIAL / np.sqrt(settings.rank)
-    model = _Model(
-        [
-            _Table(rng.normal(0, scale, (len(known_K), settings.rank))),
-            _Table(rng.normal(0, scale, (num_items, settings.rank))),
-            _Table(rng.normal(0, scale, (num_items, 2 * settings.rank))),
-            _Table(np.zeros((num_items, 1))),
-        ],
-        settings,
-    )
+    shapes = ((len(known_K), settings.rank), (num_items, settings.rank), (num_items, 2 * settings.rank))
+    drawn = [_Table(rng.normal(0, scale, shape)) for shape in shapes]
+    model = _Model([*drawn, _Table(np.zeros((num_items, 1)))], settings)
     for _ in range(settings.epochs):
         order_M = rng.permutation(len(item_M))
         for start in range(0, len(order_M), _BATCH):

@@ -37,10 +37,7 @@ class Calibration:
 
 
 def fit(decisions: Decisions) -> Calibration:
-    """Temperature and weight that minimise the mean negative log-likelihood per event; never worse than (1, 0).
-
-    Raises ValueError if there is nothing to learn from.
-    """
+    """Temperature and weight that minimise the mean negative log-likelihood per event; never worse than (1, 0)."""
     if not len(decisions.taken_D):
         raise ValueError("expected at least one decision to fit a temperature to, found none")
     theta = np.array([1.0, 0.0])

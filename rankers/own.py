@@ -29,8 +29,6 @@ from .pasts import Weigh, each_one, past_sums
 from .popular import popular_shares
 from .protocol import Dense, Family, Fitting, Scored, Sparse, counts, grid_of
 
-__all__ = ["FAMILIES", "ContextWeights", "MoveWeights", "OwnEvents", "OwnHours"]
-
 _WEEKEND_FROM = 5 * 24  # hours since Monday 00:00
 Settings = Mapping[str, float]
 
@@ -69,10 +67,8 @@ class ContextWeights:
     def of(self, age_s_X: Int64, local_X: Int64, past_local_X: Int64, followed_X: NDArray[np.bool_]) -> Float64:
         """Weights of past events: float64 [X].
 
-        Args:
-            age_s_X: int64, seconds.
-            local_X, past_local_X: int64, seconds of the local wall clock since 1970, of the moment and of the event.
-            followed_X: bool, whether the event followed upon the item where the user is at the moment.
+        `age_s_X` int64 seconds; `local_X`, `past_local_X` int64 seconds of the local wall clock since 1970, of the
+        moment and of the event; `followed_X` whether it followed upon the item where the user is at the moment.
         """
         day_X, past_day_X = local_X // DAY_S, past_local_X // DAY_S
         apart_X = np.abs(local_X % DAY_S - past_local_X % DAY_S) / 3600
@@ -94,18 +90,13 @@ class MoveWeights:
 
 @dataclass(frozen=True)
 class OwnEvents:
-    """Each known item scores its share of the (weighted) earlier events, plus moves of all users.
-
-    Attributes:
-        context: weights of the own events; None counts each as 1.
-        moves: weights of the moves; None leaves them out.
-    """
+    """Each known item scores its share of the earlier events, weighted by `context` (None: each counts 1), plus moves
+    of all users, weighted by `moves` (None: without them)."""
 
     context: ContextWeights | None = None
     moves: MoveWeights | None = None
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Sparse:
-        """See `Ranker.on`."""
         place_I = popularity_order(histories, split)
         visits = Visits.of(histories)
         moves = Moves.of(histories) if self.moves else None
@@ -178,11 +169,8 @@ class OwnHours:
     the distance between the times of day, and by the kind of day; s are the shares of all users' events in earlier
     splits.
 
-    Attributes:
-        sigma_hours: standard deviation of that Gaussian.
-        other_kind: factor for a working day's event at a weekend and the reverse.
-        backoff_events: b, how many events the own counts of any time weigh.
-        popular_events: a, how many own events popularity weighs.
+    `sigma_hours` is the standard deviation of that Gaussian, `other_kind` the factor for a working day's event at a
+    weekend and the reverse, b is `backoff_events`, and a `popular_events`.
     """
 
     sigma_hours: float

@@ -17,8 +17,6 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from .protocol import Dense, Floats
 
-__all__ = ["FadedHistory", "LastFit", "Weigh", "by_age", "each_one", "past_sums"]
-
 T = TypeVar("T")
 Weigh = Callable[[Int64, Int64], NDArray[Any]]
 """`weigh(row_X, past_X)`: how much each past row counts when the row beside it is predicted, [X]."""
@@ -64,11 +62,9 @@ def _parts(length_Q: Int64) -> Iterator[slice]:
 class FadedHistory:
     """Scores items by what a history says of them, faded by age.
 
-    Attributes:
-        scores_of: from weights of the histories' items, float64 [Q, I], to scores of all items, float64 [Q, I].
-        half_life_events: an event of the history counts half when so many came after it; None: all count alike.
-        self_weight: what each item of the history adds to its own score, per event. Models of other items leave that
-            out, but people return.
+    `scores_of` makes of weights of the histories' items, float64 [Q, I], scores of all items, float64 [Q, I]. An event
+    counts half when `half_life_events` came after it; None: all count alike. `self_weight` is what each item of the
+    history adds to its own score, per event: models of other items leave that out, but people return.
     """
 
     scores_of: Callable[[Float64], Float64]
@@ -76,7 +72,6 @@ class FadedHistory:
     self_weight: float
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         weigh = by_age(self.half_life_events)
 
         def scores(row_Q: Int64) -> Floats:

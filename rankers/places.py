@@ -19,8 +19,6 @@ from ..histories.distance import distance_km, has_coordinates, points_of
 from .popular import popular_shares
 from .protocol import Dense, Family, Fitting, UnfitDataError, grid_of
 
-__all__ = ["FAMILIES", "Nearest"]
-
 
 @dataclass(frozen=True)
 class Nearest:
@@ -30,12 +28,6 @@ class Nearest:
     geographical influence for collaborative point-of-interest recommendation", SIGIR 2011. Shares s are those of
     earlier splits. Items without coordinates get the mean of the others' logarithms of the factor of distance; events
     whose place is unknown are ranked by popularity. It scores by log p.
-
-    Attributes:
-        scale_km: below this distance hardly matters.
-        steepness: how fast it falls beyond.
-        popular: exponent of popularity; 0 leaves distance alone.
-        stay: factor for the item of the user's last event.
     """
 
     scale_km: float
@@ -44,7 +36,6 @@ class Nearest:
     stay: float
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         item_I3 = points_of(histories.items)
         placed_I = ~np.isnan(item_I3[:, 0])
         popular_I = self.popular * np.log(popular_shares(histories, split))

@@ -20,8 +20,6 @@ from ..histories.questions import SPLIT_CODES
 from .clock import DAY_S, HOURS_OF_WEEK, Stream, local_hours
 from .protocol import Dense, Family, counts, grid_of
 
-__all__ = ["FAMILIES", "HourOfWeekPopularity", "Popularity", "RecentPopularity", "popular_shares"]
-
 _REACH = 4.0  # standard deviations after which a Gaussian is cut off
 
 
@@ -43,7 +41,6 @@ class Popularity:
     """The same ranking for everybody: most frequent in earlier splits first."""
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         score_I = np.log(popular_shares(histories, split))
         return Dense(lambda row_Q: np.broadcast_to(score_I, (len(row_Q), len(score_I))), is_log_prob=True)
 
@@ -52,14 +49,12 @@ class Popularity:
 class RecentPopularity:
     """Counts that fade: p(i) = (n_i + s_i) / (n + 1), s the shares in earlier splits, counted as one event.
 
-    Attributes:
-        half_life_days: an event counts half after so many days; None: it never fades.
+    An event counts half after `half_life_days`; None: it never fades.
     """
 
     half_life_days: float | None
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         stream, share_I = Stream.of(histories), popular_shares(histories, split)
         half_life_s = None if self.half_life_days is None else self.half_life_days * DAY_S
 
@@ -73,17 +68,12 @@ class RecentPopularity:
 class HourOfWeekPopularity:
     """Counts around this hour of the week: p(i) = (n_i + b s_i) / (n + b), s the shares in earlier splits.
 
-    An event counts by how far its local time is from the one that is asked for: by a Gaussian over the hours of the
-    week, plus `any_day` times a Gaussian over the hours of the day. Where it is known beforehand where the user will be
-    (`Histories.location` is "context"), an event elsewhere counts `elsewhere` of that.
-
-    Attributes:
-        sigma_hours: standard deviation of both; they end after four of them. The time that is asked for is the middle
-            of an hour, or of `sigma_hours` where these are less.
-        any_day: what another day at the same time counts.
-        backoff_events: b, how many events popularity at any time counts as much as.
-        elsewhere: factor for events at another place, which is one that differs in the second decimal of a degree, or
-            whose coordinates are unknown where others are known.
+    An event counts by how far its local time is from the one that is asked for (the middle of an hour, or of
+    `sigma_hours` where these are less): by a Gaussian over the hours of the week, plus `any_day` times a Gaussian over
+    the hours of the day. `sigma_hours` is the standard deviation of both; they end after four of them. b is
+    `backoff_events`. Where it is known beforehand where the user will be (`Histories.location` is "context"), an event
+    elsewhere counts `elsewhere` of that: at a place that differs in the second decimal of a degree, or whose
+    coordinates are unknown where others are known.
     """
 
     sigma_hours: float
@@ -92,7 +82,6 @@ class HourOfWeekPopularity:
     elsewhere: float = 1.0
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         stream, share_I = Stream.of(histories), popular_shares(histories, split)
         hours, place_N = local_hours(histories), _places(histories)
         hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_E

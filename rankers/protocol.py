@@ -3,6 +3,7 @@
 Shapes: Q = questions (rows of the histories), E = all rows of a task, I = items, C = scored items of all questions.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -17,8 +18,6 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit, Repeats
 from .settings import BaselineName
 
-__all__ = ["Dense", "Family", "Fitting", "Floats", "Ranker", "Scored", "Sparse", "UnfitDataError", "counts", "grid_of"]
-
 Floats = NDArray[np.floating]
 
 
@@ -30,11 +29,9 @@ class UnfitDataError(DataError):
 class Dense:
     """A score for every item of the catalogue.
 
-    Attributes:
-        scores: from rows of the histories, int64 [Q], to scores float [Q, I], all of them finite, higher is better.
-        is_log_prob: whether scores are log-probabilities over the catalogue, in nats.
-        order: from rows int64 [E] to their positions int64 [E] in the order in which to ask; None: as they are. Whoever
-            shares work between events of a time or an hour asks for them together.
+    `scores` gives for rows of the histories, int64 [Q], scores float [Q, I], all of them finite, higher is better;
+    `is_log_prob` says whether they are log-probabilities over the catalogue, in nats. `order` gives for rows int64 [E]
+    their positions int64 [E] in the order in which to ask, such that work is shared; None: as they are.
     """
 
     scores: Callable[[Int64], Floats]
@@ -67,9 +64,8 @@ class Scored:
 class Sparse:
     """Scores of a few items of each question.
 
-    Attributes:
-        scores: from rows of the histories, int64 [Q], to what is known of them.
-        num_entries: from rows int64 [E] to how many entries each takes while it is scored, int64 [E].
+    `scores` gives for rows of the histories, int64 [Q], what is known of them; `num_entries` for rows int64 [E] how
+    many entries each takes while it is scored, int64 [E].
     """
 
     scores: Callable[[Int64], Scored]
@@ -108,12 +104,7 @@ class Fitting:
 class Family:
     """Rankers that differ only in settings, which are chosen on the validation split (see `eval.tuning`).
 
-    Each module of this package with families ends in `FAMILIES`, a tuple of them; it imports torch only in functions.
-
-    Attributes:
-        name: as shown in tables and in `evaluate.baselines`.
-        settings: see `grid`.
-        fit: makes a ranker; raises UnfitDataError where the histories lack what it needs.
+    `fit` makes a ranker; it raises UnfitDataError where the histories lack what it needs.
     """
 
     name: BaselineName
@@ -131,6 +122,15 @@ class Family:
     ) -> Ranker:  # fmt: skip
         """A ranker for events of `split`; see `Fitting`. Raises UnfitDataError."""
         return self.fit(Fitting(histories, split, settings, seed, repeats))
+
+
+def require(package: str, extra: str, family: str) -> None:
+    """Raise UnfitDataError where a package that a family needs is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise UnfitDataError(
+            f"The baseline {family!r} needs the package {package}, which is not installed; pip "
+            f"install 'whereupon[{extra}]', or leave it out of evaluate.baselines."
+        )
 
 
 def counts(kind: Callable[..., Ranker]) -> Callable[[Fitting], Ranker]:

@@ -60,9 +60,7 @@ class Prior:
     index_T: Int64 | None = None
 
     @classmethod
-    def read(
-        cls, histories: Histories, trie: Trie, settings: DecodeSettings, index_T: Int64 | None = None
-    ) -> Prior:  # fmt: skip
+    def read(cls, histories: Histories, trie: Trie, settings: DecodeSettings, index_T: Int64 | None = None) -> Prior:
         """Count in the histories; popularity is that of training events."""
         popularity = training_popularity(histories, trie, settings, index_T)
         context = ContextPrior.of(histories, settings.prior)
@@ -94,7 +92,7 @@ class Prior:
 def training_popularity(
     histories: Histories, trie: Trie, settings: DecodeSettings, index_I: Int64 | None = None
 ) -> ItemPrior:
-    """Each item's share of the training events, smoothed; `index_I`: see `read_reweighter`.
+    """Each item's share of the training events, smoothed; `index_I`: see `Prior.index_T`.
 
     Under leave_one_out some of them are later than a predicted event, as are those that the model was trained on.
     """
@@ -131,12 +129,8 @@ def read_reweighter(
 ) -> Reweighter | None:
     """What `decode.calibration` asks for, as `calibrate` fitted it; None for "none".
 
-    `index_I`: where the items of the histories, and of prompts behind them, stand in the trie's catalogue (-1:
-    nowhere), if it is another one.
-
-    Counts are those of the histories as they are now; temperature and weight stay what they were fitted to be.
-
-    Raises ConfigError where it was not fitted, or for another model, adapter or prior.
+    `index_I`: see `Prior.index_T`. Counts are those of the histories as they are now; temperature and weight stay what
+    they were fitted to be. Raises ConfigError as `read_calibration`.
     """
     name = config.decode.calibration
     if name == "none":

@@ -1,8 +1,7 @@
-"""Sequential models over item ids: SASRec, SASRec that knows the time, and GRU4Rec; what they read, and to what end.
+"""What sequential models over item ids read, and to what end: SASRec, SASRec that knows the time, and GRU4Rec.
 
 They are trained on the train split alone and stop by the validation split (`sequences_networks`); for each predicted
-event they read the same user's last events of any split. That takes torch: without it these families are left out.
-A family's settings are the fields of `SequenceSettings`; its grid names those that differ from the defaults.
+event they read the same user's last events of any split.
 
 A window is filled from the left, and a causal model never looks to the right, so what stands in the padding is of no
 consequence: it repeats row 0, and nothing is asked there.
@@ -13,10 +12,9 @@ E = validation events, Q = events of a chunk, I = items.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +22,11 @@ from numpy.typing import NDArray
 from ..arrays import Int64, ragged
 from ..errors import DataError
 from ..histories import Histories
-from ..histories.candidates import Candidates, EvaluatedSplit, Repeats
+from ..histories.candidates import Candidates, Repeats
 from ..histories.questions import evaluated_events, num_previous, sample_stretches
 from .clock import local_hours
 from .counting import popularity_order
-from .protocol import Dense, Family, Fitting, Floats, UnfitDataError
-
-if TYPE_CHECKING:
-    from .sequences_networks import Trained
-
-__all__ = [
-    "FAMILIES", "NUM_GAPS", "SequenceRanker", "SequenceSettings", "Transitions", "Watched", "Windows", "moments",
-    "windows_before",
-]  # fmt: skip
+from .protocol import Floats
 
 _STOPPED_BY: Final = 4_000  # validation events at most after each epoch; beyond that they would cost more than training
 _STOPPING_SEED: Final = 0  # which of them: the same ones for every seed of the training
@@ -47,18 +37,14 @@ NUM_GAPS: Final = 16
 
 @dataclass(frozen=True)
 class SequenceSettings:
-    """A network and its training.
+    """A network and its training; a family's grid names the fields that differ from these defaults.
 
     Attributes:
-        network: which one.
         timed: SASRec only: read hour, day of the week and time since the previous event, of each event and of the one
             that is asked for.
-        hidden: size of embeddings and hidden states.
         layers, heads: blocks of self-attention and their heads; for GRU4Rec recurrent layers, heads without effect.
-        dropout: share of hidden units dropped while training.
         learning_rate, weight_decay: of AdamW.
-        length: how many events the network sees at most.
-        batch_size: windows of up to `length` events in a batch.
+        length: how many events the network sees at most; a batch has `batch_size` windows of them.
         max_epochs, patience: training ends after so many epochs, or when so many in a row brought nothing better.
         epochs_unwatched: how many epochs where there is no validation event to stop by.
     """
@@ -80,12 +66,10 @@ class SequenceSettings:
 
 @dataclass(frozen=True)
 class Windows:
-    """W windows of at most L events.
+    """W windows of at most L events; all int64.
 
-    Attributes:
-        row_WL: int64, the row of each event that is read; 0 in the padding.
-        asked_WL: int64, the row of the event that comes next, which is asked for; 0 in the padding.
-        length_W: int64, how many events each window has, at least 1.
+    `row_WL` is the row of each event that is read, `asked_WL` that of the next one, which is asked for; both are 0 in
+    the padding. `length_W` says how many events each window has, at least 1.
     """
 
     row_WL: Int64
@@ -116,12 +100,10 @@ def windows_before(histories: Histories, row_Q: Int64, length: int) -> Windows:
 
 @dataclass(frozen=True)
 class Transitions:
-    """All steps from a training event to the same user's next one.
+    """All steps from a training event to the same user's next one; all int64.
 
-    Attributes:
-        row_T: int64, rows of the training events, ascending, and so user by user.
-        first_U: int64, position in `row_T` of each user's first training event; users with a single one are left out.
-        count_U: int64, how many steps each of those users makes, at least 1.
+    `row_T` are rows of the training events, ascending, and so user by user; `first_U` is the position there of each
+    user's first one (users with a single one are left out), `count_U` how many steps each makes, at least 1.
     """
 
     row_T: Int64
@@ -206,42 +188,3 @@ class Watched:
                 ahead_QI &= self.candidates.allowed(row_Q)
             rank_E[start : start + size] = 1 + ahead_QI.sum(axis=1)
         return float(np.where(rank_E <= 10, 1 / np.log2(rank_E + 1), 0.0).mean())
-
-
-@dataclass(frozen=True)
-class SequenceRanker:
-    """A trained network; scores are log-probabilities over the full catalogue."""
-
-    trained: Trained
-
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
-        return Dense(self.trained.reader.of(histories).log_probs, is_log_prob=True)
-
-
-def _fit(fitting: Fitting) -> SequenceRanker:
-    """Whatever the split, trained on train and stopped by valid. Raises ModelError where the training diverges."""
-    settings = SequenceSettings(**fitting.settings)
-    name = settings.network + " + time" * settings.timed
-    if importlib.util.find_spec("torch") is None:
-        raise UnfitDataError(f"{name} needs torch, which is not installed; install whereupon[train], or leave it out.")
-    if not len(Transitions.of(fitting.histories).count_U):
-        raise UnfitDataError(
-            f"{name} should learn from users with two training events but found none; "
-            "raise histories.split.train and run `whereupon prepare` again."
-        )
-    from .sequences_networks import train
-
-    watched = Watched.of(fitting.histories, fitting.repeats)
-    return SequenceRanker(train(fitting.histories, settings, fitting.seed, watched))
-
-
-def _grid(**fixed: Any) -> list[dict[str, Any]]:
-    return [{**fixed, "hidden": hidden, "dropout": dropout} for hidden in (64, 128) for dropout in (0.2, 0.5)]
-
-
-FAMILIES: Final = (
-    Family("GRU4Rec", _grid(network="GRU4Rec"), _fit),
-    Family("SASRec", _grid(network="SASRec"), _fit),
-    Family("SASRec + time", _grid(network="SASRec", timed=True), _fit),
-)

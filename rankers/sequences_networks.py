@@ -26,9 +26,9 @@ from torch.nn import functional
 from ..arrays import Int64
 from ..errors import ModelError
 from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from .protocol import Dense
 from .sequences import NUM_GAPS, SequenceSettings, Transitions, Watched, Windows, moments, windows_before
-
-__all__ = ["GRU4Rec", "Inputs", "Network", "Reader", "SASRec", "Trained", "train"]
 
 _BETAS: Final = (0.9, 0.98)  # of Adam, as in SASRec's own code
 _LARGEST_GRADIENT: Final = 5.0  # norm; a recurrent network's would explode now and then
@@ -39,11 +39,8 @@ _EVENTS_PER_PASS: Final = 32_768  # how many events are read at once when rankin
 class Inputs:
     """What a network reads of W windows; all int64.
 
-    Attributes:
-        item_WL: the item of each event.
-        moment_WL3: hour, day and gap of each event.
-        asked_WL3: those of the event that follows, which is asked for.
-        place_WL: how many events of the window stand behind each event; 0 for the last, and in the padding.
+    `moment_WL3` has hour, day and gap of each event, `asked_WL3` those of the event that follows, which is asked for;
+    `place_WL` counts the events of the window behind each event: 0 for the last, and in the padding.
     """
 
     item_WL: Tensor
@@ -67,10 +64,8 @@ class _Moment(nn.Module):
 class Network(nn.Module):
     """What both networks share: embeddings of items, and scores from hidden states.
 
-    Args:
-        known_I: bool, the items of training events. Others are read as zero: their embedding was never trained as an
-            input, and would be noise.
-        hidden: D.
+    `known_I` bool says which items training events have. Others are read as zero: their embedding was never trained as
+    an input, and would be noise.
     """
 
     known_I: Tensor
@@ -174,13 +169,7 @@ def _start_small(network: Network, hidden: int) -> None:
 
 @dataclass(frozen=True)
 class Reader:
-    """A network and what it reads.
-
-    Attributes:
-        histories: whose events are read.
-        length: how many events it sees at most.
-        moment_N3: int64, hour, day and gap of each event.
-    """
+    """A network, and the histories that it reads; `moment_N3` int64 has hour, day and gap of each event."""
 
     histories: Histories
     network: Network
@@ -222,13 +211,10 @@ class Reader:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, and how its training went.
+    """A trained network with the weights of the epoch that was kept, the number of which counts from 1.
 
-    Attributes:
-        reader: with the weights of the epoch that was kept.
-        epoch: its number, from 1.
-        ndcg_by_epoch: nDCG@10 on the validation events after each epoch; empty where there were none.
-        loss_by_epoch: mean training loss of each epoch, in nats, dropout included.
+    `ndcg_by_epoch` is nDCG@10 on the validation events after each epoch, empty where there were none; `loss_by_epoch`
+    the mean training loss of each, in nats, dropout included.
     """
 
     reader: Reader
@@ -237,18 +223,22 @@ class Trained:
     loss_by_epoch: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class SequenceRanker:
+    """A trained network; scores are log-probabilities over the full catalogue."""
+
+    trained: Trained
+
+    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+        return Dense(self.trained.reader.of(histories).log_probs, is_log_prob=True)
+
+
 def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Watched | None) -> Trained:
-    """Train a network on the steps of the train split.
+    """Train a network on the steps of the train split, in which some user has two events.
 
-    Args:
-        histories: some user has two training events.
-        settings: of network and training.
-        seed: of the first weights, the cuts and order of windows, and dropout. On one machine and with one number of
-            threads the same seed gives the same weights; torch's global generator is left as it was.
-        valid: the events to stop by; None: train for `settings.epochs_unwatched` epochs.
-
-    Raises:
-        ModelError: the training diverged.
+    On one machine and with one number of threads the same `seed` gives the same weights; torch's global generator is
+    left as it was. `valid` are the events to stop by; None: train for `settings.epochs_unwatched` epochs. Raises
+    ModelError where the training diverges.
     """
     transitions, generator = Transitions.of(histories), np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):

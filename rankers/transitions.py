@@ -18,26 +18,20 @@ from .pasts import Weigh, past_sums
 from .popular import popular_shares
 from .protocol import Dense, Family, Fitting, Floats, counts, grid_of
 
-__all__ = ["FAMILIES", "FactorisedTransitions", "Transitions"]
-
 
 @dataclass(frozen=True)
 class Transitions:
     """A Markov chain of first order: p(i | l) = (m_li + w o_li + b s_i) / (their sum over all items).
 
     m_li counts all users' moves from the last item l to i that had arrived strictly earlier than the predicted event,
-    o_li those of the user (again), s are the shares of items in earlier splits. It scores by log p.
-
-    Attributes:
-        own: w, what a move of the user counts on top of being one of all.
-        backoff_events: b, how many moves popularity counts as much as.
+    o_li those of the user (again), s are the shares of items in earlier splits; w is `own`, b `backoff_events`. It
+    scores by log p.
     """
 
     own: float
     backoff_events: float
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
         num_items = histories.items.height
         share_I, moves = popular_shares(histories, split), Moves.of(histories)
         weigh, item_N = _same_previous(histories), histories.item_idx_E.astype(np.int64)
@@ -64,8 +58,6 @@ class FactorisedTransitions:
     factors: Factors
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        """See `Ranker.on`."""
-
         def scores_of(row_Q: Int64) -> Floats:
             return self.factors.log_probs(histories.user_idx_E[row_Q], histories.item_idx_E[row_Q - 1])
 

@@ -1,4 +1,4 @@
-"""`whereupon catalogue show | add | replace | remove | reset`."""
+"""`whereupon catalogue show | add | replace | remove | reset`; what each does stands in `cli`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def show(config: RunConfig) -> None:
-    """Print how many items may be recommended, and what was edited."""
     saved = _saved(config)
     name, catalogue = saved.read()
     if name == UNEDITED:
@@ -32,24 +31,20 @@ def show(config: RunConfig) -> None:
 
 
 def add(config: RunConfig, file: Path) -> None:
-    """Add the items of a table."""
     items, is_text = _table(config, file)
     _print(_saved(config).add(items, is_text=is_text))
 
 
 def replace(config: RunConfig, file: Path) -> None:
-    """Give items of a table other attributes, and another title if these say so."""
     items, is_text = _table(config, file)
     _print(_saved(config).replace(items, is_text=is_text))
 
 
 def remove(config: RunConfig, item_ids: list[str]) -> None:
-    """Take items out."""
     _print(_saved(config).remove(item_ids))
 
 
 def reset(config: RunConfig) -> None:
-    """Recommend the items of the histories again, and remove the versions that were written."""
     remove_snapshots(catalogue_folder(config.run))
     _print_unedited(read_histories(config.run))
 
@@ -58,14 +53,12 @@ def _saved(config: RunConfig) -> SavedCatalogue:
     from ..decode.models import load_tokenizer
 
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    return SavedCatalogue(
-        catalogue_folder(config.run), histories, tokenizer, lambda: Catalogue.build(histories.items, tokenizer)
-    )
+    folder = catalogue_folder(config.run)
+    return SavedCatalogue(folder, histories, tokenizer, lambda: Catalogue.build(histories.items, tokenizer))
 
 
 def _table(config: RunConfig, file: Path) -> tuple[pl.DataFrame, bool]:
-    """The items of a table, with the columns named as those of `histories.items`, and whether all its cells are text;
-    rows that are rejected are counted."""
+    """Items with columns named as those of `histories.items`, and whether all cells are text; rejects are counted."""
     mapped = config.histories.items.columns if config.histories.items else {}
     items, rejects = read_items(TableSettings(path=file, columns=mapped))
     for what, count in rejects.counts().items():

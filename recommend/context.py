@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..errors import DataError, PromptError
+from ..errors import DataError, PromptError, first_line
 from ..histories import Histories
 from ..histories.weather import WEATHER_COLUMNS
 from ..prompts import ContextKind
@@ -37,11 +37,8 @@ OWN_COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class RequestContext:
-    """When, in which weather and where somebody is asked about; all optional.
-
-    `at` ISO time, local to the user unless it has an offset; `weather` in words; `place` 'LAT,LON' in degrees;
-    `columns` further context columns of the histories with their values.
-    """
+    """When (ISO time, local to the user unless it has an offset), in which weather (words) and where ('LAT,LON' in
+    degrees) somebody is asked about, and further context columns of the histories with their values."""
 
     at: str | None = None
     weather: str | None = None
@@ -86,10 +83,7 @@ def parse_weather(text: str) -> dict[str, float]:
 
 
 def check_context(moment: RequestContext, left_out: Collection[ContextKind]) -> None:
-    """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing.
-
-    A place may still be wanted for what is near, and a time says which events came before.
-    """
+    """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing."""
     if moment.weather is not None and "weather" in left_out:
         raise PromptError("prompts.leave_out names weather, so no prompt speaks of it: leave the weather out.")
 
@@ -155,16 +149,15 @@ def _as_said(histories: Histories, row: pl.DataFrame, moment: RequestContext) ->
 
 def _with_columns(row: pl.DataFrame, columns: Mapping[str, ContextValue]) -> pl.DataFrame:
     """The open row with further context columns as the request gives them."""
-    if unknown := sorted(name for name in columns if name in OWN_COLUMNS or name not in row.columns):
-        known = ", ".join(name for name in row.columns if name not in OWN_COLUMNS)
-        raise PromptError(f"The context has no column {unknown[0]!r}; the histories have {known or 'none'}.")
+    known = [name for name in row.columns if name not in OWN_COLUMNS]
+    if unknown := sorted(columns.keys() - set(known)):
+        found = ", ".join(known) or "none"
+        raise PromptError(f"The context has no column {unknown[0]!r}; the histories have {found}.")
     try:
         return row.with_columns(pl.lit(value, row.schema[name]).alias(name) for name, value in columns.items())
     except (pl.exceptions.PolarsError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise PromptError(
-            f"A column of the context has a value of another kind than the histories' ({reason})."
-        ) from None
+        what = "A column of the context has a value of another kind than the histories'"
+        raise PromptError(f"{what} ({first_line(error)}).") from None
 
 
 def _with_weather(row: pl.DataFrame, values: dict[str, float]) -> pl.DataFrame:

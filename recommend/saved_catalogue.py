@@ -12,13 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ..catalogue import (
-    Catalogue,
-    CatalogueSettings,
-    edit_snapshot,
-    read_snapshot,
-    snapshot_manifest,
-)
+from ..catalogue import Catalogue, CatalogueSettings, edit_snapshot, read_snapshot, snapshot_manifest
 from ..decode.tokenizer import Tokenizer
 from ..errors import CatalogueError
 from ..histories import Histories
@@ -111,7 +105,7 @@ class SavedCatalogue:
     @property
     def _title_recipe(self) -> CatalogueSettings:
         """How the titles of the histories were made."""
-        return CatalogueSettings(**(self.histories.manifest.get("title_recipe") or {}))
+        return CatalogueSettings(**self.histories.title_recipe)
 
     def _check_origin(self, origin: str, num_items: int) -> None:
         if origin != self.histories.catalogue_hash:

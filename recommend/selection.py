@@ -33,12 +33,10 @@ def candidates(
 
     Near is near the place of the moment, else where the user was last known to be; open is open at the local time of
     asking. `asked` is the open question as `question` gives it, `seen_idx` int64 the items of the events before it.
-
-    Raises:
-        CatalogueError: see `select_items`.
-        DataError: nearness is asked for, but neither the moment nor an event before it has a place.
+    Raises CatalogueError: see `select_items`. DataError: nearness is asked for, but neither the moment nor an event
+    before it has a place.
     """
-    values: dict[str, object] = {"unseen": filters.unseen}
+    values: dict[str, object] = {"unseen": filters.unseen, "only": filters.only, "exclude": filters.exclude}
     if filters.near_km is not None:
         place = place_of(asked, context)
         if place is None:
@@ -51,10 +49,6 @@ def candidates(
         values["category"] = list(filters.categories)
     if filters.open_now:
         values["open_at"] = asked["local_time"][-1]
-    if filters.only is not None:
-        values["only"] = list(filters.only)
-    if filters.exclude:
-        values["exclude"] = list(filters.exclude)
     return select_items(facts, Filters.read(values), seen_idx)
 
 

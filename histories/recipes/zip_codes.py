@@ -9,8 +9,6 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["places_of"]
-
 _EASTERN, _CENTRAL, _MOUNTAIN, _PACIFIC = (
     "America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles",
 )  # fmt: skip

@@ -135,7 +135,7 @@ CATEGORIES = ["Bar", "Café", " bar ", None, "", "  ", "Straße", "ＢＡＲ", "
 def test_category_is_told_by_neither_case_nor_unicode_form(asked: list[str], items: list[int]) -> None:
     facts = _facts(category=CATEGORIES)
     assert np.flatnonzero(facts.in_category(asked)).tolist() == items
-    assert np.flatnonzero(~facts.categories.known_N).tolist() == [3, 4, 5]
+    assert np.flatnonzero(facts.categories.code_N < 0).tolist() == [3, 4, 5]
 
 
 def test_unknown_category_is_told_with_the_nearest() -> None:

@@ -22,7 +22,6 @@ import pytest
 
 from whereupon.catalogue import (
     Catalogue,
-    prune_snapshots,
     read_snapshot,
     snapshot_manifest,
     snapshots,
@@ -105,16 +104,6 @@ def test_last_two_versions_are_kept(tmp_path: Path) -> None:
     assert write(tmp_path, OLD) == "v000004", "the number of a version that was seen is never given again"
 
 
-def test_versions_are_pruned_on_demand(tmp_path: Path) -> None:
-    write(tmp_path, OLD)
-    write(tmp_path, NEW)
-    assert prune_snapshots(tmp_path) == []
-    assert prune_snapshots(tmp_path, keep=1) == ["v000001"]
-    assert is_same(read(tmp_path), NEW)
-    with pytest.raises(ValueError, match="keep must be at least 1, not 0"):
-        prune_snapshots(tmp_path, keep=0)
-
-
 def test_catalogue_in_use_outlives_its_version(tmp_path: Path) -> None:
     write(tmp_path, OLD)
     used = read(tmp_path, verify=False)
@@ -176,8 +165,6 @@ def test_folder_without_a_catalogue_is_refused(tmp_path: Path) -> None:
             CatalogueError, match=r"^\S+ holds no catalogue \(no CURRENT in it\); write one there first\.$"
         ):
             read(folder)
-        with pytest.raises(CatalogueError, match="holds no catalogue"):
-            prune_snapshots(folder)
     assert not (tmp_path / "none").exists()
 
 
@@ -396,7 +383,7 @@ def test_writer_that_cannot_write_leaves_the_old_version_and_says_so(
         if full
         else r"^The catalogue cannot be written to \S+ \(.*\); mend"
     )
-    for target in ("_save", "sha256_file", "write_json"):
+    for target in ("_save", "listing", "write_json"):
         with monkeypatch.context() as patch:
             patch.setattr(snapshots, target, _fail(code))
             with pytest.raises(CatalogueError, match=said) as caught:

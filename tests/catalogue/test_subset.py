@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whereupon.catalogue import Subset, Subsets, Trie, build_trie
+from whereupon.catalogue import Subset, Trie, build_trie
 from whereupon.errors import CatalogueError
 
 
@@ -20,8 +20,8 @@ orders = st.integers(1, 40).flatmap(lambda n: st.permutations(range(n)))
 def test_allowed_items_are_counted_in_the_order_of_rows() -> None:
     trie = _trie([2, 0, 3, 1])  # rows hold items 1, 3, 0, 2
     subset = Subset.of(trie, np.array([True, False, False, True]), "by hand")
-    assert subset.before_N1.tolist() == [0, 0, 1, 2, 2]
-    assert subset.before_N1.dtype == np.int32
+    assert subset.before.tolist() == [0, 0, 1, 2, 2]
+    assert subset.before.dtype == np.int32
     assert (subset.num_allowed, subset.reason) == (2, "by hand")
     assert subset.any_in(np.array([0, 0, 1, 3, 2]), np.array([1, 2, 3, 4, 2])).tolist() == [
         False, True, True, False, False,
@@ -53,7 +53,9 @@ def test_ranges_lead_somewhere_exactly_where_a_slice_of_the_mask_does(order: lis
     [(np.ones(3, bool), r"bool \[3\]"), (np.ones(2, np.int64), r"int64 \[2\]"), (np.ones((2, 1), bool), r"\[2, 1\]")],
 )
 def test_mask_of_another_catalogue_is_refused(mask: np.ndarray, found: str) -> None:
-    with pytest.raises(CatalogueError, match=rf"bool \[2\], but is .*{found}; make it one of this catalogue\.$"):
+    with pytest.raises(
+        CatalogueError, match=rf"bool \[2\] or \[Q, 2\], but is .*{found}; make it one of this catalogue\.$"
+    ):
         Subset.of(_trie([0, 1]), mask)
 
 
@@ -62,7 +64,7 @@ def test_subsets_are_a_subset_for_each_question(order: list[int], num: int, data
     trie, size = _trie(order), len(order)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     allowed_QN = random.random((num, size)) < 0.3
-    subsets = Subsets.of(trie, allowed_QN)
+    subsets = Subset.of(trie, allowed_QN)
     each = [Subset.of(trie, allowed_N) for allowed_N in allowed_QN]
     assert subsets.num_allowed == max((one.num_allowed for one in each), default=0)
     lo_X, hi_X = np.sort(random.integers(0, size + 1, (2, 20 * num)), axis=0)
@@ -72,5 +74,7 @@ def test_subsets_are_a_subset_for_each_question(order: list[int], num: int, data
 
 
 def test_subsets_of_another_catalogue_are_refused() -> None:
-    with pytest.raises(CatalogueError, match=r"bool \[2, 3\], but is bool \[2, 4\]; make it one of this catalogue"):
-        Subsets.of(_trie([0, 1, 2]), np.ones((2, 4), bool))
+    with pytest.raises(
+        CatalogueError, match=r"bool \[3\] or \[Q, 3\], but is bool \[2, 4\]; make it one of this catalogue"
+    ):
+        Subset.of(_trie([0, 1, 2]), np.ones((2, 4), bool))

@@ -115,7 +115,7 @@ def best(trie: Trie, log_prob_N: np.ndarray, k: int, subset: Subset | None = Non
 
 def allowed(trie: Trie, subset: Subset | None) -> np.ndarray:
     """bool [N] by item index."""
-    return np.ones(trie.num_items, bool) if subset is None else np.diff(subset.before_N1)[trie.row_of_item_N] > 0
+    return np.ones(trie.num_items, bool) if subset is None else np.diff(subset.before)[trie.row_of_item_N] > 0
 
 
 def make_trie(seed: int, num_items: int) -> Trie:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.arrays import Int64
-from whereupon.catalogue import Subset, Subsets, Trie, build_trie
+from whereupon.catalogue import Subset, Trie, build_trie
 from whereupon.decode.protocol import Scored
 from whereupon.decode.search import SLACK, SearchResult, score_all, search
 from whereupon.tests.decode.tables import (
@@ -131,7 +131,7 @@ def test_questions_with_subsets_of_their_own_are_answered_as_one_by_one(
     allowed_QN = np.random.default_rng(seed).random((num, trie.num_items)) < share
     reading = TableReading(trie, num, seed, kind)
     with held(little):
-        results = search(reading, trie, k, subset=Subsets.of(trie, allowed_QN), slack=slack)
+        results = search(reading, trie, k, subset=Subset.of(trie, allowed_QN), slack=slack)
     for query, result in enumerate(results):
         subset = Subset.of(trie, allowed_QN[query])
         assert (result.exact, result.missing_log_prob) == (True, -np.inf)

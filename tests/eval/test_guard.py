@@ -24,7 +24,7 @@ from whereupon.eval.protocol import Task
 from whereupon.histories import Histories, prepare
 from whereupon.histories.candidates import Candidates, EvaluatedSplit
 from whereupon.prompts import PromptEncoder, PromptSettings
-from whereupon.rankers import popular, sequences
+from whereupon.rankers import families, popular, sequences
 from whereupon.rankers.context_prior import Past, Pasts
 from whereupon.rankers.counting import Moves
 from whereupon.rankers.families import UnfitDataError
@@ -193,7 +193,7 @@ def test_excluded_repeats_are_excluded_by_the_past_alone(task: Task) -> None:
     assert check(Scored(seen), excluded, num=10).violations == []
 
 
-QUICK = sorted(name for name, family in FAMILIES.items() if family not in sequences.FAMILIES)
+QUICK = sorted(name for name, family in FAMILIES.items() if family not in families.SEQUENTIAL)
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -12,7 +12,6 @@ from whereupon.eval.protocol import read_task
 from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.rankers import als
 from whereupon.rankers.als import FAMILIES, fold_in
 from whereupon.rankers.protocol import UnfitDataError
 
@@ -51,6 +50,6 @@ def test_friends_of_a_taste_are_ranked_before_the_others(build: Build) -> None:
 
 
 def test_missing_package_is_told(town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(als.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UnfitDataError, match=r"'ALS' needs the package implicit, .* pip install 'whereupon\[als\]'"):
         FAMILIES[0].ranker(town, "test", FAMILIES[0].grid()[0], 0)

@@ -18,7 +18,7 @@ from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.histories.candidates import Candidates, EvaluatedSplit, Repeats
 from whereupon.histories.questions import evaluated_events
-from whereupon.rankers import sequences
+from whereupon.rankers import families
 from whereupon.rankers.families import FAMILIES, Family
 from whereupon.rankers.settings import BaselineName
 
@@ -28,7 +28,7 @@ NUM_ITEMS = 6
 TICKS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, NUM_ITEMS - 1), st.integers(0, 30)), min_size=2, max_size=30
 )
-NETWORKS: Final = [name for name, family in FAMILIES.items() if family in sequences.FAMILIES]
+NETWORKS: Final = [name for name, family in FAMILIES.items() if family in families.SEQUENTIAL]
 NAMES: Final = [
     name for name in FAMILIES if name not in NETWORKS and (name != "ALS" or importlib.util.find_spec("implicit"))
 ]
@@ -39,7 +39,7 @@ REPEATS: Final[Sequence[Repeats]] = ("allowed", "excluded")
 def some_settings(family: Family) -> list[Mapping[str, Any]]:
     """The two ends of the grid and its middle, made small where learning takes long."""
     grid = family.grid()
-    if family in sequences.FAMILIES:
+    if family in families.SEQUENTIAL:
         return [{**one, **TINY} for one in grid[:1]]
     chosen = [grid[0], grid[len(grid) // 2], grid[-1]]
     return [{**one, "epochs": 2} if "epochs" in one else one for one in chosen]

@@ -18,11 +18,10 @@ from whereupon.histories import Histories
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
 from whereupon.histories.questions import num_previous
 from whereupon.rankers import families as baselines
-from whereupon.rankers import sequences
 from whereupon.rankers.families import Family, UnfitDataError
 from whereupon.rankers.protocol import Dense
-from whereupon.rankers.sequences import SequenceRanker, SequenceSettings, Transitions, Watched
-from whereupon.rankers.sequences_networks import Reader, SASRec, Trained, train
+from whereupon.rankers.sequences import SequenceSettings, Transitions, Watched
+from whereupon.rankers.sequences_networks import Reader, SASRec, SequenceRanker, Trained, train
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
@@ -250,7 +249,7 @@ def test_training_that_diverges_is_one_clear_sentence(random_town: Histories) ->
         train(random_town, _settings(learning_rate=1e30, epochs_unwatched=5), 0, None)
 
 
-@pytest.mark.parametrize("family", sequences.FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", baselines.SEQUENTIAL, ids=lambda family: family.name)
 def test_family_is_listed_and_its_settings_are_distinct_json(family: Family) -> None:
     assert baselines.FAMILIES[family.name] is family
     grid = [SequenceSettings(**json.loads(json.dumps(one))) for one in family.grid()]
@@ -263,7 +262,8 @@ def test_family_is_listed_and_its_settings_are_distinct_json(family: Family) -> 
 def test_family_without_torch_is_left_out(random_town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        UnfitDataError, match=r"^SASRec needs torch, which is not installed; install whereupon\[train\]"
+        UnfitDataError,
+        match=r".SASRec. needs the package torch, which is not installed; pip install .whereupon\[train\]",
     ):
         baselines.FAMILIES["SASRec"].ranker(random_town, "test", {}, seed=0)
 

@@ -12,7 +12,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from whereupon.recommend.store.event_store import open_store
+from whereupon.recommend.store import open_store
 from whereupon.serve.app.event_routes import event_router
 from whereupon.serve.settings import ServeSettings
 

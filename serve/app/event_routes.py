@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 from starlette.convertors import Convertor, register_url_convertor
 
+from ...recommend.store import EventStore
 from ...recommend.store.event import Event, Label
-from ...recommend.store.event_store import EventStore
 from ..settings import ServeSettings
 from .http_errors import OpenAIErrorRoute, documented, error_response
 

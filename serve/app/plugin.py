@@ -23,7 +23,7 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 from ...errors import ConfigError, PromptError, WhereuponError
 from ...files import read_json
 from ...prompts import encode_text
-from ...recommend.store.event_store import EventStore
+from ...recommend.store import EventStore
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
 from .body_limit import BodyLimit

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from whereupon.errors import StoreError
-from whereupon.recommend.store.event_store import EventStore, open_store
+from whereupon.recommend.store import EventStore, open_store
 from whereupon.serve.app.event_routes import NewEvents, event_router
 from whereupon.serve.settings import ServeSettings
 

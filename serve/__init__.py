@@ -1,3 +1,1 @@
 """Answers to people and programs. Knows nothing of training."""
-
-__all__: list[str] = []

@@ -27,7 +27,6 @@ from ..files import atomic_path, read_json, sha256_text, write_json
 from ..recommend.context import RequestContext, parse_place
 from ..recommend.recommender import reason_without_name
 from ..recommend.selection import RequestFilters
-from .app.loading import load_service
 from .app.schemas import Context, RecommendationRequest, Recommendations, Wanted
 from .app.service import Service
 from .launcher.command import Address, cpu_environment, own_cpus, served_dtype, server_command
@@ -70,7 +69,7 @@ def recommend_all(
 
 async def _answer_all(config: ServeConfig, arguments: list[str], request: RecommendationRequest, out: Path) -> None:
     async with _engine(arguments) as client:
-        service = await load_service(config, client)
+        service = await Service.load(config, client)
         try:
             parts = Parts(out, _identity(config, service, request))
             counts = await _fill(service, request, parts)

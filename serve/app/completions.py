@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ...catalogue import Filters, Selection, select_items
@@ -46,14 +45,12 @@ class Completion(BaseModel):
 
 async def complete(service: Service, version: CatalogueVersion, request: Completion) -> Response:
     """The answer to a completion request. Raises WhereuponError, or HTTPException, for what cannot be answered."""
-    name = request.xargs["catalogue"]
-    if name != service.name:
-        raise HTTPException(404, f"There is no catalogue {str(name)[:100]!r} here; known is {service.name!r}.")
+    service.named(request.xargs["catalogue"])
     service.checked_k(request.n, "n")
     highest = max((max(prompt, default=-1) for prompt in request.prompts), default=-1)
     if highest >= service.limits.num_tokens or not all(request.prompts):
         raise PromptError(
-            f"A prompt should hold token ids below {service.limits.num_tokens}, and at least one; mend it."
+            f"A prompt should hold token ids below {service.limits.num_tokens}, and at least one; correct it."
         )
     if request.stream and (request.n > 1 or len(request.prompts) > 1):
         raise PromptError("A stream gives a single choice of a single prompt; set n to 1, or stream to false.")

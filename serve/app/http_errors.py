@@ -1,4 +1,7 @@
-"""Errors as OpenAI's clients know them: one sentence, for our routes only; vLLM's own routes keep their handlers."""
+"""Errors as OpenAI's clients know them: one sentence, for our routes only; vLLM's own routes keep their handlers.
+
+The bound on bodies is for all routes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import ConflictError, StoreError, WhereuponError
 
@@ -89,12 +92,12 @@ class OpenAIErrorRoute(APIRoute):
             except RequestValidationError as error:
                 return _invalid(error.errors())
             except (HTTPException, WhereuponError) as error:
-                return refusal(error)
+                return _refusal(error)
 
         return answer
 
 
-def refusal(error: HTTPException | WhereuponError) -> JSONResponse:
+def _refusal(error: HTTPException | WhereuponError) -> JSONResponse:
     """The answer to a request that raised an error which its sender can understand."""
     if isinstance(error, HTTPException):
         sentence = f"{str(error.detail).removesuffix('.')}."  # FastAPI's own have no full stop
@@ -134,3 +137,48 @@ def _found(value: Any) -> str:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class BodyLimit:
+    """ASGI middleware: 413 for a body of more than `max_bytes`, declared or sent."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        received, is_over, has_begun = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal received, is_over
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                is_over = True
+                return {"type": "http.disconnect"}  # whoever reads the body stops
+            return message
+
+        async def answered(message: Message) -> None:
+            nonlocal has_begun
+            if is_over and not has_begun:
+                return
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, answered)
+        except Exception:
+            if not is_over:
+                raise
+        if is_over and not has_begun:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"A request may have at most {self.max_bytes:,} bytes; send less at once."
+        await error_response(message, 413, headers={"Connection": "close"})(scope, receive, send)

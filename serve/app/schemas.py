@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
-from ...recommend.store.event import ContextValue, Label, Number, PastEvent, Placed
+from ...recommend.store.event import ContextValue, Event, Label, Number, PastEvent, Placed
 
 ItemId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
@@ -136,3 +136,25 @@ class CatalogueItems(CatalogueCard):
 
     data: list[dict[str, Any]]
     has_more: bool
+
+
+class NewEvents(_Request):
+    """What happened, in any order."""
+
+    # FailFast: the answer names the first fault, and a body full of faults would take memory for each.
+    events: Annotated[list[Event], FailFast()] = Field(description="Stored all or none.")
+
+
+class Stored(BaseModel):
+    """Answered once all events are on disk."""
+
+    accepted: int = Field(description="Events that were new.")
+    duplicates: int = Field(description="Events that had been stored before, with the same content.")
+
+
+class StoredEvents(BaseModel):
+    """Events of one user, earliest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Event]
+    has_more: bool = Field(description="Whether the user has earlier events beyond the limit.")

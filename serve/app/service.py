@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 from starlette.exceptions import HTTPException
 
-from ...arrays import Int32
-from ...catalogue import Trie
+from ...catalogue import Selection
 from ...decode import SearchResult, run_async
 from ...decode.search import SLACK
-from ...decode.vllm_engine import Limits
+from ...decode.vllm_engine import Limits, VllmEngine
 from ...errors import PromptError, UnknownUserError
 from ...recommend.context import RequestContext
+from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
 from ...recommend.selection import RequestFilters
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
 from . import metrics
-from .concurrency import ConcurrencyLimit
 from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
 
 # How far (in nats) below the k-th best entry a node is expanded ahead of need. Nothing where a prompt does not end on a
@@ -30,10 +32,44 @@ from .schemas import Context, Recommendation, RecommendationRequest, Recommendat
 UNALIGNED_SLACK = 0.0
 
 
-class Engine(Protocol):
-    """What reads prompts: see `decode.vllm_engine.VllmEngine`."""
+class ConcurrencyLimit:
+    """At most `searches` searches run at once; others wait for their turn, first come, first served.
 
-    def read(self, tokens_L: Int32, trie: Trie) -> Any: ...
+    A request may have any number of searches. At most twice as many requests as searches are taken at once, so that a
+    request waits for about as long as it runs, and the rest are refused before anything is computed for them.
+    """
+
+    def __init__(self, searches: int) -> None:
+        self.searches = searches
+        self._requests, self._running = 0, 0
+        self._turns = asyncio.Semaphore(searches)
+        metrics.RUNNING.set_function(lambda: self._running)
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[None]:
+        """Around all the work of a request. Raises HTTPException 429 where too many requests are at work or wait."""
+        if self._requests >= 2 * self.searches:
+            metrics.REFUSED.inc()
+            message = f"{self._requests} requests are running or waiting, which is the most; ask again in a moment."
+            raise HTTPException(429, message, {"Retry-After": "1"})
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    @asynccontextmanager
+    async def search(self) -> AsyncIterator[None]:
+        """Around one search of a request."""
+        async with self._turns:
+            self._running += 1
+            try:
+                yield
+            except BaseException:
+                metrics.ABANDONED.inc()
+                raise
+            finally:
+                self._running -= 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +78,46 @@ class Service:
 
     config: ServeConfig
     recommender: Recommender
-    engine: Engine
+    engine: VllmEngine
     limit: ConcurrencyLimit
     limits: Limits
+
+    @classmethod
+    async def load(cls, config: ServeConfig, client: Any) -> Service:
+        """Load all that a server needs beside the model, whose `client` is vLLM's `EngineClient`, and search once.
+
+        What the model does for the first time takes seconds (kernels are compiled), and no user should wait for it.
+        Raises WhereuponError for what is missing or does not belong together.
+        """
+        recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
+        engine = VllmEngine(client, recommender.card["temperature"])
+        service = cls(config, recommender, engine, ConcurrencyLimit(config.serve.max_searches), Limits.of(client))
+        version = recommender.catalogues.current
+        metrics.ITEMS.set(version.items.height)
+        tokens_L = np.concatenate([version.encoder.preamble, version.trie.row_tokens(0)])
+        everything = Selection(np.ones(version.trie.num_items, bool), "")
+        question = Question(version, Prompt.of_tokens(tokens_L.tolist()), everything)
+        await service.search("warm-up", question, exact_plan(10), 100)
+        return service
 
     @property
     def name(self) -> str:
         """Of model and catalogue."""
         return self.config.name
+
+    def named(self, catalogue: str) -> Service:
+        """Itself. Raises HTTPException 404 unless it is of that catalogue."""
+        if catalogue != self.name:
+            raise HTTPException(404, f"There is no catalogue {str(catalogue)[:100]!r} here; known is {self.name!r}.")
+        return self
+
+    async def is_alive(self) -> bool:
+        """Whether the model answers."""
+        try:
+            await self.engine.client.check_health()
+        except Exception:  # whatever it is that ails the engine, it does not answer
+            return False
+        return True
 
     async def recommend(
         self, request: RecommendationRequest, version: CatalogueVersion | None = None, after_last: bool = False
@@ -63,7 +131,8 @@ class Service:
         version = version or await self.recommender.catalogues.fresh()
         budget = self.budget(request.max_expansions)
         async with self.limit.request():
-            question = await asyncio.to_thread(self._question, request, version, None if after_last else _now())
+            now = None if after_last else datetime.now(UTC).isoformat(timespec="seconds")
+            question = await asyncio.to_thread(self._question, request, version, now)
             answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
         return Recommendations(
             **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
@@ -123,10 +192,6 @@ class Service:
         except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _context(context: Context, default_at: str | None) -> RequestContext:

@@ -13,14 +13,11 @@ import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from ..arrays import Int64
-from ..console import say
+from ..console import bar, say, talk
 from ..decode.branching import TrieTensors
 from ..decode.hardware import choose_device, has_native_bf16
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
@@ -29,10 +26,8 @@ from ..errors import ConfigError, DataError, ModelError, NonFiniteError
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from .adapter import Keeper
-from .lessons import Lesson, collate, lesson_of
-from .loss import CatalogueModel
-from .progress import TrainingProgress
-from .schedule import Schedule
+from .lessons import Lesson, Schedule, collate, lesson_of
+from .model import CatalogueModel, add_lora
 from .settings import FinetuneSettings
 from .validation import Validator
 
@@ -40,6 +35,8 @@ if TYPE_CHECKING:
     from ..config import Config
 
 CHECKPOINT_EVERY_S = 300.0
+LINE_EVERY_S = 30.0  # of the progress, in a log
+SMOOTHING = 0.98
 FIRST_FAST_FP16 = (7, 0)
 
 
@@ -98,16 +95,18 @@ class _Training:
         keeper, num_steps = self.keeper, self.schedule.num_steps()
         self._resume(num_steps)
         now, saved = keeper.standing, time.perf_counter()
-        with TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process) as progress:
+        progress = TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process)
+        with progress.bar:
             for step, (batches, is_mark) in enumerate(self.schedule.steps(), 1):
                 if step < now.step:
                     continue
                 if step > now.step:
                     late = time.perf_counter() - saved > CHECKPOINT_EVERY_S
                     is_due = self._step(step, batches, self.schedule.learning_rate(step - 1, num_steps), late, progress)
-                    now.step, now.train_loss = step, progress.mean_loss()
+                    now.step, now.train_loss = step, progress.loss
                     if is_due or is_mark:
-                        self._check_weights(step)
+                        if not all(bool(p.isfinite().all()) for p in self.module.parameters() if p.requires_grad):
+                            raise _diverged(step, "weights are no numbers any more")
                         keeper.checkpoint(self.optimizer)
                         saved = time.perf_counter()
                 if is_mark and now.validated < step:
@@ -135,7 +134,7 @@ class _Training:
         """One step of the optimizer; whether a checkpoint is due, by the main process's clock (its `late`)."""
         began, accelerator, mine = time.perf_counter(), self.accelerator, batches[self.accelerator.process_index]
         # Where no batch is left for a process, it takes part with one that counts for nothing.
-        batch = collate([self.lessons[i] for i in (mine if len(mine) else batches[0][:1])]).to(accelerator.device)
+        batch = collate([self.lessons[i] for i in (mine if len(mine) else batches[0][:1])], device=accelerator.device)
         of_step = [self.lessons[i] for i in np.concatenate(batches)]
         titles, num = sum(lesson.num_titles for lesson in of_step), accelerator.num_processes
         # Gradients are averaged over processes, while every title of the step must weigh the same.
@@ -158,15 +157,39 @@ class _Training:
         progress.step(step, nats, titles, num_tokens, time.perf_counter() - began)
         return bool(is_due)
 
-    def _check_weights(self, step: int) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.module.parameters() if p.requires_grad):
-            raise _diverged(step, "weights are no numbers any more")
-
     def _validate(self, step: int) -> dict[str, float]:
         try:
             return self.validator.validate(self.accelerator, self.module)
         except NonFiniteError as error:
             raise _diverged(step, "scores are no numbers any more") from error
+
+
+class TrainingProgress:
+    """A bar on a terminal, a line every half minute in a log: steps, smoothed loss, events/s and tokens/s.
+
+    The rates are of the time spent in steps, validation not counted.
+    """
+
+    def __init__(self, num_steps: int, first: int = 0, loss: float | None = None, enabled: bool = True) -> None:
+        """`first`, `loss`: where an interrupted run goes on, and its smoothed loss there."""
+        self.loss, self._enabled, self._total = loss, enabled, num_steps
+        self._seconds, self._events, self._tokens = 0.0, 0, 0
+        self._last_line = time.perf_counter()
+        self.bar = bar(shown=enabled)
+        self._task = self.bar.add_task("training", total=num_steps, completed=first)
+
+    def step(self, step: int, loss: float, num_events: int, num_tokens: int, seconds: float) -> None:
+        """Count one optimiser step, and smooth the loss (nats per title) exponentially."""
+        self.loss = loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
+        self._seconds += seconds
+        self._events += num_events
+        self._tokens += num_tokens
+        rate = f"{self._events / self._seconds:.1f} events/s, {self._tokens / self._seconds:.0f} tokens/s"
+        now = f"loss {self.loss:.3f}, {rate}"
+        self.bar.update(self._task, completed=step, description=now)
+        if self._enabled and not talk.is_terminal and time.perf_counter() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.perf_counter()
+            say(f"step {step}/{self._total}: {now}")
 
 
 def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
@@ -182,40 +205,6 @@ def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
     bounds = zip(windows.start_W, windows.end_W, strict=True)
     items = [text.item_idx_E[start:end] for start, end in bounds]
     return [lesson_of(window, item, encoder.catalogue.trie) for window, item in zip(encoded, items, strict=True)]
-
-
-def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
-    """A fresh LoRA adapter on the model's linear layers; the base weights are frozen."""
-    lora = LoraConfig(
-        r=settings.rank, lora_dropout=settings.dropout, target_modules=settings.target_modules, task_type="CAUSAL_LM",
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft says int and takes any scale
-    )  # fmt: skip
-    try:
-        adapted = get_peft_model(model, lora)
-    except ValueError as error:
-        linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-        raise ConfigError(
-            f"finetune.target_modules should be all-linear or name modules of the base model "
-            f"({', '.join(sorted(linear))}), not {settings.target_modules!r}."
-        ) from error
-    assert isinstance(adapted, PeftModel)
-    _check_head(adapted, settings)
-    return adapted
-
-
-def _check_head(adapted: PeftModel, settings: FinetuneSettings) -> None:
-    """Raise ConfigError where the output layer would be adapted, also as the input layer that shares its weights.
-
-    Scores are computed with the base model's output layer: in training such an adapter would do nothing.
-    """
-    base: Any = adapted.get_base_model()
-    head, embeddings = base.get_output_embeddings(), base.get_input_embeddings()
-    tied = head.weight is embeddings.weight
-    if isinstance(head, BaseTunerLayer) or (tied and isinstance(embeddings, BaseTunerLayer)):
-        raise ConfigError(
-            f"finetune.target_modules is {settings.target_modules!r}, which holds the output layer or what shares its "
-            "weights; these stay as they are: leave it out, all-linear does so."
-        )
 
 
 def _check_budget(model: PreTrainedModel, budget_tokens: int) -> None:

@@ -18,7 +18,7 @@ from ..eval.metrics import summarise
 from ..files import sha256_text
 from ..histories import Histories
 from ..prompts import HistoryText, PromptEncoder, Windows
-from .loss import CatalogueModel
+from .model import CatalogueModel
 from .settings import FinetuneSettings
 
 

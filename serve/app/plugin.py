@@ -27,7 +27,7 @@ from ...files import read_json
 from ...prompts import encode_text
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
-from .completions import Completion, complete
+from .completions import complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
 from .routes import event_router, router, the_service, until_disconnect
 from .service import Service
@@ -92,18 +92,7 @@ async def _complete(body: CompletionRequest, raw_request: Request) -> Any:
         return error_response(f"There is no model {body.model[:100]!r} here; known is {service.name!r}.", 404, "model")
     async with service.limit.request():
         version = await service.recommender.catalogues.fresh()
-        return await complete(service, version, await asyncio.to_thread(_read, service, version, body))
-
-
-def _read(service: Service, version: CatalogueVersion, body: CompletionRequest) -> Completion:
-    """What we go by; without a temperature of its own, a request wants the exact ranking."""
-    said = body.model_fields_set
-    return Completion(
-        prompts=_token_ids(service, version, body), n=body.n, seed=body.seed, use_beam_search=body.use_beam_search,
-        temperature=(body.temperature or 0.0) if "temperature" in said else 0.0,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        logprobs=body.logprobs, stream=bool(body.stream), xargs=dict(body.vllm_xargs or {}),
-    )  # fmt: skip
+        return await complete(service, version, body, await asyncio.to_thread(_token_ids, service, version, body))
 
 
 def _token_ids(service: Service, version: CatalogueVersion, body: CompletionRequest) -> list[list[int]]:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 STOP_S = 30.0  # for the requests that run
 STOP_LOADING_S = 5.0
@@ -22,7 +22,7 @@ _KEEPER = "trap '' TERM; cat >/dev/null; kill -s TERM 0; sleep 5; kill -s KILL 0
 
 
 class ServerProcess:
-    """A running command, stopped at the end of a `with` block; set `answers` where it may have requests by then.
+    """A running command, stopped by `close`; set `answers` where it may have requests by then.
 
     Its output goes to a log file, and to stderr with `echo`; `tail` holds its last lines.
     """
@@ -49,12 +49,6 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
-
     def poll(self) -> int | None:
         """The exit code, or None while it runs."""
         return self._child.poll()
@@ -63,7 +57,7 @@ class ServerProcess:
         """The exit code, once it has ended by itself."""
         return self._child.wait()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Ask it to end, and if it does not, end it; then all that it started. A second Ctrl-C shortens the wait."""
         try:
             if self._child.poll() is None:

@@ -10,16 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...decode import ModelSettings
 from ...decode.hardware import Device, resolve_dtype
 from ...errors import ServerError
-from ..settings import ServeSettings
+from ..settings import ServeConfig, ServeSettings
 from .merged import Weights
-
-if TYPE_CHECKING:
-    from ..settings import ServeConfig
 
 # Room behind the longest prompt: items that come later may have longer titles than those of today.
 TITLE_TOKENS = 256
@@ -69,7 +65,7 @@ def server_command(config: ServeConfig, weights: Weights, dtype: str, device: De
     command += ["--max-model-len", str(min(longest, weights.max_tokens or longest))]
     # The search asks again and again for continuations of one prompt.
     command += ["--enable-prefix-caching"]
-    # Of the allowed tokens, renormalised; by default vLLM tells those of all tokens, and of 20 at most.
+    # Of the allowed tokens, renormalised; by default vLLM gives those of all tokens, and of 20 at most.
     command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs=-1"]
     # Else decoding parameters that a checkpoint brings along would silently become the defaults of requests.
     command += ["--generation-config", "vllm"]
@@ -96,8 +92,8 @@ def server_environment(settings: ServeSettings, settings_file: Path, environment
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",  # all is there already; a hub that does not answer would hold up the start
     }
-    if key := api_key(settings, environment):
-        made["VLLM_API_KEY"] = key
+    if variable := key_variable(settings, environment):
+        made["VLLM_API_KEY"] = environment[variable]
     return made
 
 
@@ -107,14 +103,8 @@ def cpu_environment(cpus: Sequence[int]) -> dict[str, str]:
 
 
 def own_cpus() -> list[int]:
-    """The logical CPUs that this process may use, ascending; none where the system does not tell."""
+    """The logical CPUs that this process may use, ascending; none where the system does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def api_key(settings: ServeSettings, environment: Mapping[str, str]) -> str | None:
-    """What requests have to show, if anything."""
-    variable = key_variable(settings, environment)
-    return environment[variable] if variable else None
 
 
 def key_variable(settings: ServeSettings, environment: Mapping[str, str]) -> str | None:

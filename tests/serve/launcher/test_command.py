@@ -29,7 +29,7 @@ from whereupon.serve.launcher.command import (
     server_command,
     server_environment,
 )
-from whereupon.serve.launcher.greeting import busiest_user, example_prompt, greeting
+from whereupon.serve.launcher.launch import busiest_user, example_prompt, greeting
 from whereupon.serve.launcher.merged import Weights
 from whereupon.serve.settings import ServeSettings
 

@@ -73,13 +73,13 @@ class Keeper:
 
         Returns by how many processes the checkpoint was written; their number now to start anew.
         """
-        found = adapter_versions(self._config.run)
-        taken = [
-            int(one.name) for one in found if any((one.folder / name).is_file() for name in (ADAPTER_CARD, CHECKPOINT))
-        ]
+        found = [version.folder for version in adapter_versions(self._config.run)]
+        unfinished = [folder / CHECKPOINT for folder in reversed(found) if (folder / CHECKPOINT).is_file()]
+        taken = [int(folder.name) for folder in found if (folder / ADAPTER_CARD).is_file()]
+        taken += [int(checkpoint.parent.name) for checkpoint in unfinished]
         self.folder = self._config.run / ADAPTERS / f"{max([0, *taken]) + 1:04}"
         num_processes: int = self._accelerator.num_processes
-        for checkpoint in [one.folder / CHECKPOINT for one in reversed(found) if (one.folder / CHECKPOINT).is_file()]:
+        for checkpoint in unfinished:
             state = _read_checkpoint(checkpoint)
             if state is not None and state["fingerprint"] == self._fingerprint:
                 self.folder, num_processes = checkpoint.parent, len(state["rngs"])
@@ -210,15 +210,12 @@ tags: [lora, recommendation, whereupon]
 # A next-item recommender
 
 LoRA adapter for {card["base_model"]}, trained by whereupon to continue a person's history with the title of the next
-item, under the constraint of one catalogue. Use it with the base model, the prompts and the
-recipe of titles that stand in `whereupon.json`; with others its probabilities mean nothing, and whereupon refuses it.
-Items may come and go.
+item. Use it with the base model, prompts and recipe of titles that stand in `whereupon.json`; whereupon refuses others.
 
 | validation, step {card["step"]} | |
 |---|---|
 {scores}
 
-Trained with seed {card["seed"]}: learning rate {card["finetune"]["learning_rate"]}, LoRA rank
-{card["finetune"]["rank"]}, temperature {card["temperature"]}. It has seen the training split of the data with hash
-`{card["data_hash"][:16]}` and knows what is in it; treat it as you would treat that data.
+It has seen the training split of the data with hash `{card["data_hash"][:16]}` and knows what is in it; treat it as you
+would treat that data.
 """

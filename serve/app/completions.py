@@ -41,8 +41,7 @@ async def complete(
     service.checked_k(request.n, "n")
     _check(service, request, prompts)
     selection = await asyncio.to_thread(_selection, version, xargs)
-    budget = service.budget(_budget(xargs))
-    plan = _plan(request)
+    budget, plan = service.budget(xargs.get("max_expansions")), _plan(request)
     questions = [Question(version, Prompt.of_tokens(prompt), selection) for prompt in prompts]
     results = await together([service.search("completions", question, plan, budget) for question in questions])
     answers = [Answer(question, result, request.n) for question, result in zip(questions, results, strict=True)]
@@ -73,26 +72,21 @@ def _check(service: Service, request: CompletionRequest, prompts: list[list[int]
         raise PromptError(
             f"A prompt should hold token ids below {service.limits.num_tokens}, and at least one; correct it."
         )
+    budget = (request.vllm_xargs or {}).get("max_expansions", 1)
+    if not isinstance(budget, int) or budget < 1:
+        raise PromptError(f"max_expansions should be a whole number of at least 1, not {str(budget)[:40]!r}.")
     if request.stream and (request.n > 1 or len(prompts) > 1):
         raise PromptError("A stream gives a single choice of a single prompt; set n to 1, or stream to false.")
 
 
 def _selection(version: CatalogueVersion, xargs: dict[str, Any]) -> Selection:
     """The items that the flat filters of a request leave."""
-    values = {name: value for name, value in xargs.items() if name not in _OWN}
-    filters = Filters.read(values)
+    filters = Filters.read({name: value for name, value in xargs.items() if name not in _OWN})
     if filters.unseen:
         raise PromptError(
             "Which items are new to a user is known to /v1/recommendations only; leave `unseen` out here."
         )
     return select_items(version.facts, filters)
-
-
-def _budget(xargs: dict[str, Any]) -> int | None:
-    found = xargs.get("max_expansions")
-    if found is not None and (not isinstance(found, int) or found < 1):
-        raise PromptError(f"max_expansions should be a whole number of at least 1, not {str(found)[:40]!r}.")
-    return found
 
 
 def _plan(request: CompletionRequest) -> Plan:

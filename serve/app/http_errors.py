@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -150,35 +151,18 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._refuse(scope, receive, send)
+        size = int(declared) if declared.isdigit() and int(declared) > self.max_bytes else 0
+        read: deque[Message] = deque()
+        while size <= self.max_bytes and (not read or read[-1].get("more_body")):
+            read.append(await receive())
+            size += len(read[-1].get("body", b""))
+        if size > self.max_bytes:
+            sentence = f"A request may have at most {self.max_bytes:,} bytes; send less at once."
+            refused = error_response(sentence, 413, headers={"Connection": "close"})
+            await refused(scope, receive, send)
             return
-        received, is_over, has_begun = 0, False, False
 
-        async def counted() -> Message:
-            nonlocal received, is_over
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                is_over = True
-                return {"type": "http.disconnect"}  # whoever reads the body stops
-            return message
+        async def again() -> Message:
+            return read.popleft() if read else await receive()
 
-        async def answered(message: Message) -> None:
-            nonlocal has_begun
-            if is_over and not has_begun:
-                return
-            has_begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, counted, answered)
-        except Exception:
-            if not is_over:
-                raise
-        if is_over and not has_begun:
-            await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"A request may have at most {self.max_bytes:,} bytes; send less at once."
-        await error_response(message, 413, headers={"Connection": "close"})(scope, receive, send)
+        await self.app(scope, again, send)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from ...catalogue import items_table
@@ -16,20 +16,8 @@ from ...recommend.store import EventStore
 from ...recommend.store.event import Label
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeSettings
-from . import metrics
+from . import metrics, schemas
 from .http_errors import ErrorBody, OpenAIErrorRoute, documented, error_response
-from .schemas import (
-    CatalogueCard,
-    CatalogueItems,
-    CatalogueList,
-    ItemIds,
-    Items,
-    NewEvents,
-    RecommendationRequest,
-    Recommendations,
-    Stored,
-    StoredEvents,
-)
 from .service import Service
 
 MAX_LISTED = 1000
@@ -102,57 +90,61 @@ async def health(service: Loaded) -> Response:
 
 @router.post("/v1/recommendations", tags=["recommendations"], responses=documented(404, 413, 429))
 @until_disconnect
-async def recommend(service: Loaded, body: RecommendationRequest, raw_request: Request) -> Recommendations:
+async def recommend(
+    service: Loaded, body: schemas.RecommendationRequest, raw_request: Request
+) -> schemas.Recommendations:
     """The items that a user is most likely to choose next, given the moment, best first."""
-    return await service.recommend(body)
+    return await service.recommend(body.asked(), body.k, body.max_expansions)
 
 
 @router.get("/v1/catalogues", tags=["catalogues"], responses=documented())
-async def list_catalogues(service: Loaded) -> CatalogueList:
+async def list_catalogues(service: Loaded) -> schemas.CatalogueList:
     """The catalogues of this server."""
-    return CatalogueList(data=[_card(service, await service.recommender.catalogues.fresh())])
+    return schemas.CatalogueList(data=[_card(service, await service.recommender.catalogues.fresh())])
 
 
 @router.get("/v1/catalogues/{name}", **_ABOUT)
 async def inspect(
     service: Named,
     limit: Annotated[int, Query(ge=0, le=MAX_LISTED, description="Most items to list.")] = 100,
-    offset: Annotated[int, Query(ge=0, description="Items to skip.")] = 0,
-) -> CatalogueItems:
+    offset: Annotated[int, Query(ge=0, description="schemas.Items to skip.")] = 0,
+) -> schemas.CatalogueItems:
     """A catalogue and some of its items, in their order."""
     version = await service.recommender.catalogues.fresh()
     rows = version.items.slice(offset, limit).to_dicts()
     more = offset + len(rows) < version.items.height
-    return CatalogueItems(**_card(service, version).model_dump(), data=rows, has_more=more)
+    return schemas.CatalogueItems(**_card(service, version).model_dump(), data=rows, has_more=more)
 
 
 @router.put("/v1/catalogues/{name}", **_EDITING)
-async def rebuild(service: Named, body: Items) -> CatalogueCard:
+async def rebuild(service: Named, body: schemas.Items) -> schemas.CatalogueCard:
     """Replace the whole catalogue; requests that run are answered from the one before."""
     return await _edited(service, SavedCatalogue.rebuild, body)
 
 
 @router.post("/v1/catalogues/{name}/items", **_EDITING)
-async def add(service: Named, body: Items) -> CatalogueCard:
+async def add(service: Named, body: schemas.Items) -> schemas.CatalogueCard:
     """Add new items; nothing that is there is renamed."""
     return await _edited(service, SavedCatalogue.add, body)
 
 
 @router.put("/v1/catalogues/{name}/items", **_EDITING)
-async def replace(service: Named, body: Items) -> CatalogueCard:
+async def replace(service: Named, body: schemas.Items) -> schemas.CatalogueCard:
     """Give items that are there other attributes or another title."""
     return await _edited(service, SavedCatalogue.replace, body)
 
 
 @router.delete("/v1/catalogues/{name}/items", **_EDITING)
-async def remove(service: Named, body: ItemIds) -> CatalogueCard:
+async def remove(service: Named, body: schemas.ItemIds) -> schemas.CatalogueCard:
     """Take items out; histories that hold them are shown as before."""
     return await _edited(service, SavedCatalogue.remove, body)
 
 
-async def _edited(service: Service, change: Callable[..., object], body: Items | ItemIds) -> CatalogueCard:
+async def _edited(
+    service: Service, change: Callable[..., object], body: schemas.Items | schemas.ItemIds
+) -> schemas.CatalogueCard:
     def edit(saved: SavedCatalogue) -> None:
-        if isinstance(body, ItemIds):
+        if isinstance(body, schemas.ItemIds):
             change(saved, body.item_ids)
         else:  # a column that no item names is not in the table
             change(saved, items_table([item.model_dump(exclude_unset=True) for item in body.items]))
@@ -163,21 +155,17 @@ async def _edited(service: Service, change: Callable[..., object], body: Items |
     return _card(service, version)
 
 
-def _card(service: Service, version: CatalogueVersion) -> CatalogueCard:
+def _card(service: Service, version: CatalogueVersion) -> schemas.CatalogueCard:
     columns = [column for column in version.items.columns if column not in ("item_id", "title")]
-    return CatalogueCard(name=service.name, version=version.name, num_items=version.items.height, columns=columns)
+    return schemas.CatalogueCard(
+        name=service.name, version=version.name, num_items=version.items.height, columns=columns
+    )
 
 
-class _Anything(Convertor[str]):
+class _Anything(PathConvertor):
     """The rest of a path, line ends included: what no id can be is refused by the route, not unknown to the router."""
 
     regex = r"(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 register_url_convertor("anything", _Anything())
@@ -188,8 +176,8 @@ def event_router(limits: ServeSettings) -> APIRouter:
     most = limits.max_events
     router = APIRouter(route_class=OpenAIErrorRoute, tags=["events"])
 
-    @router.post("/v1/events", response_model=Stored, responses=documented(409, 413))
-    async def append_events(body: NewEvents, store: Annotated[EventStore, Depends(the_store)]) -> Any:
+    @router.post("/v1/events", response_model=schemas.Stored, responses=documented(409, 413))
+    async def append_events(body: schemas.NewEvents, store: Annotated[EventStore, Depends(the_store)]) -> Any:
         """Add events to their users' histories; they count from the next request on.
 
         Sending the same events again is safe, so a client that got no answer should.
@@ -206,9 +194,9 @@ def event_router(limits: ServeSettings) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=most, description="Most events, the latest ones.")] = min(
             DEFAULT_EVENTS, most
         ),
-    ) -> StoredEvents:
+    ) -> schemas.StoredEvents:
         """A user's latest events, earliest first; none for a user who is not known."""
         events = await asyncio.to_thread(store.of_user, user_id, limit + 1)
-        return StoredEvents(data=events[-limit:], has_more=len(events) > limit)
+        return schemas.StoredEvents(data=events[-limit:], has_more=len(events) > limit)
 
     return router

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
+from ...recommend.context import RequestContext
+from ...recommend.recommender import Request
+from ...recommend.selection import RequestFilters
 from ...recommend.store.event import ContextValue, Event, Label, Number, PastEvent, Placed
 
 ItemId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
@@ -53,6 +57,16 @@ class RecommendationRequest(_Request):
     k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
     filters: Wanted = Field(default_factory=Wanted, description="Which items may answer.")
     max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
+
+    def asked(self) -> Request:
+        """What a `Recommender` is asked; without a time, about now."""
+        moment, wanted = self.context, self.filters
+        at = moment.at or datetime.now(UTC).isoformat(timespec="seconds")
+        place = None if moment.latitude is None else f"{moment.latitude:f},{moment.longitude:f}"
+        filters = RequestFilters(
+            wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
+        )
+        return Request(self.user_id, self.events, RequestContext(at, moment.weather, place, moment.columns), filters)
 
 
 class Recommendation(BaseModel):

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,12 @@ from ...decode import SearchResult, run_async
 from ...decode.search import SLACK
 from ...decode.vllm_engine import Limits, VllmEngine
 from ...errors import PromptError, UnknownUserError
-from ...recommend.context import RequestContext
 from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
-from ...recommend.selection import RequestFilters
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
 from . import metrics
-from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
+from .schemas import Recommendation, Recommendations
 
 # How far (in nats) below the k-th best entry a node is expanded ahead of need. Nothing where a prompt does not end on a
 # cache block: a node then costs about as much as a round, as what stands behind the last whole block is read again.
@@ -78,20 +75,22 @@ class Service:
 
     config: ServeConfig
     recommender: Recommender
+    client: Any  # vLLM's EngineClient
     engine: VllmEngine
     limit: ConcurrencyLimit
     limits: Limits
 
     @classmethod
     async def load(cls, config: ServeConfig, client: Any) -> Service:
-        """Load all that a server needs beside the model, whose `client` is vLLM's `EngineClient`, and search once.
+        """Load all that a server needs beside the model, and search once.
 
         What the model does for the first time takes seconds (kernels are compiled), and no user should wait for it.
         Raises WhereuponError for what is missing or does not belong together.
         """
         recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
         engine = VllmEngine(client, recommender.card["temperature"])
-        service = cls(config, recommender, engine, ConcurrencyLimit(config.serve.max_searches), Limits.of(client))
+        limit = ConcurrencyLimit(config.serve.max_searches)
+        service = cls(config, recommender, client, engine, limit, Limits.of(client))
         version = recommender.catalogues.current
         metrics.ITEMS.set(version.items.height)
         tokens_L = np.concatenate([version.encoder.preamble, version.trie.row_tokens(0)])
@@ -114,25 +113,26 @@ class Service:
     async def is_alive(self) -> bool:
         """Whether the model answers."""
         try:
-            await self.engine.client.check_health()
+            await self.client.check_health()
         except Exception:  # whatever it is that ails the engine, it does not answer
             return False
         return True
 
     async def recommend(
-        self, request: RecommendationRequest, version: CatalogueVersion | None = None, after_last: bool = False
+        self, request: Request, k: int | None, most: int | None = None, version: CatalogueVersion | None = None
     ) -> Recommendations:
-        """Rank items of one version of the catalogue, else of the current one, for a user at a moment.
+        """Rank items of a version of the catalogue, else of the current one; `most`: how many nodes may be expanded.
 
-        Without a time the moment is now or, with `after_last`, right after the user's last event. Raises WhereuponError
-        or HTTPException for what cannot be answered.
+        Raises WhereuponError or HTTPException for what cannot be answered.
         """
-        k = self.checked_k(request.k or self.config.decode.k, "k")
+        k = self.checked_k(k or self.config.decode.k, "k")
+        limit, given = self.config.serve.max_events, len(request.events or ())
+        if given > limit:
+            raise HTTPException(413, f"At most {limit} events go into one request, not {given}; send fewer.")
         version = version or await self.recommender.catalogues.fresh()
-        budget = self.budget(request.max_expansions)
+        budget = self.budget(most)
         async with self.limit.request():
-            now = None if after_last else datetime.now(UTC).isoformat(timespec="seconds")
-            question = await asyncio.to_thread(self._question, request, version, now)
+            question = await asyncio.to_thread(self._question, request, version)
             answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
         return Recommendations(
             **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
@@ -178,23 +178,9 @@ class Service:
         limit = self.config.serve.max_expansions
         return min(asked or self.config.decode.max_expansions or limit, limit)
 
-    def _question(self, request: RecommendationRequest, version: CatalogueVersion, default_at: str | None) -> Question:
-        """Read the user's history and make the prompt; takes milliseconds of a thread."""
-        limit, given = self.config.serve.max_events, request.events
-        if len(given or ()) > limit:
-            raise HTTPException(413, f"At most {limit} events go into one request, not {len(given or ())}; send fewer.")
-        context, wanted = _context(request.context, default_at), request.filters
-        filters = RequestFilters(
-            wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
-        )
+    def _question(self, request: Request, version: CatalogueVersion) -> Question:
         try:
-            return self.recommender.question(Request(request.user_id, given, context, filters), version)
+            return self.recommender.question(request, version)
         except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None
-
-
-def _context(context: Context, default_at: str | None) -> RequestContext:
-    """The moment as the command line would say it."""
-    place = None if context.latitude is None else f"{context.latitude:f},{context.longitude:f}"
-    return RequestContext(context.at or default_at, context.weather, place, context.columns)

@@ -24,7 +24,7 @@ _KEEPER = "trap '' TERM; cat >/dev/null; kill -s TERM 0; sleep 5; kill -s KILL 0
 class ServerProcess:
     """A running command, stopped by `close`; set `answers` where it may have requests by then.
 
-    Its output goes to a log file, and to stderr with `echo`; `tail` holds its last lines.
+    `child` is its process. Its output goes to a log file, and to stderr with `echo`; `tail` holds its last lines.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, echo: bool = False) -> None:
@@ -38,38 +38,30 @@ class ServerProcess:
             process_group=0,
         )  # fmt: skip
         try:
-            self._child = subprocess.Popen(
+            self.child = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 process_group=self._keeper.pid,
             )  # fmt: skip
         except BaseException:
             self._end_group()
             raise
-        assert self._child.stdout is not None
-        self._reader = threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True)
+        assert self.child.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self.child.stdout,), daemon=True)
         self._reader.start()
-
-    def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
-        return self._child.poll()
-
-    def wait(self) -> int:
-        """The exit code, once it has ended by itself."""
-        return self._child.wait()
 
     def close(self) -> None:
         """Ask it to end, and if it does not, end it; then all that it started. A second Ctrl-C shortens the wait."""
         try:
-            if self._child.poll() is None:
+            if self.child.poll() is None:
                 if self.answers:
-                    self._child.terminate()  # it alone: it stops its own children when no request needs them any more
+                    self.child.terminate()  # it alone: it stops its own children when no request needs them any more
                 else:
                     os.killpg(self._keeper.pid, signal.SIGTERM)  # it would wait for its children to be loaded
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._child.wait(STOP_S if self.answers else STOP_LOADING_S)
+                    self.child.wait(STOP_S if self.answers else STOP_LOADING_S)
         finally:
             self._end_group()
-            self._child.wait()
+            self.child.wait()
             self._reader.join(timeout=5)  # it closes what it reads
             self._log.close()
 

@@ -62,7 +62,7 @@ def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str |
     Ctrl-C and SIGTERM are how a server is meant to end: 0, once it has answered. Before that they interrupt a start.
     Raises WhereuponError for whatever keeps the server from starting, and where it ends by itself.
     """
-    start, log = check(config, as_json), config.run / "serve.log"
+    start, log = _check(config, as_json), config.run / "serve.log"
     with (
         _signals_interrupt(),
         merged_weights(config, start.dtype) as weights,
@@ -76,7 +76,7 @@ def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str |
                 print(start.greeting, flush=True)
             if then:
                 return _run(then, start)
-            process.wait()
+            process.child.wait()
         except KeyboardInterrupt:
             if then:
                 raise
@@ -85,7 +85,7 @@ def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str |
         raise _ended(process, log)
 
 
-def check(config: ServeConfig, as_json: bool = False) -> Start:
+def _check(config: ServeConfig, as_json: bool) -> Start:
     """Everything that can be refused before a model is loaded."""
     build = _needed_build()
     dtype = served_dtype(config.model, build.device)
@@ -103,7 +103,7 @@ def check(config: ServeConfig, as_json: bool = False) -> Start:
     if as_json:
         shown = json.dumps({"url": address.url, "model": name, "pid": os.getpid()}, ensure_ascii=False)
     else:
-        user_id, prompt = histories.user_ids[busiest_user(histories)], example_prompt(histories, config.prompts)
+        user_id, prompt = example(histories, config.prompts)
         shown = greeting(address.url, name, user_id, prompt, variable)
     return Start(build, dtype, address, key, shown)
 
@@ -183,7 +183,7 @@ def _wait_until_it_answers(process: ServerProcess, address: Address, timeout_s: 
         progress.add_task("loading the model", total=None)
         deadline = time.monotonic() + timeout_s
         while _status(address, "/health") != 200:
-            if process.poll() is not None:
+            if process.child.poll() is not None:
                 raise _ended(process, log)
             if time.monotonic() > deadline:
                 raise ServerError(
@@ -223,7 +223,7 @@ def _run(then: str, start: Start) -> int:
 
 def _ended(process: ServerProcess, log: Path) -> ServerError:
     """Why a server ended by itself: our own sentence, if its log has one, else its last lines, which are shown."""
-    code = process.wait()
+    code = process.child.wait()
     process.close()  # the last lines are read
     lines = list(process.tail)
     ours = [found[1] for line in lines if (found := re.search(r"\bwhereupon\.errors\.\w+: (.+)$", line))]
@@ -234,14 +234,9 @@ def _ended(process: ServerProcess, log: Path) -> ServerError:
     return ServerError(f"vLLM ended by itself (exit code {code}); above are the last lines of {log}.")
 
 
-def busiest_user(histories: Histories) -> int:
-    """`user_idx` of the user with the most events: an example that shows something."""
-    return int(np.diff(histories.offset_U1).argmax())
-
-
-def example_prompt(histories: Histories, settings: PromptSettings) -> str:
-    """The last events of the busiest user, as prompts show them, up to the title of the last one."""
-    user = busiest_user(histories)
+def example(histories: Histories, settings: PromptSettings) -> tuple[str, str]:
+    """The user with the most events, who shows something, and their last events as prompts show them, up to a title."""
+    user = int(np.diff(histories.offset_U1).argmax())
     start, end = histories.offset_U1[user : user + 2].tolist()
     events = histories.events[max(start, end - LINES) : end]
     templates = load_templates(settings.template)
@@ -249,7 +244,8 @@ def example_prompt(histories: Histories, settings: PromptSettings) -> str:
     preamble, _ = templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
     titles = histories.items["title"].gather(events["item_idx"]).to_list()
     lines = [f"{texts[i]} {title}" for i, title in zip(index, titles, strict=True)]
-    return "\n".join([*preamble[0].rstrip().splitlines(), *lines[:-1], texts[index[-1]]])
+    prompt = "\n".join([*preamble[0].rstrip().splitlines(), *lines[:-1], texts[index[-1]]])
+    return histories.user_ids[user], prompt
 
 
 def greeting(url: str, name: str, user_id: str, prompt: str, key_variable: str | None) -> str:

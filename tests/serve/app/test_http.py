@@ -500,7 +500,7 @@ def test_cancelled_search_leaves_no_request_running(server: Any) -> None:
     async def leave() -> int:
         server.engine.delay_s = 10.0
         request = RecommendationRequest(user_id="p00", context=Context(at=AT))
-        work = asyncio.create_task(server.app.state.whereupon.recommend(request))
+        work = asyncio.create_task(server.app.state.whereupon.recommend(request.asked(), None))
         while not server.engine.running:
             await asyncio.sleep(0.01)
         work.cancel()

@@ -76,19 +76,15 @@ def plan_batches(length_W: Int64, batch_tokens: int, generator: np.random.Genera
     """
     # Jitter before sorting: batches differ between epochs, yet hardly any padding is needed.
     order = np.argsort(length_W * generator.uniform(0.85, 1.0, len(length_W)), kind="stable")
-    batches: list[Int64] = []
-    current: list[int] = []
+    batches: list[list[int]] = []
     longest = 0
-    for window in order:
-        longest_with = max(longest, int(length_W[window]))
-        if current and longest_with * (len(current) + 1) > batch_tokens:
-            batches.append(np.array(current))
-            current, longest_with = [], int(length_W[window])
-        current.append(int(window))
-        longest = longest_with
-    if current:
-        batches.append(np.array(current))
-    return [batches[i] for i in generator.permutation(len(batches))]
+    for window in order.tolist():
+        longest = max(longest, int(length_W[window]))
+        if not batches or longest * (len(batches[-1]) + 1) > batch_tokens:
+            batches.append([])
+            longest = int(length_W[window])
+        batches[-1].append(window)
+    return [np.array(batches[i]) for i in generator.permutation(len(batches))]
 
 
 @dataclass(frozen=True)

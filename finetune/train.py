@@ -14,7 +14,6 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from torch.optim import AdamW
-from transformers import PreTrainedModel
 
 from ..arrays import Int64
 from ..console import bar, say, talk
@@ -57,7 +56,12 @@ def finetune(config: Config) -> Path:
     schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
 
     base = load_base_model(config.model)
-    _check_budget(base, config.prompts.budget_tokens)
+    budget, bound = config.prompts.budget_tokens, longest_text(base)
+    if bound is not None and budget > bound:
+        raise ConfigError(
+            f"prompts.budget_tokens is {budget} but the model {config.model.base} sees at most {bound} tokens: "
+            f"set it to at most {bound}."
+        )
     TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
     peft_model = add_lora(base, settings)
     module = CatalogueModel(
@@ -110,7 +114,10 @@ class _Training:
                         keeper.checkpoint(self.optimizer)
                         saved = time.perf_counter()
                 if is_mark and now.validated < step:
-                    scores = self._validate(step)
+                    try:
+                        scores = self.validator.validate(self.accelerator, self.module)
+                    except NonFiniteError as error:
+                        raise _diverged(step, "scores are no numbers any more") from error
                     keeper.keep(scores, self.schedule.learning_rate(step, num_steps), self.optimizer)
                     saved = time.perf_counter()
                 if keeper.out_of_patience:
@@ -157,12 +164,6 @@ class _Training:
         progress.step(step, nats, titles, num_tokens, time.perf_counter() - began)
         return bool(is_due)
 
-    def _validate(self, step: int) -> dict[str, float]:
-        try:
-            return self.validator.validate(self.accelerator, self.module)
-        except NonFiniteError as error:
-            raise _diverged(step, "scores are no numbers any more") from error
-
 
 class TrainingProgress:
     """A bar on a terminal, a line every half minute in a log: steps, smoothed loss, events/s and tokens/s.
@@ -205,15 +206,6 @@ def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
     bounds = zip(windows.start_W, windows.end_W, strict=True)
     items = [text.item_idx_E[start:end] for start, end in bounds]
     return [lesson_of(window, item, encoder.catalogue.trie) for window, item in zip(encoded, items, strict=True)]
-
-
-def _check_budget(model: PreTrainedModel, budget_tokens: int) -> None:
-    bound = longest_text(model)
-    if bound is not None and budget_tokens > bound:
-        raise ConfigError(
-            f"prompts.budget_tokens is {budget_tokens} but the model {model.config.name_or_path} sees at most {bound} "
-            f"tokens: set it to at most {bound}."
-        )
 
 
 def _diverged(step: int, how: str) -> ModelError:
@@ -260,9 +252,8 @@ def _announce(
 ) -> None:  # fmt: skip
     settings, num_steps = schedule.settings, schedule.num_steps()
     titles, tokens = sum(x.num_titles for x in lessons), sum(len(x.tokens_L) for x in lessons)
-    decisions = sum(len(x.node_P) for x in lessons)
-    say(f"{len(lessons):,} windows teach {titles:,} titles in {tokens:,} tokens: "
-        f"{titles / len(lessons):.1f} titles a pass")  # fmt: skip
+    num, decisions = len(lessons), sum(len(x.node_P) for x in lessons)
+    say(f"{num:,} windows teach {titles:,} titles in {tokens:,} tokens: {titles / num:.1f} titles a pass")
     say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
     say(f"{num_steps:,} steps of up to {settings.batch_tokens:,} tokens x {accelerator.num_processes} process(es)")
     say(f"LoRA rank {settings.rank}: {sum(p.numel() for p in trainable):,} parameters; {accelerator.device}, "

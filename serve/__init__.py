@@ -1,1 +1,3 @@
 """Answers to people and programs. Knows nothing of training."""
+
+__all__: list[str] = []

@@ -7,12 +7,12 @@ on has changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,11 +71,9 @@ def recommend_all(
 async def _answer_all(config: ServeConfig, arguments: list[str], request: Request, k: int | None, out: Path) -> None:
     async with _engine(arguments) as client:
         service = await Service.load(config, client)
-        try:
+        with contextlib.closing(service.recommender):
             parts = Parts(out, _identity(config, service, request, k))
             counts = await _fill(service, request, k, parts)
-        finally:
-            service.recommender.close()
     rows = parts.join()
     for reason, count in counts.most_common():
         say(f"not answered: {count:,} users. {reason}")
@@ -139,7 +137,7 @@ class Parts:
         return whole.height
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _engine(arguments: list[str]) -> AsyncIterator[Any]:
     """vLLM's engine with the settings of the server."""
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -157,9 +155,9 @@ async def _engine(arguments: list[str]) -> AsyncIterator[Any]:
 
 def _identity(config: ServeConfig, service: Service, request: Request, k: int | None) -> str:
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
-    version, histories = service.recommender.catalogues.current, service.recommender.histories
+    recommender = service.recommender
+    version, histories = recommender.catalogues.current, recommender.histories
     catalogue = [version.name, version.items.height, histories.catalogue_hash]
-    model = model_identity(config.model, service.recommender.card)
-    settings = [model, config.decode.model_dump(mode="json"), PART_USERS, k]
-    parts = [asdict(request), catalogue, settings, histories.data_hash, service.recommender.user_ids]
+    settings = [model_identity(config.model, recommender.card), config.decode.model_dump(mode="json"), PART_USERS, k]
+    parts = [asdict(request), catalogue, settings, histories.data_hash, recommender.user_ids]
     return sha256_text(json.dumps(parts, sort_keys=True))

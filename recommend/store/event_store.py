@@ -120,7 +120,8 @@ class EventStore(ABC):
             while True:
                 self._idle.pop().close()
 
-    def _check_version(self, found: int | None) -> None:
+    def _check_version(self, connection: Any) -> None:
+        found = connection.execute("SELECT max(version) FROM whereupon_schema").fetchone()[0]
         if found != SCHEMA_VERSION:
             newer = found is not None and found > SCHEMA_VERSION
             advice = "update whereupon" if newer else "name another place, or move what is there out of the way"

@@ -86,8 +86,7 @@ class PostgresStore(EventStore):
             if connection.execute("SELECT to_regclass('whereupon_schema')").fetchone() == (None,):
                 for statement in _TABLES:
                     connection.execute(statement)
-            (found,) = connection.execute("SELECT max(version) FROM whereupon_schema").fetchall()
-            self._check_version(found[0])
+            self._check_version(connection)
 
     def _insert(self, connection: Connection, new: list[Event]) -> int:
         with connection.transaction(), connection.cursor() as cursor:

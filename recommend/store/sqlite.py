@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ _TABLES = (
         time TEXT NOT NULL, utc_offset_minutes INTEGER, latitude REAL, longitude REAL, event TEXT, value REAL,
         context TEXT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS whereupon_events_of_user ON whereupon_events (user_id, time, seq)",
+    f"INSERT INTO whereupon_schema SELECT {SCHEMA_VERSION} WHERE NOT EXISTS (SELECT * FROM whereupon_schema)",
 )
 _INSERT = (
     f"INSERT INTO whereupon_events ({NAMES}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT (event_id) DO NOTHING"
@@ -44,12 +46,8 @@ class SqliteStore(EventStore):
         self._path = path.expanduser().absolute()  # so that neither chdir nor a name like :memory: is followed
         # Threads of this process queue here and not at SQLite's lock, which is waited for by asking again and again.
         self._writing = threading.Lock()
-        try:
+        with contextlib.suppress(OSError):  # SQLite then says that it cannot open the file
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"{self._path.parent} should be a folder for events but cannot be made ({error}); name another one."
-            ) from None
         super().__init__(str(self._path))
 
     def _insert(self, connection: sqlite3.Connection, new: list[Event]) -> int:
@@ -72,10 +70,7 @@ class SqliteStore(EventStore):
             connection.execute("BEGIN IMMEDIATE")
             for statement in _TABLES:
                 connection.execute(statement)
-            versions = [int(row[0]) for row in connection.execute("SELECT version FROM whereupon_schema")]
-            if not versions:
-                connection.execute("INSERT INTO whereupon_schema VALUES (?)", (SCHEMA_VERSION,))
-            self._check_version(max(versions, default=SCHEMA_VERSION))
+            self._check_version(connection)
             connection.execute("COMMIT")
 
     def _connect(self) -> sqlite3.Connection:

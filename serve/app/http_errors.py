@@ -1,7 +1,4 @@
-"""Errors as OpenAI's clients know them: one sentence, for our routes only; vLLM's own routes keep their handlers.
-
-The bound on bodies is for all routes.
-"""
+"""Errors as OpenAI's clients know them, for our routes; and a bound on bodies, for vLLM's own routes too."""
 
 from __future__ import annotations
 

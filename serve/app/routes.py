@@ -16,9 +16,10 @@ from ...recommend.store import EventStore
 from ...recommend.store.event import Label
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeSettings
-from . import metrics, schemas
+from . import schemas
 from .http_errors import ErrorBody, OpenAIErrorRoute, documented, error_response
-from .service import Service
+from .schemas import CatalogueCard, RecommendationRequest, Recommendations
+from .service import EDITS, ITEMS, Service
 
 MAX_LISTED = 1000
 DEFAULT_EVENTS = 100
@@ -27,7 +28,6 @@ _ALIVE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The server answers."},
     503: {"model": ErrorBody, "description": "The model or the catalogue is missing."},
 }
-_ABOUT: dict[str, Any] = {"responses": documented(404), "tags": ["catalogues"]}
 _EDITING: dict[str, Any] = {"responses": documented(404, 413), "tags": ["catalogues"]}
 
 router = APIRouter(route_class=OpenAIErrorRoute)
@@ -90,9 +90,7 @@ async def health(service: Loaded) -> Response:
 
 @router.post("/v1/recommendations", tags=["recommendations"], responses=documented(404, 413, 429))
 @until_disconnect
-async def recommend(
-    service: Loaded, body: schemas.RecommendationRequest, raw_request: Request
-) -> schemas.Recommendations:
+async def recommend(service: Loaded, body: RecommendationRequest, raw_request: Request) -> Recommendations:
     """The items that a user is most likely to choose next, given the moment, best first."""
     return await service.recommend(body.asked(), body.k, body.max_expansions)
 
@@ -103,7 +101,7 @@ async def list_catalogues(service: Loaded) -> schemas.CatalogueList:
     return schemas.CatalogueList(data=[_card(service, await service.recommender.catalogues.fresh())])
 
 
-@router.get("/v1/catalogues/{name}", **_ABOUT)
+@router.get("/v1/catalogues/{name}", tags=["catalogues"], responses=documented(404))
 async def inspect(
     service: Named,
     limit: Annotated[int, Query(ge=0, le=MAX_LISTED, description="Most items to list.")] = 100,
@@ -117,32 +115,32 @@ async def inspect(
 
 
 @router.put("/v1/catalogues/{name}", **_EDITING)
-async def rebuild(service: Named, body: schemas.Items) -> schemas.CatalogueCard:
+async def rebuild(service: Named, body: schemas.Items) -> CatalogueCard:
     """Replace the whole catalogue; requests that run are answered from the one before."""
     return await _edited(service, SavedCatalogue.rebuild, body)
 
 
 @router.post("/v1/catalogues/{name}/items", **_EDITING)
-async def add(service: Named, body: schemas.Items) -> schemas.CatalogueCard:
+async def add(service: Named, body: schemas.Items) -> CatalogueCard:
     """Add new items; nothing that is there is renamed."""
     return await _edited(service, SavedCatalogue.add, body)
 
 
 @router.put("/v1/catalogues/{name}/items", **_EDITING)
-async def replace(service: Named, body: schemas.Items) -> schemas.CatalogueCard:
+async def replace(service: Named, body: schemas.Items) -> CatalogueCard:
     """Give items that are there other attributes or another title."""
     return await _edited(service, SavedCatalogue.replace, body)
 
 
 @router.delete("/v1/catalogues/{name}/items", **_EDITING)
-async def remove(service: Named, body: schemas.ItemIds) -> schemas.CatalogueCard:
+async def remove(service: Named, body: schemas.ItemIds) -> CatalogueCard:
     """Take items out; histories that hold them are shown as before."""
     return await _edited(service, SavedCatalogue.remove, body)
 
 
 async def _edited(
     service: Service, change: Callable[..., object], body: schemas.Items | schemas.ItemIds
-) -> schemas.CatalogueCard:
+) -> CatalogueCard:
     def edit(saved: SavedCatalogue) -> None:
         if isinstance(body, schemas.ItemIds):
             change(saved, body.item_ids)
@@ -150,16 +148,14 @@ async def _edited(
             change(saved, items_table([item.model_dump(exclude_unset=True) for item in body.items]))
 
     version = await service.recommender.catalogues.edited(edit)
-    metrics.EDITS.inc()
-    metrics.ITEMS.set(version.items.height)
+    EDITS.inc()
+    ITEMS.set(version.items.height)
     return _card(service, version)
 
 
-def _card(service: Service, version: CatalogueVersion) -> schemas.CatalogueCard:
+def _card(service: Service, version: CatalogueVersion) -> CatalogueCard:
     columns = [column for column in version.items.columns if column not in ("item_id", "title")]
-    return schemas.CatalogueCard(
-        name=service.name, version=version.name, num_items=version.items.height, columns=columns
-    )
+    return CatalogueCard(name=service.name, version=version.name, num_items=version.items.height, columns=columns)
 
 
 class _Anything(PathConvertor):

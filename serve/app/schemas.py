@@ -79,8 +79,8 @@ class Recommendation(BaseModel):
     distance_km: float | None = Field(None, description="From the user's place, where both places are known.")
 
 
-class Answer(BaseModel):
-    """What any ranking says of itself."""
+class Recommendations(BaseModel):
+    """The ranking, best first."""
 
     catalogue: str
     version: str = Field(description="The one version of the catalogue that all of the answer is from.")
@@ -88,11 +88,6 @@ class Answer(BaseModel):
     missing_probability: float = Field(description="The most that an item could have that is missing wrongly.")
     num_candidates: int = Field(description="Items that the filters left.")
     reason: str = Field(description="What the filters left, and why there are fewer items than asked for.")
-
-
-class Recommendations(Answer):
-    """The ranking, best first."""
-
     object: Literal["list"] = "list"
     data: list[Recommendation]
     num_events: int = Field(description="Events before the moment that the prompt rests on.")

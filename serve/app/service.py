@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from prometheus_client import Counter, Gauge, Histogram
 from starlette.exceptions import HTTPException
 
 from ...catalogue import Selection
@@ -21,12 +22,24 @@ from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
-from . import metrics
 from .schemas import Recommendation, Recommendations
 
-# How far (in nats) below the k-th best entry a node is expanded ahead of need. Nothing where a prompt does not end on a
-# cache block: a node then costs about as much as a round, as what stands behind the last whole block is read again.
-UNALIGNED_SLACK = 0.0
+# Shown beside vLLM's own figures under /metrics.
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
+_COUNTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200, 500, 1000, 5000)
+
+SEARCHES = Counter("whereupon_searches", "Finished searches.", ["kind", "exact"])
+ABANDONED = Counter("whereupon_searches_abandoned", "Searches given up: the client left, or the model failed.")
+REFUSED = Counter("whereupon_requests_refused", "Requests refused because too many were running or waiting.")
+RUNNING = Gauge("whereupon_searches_running", "Searches that run now.")
+SECONDS = Histogram("whereupon_search_seconds", "From the prompt to the ranking.", buckets=_SECONDS)
+ROUNDS = Histogram("whereupon_search_rounds", "Rounds of the model for one search.", buckets=_COUNTS)
+EXPANSIONS = Histogram("whereupon_search_expansions", "Expanded nodes of the trie for one search.", buckets=_COUNTS)
+PROMPT_TOKENS = Counter("whereupon_prompt_tokens", "Tokens of the searches' prompts.")
+REQUESTED_TOKENS = Counter("whereupon_requested_tokens", "Tokens that searches gave to the model, prefixes included.")
+CACHED_TOKENS = Counter("whereupon_cached_tokens", "Of those, tokens that the prefix cache had already.")
+ITEMS = Gauge("whereupon_catalogue_items", "Items of the catalogue that is served.")
+EDITS = Counter("whereupon_catalogue_edits", "Versions of the catalogue that this server wrote.")
 
 
 class ConcurrencyLimit:
@@ -40,13 +53,13 @@ class ConcurrencyLimit:
         self.searches = searches
         self._requests, self._running = 0, 0
         self._turns = asyncio.Semaphore(searches)
-        metrics.RUNNING.set_function(lambda: self._running)
+        RUNNING.set_function(lambda: self._running)
 
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
         """Around all the work of a request. Raises HTTPException 429 where too many requests are at work or wait."""
         if self._requests >= 2 * self.searches:
-            metrics.REFUSED.inc()
+            REFUSED.inc()
             message = f"{self._requests} requests are running or waiting, which is the most; ask again in a moment."
             raise HTTPException(429, message, {"Retry-After": "1"})
         self._requests += 1
@@ -63,7 +76,7 @@ class ConcurrencyLimit:
             try:
                 yield
             except BaseException:
-                metrics.ABANDONED.inc()
+                ABANDONED.inc()
                 raise
             finally:
                 self._running -= 1
@@ -92,7 +105,7 @@ class Service:
         limit = ConcurrencyLimit(config.serve.max_searches)
         service = cls(config, recommender, client, engine, limit, Limits.of(client))
         version = recommender.catalogues.current
-        metrics.ITEMS.set(version.items.height)
+        ITEMS.set(version.items.height)
         tokens_L = np.concatenate([version.encoder.preamble, version.trie.row_tokens(0)])
         everything = Selection(np.ones(version.trie.num_items, bool), "")
         question = Question(version, Prompt.of_tokens(tokens_L.tolist()), everything)
@@ -147,19 +160,21 @@ class Service:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
         async with self.limit.search():
             reading, began = self.engine.read(tokens_L, trie), time.perf_counter()
-            slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else UNALIGNED_SLACK
+            # Where a prompt does not end on a cache block, no node is expanded ahead of need: it costs about as much as a
+            # round, as what stands behind the last whole block is read again.
+            slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else 0.0
             (result,) = await run_async(reading, question.search(plan, budget, slack))
-            metrics.SECONDS.observe(time.perf_counter() - began)
-        metrics.SEARCHES.labels(kind, str(result.exact).lower()).inc()
-        metrics.EXPANSIONS.observe(result.num_expansions)
-        metrics.ROUNDS.observe(reading.num_rounds)
-        metrics.PROMPT_TOKENS.inc(len(tokens_L))
-        metrics.REQUESTED_TOKENS.inc(reading.num_tokens)
-        metrics.CACHED_TOKENS.inc(reading.num_cached_tokens)
+            SECONDS.observe(time.perf_counter() - began)
+        SEARCHES.labels(kind, str(result.exact).lower()).inc()
+        EXPANSIONS.observe(result.num_expansions)
+        ROUNDS.observe(reading.num_rounds)
+        PROMPT_TOKENS.inc(len(tokens_L))
+        REQUESTED_TOKENS.inc(reading.num_tokens)
+        CACHED_TOKENS.inc(reading.num_cached_tokens)
         return result
 
     def about(self, answer: Answer) -> dict[str, Any]:
-        """What an answer says of itself: the fields of `schemas.Answer`."""
+        """What an answer says of itself, by the fields of `schemas.Recommendations`."""
         return {
             "catalogue": self.name, "version": answer.question.version.name, "exact": answer.result.exact,
             "missing_probability": answer.missing_probability,

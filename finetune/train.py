@@ -201,11 +201,9 @@ def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
             "There are no training events: expected some before the validation split begins; see histories.split."
         )
     text = encoder.text(events, len(histories.user_ids))
-    windows = text.windows
-    encoded = text.encode_windows(windows)
-    bounds = zip(windows.start_W, windows.end_W, strict=True)
-    items = [text.item_idx_E[start:end] for start, end in bounds]
-    return [lesson_of(window, item, encoder.catalogue.trie) for window, item in zip(encoded, items, strict=True)]
+    windows, trie = text.windows, encoder.catalogue.trie
+    encoded = zip(text.encode_windows(windows), windows.start_W, windows.end_W, strict=True)
+    return [lesson_of(window, text.item_idx_E[start:end], trie) for window, start, end in encoded]
 
 
 def _diverged(step: int, how: str) -> ModelError:

@@ -1,7 +1,7 @@
 """whereupon's routes inside vLLM's server: an entry point of `vllm.endpoint_plugins`.
 
-`whereupon serve` names, in WHEREUPON_SERVE, a JSON file with the configuration. All else of vLLM's server stays as it is,
-but that /v1/completions answers requests which name a catalogue, and that /health waits for the catalogue.
+`whereupon serve` names, in WHEREUPON_SERVE, a JSON file with the configuration. All else of vLLM's server stays as it
+is, but that /v1/completions answers requests which name a catalogue, and that /health waits for the catalogue.
 """
 
 from __future__ import annotations

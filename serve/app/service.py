@@ -160,7 +160,7 @@ class Service:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
         async with self.limit.search():
             reading, began = self.engine.read(tokens_L, trie), time.perf_counter()
-            # Where a prompt does not end on a cache block, no node is expanded ahead of need: it costs about as much as a
+            # Where a prompt does not end on a cache block, no node is expanded ahead of need: it costs as much as a
             # round, as what stands behind the last whole block is read again.
             slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else 0.0
             (result,) = await run_async(reading, question.search(plan, budget, slack))

@@ -12,8 +12,8 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from whereupon.recommend.store.event_store import open_store
-from whereupon.serve.app.event_routes import event_router
+from whereupon.recommend.store import open_store
+from whereupon.serve.app.routes import event_router, the_store
 from whereupon.serve.settings import ServeSettings
 
 
@@ -22,7 +22,8 @@ def main(address: str, port: int) -> None:
     store = open_store(address)
     app = FastAPI()
     # The bound is that of reading, too, and the bench reads all that a user has.
-    app.include_router(event_router(lambda: store, ServeSettings(max_events=1_000_000)))
+    app.dependency_overrides[the_store] = lambda: store
+    app.include_router(event_router(ServeSettings(max_events=1_000_000)))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

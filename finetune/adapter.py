@@ -1,15 +1,21 @@
-"""What training leaves behind: a version of the run's adapter, with its best weights so far, a card and a log."""
+"""What training leaves behind: a version of the run's adapter, with its best weights so far, a card and a log.
+
+Until it ends there is a checkpoint too, by which a killed training goes on as if nothing had happened.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import Accelerator
-from peft import PeftModel
+from accelerate.utils import gather_object
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
 from ..console import say
 from ..decode.adapter_card import ADAPTER_CARD, read_card
@@ -17,12 +23,26 @@ from ..decode.adapters import ADAPTERS, CHECKPOINT, adapter_versions, current_na
 from ..decode.identity import ADAPTER_FILES
 from ..errors import ModelError
 from ..files import atomic_path, sha256_text, versions, write_json
-from .checkpoint import Standing, read_checkpoint, restore, rng_states, write_checkpoint
 
 if TYPE_CHECKING:
     from ..config import Config
 
 LOG, METRIC = "log.jsonl", "nDCG@10"
+
+
+@dataclass
+class Standing:
+    """How far a training has come: steps done, the last step whose validation is done, and what validations found.
+
+    `best`, `stale`: the best score, and how many validations did not reach more; `log`: an entry for each validation.
+    """
+
+    step: int = 0
+    validated: int = 0
+    train_loss: float | None = None
+    best: float = -float("inf")
+    stale: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Keeper:
@@ -53,17 +73,17 @@ class Keeper:
 
         Returns by how many processes the checkpoint was written; their number now to start anew.
         """
-        found = adapter_versions(self._config.run)
-        taken = [
-            int(one.name) for one in found if any((one.folder / name).is_file() for name in (ADAPTER_CARD, CHECKPOINT))
-        ]
+        found = [version.folder for version in adapter_versions(self._config.run)]
+        unfinished = [folder / CHECKPOINT for folder in reversed(found) if (folder / CHECKPOINT).is_file()]
+        taken = [int(folder.name) for folder in found if (folder / ADAPTER_CARD).is_file()]
+        taken += [int(checkpoint.parent.name) for checkpoint in unfinished]
         self.folder = self._config.run / ADAPTERS / f"{max([0, *taken]) + 1:04}"
         num_processes: int = self._accelerator.num_processes
-        for checkpoint in [one.folder / CHECKPOINT for one in reversed(found) if (one.folder / CHECKPOINT).is_file()]:
-            state = read_checkpoint(checkpoint)
+        for checkpoint in unfinished:
+            state = _read_checkpoint(checkpoint)
             if state is not None and state["fingerprint"] == self._fingerprint:
                 self.folder, num_processes = checkpoint.parent, len(state["rngs"])
-                self.standing = restore(state, self._model, optimizer, self._accelerator.process_index)
+                self._restore(state, optimizer)
                 self._say(f"adapter {self.folder.name}: resuming at step {self.standing.step}")
                 break
             why = "cannot be read" if state is None else "belongs to other settings or data"
@@ -93,9 +113,25 @@ class Keeper:
 
     def checkpoint(self, optimizer: Any) -> None:
         """Write what a killed training needs to go on from here. All processes must call it at once."""
-        rngs = rng_states()
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        # What dropout draws from, process by process: a checkpoint thereby knows their number.
+        rngs = gather_object([{"cpu": torch.get_rng_state(), "cuda": cuda}])
         if self._writes:
-            write_checkpoint(self.folder / CHECKPOINT, self._fingerprint, self.standing, self._model, optimizer, rngs)
+            adapter, standing = get_peft_model_state_dict(self._model), asdict(self.standing)
+            state = {"fingerprint": self._fingerprint, "standing": standing, "adapter": adapter,
+                     "optimizer": optimizer.state_dict(), "rngs": rngs}  # fmt: skip
+            with atomic_path(self.folder / CHECKPOINT) as path:
+                torch.save(state, path)
+
+    def _restore(self, state: dict[str, Any], optimizer: Any) -> None:
+        set_peft_model_state_dict(self._model, state["adapter"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.standing = Standing(**state["standing"])
+        if self._accelerator.process_index < len(state["rngs"]):  # a process that was not there keeps its own
+            rng = state["rngs"][self._accelerator.process_index]
+            torch.set_rng_state(rng["cpu"])
+            if rng["cuda"] is not None and torch.cuda.is_available():
+                torch.cuda.set_rng_state(rng["cuda"])
 
     def finish(self) -> Path:
         """Call the adapter complete, use it unless the one in use is better, and remove the checkpoint."""
@@ -118,20 +154,20 @@ class Keeper:
                 self._say(f"{error} It is replaced.")
         score, best = (one.get("validation", {}).get(METRIC) for one in (card, other))
         fits = {key: other.get(key) for key in self._belongs_to} == self._belongs_to
-        if not other or not fits or before == name:
-            was = f"; {before} was trained for other data, prompts or another base model" if other and not fits else ""
-            use_adapter(run, name)
-            self._say(f"adapter {name} is in use now{was}")
+        better, why = True, ""
+        if not other or before == name:
+            pass
+        elif not fits:
+            why = f"; {before} was trained for other data, prompts or another base model"
         elif score is None or best is None or other.get("validated_on") != card["validated_on"]:
-            self._say(f"adapter {before} stays in use: {name} was not validated on the same events, so nothing says "
-                      f"which one is better; `whereupon adapters CONFIG --use {name}` takes the new one")  # fmt: skip
-        elif score < best:
-            self._say(f"adapter {before} stays in use: its validation {METRIC} is {best:.4f}, that of {name} is "
-                      f"{score:.4f}; `whereupon adapters CONFIG --use {name}` takes the new one")  # fmt: skip
+            better, why = False, f": {name} was not validated on the same events, so neither is known to be better"
         else:
+            better, why = score >= best, f": validation {METRIC} of {name} is {score:.4f}, of {before} {best:.4f}"
+        if better:
             use_adapter(run, name)
-            self._say(f"adapter {name} is in use now: its validation {METRIC} is {score:.4f}, that of {before} is "
-                      f"{best:.4f}")  # fmt: skip
+            self._say(f"adapter {name} is in use now{why}")
+        else:
+            self._say(f"adapter {before} stays in use{why}; `whereupon adapters CONFIG --use {name}` takes the new one")
 
     def _say(self, text: str) -> None:
         if self._writes:
@@ -151,6 +187,16 @@ class Keeper:
         write_json(self.folder / ADAPTER_CARD, card)
 
 
+def _read_checkpoint(file: Path) -> dict[str, Any] | None:
+    """What `Keeper.checkpoint` wrote; None for a foreign or damaged file."""
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        Standing(**state["standing"])
+        return state if {"fingerprint", "adapter", "optimizer", "rngs"} <= state.keys() else None
+    except Exception:  # torch raises many kinds; training anew loses only time
+        return None
+
+
 def _model_card(card: dict[str, Any]) -> str:
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in card["validation"].items())
     return f"""---
@@ -162,15 +208,12 @@ tags: [lora, recommendation, whereupon]
 # A next-item recommender
 
 LoRA adapter for {card["base_model"]}, trained by whereupon to continue a person's history with the title of the next
-item, under the constraint of one catalogue. Use it with the base model, the prompts and the
-recipe of titles that stand in `whereupon.json`; with others its probabilities mean nothing, and whereupon refuses it.
-Items may come and go.
+item. Use it with the base model, prompts and recipe of titles that stand in `whereupon.json`; whereupon refuses others.
 
 | validation, step {card["step"]} | |
 |---|---|
 {scores}
 
-Trained with seed {card["seed"]}: learning rate {card["finetune"]["learning_rate"]}, LoRA rank
-{card["finetune"]["rank"]}, temperature {card["temperature"]}. It has seen the training split of the data with hash
-`{card["data_hash"][:16]}` and knows what is in it; treat it as you would treat that data.
+It has seen the training split of the data with hash `{card["data_hash"][:16]}` and knows what is in it; treat it as you
+would treat that data.
 """

@@ -1,12 +1,14 @@
-"""Windows as lessons: every title of a window is a target, at the positions where the catalogue branches.
+"""Windows as lessons, and their order: every title of a window is a target where the catalogue branches.
 
 Shape legend: R windows of a batch, L padded length, P branching decisions of all titles in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from ..arrays import Int64
 from ..catalogue import Trie
 from ..prompts import EncodedWindow
+from .settings import FinetuneSettings
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,6 @@ class Batch:
     node_P: Tensor
     edge_P: Tensor
     num_titles: int
-    num_tokens: int
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.tokens_RL.to(device), self.position_P.to(device), self.node_P.to(device), self.edge_P.to(device),
-            self.num_titles, self.num_tokens,
-        )  # fmt: skip
 
 
 def lesson_of(window: EncodedWindow, item_idx_V: Int64, trie: Trie) -> Lesson:
@@ -54,24 +50,23 @@ def lesson_of(window: EncodedWindow, item_idx_V: Int64, trie: Trie) -> Lesson:
     return Lesson(window.tokens_L, position_P, node_P, edge_P, len(item_idx_V))
 
 
-def collate(lessons: Sequence[Lesson], pad: int = 0) -> Batch:
+def collate(lessons: Sequence[Lesson], pad: int = 0, device: torch.device | str = "cpu") -> Batch:
     """Pad on the right: with causal attention no position sees the padding."""
+
+    def flat(parts: Iterable[Int64]) -> Tensor:
+        return torch.from_numpy(np.concatenate(list(parts))).to(device)
+
     length = np.array([len(lesson.tokens_L) for lesson in lessons])
     width = int(length.max())
     tokens_RL = np.full((len(lessons), width), pad, np.int64)
     tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([lesson.tokens_L for lesson in lessons])
     return Batch(
-        torch.from_numpy(tokens_RL),
-        _flat(row * width + lesson.position_P for row, lesson in enumerate(lessons)),
-        _flat(lesson.node_P for lesson in lessons),
-        _flat(lesson.edge_P for lesson in lessons),
+        torch.from_numpy(tokens_RL).to(device),
+        flat(row * width + lesson.position_P for row, lesson in enumerate(lessons)),
+        flat(lesson.node_P for lesson in lessons),
+        flat(lesson.edge_P for lesson in lessons),
         sum(lesson.num_titles for lesson in lessons),
-        int(length.sum()),
     )
-
-
-def _flat(parts: Iterable[Int64]) -> Tensor:
-    return torch.from_numpy(np.concatenate(list(parts)))
 
 
 def plan_batches(length_W: Int64, batch_tokens: int, generator: np.random.Generator) -> list[Int64]:
@@ -81,16 +76,65 @@ def plan_batches(length_W: Int64, batch_tokens: int, generator: np.random.Genera
     """
     # Jitter before sorting: batches differ between epochs, yet hardly any padding is needed.
     order = np.argsort(length_W * generator.uniform(0.85, 1.0, len(length_W)), kind="stable")
-    batches: list[Int64] = []
-    current: list[int] = []
+    batches: list[list[int]] = []
     longest = 0
-    for window in order:
-        longest_with = max(longest, int(length_W[window]))
-        if current and longest_with * (len(current) + 1) > batch_tokens:
-            batches.append(np.array(current))
-            current, longest_with = [], int(length_W[window])
-        current.append(int(window))
-        longest = longest_with
-    if current:
-        batches.append(np.array(current))
-    return [batches[i] for i in generator.permutation(len(batches))]
+    for window in order.tolist():
+        longest = max(longest, int(length_W[window]))
+        if not batches or longest * (len(batches[-1]) + 1) > batch_tokens:
+            batches.append([])
+            longest = int(length_W[window])
+        batches[-1].append(window)
+    return [np.array(batches[i]) for i in generator.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which batch comes when, where validations follow, and the learning rates.
+
+    The batches of a step follow from the seed, so that a killed run resumes.
+    """
+
+    length_W: Int64
+    settings: FinetuneSettings
+    seed: int
+    num_processes: int
+
+    def batches(self, epoch: int) -> list[Int64]:
+        """Batches of one epoch, and as many empty ones as make them a multiple of the number of processes."""
+        planned = plan_batches(self.length_W, self.settings.batch_tokens, np.random.default_rng([self.seed, epoch]))
+        return planned + [np.empty(0, np.int64)] * (-len(planned) % self.num_processes)
+
+    def num_steps(self) -> int:
+        whole, part = divmod(self.settings.epochs, 1)
+        full = sum(len(self.batches(e)) // self.num_processes for e in range(int(whole)))
+        return max(1, full + round(part * len(self.batches(int(whole))) / self.num_processes))
+
+    def steps(self) -> Iterator[tuple[list[Int64], bool]]:
+        """The batches of each step, one for each process, and whether a validation follows."""
+        num_steps, step, num, times = self.num_steps(), 0, self.num_processes, self.settings.validations_per_epoch
+        for epoch in itertools.count():
+            batches = self.batches(epoch)
+            marks = {round(len(batches) // num * (i + 1) / times) for i in range(times)}
+            for index in range(len(batches) // num):
+                step += 1
+                yield batches[index * num : (index + 1) * num], index + 1 in marks or step == num_steps
+                if step == num_steps:
+                    return
+
+    def step_after(self, step: int, num_processes: int) -> int:
+        """The step here before which no more batches are done than after `step` steps of so many processes."""
+        there, done = replace(self, num_processes=num_processes), 0
+        for epoch in itertools.count():
+            per_epoch = len(there.batches(epoch)) // num_processes
+            if step < per_epoch:
+                break
+            step, done = step - per_epoch, done + len(self.batches(epoch)) // self.num_processes
+        return min(done + step * num_processes // self.num_processes, self.num_steps())
+
+    def learning_rate(self, step: int, num_steps: int) -> float:
+        """After `step` steps: up in a line, then down in half a cosine."""
+        warmup = int(self.settings.warmup_fraction * num_steps)
+        if step < warmup:
+            return self.settings.learning_rate * (step / warmup)
+        done = (step - warmup) / max(1, num_steps - warmup)
+        return self.settings.learning_rate * max(0.0, 0.5 * (1 + math.cos(math.pi * done)))

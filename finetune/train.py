@@ -14,14 +14,10 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
 from torch.optim import AdamW
-from transformers import PreTrainedModel
 
 from ..arrays import Int64
-from ..console import say
+from ..console import bar, say, talk
 from ..decode.branching import TrieTensors
 from ..decode.hardware import choose_device, has_native_bf16
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
@@ -30,10 +26,8 @@ from ..errors import ConfigError, DataError, ModelError, NonFiniteError
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from .adapter import Keeper
-from .lessons import Lesson, collate, lesson_of
-from .loss import CatalogueModel
-from .progress import TrainingProgress
-from .schedule import Schedule
+from .lessons import Lesson, Schedule, collate, lesson_of
+from .model import CatalogueModel, add_lora
 from .settings import FinetuneSettings
 from .validation import Validator
 
@@ -41,6 +35,8 @@ if TYPE_CHECKING:
     from ..config import Config
 
 CHECKPOINT_EVERY_S = 300.0
+LINE_EVERY_S = 30.0  # of the progress, in a log
+SMOOTHING = 0.98
 FIRST_FAST_FP16 = (7, 0)
 
 
@@ -61,7 +57,12 @@ def finetune(config: Config) -> Path:
     schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
 
     base = load_base_model(config.model)
-    _check_budget(base, config.prompts.budget_tokens)
+    budget, bound = config.prompts.budget_tokens, longest_text(base)
+    if bound is not None and budget > bound:
+        raise ConfigError(
+            f"prompts.budget_tokens is {budget} but the model {config.model.base} sees at most {bound} tokens: "
+            f"set it to at most {bound}."
+        )
     TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
     peft_model = add_lora(base, settings)
     module = CatalogueModel(
@@ -99,20 +100,25 @@ class _Training:
         keeper, num_steps = self.keeper, self.schedule.num_steps()
         self._resume(num_steps)
         now, saved = keeper.standing, time.perf_counter()
-        with TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process) as progress:
+        progress = TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process)
+        with progress.bar:
             for step, (batches, is_mark) in enumerate(self.schedule.steps(), 1):
                 if step < now.step:
                     continue
                 if step > now.step:
                     late = time.perf_counter() - saved > CHECKPOINT_EVERY_S
                     is_due = self._step(step, batches, self.schedule.learning_rate(step - 1, num_steps), late, progress)
-                    now.step, now.train_loss = step, progress.mean_loss()
+                    now.step, now.train_loss = step, progress.loss
                     if is_due or is_mark:
-                        self._check_weights(step)
+                        if not all(bool(p.isfinite().all()) for p in self.module.parameters() if p.requires_grad):
+                            raise _diverged(step, "weights are no numbers any more")
                         keeper.checkpoint(self.optimizer)
                         saved = time.perf_counter()
                 if is_mark and now.validated < step:
-                    scores = self._validate(step)
+                    try:
+                        scores = self.validator.validate(self.accelerator, self.module)
+                    except NonFiniteError as error:
+                        raise _diverged(step, "scores are no numbers any more") from error
                     keeper.keep(scores, self.schedule.learning_rate(step, num_steps), self.optimizer)
                     saved = time.perf_counter()
                 if keeper.out_of_patience:
@@ -136,7 +142,7 @@ class _Training:
         """One step of the optimizer; whether a checkpoint is due, by the main process's clock (its `late`)."""
         began, accelerator, mine = time.perf_counter(), self.accelerator, batches[self.accelerator.process_index]
         # Where no batch is left for a process, it takes part with one that counts for nothing.
-        batch = collate([self.lessons[i] for i in (mine if len(mine) else batches[0][:1])]).to(accelerator.device)
+        batch = collate([self.lessons[i] for i in (mine if len(mine) else batches[0][:1])], device=accelerator.device)
         of_step = [self.lessons[i] for i in np.concatenate(batches)]
         titles, num = sum(lesson.num_titles for lesson in of_step), accelerator.num_processes
         # Gradients are averaged over processes, while every title of the step must weigh the same.
@@ -159,15 +165,33 @@ class _Training:
         progress.step(step, nats, titles, num_tokens, time.perf_counter() - began)
         return bool(is_due)
 
-    def _check_weights(self, step: int) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.module.parameters() if p.requires_grad):
-            raise _diverged(step, "weights are no numbers any more")
 
-    def _validate(self, step: int) -> dict[str, float]:
-        try:
-            return self.validator.validate(self.accelerator, self.module)
-        except NonFiniteError as error:
-            raise _diverged(step, "scores are no numbers any more") from error
+class TrainingProgress:
+    """A bar on a terminal, a line every half minute in a log: steps, smoothed loss, events/s and tokens/s.
+
+    The rates are of the time spent in steps, validation not counted.
+    """
+
+    def __init__(self, num_steps: int, first: int = 0, loss: float | None = None, enabled: bool = True) -> None:
+        """`first`, `loss`: where an interrupted run goes on, and its smoothed loss there."""
+        self.loss, self._enabled, self._total = loss, enabled, num_steps
+        self._seconds, self._events, self._tokens = 0.0, 0, 0
+        self._last_line = time.perf_counter()
+        self.bar = bar(shown=enabled)
+        self._task = self.bar.add_task("training", total=num_steps, completed=first)
+
+    def step(self, step: int, loss: float, num_events: int, num_tokens: int, seconds: float) -> None:
+        """Count one optimiser step, and smooth the loss (nats per title) exponentially."""
+        self.loss = loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
+        self._seconds += seconds
+        self._events += num_events
+        self._tokens += num_tokens
+        rate = f"{self._events / self._seconds:.1f} events/s, {self._tokens / self._seconds:.0f} tokens/s"
+        now = f"loss {self.loss:.3f}, {rate}"
+        self.bar.update(self._task, completed=step, description=now)
+        if self._enabled and not talk.is_terminal and time.perf_counter() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.perf_counter()
+            say(f"step {step}/{self._total}: {now}")
 
 
 def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
@@ -178,54 +202,9 @@ def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
             "There are no training events: expected some before the validation split begins; see histories.split."
         )
     text = encoder.text(events, len(histories.user_ids))
-    windows = text.windows
-    encoded = text.encode_windows(windows)
-    bounds = zip(windows.start_W, windows.end_W, strict=True)
-    items = [text.item_idx_E[start:end] for start, end in bounds]
-    return [lesson_of(window, item, encoder.catalogue.trie) for window, item in zip(encoded, items, strict=True)]
-
-
-def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
-    """A fresh LoRA adapter on the model's linear layers; the base weights are frozen."""
-    lora = LoraConfig(
-        r=settings.rank, lora_dropout=settings.dropout, target_modules=settings.target_modules, task_type="CAUSAL_LM",
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft says int and takes any scale
-    )  # fmt: skip
-    try:
-        adapted = get_peft_model(model, lora)
-    except ValueError as error:
-        linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-        raise ConfigError(
-            f"finetune.target_modules should be all-linear or name modules of the base model "
-            f"({', '.join(sorted(linear))}), not {settings.target_modules!r}."
-        ) from error
-    assert isinstance(adapted, PeftModel)
-    _check_head(adapted, settings)
-    return adapted
-
-
-def _check_head(adapted: PeftModel, settings: FinetuneSettings) -> None:
-    """Raise ConfigError where the output layer would be adapted, also as the input layer that shares its weights.
-
-    Scores are computed with the base model's output layer: in training such an adapter would do nothing.
-    """
-    base: Any = adapted.get_base_model()
-    head, embeddings = base.get_output_embeddings(), base.get_input_embeddings()
-    tied = head.weight is embeddings.weight
-    if isinstance(head, BaseTunerLayer) or (tied and isinstance(embeddings, BaseTunerLayer)):
-        raise ConfigError(
-            f"finetune.target_modules is {settings.target_modules!r}, which holds the output layer or what shares its "
-            "weights; these stay as they are: leave it out, all-linear does so."
-        )
-
-
-def _check_budget(model: PreTrainedModel, budget_tokens: int) -> None:
-    bound = longest_text(model)
-    if bound is not None and budget_tokens > bound:
-        raise ConfigError(
-            f"prompts.budget_tokens is {budget_tokens} but the model {model.config.name_or_path} sees at most {bound} "
-            f"tokens: set it to at most {bound}."
-        )
+    windows, trie = text.windows, encoder.catalogue.trie
+    encoded = zip(text.encode_windows(windows), windows.start_W, windows.end_W, strict=True)
+    return [lesson_of(window, text.item_idx_E[start:end], trie) for window, start, end in encoded]
 
 
 def _diverged(step: int, how: str) -> ModelError:
@@ -273,9 +252,8 @@ def _announce(
 ) -> None:  # fmt: skip
     settings, num_steps = schedule.settings, schedule.num_steps()
     titles, tokens = sum(x.num_titles for x in lessons), sum(len(x.tokens_L) for x in lessons)
-    decisions = sum(len(x.node_P) for x in lessons)
-    say(f"{len(lessons):,} windows teach {titles:,} titles in {tokens:,} tokens: "
-        f"{titles / len(lessons):.1f} titles a pass")  # fmt: skip
+    num, decisions = len(lessons), sum(len(x.node_P) for x in lessons)
+    say(f"{num:,} windows teach {titles:,} titles in {tokens:,} tokens: {titles / num:.1f} titles a pass")
     say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
     say(f"{num_steps:,} steps of up to {settings.batch_tokens:,} tokens x {accelerator.num_processes} process(es)")
     say(f"LoRA rank {settings.rank}: {sum(p.numel() for p in trainable):,} parameters; {accelerator.device}, "

@@ -18,7 +18,7 @@ from ..eval.metrics import summarise
 from ..files import sha256_text
 from ..histories import Histories
 from ..prompts import HistoryText, PromptEncoder, Windows
-from .loss import CatalogueModel
+from .model import CatalogueModel
 from .settings import FinetuneSettings
 
 
@@ -63,15 +63,15 @@ class Validator:
         if not self.num_events:
             return {}
         num, index = accelerator.num_processes, accelerator.process_index
-        error, rank_Q, log_prob_Q = None, np.empty(0, np.int64), np.empty(0, np.float32)
+        error, answers = "", (np.empty(0, np.int64), np.empty(0, np.float32))
         try:
-            rank_Q, log_prob_Q = self._answer(accelerator, module, np.arange(len(self.windows)) % num == index)
+            answers = self._answer(accelerator, module, np.arange(len(self.windows)) % num == index)
         except NonFiniteError as found:  # raised below: the other processes wait for these answers
             error = str(found)
-        parts = gather_object([(error, rank_Q, log_prob_Q)])
-        if errors := [part[0] for part in parts if part[0]]:
-            raise NonFiniteError(errors[0])
-        return summarise(np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts]))
+        errors, ranks_P, log_probs_P = zip(*gather_object([(error, *answers)]), strict=True)
+        if any(errors):
+            raise NonFiniteError(max(errors))
+        return summarise(np.concatenate(ranks_P), np.concatenate(log_probs_P))
 
     def _answer(
         self, accelerator: Accelerator, module: CatalogueModel, mine_W: NDArray[np.bool_]

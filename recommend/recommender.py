@@ -35,8 +35,8 @@ from .history import user_history
 from .prompt import Prompt, prompt_of
 from .selection import RequestFilters, candidates, place_of
 from .settings import RecommendConfig
+from .store import EventStore, open_store
 from .store.event import PastEvent
-from .store.event_store import EventStore, open_store
 from .versions import Catalogues, CatalogueVersion
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ on has changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,8 @@ from ..decode.vllm_engine import together
 from ..errors import DataError, ServerError, WhereuponError
 from ..files import atomic_path, read_json, sha256_text, write_json
 from ..recommend.context import RequestContext, parse_place
-from ..recommend.recommender import reason_without_name
+from ..recommend.recommender import Request, reason_without_name
 from ..recommend.selection import RequestFilters
-from .app.loading import load_service
-from .app.schemas import Context, RecommendationRequest, Recommendations, Wanted
 from .app.service import Service
 from .launcher.command import Address, cpu_environment, own_cpus, served_dtype, server_command
 from .launcher.install import HOW, installed_build
@@ -58,35 +57,34 @@ def recommend_all(
         raise ServerError(f"Ranking for all users needs vLLM, which is not installed: {HOW}.")
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a Parquet file for the rankings.")
-    request = _request(context, filters, k or config.decode.k)
+    if context.place:
+        parse_place(context.place)  # a mistake in it would be every user's
     dtype = served_dtype(config.model, build.device)
     for name, value in cpu_environment(own_cpus()).items():
         os.environ.setdefault(name, value)
     os.environ |= {"VLLM_PLUGINS": "", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     with merged_weights(config, dtype) as weights:
         command = server_command(config, weights, dtype, build.device, Address("127.0.0.1", 0))
-        asyncio.run(_answer_all(config, command[3:], request, out))
+        asyncio.run(_answer_all(config, command[3:], Request(context=context, filters=filters), k, out))
 
 
-async def _answer_all(config: ServeConfig, arguments: list[str], request: RecommendationRequest, out: Path) -> None:
+async def _answer_all(config: ServeConfig, arguments: list[str], request: Request, k: int | None, out: Path) -> None:
     async with _engine(arguments) as client:
-        service = await load_service(config, client)
-        try:
-            parts = Parts(out, _identity(config, service, request))
-            counts = await _fill(service, request, parts)
-        finally:
-            service.recommender.close()
+        service = await Service.load(config, client)
+        with contextlib.closing(service.recommender):
+            parts = Parts(out, _identity(config, service, request, k))
+            counts = await _fill(service, request, k, parts)
     rows = parts.join()
     for reason, count in counts.most_common():
         say(f"not answered: {count:,} users. {reason}")
     print(f"{rows:,} rows in {out}")
 
 
-async def _fill(service: Service, request: RecommendationRequest, parts: Parts) -> Counter[str]:
+async def _fill(service: Service, request: Request, k: int | None, parts: Parts) -> Counter[str]:
     """Answer the users whose part is missing; why some could not be answered."""
     users, version, reasons = service.recommender.user_ids, service.recommender.catalogues.current, Counter[str]()
     chunks = [users[begin : begin + PART_USERS] for begin in range(0, len(users), PART_USERS)]
-    missing = [number for number in range(len(chunks)) if not parts.has(number)]
+    missing = [number for number in range(len(chunks)) if not parts.path(number).is_file()]
     if len(missing) < len(chunks):
         say(f"{len(users) - sum(len(chunks[n]) for n in missing):,} of {len(users):,} users were answered before")
     limit = asyncio.Semaphore(min(AT_ONCE, service.limit.searches))
@@ -96,15 +94,14 @@ async def _fill(service: Service, request: RecommendationRequest, parts: Parts) 
         async def one(user_id: str) -> list[dict[str, Any]]:
             async with limit:
                 try:
-                    asked = request.model_copy(update={"user_id": user_id})
-                    answer = await service.recommend(asked, version, after_last=True)
+                    answer = await service.recommend(replace(request, user_id=user_id), k, version=version)
                 except (HTTPException, WhereuponError) as error:
                     said = error.detail if isinstance(error, HTTPException) else error
                     reasons[reason_without_name(said, user_id)] += 1
                     return []
                 finally:
                     progress.advance(task)
-            return _rows(user_id, answer)
+            return [{"user_id": user_id, "exact": answer.exact, **item.model_dump()} for item in answer.data]
 
         for number in missing:
             answered = await together([one(user_id) for user_id in chunks[number]])
@@ -123,11 +120,11 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(known, identity)
 
-    def has(self, number: int) -> bool:
-        return self._path(number).is_file()
+    def path(self, number: int) -> Path:
+        return self.folder / f"part-{number:06}.parquet"
 
     def write(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
-        with atomic_path(self._path(number)) as path:
+        with atomic_path(self.path(number)) as path:
             pl.DataFrame(rows, schema=SCHEMA).write_parquet(path)
 
     def join(self) -> int:
@@ -139,11 +136,8 @@ class Parts:
         shutil.rmtree(self.folder)
         return whole.height
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"part-{number:06}.parquet"
 
-
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _engine(arguments: list[str]) -> AsyncIterator[Any]:
     """vLLM's engine with the settings of the server."""
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -159,26 +153,11 @@ async def _engine(arguments: list[str]) -> AsyncIterator[Any]:
         client.shutdown()
 
 
-def _request(context: RequestContext, filters: RequestFilters, k: int) -> RecommendationRequest:
-    place = parse_place(context.place) if context.place else (None, None)
-    return RecommendationRequest(
-        context=Context(at=context.at, weather=context.weather, latitude=place[0], longitude=place[1]), k=k,
-        filters=Wanted(
-            near_km=filters.near_km, category=list(filters.categories) or None, unseen=filters.unseen,
-            open_now=filters.open_now,
-        ),
-    )  # fmt: skip
-
-
-def _identity(config: ServeConfig, service: Service, request: RecommendationRequest) -> str:
+def _identity(config: ServeConfig, service: Service, request: Request, k: int | None) -> str:
     """Fingerprint of all that decides the answers; what is stored meanwhile is not waited for."""
-    version, histories = service.recommender.catalogues.current, service.recommender.histories
+    recommender = service.recommender
+    version, histories = recommender.catalogues.current, recommender.histories
     catalogue = [version.name, version.items.height, histories.catalogue_hash]
-    model = model_identity(config.model, service.recommender.card)
-    settings = [model, config.decode.model_dump(mode="json"), PART_USERS]
-    parts = [request.model_dump(mode="json"), catalogue, settings, histories.data_hash, service.recommender.user_ids]
+    settings = [model_identity(config.model, recommender.card), config.decode.model_dump(mode="json"), PART_USERS, k]
+    parts = [asdict(request), catalogue, settings, histories.data_hash, recommender.user_ids]
     return sha256_text(json.dumps(parts, sort_keys=True))
-
-
-def _rows(user_id: str, answer: Recommendations) -> list[dict[str, Any]]:
-    return [{"user_id": user_id, "exact": answer.exact, **item.model_dump()} for item in answer.data]

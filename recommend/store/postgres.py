@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ...errors import StoreError
-from .connections import Connections
 from .event import Event
-from .rows import COLUMNS, SCHEMA_VERSION, USERS, Appended, check_same, check_version, distinct, to_event, to_row
+from .event_store import COLUMNS, NAMES, SCHEMA_VERSION, EventStore, T, check_same, to_event, to_row
 
 try:
     import psycopg
@@ -18,7 +17,6 @@ except ImportError:
         "Events at a postgresql:// URL need psycopg, which is not installed; run `pip install 'whereupon[postgres]'`."
     ) from None
 
-MAX_CONNECTIONS = 8
 SILENCE_S = 10  # how long a server may take to answer a connection or to acknowledge what is sent
 SCHEMA_LOCK = 0x77686572  # "wher": two servers that start at once must not both make the tables
 
@@ -32,119 +30,86 @@ _TABLES = (
     "CREATE INDEX whereupon_events_of_user ON whereupon_events (user_id, time, seq)",
     f"INSERT INTO whereupon_schema VALUES ({SCHEMA_VERSION})",
 )
-_NAMES = ", ".join(COLUMNS)
-_SELECT = f"SELECT {_NAMES.replace('context', 'context::text')} FROM whereupon_events"
 _NUMBERS = "SELECT nextval('whereupon_events_seq') FROM generate_series(1, %s)"
 _INSERT = (
-    f"INSERT INTO whereupon_events (seq, {_NAMES}) VALUES (%s{', %s' * len(COLUMNS)}) ON CONFLICT (event_id) DO NOTHING"
+    f"INSERT INTO whereupon_events (seq, {NAMES}) VALUES (%s{', %s' * len(COLUMNS)}) ON CONFLICT (event_id) DO NOTHING"
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-T = TypeVar("T")
 
 
-class PostgresStore:
-    """See EventStore. A lost connection is made anew once: what is asked again then is safe to ask twice."""
+class _LostError(StoreError):
+    """The connection broke: what was asked may be asked once more on a new one."""
+
+
+class PostgresStore(EventStore):
+    """A lost connection is made anew once: whatever a store is asked is safe to ask twice."""
+
+    MOST_CONNECTIONS = 8
+    SELECT = EventStore.SELECT.replace("context", "context::text")
+    MARK = "%s"
 
     def __init__(self, url: str) -> None:
-        self._settings, self._place = _settings(url)
-        self._connections = Connections(self._connect, _reusable, MAX_CONNECTIONS)
-        try:
-            self._run(self._check_schema)
-        except BaseException:
-            self.close()
-            raise
-
-    def append(self, events: Sequence[Event]) -> Appended:
-        """See EventStore."""
-        new = distinct(events)
-        accepted = self._run(lambda connection: _append(connection, new)) if new else 0
-        return Appended(accepted, len(events) - accepted)
-
-    def of_user(self, user_id: str, limit: int) -> list[Event]:
-        """See EventStore."""
-        query = f"{_SELECT} WHERE user_id = %s ORDER BY time DESC, seq DESC LIMIT %s"
-        rows = self._run(lambda connection: connection.execute(query, (user_id, limit)).fetchall())
-        return [to_event(row) for row in reversed(rows)]
-
-    def users(self) -> list[str]:
-        """See EventStore."""
-        return self._run(lambda connection: [str(row[0]) for row in connection.execute(USERS)])
-
-    def count(self) -> int:
-        """See EventStore."""
-        return self._run(lambda connection: _number(connection, "SELECT count(*) FROM whereupon_events"))
-
-    def close(self) -> None:
-        """See EventStore."""
-        self._connections.close()
+        self._settings, place = _settings(url)
+        super().__init__(place)
 
     def _connect(self) -> Connection:
         try:
             # Statements prepared on the server would not survive a pooler such as pgbouncer.
             return psycopg.connect(**self._settings, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
-            reason = self._told(error)
             raise StoreError(
-                f"{self._place} should take connections but did not ({reason}); check that it runs, and the URL."
+                f"{self._place} should take connections but did not ({self._reason(error)}); check that it runs, and "
+                "the URL."
             ) from None
 
     def _run(self, work: Callable[[Connection], T]) -> T:
-        for fresh in (False, True):
-            with self._connections.borrow(fresh=fresh) as connection:
-                try:
-                    return work(connection)
-                except psycopg.Error as error:
-                    # An idle connection is lost when the server restarts, and that shows only here.
-                    if fresh or not connection.closed:
-                        reason = self._told(error)
-                        raise StoreError(
-                            f"{self._place} should keep events but refused ({reason}); see its log."
-                        ) from None
-        raise AssertionError("the second round returns or raises")
+        try:
+            return self._run_once(work)
+        except _LostError:  # as all idle connections are where the server was restarted
+            self._drop_idle()
+            return self._run_once(work)
 
-    def _check_schema(self, connection: Connection) -> None:
+    def _run_once(self, work: Callable[[Connection], T]) -> T:
+        with self._borrow() as connection:
+            try:
+                return work(connection)
+            except psycopg.Error as error:
+                kind = _LostError if connection.closed else StoreError
+                reason = self._reason(error)
+                raise kind(f"{self._place} should keep events but refused ({reason}); see its log.") from None
+
+    def _make_tables(self, connection: Connection) -> None:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
             # Asked first, as `CREATE ... IF NOT EXISTS` needs the right to create also where nothing is to be created.
             if connection.execute("SELECT to_regclass('whereupon_schema')").fetchone() == (None,):
                 for statement in _TABLES:
                     connection.execute(statement)
-            check_version(_number(connection, "SELECT max(version) FROM whereupon_schema"), self._place)
+            self._check_version(connection)
 
-    def _told(self, error: psycopg.Error) -> str:
+    def _insert(self, connection: Connection, new: list[Event]) -> int:
+        with connection.transaction(), connection.cursor() as cursor:
+            numbers = sorted(row[0] for row in cursor.execute(_NUMBERS, (len(new),)))
+            # In the order of their ids: of two servers that insert the same ones, neither then holds what the other
+            # waits for. The order of the events is that of their numbers all the same.
+            rows = [(number, *to_row(event, event.time)) for number, event in zip(numbers, new, strict=True)]
+            rows.sort(key=lambda row: str(row[1]))
+            cursor.executemany(_INSERT, rows)
+            accepted = cursor.rowcount
+            if accepted < len(new):
+                by_id = {event.event_id: event for event in new}
+                for row in cursor.execute(f"{self.SELECT} WHERE event_id = ANY(%s)", (list(by_id),)):
+                    check_same(by_id[row[0]], to_event(row))
+        return accepted
+
+    def _reason(self, error: psycopg.Error) -> str:
         """What the server says, in a line, without its details, which may quote ids, and without the password."""
         return _hidden(error.diag.message_primary or " ".join(str(error).split()), self._settings)
 
 
-def _append(connection: Connection, new: Sequence[Event]) -> int:
-    """How many were new; `new` has each id once."""
-    with connection.transaction(), connection.cursor() as cursor:
-        numbers = sorted(row[0] for row in cursor.execute(_NUMBERS, (len(new),)))
-        # In the order of their ids: of two servers that insert the same ones, neither then holds what the other waits
-        # for. The order of the events is that of their numbers all the same.
-        rows = [(number, *to_row(event)) for number, event in zip(numbers, new, strict=True)]
-        rows.sort(key=lambda row: str(row[1]))
-        cursor.executemany(_INSERT, rows)
-        accepted = cursor.rowcount
-        if accepted < len(new):
-            by_id = {event.event_id: event for event in new}
-            for row in cursor.execute(f"{_SELECT} WHERE event_id = ANY(%s)", (list(by_id),)):
-                check_same(by_id[row[0]], to_event(row))
-    return accepted
-
-
-def _number(connection: Connection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0] or 0) if row else 0
-
-
-def _reusable(connection: Connection) -> bool:
-    return not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-
-
 def _settings(url: str) -> tuple[dict[str, Any], str]:
-    """What to connect with, and how to call the place in messages. Raises StoreError; never tells what it found."""
+    """What to connect with, and how to call the place in messages. Raises StoreError; never shows what it found."""
     expected = "The URL for events should read postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
     try:
         given = conninfo_to_dict(url)

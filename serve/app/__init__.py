@@ -1,3 +1,1 @@
 """HTTP: routes inside of vLLM's server."""
-
-__all__: list[str] = []

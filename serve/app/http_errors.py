@@ -1,9 +1,10 @@
-"""Errors as OpenAI's clients know them: one sentence, for our routes only; vLLM's own routes keep their handlers."""
+"""Errors as OpenAI's clients know them, for our routes; and a bound on bodies, for vLLM's own routes too."""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import ConflictError, StoreError, WhereuponError
 
@@ -89,12 +90,12 @@ class OpenAIErrorRoute(APIRoute):
             except RequestValidationError as error:
                 return _invalid(error.errors())
             except (HTTPException, WhereuponError) as error:
-                return refusal(error)
+                return _refusal(error)
 
         return answer
 
 
-def refusal(error: HTTPException | WhereuponError) -> JSONResponse:
+def _refusal(error: HTTPException | WhereuponError) -> JSONResponse:
     """The answer to a request that raised an error which its sender can understand."""
     if isinstance(error, HTTPException):
         sentence = f"{str(error.detail).removesuffix('.')}."  # FastAPI's own have no full stop
@@ -134,3 +135,31 @@ def _found(value: Any) -> str:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class BodyLimit:
+    """ASGI middleware: 413 for a body of more than `max_bytes`, declared or sent."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        size = int(declared) if declared.isdigit() and int(declared) > self.max_bytes else 0
+        read: deque[Message] = deque()
+        while size <= self.max_bytes and (not read or read[-1].get("more_body")):
+            read.append(await receive())
+            size += len(read[-1].get("body", b""))
+        if size > self.max_bytes:
+            sentence = f"A request may have at most {self.max_bytes:,} bytes; send less at once."
+            refused = error_response(sentence, 413, headers={"Connection": "close"})
+            await refused(scope, receive, send)
+            return
+
+        async def again() -> Message:
+            return read.popleft() if read else await receive()
+
+        await self.app(scope, again, send)

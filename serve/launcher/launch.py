@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.client
 import importlib.metadata
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,41 +17,41 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+import numpy as np
+import polars as pl
 
-from ...console import say, talk
+from ...console import bar, say
 from ...decode.adapter_card import check_card, read_card
 from ...decode.adapters import current_adapter
 from ...decode.identity import base_identity
 from ...errors import ServerError
 from ...files import write_json
 from ...histories import Histories, read_histories
-from ...prompts import identity_of, load_templates
+from ...prompts import PromptSettings, context_frame, identity_of, load_templates
 from ..settings import ServeSettings
-from .child import ServerProcess
-from .command import Address, api_key, key_variable, served_dtype, server_command, server_environment
-from .greeting import busiest_user, example_prompt, greeting
+from .command import Address, ServerProcess, key_variable, served_dtype, server_command, server_environment
 from .install import HOW, SERIES, Build, installed_build
 from .merged import Weights, merged_weights
 
 if TYPE_CHECKING:
     from ..settings import ServeConfig
 
+LINES = 3  # of a history, in the example of a prompt
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
 class Start:
-    """What is known before anything is started. `told`: what to print once the server answers."""
+    """What is known before anything is started. `greeting`: what to print once the server answers."""
 
     build: Build
     dtype: str
     address: Address
     key: str | None
-    told: str
+    greeting: str
 
 
 def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str | None) -> int:
@@ -60,21 +60,22 @@ def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str |
     Ctrl-C and SIGTERM are how a server is meant to end: 0, once it has answered. Before that they interrupt a start.
     Raises WhereuponError for whatever keeps the server from starting, and where it ends by itself.
     """
-    start, log = check(config, as_json), config.run / "serve.log"
+    start, log = _check(config, as_json), config.run / "serve.log"
     with (
         _signals_interrupt(),
         merged_weights(config, start.dtype) as weights,
-        _started(config, start, weights, log, verbose) as process,
+        tempfile.TemporaryDirectory(prefix="whereupon-serve-") as scratch,
+        contextlib.closing(_started(config, start, weights, log, scratch, verbose)) as process,
     ):
-        _wait_until_it_answers(process, start.address, config.serve.start_timeout_s, log, quiet=verbose)
+        _wait_until_it_answers(process, start.address, config.serve.start_timeout_s, log, shown=not verbose)
         _check_routes(start, log)
         process.answers = True
         try:
             if as_json or not then:
-                print(start.told, flush=True)
+                print(start.greeting, flush=True)
             if then:
                 return _run(then, start)
-            process.wait()
+            process.child.wait()
         except KeyboardInterrupt:
             if then:
                 raise
@@ -83,14 +84,18 @@ def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str |
         raise _ended(process, log)
 
 
-def check(config: ServeConfig, as_json: bool = False) -> Start:
+def _check(config: ServeConfig, as_json: bool) -> Start:
     """Everything that can be refused before a model is loaded."""
     build = _needed_build()
     dtype = served_dtype(config.model, build.device)
     histories = read_histories(config.run)
-    _check_adapter(config, histories)
+    adapter = current_adapter(config.run)  # it must belong to this run; the tokenizer is for the server to compare
+    identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
+    recipe = {"title_recipe": histories.title_recipe}
+    check_card(read_card(adapter), adapter, {**base_identity(config.model), **recipe, **identity})
     address = free_address(config.serve)
-    name, key = config.name, api_key(config.serve, os.environ)
+    name, variable = config.name, key_variable(config.serve, os.environ)
+    key = os.environ[variable] if variable else None
     if address.host not in _LOCAL and not key:
         say(
             f"Whoever reaches {address.host}:{address.port} may ask and change the catalogue: no API key is set in "
@@ -98,11 +103,11 @@ def check(config: ServeConfig, as_json: bool = False) -> Start:
             "yellow",
         )
     if as_json:
-        told = json.dumps({"url": address.url, "model": name, "pid": os.getpid()}, ensure_ascii=False)
+        shown = json.dumps({"url": address.url, "model": name, "pid": os.getpid()}, ensure_ascii=False)
     else:
-        user_id, prompt = histories.user_ids[busiest_user(histories)], example_prompt(histories, config.prompts)
-        told = greeting(address.url, name, user_id, prompt, key_variable(config.serve, os.environ))
-    return Start(build, dtype, address, key, told)
+        user_id, prompt = example(histories, config.prompts)
+        shown = greeting(address.url, name, user_id, prompt, variable)
+    return Start(build, dtype, address, key, shown)
 
 
 def free_address(settings: ServeSettings) -> Address:
@@ -114,13 +119,9 @@ def free_address(settings: ServeSettings) -> Address:
         try:
             listener.bind((host, port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise ServerError(
-                    f"Port {port} of {host} is taken: stop what listens there, or take another one, such as "
-                    "--set serve.port=0 for any that is free."
-                ) from None
             raise ServerError(
-                f"Cannot listen at {host}:{port} ({error.strerror}): mend serve.host or serve.port."
+                f"Cannot listen at {host}:{port} ({error.strerror}): stop what listens there, or choose another "
+                "serve.host or serve.port, such as --set serve.port=0 for any port that is free."
             ) from None
         return Address(host, listener.getsockname()[1])
 
@@ -140,37 +141,22 @@ def _needed_build() -> Build:
     return build
 
 
-def _check_adapter(config: ServeConfig, histories: Histories) -> None:
-    """Raise ModelError without an adapter that belongs to this run; the tokenizer is for the server to compare."""
-    adapter = current_adapter(config.run)
-    identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
-    recipe = {"title_recipe": histories.title_recipe}
-    check_card(read_card(adapter), adapter, {**base_identity(config.model), **recipe, **identity})
-
-
-@contextlib.contextmanager
-def _started(config: ServeConfig, start: Start, weights: Weights, log: Path, verbose: bool) -> Iterator[ServerProcess]:
-    """vLLM, which may still be loading; it is stopped when the block ends."""
+def _started(config: ServeConfig, start: Start, weights: Weights, log: Path, scratch: str, echo: bool) -> ServerProcess:
+    """vLLM, which may still be loading."""
     # Not in the run folder: two servers of one run may have different settings, and a URL may hold a password.
-    with tempfile.TemporaryDirectory(prefix="whereupon-serve-") as scratch:
-        settings_file = Path(scratch) / "config.json"
-        write_json(settings_file, config.model_dump(mode="json"))
-        command = server_command(config, weights, start.dtype, start.build.device, start.address)
-        environment = server_environment(config.serve, settings_file, os.environ)
-        say(f"starting vLLM {start.build.version} ({start.build.device}, {start.dtype}); its log goes to {log}")
-        with ServerProcess(command, environment, log, echo=verbose) as process:
-            yield process
+    settings_file = Path(scratch) / "config.json"
+    write_json(settings_file, config.model_dump(mode="json"))
+    command = server_command(config, weights, start.dtype, start.build.device, start.address)
+    environment = server_environment(config.serve, settings_file, os.environ)
+    say(f"starting vLLM {start.build.version} ({start.build.device}, {start.dtype}); its log goes to {log}")
+    return ServerProcess(command, environment, log, echo)
 
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """What asks a process to end does what Ctrl-C does; what is ignored, as under `nohup`, stays so."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     asked = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
-    before = {one: signal.signal(one, interrupt) for one in asked}
+    before = {one: signal.signal(one, signal.default_int_handler) for one in asked}
     try:
         yield
     finally:
@@ -178,16 +164,13 @@ def _signals_interrupt() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _wait_until_it_answers(
-    process: ServerProcess, address: Address, timeout_s: float, log: Path, quiet: bool
-) -> None:  # fmt: skip
+def _wait_until_it_answers(process: ServerProcess, address: Address, timeout_s: float, log: Path, shown: bool) -> None:
     """Return when GET /health says 200. Raises ServerError where the server ends before, or takes too long."""
-    columns = SpinnerColumn(), TextColumn("loading the model"), TimeElapsedColumn()
-    with Progress(*columns, console=talk, transient=True, disable=quiet or not talk.is_terminal) as bar:
-        bar.add_task("")
+    with bar(rate=False, shown=shown) as progress:
+        progress.add_task("loading the model", total=None)
         deadline = time.monotonic() + timeout_s
-        while not _is_healthy(address):
-            if process.poll() is not None:
+        while _status(address, "/health") != 200:
+            if process.child.poll() is not None:
                 raise _ended(process, log)
             if time.monotonic() > deadline:
                 raise ServerError(
@@ -199,26 +182,19 @@ def _wait_until_it_answers(
 
 def _check_routes(start: Start, log: Path) -> None:
     """Raise ServerError where vLLM answers without our routes: it only logs that a plugin cannot be loaded."""
-    if _status(start.address, "/v1/catalogues", {"Authorization": f"Bearer {start.key}"}) == 404:
+    if _status(start.address, "/v1/catalogues", Authorization=f"Bearer {start.key}") == 404:
         errors = re.findall(r" ERROR .*?\] +(.+)", log.read_text(encoding="utf-8", errors="replace"))
         reason = f" ({errors[-1]})" if errors else ""  # the last line of a traceback says what it was
         raise ServerError(f"vLLM could not load whereupon's routes{reason}; see {log}.")
 
 
-def _is_healthy(address: Address) -> bool:
-    return _status(address, "/health", {}) == 200
-
-
-def _status(address: Address, path: str, headers: dict[str, str]) -> int | None:
+def _status(address: Address, path: str, **headers: str) -> int | None:
     """What GET says; None where nobody answers."""
     connection = http.client.HTTPConnection(address.reachable_host, address.port, timeout=10)
-    try:
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", path, headers=headers)
         return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
+    return None
 
 
 def _run(then: str, start: Start) -> int:
@@ -234,12 +210,52 @@ def _run(then: str, start: Start) -> int:
 
 def _ended(process: ServerProcess, log: Path) -> ServerError:
     """Why a server ended by itself: our own sentence, if its log has one, else its last lines, which are shown."""
-    code = process.wait()
-    process.stop()  # the last lines are read
+    code = process.child.wait()
+    process.close()  # the last lines are read
     lines = list(process.tail)
-    told = [found[1] for line in lines if (found := re.search(r"\bwhereupon\.errors\.\w+: (.+)$", line))]
-    if told:
-        return ServerError(told[-1])
+    ours = [found[1] for line in lines if (found := re.search(r"\bwhereupon\.errors\.\w+: (.+)$", line))]
+    if ours:
+        return ServerError(ours[-1])
     for line in lines:
         say(line, "dim")
     return ServerError(f"vLLM ended by itself (exit code {code}); above are the last lines of {log}.")
+
+
+def example(histories: Histories, settings: PromptSettings) -> tuple[str, str]:
+    """The user with the most events, who shows something, and their last events as prompts show them, up to a title."""
+    user = int(np.diff(histories.offset_U1).argmax())
+    start, end = histories.offset_U1[user : user + 2].tolist()
+    events = histories.events[max(start, end - LINES) : end]
+    templates = load_templates(settings.template)
+    texts, index = templates.render("context.j2", context_frame(events, histories.location))
+    preamble, _ = templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
+    titles = histories.items["title"].gather(events["item_idx"]).to_list()
+    lines = [f"{texts[i]} {title}" for i, title in zip(index, titles, strict=True)]
+    prompt = "\n".join([*preamble[0].rstrip().splitlines(), *lines[:-1], texts[index[-1]]])
+    return histories.user_ids[user], prompt
+
+
+def greeting(url: str, name: str, user_id: str, prompt: str, key_variable: str | None) -> str:
+    """The server's address, a ready `curl` and a ready Python snippet; `key_variable` holds the API key, if any."""
+    body = shlex.quote(json.dumps({"user_id": user_id, "k": 5}, ensure_ascii=False))
+    header = f' -H "Authorization: Bearer ${key_variable}"' if key_variable else ""
+    key, imports = (f'os.environ["{key_variable}"]', "import os\n        ") if key_variable else ('"none"', "")
+    quoted_name, quoted_prompt = (json.dumps(text, ensure_ascii=False) for text in (name, prompt))
+    return dedent(f"""\
+        {name} is served at {url}
+
+        curl {url}/v1/recommendations{header} -H 'Content-Type: application/json' -d {body}
+
+        {imports}from openai import OpenAI
+
+        client = OpenAI(base_url="{url}/v1", api_key={key})
+        answer = client.completions.create(
+            model={quoted_name},
+            prompt={quoted_prompt},
+            n=5,
+            extra_body={{"vllm_xargs": {{"catalogue": {quoted_name}}}}},
+        )
+        for choice in answer.choices:
+            print(f"{{choice.probability:.3f}} {{choice.text}}")
+
+        Ctrl-C stops.""")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...console import say, talk
+from ...console import say
 from ...decode.adapter_card import read_card
 from ...decode.adapters import current_adapter
 from ...decode.identity import model_identity
@@ -44,34 +44,24 @@ class Weights:
 def merged_weights(config: ServeConfig, dtype: str) -> Iterator[Weights]:
     """The weights of a run in a number format, made if need be; while the block runs, no other start removes them.
 
-    Weights of other adapters or formats are removed unless another server uses them.
-
-    Raises:
-        ModelError: the base model or the adapter is missing, corrupt, or cannot be saved.
+    Weights of other adapters or formats are removed unless another server uses them. Raises ModelError for a base model
+    or an adapter that is missing, corrupt, or cannot be saved.
     """
     served = config.run / "served"
     settings = config.model.model_copy(update={"dtype": dtype, "device": "cpu"})  # no memory of a GPU is kept from vLLM
     adapter = current_adapter(config.run)
-    key = _key(settings, adapter)
+    identity = {"format": FORMAT_VERSION, **model_identity(settings, read_card(adapter))}
+    key = sha256_text(json.dumps(identity, sort_keys=True))[:16]
     served.mkdir(parents=True, exist_ok=True)
+    folder = served / key
     with contextlib.ExitStack() as kept:
         with _only_maker(served):
-            manifest = _manifest(served / key)
-            if manifest is None:
-                _merge(settings, adapter, served / key)
-                manifest = _manifest(served / key)
-                assert manifest is not None
-            kept.enter_context(_in_use(served / key))
+            manifest = _manifest(folder) or _merge(settings, adapter, folder)
+            fcntl.flock(kept.enter_context((folder / MANIFEST).open("rb")), fcntl.LOCK_SH)  # these are in use
             _remove_others(served, key)
         num_bytes = sum(manifest["files"].values())
-        say(f"{num_bytes:,} bytes of merged weights in {served / key}")
-        yield Weights(served / key, num_bytes, manifest["max_tokens"])
-
-
-def _key(settings: ModelSettings, adapter: Path) -> str:
-    """Fingerprint of what the weights are made of."""
-    identity = {"format": FORMAT_VERSION, **model_identity(settings, read_card(adapter))}
-    return sha256_text(json.dumps(identity, sort_keys=True))[:16]
+        say(f"{num_bytes:,} bytes of merged weights in {folder}")
+        yield Weights(folder, num_bytes, manifest["max_tokens"])
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
@@ -84,7 +74,8 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if whole else None
 
 
-def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> None:
+def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> dict[str, Any]:
+    """Make the weights; their manifest."""
     began = time.perf_counter()
     from transformers import GenerationConfig
 
@@ -107,7 +98,8 @@ def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> None:
         files = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
         manifest = {"base": settings.base, "dtype": settings.dtype, "max_tokens": longest_text(model), "files": files}
         write_json(unfinished / MANIFEST, manifest | {"versions": versions()})
-    talk.print(f"base model and adapter merged in {time.perf_counter() - began:.1f} s")
+    say(f"base model and adapter merged in {time.perf_counter() - began:.1f} s")
+    return manifest
 
 
 @contextlib.contextmanager
@@ -122,26 +114,13 @@ def _only_maker(served: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _in_use(folder: Path) -> Iterator[None]:
-    with (folder / MANIFEST).open("rb") as manifest:
-        fcntl.flock(manifest, fcntl.LOCK_SH)
-        yield
-
-
 def _remove_others(served: Path, key: str) -> None:
     """Remove weights that no server uses, and what a killed start left unfinished."""
     for folder in served.iterdir():
-        if folder.name != key and folder.is_dir() and not _is_in_use(folder):
+        if folder.name == key or not folder.is_dir():
+            continue
+        with contextlib.suppress(BlockingIOError):  # they are in use
+            # Without a manifest, nobody can have begun to use them.
+            with contextlib.suppress(FileNotFoundError), (folder / MANIFEST).open("rb") as manifest:
+                fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_in_use(folder: Path) -> bool:
-    try:
-        with (folder / MANIFEST).open("rb") as manifest:
-            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is no manifest: nobody can have begun to use it
-        return False
-    return False

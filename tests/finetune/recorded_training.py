@@ -18,9 +18,8 @@ import torch
 from whereupon.arrays import Int64
 from whereupon.config import load_config
 from whereupon.finetune.adapter import Keeper
-from whereupon.finetune.progress import TrainingProgress
-from whereupon.finetune.schedule import Schedule
-from whereupon.finetune.train import finetune
+from whereupon.finetune.lessons import Schedule
+from whereupon.finetune.train import TrainingProgress, finetune
 from whereupon.finetune.validation import Validator
 
 

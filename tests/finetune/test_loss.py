@@ -10,9 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from whereupon.catalogue import Catalogue
 from whereupon.decode.branching import TrieTensors
 from whereupon.finetune.lessons import Lesson, collate, lesson_of
-from whereupon.finetune.loss import CatalogueModel
+from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.settings import FinetuneSettings
-from whereupon.finetune.train import add_lora
 from whereupon.prompts import EncodedWindow
 
 Model = Callable[..., CatalogueModel]

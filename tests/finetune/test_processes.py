@@ -18,7 +18,7 @@ from whereupon.config import Config
 from whereupon.decode.adapters import adapter_versions, current_adapter
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.errors import ModelError
-from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.lessons import Schedule
 from whereupon.finetune.train import make_lessons
 from whereupon.histories import read_histories
 

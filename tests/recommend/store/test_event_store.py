@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from whereupon.bench.postgres_cluster import Cluster, postgres_programs
 from whereupon.errors import ConflictError, StoreError
+from whereupon.recommend.store import EventStore, open_store
 from whereupon.recommend.store.event import Event
-from whereupon.recommend.store.event_store import EventStore, open_store
-from whereupon.recommend.store.rows import COLUMNS
+from whereupon.recommend.store.event_store import COLUMNS
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 PASSWORD = "hush!hush"
@@ -226,7 +226,7 @@ def test_sqlite_keeps_a_log_and_flushes_every_commit(tmp_path: Path) -> None:
     from whereupon.recommend.store.sqlite import SqliteStore
 
     store = SqliteStore(tmp_path / "events.sqlite")
-    with store._connections.borrow() as connection:
+    with store._borrow() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     store.close()
@@ -274,7 +274,7 @@ def test_sqlite_that_runs_out_of_room_stores_nothing_and_goes_on_later(tmp_path:
     from whereupon.recommend.store.sqlite import SqliteStore
 
     store = SqliteStore(tmp_path / "events.sqlite")
-    with store._connections.borrow() as connection:  # the only one so far, so that it is the next one's, too
+    with store._borrow() as connection:  # the only one so far, so that it is the next one's, too
         connection.execute("PRAGMA max_page_count = 10")
     with pytest.raises(StoreError, match="lies on a full disk; make room"):
         store.append([made(f"e{n}", context={"note": "x" * 400}) for n in range(200)])
@@ -285,7 +285,7 @@ def test_sqlite_that_runs_out_of_room_stores_nothing_and_goes_on_later(tmp_path:
 
 def test_sqlite_in_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="should be a folder for events"):
+    with pytest.raises(StoreError, match=r"file/events\.sqlite .* cannot be opened; check its folder"):
         open_store(tmp_path / "file" / "events.sqlite")
     with pytest.raises(StoreError, match="cannot be opened"):
         open_store(tmp_path)

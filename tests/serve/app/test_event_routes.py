@@ -14,8 +14,9 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from whereupon.errors import StoreError
-from whereupon.recommend.store.event_store import EventStore, open_store
-from whereupon.serve.app.event_routes import NewEvents, event_router
+from whereupon.recommend.store import EventStore, open_store
+from whereupon.serve.app.routes import event_router, the_store
+from whereupon.serve.app.schemas import NewEvents
 from whereupon.serve.settings import ServeSettings
 
 EVENT = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "time": "2026-03-01T18:30:00+01:00"}
@@ -31,7 +32,8 @@ def store(tmp_path: Path) -> Iterator[EventStore]:
 @pytest.fixture
 def client(store: EventStore) -> TestClient:
     app = FastAPI()
-    app.include_router(event_router(lambda: store, ServeSettings(max_events=4)))
+    app.dependency_overrides[the_store] = lambda: store
+    app.include_router(event_router(ServeSettings(max_events=4)))
 
     @app.get("/other")
     def other(number: int) -> int:

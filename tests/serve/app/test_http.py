@@ -55,7 +55,7 @@ def start(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp
         clients.append(client)
         assert client.get("/health").status_code == 503
         client.portal.call(plugin.init_state, engine, app.state, Namespace())
-        client.engine, client.config, client.plugin = engine, config, plugin
+        client.engine, client.config = engine, config
         return client
 
     yield start
@@ -162,7 +162,7 @@ def test_several_prompts_give_n_choices_each(server: Any) -> None:
 
 
 def test_token_ids_are_the_text_they_stand_for(server: Any) -> None:
-    ids = server.plugin.service().recommender.tokenizer.tokenizer("Friday evening:").input_ids
+    ids = server.app.state.whereupon.recommender.tokenizer.tokenizer("Friday evening:").input_ids
     strip = [{**choice, "logprobs": None} for choice in completed(server, prompt=ids, n=5)["choices"]]
     assert strip == completed(server, n=5)["choices"]
 
@@ -196,7 +196,7 @@ def test_text_of_prompt_show_is_the_models_prompt_token_for_token(
     server = start(config=foreign_town)
     text = shown(foreign_town, capsys, user, ids=False)
     expected = json.loads(shown(foreign_town, capsys, user, ids=True))
-    service = server.plugin.service()
+    service = server.app.state.whereupon
     as_a_whole = service.recommender.tokenizer.tokenizer(text).input_ids
     assert text.startswith("What one person chose, oldest first.\n\n")
     assert as_a_whole[0] == expected[0]
@@ -318,7 +318,7 @@ def test_same_rows_by_http_and_by_file_make_the_same_catalogue(start: Any, tmp_p
     manifest = server.config.run / "histories" / "manifest.json"
     recipe = {"title": "{{ kind }}", "title_attributes": ["street"]}
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"title_recipe": recipe}))
-    server.plugin.service().recommender.histories.manifest["title_recipe"] = recipe
+    server.app.state.whereupon.recommender.histories.manifest["title_recipe"] = recipe
     tables = []
     for edit in ("http", "file"):
         if edit == "http":
@@ -395,6 +395,9 @@ def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, st
         ({"n": 101}, {}, 400, "n should be between 1 and 100"),
         ({"n": 2, "stream": True}, {}, 400, "A stream gives a single choice"),
         ({"prompt": []}, {}, 400, "Expected a prompt"),
+        ({"prompt": ["day"] * 65}, {}, 400, "At most 64 prompts"),
+        ({"temperature": 101}, {}, 400, "temperature should be between 0 and 100"),
+        ({"top_p": 0}, {}, 400, "top_p above 0"),
         (
             {"prompt": {"text": "day"}},
             {},
@@ -444,13 +447,13 @@ def test_requests_beyond_those_that_may_wait_are_refused_unread(start: Any, monk
     from whereupon.serve.app.service import Service
 
     server = start("serve.max_searches=1")
-    limit = server.plugin.service().limit
+    limit = server.app.state.whereupon.limit
     ask = {"user_id": "p00", "context": {"at": AT}}
     complete = {"prompt": "Friday evening:", "vllm_xargs": {"catalogue": "run"}}
     with contextlib.ExitStack() as running:
         for _ in range(2):
             running.enter_context(server.portal.wrap_async_context_manager(limit.request()))
-        monkeypatch.setattr(plugin, "_read", None)  # a refused request costs nothing
+        monkeypatch.setattr(plugin, "_token_ids", None)  # a refused request costs nothing
         monkeypatch.setattr(Service, "_question", None)
         for path, body in (("recommendations", ask), ("completions", complete)):
             answer = server.post(f"/v1/{path}", json=body)
@@ -466,7 +469,7 @@ def test_more_prompts_than_searches_wait_for_their_turn(start: Any) -> None:
     engine, most, generate = server.engine, [], server.engine.generate
 
     async def counted(*args: Any) -> AsyncIterator[Any]:
-        most.append(server.plugin.service().limit._running)
+        most.append(server.app.state.whereupon.limit._running)
         async for output in generate(*args):
             yield output
 
@@ -496,7 +499,7 @@ def test_cancelled_search_leaves_no_request_running(server: Any) -> None:
     async def leave() -> int:
         server.engine.delay_s = 10.0
         request = RecommendationRequest(user_id="p00", context=Context(at=AT))
-        work = asyncio.create_task(server.plugin.service().recommend(request))
+        work = asyncio.create_task(server.app.state.whereupon.recommend(request.asked(), None))
         while not server.engine.running:
             await asyncio.sleep(0.01)
         work.cancel()

@@ -29,7 +29,7 @@ from whereupon.serve.launcher.command import (
     server_command,
     server_environment,
 )
-from whereupon.serve.launcher.greeting import busiest_user, example_prompt, greeting
+from whereupon.serve.launcher.launch import example, greeting
 from whereupon.serve.launcher.merged import Weights
 from whereupon.serve.settings import ServeSettings
 
@@ -148,8 +148,10 @@ def test_url_is_one_that_a_client_can_use(host: str, url: str) -> None:
 
 def test_example_prompt_tells_the_last_events_as_prompts_do(merged_run: Path) -> None:
     histories = read_histories(merged_run)
-    assert np.diff(histories.offset_U1).max() == np.diff(histories.offset_U1)[busiest_user(histories)]
-    *told, asked = example_prompt(histories, PromptSettings()).splitlines()
+    user_id, prompt = example(histories, PromptSettings())
+    num_events_U = np.diff(histories.offset_U1)
+    assert num_events_U[histories.user_ids.index(user_id)] == num_events_U.max()
+    *told, asked = prompt.splitlines()
     titles = "|".join(histories.items["title"])
     line = r"\w+day (night|morning|afternoon|evening) \d+.*:"
     assert len(told) == 3

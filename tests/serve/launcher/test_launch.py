@@ -22,7 +22,7 @@ from whereupon.serve.launcher.command import Address
 from whereupon.serve.launcher.install import Build
 from whereupon.tests.serve.processes import DEFAULT_SIGNALS, MARK, left_after, serving
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parent
 LAUNCHER = [str(HERE / "fake_launcher.py")]
 
 
@@ -110,12 +110,13 @@ def test_port_that_is_taken_is_refused(invoke: Callable[..., Result]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         told = _refused(invoke(settings=(f"serve.port={port}",)))
-    assert told.startswith(f"Port {port} of 127.0.0.1 is taken: stop what listens there, or take another one")
+    assert told.startswith(f"Cannot listen at 127.0.0.1:{port} (Address already in use): stop what listens there, or")
 
 
 def test_host_that_is_not_ours_is_refused(invoke: Callable[..., Result]) -> None:
     assert re.match(
-        r"Cannot listen at 192\.0\.2\.1:0 \(.+\): mend", _refused(invoke(settings=("serve.host=192.0.2.1",)))
+        r"Cannot listen at 192\.0\.2\.1:0 \(.+\): .+ choose another serve\.host",
+        _refused(invoke(settings=("serve.host=192.0.2.1",))),
     )
 
 

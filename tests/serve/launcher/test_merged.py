@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -34,12 +35,14 @@ def merging(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were merged rather than found; the merging itself takes a copy of the base model for it."""
     made: list[Path] = []
 
-    def merge(settings: ModelSettings, adapter: Path, folder: Path) -> None:
+    def merge(settings: ModelSettings, adapter: Path, folder: Path) -> dict[str, Any]:
         made.append(folder)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights")
-        (folder / MANIFEST).write_text(json.dumps({"max_tokens": 9, "files": {"model.safetensors": 7}}))
+        manifest = {"max_tokens": 9, "files": {"model.safetensors": 7}}
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+        return manifest
 
     monkeypatch.setattr(merged, "_merge", merge)
     return made
@@ -150,10 +153,11 @@ def test_two_starts_at_once_merge_once(town_copy: Copy, merging: list[Path], mon
     config, is_merging, may_go_on = town_copy(), threading.Event(), threading.Event()
     merge, found = merged._merge, []
 
-    def slowly(settings: ModelSettings, adapter: Path, folder: Path) -> None:
+    def slowly(settings: ModelSettings, adapter: Path, folder: Path) -> dict[str, Any]:
         is_merging.set()
         assert may_go_on.wait(60)
-        merge(settings, adapter, folder)
+        made: dict[str, Any] = merge(settings, adapter, folder)
+        return made
 
     monkeypatch.setattr(merged, "_merge", slowly)
     monkeypatch.setattr(merged, "say", lambda line, *_: may_go_on.set() if "waiting" in line else None)

@@ -19,6 +19,21 @@ from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, build_histories, prepare
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
 
+# A test that uses one of these fixtures, or has one of these words as a parameter, gets the marker.
+MARKER_OF = {"vllm_imported": "vllm", "served_town": "vllm", "cluster": "postgres", "postgres": "postgres"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves tests out by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        used = {*item.fixturenames, *(value for value in parameters if isinstance(value, str))}
+        for marker in {MARKER_OF[name] for name in used & MARKER_OF.keys()}:
+            item.add_marker(marker)
+        if "make_model" in used and "one_thread" not in used:
+            item.fixturenames.insert(0, "one_thread")  # first, as models are made for the whole session
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -62,16 +77,22 @@ def make_words() -> Callable[[], Words]:
     return Words
 
 
-@pytest.fixture(scope="session")
-def one_thread() -> None:
-    """For all later tests too: in models as tiny as theirs, threads do nothing but wait for each other."""
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Models as tiny as those of tests are slower on several threads, which also add up in another order.
+
+    Every test that uses `make_model` has this fixture too.
+    """
     import torch
 
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", name="make_model")
-def _make_model(one_thread: None) -> Callable[..., Path]:
+def _make_model() -> Callable[..., Path]:
     """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts, and `bos`."""
 
     def make_model(

@@ -22,15 +22,13 @@ from whereupon.recommend import catalogue_verbs
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.prompt import build_prompt
 from whereupon.recommend.shown import show_prompt
-from whereupon.tests.serve.local_client import LocalClient, import_vllm
+from whereupon.tests.serve.local_client import LocalClient
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
 AT = "2024-01-20T12:00:00"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _vllm_loaded() -> None:
-    import_vllm()
+pytestmark = pytest.mark.usefixtures("vllm_imported")
 
 
 @pytest.fixture

@@ -28,12 +28,16 @@ settings.register_profile("whole", settings(), deadline=None)
 settings.register_profile("quick", settings(), deadline=None, max_examples=15)
 settings.load_profile("whole")
 
-# A test that uses one of these fixtures, or has one of these words as a parameter, gets the marker.
+# A test that uses one of these fixtures gets the marker.
 MARKER_OF = {
-    "vllm_imported": "vllm", "served_town": "vllm", "cluster": "postgres", "postgres": "postgres",
+    "vllm_imported": "vllm",
+    "served_town": "vllm",
+    "cluster": "postgres",
     "planted": "slow",  # trains two models until they know something
+    "fake": "slow",  # starts the launcher
+    "wheels": "slow",  # starts pip
     "browser": "slow",
-}  # fmt: skip
+}
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 
@@ -42,8 +46,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[COLLECTED] = list(items)
     for item in items:
         assert isinstance(item, pytest.Function)
-        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        used = {*item.fixturenames, *(value for value in parameters if isinstance(value, str))}
+        used = set(item.fixturenames)
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else []
+        if any(isinstance(value, str) and value == "postgres" for value in parameters):
+            used.add("cluster")  # which is asked for when the test runs
         for marker in {MARKER_OF[name] for name in used & MARKER_OF.keys()}:
             item.add_marker(marker)
         if "make_model" in used and "one_thread" not in used:

@@ -87,6 +87,7 @@ def test_scores_equal_comparing_sets_of_users(
         agrees(task, found, scores)
 
 
+@pytest.mark.slow
 def test_catalogue_of_a_hundred_thousand_items_takes_no_square_of_it(build: Build) -> None:
     num_items = 100_000  # squared, even as bits, they are more than a gigabyte
     rows = [(user, 7 * user + 900 * step, step, "train") for user in range(100) for step in range(8)]

@@ -113,6 +113,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"offline: {error}")
 
 
+@pytest.mark.slow
 def test_real_ratings_are_all_there(real: Path, run_prepare: Prepare) -> None:
     report, histories = run_prepare(recipe="movielens-100k", path=real, split={"train": 0.8, "valid": 0.1})
     manifest = report.manifest

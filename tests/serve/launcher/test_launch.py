@@ -223,6 +223,7 @@ def test_launcher_that_is_killed_leaves_no_process(fake: Callable[..., Any], mod
         assert served.left_after(30) == []
 
 
+@pytest.mark.slow
 def test_start_that_is_interrupted_says_so_and_leaves_no_process(
     barely_trained: Path, merged_run: Path, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 # Each target sets up .venv by itself and does nothing about it when it is up to date.
 #   make demo    the main job on real data, in minutes         make test    all tests
-#   make check   lint, format, types, import directions        make clean   forget .venv and caches
-#   make bench-NAME ARGS="..."   runs bench/NAME.py
+#   make check   lint, format, types, import directions        make test-quick   most of them, in about a minute
+#   make bench-NAME ARGS="..."   runs bench/NAME.py            make clean   forget .venv and caches
 
 PYTHON ?= python3.11
 # Installed before all else. On Linux the default index has the CUDA build under this name; a machine without a GPU
@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 DEMO := examples/flights-demo.yaml
 AIRCRAFT := N334JB
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test test-quick check clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -48,6 +48,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: $(READY)
+	$(BIN)/python -m pytest -q -m "not slow and not vllm and not postgres" --hypothesis-profile=quick $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

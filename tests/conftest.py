@@ -1,5 +1,7 @@
 """What all tests share: no network, no user's cache, no colours; a tiny model and a simulated town."""
 
+import functools
+import importlib.metadata
 import itertools
 import re
 import shutil
@@ -11,7 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import settings
 
+from whereupon import files
 from whereupon.config import Config, load_config
 from whereupon.errors import DataError
 from whereupon.eval.protocol import Task, read_task
@@ -19,21 +23,66 @@ from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, build_histories, prepare
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
 
+# `make test-quick` says --hypothesis-profile=quick. No deadlines: machines that run tests do other things too.
+settings.register_profile("whole", settings(), deadline=None)
+settings.register_profile("quick", settings(), deadline=None, max_examples=15)
+settings.load_profile("whole")
+
+# A test that uses one of these fixtures gets the marker.
+MARKER_OF = {
+    "vllm_imported": "vllm",
+    "served_town": "vllm",
+    "cluster": "postgres",
+    "planted": "slow",  # trains two models until they know something
+    "fake": "slow",  # starts the launcher
+    "wheels": "slow",  # starts pip
+    "browser": "slow",
+}
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves tests out by their markers
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[COLLECTED] = list(items)
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        used = set(item.fixturenames)
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else []
+        if any(isinstance(value, str) and value == "postgres" for value in parameters):
+            used.add("cluster")  # which is asked for when the test runs
+        for marker in {MARKER_OF[name] for name in used & MARKER_OF.keys()}:
+            item.add_marker(marker)
+        if "make_model" in used and "one_thread" not in used:
+            item.fixturenames.insert(0, "one_thread")  # first, as models are made for the whole session
+
 
 @pytest.fixture(autouse=True, scope="session")
-def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """For fixtures that are made once: they come before those of a test."""
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
+    """New folders for caches, not made yet; the first is for fixtures that are made once, before those of a test.
+
+    Git and the metadata of packages are asked once: every artefact names its versions, which takes long altogether.
+    """
+    base = tmp_path_factory.mktemp("caches")
+    folders = (base / str(number) for number in itertools.count())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHEREUPON_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+        patch.setenv("WHEREUPON_CACHE", str(next(folders)))
+        patch.setattr(files, "_git", functools.cache(files._git))
+        patch.setattr(importlib.metadata, "version", functools.cache(importlib.metadata.version))
+        yield folders
 
 
 @pytest.fixture(autouse=True)
-def _apart_from_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _apart_from_the_machine(monkeypatch: pytest.MonkeyPatch, _caches: Iterator[Path]) -> None:
     """Tests neither read the user's model cache nor ask the hub, whatever the shell has set."""
-    monkeypatch.setenv("WHEREUPON_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("WHEREUPON_CACHE", str(next(_caches)))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def collected(pytestconfig: pytest.Config) -> list[pytest.Item]:
+    """The tests of this run before any was left out by its markers."""
+    return pytestconfig.stash[COLLECTED]
 
 
 @pytest.fixture
@@ -62,16 +111,22 @@ def make_words() -> Callable[[], Words]:
     return Words
 
 
-@pytest.fixture(scope="session")
-def one_thread() -> None:
-    """For all later tests too: in models as tiny as theirs, threads do nothing but wait for each other."""
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Models as tiny as those of tests are slower on several threads, which also add up in another order.
+
+    Every test that uses `make_model` has this fixture too.
+    """
     import torch
 
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", name="make_model")
-def _make_model(one_thread: None) -> Callable[..., Path]:
+def _make_model() -> Callable[..., Path]:
     """Save a tiny, randomly initialised Llama whose byte-level tokenizer knows the words of some texts, and `bos`."""
 
     def make_model(

@@ -17,6 +17,7 @@ from whereupon.errors import DataError
 from whereupon.files import write_json
 from whereupon.rankers.settings import QUICK
 from whereupon.recommend import RequestContext, RequestFilters
+from whereupon.tests.texts import says
 
 VERBS = ["prepare", "prompt show", "finetune", "evaluate", "recommend"]
 USER = ["--user", "Ada"]
@@ -119,7 +120,7 @@ def test_export_and_import_pass_on_what_and_where(config: Path, rooms: SimpleNam
 def test_baseline_that_does_not_exist_is_one_sentence_with_those_that_do(config: Path) -> None:
     result = _run("evaluate", config, "--baseline", "popular")
     assert result.exit_code == 1
-    assert "input should be 'popularity', " in result.stderr
+    assert re.search(says("'popular'", *(f"'{name}'" for name in QUICK)), result.stderr.splitlines()[-1])
 
 
 def test_recommend_passes_the_context_on_even_if_it_starts_with_a_minus(config: Path, rooms: SimpleNamespace) -> None:
@@ -181,22 +182,22 @@ def test_users_error_with_debug_is_raised(config: Path, rooms: SimpleNamespace) 
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "expected"),
+    ("error", "code", "facts"),
     [
-        (KeyboardInterrupt(), 130, "Interrupted; what was complete before is kept"),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/a"), 1, r"The disk is full \(/runs/a\); free some"),
-        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "The disk is full; free some space"),
-        (PermissionError(errno.EACCES, "denied", "/runs/a"), 1, r"Permission denied \(/runs/a\); fix the permissions"),
-        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/runs/a"), 1, r"Not a directory: /runs/a \(--debug"),
+        (KeyboardInterrupt(), 130, ["interrupted", "kept"]),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/a"), 1, ["full", "/runs/a", "free"]),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, ["full", "free"]),
+        (PermissionError(errno.EACCES, "denied", "/runs/a"), 1, ["permission", "/runs/a"]),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/runs/a"), 1, ["not a directory", "/runs/a", "--debug"]),
     ],
 )
 def test_trouble_of_the_machine_is_one_sentence(
-    config: Path, rooms: SimpleNamespace, error: BaseException, code: int, expected: str
+    config: Path, rooms: SimpleNamespace, error: BaseException, code: int, facts: list[str]
 ) -> None:
     rooms.does = _raising(error)
     result = _run("finetune", config)
     assert result.exit_code == code
-    assert re.match(expected, result.stderr.splitlines()[-1])
+    assert re.search(says(*facts), result.stderr.splitlines()[-1])
 
 
 def test_defect_of_the_program_is_raised_as_it_is(config: Path, rooms: SimpleNamespace) -> None:
@@ -240,7 +241,8 @@ def test_installed_command_tells_a_missing_configuration_without_traceback(tmp_p
     command = [sys.executable, "-m", "whereupon.cli", "prepare", "none.yaml"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "The configuration none.yaml does not exist; examples/ holds some to start from.\n"
+    assert len(result.stderr.splitlines()) == 1
+    assert re.search(says("none.yaml", "not exist", "examples/"), result.stderr)
 
 
 def test_adapters_are_listed_on_stdout_and_chosen(config: Path) -> None:
@@ -257,4 +259,4 @@ def test_adapters_are_listed_on_stdout_and_chosen(config: Path) -> None:
     assert "0.2500" in chosen[1]
     wrong = _run("adapters", config, "--use", "0007")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
-    assert "expected one of 0001, 0002." in wrong.stderr
+    assert re.search(says("0007", "0001", "0002"), wrong.stderr.splitlines()[-1])

@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 from whereupon.cli import app
 from whereupon.decode.adapters import current_adapter
 
+pytestmark = pytest.mark.slow  # trains until the answer is known
+
 LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512"]
 
 

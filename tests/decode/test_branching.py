@@ -10,13 +10,10 @@ from torch import Tensor
 from whereupon.catalogue import Trie, build_trie
 from whereupon.decode.branching import TrieTensors, edge_log_probs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 VOCABULARY, HIDDEN = 11, 5
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _make_trie(seed: int) -> Trie:

@@ -23,16 +23,13 @@ from whereupon.errors import ModelError
 from whereupon.prompts import PromptSettings
 from whereupon.tests.decode.tiny import byte_tokenizer, naive_log_probs, random_text, tiny_config, tiny_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TITLES = ["Blue Cafe", "Blue Cafe 2", "Red Bar", "Crème brûlée", "喫茶店"]
 ITEMS = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(TITLES))], "title": TITLES})
 PROMPTS = PromptSettings(budget_tokens=512, profile_tokens=64)
 RECIPE = {"title": "{{ name }}", "title_attributes": ["street"]}
 Damage = Callable[[Path], Any]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,10 @@ from whereupon.tests.decode.tiny import (
     tiny_model,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOLERANCE = 1e-4
 ARCHITECTURES = ("llama", "qwen2", "phi", "gpt2")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module", name="llama")

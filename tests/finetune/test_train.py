@@ -186,6 +186,7 @@ def test_log_tells_each_validation(town: Town) -> None:
     assert len(entries) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_interrupted_and_resumed_run_ends_as_an_uninterrupted_one(
     town: Town, capsys: pytest.CaptureFixture[str], dropout: float
@@ -205,6 +206,7 @@ def test_interrupted_and_resumed_run_ends_as_an_uninterrupted_one(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_other_settings_is_not_used_and_stays(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     config, other = town(*SHORT), "finetune.learning_rate=0.01"
     _interrupted(config, 2)

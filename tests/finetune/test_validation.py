@@ -25,6 +25,7 @@ def _read(config: Config) -> tuple[Histories, PromptEncoder]:
     return histories, build_encoder(histories.items, histories.location, config.prompts, tokenizer)
 
 
+@pytest.mark.slow
 def test_validation_gives_what_the_evaluation_will_give(town: Town) -> None:
     config = town()
     histories, encoder = _read(config)

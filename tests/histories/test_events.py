@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from whereupon.errors import ConfigError, DataError
+from whereupon.tests.texts import says
 
 Write = Callable[[str, str], Path]
 Prepare = Callable[..., Any]
@@ -52,7 +53,7 @@ def test_each_bad_row_is_rejected_with_reason_and_row(write: Write, run_prepare:
 
 def test_file_without_a_usable_row_names_the_first_reason(write: Write, run_prepare: Prepare) -> None:
     events = write("events.csv", "user_id,item_id,time\nann,park,soon\nann,park,later")
-    with pytest.raises(DataError, match=r"each of its rows was rejected; row 1: unparsable time \(soon\)"):
+    with pytest.raises(DataError, match=says("events.csv", "rejected", "row 1", "unparsable time", "soon")):
         run_prepare(events={"path": events})
 
 
@@ -111,18 +112,18 @@ def test_context_columns_keep_their_name_and_kind(write: Write, run_prepare: Pre
 
 @pytest.mark.parametrize("name", ["split", "user_id", "local_time", "_row"])
 def test_context_column_with_a_reserved_name_is_refused(visits: Path, run_prepare: Prepare, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"context_columns names '{name}'"):
+    with pytest.raises(ConfigError, match=says("context_columns", f"'{name}'")):
         run_prepare(events={"path": visits}, context_columns=[name])
 
 
 def test_missing_context_column_is_named(visits: Path, run_prepare: Prepare) -> None:
-    with pytest.raises(DataError, match=r"visits\.csv should have a column 'mood' but has only user_id"):
+    with pytest.raises(DataError, match=says("visits.csv", "'mood'", "user_id")):
         run_prepare(events={"path": visits}, context_columns=["mood"])
 
 
 def test_latitude_alone_is_told(write: Write, run_prepare: Prepare) -> None:
     events = write("events.csv", "user_id,item_id,time,latitude\nann,park,2024-01-01T08:00Z,40")
-    with pytest.raises(DataError, match="latitude and longitude or neither but has only latitude"):
+    with pytest.raises(DataError, match=says("events.csv", "latitude", "longitude", "neither")):
         run_prepare(events={"path": events})
 
 

@@ -13,6 +13,7 @@ from whereupon.catalogue import CatalogueSettings
 from whereupon.errors import CatalogueError, DataError
 from whereupon.histories import HistoriesSettings, catalogue_hash, prepare, read_histories
 from whereupon.histories.settings import TableSettings
+from whereupon.tests.texts import says
 
 Write = Callable[[str, str], Path]
 Prepare = Callable[..., Any]
@@ -141,12 +142,12 @@ def test_catalogue_of_one_item_is_prepared(write: Write, run_prepare: Prepare) -
 
 def test_run_folder_that_is_a_file_is_told(visits: Path) -> None:
     settings = HistoriesSettings(events=TableSettings(path=visits))
-    with pytest.raises(DataError, match="should be the run folder but is a file"):
+    with pytest.raises(DataError, match=says(str(visits), "run folder", "is a file")):
         prepare(settings, CatalogueSettings(), visits)
 
 
 def test_template_of_an_unknown_column_is_told(visits: Path, run_prepare: Prepare) -> None:
-    with pytest.raises(CatalogueError, match=r"should name columns of the items \(item_id\) but 'name' is undefined"):
+    with pytest.raises(CatalogueError, match=says("columns of the items", "item_id", "'name'")):
         run_prepare(events={"path": visits}, catalogue={"title": "{{ name }}"})
 
 
@@ -157,7 +158,7 @@ def test_files_of_others_in_the_folder_are_never_replaced(
     theirs = tmp_path / "run" / "histories" / name
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(visits.read_bytes())
-    with pytest.raises(DataError, match=rf"is replaced as a whole .* but holds {name}, not written by it"):
+    with pytest.raises(DataError, match=says("replaced", str(theirs.parent), name)):
         run_prepare(events={"path": visits})
     assert theirs.read_bytes() == visits.read_bytes()
     theirs.unlink()

@@ -10,6 +10,7 @@ from whereupon.errors import DataError
 from whereupon.eval import evaluated_events, num_previous, sample_events
 from whereupon.histories import Histories
 from whereupon.histories.questions import STRETCH, sample_stretches
+from whereupon.tests.texts import says
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 
@@ -24,13 +25,13 @@ def test_earlier_events_are_counted_per_user(town: Histories) -> None:
 
 
 def test_empty_split_is_one_clear_sentence(town: Histories) -> None:
-    with pytest.raises(DataError, match=r"^The valid split .* has no events; change histories\.split .* again\.$"):
+    with pytest.raises(DataError, match=says("valid split", "no events", "histories.split", "again")):
         evaluated_events(town, "valid")
 
 
 def test_split_of_first_events_only_says_so(build: Build) -> None:
     histories = build([(0, 0, 1, "train"), (1, 0, 5, "test"), (2, 0, 6, "test")], 1)
-    with pytest.raises(DataError, match="has 2 events, each the first of its user"):
+    with pytest.raises(DataError, match=says("2 events", "first of its user")):
         evaluated_events(histories, "test")
 
 

@@ -19,6 +19,7 @@ from whereupon.histories import WeatherJoinSettings, WeatherSettings
 from whereupon.histories.reading import ROW
 from whereupon.histories.rejects import Rejects
 from whereupon.histories.weather import clean_weather, join_weather, nearest_stations
+from whereupon.tests.texts import says
 
 Write = Callable[[str, str], Path]
 Prepare = Callable[..., Any]
@@ -85,16 +86,18 @@ def test_bad_rows_are_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "settings", "message"),
+    ("columns", "settings", "facts"),
     [
-        ({"wind_mps": [1]}, {"latitude": 0, "longitude": 0}, "time or local_day"),
-        ({"time": ["2024-01-01"], "wind_mps": [1]}, {}, r"histories\.weather\.latitude"),
-        ({"time": ["2024-01-01"]}, {"latitude": 0, "longitude": 0}, "should have a weather column"),
-        ({"time": ["x"], "wind_mps": [1]}, {"latitude": 0, "longitude": 0}, "each row was rejected"),
+        ({"wind_mps": [1]}, {"latitude": 0, "longitude": 0}, ["time", "local_day"]),
+        ({"time": ["2024-01-01"], "wind_mps": [1]}, {}, ["histories.weather.latitude"]),
+        ({"time": ["2024-01-01"]}, {"latitude": 0, "longitude": 0}, ["weather column"]),
+        ({"time": ["x"], "wind_mps": [1]}, {"latitude": 0, "longitude": 0}, ["w.csv", "rejected"]),
     ],
 )
-def test_table_that_lacks_something_says_what(columns: dict[str, Any], settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+def test_table_that_lacks_something_says_what(
+    columns: dict[str, Any], settings: dict[str, Any], facts: list[str]
+) -> None:
+    with pytest.raises(DataError, match=says(*facts)):
         clean(columns, **settings)
 
 
@@ -263,5 +266,5 @@ def test_one_station_serves_events_without_coordinates(write: Write, run_prepare
 
 def test_same_weather_from_two_sources_is_refused(write: Write, run_prepare: Prepare, visits: Path) -> None:
     weather = {"path": write("weather.csv", DAILY), "latitude": 50, "longitude": 8}
-    with pytest.raises(ConfigError, match="which the weather table gives"):
+    with pytest.raises(ConfigError, match=says("context_columns", "temperature_c", "weather table")):
         run_prepare(events={"path": visits}, weather=weather, context_columns=["temperature_c"])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.protocol import read_task
@@ -23,7 +23,6 @@ INSTALLED = importlib.util.find_spec("implicit") is not None
 @given(
     num_items=st.integers(1, 8), rank=st.integers(1, 5), penalty=st.sampled_from([0.01, 3.0]), seed=st.integers(0, 999)
 )
-@settings(max_examples=80, deadline=None)
 def test_folded_histories_solve_the_normal_equations(num_items: int, rank: int, penalty: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     vector_IR = rng.normal(size=(num_items, rank))

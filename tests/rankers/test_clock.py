@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.histories import Histories
@@ -31,7 +31,6 @@ def test_week_begins_on_monday_at_midnight(build: Build) -> None:
     half_life_s=st.sampled_from([None, 0.7, 60.0, 4000.0]),  # 0.7: 4,000 half-lives between first and last
     weighted=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
 def test_sums_count_what_is_strictly_earlier_and_fade(
     events: list[tuple[int, int, float]], asked: list[int], half_life_s: float | None, weighted: bool
 ) -> None:

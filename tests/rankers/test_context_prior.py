@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.decode import ContextSettings, PriorSettings
@@ -117,7 +117,6 @@ def _asked_rows(rows: list[Row]) -> list[Row]:
 
 
 @given(_ROWS)
-@settings(deadline=None, max_examples=50)
 def test_masses_rank_as_the_baseline_of_the_same_weights(build: Build, rows: list[Row]) -> None:
     """Own events alone: the baseline's scores are the shares of these masses."""
     histories = build(_asked_rows(rows), NUM_ITEMS)
@@ -134,7 +133,6 @@ def test_masses_rank_as_the_baseline_of_the_same_weights(build: Build, rows: lis
 
 
 @given(_ROWS, st.data())
-@settings(deadline=None, max_examples=100)
 def test_changing_anything_at_or_after_the_moment_changes_nothing(
     build: Build, rows: list[Row], data: st.DataObject
 ) -> None:

@@ -95,7 +95,6 @@ def same(before: tuple[list[int], NDArray[np.float64]], after: tuple[list[int], 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(ticks=TICKS, repeats=st.sampled_from(REPEATS), data=st.data())
-@settings(max_examples=40, deadline=None)
 def test_events_at_or_after_the_moment_change_nothing(
     build: Build, with_splits: Any, tasks: Any, name: BaselineName, ticks: Any, repeats: Repeats, data: st.DataObject
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.protocol import read_task
@@ -46,7 +46,6 @@ def regressions(histories: Histories, row: int, penalty: float) -> Any:
     half_life_events=st.sampled_from([None, 2.0]),
     self_weight=st.sampled_from([0.0, 0.7]),
 )
-@settings(max_examples=50, deadline=None)
 def test_scores_equal_one_ridge_regression_per_item(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, repeats: Repeats, ticks: Any, penalty: float,
     half_life_events: float | None, self_weight: float,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.protocol import read_task
@@ -54,7 +54,6 @@ def test_weight_of_itself_decides_whether_people_return(town: Histories) -> None
     self_weight=st.sampled_from([0.0, 0.7]),
     cells=st.sampled_from([1, 12, 10_000]),
 )
-@settings(max_examples=60, deadline=None)
 def test_scores_equal_comparing_sets_of_users(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, repeats: Repeats, ticks: Any, num_neighbours: int,
     shrink: float, half_life_events: float | None, self_weight: float, cells: int,
@@ -88,6 +87,7 @@ def test_scores_equal_comparing_sets_of_users(
         agrees(task, found, scores)
 
 
+@pytest.mark.slow
 def test_catalogue_of_a_hundred_thousand_items_takes_no_square_of_it(build: Build) -> None:
     num_items = 100_000  # squared, even as bits, they are more than a gigabyte
     rows = [(user, 7 * user + 900 * step, step, "train") for user in range(100) for step in range(8)]

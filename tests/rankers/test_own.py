@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.errors import DataError
@@ -191,7 +191,6 @@ def all_tasks(histories: Histories, repeats: Repeats) -> list[Task]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("repeats", ["allowed", "excluded"])
 @given(rows=rows_strategy, k=st.integers(1, NUM_ITEMS + 1), chunk=st.sampled_from([1, 1_000_000]))
-@settings(max_examples=60, deadline=None)
 def test_ranking_equals_dense_scoring_of_all_candidates(
     build: Build, name: str, repeats: Repeats, rows: list[tuple[int, int, int]], k: int, chunk: int
 ) -> None:

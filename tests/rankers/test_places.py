@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.protocol import read_task
@@ -105,7 +105,6 @@ def test_user_without_a_place_gets_popularity(town: Histories) -> None:
 
 
 @given(here=PLACE, there=PLACE)
-@settings(max_examples=100, deadline=None)
 def test_distance_equals_the_haversine_formula(here: Place, there: Place) -> None:
     a, b = (points(latitude=np.array(p[0], float), longitude=np.array(p[1], float)) for p in (here, there))
     found = float(distance_km(a, b))
@@ -118,7 +117,6 @@ def test_distance_equals_the_haversine_formula(here: Place, there: Place) -> Non
 @given(
     ticks=TICKS, items=st.lists(PLACE, min_size=NUM_ITEMS, max_size=NUM_ITEMS), context=st.booleans(), data=st.data()
 )
-@settings(max_examples=60, deadline=None)
 def test_scores_equal_the_formula_item_by_item(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, ticks: Any, items: list[Place], context: bool,
     data: st.DataObject,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.protocol import Task, read_task
@@ -94,7 +94,6 @@ def test_weights_of_hours_go_around_the_week_and_the_day() -> None:
 @pytest.mark.parametrize("half_life_days", [None, 1.0, 0.05])
 @pytest.mark.parametrize("repeats", ["allowed", "excluded"])
 @given(ticks=TICKS)
-@settings(max_examples=40, deadline=None)
 def test_recent_popularity_equals_counting_one_by_one(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, repeats: Repeats, half_life_days: float | None, ticks: Any
 ) -> None:
@@ -125,7 +124,6 @@ def somewhere(histories: Histories) -> Histories:
     elsewhere=st.sampled_from([0.0, 0.1, 1.0]),
     placed=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
 def test_popularity_by_hour_of_week_equals_counting_one_by_one(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, any_day: float, ticks: Any, sigma_hours: float,
     backoff_events: float, elsewhere: float, placed: bool,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.protocol import read_task
@@ -55,7 +55,6 @@ def test_hour_and_kind_of_day_decide_and_unknown_items_follow_by_popularity(buil
 
 
 @given(ticks=TICKS, sigma_hours=st.sampled_from([0.5, 4.0]), other_kind=st.sampled_from([0.0, 0.4]))
-@settings(max_examples=60, deadline=None)
 def test_scores_equal_three_nested_distributions(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, ticks: Any, sigma_hours: float, other_kind: float
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.histories import Histories
@@ -29,7 +29,6 @@ def test_choices_are_distinct_and_of_earlier_splits(town: Histories) -> None:
     cells=st.integers(1, 30),
     pairs=st.integers(1, 30),
 )
-@settings(max_examples=80, deadline=None)
 def test_blocks_count_users_of_both_items(build: Build, with_splits: Any, ticks: Any, cells: int, pairs: int) -> None:
     histories = build(with_splits(ticks), NUM_ITEMS)
     sets: dict[int, set[int]] = {}

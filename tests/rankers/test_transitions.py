@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.protocol import read_task
@@ -39,7 +39,6 @@ def test_moves_of_all_and_of_the_user_and_popularity_add_up(town: Histories) -> 
 
 
 @given(ticks=TICKS, own=st.sampled_from([0.0, 3.0]), backoff_events=st.sampled_from([0.1, 10.0]))
-@settings(max_examples=80, deadline=None)
 def test_scores_equal_counting_moves_one_by_one(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, ticks: Any, own: float, backoff_events: float
 ) -> None:

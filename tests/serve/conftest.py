@@ -1,7 +1,10 @@
 """Travellers between two airports, and a server for the town."""
 
+import importlib
+import os
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +13,16 @@ import pytest
 from whereupon.config import Config, load_config
 from whereupon.serve.launcher.merged import merged_weights
 from whereupon.tests.serve.processes import Served, serving
+
+
+@pytest.fixture(scope="session")
+def vllm_imported() -> None:
+    """vLLM, imported quietly: it and what it imports warn of each other's deprecations, which is theirs to fix."""
+    # torch imports setuptools, which insists on a distutils of its own where another test has imported Python's.
+    os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("vllm.entrypoints.openai.completion.api_router")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """What is used of vLLM's EngineClient, computed by transformers: only vLLM itself is missing."""
 
 import asyncio
-import importlib
-import os
-import warnings
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +8,6 @@ from typing import Any
 from whereupon.config import Config
 from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_base_model, merge_adapter
-
-
-def import_vllm() -> None:
-    """Import vLLM quietly: it and what it imports warn of each other's deprecations, which is theirs to mend."""
-    # torch imports setuptools, which insists on a distutils of its own where another test has imported Python's.
-    os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("vllm.entrypoints.openai.completion.api_router")
 
 
 class LocalClient:

@@ -17,15 +17,14 @@ from whereupon.recommend.shown import recommend_verb
 from whereupon.serve import batch
 from whereupon.serve.app.service import Service
 from whereupon.serve.batch import recommend_all
-from whereupon.tests.serve.local_client import LocalClient, import_vllm
+from whereupon.tests.serve.local_client import LocalClient
 
 RAIN = RequestContext(weather="rain, 18 C")
 
 
 @pytest.fixture
-def config(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Config:
+def config(vllm_imported: None, town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Config:
     """A run whose engine is a `LocalClient`; parts of a single user."""
-    import_vllm()
     found = town_copy()
 
     @asynccontextmanager

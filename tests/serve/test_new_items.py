@@ -20,7 +20,7 @@ from whereupon.recommend.shown import recommend_verb
 from whereupon.serve import batch
 from whereupon.serve.batch import recommend_all
 from whereupon.serve.launcher import launch
-from whereupon.tests.serve.local_client import LocalClient, import_vllm
+from whereupon.tests.serve.local_client import LocalClient
 
 RAIN = RequestContext(weather="rain, 18 C")
 
@@ -63,13 +63,13 @@ def test_recommend_and_serve_go_on_with_new_items_and_the_calibration(
     launch._check_adapter(config, read_histories(config.run))
 
 
+@pytest.mark.usefixtures("vllm_imported")
 def test_all_users_are_answered_with_new_items(
     next_night: Callable[..., Config],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import_vllm()
     config = next_night()
 
     @asynccontextmanager

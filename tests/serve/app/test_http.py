@@ -21,15 +21,13 @@ from whereupon.histories import prepare, read_histories
 from whereupon.recommend import Recommender, RequestContext, RequestFilters, catalogue_verbs
 from whereupon.recommend.prompt import build_prompt
 from whereupon.recommend.shown import recommend_verb, show_prompt
-from whereupon.tests.serve.local_client import LocalClient, import_vllm
+from whereupon.tests.serve.local_client import LocalClient
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
 AT = "2024-01-20T12:00:00"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _vllm_loaded() -> None:
-    import_vllm()
+pytestmark = pytest.mark.usefixtures("vllm_imported")
 
 
 @pytest.fixture

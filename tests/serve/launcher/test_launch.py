@@ -21,6 +21,7 @@ from whereupon.serve.launcher import launch
 from whereupon.serve.launcher.command import Address
 from whereupon.serve.launcher.install import Build
 from whereupon.tests.serve.processes import DEFAULT_SIGNALS, MARK, left_after, serving
+from whereupon.tests.texts import says
 
 HERE = Path(__file__).parent
 LAUNCHER = [str(HERE / "fake_launcher.py")]
@@ -70,60 +71,56 @@ def test_missing_vllm_is_one_sentence_that_says_how_to_install_it(
     invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "installed_build", lambda: None)
-    assert _refused(invoke()) == (
-        "Serving needs vLLM 0.32, which is not installed: run `python -m whereupon.serve.launcher.install` "
-        "(some minutes, once)."
+    assert re.search(
+        says("vLLM 0.32", "not installed", "`python -m whereupon.serve.launcher.install`"), _refused(invoke())
     )
 
 
 def test_vllm_of_another_series_is_refused(invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "installed_build", lambda: Build("0.33.1", "cuda"))
-    assert _refused(invoke()).startswith("Serving needs vLLM 0.32 but found 0.33.1: run `python -m")
+    assert re.search(says("vLLM 0.32", "0.33.1", "`python -m whereupon.serve.launcher.install`"), _refused(invoke()))
 
 
 def test_installation_without_our_routes_is_refused(
     invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
-    assert re.match("vLLM does not find whereupon's routes, .*: install it again", _refused(invoke()))
+    assert re.search(says("vLLM", "whereupon's routes", "install"), _refused(invoke()))
 
 
 def test_run_without_adapter_says_what_to_do_first(
     invoke: Callable[..., Result], town_config: Callable[..., Config]
 ) -> None:
     shutil.rmtree(town_config().run / "adapters")
-    assert re.match(r"There is no trained adapter in .*: run `whereupon finetune` first\.", _refused(invoke()))
+    assert re.search(says("no trained adapter", str(town_config().run), "`whereupon finetune`"), _refused(invoke()))
 
 
 def test_run_without_histories_says_what_to_do_first(
     invoke: Callable[..., Result], town_config: Callable[..., Config]
 ) -> None:
     shutil.rmtree(town_config().run / "histories")
-    assert re.search("holds no prepared histories; run `whereupon prepare` first", _refused(invoke()))
+    assert re.search(says(str(town_config().run), "`whereupon prepare`"), _refused(invoke()))
 
 
 def test_adapter_of_another_template_is_refused(invoke: Callable[..., Result]) -> None:
-    assert "was trained for another prompt template" in _refused(invoke(settings=("prompts.template=checkins",)))
+    assert re.search(says("another prompt template"), _refused(invoke(settings=("prompts.template=checkins",))))
 
 
 def test_port_that_is_taken_is_refused(invoke: Callable[..., Result]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         told = _refused(invoke(settings=(f"serve.port={port}",)))
-    assert told.startswith(f"Cannot listen at 127.0.0.1:{port} (Address already in use): stop what listens there, or")
+    assert re.search(says(f"{port}", "127.0.0.1", "in use", "stop"), told)
 
 
 def test_host_that_is_not_ours_is_refused(invoke: Callable[..., Result]) -> None:
-    assert re.match(
-        r"Cannot listen at 192\.0\.2\.1:0 \(.+\): .+ choose another serve\.host",
-        _refused(invoke(settings=("serve.host=192.0.2.1",))),
-    )
+    assert re.search(says("192.0.2.1:0", "serve.host"), _refused(invoke(settings=("serve.host=192.0.2.1",))))
 
 
 def test_open_address_without_key_is_warned_of(invoke: Callable[..., Result]) -> None:
     result = invoke("--then", "true", settings=("serve.host=0.0.0.0",))
     assert result.exit_code == 0, result.output
-    assert re.search(r"Whoever reaches 0\.0\.0\.0:\d+ may ask .* no API key is set in WHEREUPON_API_KEY", result.stderr)
+    assert re.search(says("0.0.0.0:", "no API key", "WHEREUPON_API_KEY"), result.stderr)
 
 
 # A server that runs
@@ -154,8 +151,7 @@ def test_server_that_ends_while_loading_is_told_with_its_last_lines(
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "broken")
     result = invoke()
-    sentence = r"vLLM ended by itself \(exit code 1\); above are the last lines of .*serve\.log\."
-    assert re.fullmatch(sentence, _refused(result))
+    assert re.search(says("vLLM ended", "exit code 1", "serve.log"), _refused(result))
     assert "MemoryError: no room for weights" in result.stderr.splitlines()[-2]
     assert left_after(str(town_config().run), 10) == []
 
@@ -174,8 +170,8 @@ def test_server_without_our_routes_is_stopped(
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "routeless")
     told = _refused(invoke())
-    reason = r"ModuleNotFoundError: No module named 'whereupon\.routes'"
-    assert re.fullmatch(rf"vLLM could not load whereupon's routes \({reason}\); see .*serve\.log\.", told)
+    reason = "ModuleNotFoundError: No module named 'whereupon.routes'"
+    assert re.search(says("whereupon's routes", reason, "serve.log"), told)
     assert left_after(str(town_config().run), 10) == []
 
 
@@ -184,7 +180,7 @@ def test_server_that_takes_too_long_is_stopped(
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "slow")
     told = _refused(invoke(settings=("serve.start_timeout_s=0.1",)))
-    assert re.match(r"The server did not answer within 0\.1 s: look into .*serve\.log, or allow more time in", told)
+    assert re.search(says("did not answer", "0.1 s", "serve.log", "serve.start_timeout_s"), told)
     assert left_after(str(town_config().run), 10) == []
 
 
@@ -227,6 +223,7 @@ def test_launcher_that_is_killed_leaves_no_process(fake: Callable[..., Any], mod
         assert served.left_after(30) == []
 
 
+@pytest.mark.slow
 def test_start_that_is_interrupted_says_so_and_leaves_no_process(
     barely_trained: Path, merged_run: Path, tmp_path: Path
 ) -> None:

@@ -1,20 +1,18 @@
 """Names of array types, the letters of their shapes, and ragged ranges: shared by all rooms.
 
-A variable's suffix says its shape: `score_QI` has a row for each question and a column for each item. The letters mean
-the same in every room:
+A variable's suffix says its shape: `score_QI` has a row for each question and a column for each item. These letters
+mean the same in every room:
 
-    B  branching nodes of a trie             M  events or items of one person's past
-    C  entries of a sparse list of children  P  decisions (branching nodes on the ways of items), pairs
-    D  decisions of known items              Q  questions
-    E  edges of nodes, or evaluated events   R  rows of a batch
-    F  fields, first entries                 S  entries of a set
-    H  hidden size                           T  tokens, or items that prompts can name
-    I  items                                 U  users
-    K  ranked items                          V  titles of a window, or the vocabulary beside H
-    L  positions of a text                   W  windows
-    N  rows of a table (events or items)     X  entries of a flattened ragged list
+    B  branching nodes of a trie         J  edges of the nodes that are scored, end to end
+    C  edges of all branching nodes      K  ranked items, best first
+    D  decisions of known items          N  events: rows of the histories, or of another table
+    E  evaluated events, rows of a task  Q  questions that are asked together
+    H  hidden size of a model            U  users
+    I  items of the catalogue            V  titles of a window; beside H the vocabulary
 
-A digit is a fixed or an extra length: `offset_U1` has one entry more than there are users.
+L, M, P, R, S, T, W, X and Y count something of the moment (positions, pairs, entries of a flattened list): the
+docstring of the module or function says what. A digit is a fixed or an extra length: `offset_U1` has one entry more
+than there are users.
 """
 
 from __future__ import annotations

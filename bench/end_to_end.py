@@ -124,7 +124,7 @@ def prompt(text: HistoryText, row: int) -> Int32:
 
 def _answer(contest: Contest, row: int, brute_force: bool, ours_first: bool, known: Row | None) -> Row:
     """Answer one event by all, or, where beam search has answered it before, by us."""
-    tokens_L, item = prompt(contest.text, row), int(contest.text.item_idx_E[row])
+    tokens_L, item = prompt(contest.text, row), int(contest.text.item_idx_N[row])
     contestants = [_ours, _transformers] if ours_first else [_transformers, _ours]
     found = {"row": row, "num_tokens": len(tokens_L), "item": item, "code": contest.code}
     if known:
@@ -151,7 +151,7 @@ def _ours(contest: Contest, tokens_L: Int32, item: int, brute_force: bool) -> Ro
     if brute_force:
         began = time.perf_counter()
         log_prob_N = score_all(reading.ask(question), trie)
-        best_K = np.lexsort((trie.row_of_item_N, -log_prob_N))[:K]
+        best_K = np.lexsort((trie.row_of_item_I, -log_prob_N))[:K]
         found["brute_force_s"] = time.perf_counter() - began
         found["brute_force_items"] = best_K.tolist()
         is_whole = len(set(result.item_idx_K.tolist())) == len(best_K)

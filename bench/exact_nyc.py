@@ -115,7 +115,7 @@ def _compare_one(
     times.append(time.perf_counter())
     log_prob_N = score_all(reading.ask(question), trie)
     times.append(time.perf_counter())
-    best_K = np.lexsort((trie.row_of_item_N, -log_prob_N))[:10]
+    best_K = np.lexsort((trie.row_of_item_I, -log_prob_N))[:10]
     found_K = result.item_idx_K
     is_same = result.exact and len(set(found_K.tolist())) == len(best_K)
     gap_K = np.abs(log_prob_N[found_K] - log_prob_N[best_K]) if is_same else np.array([np.inf])

@@ -211,7 +211,7 @@ def _with_last(steps: Windows) -> tuple[Int64, Int64]:
 
 def _write(path: Path, key: str, key_X: Int64, row_X: Int64, histories: Histories) -> None:
     """Rows stand for times: they are in the order of time within a user, and no two are equal."""
-    pl.DataFrame({key: key_X, "item": histories.item_idx_E[row_X], "time": row_X}).write_csv(path)
+    pl.DataFrame({key: key_X, "item": histories.item_idx_N[row_X], "time": row_X}).write_csv(path)
 
 
 def _side_python(side: Path) -> Path:

@@ -71,7 +71,7 @@ def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> d
                     "log_probs": result.log_prob_K.tolist(), "brute_force": None}  # fmt: skip
         if brute:
             log_prob_N = score_all(reading.ask(place), engine.trie)
-            best_K = np.lexsort((engine.trie.row_of_item_N, -log_prob_N))[:K]
+            best_K = np.lexsort((engine.trie.row_of_item_I, -log_prob_N))[:K]
             row["brute_force"] = [task.item_ids[item] for item in best_K]
         _append(partial, row)
         say(f"engine: {number}/{len(left)}")

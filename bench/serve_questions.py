@@ -40,7 +40,7 @@ def read_task(config: Config, num_questions: int) -> Task:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     row_E = np.random.default_rng(config.seed).permutation(evaluated_events(histories, "test"))
-    row_E = everybody_first(row_E, histories.user_idx_E[row_E])[:num_questions]
+    row_E = everybody_first(row_E, histories.user_idx_N[row_E])[:num_questions]
     text, trie = encoder.text(histories.events, len(histories.user_ids)), encoder.catalogue.trie
     return Task(
         [Question(row, prompt(text, row)) for row in row_E.tolist()],
@@ -52,7 +52,7 @@ def read_task(config: Config, num_questions: int) -> Task:
 
 def prompt(text: HistoryText, row: int) -> list[int]:
     """What a server renders when the title of the event `row` is asked for: a window that ends there."""
-    (window,) = text.encode_windows(windows_with_targets(text.windows, np.arange(len(text.item_idx_E)) == row))
+    (window,) = text.encode_windows(windows_with_targets(text.windows, np.arange(len(text.item_idx_N)) == row))
     return window.tokens_L[: window.title_start_V[-1]].tolist()
 
 

@@ -187,7 +187,7 @@ def _say(text: str) -> None:
 def _old_users(config: Config) -> list[str]:
     """Those who have events before any moment that is asked about."""
     histories = read_histories(config.run)
-    first_U = histories.split_E[histories.offset_U1[:-1]]
+    first_U = histories.split_N[histories.offset_U1[:-1]]
     return [user_id for user_id, split in zip(histories.user_ids, first_U.tolist(), strict=True) if split == 0]
 
 

@@ -64,11 +64,11 @@ class RandomReading:
         asked, first = time.perf_counter(), self._num_scored
         self._num_scored += len(node_X)
         hidden_XH = self._hidden_SH[torch.arange(first, self._num_scored) % NUM_STATES]
-        log_prob_E, _ = edge_log_probs(
+        log_prob_J, _ = edge_log_probs(
             hidden_XH, torch.from_numpy(node_X), self._tensors, self._weight_VH, None, 1.0
         )  # fmt: skip
-        scored = Scored(log_prob_E.numpy(), np.arange(first, self._num_scored))
-        self._rounds.append((asked, time.perf_counter(), len(node_X), len(scored.log_prob_E)))
+        scored = Scored(log_prob_J.numpy(), np.arange(first, self._num_scored))
+        self._rounds.append((asked, time.perf_counter(), len(node_X), len(scored.log_prob_J)))
         return scored
 
     def again(self) -> RandomReading:

@@ -177,7 +177,7 @@ def filter_items(folder: str, seed: int) -> Figures:
 
     def kept(filters: Filters) -> Subset:
         selection = select_items(facts, filters)
-        return Subset.of(catalogue.trie, selection.allowed_N, selection.reason)
+        return Subset.of(catalogue.trie, selection.allowed_I, selection.reason)
 
     start_over()
     found = {}

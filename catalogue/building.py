@@ -2,7 +2,7 @@
 
 Titles are sorted as token lists: compared token by token, and one that begins another comes before it.
 
-Shape legend: N items or lists, in an edit those of the earlier trie; M titles to be put in, R rows of the result,
+Shape legend: I items or lists, in an edit those of the earlier trie; M titles to be put in, R rows of the result,
 X lists that somebody asks for.
 """
 
@@ -31,43 +31,43 @@ def build_trie(titles_tokens: Sequence[Sequence[int]], titles: Titles | None = N
     return build_trie_ragged(lists.tokens, lists.ptr, titles)
 
 
-def build_trie_ragged(token_P: Int32, ptr_N1: Int64, titles: Titles | None = None) -> Trie:
-    """`build_trie` of titles end to end: those of item i are `token_P[ptr_N1[i]:ptr_N1[i + 1]]`."""
-    lists = Ragged(token_P, ptr_N1)
+def build_trie_ragged(token_P: Int32, ptr_I1: Int64, titles: Titles | None = None) -> Trie:
+    """`build_trie` of titles end to end: those of item i are `token_P[ptr_I1[i]:ptr_I1[i + 1]]`."""
+    lists = Ragged(token_P, ptr_I1)
     if not len(lists):
         raise CatalogueError("The catalogue is empty: expected at least one item with a title.")
     _refuse_empty(lists, np.arange(len(lists)), titles)
-    item_of_row_N = sort_order(lists)
-    rows = lists.gather(item_of_row_N)
-    return _finish(rows, item_of_row_N, np.zeros(len(rows), np.int32), np.arange(1, len(rows)), titles)
+    item_of_row_I = sort_order(lists)
+    rows = lists.gather(item_of_row_I)
+    return _finish(rows, item_of_row_I, np.zeros(len(rows), np.int32), np.arange(1, len(rows)), titles)
 
 
-def edit_trie(trie: Trie, item_idx_N: Int64, added: Ragged, item_idx_M: Int64, titles: Titles | None = None) -> Trie:
+def edit_trie(trie: Trie, item_idx_I: Int64, added: Ragged, item_idx_M: Int64, titles: Titles | None = None) -> Trie:
     """The trie without some items and with others, equal to one that is built from nothing.
 
     No title of `trie` is tokenised, sorted or compared again but those beside a new one.
 
-    `item_idx_N` is the item index that each item of `trie` has in the result, -1 for those that it shall not have;
+    `item_idx_I` is the item index that each item of `trie` has in the result, -1 for those that it shall not have;
     `added` are the tokens of the titles to be put in, and `item_idx_M` the item index of each in the result. `titles`
     and errors are as for `build_trie`.
     """
     _refuse_empty(added, item_idx_M, titles)
     by_row_M = sort_order(added)
     added = added.gather(by_row_M)
-    kept_N = item_idx_N[trie.item_of_row_N] >= 0
-    kept = trie.rows if kept_N.all() else trie.rows.keep(kept_N)
+    kept_I = item_idx_I[trie.item_of_row_I] >= 0
+    kept = trie.rows if kept_I.all() else trie.rows.keep(kept_I)
     if not len(kept) + len(added):
         raise CatalogueError("The catalogue is empty: expected at least one item with a title.")
-    before_N1 = np.concatenate([[0], np.cumsum(kept_N)])
-    row_M = before_N1[places(trie.rows, added)] + np.arange(len(added))
+    before_I1 = np.concatenate([[0], np.cumsum(kept_I)])
+    row_M = before_I1[places(trie.rows, added)] + np.arange(len(added))
     is_new_R = np.zeros(len(kept) + len(added), bool)
     is_new_R[row_M] = True
 
     item_of_row_R = np.empty(len(is_new_R), np.int32)
     item_of_row_R[is_new_R] = item_idx_M[by_row_M]
-    item_of_row_R[~is_new_R] = item_idx_N[trie.item_of_row_N[kept_N]]
+    item_of_row_R[~is_new_R] = item_idx_I[trie.item_of_row_I[kept_I]]
     common_R = np.zeros(len(is_new_R), np.int32)
-    common_R[~is_new_R] = _common_of_kept(trie, kept_N)
+    common_R[~is_new_R] = _common_of_kept(trie, kept_I)
     rows = _interleave(kept, added, is_new_R)
     changed = np.union1d(row_M, row_M + 1)
     changed = changed[(changed > 0) & (changed < len(is_new_R))]
@@ -87,23 +87,23 @@ def _interleave(kept: Ragged, added: Ragged, is_new_R: Bool) -> Ragged:
     return Ragged(tokens, pointers(length_R))
 
 
-def _common_of_kept(trie: Trie, kept_N: Bool) -> Int32:
+def _common_of_kept(trie: Trie, kept_I: Bool) -> Int32:
     """What each kept row shares with the kept row before it: the least that any two neighbours in between share."""
-    common_N = common_of(trie.num_items, trie.depth_B, trie.child_ptr_B1, trie.child_lo_C)
-    if kept_N.all():
-        return common_N
-    row = np.flatnonzero(kept_N)
+    common_I = common_of(trie.num_items, trie.depth_B, trie.child_ptr_B1, trie.child_lo_C)
+    if kept_I.all():
+        return common_I
+    row = np.flatnonzero(kept_I)
     begins = np.concatenate([[0], row[:-1] + 1])[: len(row)]
-    return np.minimum.reduceat(common_N[: row[-1] + 1], begins).astype(np.int32) if len(row) else common_N[:0]
+    return np.minimum.reduceat(common_I[: row[-1] + 1], begins).astype(np.int32) if len(row) else common_I[:0]
 
 
-def _finish(rows: Ragged, item_of_row_N: Int32, common_N: Int32, changed: Int64, titles: Titles | None) -> Trie:
-    """The trie over sorted rows; `common_N` is not known yet for the `changed` ones, which may clash with another."""
-    common_N[changed] = common_prefix(rows, changed - 1, rows, changed)
-    _refuse_prefixes(rows, common_N, changed, item_of_row_N, titles)
-    row_of_item_N = np.empty_like(item_of_row_N)
-    row_of_item_N[item_of_row_N] = np.arange(len(rows), dtype=np.int32)
-    return Trie(rows.tokens, rows.ptr, item_of_row_N, row_of_item_N, *make_nodes(rows, common_N))
+def _finish(rows: Ragged, item_of_row_I: Int32, common_I: Int32, changed: Int64, titles: Titles | None) -> Trie:
+    """The trie over sorted rows; `common_I` is not known yet for the `changed` ones, which may clash with another."""
+    common_I[changed] = common_prefix(rows, changed - 1, rows, changed)
+    _refuse_prefixes(rows, common_I, changed, item_of_row_I, titles)
+    row_of_item_I = np.empty_like(item_of_row_I)
+    row_of_item_I[item_of_row_I] = np.arange(len(rows), dtype=np.int32)
+    return Trie(rows.tokens, rows.ptr, item_of_row_I, row_of_item_I, *make_nodes(rows, common_I))
 
 
 def _refuse_empty(lists: Ragged, item_idx_M: Int64, titles: Titles | None) -> None:
@@ -116,13 +116,13 @@ def _refuse_empty(lists: Ragged, item_idx_M: Int64, titles: Titles | None) -> No
 
 
 def _refuse_prefixes(
-    rows: Ragged, common_N: Int32, changed: Int64, item_of_row_N: Int32, titles: Titles | None
+    rows: Ragged, common_I: Int32, changed: Int64, item_of_row_I: Int32, titles: Titles | None
 ) -> None:
     """Sorted, a title stands right before those that it begins."""
-    clash = changed[common_N[changed] >= rows.length[changed - 1]]
+    clash = changed[common_I[changed] >= rows.length[changed - 1]]
     if len(clash):
         row = int(clash[0])
-        same, pair = rows.length[row - 1] == rows.length[row], item_of_row_N[row - 1 : row + 1].tolist()
+        same, pair = rows.length[row - 1] == rows.length[row], item_of_row_I[row - 1 : row + 1].tolist()
         a, b = (_name(item, titles) for item in (sorted(pair) if same else pair))
         what = f"The titles {a} and {b} have the same tokens" if same else f"The tokens of title {a} begin those of {b}"
         raise CatalogueError(
@@ -136,28 +136,28 @@ def _name(item: int, titles: Titles | None) -> str:
 
 
 def sort_order(lists: Ragged) -> Int32:
-    """int32 [N]: the lists from first to last. Equal ones stay in the order given.
+    """int32 [I]: the lists from first to last. Equal ones stay in the order given.
 
     As many tokens as fit are packed into one integer of 64 bits. Only lists that are still tied are looked at again,
     with the tokens that follow.
     """
-    length_N, bits = lists.length, (int(lists.tokens.max(initial=0)) + 1).bit_length()
+    length_I, bits = lists.length, (int(lists.tokens.max(initial=0)) + 1).bit_length()
     per_key = 64 // bits
-    order_N = np.arange(len(lists), dtype=np.int32)
-    tied_X, group_X = order_N.copy(), np.zeros_like(order_N)  # places in `order_N`, and where the tie of each begins
-    for depth in range(0, int(length_N.max(initial=0)) + 1, per_key):
+    order_I = np.arange(len(lists), dtype=np.int32)
+    tied_X, group_X = order_I.copy(), np.zeros_like(order_I)  # places in `order_I`, and where the tie of each begins
+    for depth in range(0, int(length_I.max(initial=0)) + 1, per_key):
         if not len(tied_X):
             break
-        key_X = _packed(lists, order_N[tied_X], depth, per_key, bits)
+        key_X = _packed(lists, order_I[tied_X], depth, per_key, bits)
         by_key_X = _by_group_and_key(group_X, key_X)
-        order_N[tied_X], key_X = order_N[tied_X[by_key_X]], key_X[by_key_X]
+        order_I[tied_X], key_X = order_I[tied_X[by_key_X]], key_X[by_key_X]
         is_new_X = np.ones(len(tied_X), bool)
         is_new_X[1:] = (key_X[1:] != key_X[:-1]) | (group_X[1:] != group_X[:-1])
         group_X = tied_X[np.maximum.accumulate(np.where(is_new_X, np.arange(len(tied_X)), 0))]
         # Two lists that are tied although they have ended are equal for good.
-        goes_on_X = ~(is_new_X & np.append(is_new_X[1:], True)) & (length_N[order_N[tied_X]] >= depth + per_key)
+        goes_on_X = ~(is_new_X & np.append(is_new_X[1:], True)) & (length_I[order_I[tied_X]] >= depth + per_key)
         tied_X, group_X = tied_X[goes_on_X], group_X[goes_on_X]
-    return order_N
+    return order_I
 
 
 def _by_group_and_key(group_X: Int32, key_X: UInt64) -> Int64:

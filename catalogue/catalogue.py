@@ -79,9 +79,9 @@ class Catalogue:
         known, new = fit_columns(self.items, items, is_text=is_text)
         new = self._titled(new, settings, given_titles(new, settings))
         after = pl.concat([known, new], how="diagonal", rechunk=True)
-        index_N, index_M = np.arange(self.items.height), np.arange(self.items.height, after.height)
+        index_I, index_M = np.arange(self.items.height), np.arange(self.items.height, after.height)
         return Catalogue(
-            after, edit_trie(self.trie, index_N, encode_titles(new["title"], encode), index_M, after["title"])
+            after, edit_trie(self.trie, index_I, encode_titles(new["title"], encode), index_M, after["title"])
         )
 
     def replace(
@@ -98,14 +98,14 @@ class Catalogue:
         before, given = known[index_M], [] if "title" in values.columns else [pl.lit(None, pl.String).alias("title")]
         merged = before.with_columns(*values.get_columns(), *given)
         new = self._titled(merged, settings, kept_titles(before, merged, settings))
-        order_N = np.arange(self.items.height)
-        order_N[index_M] = np.arange(len(index_M)) + self.items.height
-        after = pl.concat([known, new], how="diagonal")[order_N]
+        order_I = np.arange(self.items.height)
+        order_I[index_M] = np.arange(len(index_M)) + self.items.height
+        after = pl.concat([known, new], how="diagonal")[order_I]
         changed_M = (self.titles[index_M] != new["title"]).to_numpy()
-        index_N = np.arange(self.items.height)
-        index_N[index_M[changed_M]] = -1
+        index_I = np.arange(self.items.height)
+        index_I[index_M[changed_M]] = -1
         lists = encode_titles(new["title"].filter(changed_M), encode)
-        return Catalogue(after, edit_trie(self.trie, index_N, lists, index_M[changed_M], after["title"]))
+        return Catalogue(after, edit_trie(self.trie, index_I, lists, index_M[changed_M], after["title"]))
 
     def rebuild(self, items: pl.DataFrame, encode: Encode, settings: CatalogueSettings | None = None) -> Catalogue:
         """Of other items altogether; those that are here too keep their titles where these are still true.
@@ -126,16 +126,16 @@ class Catalogue:
         """
         ids = pl.Series("item_id", item_ids, dtype=pl.String)
         _require_ids(ids.to_frame())
-        kept_N = np.ones(self.items.height, bool)
-        kept_N[self.index_of(ids)] = False
-        if not kept_N.any():
+        kept_I = np.ones(self.items.height, bool)
+        kept_I[self.index_of(ids)] = False
+        if not kept_I.any():
             raise CatalogueError(
-                f"Taking out all {len(kept_N)} items would leave an empty catalogue, in which there is nothing to "
+                f"Taking out all {len(kept_I)} items would leave an empty catalogue, in which there is nothing to "
                 "rank; keep at least one item, or build another catalogue."
             )
-        after, nothing = self.items.filter(kept_N), Ragged.of([])
-        index_N = np.where(kept_N, np.cumsum(kept_N) - 1, -1)
-        return Catalogue(after, edit_trie(self.trie, index_N, nothing, np.arange(0)))
+        after, nothing = self.items.filter(kept_I), Ragged.of([])
+        index_I = np.where(kept_I, np.cumsum(kept_I) - 1, -1)
+        return Catalogue(after, edit_trie(self.trie, index_I, nothing, np.arange(0)))
 
     def index_of(self, item_ids: pl.Series) -> Int64:
         """int64: the item index of each id. Raises CatalogueError for ids that are not in the catalogue."""

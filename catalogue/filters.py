@@ -80,14 +80,14 @@ class Filters(BaseModel):
 
 @dataclass(frozen=True)
 class Selection:
-    """What filters leave of N items: `allowed_N` bool [N] by item index, and a sentence that says how it came about."""
+    """What filters leave of I items: `allowed_I` bool [I] by item index, and a sentence that says how it came about."""
 
-    allowed_N: Bool
+    allowed_I: Bool
     reason: str
 
     @property
     def num_allowed(self) -> int:
-        return int(np.count_nonzero(self.allowed_N))
+        return int(np.count_nonzero(self.allowed_I))
 
 
 def select_items(facts: ItemFacts, filters: Filters, seen_idx: NDArray[np.integer] | None = None) -> Selection:
@@ -97,28 +97,28 @@ def select_items(facts: ItemFacts, filters: Filters, seen_idx: NDArray[np.intege
     that needs a column which items do not have, an unknown category or item id; ValueError for `unseen` without
     `seen_idx`.
     """
-    allowed_N = np.ones(facts.num_items, bool)
+    allowed_I = np.ones(facts.num_items, bool)
     parts = [f"Of {facts.num_items:,} item{'s' if facts.num_items != 1 else ''}"]
     left = facts.num_items
     for condition in _conditions(facts, filters, seen_idx):
-        notes = [(np.count_nonzero(allowed_N & which_N), text) for which_N, text in condition.notes]
-        allowed_N &= condition.fits_N
+        notes = [(np.count_nonzero(allowed_I & which_I), text) for which_I, text in condition.notes]
+        allowed_I &= condition.fits_I
         if left == 0:
             continue
-        left = int(np.count_nonzero(allowed_N))
+        left = int(np.count_nonzero(allowed_I))
         of_these = " of these" if len(parts) > 1 else ""
         told = ", ".join(f"{count:,} {text}" for count, text in notes if count)
         known = f" ({told})" if told else ""
         num, verb = f"{left:,}" if left else "none", "are" if left > 1 else "is"
         parts.append(f"{num}{of_these} {verb} {condition.what}{known}")
-    return Selection(allowed_N, ", ".join(parts) + "." if len(parts) > 1 else "")
+    return Selection(allowed_I, ", ".join(parts) + "." if len(parts) > 1 else "")
 
 
 @dataclass(frozen=True)
 class _Condition:
-    """`fits_N` bool [N]; `what` completes "are ..."; `notes`: items (bool [N]) of which nothing is known, in words."""
+    """`fits_I` bool [I]; `what` completes "are ..."; `notes`: items (bool [I]) of which nothing is known, in words."""
 
-    fits_N: Bool
+    fits_I: Bool
     what: str
     notes: tuple[tuple[Bool, str], ...] = ()
 
@@ -126,12 +126,12 @@ class _Condition:
 def _conditions(facts: ItemFacts, filters: Filters, seen_idx: NDArray[np.integer] | None) -> Iterator[_Condition]:
     if filters.near_km is not None and filters.near_latitude is not None and filters.near_longitude is not None:
         latitude, longitude, km = filters.near_latitude, filters.near_longitude, filters.near_km
-        fits_N = facts.near(latitude=latitude, longitude=longitude, km=km)
+        fits_I = facts.near(latitude=latitude, longitude=longitude, km=km)
         what = f"within {km:g} km of {latitude:.4f},{longitude:.4f}"
-        yield _Condition(fits_N, what, ((~facts.places.known_N, "without coordinates"),))
+        yield _Condition(fits_I, what, ((~facts.places.known_I, "without coordinates"),))
     if filters.category is not None:
-        fits_N, what = facts.in_category(filters.category), f"of category {_either(filters.category)}"
-        yield _Condition(fits_N, what, ((facts.categories.code_N < 0, "without category"),))
+        fits_I, what = facts.in_category(filters.category), f"of category {_either(filters.category)}"
+        yield _Condition(fits_I, what, ((facts.categories.code_I < 0, "without category"),))
     if filters.open_at is not None:
         yield _open(facts, filters.open_at, filters.keep_unknown_hours)
     if filters.unseen:
@@ -145,23 +145,23 @@ def _conditions(facts: ItemFacts, filters: Filters, seen_idx: NDArray[np.integer
 
 
 def _open(facts: ItemFacts, local: datetime, keep_unknown: bool) -> _Condition:
-    state_N = facts.states(local)
-    unknown_N, absent_N, kept = state_N == UNKNOWN, facts.hours.code_N < 0, " and kept" if keep_unknown else ""
-    fits_N = (state_N == OPEN) | unknown_N if keep_unknown else state_N == OPEN
+    state_I = facts.states(local)
+    unknown_I, absent_I, kept = state_I == UNKNOWN, facts.hours.code_I < 0, " and kept" if keep_unknown else ""
+    fits_I = (state_I == OPEN) | unknown_I if keep_unknown else state_I == OPEN
     notes = (
-        (absent_N, f"without opening hours{kept}"),
-        (facts.unreadable_N, f"with opening hours that cannot be read{kept}"),
-        (unknown_N & ~absent_N & ~facts.unreadable_N, f"with opening hours that do not say{kept}"),
+        (absent_I, f"without opening hours{kept}"),
+        (facts.unreadable_I, f"with opening hours that cannot be read{kept}"),
+        (unknown_I & ~absent_I & ~facts.unreadable_I, f"with opening hours that do not say{kept}"),
     )
-    return _Condition(fits_N, f"open at {local:%Y-%m-%d %H:%M} local time", notes)
+    return _Condition(fits_I, f"open at {local:%Y-%m-%d %H:%M} local time", notes)
 
 
 def _without(num_items: int, item_idx: NDArray[np.integer]) -> Bool:
     if len(item_idx) and not 0 <= item_idx.min() <= item_idx.max() < num_items:
         raise ValueError(f"item indices should lie between 0 and {num_items - 1}")
-    unseen_N = np.ones(num_items, bool)
-    unseen_N[item_idx] = False
-    return unseen_N
+    unseen_I = np.ones(num_items, bool)
+    unseen_I[item_idx] = False
+    return unseen_I
 
 
 def _either(names: tuple[str, ...]) -> str:

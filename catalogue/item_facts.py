@@ -1,6 +1,6 @@
 """What filters know of the items: places, categories and opening hours as columns, laid out once for a catalogue.
 
-Each question gives a mask bool [N] by item index and never counts an item in of which it does not know.
+Each question gives a mask bool [I] by item index and never counts an item in of which it does not know.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _MANY = 20_000  # of more names than these, only the neighbours in the alphabet 
 
 @dataclass(frozen=True)
 class Places:
-    """N items on the unit sphere: float64 [N, 3], NaN where missing, and to be searched as float32 [3, N]."""
+    """I items on the unit sphere: float64 [I, 3], NaN where missing, and to be searched as float32 [3, I]."""
 
     point_N3: Float64
-    unit_3N: Float32
+    unit_3I: Float32
 
     @classmethod
     def of(cls, items: pl.DataFrame) -> Places:
@@ -44,23 +44,23 @@ class Places:
         return cls(point_N3, np.nan_to_num(point_N3.T, nan=_NOWHERE).astype(np.float32, order="C"))
 
     @property
-    def known_N(self) -> Bool:
-        known_N: Bool = self.unit_3N[0] != np.float32(_NOWHERE)
-        return known_N
+    def known_I(self) -> Bool:
+        known_I: Bool = self.unit_3I[0] != np.float32(_NOWHERE)
+        return known_I
 
     def near(self, *, latitude: float, longitude: float, km: float) -> Bool:
-        """bool [N]: items at most `km` of great circle from the place; on the border, float64 decides."""
+        """bool [I]: items at most `km` of great circle from the place; on the border, float64 decides."""
         centre_3 = points(latitude=latitude, longitude=longitude)
-        chord2_N = np.zeros(len(self.point_N3), np.float32)
-        for axis_N, centre in zip(self.unit_3N, centre_3.astype(np.float32), strict=True):
-            difference_N = axis_N - centre
-            chord2_N += np.multiply(difference_N, difference_N, out=difference_N)
+        chord2_I = np.zeros(len(self.point_N3), np.float32)
+        for axis_I, centre in zip(self.unit_3I, centre_3.astype(np.float32), strict=True):
+            difference_I = axis_I - centre
+            chord2_I += np.multiply(difference_I, difference_I, out=difference_I)
         reach = 2 * np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2)
         surely = (reach - _CHORD_ERROR) ** 2 if reach > _CHORD_ERROR else -1.0
-        near_N = chord2_N <= np.float32(surely)
-        border = np.flatnonzero((chord2_N <= np.float32((reach + _CHORD_ERROR) ** 2)) & ~near_N)
-        near_N[border] = distance_km(self.point_N3[border], centre_3) <= km
-        return near_N
+        near_I = chord2_I <= np.float32(surely)
+        border = np.flatnonzero((chord2_I <= np.float32((reach + _CHORD_ERROR) ** 2)) & ~near_I)
+        near_I[border] = distance_km(self.point_N3[border], centre_3) <= km
+        return near_I
 
     def km_from(self, item_idx_K: Int64, *, latitude: float, longitude: float) -> Float64:
         """float64 [K]: great circle from a place in degrees to items, NaN where an item has no coordinates."""
@@ -69,10 +69,10 @@ class Places:
 
 @dataclass(frozen=True)
 class Names:
-    """A column of text in distinct values: `names` as they stand first, `code_N` int32 [N] into them, -1 for none."""
+    """A column of text in distinct values: `names` as they stand first, `code_I` int32 [I] into them, -1 for none."""
 
     names: list[str]
-    code_N: Int32
+    code_I: Int32
 
     @classmethod
     def of(cls, column: pl.Series) -> Names:
@@ -118,11 +118,11 @@ class ItemFacts:
         return Timetable(self.hours.names)
 
     def near(self, *, latitude: float, longitude: float, km: float) -> Bool:
-        """bool [N]: items within `km` of a place in degrees; see `Places.near`."""
+        """bool [I]: items within `km` of a place in degrees; see `Places.near`."""
         return self.places.near(latitude=latitude, longitude=longitude, km=km)
 
     def in_category(self, categories: Sequence[str]) -> Bool:
-        """bool [N]: items of one of the categories, told apart by neither case nor Unicode form.
+        """bool [I]: items of one of the categories, told apart by neither case nor Unicode form.
 
         Raises CatalogueError for a category that no item has; names the nearest.
         """
@@ -131,7 +131,7 @@ class ItemFacts:
             raise CatalogueError(_unknown("category", unknown, self.categories.names))
         wanted_D = np.zeros(len(self.categories.names) + 1, bool)  # the last one is that of the items without any
         wanted_D[[code for key in wanted for code in self._codes[key]]] = True
-        return wanted_D[self.categories.code_N]
+        return wanted_D[self.categories.code_I]
 
     @cached_property
     def _codes(self) -> dict[str, list[int]]:
@@ -142,31 +142,31 @@ class ItemFacts:
         return codes
 
     def states(self, local: datetime) -> Int8:
-        """int8 [N]: `opening_hours.OPEN`, `CLOSED` or `UNKNOWN` then; without readable hours `UNKNOWN`."""
-        return np.append(self.timetable.states(local), np.int8(UNKNOWN))[self.hours.code_N]
+        """int8 [I]: `opening_hours.OPEN`, `CLOSED` or `UNKNOWN` then; without readable hours `UNKNOWN`."""
+        return np.append(self.timetable.states(local), np.int8(UNKNOWN))[self.hours.code_I]
 
     @cached_property
-    def unreadable_N(self) -> Bool:
-        """bool [N]: items whose opening hours cannot be read."""
-        return np.append(self.timetable.unreadable_D, False)[self.hours.code_N]
+    def unreadable_I(self) -> Bool:
+        """bool [I]: items whose opening hours cannot be read."""
+        return np.append(self.timetable.unreadable_D, False)[self.hours.code_I]
 
     def listed(self, item_ids: Sequence[str]) -> Bool:
-        """bool [N]: the items with these ids. Raises CatalogueError for an unknown id; names the nearest."""
-        hash_N, item_of_hash_N = self._by_hash
+        """bool [I]: the items with these ids. Raises CatalogueError for an unknown id; names the nearest."""
+        hash_I, item_of_hash_I = self._by_hash
         wanted = pl.Series(item_ids, dtype=pl.String)
         hash_M = _hash(wanted)
         order_M = np.argsort(hash_M)  # in order, the search walks through memory instead of leaping
-        item_M = item_of_hash_N[np.minimum(np.searchsorted(hash_N, hash_M[order_M]), self.num_items - 1)]
+        item_M = item_of_hash_I[np.minimum(np.searchsorted(hash_I, hash_M[order_M]), self.num_items - 1)]
         found_M = (self._ids.gather(item_M) == wanted.gather(order_M)).to_numpy()
-        listed_N = np.zeros(self.num_items, bool)
-        listed_N[item_M[found_M]] = True
+        listed_I = np.zeros(self.num_items, bool)
+        listed_I[item_M[found_M]] = True
         if not found_M.all():  # ids that no item has, or that share their hash with another one
             rest = wanted.gather(order_M).filter(~found_M)
-            among_N = self._ids.is_in(rest.implode()).to_numpy()
-            if unknown := set(rest) - set(self._ids.filter(among_N)):
+            among_I = self._ids.is_in(rest.implode()).to_numpy()
+            if unknown := set(rest) - set(self._ids.filter(among_I)):
                 raise CatalogueError(_unknown("item", [name for name in item_ids if name in unknown], self._ids))
-            listed_N |= among_N
-        return listed_N
+            listed_I |= among_I
+        return listed_I
 
     @cached_property
     def _ids(self) -> pl.Series:
@@ -175,9 +175,9 @@ class ItemFacts:
     @cached_property
     def _by_hash(self) -> tuple[NDArray[np.uint64], Int32]:
         """The hashes of all ids in ascending order, and whose each is: 12 bytes an item, a tenth of a dictionary."""
-        hash_N = _hash(self._ids)
-        order_N = np.argsort(hash_N, kind="stable")
-        return hash_N[order_N], order_N.astype(np.int32)
+        hash_I = _hash(self._ids)
+        order_I = np.argsort(hash_I, kind="stable")
+        return hash_I[order_I], order_I.astype(np.int32)
 
     def _column(self, name: str) -> pl.Series:
         if name not in self.items.columns:

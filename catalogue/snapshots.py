@@ -42,7 +42,7 @@ _VERSION = re.compile(r"v(\d{6,})")
 _LEFTOVER = re.compile(r"\.(v\d{6,}|CURRENT)\..*")
 _ITEMS, _MANIFEST = "items.arrow", "manifest.json"
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Trie))
-_INT64 = ("token_ptr_N1", "child_ptr_B1")
+_INT64 = ("token_ptr_I1", "child_ptr_B1")
 
 
 def write_snapshot(folder: str | os.PathLike[str], catalogue: Catalogue, *, tokenizer: str, origin: str = "") -> str:

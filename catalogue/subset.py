@@ -14,9 +14,9 @@ from .trie import Trie
 
 @dataclass(frozen=True)
 class Subset:
-    """Allowed items of a trie over N items, the same for all questions, or others for each of Q.
+    """Allowed items of a trie over I items, the same for all questions, or others for each of Q.
 
-    `before` int32 [N + 1] or [Q, N + 1] counts the allowed rows before each row, so a trie node over rows `lo:hi` leads
+    `before` int32 [I + 1] or [Q, I + 1] counts the allowed rows before each row, so a trie node over rows `lo:hi` leads
     to an allowed item exactly if it grows between the two. `reason` is a sentence that says what made the subset.
     """
 
@@ -25,7 +25,7 @@ class Subset:
 
     @classmethod
     def of(cls, trie: Trie, allowed: Bool, reason: str = "") -> Subset:
-        """The items that `allowed` (bool [N] or [Q, N], by item index) allows.
+        """The items that `allowed` (bool [I] or [Q, I], by item index) allows.
 
         For a list of item ids see `ItemFacts.listed`, for ready filters `select_items`; masks intersect by `&`. Raises
         CatalogueError for another shape or type.
@@ -36,7 +36,7 @@ class Subset:
                 f"{allowed.dtype} {list(allowed.shape)}; make it one of this catalogue."
             )
         before = np.zeros((*allowed.shape[:-1], trie.num_items + 1), np.int32)
-        np.cumsum(allowed[..., trie.item_of_row_N], axis=-1, dtype=np.int32, out=before[..., 1:])
+        np.cumsum(allowed[..., trie.item_of_row_I], axis=-1, dtype=np.int32, out=before[..., 1:])
         return cls(before, reason)
 
     @property

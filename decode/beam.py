@@ -28,9 +28,9 @@ class Beam(Frontier):
         begin_Q1 = children.bounds(self._query_Q1)
         crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self.width)
         if len(crowded):
-            low_Q[crowded] = held_by(children.value_E, begin_Q1[crowded], begin_Q1[crowded + 1], self.width)
-            is_lost_E = children.value_E < children.edges.spread(low_Q[children.query_X])
-            highest_X = children.edges.highest(np.where(is_lost_E, children.value_E, np.float32(-np.inf)))
+            low_Q[crowded] = held_by(children.value_J, begin_Q1[crowded], begin_Q1[crowded + 1], self.width)
+            is_lost_J = children.value_J < children.edges.spread(low_Q[children.query_X])
+            highest_X = children.edges.highest(np.where(is_lost_J, children.value_J, np.float32(-np.inf)))
             np.maximum.at(self.lost_Q, children.query_X, highest_X)
         return low_Q
 

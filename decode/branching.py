@@ -1,6 +1,6 @@
 """The catalogue distribution in torch: logits only at branching nodes, only for their edges.
 
-Shape legend: X scored positions, H hidden size, V vocabulary, U distinct edge tokens, E edges of the X nodes end to
+Shape legend: X scored positions, H hidden size, V vocabulary, U distinct edge tokens, J edges of the X nodes end to
 end.
 """
 
@@ -31,7 +31,7 @@ class TrieTensors:
 def edge_log_probs(
     hidden_XH: Tensor, node_X: Tensor, trie: TrieTensors, weight_VH: Tensor, bias_V: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """float32 [E] log-probabilities of the nodes' edges, end to end, and int64 [X] where each node's edges begin.
+    """float32 [J] log-probabilities of the nodes' edges, end to end, and int64 [X] where each node's edges begin.
 
     The model's logits are restricted to the node's edges, divided by `temperature` and renormalised. Differentiable in
     `hidden_XH`. The projection is computed for the U tokens that occur at all, not for the vocabulary.
@@ -40,15 +40,15 @@ def edge_log_probs(
     count_X = trie.child_ptr_B1[node_X + 1] - begin_X
     end_X = count_X.cumsum(0)
     first_X = end_X - count_X
-    row_E = torch.repeat_interleave(torch.arange(len(node_X), device=node_X.device), count_X)
-    edge_E = torch.arange(len(row_E), device=node_X.device) + (begin_X - first_X)[row_E]
-    token_U, column_E = torch.unique(trie.child_token_C[edge_E], return_inverse=True)
+    row_J = torch.repeat_interleave(torch.arange(len(node_X), device=node_X.device), count_X)
+    edge_J = torch.arange(len(row_J), device=node_X.device) + (begin_X - first_X)[row_J]
+    token_U, column_J = torch.unique(trie.child_token_C[edge_J], return_inverse=True)
     with torch.autocast(hidden_XH.device.type, enabled=False):
         logits_XU = hidden_XH.float() @ weight_VH[token_U].float().T
         if bias_V is not None:
             logits_XU = logits_XU + bias_V[token_U].float()
-    logits_E = logits_XU[row_E, column_E] / temperature
-    top_X = torch.full((len(node_X),), -torch.inf, device=logits_E.device)
-    top_X = top_X.scatter_reduce(0, row_E, logits_E.detach(), "amax")
-    sum_X = torch.zeros_like(top_X).index_add(0, row_E, (logits_E - top_X[row_E]).exp())
-    return logits_E - (top_X + sum_X.log())[row_E], first_X
+    logits_J = logits_XU[row_J, column_J] / temperature
+    top_X = torch.full((len(node_X),), -torch.inf, device=logits_J.device)
+    top_X = top_X.scatter_reduce(0, row_J, logits_J.detach(), "amax")
+    sum_X = torch.zeros_like(top_X).index_add(0, row_J, (logits_J - top_X[row_J]).exp())
+    return logits_J - (top_X + sum_X.log())[row_J], first_X

@@ -67,7 +67,7 @@ class Entries:
 class Children:
     """The edges of X nodes scored in one round, made into entries only where they are wanted.
 
-    `query_X` ascends. `log_prob_E` and `value_E` are those of the entries, from the prompt on.
+    `query_X` ascends. `log_prob_J` and `value_J` are those of the entries, from the prompt on.
     """
 
     trie: Trie
@@ -75,8 +75,8 @@ class Children:
     node_X: Int64
     state_X: Int64
     edges: Segments
-    log_prob_E: Float32
-    value_E: Float32
+    log_prob_J: Float32
+    value_J: Float32
 
     def bounds(self, query_Q: Int64) -> Int64:
         """int64 [Q]: where the edges of the questions begin."""
@@ -86,7 +86,7 @@ class Children:
         owner_Y = self.edges.owner(position_Y)
         edge_Y = (self.trie.child_ptr_B1[self.node_X] - self.edges.ptr_X1[:-1])[owner_Y] + position_Y
         return Entries(
-            self.query_X[owner_Y], self.value_E[position_Y], self.log_prob_E[position_Y],
+            self.query_X[owner_Y], self.value_J[position_Y], self.log_prob_J[position_Y],
             self.trie.child_node_C[edge_Y].astype(np.int64), self.trie.child_lo_C[edge_Y].astype(np.int64),
             self.state_X[owner_Y],
         )  # fmt: skip

@@ -4,7 +4,7 @@ A node near the top of a large trie has tens of thousands of edges, of which a s
 above a bound, question by question, are made into entries and sorted; the rest stay where the model's scores lie and
 are looked at again if the bound has to be lowered.
 
-Shape legend: A entries, X nodes scored together, E their edges end to end, Y edges picked out of them, Q questions.
+Shape legend: A entries, X nodes scored together, J their edges end to end, Y edges picked out of them, Q questions.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class Frontier:
         np.minimum.at(self._lowest_expanded_Q, chosen.query, chosen.value)
         return chosen
 
-    def expand(self, parents: Entries, edges: Segments, log_prob_E: Float32, value_E: Float32, state_X: Int64) -> None:
+    def expand(self, parents: Entries, edges: Segments, log_prob_J: Float32, value_J: Float32, state_X: Int64) -> None:
         """Put the children of chosen nodes in their place; scores and handles as in `Children`."""
         if self.subset is not None:
-            lo_E, hi_E = edges.rows(self.trie, parents.node)
-            leads_E = self.subset.any_in(lo_E, hi_E, edges.spread(parents.query))
-            value_E = np.where(leads_E, value_E, np.float32(-np.inf))
-        children = Children(self.trie, parents.query, parents.node, state_X, edges, log_prob_E, value_E)
+            lo_J, hi_J = edges.rows(self.trie, parents.node)
+            leads_J = self.subset.any_in(lo_J, hi_J, edges.spread(parents.query))
+            value_J = np.where(leads_J, value_J, np.float32(-np.inf))
+        children = Children(self.trie, parents.query, parents.node, state_X, edges, log_prob_J, value_J)
         low_Q = np.maximum(self._put_by(children), self._kth_item_Q)
-        position_Y = np.flatnonzero(value_E >= edges.spread(low_Q[parents.query]))
+        position_Y = np.flatnonzero(value_J >= edges.spread(low_Q[parents.query]))
         self._settle([self.entries, children.entries(position_Y)])
 
     def bring_in_rest(self) -> None:
@@ -116,7 +116,7 @@ class Frontier:
         begin_Q1 = children.bounds(self._query_Q1)
         crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self._held)
         if len(crowded):
-            cut = held_by(children.value_E, begin_Q1[crowded], begin_Q1[crowded + 1], self._held)
+            cut = held_by(children.value_J, begin_Q1[crowded], begin_Q1[crowded + 1], self._held)
             # Never above an expanded node, which would be found in the reserve again.
             cut = np.minimum(cut, self._lowest_expanded_Q[crowded])
             self._bound_Q[crowded] = np.maximum(cut, self._bound_Q[crowded])
@@ -128,22 +128,22 @@ class Frontier:
         parts = []
         for query in np.flatnonzero(wanted_Q & (self._bound_Q > LOWEST)).tolist():
             found = [(children, self._reserve(children, query)) for children in self._rounds]
-            value_Y = np.concatenate([children.value_E[position_Y] for children, position_Y in found])
+            value_Y = np.concatenate([children.value_J[position_Y] for children, position_Y in found])
             few = all_of_it or len(value_Y) <= CROWDED * self._held
             cut = LOWEST if few else held_by(value_Y, np.array([0]), np.array([len(value_Y)]), self._held)[0]
-            parts += [children.entries(at_Y[children.value_E[at_Y] >= cut]) for children, at_Y in found]
+            parts += [children.entries(at_Y[children.value_J[at_Y] >= cut]) for children, at_Y in found]
             self._bound_Q[query] = cut
         return parts
 
     def _reserve(self, children: Children, query: int) -> Int64:
         """int64 [Y]: positions of a question's children below its bound that may still be part of its answer."""
         begin, end = children.bounds(np.array([query, query + 1]))
-        value_Y, low = children.value_E[begin:end], self._kth_item_Q[query]
+        value_Y, low = children.value_J[begin:end], self._kth_item_Q[query]
         position_Y: Int64 = np.flatnonzero((value_Y < self._bound_Q[query]) & (value_Y >= low)) + int(begin)
         return position_Y
 
 
-def held_by(value_E: Float32, begin_S: Int64, end_S: Int64, num: int) -> Float32:
+def held_by(value_J: Float32, begin_S: Int64, end_S: Int64, num: int) -> Float32:
     """float32 [S]: a bound for each stretch `begin_S:end_S` of the values that at least `num` of them reach, and not
     many more; at least LOWEST. The stretches ascend and are longer than CROWDED * num.
 
@@ -152,8 +152,8 @@ def held_by(value_E: Float32, begin_S: Int64, end_S: Int64, num: int) -> Float32
     blocks = CROWDED * num
     start_SB1 = begin_S[:, None] + np.arange(blocks + 1) * (end_S - begin_S)[:, None] // blocks
     # No block may start behind the last value: where it ends the last block, it is put back.
-    start = np.minimum(start_SB1.ravel(), len(value_E) - 1)
-    highest_SB = np.maximum.reduceat(value_E, start).reshape(start_SB1.shape)[:, :-1]
-    highest_SB[:, -1] = np.maximum(highest_SB[:, -1], value_E[end_S - 1])
+    start = np.minimum(start_SB1.ravel(), len(value_J) - 1)
+    highest_SB = np.maximum.reduceat(value_J, start).reshape(start_SB1.shape)[:, :-1]
+    highest_SB[:, -1] = np.maximum(highest_SB[:, -1], value_J[end_S - 1])
     bound_S: Float32 = np.maximum(np.partition(highest_SB, -num, axis=1)[:, -num], LOWEST)
     return bound_S

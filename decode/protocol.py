@@ -12,10 +12,10 @@ FROM_PROMPT = -1
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of X nodes: `log_prob_E` float32, the log-probabilities of their edges end to end in the order of the
+    """Scores of X nodes: `log_prob_J` float32, the log-probabilities of their edges end to end in the order of the
     nodes (each node's sum to 1), and `state_X` int64, the handles under which deeper nodes continue."""
 
-    log_prob_E: Float32
+    log_prob_J: Float32
     state_X: Int64
 
 

@@ -61,39 +61,39 @@ def sampling(
 
 
 def _perturbing(trie: Trie, changes: list[Reweighting], top_p: float, rng: np.random.Generator) -> Step:
-    def step(parents: Entries, edges: Segments, log_prob_E: Float32) -> tuple[Float32, Float32]:
+    def step(parents: Entries, edges: Segments, log_prob_J: Float32) -> tuple[Float32, Float32]:
         for change in changes:
-            log_prob_E = change.apply(trie, parents.query, parents.node, log_prob_E)
+            log_prob_J = change.apply(trie, parents.query, parents.node, log_prob_J)
         if top_p < 1:
-            log_prob_E = nucleus(edges, log_prob_E, top_p)
-        total_E = edges.spread(parents.log_prob) + log_prob_E
-        return total_E, perturbed(edges, total_E, parents.value, rng).astype(np.float32)
+            log_prob_J = nucleus(edges, log_prob_J, top_p)
+        total_J = edges.spread(parents.log_prob) + log_prob_J
+        return total_J, perturbed(edges, total_J, parents.value, rng).astype(np.float32)
 
     return step
 
 
-def nucleus(edges: Segments, log_prob_E: Float32, top_p: float) -> Float32:
-    """float32 [E]: each stretch cut down to its most probable elements that hold at least `top_p`, renormalised.
+def nucleus(edges: Segments, log_prob_J: Float32, top_p: float) -> Float32:
+    """float32 [J]: each stretch cut down to its most probable elements that hold at least `top_p`, renormalised.
 
     The others get -inf. The most probable element always stays; of equally probable ones the first.
     """
-    owner_E = edges.spread(np.arange(len(edges.count_X)))
-    order_E = np.lexsort((-log_prob_E, owner_E))
-    sorted_E = np.exp(log_prob_E[order_E], dtype=np.float64)
-    sum_E = np.cumsum(sorted_E)
-    before_E = sum_E - sorted_E
-    before_E -= edges.spread(before_E[edges.ptr_X1[:-1]])
-    kept_E = np.empty(len(log_prob_E), bool)
-    kept_E[order_E] = before_E < top_p
-    return edges.log_softmax(np.where(kept_E, log_prob_E, np.float32(-np.inf)))
+    owner_J = edges.spread(np.arange(len(edges.count_X)))
+    order_J = np.lexsort((-log_prob_J, owner_J))
+    sorted_J = np.exp(log_prob_J[order_J], dtype=np.float64)
+    sum_J = np.cumsum(sorted_J)
+    before_J = sum_J - sorted_J
+    before_J -= edges.spread(before_J[edges.ptr_X1[:-1]])
+    kept_J = np.empty(len(log_prob_J), bool)
+    kept_J[order_J] = before_J < top_p
+    return edges.log_softmax(np.where(kept_J, log_prob_J, np.float32(-np.inf)))
 
 
-def perturbed(edges: Segments, log_prob_E: Float32, largest_X: Float32, rng: np.random.Generator) -> Float64:
-    """float64 [E]: Gumbel values around `log_prob_E`, given that the largest of each stretch is `largest_X`."""
+def perturbed(edges: Segments, log_prob_J: Float32, largest_X: Float32, rng: np.random.Generator) -> Float64:
+    """float64 [J]: Gumbel values around `log_prob_J`, given that the largest of each stretch is `largest_X`."""
     with np.errstate(divide="ignore"):  # log(0) is -inf: at the largest element, which then is exactly largest_X
-        value_E = log_prob_E + rng.gumbel(size=len(log_prob_E))
-        above_E = edges.spread(edges.highest(value_E)) - value_E
-        wanted_E = edges.spread(largest_X.astype(np.float64))
-        v_E = wanted_E - value_E + np.log(-np.expm1(-above_E))
-    drawn_E: Float64 = wanted_E - np.maximum(v_E, 0) - np.log1p(np.exp(-np.abs(v_E)))
-    return drawn_E
+        value_J = log_prob_J + rng.gumbel(size=len(log_prob_J))
+        above_J = edges.spread(edges.highest(value_J)) - value_J
+        wanted_J = edges.spread(largest_X.astype(np.float64))
+        v_J = wanted_J - value_J + np.log(-np.expm1(-above_J))
+    drawn_J: Float64 = wanted_J - np.maximum(v_J, 0) - np.log1p(np.exp(-np.abs(v_J)))
+    return drawn_J

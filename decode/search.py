@@ -3,7 +3,7 @@
 A child is never more probable than its parent. So once the k most probable entries of (finished items and unexpanded
 nodes) are all finished items, no item is missing: the answer is the true top-k, whatever the model.
 
-Shape legend: Q questions, X nodes scored together, E their edges end to end, K ranked items, N items.
+Shape legend: Q questions, X nodes scored together, J their edges end to end, K ranked items, I items.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def exploring(frontier: Frontier, step: Step, max_expansions: int | None = None,
         spent_Q += np.bincount(parents.query, minlength=len(spent_Q))
         scored = yield parents
         edges = Segments.of_edges(frontier.trie, parents.node)
-        frontier.expand(parents, edges, *step(parents, edges, scored.log_prob_E), scored.state_X)
+        frontier.expand(parents, edges, *step(parents, edges, scored.log_prob_J), scored.state_X)
     frontier.bring_in_rest()
     return results(frontier, spent_Q)
 
@@ -137,11 +137,11 @@ def reweighted(trie: Trie, num_queries: int, reweighting: Reweighting | None) ->
     """The step of a search for the most probable items."""
     change = (reweighting or Reweighting()).checked(num_queries)
 
-    def step(parents: Entries, edges: Segments, log_prob_E: Float32) -> tuple[Float32, Float32]:
-        log_prob_E = change.apply(trie, parents.query, parents.node, log_prob_E)
-        total_E: Float32 = edges.spread(parents.log_prob)
-        total_E += log_prob_E
-        return total_E, total_E
+    def step(parents: Entries, edges: Segments, log_prob_J: Float32) -> tuple[Float32, Float32]:
+        log_prob_J = change.apply(trie, parents.query, parents.node, log_prob_J)
+        total_J: Float32 = edges.spread(parents.log_prob)
+        total_J += log_prob_J
+        return total_J, total_J
 
     return step
 
@@ -156,7 +156,7 @@ def results(frontier: Frontier, spent_Q: Int64) -> list[SearchResult]:
         own = entries.take(slice(begin, end))
         done_A = own.node < 0
         missing = max(float(own.value[~done_A].max(initial=-np.inf)), float(frontier.lost_Q[query]))
-        items, log_prob_K = trie.item_of_row_N[own.row[done_A]].astype(np.int64), own.log_prob[done_A]
+        items, log_prob_K = trie.item_of_row_I[own.row[done_A]].astype(np.int64), own.log_prob[done_A]
         full = len(items) == frontier.k and own.value[done_A][-1] > missing
         exact = bool(full or missing == -np.inf)
         answers.append(SearchResult(items, log_prob_K, exact, missing, int(spent_Q[query]), nothing))
@@ -164,21 +164,21 @@ def results(frontier: Frontier, spent_Q: Int64) -> list[SearchResult]:
 
 
 def score_all(reading: Reading, trie: Trie, query: int = 0, reweighting: Reweighting | None = None) -> Float32:
-    """float32 [N]: the log-probability of every item, by item index: the whole trie, level by level, nothing pruned."""
+    """float32 [I]: the log-probability of every item, by item index: the whole trie, level by level, nothing pruned."""
     step = reweighted(trie, reading.num_queries, reweighting)
-    log_prob_N = np.zeros(trie.num_items, np.float32)
+    log_prob_I = np.zeros(trie.num_items, np.float32)
     start = Entries.start(trie, 1)
     level = replace(start, query=start.query + query).take(start.node >= 0)
     while len(level):
         scored = reading.score(level.query, level.node, level.state)
         edges = Segments.of_edges(trie, level.node)
-        log_prob_E, value_E = step(level, edges, scored.log_prob_E)
-        below = Children(trie, level.query, level.node, scored.state_X, edges, log_prob_E, value_E)
+        log_prob_J, value_J = step(level, edges, scored.log_prob_J)
+        below = Children(trie, level.query, level.node, scored.state_X, edges, log_prob_J, value_J)
         entries = below.entries(np.arange(edges.num_elements))
         is_item_A = entries.node < 0
-        log_prob_N[trie.item_of_row_N[entries.row[is_item_A]]] = entries.log_prob[is_item_A]
+        log_prob_I[trie.item_of_row_I[entries.row[is_item_A]]] = entries.log_prob[is_item_A]
         level = entries.take(~is_item_A)
-    return log_prob_N
+    return log_prob_I
 
 
 def _checked(number: int, name: str) -> int:

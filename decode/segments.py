@@ -1,4 +1,4 @@
-"""Stretches (X) of unequal length end to end in one array (E): the edges of several nodes, treated all at once."""
+"""Stretches (X) of unequal length end to end in one array (J): the edges of several nodes, treated all at once."""
 
 from __future__ import annotations
 
@@ -36,37 +36,37 @@ class Segments:
         return np.diff(self.ptr_X1)
 
     def spread(self, value_X: Array) -> Array:
-        """[E]: each stretch's value for each of its elements."""
+        """[J]: each stretch's value for each of its elements."""
         return np.repeat(value_X, self.count_X)
 
     def shifted(self, first_X: Int64) -> Int64:
-        """int64 [E]: `first_X`, `first_X + 1`, ... along each stretch."""
+        """int64 [J]: `first_X`, `first_X + 1`, ... along each stretch."""
         return np.arange(self.num_elements) + self.spread(first_X - self.ptr_X1[:-1])
 
     def rows(self, trie: Trie, node_X: Int64) -> tuple[Int32, Int32]:
-        """int32 [E] each: where the rows below the edges of `node_X` (whose edges these are) begin and end."""
-        lo_E = trie.child_lo_C[self.shifted(trie.child_ptr_B1[node_X])]
-        hi_E = np.empty_like(lo_E)
-        hi_E[:-1] = lo_E[1:]
-        hi_E[self.ptr_X1[1:] - 1] = trie.row_hi_B[node_X]
-        return lo_E, hi_E
+        """int32 [J] each: where the rows below the edges of `node_X` (whose edges these are) begin and end."""
+        lo_J = trie.child_lo_C[self.shifted(trie.child_ptr_B1[node_X])]
+        hi_J = np.empty_like(lo_J)
+        hi_J[:-1] = lo_J[1:]
+        hi_J[self.ptr_X1[1:] - 1] = trie.row_hi_B[node_X]
+        return lo_J, hi_J
 
     def owner(self, position_Y: Int64) -> Int64:
         """int64 [Y]: the stretch that holds each element."""
         return np.searchsorted(self.ptr_X1, position_Y, side="right") - 1
 
-    def highest(self, value_E: Array) -> Array:
+    def highest(self, value_J: Array) -> Array:
         """[X]: the largest element of each stretch."""
-        return np.maximum.reduceat(value_E, self.ptr_X1[:-1])
+        return np.maximum.reduceat(value_J, self.ptr_X1[:-1])
 
-    def total(self, value_E: Array) -> Array:
+    def total(self, value_J: Array) -> Array:
         """float64 [X]: the sum of each stretch."""
-        return np.add.reduceat(value_E, self.ptr_X1[:-1], dtype=np.float64)
+        return np.add.reduceat(value_J, self.ptr_X1[:-1], dtype=np.float64)
 
-    def log_softmax(self, value_E: Float32) -> Float32:
-        """float32 [E]: every stretch shifted such that its exponentials sum to 1; none ends above 0."""
-        top_X = self.highest(value_E)
+    def log_softmax(self, value_J: Float32) -> Float32:
+        """float32 [J]: every stretch shifted such that its exponentials sum to 1; none ends above 0."""
+        top_X = self.highest(value_J)
         # Against the largest, so that the sum is at least 1 and rounding cannot make a child likelier than its parent.
-        log_sum_X = np.log(self.total(np.exp(value_E - self.spread(top_X)))).astype(np.float32)
-        shifted: Float32 = value_E - self.spread(top_X + log_sum_X)
+        log_sum_X = np.log(self.total(np.exp(value_J - self.spread(top_X)))).astype(np.float32)
+        shifted: Float32 = value_J - self.spread(top_X + log_sum_X)
         return shifted

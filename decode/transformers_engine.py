@@ -66,25 +66,25 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def edge_log_probs_at(self, reading: TransformersReading, position_P: Int64, node_P: Int64) -> Float32:
-        """float32 [E]: log-probabilities of the edges of nodes `node_P`, end to end, after the text up to `position_P`.
+        """float32 [J]: log-probabilities of the edges of nodes `node_P`, end to end, after the text up to `position_P`.
 
         Scores titles that stand in the text itself, from the pass that read it.
         """
         hidden_PH = reading.hidden_LH[torch.from_numpy(position_P).to(self.device)]
-        log_prob_E, _ = self.edges(hidden_PH, torch.from_numpy(node_P.astype(np.int64)).to(self.device))
-        found: Float32 = log_prob_E.cpu().numpy()
+        log_prob_J, _ = self.edges(hidden_PH, torch.from_numpy(node_P.astype(np.int64)).to(self.device))
+        found: Float32 = log_prob_J.cpu().numpy()
         return found
 
     def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
         """See `edge_log_probs`. Raises NonFiniteError for scores that are no numbers: no ranking could be trusted."""
         head = self.tensors, self.weight_VH, self.bias_V, self.temperature
-        log_prob_E, first_X = edge_log_probs(hidden_XH, node_X, *head)
-        if not log_prob_E.isfinite().all():
+        log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, *head)
+        if not log_prob_J.isfinite().all():
             raise NonFiniteError(
                 f"The model {self.model.config.name_or_path} gives scores that are no numbers: its weights or its "
                 "adapter are damaged; fetch the model or run `whereupon finetune` again."
             )
-        return log_prob_E, first_X
+        return log_prob_J, first_X
 
 
 def longest_text(model: PreTrainedModel) -> int | None:
@@ -207,9 +207,9 @@ class TransformersReading:
             last_X = self.hidden_LH[torch.from_numpy(self.position_Q[query_X]).to(device)]
             self._remember(np.zeros((len(node_X), 0), bool), parent_X, trie.depth_B[node_X])
         node = torch.from_numpy(node_X.astype(np.int64)).to(device)
-        log_prob_E, _ = self.engine.edges(last_X, node)
+        log_prob_J, _ = self.engine.edges(last_X, node)
         state_X = np.arange(len(self._depth_S) - len(node_X), len(self._depth_S))
-        return Scored(log_prob_E.cpu().numpy(), state_X)
+        return Scored(log_prob_J.cpu().numpy(), state_X)
 
     def _extend(self, query_X: Int64, node_X: Int64, parent_X: Int64, above_X: Int64, count_X: Int64) -> Tensor:
         """Run the tokens from the parents down to the nodes; hidden state [X, H] of each node's last token."""

@@ -74,8 +74,8 @@ class VllmReading:
     async def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:
         """See `Reading.score`. Where it is cancelled or one request fails, the others are given up too."""
         self.num_rounds += 1
-        log_prob_E = np.concatenate(await together([self._edges(node) for node in node_X.tolist()]))
-        scored = Reweighting(self.engine.temperature).apply(self.trie, query_X, node_X, log_prob_E)
+        log_prob_J = np.concatenate(await together([self._edges(node) for node in node_X.tolist()]))
+        scored = Reweighting(self.engine.temperature).apply(self.trie, query_X, node_X, log_prob_J)
         return Scored(scored, np.zeros(len(node_X), np.int64))  # a request names its whole path: no handle is needed
 
     async def _edges(self, node: int) -> Float32:
@@ -83,10 +83,10 @@ class VllmReading:
         from vllm import SamplingParams
 
         trie = self.trie
-        token_E = trie.child_token_C[trie.child_ptr_B1[node] : trie.child_ptr_B1[node + 1]]
+        token_J = trie.child_token_C[trie.child_ptr_B1[node] : trie.child_ptr_B1[node + 1]]
         path = trie.row_tokens(int(trie.row_lo_B[node]))[: trie.depth_B[node]]
         params = SamplingParams(
-            max_tokens=1, temperature=0.0, allowed_token_ids=token_E.tolist(), logprobs=len(token_E),
+            max_tokens=1, temperature=0.0, allowed_token_ids=token_J.tolist(), logprobs=len(token_J),
             flat_logprobs=True, detokenize=False,
         )  # fmt: skip
         self.num_requests += 1
@@ -96,7 +96,7 @@ class VllmReading:
         self.num_tokens += len(prompt["prompt_token_ids"])
         self.num_cached_tokens += output.num_cached_tokens or 0
         flat = output.outputs[0].logprobs
-        return _in_order(token_E, np.array(flat.token_ids), np.array(flat.logprobs, np.float32))
+        return _in_order(token_J, np.array(flat.token_ids), np.array(flat.logprobs, np.float32))
 
 
 async def together(each: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -109,15 +109,15 @@ async def together(each: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
 
 
-def _in_order(token_E: Int32, token_M: Int64, log_prob_M: Float32) -> Float32:
-    """float32 [E]: of the tokens that vLLM names (some of them twice), the log-probabilities of `token_E`."""
-    place_M = np.searchsorted(token_E, token_M)
-    fits_M = token_E[np.minimum(place_M, len(token_E) - 1)] == token_M
-    log_prob_E = np.full(len(token_E), np.nan, np.float32)
-    log_prob_E[place_M[fits_M]] = log_prob_M[fits_M]
-    if not np.isfinite(log_prob_E).all():
+def _in_order(token_J: Int32, token_M: Int64, log_prob_M: Float32) -> Float32:
+    """float32 [J]: of the tokens that vLLM names (some of them twice), the log-probabilities of `token_J`."""
+    place_M = np.searchsorted(token_J, token_M)
+    fits_M = token_J[np.minimum(place_M, len(token_J) - 1)] == token_M
+    log_prob_J = np.full(len(token_J), np.nan, np.float32)
+    log_prob_J[place_M[fits_M]] = log_prob_M[fits_M]
+    if not np.isfinite(log_prob_J).all():
         raise ModelError(
             "vLLM gives scores that are no numbers or not those of all continuations: expected a server started by "
             "`whereupon serve` and a model whose weights are whole."
         )
-    return log_prob_E
+    return log_prob_J

@@ -27,12 +27,12 @@ class WindowAnswers:
     num_tokens: int
 
 
-def windows_with_targets(windows: Windows, wanted_E: NDArray[np.bool_]) -> Windows:
+def windows_with_targets(windows: Windows, wanted_N: NDArray[np.bool_]) -> Windows:
     """The windows that answer for at least one wanted event, each cut off after its last one."""
-    count_E1 = np.concatenate([[0], np.cumsum(wanted_E)])
-    kept = windows.select(count_E1[windows.end_W] > count_E1[windows.target_W])
-    last_E = np.maximum.accumulate(np.where(wanted_E, np.arange(len(wanted_E)), -1)) if len(wanted_E) else wanted_E
-    end_W = last_E[kept.end_W - 1] + 1 if len(kept) else kept.end_W
+    count_N1 = np.concatenate([[0], np.cumsum(wanted_N)])
+    kept = windows.select(count_N1[windows.end_W] > count_N1[windows.target_W])
+    last_N = np.maximum.accumulate(np.where(wanted_N, np.arange(len(wanted_N)), -1)) if len(wanted_N) else wanted_N
+    end_W = last_N[kept.end_W - 1] + 1 if len(kept) else kept.end_W
     return Windows(kept.user_W, kept.first_W, kept.start_W, kept.target_W, end_W)
 
 
@@ -56,20 +56,20 @@ class Questions:
 
 
 def read_windows(
-    engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_E: NDArray[np.bool_]
+    engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_N: NDArray[np.bool_]
 ) -> Iterator[Questions]:
     """Read each window once, for all wanted events in it."""
     for w in range(len(windows)):
         one = windows.select(np.arange(len(windows)) == w)
         encoded = encode_asked(text, one)[0]
         event_Q = np.arange(one.target_W[0], one.end_W[0])
-        event_Q = event_Q[wanted_E[event_Q]]
+        event_Q = event_Q[wanted_N[event_Q]]
         position_Q = encoded.title_start_V[event_Q - one.start_W[0]] - 1
         yield Questions(event_Q, position_Q, engine.read(encoded.tokens_L, position_Q), len(encoded.tokens_L))
 
 
 def answer_windows(
-    engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_E: NDArray[np.bool_], k: int,
+    engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_N: NDArray[np.bool_], k: int,
     max_expansions: int | None = None, reweighting_of: Callable[[Int64], Reweighting] | None = None,
     allowed_of: Callable[[Int64], Bool] | None = None, queries_per_search: int = 16,
 ) -> Iterator[WindowAnswers]:  # fmt: skip
@@ -79,8 +79,8 @@ def answer_windows(
     `reweighting_of` gives the reweighting for the events in some rows, `allowed_of` bool [Q, I] the items that may
     answer them (None: all may); probabilities stay those over the whole catalogue.
     """
-    for asked in read_windows(engine, text, windows, wanted_E):
-        item_Q = text.item_idx_E[asked.event_Q]
+    for asked in read_windows(engine, text, windows, wanted_N):
+        item_Q = text.item_idx_N[asked.event_Q]
         whole = reweighting_of(asked.event_Q) if reweighting_of else Reweighting()
         decisions = decisions_of(engine, asked.reading, item_Q, asked.position_Q, whole.prior)
         log_prob_Q = decisions.log_probs(whole.temperature, whole.weight)

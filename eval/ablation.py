@@ -92,7 +92,7 @@ def ablate(
     whole = evaluate_run_model(config, task, True, folder)
     ablations = [_answered(one, task, whole[1], folder) for one in asked]
     groups = [(Ablation.of(*whole), ablations), *_baseline(config, task, folder)]
-    compared = compare_ablations(groups, histories.user_idx_E[task.row_E], config.seed)
+    compared = compare_ablations(groups, histories.user_idx_N[task.row_E], config.seed)
     _write(config, task, folder, compared, notes)
     return compared
 
@@ -193,7 +193,7 @@ def _text(encoder: PromptEncoder, histories: Histories) -> HistoryText:
 def _changed(one: HistoryText, other: HistoryText) -> NDArray[np.bool_]:
     """Which events' own lines differ between two texts of the same events: bool [N]."""
     pieces = ((text, np.split(text.contexts.tokens, text.contexts.ptr[1:-1])) for text in (one, other))
-    lines = [np.array([piece.tobytes() for piece in each], object)[text.context_E] for text, each in pieces]
+    lines = [np.array([piece.tobytes() for piece in each], object)[text.context_N] for text, each in pieces]
     return np.asarray(lines[0] != lines[1], bool)
 
 
@@ -237,7 +237,7 @@ def _baseline(config: Config, task: Task, folder: Path) -> list[tuple[Ablation, 
 
 
 def _write(config: Config, task: Task, folder: Path, compared: pl.DataFrame, notes: Sequence[str]) -> None:
-    num_users = len(np.unique(task.histories.user_idx_E[task.row_E]))
+    num_users = len(np.unique(task.histories.user_idx_N[task.row_E]))
     title = f"{task.split} split, {len(task.row_E):,} events of {num_users:,} users"
     write_summary(config, task, folder)
     text = as_markdown(compared, title, notes)

@@ -37,7 +37,7 @@ def later_events(histories: Histories, row: int) -> Bool:
     earlier, to the microsecond.
     """
     time_N = histories.events["time"].dt.epoch("us").to_numpy()
-    begin, end = histories.offset_U1[histories.user_idx_E[row] + np.arange(2)]
+    begin, end = histories.offset_U1[histories.user_idx_N[row] + np.arange(2)]
     later_N: Bool = time_N >= time_N[row]
     later_N[begin : row + 1] = False
     later_N[row + 1 : end] = True
@@ -104,7 +104,7 @@ def _with_times(
     now, last = int(time_N[row]), int(time_N.max())
     second_X = random.integers(0, (last - now) // _MICROSECONDS + 86_400, len(at_X))
     second_X[random.random(len(at_X)) < 1 / 3] = 0
-    order_X = np.lexsort((second_X, histories.user_idx_E[at_X]))  # rows are sorted by user, and so is at_X
+    order_X = np.lexsort((second_X, histories.user_idx_N[at_X]))  # rows are sorted by user, and so is at_X
     new_N = time_N.copy()
     new_N[at_X] = now + second_X[order_X] * _MICROSECONDS
     moved = pl.Series(new_N - time_N).cast(pl.Duration("us"))
@@ -116,5 +116,5 @@ def _rebuilt(histories: Histories, events: pl.DataFrame, what: str) -> Histories
     manifest = histories.manifest | {"data_hash": f"altered: {what}"}
     built = build_histories(events, histories.items, manifest)
     bounds_U1 = np.arange(len(histories.user_ids) + 1)
-    offset_U1 = np.searchsorted(built.user_idx_E, bounds_U1).astype(np.int64)
+    offset_U1 = np.searchsorted(built.user_idx_N, bounds_U1).astype(np.int64)
     return replace(built, user_ids=histories.user_ids, offset_U1=offset_U1)

@@ -105,7 +105,7 @@ def evaluate_model(
         DataError: the adapter was trained on other data than the task's, or rankings of another kind are there.
         ModelError, PromptError, ConfigError: see `load_engine` and `read_reweighter`.
     """
-    if not np.array_equal(histories.item_idx_E, task.histories.item_idx_E):
+    if not np.array_equal(histories.item_idx_N, task.histories.item_idx_N):
         raise ValueError("altered histories must have the items of the task's, row by row")
     refuse_other_kind(folder, slug, kind)
     questions, more = _Questions.load(config, histories, task, adapter, leave_out), dict(facts or {})
@@ -159,7 +159,7 @@ def _ask_all(questions: _Questions, task: Task, partial: Path) -> pl.DataFrame:
 
     text, config = questions.text, questions.config
     parts = [pl.read_parquet(partial)] if partial.is_file() else []
-    wanted_N = np.zeros(len(text.item_idx_E), bool)
+    wanted_N = np.zeros(len(text.item_idx_N), bool)
     wanted_N[task.row_E] = True
     for part in parts:
         wanted_N[part["row"].to_numpy()] = False
@@ -174,7 +174,7 @@ def _ask_all(questions: _Questions, task: Task, partial: Path) -> pl.DataFrame:
     began = saved = time.perf_counter()
     for answer in tracked(answered, "asking the model", total=len(windows)):
         now = time.perf_counter()
-        parts.append(_columns(answer, text.item_idx_E, now - began))
+        parts.append(_columns(answer, text.item_idx_N, now - began))
         began = now
         if now - saved > SAVE_EVERY_S:
             parts, saved = [pl.concat(parts)], now

@@ -69,20 +69,20 @@ def beyond_per_event(rankings: Rankings, histories: Histories, split: EvaluatedS
     found = {f"novelty@{k}": _listed_mean(item_EK, surprise_I)}
     found[f"popularity@{k}"] = _listed_mean(item_EK, count_I.astype(np.float64))
     if "category" in items.columns and (codes := Names.of(items["category"])).names:
-        code_I = np.append(codes.code_N, -1)  # that of item -1, which is none
+        code_I = np.append(codes.code_I, -1)  # that of item -1, which is none
         found[f"category-diversity@{k}"] = _pair_mean(code_I[item_EK], _differ)
     if has_coordinates(items):
         places = PlacesOnSphere.of(items)
         found[f"km-diversity@{k}"] = _pair_mean(item_EK, places.km)
-        found["mean-km"] = distance_E = places.km(item_EK[:, 0], histories.item_idx_E[rankings.row_E])
+        found["mean-km"] = distance_E = places.km(item_EK[:, 0], histories.item_idx_N[rankings.row_E])
         found["within-1km"] = np.where(np.isnan(distance_E), np.nan, distance_E <= NEAR_KM)
     return found
 
 
 def earlier_counts(histories: Histories, split: EvaluatedSplit) -> Int64:
     """Number of events of each item in splits earlier than `split`: int64 [I]."""
-    earlier_N = histories.split_E < SPLIT_CODES[split]
-    return np.bincount(histories.item_idx_E[earlier_N], minlength=histories.items.height).astype(np.int64)
+    earlier_N = histories.split_N < SPLIT_CODES[split]
+    return np.bincount(histories.item_idx_N[earlier_N], minlength=histories.items.height).astype(np.int64)
 
 
 def coverage(item_EK: Int32, num_items: int) -> float:
@@ -114,8 +114,8 @@ def popularity_lift(popularity_E: Float64, row_E: Int64, histories: Histories, c
     and Mobasher, "The unfairness of popularity bias in recommendation", RMSE workshop at RecSys 2019, with all users as
     the group. Events without a past or a list are left out; NaN if none is left or no past was ever popular.
     """
-    popularity_N1 = np.append(0.0, np.cumsum(count_I[histories.item_idx_E], dtype=np.float64))
-    user_E = histories.user_idx_E[row_E]
+    popularity_N1 = np.append(0.0, np.cumsum(count_I[histories.item_idx_N], dtype=np.float64))
+    user_E = histories.user_idx_N[row_E]
     num_E = num_previous(histories)[row_E].astype(np.float64)
     past_E = (popularity_N1[row_E] - popularity_N1[histories.offset_U1[user_E]]) / np.where(num_E > 0, num_E, np.nan)
     both_E = ~np.isnan(past_E) & ~np.isnan(popularity_E)

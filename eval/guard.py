@@ -185,7 +185,7 @@ def check(
     checks, ranker = [], subject if isinstance(subject, Ranker) else subject(task.histories)
     if not isinstance(subject, Ranker):
         # Codes ascend with time, and history, on which nothing may be fitted, is the last one.
-        altered = altered_events(task.histories, task.histories.split_E >= SPLIT_CODES[task.split], seed)
+        altered = altered_events(task.histories, task.histories.split_N >= SPLIT_CODES[task.split], seed)
         before, after = (rank(one, replace(task, row_E=row_S), k) for one in (ranker, subject(altered.histories)))
         for i, row in enumerate(row_S.tolist()):
             what = _other_ranking(task, before.take(np.array([i])), after.take(np.array([i])))
@@ -218,11 +218,11 @@ def _alterations(task: Task, row: int, seed: int) -> Iterator[tuple[str, Altered
     """Histories that differ only in what the prediction of a row must not know of."""
     histories = task.histories
     allowed = np.flatnonzero(task.candidates.allowed(np.array([row], np.int64))[0])
-    others = allowed[allowed != histories.item_idx_E[row]]
+    others = allowed[allowed != histories.item_idx_N[row]]
     item = int(np.random.default_rng([seed, row]).choice(others)) if len(others) else int(allowed[0])
     for variant in VARIANTS:
         yield f"later events {variant}", altered_after(histories, row, item, variant, seed)
-    others_N = ~histories.shared_E & (histories.user_idx_E != histories.user_idx_E[row])
+    others_N = ~histories.shared_N & (histories.user_idx_N != histories.user_idx_N[row])
     if others_N.any():
         yield "held-out users changed", altered_events(histories, others_N, seed)
 
@@ -249,7 +249,7 @@ def _prompt(text: HistoryText, task: Task, row: int) -> Int64:
     """Token ids up to the one that is asked for, as `evaluate` makes them: a window serves all its events."""
     from ..decode.windows import encode_asked, windows_with_targets
 
-    wanted_N = np.zeros(len(text.item_idx_E), bool)
+    wanted_N = np.zeros(len(text.item_idx_N), bool)
     wanted_N[task.row_E] = True
     windows = windows_with_targets(text.windows, wanted_N)
     window = windows.select((windows.target_W <= row) & (row < windows.end_W))

@@ -29,7 +29,7 @@ class Task:
     @property
     def true_item_E(self) -> Int32:
         """The item that each event was of: int32 [E]."""
-        return self.histories.item_idx_E[self.row_E]
+        return self.histories.item_idx_N[self.row_E]
 
     @property
     def hash(self) -> str:
@@ -51,12 +51,12 @@ def read_task(
     """
     row_E = evaluated_events(histories, split)
     candidates = Candidates.of(histories, settings.repeats)
-    held_E = candidates.holds(row_E, histories.item_idx_E[row_E])
+    held_E = candidates.holds(row_E, histories.item_idx_N[row_E])
     if not held_E.any():
         raise DataError(
             f"The {split} split should have events whose item is a candidate but none of its {len(row_E):,} is one; "
             "set evaluate.repeats: allowed, or correct the items' available_from and run `whereupon prepare` again."
         )
     kept_E = row_E[held_E]
-    chosen_E = kept_E[sample_stretches(histories.user_idx_E[kept_E], limit, seed)]
+    chosen_E = kept_E[sample_stretches(histories.user_idx_N[kept_E], limit, seed)]
     return Task(histories, split, chosen_E, candidates, num_without=len(row_E) - len(kept_E))

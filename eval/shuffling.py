@@ -46,8 +46,8 @@ def exchange(
     elif kind == "place" and histories.location == "outcome":  # those coordinates are the answer, and never shown
         names = [name for name in names if name not in ("latitude", "longitude")]
     random, from_N = np.random.default_rng([seed, CONTEXT_KINDS.index(kind)]), np.arange(events.height)
-    row_X = np.flatnonzero((histories.split_E <= SPLIT_CODES[split]) | (histories.split_E == HISTORY))
-    from_N[row_X] = row_X[draw(histories.time_s_E[row_X], deadlines(histories, split)[row_X], random)]
+    row_X = np.flatnonzero((histories.split_N <= SPLIT_CODES[split]) | (histories.split_N == HISTORY))
+    from_N[row_X] = row_X[draw(histories.time_s_N[row_X], deadlines(histories, split)[row_X], random)]
     return replace(histories, events=events.with_columns(events[name].gather(from_N) for name in names))
 
 
@@ -56,8 +56,8 @@ def deadlines(histories: Histories, split: EvaluatedSplit) -> Int64:
 
     NEVER where there is none.
     """
-    columns = {"user": histories.user_idx_E, "time": histories.time_s_E,
-               "is_asked": histories.split_E == SPLIT_CODES[split]}  # fmt: skip
+    columns = {"user": histories.user_idx_N, "time": histories.time_s_N,
+               "is_asked": histories.split_N == SPLIT_CODES[split]}  # fmt: skip
     following = pl.when("is_asked").then("time").shift(-1).backward_fill().over("user").fill_null(NEVER)
     deadline_N: Int64 = pl.DataFrame(columns).select(following).to_series().to_numpy()
     return deadline_N

@@ -42,19 +42,19 @@ def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.D
     `distance`: from the user's last event to the true item, in km.
     `activity`: number of the user's earlier events.
     `user`: new without any event in the train split.
-    `item`: new if nobody had an event of it before, in time (of others, only what `Histories.shared_E` lets count).
+    `item`: new if nobody had an event of it before, in time (of others, only what `Histories.shared_N` lets count).
     `popularity`: of the item in earlier splits, see `_popularity`.
     `visit`: whether it is the user's first event of the item.
 
     `row_E` are int64 [E], rows of events of `split`; popularity is counted in earlier splits.
     """
     found = [*_of_time(histories, row_E), *_of_weather(histories.events[row_E]), *_of_place(histories, row_E)]
-    user_E, item_E = histories.user_idx_E[row_E], histories.item_idx_E[row_E]
-    num_trained_U = np.bincount(histories.user_idx_E[histories.split_E == 0], minlength=len(histories.user_ids))
+    user_E, item_E = histories.user_idx_N[row_E], histories.item_idx_N[row_E]
+    num_trained_U = np.bincount(histories.user_idx_N[histories.split_N == 0], minlength=len(histories.user_ids))
     first_visit_E = _is_first_visit(histories)[row_E]
-    first_s_I, shared_N = np.full(histories.items.height, np.iinfo(np.int64).max), histories.shared_E
-    np.minimum.at(first_s_I, histories.item_idx_E[shared_N], histories.time_s_E[shared_N])
-    new_item_E = first_visit_E & (first_s_I[item_E] >= histories.time_s_E[row_E])
+    first_s_I, shared_N = np.full(histories.items.height, np.iinfo(np.int64).max), histories.shared_N
+    np.minimum.at(first_s_I, histories.item_idx_N[shared_N], histories.time_s_N[shared_N])
+    new_item_E = first_visit_E & (first_s_I[item_E] >= histories.time_s_N[row_E])
     popularity_E = _popularity(earlier_counts(histories, split))[item_E]
     activity = ["0", *(f"{low} to {high - 1}" for low, high in pairwise(_ACTIVITY)), f"{_ACTIVITY[-1]} and more"]
     found += [
@@ -104,9 +104,9 @@ def _condition(condition: pl.Series) -> pl.Series:
 def _of_place(histories: Histories, row_E: Int64) -> Iterator[pl.Series]:
     """Distance by the coordinates of items; where they have none, by those of events, if those are the items'."""
     if has_coordinates(histories.items):
-        places, place_N = PlacesOnSphere.of(histories.items), histories.item_idx_E.astype(np.int64)
+        places, place_N = PlacesOnSphere.of(histories.items), histories.item_idx_N.astype(np.int64)
     elif histories.location == "outcome" and has_coordinates(histories.events):
-        places, place_N = PlacesOnSphere.of(histories.events), np.arange(len(histories.item_idx_E))
+        places, place_N = PlacesOnSphere.of(histories.events), np.arange(len(histories.item_idx_N))
     else:
         return
     has_past_E = num_previous(histories)[row_E] > 0
@@ -132,7 +132,7 @@ def _popularity(count_I: Int64) -> Int64:
 
 def _is_first_visit(histories: Histories) -> Bool:
     """bool [N]: whether the user has no earlier row of the item."""
-    key_N = histories.user_idx_E.astype(np.int64) * histories.items.height + histories.item_idx_E
+    key_N = histories.user_idx_N.astype(np.int64) * histories.items.height + histories.item_idx_N
     is_first_N = np.zeros(len(key_N), bool)
     is_first_N[np.unique(key_N, return_index=True)[1]] = True
     return is_first_N

@@ -28,9 +28,9 @@ def catalogue_loss(
     if not len(batch.position_P):
         return hidden_RLH.sum() * 0.0
     hidden_PH = hidden_RLH.flatten(0, 1)[batch.position_P]
-    log_prob_E, first_P = edge_log_probs(hidden_PH, batch.node_P, trie, weight_VH, bias_V, temperature)
+    log_prob_J, first_P = edge_log_probs(hidden_PH, batch.node_P, trie, weight_VH, bias_V, temperature)
     chosen_P = first_P + batch.edge_P - trie.child_ptr_B1[batch.node_P]
-    return -log_prob_E[chosen_P].sum() / batch.num_titles
+    return -log_prob_J[chosen_P].sum() / batch.num_titles
 
 
 class CatalogueModel(nn.Module):

@@ -204,7 +204,7 @@ def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
     text = encoder.text(events, len(histories.user_ids))
     windows, trie = text.windows, encoder.catalogue.trie
     encoded = zip(text.encode_windows(windows), windows.start_W, windows.end_W, strict=True)
-    return [lesson_of(window, text.item_idx_E[start:end], trie) for window, start, end in encoded]
+    return [lesson_of(window, text.item_idx_N[start:end], trie) for window, start, end in encoded]
 
 
 def _diverged(step: int, how: str) -> ModelError:

@@ -29,29 +29,29 @@ class Validator:
     encoder: PromptEncoder
     text: HistoryText
     windows: Windows
-    wanted_E: NDArray[np.bool_]
+    wanted_N: NDArray[np.bool_]
     num_events: int
 
     @classmethod
     def build(cls, histories: Histories, encoder: PromptEncoder, settings: FinetuneSettings, seed: int) -> Validator:
         events = histories.events.filter(pl.col("split") != "test")
         text = encoder.text(events, len(histories.user_ids))
-        row_E = np.arange(events.height)
-        has_past_E = row_E > text.offset_U1[events["user_idx"].to_numpy()]
-        wanted_E = (events["split"] == "valid").to_numpy() & has_past_E
-        windows = windows_with_targets(text.windows, wanted_E)
-        count_E1 = np.concatenate([[0], np.cumsum(wanted_E)])
-        events_W = count_E1[windows.end_W] - count_E1[windows.target_W]
+        row_N = np.arange(events.height)
+        has_past_N = row_N > text.offset_U1[events["user_idx"].to_numpy()]
+        wanted_N = (events["split"] == "valid").to_numpy() & has_past_N
+        windows = windows_with_targets(text.windows, wanted_N)
+        count_N1 = np.concatenate([[0], np.cumsum(wanted_N)])
+        events_W = count_N1[windows.end_W] - count_N1[windows.target_W]
         order = np.random.default_rng(seed).permutation(len(windows))
         chosen = np.zeros(len(windows), bool)
         chosen[order[np.cumsum(events_W[order]) - events_W[order] < settings.validation_events]] = True
-        return cls(encoder, text, windows.select(chosen), wanted_E, int(events_W[chosen].sum()))
+        return cls(encoder, text, windows.select(chosen), wanted_N, int(events_W[chosen].sum()))
 
     @property
     def hash(self) -> str:
         """Fingerprint of the validation events: figures of two trainings can be compared if they agree in it."""
         bounds = zip(self.windows.target_W.tolist(), self.windows.end_W.tolist(), strict=True)
-        asked = [row for start, end in bounds for row in range(start, end) if self.wanted_E[row]]
+        asked = [row for start, end in bounds for row in range(start, end) if self.wanted_N[row]]
         return sha256_text(json.dumps(sorted(asked)))
 
     def validate(self, accelerator: Accelerator, module: CatalogueModel) -> dict[str, float]:
@@ -80,7 +80,7 @@ class Validator:
         plain = accelerator.unwrap_model(module)
         engine = TransformersEngine(plain.model.get_base_model(), self.encoder.catalogue.trie, plain.temperature)
         with accelerator.autocast():
-            answers = list(answer_windows(engine, self.text, self.windows.select(mine_W), self.wanted_E, k=10))
-        rank_Q = [ranks(self.text.item_idx_E[a.event_Q], a.results) for a in answers]
+            answers = list(answer_windows(engine, self.text, self.windows.select(mine_W), self.wanted_N, k=10))
+        rank_Q = [ranks(self.text.item_idx_N[a.event_Q], a.results) for a in answers]
         none = np.empty(0, np.int64), np.empty(0, np.float32)  # more processes than windows
         return np.concatenate([none[0], *rank_Q]), np.concatenate([none[1], *(a.log_prob_Q for a in answers)])

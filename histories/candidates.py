@@ -56,9 +56,9 @@ class Candidates:
         if self.available_s_I is not None:
             allowed_QI &= self.available_s_I <= _seconds(histories.events["time"].gather(row_Q))[:, None]
         if self.repeats == "excluded":
-            begin_Q = histories.offset_U1[histories.user_idx_E[row_Q]]
+            begin_Q = histories.offset_U1[histories.user_idx_N[row_Q]]
             query_X, past_X = ragged(begin_Q, row_Q - begin_Q)
-            allowed_QI[query_X, histories.item_idx_E[past_X]] = False
+            allowed_QI[query_X, histories.item_idx_N[past_X]] = False
         return allowed_QI
 
     def holds(self, row_X: Int64, item_X: NDArray[np.integer]) -> Bool:
@@ -74,9 +74,9 @@ class Candidates:
     def _first_visit(self, row_X: Int64, item_X: NDArray[np.integer]) -> Int64:
         """int64 [X]: the row in which the row's user first chose the item; more than any row where never."""
         histories, num_items = self.histories, self.histories.items.height
-        key_N = histories.user_idx_E.astype(np.int64) * num_items + histories.item_idx_E
+        key_N = histories.user_idx_N.astype(np.int64) * num_items + histories.item_idx_N
         key_P, first_P = np.unique(key_N, return_index=True)
-        key_X = histories.user_idx_E[row_X].astype(np.int64) * num_items + item_X
+        key_X = histories.user_idx_N[row_X].astype(np.int64) * num_items + item_X
         at_X = np.minimum(np.searchsorted(key_P, key_X), len(key_P) - 1)
         return np.where(key_P[at_X] == key_X, first_P[at_X], np.iinfo(np.int64).max)
 

@@ -28,27 +28,27 @@ def caveat_of(histories: Histories) -> str:
 def evaluated_events(histories: Histories, split: EvaluatedSplit) -> NDArray[np.int64]:
     """Rows of the events to predict: those of `split` whose user has at least one earlier event of any split.
 
-    Ascending rows of `histories.events`, int64 [E]. Raises DataError where there is no such event.
+    Ascending rows of `histories.events`, int64 [N]. Raises DataError where there is no such event.
     """
-    in_split_N = histories.split_E == SPLIT_CODES[split]
-    row_E = np.flatnonzero(in_split_N & (num_previous(histories) > 0)).astype(np.int64)
-    if not row_E.size:
+    in_split_N = histories.split_N == SPLIT_CODES[split]
+    row_N = np.flatnonzero(in_split_N & (num_previous(histories) > 0)).astype(np.int64)
+    if not row_N.size:
         found = f"{int(in_split_N.sum())} events, each the first of its user" if in_split_N.any() else "no events"
         raise DataError(
             f"The {split} split should have events of users with a history but has {found}; "
             "change histories.split in the configuration and run `whereupon prepare` again."
         )
-    return row_E
+    return row_N
 
 
 def num_previous(histories: Histories) -> NDArray[np.int64]:
     """Number of earlier events of the same user, for every event: int64 [N]."""
-    start_N = histories.offset_U1[histories.user_idx_E]
+    start_N = histories.offset_U1[histories.user_idx_N]
     return np.arange(len(start_N), dtype=np.int64) - start_N
 
 
 def sample_events(num_events: int, limit: int | None, seed: int) -> NDArray[np.int64]:
-    """Positions of a uniform sample without replacement among `num_events` evaluated events, ascending: int64 [E].
+    """Positions of a uniform sample without replacement among `num_events` evaluated events, ascending: int64 [N].
 
     All of them if `limit` is None or not below `num_events`. The same seed and counts always give the same sample.
     """
@@ -58,22 +58,22 @@ def sample_events(num_events: int, limit: int | None, seed: int) -> NDArray[np.i
     return np.sort(chosen).astype(np.int64)
 
 
-def sample_stretches(user_E: NDArray[np.integer], limit: int | None, seed: int) -> NDArray[np.int64]:
+def sample_stretches(user_N: NDArray[np.integer], limit: int | None, seed: int) -> NDArray[np.int64]:
     """Positions of a sample of evaluated events, ascending: int64 [E'], of which there are exactly `limit`.
 
     Each user's events are cut into stretches of STRETCH, the last of them shorter; whole stretches are drawn in random
     order, all equally likely, and the last one drawn is cut off where the sample is full. The events of a user are not
     independent, so that of a sample, too, only intervals and tests by users say how sure a figure is.
 
-    `user_E` integers [E] says whose event it is; each user's events stand together. All of them if `limit` is None or
+    `user_N` integers [N] says whose event it is; each user's events stand together. All of them if `limit` is None or
     not below E. The same seed and users always give the same sample.
     """
-    if limit is None or limit >= len(user_E):
-        return np.arange(len(user_E), dtype=np.int64)
-    position_E = np.arange(len(user_E))
-    is_first_E = np.concatenate([[True], user_E[1:] != user_E[:-1]])
-    since_first_E = position_E - np.maximum.accumulate(np.where(is_first_E, position_E, 0))
-    stretch_E = np.cumsum(since_first_E % STRETCH == 0) - 1
-    turn_S = np.random.default_rng(seed).permutation(int(stretch_E[-1]) + 1)
-    chosen = np.argsort(turn_S[stretch_E], kind="stable")[:limit]
+    if limit is None or limit >= len(user_N):
+        return np.arange(len(user_N), dtype=np.int64)
+    position_N = np.arange(len(user_N))
+    is_first_N = np.concatenate([[True], user_N[1:] != user_N[:-1]])
+    since_first_N = position_N - np.maximum.accumulate(np.where(is_first_N, position_N, 0))
+    stretch_N = np.cumsum(since_first_N % STRETCH == 0) - 1
+    turn_S = np.random.default_rng(seed).permutation(int(stretch_N[-1]) + 1)
+    chosen = np.argsort(turn_S[stretch_N], kind="stable")[:limit]
     return np.sort(chosen).astype(np.int64)

@@ -9,7 +9,7 @@ import polars as pl
 
 from .settings import Protocol, SplitSettings
 
-SPLITS: Final = ("train", "valid", "test", "history")  # position = code in Histories.split_E
+SPLITS: Final = ("train", "valid", "test", "history")  # position = code in Histories.split_N
 HISTORY: Final = SPLITS.index("history")
 
 CAVEATS: Final[Mapping[Protocol, str]] = {
@@ -29,7 +29,7 @@ def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -
 
     A history event is its own user's past: it stands in prompts and is counted by rankers when that user is asked
     about later. Nothing is fitted on it, and it is never predicted. Whether it may count when others are asked about
-    says `Histories.shared_E`.
+    says `Histories.shared_N`.
 
     `events` have at least `user_id` and `time`, under item_cold_start also `item_id`, in the order of time; that of
     equal times is kept. A moment that several users share is never cut: it is of the later split. `seed` is that of the

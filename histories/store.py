@@ -20,16 +20,16 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Histories:
-    """All events of all users, sorted by user, time and source row; U users, E events.
+    """All events of all users, sorted by user, time and source row; U users, N events.
 
     Attributes:
         events: one row an event; columns as in events.parquet.
         items: one row an item; the row number is `item_idx`.
         user_ids: id of each `user_idx`.
         offset_U1: int64 [U + 1]; events of user u are the rows offset_U1[u]:offset_U1[u + 1].
-        user_idx_E, item_idx_E: int32 [E].
-        time_s_E: int64 [E], unix seconds UTC.
-        split_E: int8 [E]; 0 train, 1 valid, 2 test, 3 history: neither fitted on nor predicted.
+        user_idx_N, item_idx_N: int32 [N].
+        time_s_N: int64 [N], unix seconds UTC.
+        split_N: int8 [N]; 0 train, 1 valid, 2 test, 3 history: neither fitted on nor predicted.
         location: whether the coordinates of an event are known before it ("context") or are those of the chosen
             item ("outcome", never to be shown when asking for that item).
         manifest: what the data was made from; `data_hash` and `catalogue_hash` are its fingerprints.
@@ -39,10 +39,10 @@ class Histories:
     items: pl.DataFrame
     user_ids: list[str]
     offset_U1: npt.NDArray[np.int64]
-    user_idx_E: npt.NDArray[np.int32]
-    item_idx_E: npt.NDArray[np.int32]
-    time_s_E: npt.NDArray[np.int64]
-    split_E: npt.NDArray[np.int8]
+    user_idx_N: npt.NDArray[np.int32]
+    item_idx_N: npt.NDArray[np.int32]
+    time_s_N: npt.NDArray[np.int64]
+    split_N: npt.NDArray[np.int8]
     location: Location
     manifest: dict[str, Any] = field(repr=False)
 
@@ -57,17 +57,17 @@ class Histories:
         return protocol
 
     @property
-    def shared_E(self) -> npt.NDArray[np.bool_]:
-        """bool [E]: events that may count when other users are asked about, once they are past.
+    def shared_N(self) -> npt.NDArray[np.bool_]:
+        """bool [N]: events that may count when other users are asked about, once they are past.
 
         All but, under user_cold_start, the history of users without a training event: counting is how rankers that
         count are trained, and of held-out users nobody has learnt.
         """
-        history_E: npt.NDArray[np.bool_] = self.split_E == HISTORY
+        history_N: npt.NDArray[np.bool_] = self.split_N == HISTORY
         if self.protocol != "user_cold_start":
-            return np.ones_like(history_E)
-        is_trained_U = np.bincount(self.user_idx_E[self.split_E == 0], minlength=len(self.user_ids)) > 0
-        return ~history_E | is_trained_U[self.user_idx_E]
+            return np.ones_like(history_N)
+        is_trained_U = np.bincount(self.user_idx_N[self.split_N == 0], minlength=len(self.user_ids)) > 0
+        return ~history_N | is_trained_U[self.user_idx_N]
 
     @property
     def catalogue_hash(self) -> str:
@@ -121,17 +121,17 @@ def read_histories(run: Path) -> Histories:
 def build_histories(events: pl.DataFrame, items: pl.DataFrame, manifest: dict[str, Any]) -> Histories:
     """Arrays beside the tables; `events` must be sorted by `user_idx`."""
     first = events.select("user_idx", "user_id").unique("user_idx", keep="first", maintain_order=True)
-    user_idx_E = events["user_idx"].to_numpy(writable=True)
+    user_idx_N = events["user_idx"].to_numpy(writable=True)
     split = events["split"].replace_strict(list(SPLITS), range(len(SPLITS)), return_dtype=pl.Int8)
     return Histories(
         events=events,
         items=items,
         user_ids=first["user_id"].to_list(),
-        offset_U1=np.searchsorted(user_idx_E, np.arange(first.height + 1)).astype(np.int64),
-        user_idx_E=user_idx_E,
-        item_idx_E=events["item_idx"].to_numpy(writable=True),
-        time_s_E=events["time"].dt.epoch("s").to_numpy(writable=True),
-        split_E=split.to_numpy(writable=True),
+        offset_U1=np.searchsorted(user_idx_N, np.arange(first.height + 1)).astype(np.int64),
+        user_idx_N=user_idx_N,
+        item_idx_N=events["item_idx"].to_numpy(writable=True),
+        time_s_N=events["time"].dt.epoch("s").to_numpy(writable=True),
+        split_N=split.to_numpy(writable=True),
         location=manifest["location"],
         manifest=manifest,
     )

@@ -92,26 +92,26 @@ def _station_of(events: pl.DataFrame, stations: pl.DataFrame, max_distance_km: f
     """`_station` of each event, null where none is in reach."""
     if stations.height == 1 and events["_latitude"].null_count() == events.height:
         return pl.Series("_station", [0], dtype=pl.UInt32).new_from_index(0, events.height)
-    nearest_E, distance_E = nearest_stations(
+    nearest_N, distance_N = nearest_stations(
         events.select("_latitude", "_longitude").to_numpy(), stations.select("latitude", "longitude").to_numpy()
     )
-    frame = pl.DataFrame({"_station": nearest_E, "near": distance_E <= max_distance_km})
+    frame = pl.DataFrame({"_station": nearest_N, "near": distance_N <= max_distance_km})
     return frame.select(pl.when("near").then("_station").cast(pl.UInt32).alias("_station")).to_series()
 
 
-def nearest_stations(places_E2: Float64, stations_S2: Float64) -> tuple[Int64, Float64]:
+def nearest_stations(places_N2: Float64, stations_S2: Float64) -> tuple[Int64, Float64]:
     """Nearest station of each place by great-circle distance, see `distance.nearest`.
 
     Both are float64 degrees, latitude and longitude, NaN for an unknown place; at least one station.
     """
     # Many events share a place: measure each distinct one once.
-    places_P2, inverse_E = np.unique(places_E2, axis=0, return_inverse=True)
+    places_P2, inverse_N = np.unique(places_N2, axis=0, return_inverse=True)
     place_P3, station_S3 = (
         points(latitude=one_X2[:, 0], longitude=one_X2[:, 1]) for one_X2 in (places_P2, stations_S2)
     )
     nearest_P, distance_P = nearest(place_P3, station_S3)
-    inverse_E = inverse_E.reshape(-1)
-    return nearest_P[inverse_E], distance_P[inverse_E]
+    inverse_N = inverse_N.reshape(-1)
+    return nearest_P[inverse_N], distance_P[inverse_N]
 
 
 def _join_timed(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinSettings) -> pl.DataFrame:

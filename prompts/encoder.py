@@ -86,12 +86,12 @@ class PromptEncoder:
     def titles(self) -> Ragged:
         """Token ids of every title, by item index."""
         trie = self.catalogue.trie
-        return Ragged.join([trie.rows.gather(trie.row_of_item_N), self.added_titles])
+        return Ragged.join([trie.rows.gather(trie.row_of_item_I), self.added_titles])
 
     @cached_property
     def longest_title(self) -> int:
         """Tokens of the catalogue's longest title: the room that a prompt leaves for its answer."""
-        return int(self.catalogue.trie.length_N.max())
+        return int(self.catalogue.trie.length_I.max())
 
     def context(self, events: pl.DataFrame) -> pl.DataFrame:
         """What the template may say of each event, see `context_frame`; empty where `prompts.leave_out` says so."""
@@ -138,15 +138,15 @@ class HistoryText:
 
     encoder: PromptEncoder
     contexts: Ragged
-    context_E: Int64
-    item_idx_E: Int64
+    context_N: Int64
+    item_idx_N: Int64
     local_time: pl.Series
     offset_U1: Int64
 
     @cached_property
     def windows(self) -> Windows:
-        title = np.where(self.item_idx_E >= 0, self.encoder.titles.length[self.item_idx_E], 0)
-        context = self.contexts.length[self.context_E]
+        title = np.where(self.item_idx_N >= 0, self.encoder.titles.length[self.item_idx_N], 0)
+        context = self.contexts.length[self.context_N]
         encoder = self.encoder
         fixed = len(encoder.preamble) + encoder.settings.align_tokens - 1
         return plan_windows(context, title, self.offset_U1, encoder.longest_title, fixed, encoder.settings)
@@ -154,12 +154,12 @@ class HistoryText:
     @cached_property
     def _pieces(self) -> tuple[Ragged, Int64]:
         """Contexts and the titles that occur as one list of pieces, and for each event its pair of pieces."""
-        is_told_E = self.item_idx_E >= 0
-        items, told = np.unique(self.item_idx_E[is_told_E], return_inverse=True)
+        is_told_N = self.item_idx_N >= 0
+        items, told = np.unique(self.item_idx_N[is_told_N], return_inverse=True)
         both = Ragged.join([self.contexts, self.encoder.titles.gather(items), Ragged.of([[]])])
-        title_E = np.full(len(self.item_idx_E), len(both) - 1)
-        title_E[is_told_E] = told + len(self.contexts)
-        return both, np.stack([self.context_E, title_E], axis=1)
+        title_N = np.full(len(self.item_idx_N), len(both) - 1)
+        title_N[is_told_N] = told + len(self.contexts)
+        return both, np.stack([self.context_N, title_N], axis=1)
 
     def encode_windows(self, windows: Windows, aligned_W: Int64 | None = None) -> list[EncodedWindow]:
         """Token ids and title positions of each window.
@@ -168,11 +168,11 @@ class HistoryText:
         `align_tokens`. By default that is its last one: a served prompt always ends so. Training windows end anywhere,
         so that a model gets to know all fillings.
         """
-        both, piece_E2 = self._pieces
+        both, piece_N2 = self._pieces
         profiles = self.profiles(windows)
         encoder, encoded = self.encoder, []
         for w in range(len(windows)):
-            body = both.gather(piece_E2[windows.start_W[w] : windows.end_W[w]].ravel())
+            body = both.gather(piece_N2[windows.start_W[w] : windows.end_W[w]].ravel())
             asked_V = body.ptr[1:-1:2] + len(encoder.preamble) + len(profiles[w])
             aligned = -1 if aligned_W is None else aligned_W[w] - windows.start_W[w]
             fill = np.full(-asked_V[aligned] % encoder.settings.align_tokens, encoder.filler, np.int32)
@@ -189,7 +189,7 @@ class HistoryText:
         if not len(late):
             return lines
         frame = profile_frame(
-            self.item_idx_E, self.local_time, windows.first_W[late], windows.start_W[late],
+            self.item_idx_N, self.local_time, windows.first_W[late], windows.start_W[late],
             encoder.settings.profile_order == "recent",
         )  # fmt: skip
         frame = leave_out_of_profile(frame, encoder.settings.leave_out)

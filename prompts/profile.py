@@ -18,7 +18,7 @@ MAX_PLACES = 64
 
 
 def profile_frame(
-    item_idx_E: NDArray[np.int64], local_time: pl.Series, first_W: NDArray[np.int64], start_W: NDArray[np.int64],
+    item_idx_N: NDArray[np.int64], local_time: pl.Series, first_W: NDArray[np.int64], start_W: NDArray[np.int64],
     by_recency: bool = False,
 ) -> pl.DataFrame:  # fmt: skip
     """The places of the events `first_W[w]:start_W[w]` of each window w, most important first.
@@ -32,7 +32,7 @@ def profile_frame(
     local = local_time.gather(event_V)
     age_V = np.repeat(start_W, length_W) - event_V
     visits = pl.DataFrame({
-        "window": window_V, "item_idx": item_idx_E[event_V], "hour": local.dt.hour(), "weekday": local.dt.weekday(),
+        "window": window_V, "item_idx": item_idx_N[event_V], "hour": local.dt.hour(), "weekday": local.dt.weekday(),
         "weight": 0.5 ** (age_V / 100.0) if by_recency else np.ones(len(age_V)), "event": event_V,
     })  # fmt: skip
     places = (

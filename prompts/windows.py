@@ -37,26 +37,26 @@ class Windows:
 
 
 def plan_windows(
-    context_E: Int64, title_E: Int64, offset_U1: Int64, longest_title: int, preamble: int, settings: PromptSettings
+    context_N: Int64, title_N: Int64, offset_U1: Int64, longest_title: int, preamble: int, settings: PromptSettings
 ) -> Windows:
     """Cut every user's events into windows of at most `settings.budget_tokens`.
 
-    `context_E`, `title_E`: tokens of each event's context and title; `longest_title`, `preamble`: tokens of the
+    `context_N`, `title_N`: tokens of each event's context and title; `longest_title`, `preamble`: tokens of the
     catalogue's longest title and of the preamble. An event belongs to the window if its context and any title would
     fit. Raises PromptError where a single event does not fit.
     """
     rows: list[tuple[int, int, int, int, int]] = []
-    told_E1 = np.concatenate([[0], np.cumsum(context_E + title_E)])
-    asked_E = told_E1[:-1] + context_E + longest_title
+    told_N1 = np.concatenate([[0], np.cumsum(context_N + title_N)])
+    asked_N = told_N1[:-1] + context_N + longest_title
     rooms = [settings.budget_tokens - preamble, settings.budget_tokens - preamble - settings.profile_tokens]
     for user in range(len(offset_U1) - 1):
         first, last = int(offset_U1[user]), int(offset_U1[user + 1])
         start = target = first
         while target < last:
             room = rooms[start > first]
-            end = min(last, int(np.searchsorted(asked_E[:last], room + told_E1[start], side="right")))
+            end = min(last, int(np.searchsorted(asked_N[:last], room + told_N1[start], side="right")))
             if end <= target:
-                need = int(asked_E[target] - told_E1[target])
+                need = int(asked_N[target] - told_N1[target])
                 raise PromptError(
                     f"An event of {need} tokens (its context and the longest title, {longest_title} tokens) does not "
                     f"fit into prompts.budget_tokens={settings.budget_tokens} beside {settings.budget_tokens - room} "
@@ -65,7 +65,7 @@ def plan_windows(
             rows.append((user, first, start, target, end))
             if end < last:
                 # Fewer recent events than wanted where the next one would not fit beside them.
-                kept = max(told_E1[end] - settings.keep_fraction * rooms[1], asked_E[end] - rooms[1])
-                start = min(end, max(start + 1, int(np.searchsorted(told_E1[: end + 1], kept))))
+                kept = max(told_N1[end] - settings.keep_fraction * rooms[1], asked_N[end] - rooms[1])
+                start = min(end, max(start + 1, int(np.searchsorted(told_N1[: end + 1], kept))))
             target = end
     return Windows(*np.array(rows, np.int64).reshape(-1, 5).T)

@@ -73,10 +73,10 @@ def _fit(histories: Histories, split: EvaluatedSplit, settings: AlsSettings, see
     from threadpoolctl import threadpool_limits
 
     num_items = histories.items.height
-    earlier_N = histories.split_E < SPLIT_CODES[split]
+    earlier_N = histories.split_N < SPLIT_CODES[split]
     # Users still to come are not there.
-    known_K, user_N = np.unique(histories.user_idx_E[earlier_N], return_inverse=True)
-    key_P, count_P = np.unique(user_N * num_items + histories.item_idx_E[earlier_N], return_counts=True)
+    known_K, user_N = np.unique(histories.user_idx_N[earlier_N], return_inverse=True)
+    key_P, count_P = np.unique(user_N * num_items + histories.item_idx_N[earlier_N], return_counts=True)
     confidence_P = (1 + settings.alpha * count_P).astype(np.float32)
     with threadpool_limits(1, "blas"):  # `implicit` has threads of its own, and warns of more
         fixed = {"iterations": _ITERATIONS, "num_threads": 1, "random_state": seed}

@@ -63,13 +63,13 @@ def _all_decisions(
     """The decisions of the events `row_E` with the prior of each calibration; each window is read once."""
     from ..decode.windows import read_windows, windows_with_targets
 
-    wanted_E = np.zeros(len(text.item_idx_E), bool)
+    wanted_E = np.zeros(len(text.item_idx_N), bool)
     wanted_E[row_E] = True
     windows = windows_with_targets(text.windows, wanted_E)
     parts: dict[CalibrationName, list[Decisions]] = {name: [] for name in CALIBRATIONS if name != "none"}
     each = read_windows(engine, text, windows, wanted_E)
     for asked in tracked(each, "reading", total=len(windows)):
-        item_Q = text.item_idx_E[asked.event_Q]
+        item_Q = text.item_idx_N[asked.event_Q]
         for name, found in parts.items():
             masses = prior.of_rows(name, asked.event_Q)
             found.append(decisions_of(engine, asked.reading, item_Q, asked.position_Q, masses))

@@ -45,10 +45,10 @@ class Stream:
     @classmethod
     def of(cls, histories: Histories) -> "Stream":
         """The events of all splits that may count for all users: what counts is when."""
-        row_N = np.argsort(histories.time_s_E, kind="stable").astype(np.int64)
-        row_N = row_N[histories.shared_E[row_N]]
-        item_N = histories.item_idx_E[row_N].astype(np.int64)
-        return cls(row_N, histories.time_s_E[row_N], item_N, histories.items.height)
+        row_N = np.argsort(histories.time_s_N, kind="stable").astype(np.int64)
+        row_N = row_N[histories.shared_N[row_N]]
+        item_N = histories.item_idx_N[row_N].astype(np.int64)
+        return cls(row_N, histories.time_s_N[row_N], item_N, histories.items.height)
 
     def sums_before(
         self, time_Q: Int64, weight_N: Float64 | None = None, half_life_s: float | None = None

@@ -62,13 +62,13 @@ class Pasts:
 
     @classmethod
     def of(cls, histories: Histories) -> Pasts:
-        return cls(histories, histories.item_idx_E.astype(np.int64), local_seconds(histories.events))
+        return cls(histories, histories.item_idx_N.astype(np.int64), local_seconds(histories.events))
 
     def before(self, row: int) -> Past:
         """What came before the event in a row: its user's earlier rows; nothing is copied."""
         histories = self.histories
-        begin = int(histories.offset_U1[histories.user_idx_E[row]])
-        time_s_N, local_s_N = histories.time_s_E, self.local_s_N
+        begin = int(histories.offset_U1[histories.user_idx_N[row]])
+        time_s_N, local_s_N = histories.time_s_N, self.local_s_N
         past = slice(begin, row)
         return Past(self.item_N[past], time_s_N[past], local_s_N[past], int(time_s_N[row]), int(local_s_N[row]))
 

@@ -45,8 +45,8 @@ class Choices:
     def of(cls, histories: Histories, split: EvaluatedSplit) -> "Choices":
         """Those of the events in splits earlier than `split`."""
         num_users, num_items = len(histories.user_ids), histories.items.height
-        earlier_N = histories.split_E < SPLIT_CODES[split]
-        user_N, item_N = histories.user_idx_E[earlier_N].astype(np.int64), histories.item_idx_E[earlier_N]
+        earlier_N = histories.split_N < SPLIT_CODES[split]
+        user_N, item_N = histories.user_idx_N[earlier_N].astype(np.int64), histories.item_idx_N[earlier_N]
         user_P, user_item_P = np.divmod(np.unique(user_N * num_items + item_N), num_items)
         item_order_P = np.argsort(user_item_P, kind="stable")
         return cls(

@@ -16,8 +16,8 @@ from ..histories.questions import SPLIT_CODES, num_previous
 
 def popularity_order(histories: Histories, split: EvaluatedSplit) -> Int64:
     """Place of each item by its number of events in earlier splits, 0 the most popular: int64 [I]; ties by item_idx."""
-    earlier_N = histories.split_E < SPLIT_CODES[split]
-    count_I = np.bincount(histories.item_idx_E[earlier_N], minlength=histories.items.height)
+    earlier_N = histories.split_N < SPLIT_CODES[split]
+    count_I = np.bincount(histories.item_idx_N[earlier_N], minlength=histories.items.height)
     place_I = np.empty(len(count_I), dtype=np.int64)
     place_I[np.argsort(-count_I, kind="stable")] = np.arange(len(count_I))
     return place_I
@@ -45,7 +45,7 @@ class Visits:
     def of(cls, histories: Histories) -> "Visits":
         """Number the visits of all users."""
         num_items = histories.items.height
-        user_N, item_N = histories.user_idx_E.astype(np.int64), histories.item_idx_E.astype(np.int64)
+        user_N, item_N = histories.user_idx_N.astype(np.int64), histories.item_idx_N.astype(np.int64)
         key_P, first_P, pair_N = np.unique(user_N * num_items + item_N, return_index=True, return_inverse=True)
         is_first_N = np.zeros(len(item_N), dtype=bool)
         is_first_N[first_P] = True
@@ -82,10 +82,10 @@ class Moves:
     def of(cls, histories: Histories) -> "Moves":
         """Collect the moves that may count for all users, of any split: what counts is when, see `before`."""
         num_items = histories.items.height
-        item_N = histories.item_idx_E.astype(np.int64)
-        seconds, moment_N = np.unique(histories.time_s_E, return_inverse=True)
+        item_N = histories.item_idx_N.astype(np.int64)
+        seconds, moment_N = np.unique(histories.time_s_N, return_inverse=True)
         # Both ends: a move into a shared event would else tell of an event that is nobody else's business.
-        shared_N = histories.shared_E & np.roll(histories.shared_E, 1)
+        shared_N = histories.shared_N & np.roll(histories.shared_N, 1)
         arrival_row = np.flatnonzero((num_previous(histories) > 0) & shared_N)
         key_P, pair = np.unique(item_N[arrival_row - 1] * num_items + item_N[arrival_row], return_inverse=True)
         arrival = np.sort(pair * len(seconds) + moment_N[arrival_row]).astype(np.int64)

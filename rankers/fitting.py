@@ -4,7 +4,7 @@ At a branching node the reweighted probability of an edge is proportional to exp
 temperature: a log-linear family, so the negative log-likelihood of the edges taken is convex in (a, w) and Newton's
 method with a line search finds its minimum over a in 0.01 to 100 and w >= 0.
 
-Shape legend: D decisions, E edges of their nodes end to end.
+Shape legend: D decisions, J edges of their nodes end to end.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ def likelihood(decisions: Decisions, theta: Float64) -> tuple[float, Float64, Fl
     for first, last in _blocks(decisions.ptr_D1):
         begin, end = decisions.ptr_D1[first], decisions.ptr_D1[last]
         edges, taken_D = Segments(decisions.ptr_D1[first : last + 1] - begin), decisions.taken_D[first:last] - begin
-        feature_2E = np.stack([decisions.log_prob_E[begin:end], decisions.log_mass_E[begin:end]]).astype(np.float64)
-        score_E = theta @ feature_2E
-        weight_E = np.exp(score_E - edges.spread(top_D := edges.highest(score_E)))
-        sum_D = edges.total(weight_E)
-        weight_E /= edges.spread(sum_D)
-        nll += float((np.log(sum_D) + top_D - score_E[taken_D]).sum())
-        mean_2D = np.stack([edges.total(weight_E * feature_E) for feature_E in feature_2E])
-        slope += (mean_2D - feature_2E[:, taken_D]).sum(axis=1)
-        centred_2E = feature_2E - np.stack([edges.spread(mean_D) for mean_D in mean_2D])
-        curve += (centred_2E * weight_E) @ centred_2E.T
+        feature_2J = np.stack([decisions.log_prob_J[begin:end], decisions.log_mass_J[begin:end]]).astype(np.float64)
+        score_J = theta @ feature_2J
+        weight_J = np.exp(score_J - edges.spread(top_D := edges.highest(score_J)))
+        sum_D = edges.total(weight_J)
+        weight_J /= edges.spread(sum_D)
+        nll += float((np.log(sum_D) + top_D - score_J[taken_D]).sum())
+        mean_2D = np.stack([edges.total(weight_J * feature_J) for feature_J in feature_2J])
+        slope += (mean_2D - feature_2J[:, taken_D]).sum(axis=1)
+        centred_2J = feature_2J - np.stack([edges.spread(mean_D) for mean_D in mean_2D])
+        curve += (centred_2J * weight_J) @ centred_2J.T
     return nll / decisions.num_events, slope / decisions.num_events, curve / decisions.num_events
 
 

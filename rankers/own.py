@@ -54,7 +54,7 @@ class ContextWeights:
     def weigh(self, histories: Histories) -> Weigh:
         """Prepare the weights; `weight(row_X, past_X)` is that of the event in row `past_X` for predicting `row_X`."""
         local_N = local_seconds(histories.events)
-        item_N, time_N = histories.item_idx_E, histories.time_s_E
+        item_N, time_N = histories.item_idx_N, histories.time_s_N
         from_N = np.where(num_previous(histories) > 0, np.roll(item_N, 1), -1)
 
         def weight(row_X: Int64, past_X: Int64) -> Float64:
@@ -110,14 +110,14 @@ class OwnEvents:
 
         def num_entries(row_E: Int64) -> Int64:
             entries_E = num_previous(histories)[row_E]
-            return entries_E + moves.degree(histories.item_idx_E[row_E - 1].astype(np.int64)) if moves else entries_E
+            return entries_E + moves.degree(histories.item_idx_N[row_E - 1].astype(np.int64)) if moves else entries_E
 
         return Sparse(scores, num_entries)
 
 
 def _known(histories: Histories, visits: Visits, weigh: Weigh, row_Q: Int64) -> Scored:
     """Each query's known items in the order of the first visit, scored by their share of the past events' weights."""
-    user_Q = histories.user_idx_E[row_Q]
+    user_Q = histories.user_idx_N[row_Q]
     num_known_Q = visits.num_known_N[row_Q]
     start_Q = np.cumsum(num_known_Q) - num_known_Q
     query_X, past_X = ragged(histories.offset_U1[user_Q], row_Q - histories.offset_U1[user_Q])
@@ -139,9 +139,9 @@ def _with_moves(
     place_I: Int64,
 ) -> Scored:
     """Add the share of all users' earlier moves out of the last item: to known items' scores, or as new items."""
-    query_X, item_X, count_X = moves.before(row_Q, histories.item_idx_E[row_Q - 1].astype(np.int64))
+    query_X, item_X, count_X = moves.before(row_Q, histories.item_idx_N[row_Q - 1].astype(np.int64))
     share_X = count_X / np.bincount(query_X, weights=count_X, minlength=len(row_Q))[query_X]
-    number_X = visits.number(histories.user_idx_E[row_Q].astype(np.int64)[query_X], item_X)
+    number_X = visits.number(histories.user_idx_N[row_Q].astype(np.int64)[query_X], item_X)
     num_known_Q = visits.num_known_N[row_Q]
     is_new_X = number_X >= num_known_Q[query_X]  # never visited, or only later
     start_Q = np.cumsum(num_known_Q) - num_known_Q

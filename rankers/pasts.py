@@ -27,12 +27,12 @@ _ENTRIES = 2_000_000  # past events held at once, each some 50 bytes
 def past_sums(histories: Histories, row_Q: Int64, weigh: Weigh) -> Float64:
     """Sum per item of the weights of the user's events before each row: float64 [Q, I], 0 for items never chosen."""
     num_items = histories.items.height
-    begin_Q = histories.offset_U1[histories.user_idx_E[row_Q]]
+    begin_Q = histories.offset_U1[histories.user_idx_N[row_Q]]
     length_Q = row_Q - begin_Q
     sum_QI = np.zeros((len(row_Q), num_items))
     for part in _parts(length_Q):
         query_X, past_X = ragged(begin_Q[part], length_Q[part])
-        cell_X = query_X * num_items + histories.item_idx_E[past_X]
+        cell_X = query_X * num_items + histories.item_idx_N[past_X]
         weight_X = weigh(row_Q[part][query_X], past_X)
         sum_X = np.bincount(cell_X, weights=weight_X, minlength=(part.stop - part.start) * num_items)
         sum_QI[part] = sum_X.reshape(-1, num_items)

@@ -46,7 +46,7 @@ class Nearest:
             factor_QI[:, ~placed_I] = factor_QI[:, placed_I].mean(axis=1, keepdims=True)
             factor_QI[np.isnan(factor_QI[:, 0])] = 0.0  # unknown where the user is
             score_QI = factor_QI + popular_I
-            score_QI[np.arange(len(row_Q)), histories.item_idx_E[row_Q - 1]] += np.log(self.stay)
+            score_QI[np.arange(len(row_Q)), histories.item_idx_N[row_Q - 1]] += np.log(self.stay)
             score_QI -= score_QI.max(axis=1, keepdims=True)
             score_QI -= np.log(np.exp(score_QI).sum(axis=1, keepdims=True))
             return score_QI
@@ -60,7 +60,7 @@ class Nearest:
 
 def _where_users_are(histories: Histories, item_I3: Float64) -> Float64:
     """Where the user is before each event: float64 [N, 3], NaN where unknown; see the module's text."""
-    last_N3 = np.roll(item_I3[histories.item_idx_E], 1, axis=0)
+    last_N3 = np.roll(item_I3[histories.item_idx_N], 1, axis=0)
     last_N3[histories.offset_U1[:-1]] = np.nan
     if histories.location == "outcome" or not has_coordinates(histories.events):
         return last_N3

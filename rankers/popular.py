@@ -30,8 +30,8 @@ def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
     leave_one_out earlier splits hold events of other users that are later than the predicted one: whatever is fitted on
     them, this included, has seen the future there (`histories.CAVEATS`, which `evaluate` prints).
     """
-    earlier_N = histories.split_E < SPLIT_CODES[split]
-    count_I = np.bincount(histories.item_idx_E[earlier_N], minlength=histories.items.height) + 1.0
+    earlier_N = histories.split_N < SPLIT_CODES[split]
+    count_I = np.bincount(histories.item_idx_N[earlier_N], minlength=histories.items.height) + 1.0
     share_I: Float64 = count_I / count_I.sum()
     return share_I
 
@@ -59,7 +59,7 @@ class RecentPopularity:
         half_life_s = None if self.half_life_days is None else self.half_life_days * DAY_S
 
         def scores_of(row_Q: Int64) -> Float64:
-            return _blend(stream.sums_before(histories.time_s_E[row_Q], None, half_life_s), share_I, 1.0)
+            return _blend(stream.sums_before(histories.time_s_N[row_Q], None, half_life_s), share_I, 1.0)
 
         return Dense(scores_of, is_log_prob=True)
 
@@ -84,7 +84,7 @@ class HourOfWeekPopularity:
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
         stream, share_I = Stream.of(histories), popular_shares(histories, split)
         hours, place_N = local_hours(histories), _places(histories)
-        hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_E
+        hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_N
         width = min(1.0, self.sigma_hours)
         step_N = (hours / width).astype(np.int64)
 
@@ -117,7 +117,7 @@ class HourOfWeekPopularity:
 def _places(histories: Histories) -> Int64:
     """A number for each kilometre or so where a user is known to be before the event: int64 [N], all 0 if unknown."""
     if histories.location == "outcome" or not has_coordinates(histories.events):
-        return np.zeros(len(histories.user_idx_E), np.int64)
+        return np.zeros(len(histories.user_idx_N), np.int64)
     north, east = ((pl.col(name) * 100).round() for name in ("latitude", "longitude"))
     places = histories.events.select((north * 100_000 + east).cast(pl.Int64).fill_null(-(10**9)))
     return places.to_series().to_numpy()

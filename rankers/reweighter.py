@@ -96,7 +96,7 @@ def training_popularity(
 
     Under leave_one_out some of them are later than a predicted event, as are those that the model was trained on.
     """
-    trained = histories.item_idx_E[histories.split_E == 0]
+    trained = histories.item_idx_N[histories.split_N == 0]
     if index_I is not None:
         trained = index_I[trained]
         trained = trained[trained >= 0]

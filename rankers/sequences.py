@@ -113,8 +113,8 @@ class Transitions:
     @classmethod
     def of(cls, histories: Histories) -> Transitions:
         """The steps of the train split."""
-        row_T = np.flatnonzero(histories.split_E == 0).astype(np.int64)
-        _, first_U, num_U = np.unique(histories.user_idx_E[row_T], return_index=True, return_counts=True)
+        row_T = np.flatnonzero(histories.split_N == 0).astype(np.int64)
+        _, first_U, num_U = np.unique(histories.user_idx_N[row_T], return_index=True, return_counts=True)
         return cls(row_T, first_U[num_U > 1].astype(np.int64), num_U[num_U > 1].astype(np.int64) - 1)
 
     def windows(self, length: int, generator: np.random.Generator) -> Windows:
@@ -137,7 +137,7 @@ class Transitions:
     def known(self, histories: Histories) -> NDArray[np.bool_]:
         """bool [I]: the items of training events."""
         known_I = np.zeros(histories.items.height, bool)
-        known_I[histories.item_idx_E[self.row_T]] = True
+        known_I[histories.item_idx_N[self.row_T]] = True
         return known_I
 
 
@@ -148,7 +148,7 @@ def moments(histories: Histories) -> Int64:
     time since the previous event, see `NUM_GAPS`.
     """
     hour_N = local_hours(histories).astype(np.int64)
-    gap_s_N = np.diff(histories.time_s_E, prepend=histories.time_s_E[:1])
+    gap_s_N = np.diff(histories.time_s_N, prepend=histories.time_s_N[:1])
     class_N = 1 + np.log2(np.maximum(gap_s_N / 60, 1)).astype(np.int64)
     gap_N = np.where(num_previous(histories) > 0, np.minimum(class_N, NUM_GAPS - 1), 0)
     return np.stack([hour_N % 24, hour_N // 24, gap_N], axis=1)
@@ -169,8 +169,8 @@ class Watched:
         except DataError:
             return None
         candidates = Candidates.of(histories, repeats)
-        row_E = row_E[candidates.holds(row_E, histories.item_idx_E[row_E])]
-        chosen_E = sample_stretches(histories.user_idx_E[row_E], _STOPPED_BY, _STOPPING_SEED)
+        row_E = row_E[candidates.holds(row_E, histories.item_idx_N[row_E])]
+        chosen_E = sample_stretches(histories.user_idx_N[row_E], _STOPPED_BY, _STOPPING_SEED)
         return cls(row_E[chosen_E], candidates) if len(row_E) else None
 
     def ndcg_at_10(self, scores: Callable[[Int64], Floats]) -> float:
@@ -180,7 +180,7 @@ class Watched:
         size = max(1, _CELLS_PER_CHUNK // len(place_I))
         for start in range(0, len(self.row_E), size):
             row_Q = self.row_E[start : start + size]
-            score_QI, truth_Q1 = scores(row_Q), histories.item_idx_E[row_Q, None]
+            score_QI, truth_Q1 = scores(row_Q), histories.item_idx_N[row_Q, None]
             true_Q1 = np.take_along_axis(score_QI, truth_Q1, axis=1)
             # Written so that scores which are no numbers, of a training that has just diverged, are worth nothing.
             ahead_QI = ~((score_QI < true_Q1) | ((score_QI == true_Q1) & (place_I >= place_I[truth_Q1])))

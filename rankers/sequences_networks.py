@@ -195,7 +195,7 @@ class Reader:
         """Mean cross-entropy of all steps of some windows, in nats: a scalar."""
         real_WL = windows.real_WL
         hidden_XD = self.network(self._inputs(windows))[torch.from_numpy(real_WL)]
-        item_X = torch.from_numpy(self.histories.item_idx_E[windows.asked_WL[real_WL]].astype(np.int64))
+        item_X = torch.from_numpy(self.histories.item_idx_N[windows.asked_WL[real_WL]].astype(np.int64))
         return functional.cross_entropy(self.network.scores(hidden_XD), item_X)
 
     def _last_states(self, windows: Windows) -> Tensor:
@@ -203,7 +203,7 @@ class Reader:
         return hidden_WLD[torch.arange(len(hidden_WLD)), torch.from_numpy(windows.length_W - 1)]
 
     def _inputs(self, windows: Windows) -> Inputs:
-        item_WL = torch.from_numpy(self.histories.item_idx_E[windows.row_WL].astype(np.int64))
+        item_WL = torch.from_numpy(self.histories.item_idx_N[windows.row_WL].astype(np.int64))
         row_WL, asked_WL = torch.from_numpy(windows.row_WL), torch.from_numpy(windows.asked_WL)
         place_WL = np.maximum(windows.length_W[:, None] - 1 - np.arange(windows.row_WL.shape[1]), 0)
         return Inputs(item_WL, self.moment_N3[row_WL], self.moment_N3[asked_WL], torch.from_numpy(place_WL))

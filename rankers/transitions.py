@@ -34,7 +34,7 @@ class Transitions:
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
         num_items = histories.items.height
         share_I, moves = popular_shares(histories, split), Moves.of(histories)
-        weigh, item_N = _same_previous(histories), histories.item_idx_E.astype(np.int64)
+        weigh, item_N = _same_previous(histories), histories.item_idx_N.astype(np.int64)
 
         def scores_of(row_Q: Int64) -> Floats:
             query_X, to_X, count_X = moves.before(row_Q, item_N[row_Q - 1])
@@ -59,14 +59,14 @@ class FactorisedTransitions:
 
     def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
         def scores_of(row_Q: Int64) -> Floats:
-            return self.factors.log_probs(histories.user_idx_E[row_Q], histories.item_idx_E[row_Q - 1])
+            return self.factors.log_probs(histories.user_idx_N[row_Q], histories.item_idx_N[row_Q - 1])
 
         return Dense(scores_of, is_log_prob=True)
 
 
 def _same_previous(histories: Histories) -> Weigh:
     """1 for a past event that followed upon the item where the user is now, else 0."""
-    item_N = histories.item_idx_E
+    item_N = histories.item_idx_N
     from_N = np.where(num_previous(histories) > 0, np.roll(item_N, 1), -1)
     return lambda row_X, past_X: (from_N[past_X] == item_N[row_X - 1]).astype(np.float64)
 
@@ -74,9 +74,9 @@ def _same_previous(histories: Histories) -> Weigh:
 def _factorised(fitting: Fitting) -> FactorisedTransitions:
     """Learns from the moves within earlier splits."""
     histories = fitting.histories
-    earlier_N = histories.split_E < SPLIT_CODES[fitting.split]  # both ends: history events may come before valid ones
+    earlier_N = histories.split_N < SPLIT_CODES[fitting.split]  # both ends: history events may come before valid ones
     row_M = np.flatnonzero((num_previous(histories) > 0) & earlier_N & np.roll(earlier_N, 1))
-    user_M, item_N = histories.user_idx_E[row_M], histories.item_idx_E
+    user_M, item_N = histories.user_idx_N[row_M], histories.item_idx_N
     sizes, settings = (len(histories.user_ids), histories.items.height), FactorSettings(**fitting.settings)
     return FactorisedTransitions(fit_factors(user_M, item_N[row_M - 1], item_N[row_M], sizes, settings, fitting.seed))
 

@@ -77,7 +77,7 @@ class Question:
     def search(self, plan: Plan, budget: int | None, slack: float = SLACK) -> Searching:
         """The search that answers it, without a model; see `decode.run`."""
         version, chosen = self.version, self.selection
-        subset = Subset.of(version.trie, chosen.allowed_N, chosen.reason) if chosen.reason else None
+        subset = Subset.of(version.trie, chosen.allowed_I, chosen.reason) if chosen.reason else None
         reweighting = version.reweighter.of([self.prompt.past]) if version.reweighter else None
         return plan(version.trie, subset, reweighting, budget, slack)
 

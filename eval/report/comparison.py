@@ -88,7 +88,7 @@ def _comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Part:
     if not len(row_E):
         raise DataError(f"{a.name} and {b.name} have no event in common; evaluate them on the same events.")
     histories = _histories(a, b)
-    user_E: NDArray[Any] = histories.user_idx_E[row_E] if histories else _own(a, "user_id", at_A).to_numpy()
+    user_E: NDArray[Any] = histories.user_idx_N[row_E] if histories else _own(a, "user_id", at_A).to_numpy()
     value_E = {"a": a.value_E[metric][at_A], "b": b.value_E[metric][at_B]}
     both, gap_E = estimates(value_E, value_E.__getitem__, user_E, seed), paired(value_E["a"], value_E["b"])
     whole = differences([0], lambda _: gap_E, user_E, seed)[0]
@@ -159,7 +159,7 @@ def _events(gap_E: Float64, a: Ranked, at_E: Int64, rank_b_E: Int64, histories: 
     else:
         events = histories.events[row_E[order].tolist()]
         users, time = events["user_id"], events["local_time"]
-        items = histories.items["title"].gather(histories.item_idx_E[row_E[order]])
+        items = histories.items["title"].gather(histories.item_idx_N[row_E[order]])
     return pl.DataFrame({
         "row": row_E[order], "user_id": users, "item": items, "rank_a": rank_a_E[order], "rank_b": rank_b_E[order],
         "time": time.dt.strftime("%Y-%m-%d %H:%M" if histories else "%Y-%m-%d %H:%MZ"), "difference": gap_E[order],

@@ -64,7 +64,7 @@ def _drawn(stratum_E: Int64, seed: int) -> Int64:
 def _example(dataset: Dataset, position: int, stratum: int, prompt: Part | None) -> Part:
     """One event; `prompt` is None where none can be made."""
     histories, row = dataset.histories, int(dataset.row_E[position])
-    user, item = int(histories.user_idx_E[row]), int(histories.item_idx_E[row])
+    user, item = int(histories.user_idx_N[row]), int(histories.item_idx_N[row])
     begin = int(histories.offset_U1[user])
     moment = histories.events[row : row + 1]
     local, weather = moment["local_time"][0], context_frame(moment, histories.location)["weather"][0]
@@ -73,7 +73,7 @@ def _example(dataset: Dataset, position: int, stratum: int, prompt: Part | None)
         "words": list(STRATA)[stratum], "user_id": histories.user_ids[user],
         "when": f"{local:%A} {local.day} {local:%B %Y, %H:%M}", "weather": str(weather),
         "title": _title(dataset, item), "num_past": row - begin,
-        "num_visits": int((histories.item_idx_E[begin:row] == item).sum()),
+        "num_visits": int((histories.item_idx_N[begin:row] == item).sum()),
         "contender": _answer(dataset, dataset.contender, position, item),
         "opponent": _answer(dataset, opponent, position, item) if opponent else None, "prompt": prompt,
     }  # fmt: skip
@@ -163,7 +163,7 @@ def _rendered(
 ) -> list[Part]:  # fmt: skip
     catalogue = Catalogue.build(histories.items, encode)
     encoder = PromptEncoder.build(settings, catalogue, encode, histories.location, prefix)
-    user_U, offset_U1 = np.unique(histories.user_idx_E[row_Q]), histories.offset_U1.astype(np.int64)
+    user_U, offset_U1 = np.unique(histories.user_idx_N[row_Q]), histories.offset_U1.astype(np.int64)
     _, row_X = ragged(offset_U1[user_U], offset_U1[user_U + 1] - offset_U1[user_U])  # all rows of these users
     text = encoder.text(histories.events[row_X], len(histories.user_ids))
     windows, prompts = text.windows, []

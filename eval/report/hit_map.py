@@ -69,7 +69,7 @@ def hit_map(dataset: Dataset) -> Part | None:
         return None
     latitude_I, longitude_I = (items[name].cast(float).to_numpy() for name in ("latitude", "longitude"))
     known_I = np.isfinite(latitude_I) & np.isfinite(longitude_I)
-    true_E, rank_E = dataset.histories.item_idx_E[dataset.row_E], dataset.contender.rankings.rank_E
+    true_E, rank_E = dataset.histories.item_idx_N[dataset.row_E], dataset.contender.rankings.rank_E
     placed_E = known_I[true_E]
     if not placed_E.any():
         return None

@@ -71,7 +71,7 @@ class Dataset:
     @property
     def user_E(self) -> Int32:
         """int32 [E], whose event it is."""
-        return self.histories.user_idx_E[self.row_E]
+        return self.histories.user_idx_N[self.row_E]
 
     @property
     def part(self) -> EvaluatedSplit:

@@ -47,7 +47,7 @@ async def complete(
     answers = [Answer(question, result, request.n) for question, result in zip(questions, results, strict=True)]
     choices = [choice for answer in answers for choice in _choices(answer, request.logprobs is not None)]
     num_prompt = sum(map(len, prompts))
-    num_title = sum(int(version.trie.length_N[version.trie.row_of_item_N[r.item_idx_K]].sum()) for r in results)
+    num_title = sum(int(version.trie.length_I[version.trie.row_of_item_I[r.item_idx_K]].sum()) for r in results)
     about = [service.about(answer) for answer in answers]
     worst = max(about, key=lambda one: one["missing_probability"])
     body = {

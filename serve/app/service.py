@@ -155,7 +155,7 @@ class Service:
     async def search(self, kind: str, question: Question, plan: Plan, budget: int) -> SearchResult:
         """Run one search, once it is its turn."""
         tokens_L, trie = question.prompt.tokens_L, question.version.trie
-        need, seen = len(tokens_L) + int(trie.length_N.max()), self.limits.max_tokens
+        need, seen = len(tokens_L) + int(trie.length_I.max()), self.limits.max_tokens
         if need > seen:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
         async with self.limit.search():

@@ -78,7 +78,7 @@ def test_differences_are_those_of_the_significance_test(
     folder, histories = town / "evaluation" / "test", read_histories(town)
     read = [read_rankings(folder, slug) for slug in slugs_in(folder)]
     values = {facts["name"]: evaluate_rankings(one, ["nDCG@10"]) for one, facts in read if facts["kind"] != "ablation"}
-    user_E = histories.user_idx_E[read[0][0].row_E]
+    user_E = histories.user_idx_N[read[0][0].row_E]
     for row in compare(values, user_E, baseline=STRONGEST, seed=3).iter_rows(named=True):
         expected = {"mean": row["difference"], **{name: row[name] for name in ("low", "high", "p", "p_holm")}}
         assert found[row["ranker"]] == pytest.approx(expected)

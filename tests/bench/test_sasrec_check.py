@@ -28,14 +28,14 @@ def test_rectools_is_told_training_and_pasts_and_no_answer_of_test(tasks: tuple[
     sasrec_check.export(*tasks, [0], tmp_path)
     histories = tasks[0].histories
     train = pl.read_csv(tmp_path / "train.csv")
-    assert set(histories.split_E[train["time"].to_numpy()].tolist()) == {0}
-    assert (train["item"].to_numpy() == histories.item_idx_E[train["time"].to_numpy()]).all()
+    assert set(histories.split_N[train["time"].to_numpy()].tolist()) == {0}
+    assert (train["item"].to_numpy() == histories.item_idx_N[train["time"].to_numpy()]).all()
     assert train.filter(pl.col("time").diff().over("user") <= 0).is_empty()
     for task in tasks:
         asked = pl.read_csv(tmp_path / f"{task.split}.csv")
         assert set(asked["question"]) == set(task.row_E.tolist())
         assert (asked["time"] < asked["question"]).all()
-        user_E = histories.user_idx_E
+        user_E = histories.user_idx_N
         assert (user_E[asked["time"].to_numpy()] == user_E[asked["question"].to_numpy()]).all()
     assert set(pl.read_csv(tmp_path / "valid-truth.csv")["question"]) == set(tasks[0].row_E.tolist())
     assert {path.name for path in tmp_path.iterdir()} == {

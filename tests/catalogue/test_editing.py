@@ -65,12 +65,12 @@ def test_edited_trie_equals_one_built_from_nothing(titles: list[tuple[int, ...]]
     # Titles that go may come back.
     new += [old[item] for item in range(before) if not kept[item] and data.draw(st.booleans())]
     index = data.draw(st.permutations(range(len(stay) + len(new))))
-    index_N, index_M = np.full(before, -1), np.array(index[len(stay) :], np.int64)
-    index_N[stay] = index[: len(stay)]
+    index_I, index_M = np.full(before, -1), np.array(index[len(stay) :], np.int64)
+    index_I[stay] = index[: len(stay)]
     after: Titles = [[] for _ in index]
     for item, tokens in zip(index, [old[item] for item in stay] + new, strict=True):
         after[item] = tokens
-    assert_equal(edit_trie(build_trie(old), index_N, Ragged.of(new), index_M), build_trie(after))
+    assert_equal(edit_trie(build_trie(old), index_I, Ragged.of(new), index_M), build_trie(after))
 
 
 @given(titles_of_tokens, st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4), max_size=6))
@@ -84,8 +84,8 @@ def test_edit_is_refused_exactly_where_building_is(old: list[tuple[int, ...]], n
         return "made"
 
     trie, everything = build_trie(old), [*map(list, old), *new]
-    index_N, index_M = np.arange(len(old)), np.arange(len(old), len(everything))
-    edited = outcome(lambda: edit_trie(trie, index_N, Ragged.of(new), index_M))
+    index_I, index_M = np.arange(len(old)), np.arange(len(old), len(everything))
+    edited = outcome(lambda: edit_trie(trie, index_I, Ragged.of(new), index_M))
     assert edited == outcome(lambda: build_trie(everything))
 
 

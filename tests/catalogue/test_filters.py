@@ -38,8 +38,8 @@ def town() -> ItemFacts:
 
 
 def _left(facts: ItemFacts, **values: Any) -> list[str]:
-    allowed_N = select_items(facts, Filters(**values), np.array([0, 2, 0])).allowed_N
-    return facts.items.filter(allowed_N)["item_id"].to_list()
+    allowed_I = select_items(facts, Filters(**values), np.array([0, 2, 0])).allowed_I
+    return facts.items.filter(allowed_I)["item_id"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_reason_counts_filter_by_filter_and_what_nothing_is_known_of(
 ) -> None:
     selection = select_items(town, Filters(**values), np.array([0]))
     assert selection.reason == reason
-    assert selection.num_allowed == sum(selection.allowed_N)
+    assert selection.num_allowed == sum(selection.allowed_I)
 
 
 def test_catalogue_of_one_item_is_told_in_the_singular() -> None:
@@ -158,8 +158,8 @@ def test_several_filters_are_the_intersection_of_each_alone(parts: dict[str, dic
         return select_items(facts, Filters(**values), seen_idx)
 
     together = selected({name: value for part in parts.values() for name, value in part.items()})
-    expected = set(range(6)).intersection(*(np.flatnonzero(selected(part).allowed_N) for part in parts.values()))
-    assert set(np.flatnonzero(together.allowed_N)) == expected
+    expected = set(range(6)).intersection(*(np.flatnonzero(selected(part).allowed_I) for part in parts.values()))
+    assert set(np.flatnonzero(together.allowed_I)) == expected
     assert not together.reason or (" none " in together.reason) == (not expected)
 
 

@@ -62,7 +62,7 @@ def test_items_around_the_pole_are_near_whatever_their_longitude() -> None:
 )
 def test_item_without_a_place_on_earth_is_near_nothing(missing: tuple[float | None, float | None]) -> None:
     facts = _placed([BERLIN, missing])
-    assert facts.places.known_N.tolist() == [True, False]
+    assert facts.places.known_I.tolist() == [True, False]
     assert facts.near(latitude=52.5, longitude=13.4, km=40000).tolist() == [True, False]
 
 
@@ -135,7 +135,7 @@ CATEGORIES = ["Bar", "Café", " bar ", None, "", "  ", "Straße", "ＢＡＲ", "
 def test_category_is_told_by_neither_case_nor_unicode_form(asked: list[str], items: list[int]) -> None:
     facts = _facts(category=CATEGORIES)
     assert np.flatnonzero(facts.in_category(asked)).tolist() == items
-    assert np.flatnonzero(facts.categories.code_N < 0).tolist() == [3, 4, 5]
+    assert np.flatnonzero(facts.categories.code_I < 0).tolist() == [3, 4, 5]
 
 
 def test_unknown_category_is_told_with_the_nearest() -> None:
@@ -186,13 +186,13 @@ def test_category_mask_is_the_set_of_equal_names(column: list[str | None], data:
 def test_states_of_items_are_those_of_their_hours() -> None:
     facts = _facts(opening_hours=["24/7", None, "Mo 10:00-12:00", "nonsense", "24/7", ""])
     assert facts.states(datetime(2024, 1, 2, 11)).tolist() == [OPEN, UNKNOWN, CLOSED, UNKNOWN, OPEN, UNKNOWN]
-    assert facts.unreadable_N.tolist() == [False, False, False, True, False, False]
+    assert facts.unreadable_I.tolist() == [False, False, False, True, False, False]
 
 
 def test_items_that_all_lack_hours_are_unknown() -> None:
     facts = _facts(opening_hours=pl.Series([None, None], dtype=pl.String))
     assert facts.states(datetime(2024, 1, 2)).tolist() == [UNKNOWN, UNKNOWN]
-    assert facts.unreadable_N.tolist() == [False, False]
+    assert facts.unreadable_I.tolist() == [False, False]
 
 
 # Ids

@@ -43,7 +43,7 @@ def test_ranges_lead_somewhere_exactly_where_a_slice_of_the_mask_does(order: lis
     lo, hi = (np.array([pair[side] for pair in ends], np.int64) for side in (0, 1))
     trie = _trie(order)
     subset = Subset.of(trie, np.array(allowed))
-    by_row = [allowed[item] for item in trie.item_of_row_N]
+    by_row = [allowed[item] for item in trie.item_of_row_I]
     assert subset.any_in(lo, hi).tolist() == [any(by_row[a:b]) for a, b in zip(lo, hi, strict=True)]
     assert subset.num_allowed == sum(allowed)
 
@@ -63,9 +63,9 @@ def test_mask_of_another_catalogue_is_refused(mask: np.ndarray, found: str) -> N
 def test_subsets_are_a_subset_for_each_question(order: list[int], num: int, data: st.DataObject) -> None:
     trie, size = _trie(order), len(order)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
-    allowed_QN = random.random((num, size)) < 0.3
-    subsets = Subset.of(trie, allowed_QN)
-    each = [Subset.of(trie, allowed_N) for allowed_N in allowed_QN]
+    allowed_QI = random.random((num, size)) < 0.3
+    subsets = Subset.of(trie, allowed_QI)
+    each = [Subset.of(trie, allowed_I) for allowed_I in allowed_QI]
     assert subsets.num_allowed == max((one.num_allowed for one in each), default=0)
     lo_X, hi_X = np.sort(random.integers(0, size + 1, (2, 20 * num)), axis=0)
     query_X = np.repeat(np.arange(num), 20)

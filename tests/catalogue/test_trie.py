@@ -69,11 +69,11 @@ def _prefix(trie: Trie, node: int) -> tuple[int, ...]:
 
 
 def test_town_has_its_titles_sorted_by_tokens(town: Trie) -> None:
-    assert town.item_of_row_N.tolist() == [1, 4, 3, 0, 2]
-    assert town.row_of_item_N.tolist() == [3, 0, 4, 2, 1]
-    assert town.length_N.tolist() == [4, 4, 3, 3, 3]
+    assert town.item_of_row_I.tolist() == [1, 4, 3, 0, 2]
+    assert town.row_of_item_I.tolist() == [3, 0, 4, 2, 1]
+    assert town.length_I.tolist() == [4, 4, 3, 3, 3]
     assert town.token_P.tolist() == [1, 3, 6, 0, 1, 3, 7, 0, 1, 4, 0, 2, 4, 0, 2, 5, 0]
-    assert town.token_ptr_N1.tolist() == [0, 4, 8, 11, 14, 17]
+    assert town.token_ptr_I1.tolist() == [0, 4, 8, 11, 14, 17]
     assert [town.row_tokens(row).tolist() for row in (1, 4)] == [[1, 3, 7, 0], [2, 5, 0]]
     assert town.tokens_at(np.array([4, 0, 0]), np.array([1, 3, 2])).tolist() == [5, 0, 6]
 
@@ -173,12 +173,12 @@ def test_nodes_and_edges_are_those_of_the_naive_trie(titles: Titles) -> None:
         edges = range(trie.child_ptr_B1[node], trie.child_ptr_B1[node + 1])
         assert [int(trie.child_token_C[edge]) for edge in edges] == sorted(naive[prefix])
         rows = range(trie.row_lo_B[node], trie.row_hi_B[node])
-        assert {int(trie.item_of_row_N[row]) for row in rows} == {i for items in naive[prefix].values() for i in items}
+        assert {int(trie.item_of_row_I[row]) for row in rows} == {i for items in naive[prefix].values() for i in items}
         ends = [*(int(trie.child_lo_C[edge]) for edge in edges[1:]), int(trie.row_hi_B[node])]
         assert trie.child_hi(np.arange(edges.start, edges.stop)).tolist() == ends
         for edge, end in zip(edges, ends, strict=True):
             items = naive[prefix][int(trie.child_token_C[edge])]
-            assert sorted(trie.item_of_row_N[trie.child_lo_C[edge] : end]) == sorted(items)
+            assert sorted(trie.item_of_row_I[trie.child_lo_C[edge] : end]) == sorted(items)
             child = int(trie.child_node_C[edge])
             assert (child == -1) == (len(items) == 1)
             if child >= 0:
@@ -218,7 +218,7 @@ def test_titles_come_back_by_item(titles: Titles) -> None:
     for row, title in enumerate(sorted(titles)):
         depth = np.arange(len(title))
         assert trie.tokens_at(np.full(len(title), row), depth).tolist() == title
-    assert trie.length_N.tolist() == [len(title) for title in sorted(titles)]
+    assert trie.length_I.tolist() == [len(title) for title in sorted(titles)]
 
 
 @given(catalogues)
@@ -237,8 +237,8 @@ def test_order_of_items_changes_only_their_numbers(titles: Titles, random: Rando
     order = list(range(len(titles)))
     random.shuffle(order)
     one, other = build_trie(titles), build_trie([titles[item] for item in order])
-    assert [order[item] for item in other.item_of_row_N] == one.item_of_row_N.tolist()
-    for name in one.__dataclass_fields__.keys() - {"item_of_row_N", "row_of_item_N"}:
+    assert [order[item] for item in other.item_of_row_I] == one.item_of_row_I.tolist()
+    for name in one.__dataclass_fields__.keys() - {"item_of_row_I", "row_of_item_I"}:
         assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
 
 

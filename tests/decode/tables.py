@@ -45,8 +45,8 @@ class TableReading:
             assert (query, node) not in self.seen, "no node is scored twice"
             self.seen.append((query, node))
         pairs = zip(query_X.tolist(), node_X.tolist(), strict=True)
-        log_prob_E = np.concatenate([self.log_probs(query, node) for query, node in pairs])
-        return Scored(log_prob_E, np.arange(first, len(self.seen)))
+        log_prob_J = np.concatenate([self.log_probs(query, node) for query, node in pairs])
+        return Scored(log_prob_J, np.arange(first, len(self.seen)))
 
     def log_probs(self, query: int, node: int) -> np.ndarray:
         """float32: log-probabilities of one node's edges."""
@@ -75,7 +75,7 @@ class FixedReading:
 
 
 def brute_force(reading: TableReading, query: int) -> np.ndarray:
-    """float32 [N]: every item's log-probability, one title after the other, added from the top down."""
+    """float32 [I]: every item's log-probability, one title after the other, added from the top down."""
     trie, log_probs = reading.trie, []
     for item in range(trie.num_items):
         _, nodes, edges = trie.decisions(np.array([item]))
@@ -86,36 +86,36 @@ def brute_force(reading: TableReading, query: int) -> np.ndarray:
     return np.array(log_probs, np.float32)
 
 
-def naive_masses(trie: Trie, node: int, mass_N: np.ndarray) -> np.ndarray:
+def naive_masses(trie: Trie, node: int, mass_I: np.ndarray) -> np.ndarray:
     """float64: the mass of the items (by item index) below each edge of a node, summed one by one."""
     begins = trie.child_lo_C[trie.child_ptr_B1[node] : trie.child_ptr_B1[node + 1]].tolist()
     bounds = itertools.pairwise([*begins, int(trie.row_hi_B[node])])
-    return np.array([sum(mass_N[trie.item_of_row_N[row]] for row in range(lo, hi)) for lo, hi in bounds])
+    return np.array([sum(mass_I[trie.item_of_row_I[row]] for row in range(lo, hi)) for lo, hi in bounds])
 
 
 def naive_reweighted(
-    reading: TableReading, query: int, temperature: float, weight: float, mass_N: np.ndarray
+    reading: TableReading, query: int, temperature: float, weight: float, mass_I: np.ndarray
 ) -> np.ndarray:
-    """float64 [N]: log-probability of every item under the definition of reweighting, node by node in Python."""
+    """float64 [I]: log-probability of every item under the definition of reweighting, node by node in Python."""
     trie, nodes = reading.trie, []
     for node in range(trie.num_nodes):
         log_prob = reading.log_probs(query, node).astype(np.float64)
-        score = log_prob / temperature + weight * np.log(naive_masses(trie, node, mass_N))
+        score = log_prob / temperature + weight * np.log(naive_masses(trie, node, mass_I))
         nodes.append(score - np.logaddexp.reduce(score))
     owner_P, node_P, edge_P = trie.decisions(np.arange(trie.num_items))
     taken_P = [nodes[node][edge - trie.child_ptr_B1[node]] for node, edge in zip(node_P, edge_P, strict=True)]
     return np.bincount(owner_P, taken_P, minlength=trie.num_items)
 
 
-def best(trie: Trie, log_prob_N: np.ndarray, k: int, subset: Subset | None = None) -> Int64:
+def best(trie: Trie, log_prob_I: np.ndarray, k: int, subset: Subset | None = None) -> Int64:
     """The first k allowed items by probability, ties by title order."""
-    order = np.lexsort((trie.row_of_item_N, -log_prob_N))
+    order = np.lexsort((trie.row_of_item_I, -log_prob_I))
     return order[allowed(trie, subset)[order]][:k]
 
 
 def allowed(trie: Trie, subset: Subset | None) -> np.ndarray:
-    """bool [N] by item index."""
-    return np.ones(trie.num_items, bool) if subset is None else np.diff(subset.before)[trie.row_of_item_N] > 0
+    """bool [I] by item index."""
+    return np.ones(trie.num_items, bool) if subset is None else np.diff(subset.before)[trie.row_of_item_I] > 0
 
 
 def make_trie(seed: int, num_items: int) -> Trie:
@@ -136,15 +136,15 @@ def make_subset(trie: Trie, seed: int, share: float) -> Subset | None:
 def make_reweighting(
     trie: Trie, seed: int, num_queries: int, temperature: float, weight: float
 ) -> tuple[Reweighting, np.ndarray]:
-    """With masses over many orders of magnitude and own items, some named twice; float64 [Q, N]: each item's mass."""
+    """With masses over many orders of magnitude and own items, some named twice; float64 [Q, I]: each item's mass."""
     generator = np.random.default_rng(seed)
-    base_N = np.exp(generator.normal(0, 3, trie.num_items))
-    mass_QN, own = np.tile(base_N, (num_queries, 1)), []
+    base_I = np.exp(generator.normal(0, 3, trie.num_items))
+    mass_QI, own = np.tile(base_I, (num_queries, 1)), []
     for query in range(num_queries):
         item_M = generator.integers(0, trie.num_items, generator.integers(0, 6))
         own.append((item_M, generator.choice([0.0, 0.5, 20.0], len(item_M))))
-        np.add.at(mass_QN[query], item_M, own[-1][1])
-    return Reweighting(temperature, weight, ItemPrior(trie, base_N, own)), mass_QN
+        np.add.at(mass_QI[query], item_M, own[-1][1])
+    return Reweighting(temperature, weight, ItemPrior(trie, base_I, own)), mass_QI
 
 
 @contextmanager

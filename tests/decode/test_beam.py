@@ -47,7 +47,7 @@ def _naive_beam(reading: TableReading, query: int, k: int, width: int) -> list[i
                 found = zip(reading.log_probs(query, node), edges, strict=True)
                 grown += [(np.float32(value + p), int(trie.child_node_C[e]), int(trie.child_lo_C[e])) for p, e in found]
         beam = sorted(grown, key=lambda entry: (-entry[0], entry[1] < 0, entry[2]))[:width]
-    return [int(trie.item_of_row_N[row]) for _, _, row in beam][:k]
+    return [int(trie.item_of_row_I[row]) for _, _, row in beam][:k]
 
 
 @given(tries, seeds, kinds, sizes, sizes)
@@ -65,13 +65,13 @@ def test_narrow_beam_claims_only_what_is_true(
 ) -> None:  # fmt: skip
     reading, subset = TableReading(trie, 2, seed, kind), make_subset(trie, seed, share)
     for query, result in enumerate(beam_search(reading, trie, k, width=width, subset=subset)):
-        log_prob_N = brute_force(reading, query)
+        log_prob_I = brute_force(reading, query)
         missing = np.setdiff1d(np.flatnonzero(allowed(trie, subset)), result.item_idx_K)
-        assert (result.log_prob_K == log_prob_N[result.item_idx_K]).all()
+        assert (result.log_prob_K == log_prob_I[result.item_idx_K]).all()
         if result.exact:
-            assert result.item_idx_K.tolist() == best(trie, log_prob_N, k, subset).tolist()
+            assert result.item_idx_K.tolist() == best(trie, log_prob_I, k, subset).tolist()
         elif len(missing):
-            assert log_prob_N[missing].max() <= result.missing_log_prob
+            assert log_prob_I[missing].max() <= result.missing_log_prob
 
 
 def test_beam_of_one_follows_the_more_probable_half_and_misses_the_best_title() -> None:

@@ -60,15 +60,15 @@ def test_log_probabilities_are_those_of_the_naive_loop(
 ) -> None:
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(seed, num, scale)
     bias = bias_V if has_bias else None
-    found_E, first_X = edge_log_probs(
+    found_J, first_X = edge_log_probs(
         hidden_XH, torch.tensor(nodes), TrieTensors.of(trie, CPU), weight_VH, bias, temperature
     )
     naive = _naive(hidden_XH, nodes, trie, weight_VH, bias, temperature)
-    torch.testing.assert_close(found_E, torch.cat(naive).float(), rtol=1e-4, atol=1e-4)
-    assert found_E.dtype == torch.float32
+    torch.testing.assert_close(found_J, torch.cat(naive).float(), rtol=1e-4, atol=1e-4)
+    assert found_J.dtype == torch.float32
     assert first_X.tolist() == np.cumsum([0, *map(len, naive)])[:-1].tolist()
-    assert (found_E <= 0).all(), "or a child could be more probable than its parent"
-    for part in found_E.split([len(part) for part in naive]):
+    assert (found_J <= 0).all(), "or a child could be more probable than its parent"
+    for part in found_J.split([len(part) for part in naive]):
         assert float(part.double().exp().sum()) == pytest.approx(1, abs=1e-5)
 
 
@@ -78,11 +78,11 @@ def test_gradient_is_that_of_the_naive_loop(seed: int, num: int, temperature: fl
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(seed, num, 1.0)
     one, other = hidden_XH.clone().requires_grad_(), hidden_XH.clone().requires_grad_()
     tensors = TrieTensors.of(trie, CPU)
-    found_E, _ = edge_log_probs(one, torch.tensor(nodes), tensors, weight_VH, bias_V, temperature)
-    naive_E = torch.cat(_naive(other, nodes, trie, weight_VH, bias_V, temperature))
-    weight_E = torch.randn(len(found_E), generator=torch.Generator().manual_seed(seed))
-    (found_E * weight_E).sum().backward()
-    (naive_E * weight_E).sum().backward()
+    found_J, _ = edge_log_probs(one, torch.tensor(nodes), tensors, weight_VH, bias_V, temperature)
+    naive_J = torch.cat(_naive(other, nodes, trie, weight_VH, bias_V, temperature))
+    weight_J = torch.randn(len(found_J), generator=torch.Generator().manual_seed(seed))
+    (found_J * weight_J).sum().backward()
+    (naive_J * weight_J).sum().backward()
     assert one.grad is not None
     torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
 
@@ -91,31 +91,31 @@ def test_autocast_to_bfloat16_leaves_the_distribution_in_float32() -> None:
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(3, 6, 1.0)
     arguments = (torch.tensor(nodes), TrieTensors.of(trie, CPU), weight_VH, bias_V, 1.0)
     with torch.autocast("cpu", torch.bfloat16):
-        found_E, _ = edge_log_probs(hidden_XH, *arguments)
-    assert found_E.dtype == torch.float32
-    assert found_E.tolist() == edge_log_probs(hidden_XH, *arguments)[0].tolist()
+        found_J, _ = edge_log_probs(hidden_XH, *arguments)
+    assert found_J.dtype == torch.float32
+    assert found_J.tolist() == edge_log_probs(hidden_XH, *arguments)[0].tolist()
 
 
 def test_bfloat16_hidden_states_and_weights_are_projected_in_float32() -> None:
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(4, 6, 1.0)
     low = (hidden_XH.bfloat16(), weight_VH.bfloat16(), bias_V.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
-        found_E, _ = edge_log_probs(low[0], torch.tensor(nodes), TrieTensors.of(trie, CPU), *low[1:], 1.0)
-    assert found_E.dtype == torch.float32
-    torch.testing.assert_close(found_E, torch.cat(_naive(low[0], nodes, trie, *low[1:], 1.0)).float())
+        found_J, _ = edge_log_probs(low[0], torch.tensor(nodes), TrieTensors.of(trie, CPU), *low[1:], 1.0)
+    assert found_J.dtype == torch.float32
+    torch.testing.assert_close(found_J, torch.cat(_naive(low[0], nodes, trie, *low[1:], 1.0)).float())
 
 
 def test_huge_logits_neither_overflow_nor_vanish() -> None:
     """One node of two edges, logits 2000 and -2000: the second has log-probability -4000, not minus infinity."""
     trie = TrieTensors.of(build_trie([[1, 0], [2, 0]]), CPU)
     weight_VH = torch.tensor([[0.0], [2000.0], [-2000.0]])
-    found_E, _ = edge_log_probs(torch.ones(1, 1), torch.tensor([0]), trie, weight_VH, None, 1.0)
-    assert found_E.tolist() == [0.0, -4000.0]
+    found_J, _ = edge_log_probs(torch.ones(1, 1), torch.tensor([0]), trie, weight_VH, None, 1.0)
+    assert found_J.tolist() == [0.0, -4000.0]
 
 
 def test_no_nodes_have_no_edges() -> None:
     trie, _, _, weight_VH, bias_V = _case(5, 1, 1.0)
-    found_E, first_X = edge_log_probs(
+    found_J, first_X = edge_log_probs(
         torch.empty(0, HIDDEN), torch.empty(0, dtype=torch.int64), TrieTensors.of(trie, CPU), weight_VH, bias_V, 1.0
     )
-    assert (found_E.tolist(), first_X.tolist()) == ([], [])
+    assert (found_J.tolist(), first_X.tolist()) == ([], [])

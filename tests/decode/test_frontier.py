@@ -28,9 +28,9 @@ def test_bound_of_the_last_stretch_is_that_of_any_other(values: list[int], num: 
 
 
 def test_bound_of_many_values_is_close_above_which_lie_few() -> None:
-    value_E = np.random.default_rng(0).normal(0, 3, 25_000).astype(np.float32)
-    (bound,) = held_by(value_E, np.array([0]), np.array([25_000]), 64)
-    assert 64 <= (value_E >= bound).sum() <= 96
+    value_J = np.random.default_rng(0).normal(0, 3, 25_000).astype(np.float32)
+    (bound,) = held_by(value_J, np.array([0]), np.array([25_000]), 64)
+    assert 64 <= (value_J >= bound).sum() <= 96
 
 
 def test_values_that_do_not_count_give_no_bound() -> None:

@@ -39,10 +39,10 @@ def test_reweighted_catalogue_is_the_definition_and_sums_to_one(
     trie: Trie, seed: int, kind: str, temperature: float, weight: float
 ) -> None:
     reading = TableReading(trie, 2, seed, kind)
-    reweighting, mass_QN = make_reweighting(trie, seed, 2, temperature, weight)
-    log_prob_N = score_all(reading, trie, 1, reweighting)
-    assert np.abs(log_prob_N - naive_reweighted(reading, 1, temperature, weight, mass_QN[1])).max() < TOLERANCE
-    assert np.exp(log_prob_N.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
+    reweighting, mass_QI = make_reweighting(trie, seed, 2, temperature, weight)
+    log_prob_I = score_all(reading, trie, 1, reweighting)
+    assert np.abs(log_prob_I - naive_reweighted(reading, 1, temperature, weight, mass_QI[1])).max() < TOLERANCE
+    assert np.exp(log_prob_I.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
 
 
 @given(tries, seeds, kinds, sizes, questions, budgets, shares, temperatures, weights, st.booleans())
@@ -53,22 +53,22 @@ def test_reweighted_search_is_brute_force(
 ) -> None:  # fmt: skip
     """Up to float32's rounding, by which equal items may change places; within a budget, no claim is false."""
     reading, subset = TableReading(trie, num, seed, kind), make_subset(trie, seed, share)
-    reweighting, mass_QN = make_reweighting(trie, seed, num, temperature, weight)
+    reweighting, mass_QI = make_reweighting(trie, seed, num, temperature, weight)
     with held(little):
         results = search(reading, trie, k, budget, subset=subset, reweighting=reweighting)
     for query, result in enumerate(results):
-        log_prob_N = naive_reweighted(reading, query, temperature, weight, mass_QN[query])
-        items, allowed_N = result.item_idx_K, allowed(trie, subset)
-        missing = np.setdiff1d(np.flatnonzero(allowed_N), items)
-        assert allowed_N[items].all()
-        assert np.abs(result.log_prob_K - log_prob_N[items]).max(initial=0) < TOLERANCE
+        log_prob_I = naive_reweighted(reading, query, temperature, weight, mass_QI[query])
+        items, allowed_I = result.item_idx_K, allowed(trie, subset)
+        missing = np.setdiff1d(np.flatnonzero(allowed_I), items)
+        assert allowed_I[items].all()
+        assert np.abs(result.log_prob_K - log_prob_I[items]).max(initial=0) < TOLERANCE
         assert (np.diff(result.log_prob_K) <= 0).all()
         if not result.exact:
-            assert log_prob_N[missing].max(initial=-np.inf) <= result.missing_log_prob + TOLERANCE
+            assert log_prob_I[missing].max(initial=-np.inf) <= result.missing_log_prob + TOLERANCE
         else:
-            assert len(items) == min(k, allowed_N.sum())
+            assert len(items) == min(k, allowed_I.sum())
             if len(items) and len(missing):
-                assert log_prob_N[missing].max() <= log_prob_N[items].min() + TOLERANCE
+                assert log_prob_I[missing].max() <= log_prob_I[items].min() + TOLERANCE
 
 
 @given(tries, seeds, kinds, sizes, temperatures, weights)
@@ -87,10 +87,10 @@ def test_reweighted_beam_as_wide_as_the_catalogue_is_the_search(
 def test_no_weight_and_temperature_one_change_nothing() -> None:
     trie = make_trie(0, 20)
     reading = TableReading(trie, 1, 0, "random")
-    log_prob_E = np.concatenate([reading.log_probs(0, node) for node in range(trie.num_nodes)])
+    log_prob_J = np.concatenate([reading.log_probs(0, node) for node in range(trie.num_nodes)])
     node_X = np.arange(trie.num_nodes)
     for reweighting in (Reweighting(), make_reweighting(trie, 0, 1, 1.0, 0.0)[0]):
-        assert reweighting.apply(trie, np.zeros_like(node_X), node_X, log_prob_E) is log_prob_E
+        assert reweighting.apply(trie, np.zeros_like(node_X), node_X, log_prob_J) is log_prob_J
 
 
 def test_blend_is_the_one_derived_by_hand() -> None:
@@ -111,25 +111,25 @@ def test_blend_is_the_one_derived_by_hand() -> None:
 @given(tries, seeds, questions)
 @settings(deadline=None)
 def test_masses_below_edges_are_summed_item_by_item(trie: Trie, seed: int, num: int) -> None:
-    reweighting, mass_QN = make_reweighting(trie, seed, num, 1.0, 1.0)
+    reweighting, mass_QI = make_reweighting(trie, seed, num, 1.0, 1.0)
     assert reweighting.prior is not None
     query_X, node_X = np.divmod(np.random.default_rng(seed).permutation(num * trie.num_nodes), max(trie.num_nodes, 1))
-    expected = [naive_masses(trie, node, mass_QN[query]) for query, node in zip(query_X, node_X, strict=True)]
+    expected = [naive_masses(trie, node, mass_QI[query]) for query, node in zip(query_X, node_X, strict=True)]
     assert np.allclose(reweighting.prior.masses(query_X, node_X), np.concatenate([np.zeros(0), *expected]), rtol=1e-9)
 
 
 @given(tries, seeds, questions)
 @settings(deadline=None)
 def test_masses_item_by_item_are_those_it_was_made_of(trie: Trie, seed: int, num: int) -> None:
-    reweighting, mass_QN = make_reweighting(trie, seed, num, 1.0, 0.5)
+    reweighting, mass_QI = make_reweighting(trie, seed, num, 1.0, 0.5)
     assert reweighting.prior is not None
-    assert reweighting.prior.of_items() == pytest.approx(mass_QN, rel=1e-6, abs=1e-12)
+    assert reweighting.prior.of_items() == pytest.approx(mass_QI, rel=1e-6, abs=1e-12)
 
 
 def test_other_peoples_own_masses_share_the_base() -> None:
     prior = ItemPrior(make_trie(0, 9), np.ones(9))
     other = prior.with_own([(np.array([3]), np.array([1.0]))])
-    assert other._before_N1 is prior._before_N1
+    assert other._before_I1 is prior._before_I1
     assert (prior.num_queries, other.num_queries) == (None, 1)
     root = np.zeros(1, np.int64)
     assert (prior.masses(root, root).sum(), other.masses(root, root).sum()) == (9, 10)

@@ -39,14 +39,14 @@ def _chi_square(drawn: list[tuple[int, ...]], expected: dict[tuple[int, ...], fl
     return total - (free + 3.1 * np.sqrt(2 * free) + SLACK)
 
 
-def _one_by_one(p_N: np.ndarray, k: int) -> dict[tuple[int, ...], float]:
+def _one_by_one(p_I: np.ndarray, k: int) -> dict[tuple[int, ...], float]:
     """Chance of every ordered draw of k items without replacement, each in proportion to what is left."""
-    possible = np.flatnonzero(p_N > 0).tolist()
+    possible = np.flatnonzero(p_I > 0).tolist()
     chances = {}
     for order in itertools.permutations(possible, min(k, len(possible))):
-        chance, left = 1.0, p_N.sum()
+        chance, left = 1.0, p_I.sum()
         for item in order:
-            chance, left = chance * p_N[item] / left, left - p_N[item]
+            chance, left = chance * p_I[item] / left, left - p_I[item]
         chances[order] = chance
     return chances
 
@@ -71,7 +71,7 @@ def test_wrong_distribution_would_be_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "p_N"),
+    ("options", "p_I"),
     [
         ({}, [0.5, 0.4, 0.1]),
         # Squared and renormalised at each node: 0.5 and 0.5, then 16 to 1.
@@ -87,10 +87,10 @@ def test_wrong_distribution_would_be_noticed() -> None:
     ],
 )  # fmt: skip
 def test_all_items_are_drawn_in_the_order_of_drawing_one_by_one(
-    options: dict[str, object], p_N: list[float]
+    options: dict[str, object], p_I: list[float]
 ) -> None:  # fmt: skip
     drawn = _draws(FixedReading(THREE, NUM, PROBS), THREE, 3, seed=2, **options)
-    assert _chi_square(drawn, _one_by_one(np.array(p_N), 3)) < 0
+    assert _chi_square(drawn, _one_by_one(np.array(p_I), 3)) < 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -100,11 +100,11 @@ def test_random_tries_are_sampled_as_one_by_one(seed: int, top_p: float) -> None
     probs = [generator.dirichlet(np.full(n, 3.0)) for n in np.diff(trie.child_ptr_B1)]
     cut = [_naive_nucleus(p, top_p) for p in probs]
     owner_P, node_P, edge_P = trie.decisions(np.arange(5))
-    p_N = np.ones(5)
+    p_I = np.ones(5)
     for item, node, edge in zip(owner_P, node_P, edge_P, strict=True):
-        p_N[item] *= cut[node][edge - trie.child_ptr_B1[node]]
+        p_I[item] *= cut[node][edge - trie.child_ptr_B1[node]]
     drawn = _draws(FixedReading(trie, NUM, [p.tolist() for p in probs]), trie, 2, seed, top_p=top_p)
-    expected = _one_by_one(p_N, 2)
+    expected = _one_by_one(p_I, 2)
     rare = {draw for draw, p in expected.items() if p * NUM <= 5}
     assert sum(draw in rare for draw in drawn) <= 20
     common = {draw: p for draw, p in expected.items() if draw not in rare}
@@ -144,7 +144,7 @@ def test_nucleus_of_next_to_nothing_is_the_greedy_title() -> None:
         while node >= 0:
             edge = int(trie.child_ptr_B1[node]) + int(reading.log_probs(query, node).argmax())
             node, row = int(trie.child_node_C[edge]), int(trie.child_lo_C[edge])
-        assert result.item_idx_K.tolist() == [trie.item_of_row_N[row]]
+        assert result.item_idx_K.tolist() == [trie.item_of_row_I[row]]
         assert result.log_prob_K.tolist() == [0.0]
 
 
@@ -180,18 +180,18 @@ def test_settings_out_of_range_are_refused(options: dict[str, float]) -> None:
 def test_values_below_a_node_have_its_value_as_the_largest() -> None:
     generator = np.random.default_rng(0)
     edges = Segments(np.array([0, 3, 1003, 1005]))
-    log_prob_E = generator.normal(-5, 4, 1005).astype(np.float32)
-    log_prob_E[1004] = -np.inf
+    log_prob_J = generator.normal(-5, 4, 1005).astype(np.float32)
+    log_prob_J[1004] = -np.inf
     largest_X = np.array([-0.5, -20.0, 3.0], np.float32)
-    value_E = perturbed(edges, log_prob_E, largest_X, generator)
-    assert edges.highest(value_E).tolist() == largest_X.tolist()
-    assert value_E[1004] == -np.inf
-    assert not np.isnan(value_E).any()
+    value_J = perturbed(edges, log_prob_J, largest_X, generator)
+    assert edges.highest(value_J).tolist() == largest_X.tolist()
+    assert value_J[1004] == -np.inf
+    assert not np.isnan(value_J).any()
 
 
 def test_nucleus_stays_the_same_in_every_stretch_whatever_lies_beside() -> None:
     generator = np.random.default_rng(0)
     probs = [generator.dirichlet(np.full(n, 0.5)) for n in (2, 9, 40, 3)]
     edges = Segments(np.array([0, 2, 11, 51, 54]))
-    found_E = np.exp(nucleus(edges, np.log(np.concatenate(probs)).astype(np.float32), 0.75))
-    assert found_E == pytest.approx(np.concatenate([_naive_nucleus(p, 0.75) for p in probs]), abs=1e-5)
+    found_J = np.exp(nucleus(edges, np.log(np.concatenate(probs)).astype(np.float32), 0.75))
+    assert found_J == pytest.approx(np.concatenate([_naive_nucleus(p, 0.75) for p in probs]), abs=1e-5)

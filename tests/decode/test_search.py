@@ -34,15 +34,15 @@ slacks = st.sampled_from([-np.inf, 0.0, 0.5, np.inf])
 
 def _assert_true(reading: TableReading, result: SearchResult, query: int, subset: Subset | None = None) -> None:
     """Every claim of a result, exact or not."""
-    log_prob_N, allowed_N = brute_force(reading, query), allowed(reading.trie, subset)
+    log_prob_I, allowed_I = brute_force(reading, query), allowed(reading.trie, subset)
     items = result.item_idx_K
     assert len(set(items.tolist())) == len(items)
-    assert allowed_N[items].all()
-    assert (result.log_prob_K == log_prob_N[items]).all()
+    assert allowed_I[items].all()
+    assert (result.log_prob_K == log_prob_I[items]).all()
     assert (np.diff(result.log_prob_K) <= 0).all()
-    missing = np.setdiff1d(np.flatnonzero(allowed_N), items)
+    missing = np.setdiff1d(np.flatnonzero(allowed_I), items)
     if not result.exact and len(missing):
-        assert log_prob_N[missing].max() <= result.missing_log_prob
+        assert log_prob_I[missing].max() <= result.missing_log_prob
 
 
 @given(tries, seeds, kinds, sizes, questions, shares, slacks, st.booleans())
@@ -87,13 +87,13 @@ def test_answer_within_budget_has_the_best_items_found(
         reading = TableReading(trie, 1, seed, kind)
         with held(little):
             (result,) = search(reading, trie, k, max_expansions=budget)
-        log_prob_N, found_N = brute_force(reading, 0), np.zeros(trie.num_items, bool)
+        log_prob_I, found_I = brute_force(reading, 0), np.zeros(trie.num_items, bool)
         for _, node in reading.seen:
             edges = np.arange(trie.child_ptr_B1[node], trie.child_ptr_B1[node + 1])
-            found_N[trie.item_of_row_N[trie.child_lo_C[edges[trie.child_node_C[edges] < 0]]]] = True
+            found_I[trie.item_of_row_I[trie.child_lo_C[edges[trie.child_node_C[edges] < 0]]]] = True
         if trie.num_nodes:
-            in_order = best(trie, log_prob_N, trie.num_items)
-            assert result.item_idx_K.tolist() == in_order[found_N[in_order]][:k].tolist()
+            in_order = best(trie, log_prob_I, trie.num_items)
+            assert result.item_idx_K.tolist() == in_order[found_I[in_order]][:k].tolist()
 
 
 @given(tries, seeds, kinds, st.sampled_from([0.6, 0.2]))
@@ -116,10 +116,10 @@ def test_two_thousand_edges_are_searched_as_by_brute_force(kind: str, share: flo
     trie = build_trie([[a, b, 0] for a in range(1, 2001) for b in range(a % 3 + 1)])
     subset = make_subset(trie, 1, share)
     for query, result in enumerate(search(TableReading(trie, 2, 5, kind), trie, k=10, subset=subset)):
-        log_prob_N = score_all(TableReading(trie, 2, 5, kind), trie, query)
+        log_prob_I = score_all(TableReading(trie, 2, 5, kind), trie, query)
         assert result.exact
-        assert result.item_idx_K.tolist() == best(trie, log_prob_N, 10, subset).tolist()
-        assert result.log_prob_K.tolist() == log_prob_N[result.item_idx_K].tolist()
+        assert result.item_idx_K.tolist() == best(trie, log_prob_I, 10, subset).tolist()
+        assert result.log_prob_K.tolist() == log_prob_I[result.item_idx_K].tolist()
 
 
 @given(tries, seeds, kinds, sizes, questions, st.sampled_from([0.6, 0.1]), slacks, st.booleans())
@@ -128,12 +128,12 @@ def test_questions_with_subsets_of_their_own_are_answered_as_one_by_one(
     trie: Trie, seed: int, kind: str, k: int, num: int, share: float, slack: float, little: bool
 ) -> None:
     """Some with fewer items than k, some with none."""
-    allowed_QN = np.random.default_rng(seed).random((num, trie.num_items)) < share
+    allowed_QI = np.random.default_rng(seed).random((num, trie.num_items)) < share
     reading = TableReading(trie, num, seed, kind)
     with held(little):
-        results = search(reading, trie, k, subset=Subset.of(trie, allowed_QN), slack=slack)
+        results = search(reading, trie, k, subset=Subset.of(trie, allowed_QI), slack=slack)
     for query, result in enumerate(results):
-        subset = Subset.of(trie, allowed_QN[query])
+        subset = Subset.of(trie, allowed_QI[query])
         assert (result.exact, result.missing_log_prob) == (True, -np.inf)
         assert result.item_idx_K.tolist() == best(trie, brute_force(reading, query), k, subset).tolist()
         _assert_true(reading, result, query, subset)
@@ -174,9 +174,9 @@ def test_single_allowed_item_costs_the_nodes_on_its_way(trie: Trie, seed: int, k
 @settings(deadline=None)
 def test_whole_catalogue_scored_sums_to_one_and_is_brute_force(trie: Trie, seed: int, kind: str, num: int) -> None:
     reading = TableReading(trie, num, seed, kind)
-    log_prob_N = score_all(reading, trie, query=num - 1)
-    assert log_prob_N.tolist() == brute_force(reading, num - 1).tolist()
-    assert np.exp(log_prob_N.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
+    log_prob_I = score_all(reading, trie, query=num - 1)
+    assert log_prob_I.tolist() == brute_force(reading, num - 1).tolist()
+    assert np.exp(log_prob_I.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
     assert len(reading.seen) == trie.num_nodes, "every node once"
 
 

@@ -40,8 +40,8 @@ def _windows(*rows: tuple[int, int, int]) -> Windows:
 
 
 def test_windows_without_a_wanted_event_are_left_out_and_others_end_at_their_last() -> None:
-    wanted_E = np.array([0, 0, 0, 0, 1, 1, 0, 0, 0, 1], bool)
-    kept = windows_with_targets(_windows((0, 0, 3), (1, 3, 7), (5, 7, 9), (6, 9, 10)), wanted_E)
+    wanted_N = np.array([0, 0, 0, 0, 1, 1, 0, 0, 0, 1], bool)
+    kept = windows_with_targets(_windows((0, 0, 3), (1, 3, 7), (5, 7, 9), (6, 9, 10)), wanted_N)
     assert list(zip(kept.start_W, kept.target_W, kept.end_W, strict=True)) == [(1, 3, 6), (6, 9, 10)]
 
 
@@ -54,12 +54,12 @@ def test_event_told_again_by_the_next_window_does_not_make_it_wanted() -> None:
 @given(ends=st.lists(st.integers(1, 6), min_size=1, max_size=6), data=st.data())
 def test_every_wanted_event_is_asked_in_exactly_one_window(ends: list[int], data: st.DataObject) -> None:
     bounds = np.cumsum([0, *ends]).tolist()
-    wanted_E = np.array(data.draw(st.lists(st.booleans(), min_size=bounds[-1], max_size=bounds[-1])))
+    wanted_N = np.array(data.draw(st.lists(st.booleans(), min_size=bounds[-1], max_size=bounds[-1])))
     rows = [(begin, begin, end) for begin, end in pairwise(bounds)]
-    kept = windows_with_targets(_windows(*rows), wanted_E)
+    kept = windows_with_targets(_windows(*rows), wanted_N)
     covered = [row for begin, end in zip(kept.target_W, kept.end_W, strict=True) for row in range(begin, end)]
-    assert [row for row in covered if wanted_E[row]] == np.flatnonzero(wanted_E).tolist()
-    assert all(wanted_E[end - 1] for end in kept.end_W)
+    assert [row for row in covered if wanted_N[row]] == np.flatnonzero(wanted_N).tolist()
+    assert all(wanted_N[end - 1] for end in kept.end_W)
 
 
 def test_rank_counts_from_1_and_is_0_where_the_item_is_missing() -> None:
@@ -71,18 +71,18 @@ def test_rank_counts_from_1_and_is_0_where_the_item_is_missing() -> None:
 @pytest.mark.parametrize("queries_per_search", [1, 3, 16])
 def test_one_pass_over_a_window_answers_as_asking_event_by_event_does(asked: Asked, queries_per_search: int) -> None:
     engine, text, _ = asked
-    wanted_E = np.arange(len(text.item_idx_E)) % 3 > 0
-    windows = windows_with_targets(text.windows, wanted_E)
+    wanted_N = np.arange(len(text.item_idx_N)) % 3 > 0
+    windows = windows_with_targets(text.windows, wanted_N)
     assert len(windows) > 3
-    answered = list(answer_windows(engine, text, windows, wanted_E, 3, queries_per_search=queries_per_search))
-    assert np.concatenate([answer.event_Q for answer in answered]).tolist() == np.flatnonzero(wanted_E).tolist()
+    answered = list(answer_windows(engine, text, windows, wanted_N, 3, queries_per_search=queries_per_search))
+    assert np.concatenate([answer.event_Q for answer in answered]).tolist() == np.flatnonzero(wanted_N).tolist()
     for w, answer in enumerate(answered):
         [window] = text.encode_windows(windows.select(np.arange(len(windows)) == w))
         for q, row in enumerate(answer.event_Q):
             prompt = window.tokens_L[: window.title_start_V[row - windows.start_W[w]]]
             log_prob_N = score_all(engine.read(prompt, np.array([len(prompt) - 1])), engine.trie)
             best = np.argsort(-log_prob_N, kind="stable")[:3]
-            assert answer.log_prob_Q[q] == pytest.approx(log_prob_N[text.item_idx_E[row]], abs=1e-4)
+            assert answer.log_prob_Q[q] == pytest.approx(log_prob_N[text.item_idx_N[row]], abs=1e-4)
             assert answer.results[q].item_idx_K.tolist() == best.tolist()
             assert answer.results[q].log_prob_K == pytest.approx(log_prob_N[best], abs=1e-4)
             assert answer.results[q].exact
@@ -90,10 +90,10 @@ def test_one_pass_over_a_window_answers_as_asking_event_by_event_does(asked: Ask
 
 def test_asking_for_no_items_gives_log_probabilities_only(asked: Asked) -> None:
     engine, text, _ = asked
-    wanted_E = np.ones(len(text.item_idx_E), bool)
+    wanted_N = np.ones(len(text.item_idx_N), bool)
     windows = text.windows.select(np.arange(len(text.windows)) < 1)
-    [without] = answer_windows(engine, text, windows, wanted_E, k=0)
-    [ranked] = answer_windows(engine, text, windows, wanted_E, k=2)
+    [without] = answer_windows(engine, text, windows, wanted_N, k=0)
+    [ranked] = answer_windows(engine, text, windows, wanted_N, k=2)
     assert without.results == []
     assert without.log_prob_Q.tolist() == ranked.log_prob_Q.tolist()
     assert (without.log_prob_Q < 0).all()
@@ -104,13 +104,13 @@ def test_items_that_are_no_candidates_are_left_out_question_by_question(
     asked: Asked, queries_per_search: int
 ) -> None:  # fmt: skip
     engine, text, histories = asked
-    wanted_E, num_items = np.ones(len(text.item_idx_E), bool), histories.items.height
-    available_s_I = np.full(num_items, histories.time_s_E.min())
-    available_s_I[2] = np.median(histories.time_s_E)
+    wanted_N, num_items = np.ones(len(text.item_idx_N), bool), histories.items.height
+    available_s_I = np.full(num_items, histories.time_s_N.min())
+    available_s_I[2] = np.median(histories.time_s_N)
     candidates = Candidates(histories, "excluded", available_s_I)
-    whole = answer_windows(engine, text, text.windows, wanted_E, num_items, queries_per_search=queries_per_search)
+    whole = answer_windows(engine, text, text.windows, wanted_N, num_items, queries_per_search=queries_per_search)
     some = answer_windows(
-        engine, text, text.windows, wanted_E, 3, allowed_of=candidates.allowed, queries_per_search=queries_per_search
+        engine, text, text.windows, wanted_N, 3, allowed_of=candidates.allowed, queries_per_search=queries_per_search
     )
     num_left = set()
     for left, right in zip(whole, some, strict=True):

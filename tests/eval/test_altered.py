@@ -46,11 +46,11 @@ def test_changed_future_is_at_the_moment_or_later(town: Histories) -> None:
     assert altered.num == 8
     assert altered.row_N.tolist() == list(range(13))
     changed = later_events(town, 5)
-    assert (altered.histories.time_s_E[changed] >= 5).all()
-    assert (altered.histories.time_s_E[changed] == 5).any()
-    assert (altered.histories.item_idx_E[changed] != town.item_idx_E[changed]).any()
+    assert (altered.histories.time_s_N[changed] >= 5).all()
+    assert (altered.histories.time_s_N[changed] == 5).any()
+    assert (altered.histories.item_idx_N[changed] != town.item_idx_N[changed]).any()
     other = altered_after(town, 5, E, "changed", seed=1)
-    assert (other.histories.item_idx_E != altered.histories.item_idx_E).any()
+    assert (other.histories.item_idx_N != altered.histories.item_idx_N).any()
 
 
 @pytest.mark.parametrize(("location", "latitude"), [("outcome", None), ("context", 41.0)])
@@ -69,12 +69,12 @@ def test_what_follows_from_the_choice_is_unknown_and_what_was_known_stays(
 
 
 def test_some_events_altered_keep_their_times_and_all_others_stay(town: Histories) -> None:
-    altered = altered_events(town, town.split_E == 2, seed=0)
-    train = town.split_E == 0
+    altered = altered_events(town, town.split_N == 2, seed=0)
+    train = town.split_N == 0
     assert altered.num == 5
     assert altered.histories.events.filter(train).equals(town.events.filter(train))
-    assert (altered.histories.time_s_E == town.time_s_E).all()
-    assert (altered.histories.item_idx_E[~train] != town.item_idx_E[~train]).any()
+    assert (altered.histories.time_s_N == town.time_s_N).all()
+    assert (altered.histories.item_idx_N[~train] != town.item_idx_N[~train]).any()
 
 
 Rows = list[tuple[int, int, int, str]]
@@ -117,5 +117,5 @@ def test_past_is_untouched_and_the_order_holds(
     for u in range(len(histories.user_ids)):
         part = now.events[int(now.offset_U1[u]) : int(now.offset_U1[u + 1])]
         assert (part["user_id"] == histories.user_ids[u]).all()
-    assert now.events["item_idx"].to_list() == now.item_idx_E.tolist()
-    assert now.events["item_id"].to_list() == [f"item-{i}" for i in now.item_idx_E]
+    assert now.events["item_idx"].to_list() == now.item_idx_N.tolist()
+    assert now.events["item_id"].to_list() == [f"item-{i}" for i in now.item_idx_N]

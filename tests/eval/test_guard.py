@@ -49,46 +49,46 @@ class Scored:
 
 
 def _count(histories: Histories, of_N: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.bincount(histories.item_idx_E[of_N], minlength=histories.items.height).astype(float)
+    return np.bincount(histories.item_idx_N[of_N], minlength=histories.items.height).astype(float)
 
 
 def strictly_earlier(histories: Histories, row: int) -> NDArray[np.float64]:
-    return _count(histories, histories.time_s_E < histories.time_s_E[row])
+    return _count(histories, histories.time_s_N < histories.time_s_N[row])
 
 
 def own_past(histories: Histories, row: int) -> NDArray[np.float64]:
-    rows = np.arange(len(histories.user_idx_E))
-    return _count(histories, (histories.user_idx_E == histories.user_idx_E[row]) & (rows < row))
+    rows = np.arange(len(histories.user_idx_N))
+    return _count(histories, (histories.user_idx_N == histories.user_idx_N[row]) & (rows < row))
 
 
 def not_later(histories: Histories, row: int) -> NDArray[np.float64]:
-    mine = histories.user_idx_E == histories.user_idx_E[row]
-    return _count(histories, ~mine & (histories.time_s_E <= histories.time_s_E[row]))
+    mine = histories.user_idx_N == histories.user_idx_N[row]
+    return _count(histories, ~mine & (histories.time_s_N <= histories.time_s_N[row]))
 
 
 def everything(histories: Histories, row: int) -> NDArray[np.float64]:
-    return _count(histories, np.ones(len(histories.user_idx_E), bool))
+    return _count(histories, np.ones(len(histories.user_idx_N), bool))
 
 
 def the_truth(histories: Histories, row: int) -> NDArray[np.float64]:
-    return 1e-3 * _count(histories, np.arange(len(histories.user_idx_E)) == row)
+    return 1e-3 * _count(histories, np.arange(len(histories.user_idx_N)) == row)
 
 
 def the_next_one(histories: Histories, row: int) -> NDArray[np.float64]:
-    rows = np.arange(len(histories.user_idx_E))
-    return _count(histories, (histories.user_idx_E == histories.user_idx_E[row]) & (rows == row + 1))
+    rows = np.arange(len(histories.user_idx_N))
+    return _count(histories, (histories.user_idx_N == histories.user_idx_N[row]) & (rows == row + 1))
 
 
 def trained(histories: Histories, row: int) -> NDArray[np.float64]:
-    return _count(histories, histories.split_E < 2)
+    return _count(histories, histories.split_N < 2)
 
 
 def trained_on_history_too(histories: Histories, row: int) -> NDArray[np.float64]:
-    return _count(histories, histories.split_E != 2)
+    return _count(histories, histories.split_N != 2)
 
 
 def how_many_events(histories: Histories, row: int) -> NDArray[np.float64]:
-    return np.full(histories.items.height, float(len(histories.user_idx_E)))
+    return np.full(histories.items.height, float(len(histories.user_idx_N)))
 
 
 def _random_task(build: Build, protocol: str, splits: Callable[[int], Sequence[str]]) -> Task:
@@ -100,10 +100,10 @@ def _random_task(build: Build, protocol: str, splits: Callable[[int], Sequence[s
     histories = dataclasses.replace(
         histories,
         items=histories.items.hstack(places),
-        events=histories.events.hstack(places[histories.item_idx_E.tolist()]),
+        events=histories.events.hstack(places[histories.item_idx_N.tolist()]),
         manifest=histories.manifest | {"settings": {"split": {"protocol": protocol}}},
     )
-    row_E = np.flatnonzero(histories.split_E == 2).astype(np.int64)
+    row_E = np.flatnonzero(histories.split_N == 2).astype(np.int64)
     return Task(histories, "test", row_E, Candidates.of(histories))
 
 
@@ -167,7 +167,7 @@ def test_history_events_are_not_to_be_fitted_on(task: Task) -> None:
 
 def test_held_out_users_count_for_nobody_else(cold_task: Task) -> None:
     def shared(histories: Histories, row: int) -> NDArray[np.float64]:
-        return _count(histories, histories.shared_E & (histories.time_s_E < histories.time_s_E[row]))
+        return _count(histories, histories.shared_N & (histories.time_s_N < histories.time_s_N[row]))
 
     report = check(Scored(strictly_earlier), cold_task, num=6)
     assert {violation.variant for violation in report.violations} == {"held-out users changed"}
@@ -180,8 +180,8 @@ def test_equal_time_of_another_user_is_not_the_past(build: Build) -> None:
     """No two events of the original share a second: the altered futures make some that do."""
     rows = [(u, u % 3, 7 * n + u, "train" if n < 2 else "test") for u in range(4) for n in range(3)]
     histories = build(rows, 3)
-    assert len(set(histories.time_s_E.tolist())) == len(rows)
-    task = Task(histories, "test", np.flatnonzero(histories.split_E == 2).astype(np.int64), Candidates.of(histories))
+    assert len(set(histories.time_s_N.tolist())) == len(rows)
+    task = Task(histories, "test", np.flatnonzero(histories.split_N == 2).astype(np.int64), Candidates.of(histories))
     assert check(Scored(not_later), task, num=4).violations
 
 
@@ -249,7 +249,7 @@ def test_network_that_reads_the_event_itself_is_caught(task: Task, monkeypatch: 
 
 def test_popularity_that_counts_the_predicted_split_is_caught(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_all(histories: Histories, split: str) -> NDArray[np.float64]:
-        count_I = _count(histories, np.ones(len(histories.user_idx_E), bool)) + 1.0
+        count_I = _count(histories, np.ones(len(histories.user_idx_N), bool)) + 1.0
         return count_I / count_I.sum()
 
     def make(histories: Histories) -> Ranker:

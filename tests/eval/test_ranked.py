@@ -39,14 +39,14 @@ def test_ranking_equals_sorting_by_score_popularity_and_item_idx(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranked, "_CELLS_PER_CHUNK", cells)
             found = rank_dense(task, Dense(lambda row_Q: scores[row_Q], True, order), k)
-        earlier = histories.item_idx_E[histories.split_E < histories.split_E[task.row_E[0]]].tolist()
+        earlier = histories.item_idx_N[histories.split_N < histories.split_N[task.row_E[0]]].tolist()
         assert found.row_E.tolist() == task.row_E.tolist()
         assert (found.item_EK.dtype, found.score_EK.dtype) == (np.int32, np.float64)
         for at, row in enumerate(task.row_E.tolist()):
-            own = histories.item_idx_E[histories.offset_U1[histories.user_idx_E[row]] : row].tolist()
+            own = histories.item_idx_N[histories.offset_U1[histories.user_idx_N[row]] : row].tolist()
             held = [item for item in range(NUM_ITEMS) if repeats == "allowed" or item not in own]
             best = sorted(held, key=lambda item: (-scores[row, item], -earlier.count(item), item))
-            truth = int(histories.item_idx_E[row])
+            truth = int(histories.item_idx_N[row])
             missing = max(k - len(best), 0)
             assert found.rank_E[at] == 1 + best.index(truth)
             assert found.item_EK[at].tolist() == best[:k] + [-1] * missing

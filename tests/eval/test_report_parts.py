@@ -229,7 +229,7 @@ def test_map_counts_hits_and_events(dataset: Dataset) -> None:
     wide = ET.fromstring(re.findall(r"<svg.*?</svg>", found["picture"], re.DOTALL)[0])
     missed = {
         int(item)
-        for item, rank in zip(dataset.histories.item_idx_E[dataset.row_E], rank_E, strict=True)
+        for item, rank in zip(dataset.histories.item_idx_N[dataset.row_E], rank_E, strict=True)
         if not 1 <= rank <= 10
     }
     assert len(wide.findall(".//circle[@class='events']")) == len(missed)
@@ -239,11 +239,11 @@ def test_map_needs_coordinates_and_counts_items_without_any(dataset: Dataset) ->
     items = dataset.histories.items
     bare = replace(dataset.histories, items=items.drop("latitude"))
     assert hit_map(replace(dataset, histories=bare)) is None
-    busiest = int(np.bincount(dataset.histories.item_idx_E[dataset.row_E]).argmax())
+    busiest = int(np.bincount(dataset.histories.item_idx_N[dataset.row_E]).argmax())
     holed = pl.when(pl.int_range(pl.len()) == busiest).then(None).otherwise("longitude").alias("longitude")
     found = hit_map(replace(dataset, histories=replace(dataset.histories, items=items.with_columns(holed))))
     assert found is not None
-    assert found["num_nowhere"] == (dataset.histories.item_idx_E[dataset.row_E] == busiest).sum()
+    assert found["num_nowhere"] == (dataset.histories.item_idx_N[dataset.row_E] == busiest).sum()
 
 
 def test_kilometre_is_as_long_both_ways_in_the_middle_of_the_map() -> None:
@@ -315,12 +315,12 @@ def test_prompt_without_a_tokenizer_is_the_history_as_the_template_tells_it(data
     [prompt], note = prompts_of(dataset.contender, histories, np.array([row]))
     assert "tokenizer of no-such-model is not on this machine" in note
     lines = prompt["tail"].split("\n")
-    user = int(histories.user_idx_E[row])
+    user = int(histories.user_idx_N[row])
     num_past = row - int(histories.offset_U1[user])
     assert prompt["num_lines"] + len(lines) == num_past + 2  # the preamble, the past, and the open question
     assert lines[-1].endswith(":")
-    assert histories.items["title"][int(histories.item_idx_E[row])] not in lines[-1]
-    last = histories.items["title"][int(histories.item_idx_E[row - 1])]
+    assert histories.items["title"][int(histories.item_idx_N[row])] not in lines[-1]
+    last = histories.items["title"][int(histories.item_idx_N[row - 1])]
     assert lines[-2].endswith(f": {last}")
 
 
@@ -376,7 +376,7 @@ def test_dataset_of_one_ranker_has_a_whole_report(dataset: Dataset) -> None:
     from whereupon.eval.report.page import render, section_of
 
     histories = dataset.histories
-    mine = histories.user_idx_E[dataset.row_E] == histories.user_idx_E[dataset.row_E[0]]
+    mine = histories.user_idx_N[dataset.row_E] == histories.user_idx_N[dataset.row_E[0]]
     bare = build_histories(
         histories.events.drop("temperature_c", "precipitation_mm", "latitude", "longitude"),
         histories.items.drop("latitude", "longitude", "category"), histories.manifest,

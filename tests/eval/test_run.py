@@ -108,7 +108,7 @@ def test_evaluation_compares_the_model_with_the_baselines_on_the_same_events(
     results = evaluate(config, split="test", use_adapter=False)
     assert [result.name for result in results] == [*BASELINES, "zero-shot model"]
     histories = read_histories(config.run)
-    assert {result.num_events for result in results} == {int((histories.split_E == 2).sum())}
+    assert {result.num_events for result in results} == {int((histories.split_N == 2).sum())}
     said = capsys.readouterr()
     assert said.out.splitlines()[0].strip() == "test split, 5 items in the catalogue"
     assert "zero-shot model" in said.out
@@ -120,7 +120,7 @@ def test_evaluation_compares_the_model_with_the_baselines_on_the_same_events(
         assert frame.select("user_id", "item_id", "time").equals(chosen.select("user_id", "item_id", "time"))
         assert result.metrics["recall@1"] == pytest.approx(float((frame["rank"] == 1).mean()))
         assert ("log_prob" in frame.columns) == ("log-loss" in result.metrics)
-        truth = pl.Series(histories.item_idx_E[frame["row"].to_numpy()])
+        truth = pl.Series(histories.item_idx_N[frame["row"].to_numpy()])
         rank = frame.select(pl.col("items").list.eval(pl.element()).alias("items"), truth.alias("truth")).select(
             (pl.col("items").list.len() == 5) & pl.col("items").list.contains(pl.col("truth"))
         )
@@ -363,7 +363,7 @@ def test_model_is_asked_about_altered_histories_and_judged_by_the_true_ones(simu
     assert whole.log_prob_E is not None
     assert without.log_prob_E is not None
     assert (np.abs(whole.log_prob_E - without.log_prob_E) > 1e-3).any()
-    others = Histories(**{**vars(histories), "item_idx_E": histories.item_idx_E[::-1]})
+    others = Histories(**{**vars(histories), "item_idx_N": histories.item_idx_N[::-1]})
     with pytest.raises(ValueError, match="row by row"):
         evaluate_model(config, others, task, "other", "other", folder, adapter=None)
 

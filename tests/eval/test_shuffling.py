@@ -46,7 +46,7 @@ def rows(draw: st.DrawFn) -> list[Row]:
 
 def _told(histories: Histories, location: Any = "context") -> Histories:
     """With context columns that give each row away: the temperature and the latitude are the row's number."""
-    number = np.arange(len(histories.split_E))
+    number = np.arange(len(histories.split_N))
     events = histories.events.with_columns(
         pl.Series("temperature_c", number * 1.0), pl.Series("condition", [f"sky {i}" for i in number]),
         pl.Series("latitude", number * 1.0), pl.Series("longitude", number * -1.0),
@@ -66,8 +66,8 @@ def test_no_past_of_a_prompt_tells_what_came_after_its_moment(
     build: Build, events: list[Row], split: EvaluatedSplit, seed: int
 ) -> None:
     histories = _told(build(events, 3))
-    source, time, user = _source(histories, split, seed), histories.time_s_E, histories.user_idx_E
-    for question in np.flatnonzero(histories.split_E == SPLIT_CODES[split]).tolist():
+    source, time, user = _source(histories, split, seed), histories.time_s_N, histories.user_idx_N
+    for question in np.flatnonzero(histories.split_N == SPLIT_CODES[split]).tolist():
         for past in range(int(histories.offset_U1[user[question]]), question):
             assert time[source[past]] <= time[question]
 
@@ -78,7 +78,7 @@ def test_values_come_from_the_evaluated_period_or_before_and_stay_behind_it(
     build: Build, events: list[Row], split: EvaluatedSplit, seed: int
 ) -> None:
     histories = _told(build(events, 3))
-    source, code, code_N = _source(histories, split, seed), SPLIT_CODES[split], histories.split_E
+    source, code, code_N = _source(histories, split, seed), SPLIT_CODES[split], histories.split_N
     later = {*np.flatnonzero((code_N > code) & (code_N < 3)).tolist()}
     assert [source[row] for row in later] == [*later]
     assert not later & {source[row] for row in {*range(len(code_N))} - later}
@@ -97,7 +97,7 @@ def test_columns_of_a_kind_travel_together_and_nothing_else_moves(
     assert {*after.columns} - {*kept} == COLUMNS[kind]
     moved = [name for name in before.columns if name in COLUMNS[kind]]
     assert {*after.select(moved).rows()} <= {*before.select(moved).rows()}
-    arrays = ("item_idx_E", "user_idx_E", "time_s_E", "split_E", "offset_U1")
+    arrays = ("item_idx_N", "user_idx_N", "time_s_N", "split_N", "offset_U1")
     assert all(np.array_equal(getattr(exchanged, name), getattr(histories, name)) for name in arrays)
 
 
@@ -121,8 +121,8 @@ def test_questions_tell_what_was_on_other_days(build: Build) -> None:
     events: list[Row] = [(user, 0, day * DAY + user, "test" if day >= 40 else "train")
                          for user in range(40) for day in days]  # fmt: skip
     histories = _told(build(events, 1))
-    source, time = np.array(_source(histories)), histories.time_s_E
-    asked = np.flatnonzero(histories.split_E == SPLIT_CODES["test"])
+    source, time = np.array(_source(histories)), histories.time_s_N
+    asked = np.flatnonzero(histories.split_N == SPLIT_CODES["test"])
     apart = np.abs(time[source[asked]] - time[asked]) / DAY
     assert np.median(apart) > 10
     assert (apart < 1.5).mean() < 0.1
@@ -168,8 +168,8 @@ def test_deadline_is_the_time_of_the_users_next_question(
     histories = build(events, 3)
     naive = []
     for row in range(len(events)):
-        own = range(row + 1, int(histories.offset_U1[histories.user_idx_E[row] + 1]))
-        following = [histories.time_s_E[other] for other in own if histories.split_E[other] == SPLIT_CODES[split]]
+        own = range(row + 1, int(histories.offset_U1[histories.user_idx_N[row] + 1]))
+        following = [histories.time_s_N[other] for other in own if histories.split_N[other] == SPLIT_CODES[split]]
         naive.append(following[0] if following else NEVER)
     assert deadlines(histories, split).tolist() == naive
 

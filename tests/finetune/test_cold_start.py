@@ -29,18 +29,18 @@ def cold(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 def test_people_of_each_split_are_others(cold: tuple[Histories, PromptEncoder]) -> None:
     histories, _ = cold
-    users = [set(histories.user_idx_E[histories.split_E == code].tolist()) for code in range(3)]
+    users = [set(histories.user_idx_N[histories.split_N == code].tolist()) for code in range(3)]
     assert [len(found) for found in users] == [6, 2, 2]
     assert not users[0] & users[1] | users[0] & users[2] | users[1] & users[2]
     for split, held_out in (("valid", users[1]), ("test", users[2])):
-        assert set(histories.user_idx_E[evaluated_events(histories, split)].tolist()) == held_out  # type: ignore[arg-type]
+        assert set(histories.user_idx_N[evaluated_events(histories, split)].tolist()) == held_out  # type: ignore[arg-type]
     first_of_test = histories.offset_U1[list(users[2])]
-    assert (histories.split_E[first_of_test] == HISTORY).all()  # they have a past, and it is told
+    assert (histories.split_N[first_of_test] == HISTORY).all()  # they have a past, and it is told
 
 
 def test_lessons_are_those_of_the_training_events_alone(cold: tuple[Histories, PromptEncoder]) -> None:
     histories, encoder = cold
-    train = histories.events[np.flatnonzero(histories.split_E == 0).tolist()]
+    train = histories.events[np.flatnonzero(histories.split_N == 0).tolist()]
     alone = dataclasses.replace(histories, events=train)
     taught, expected = (make_lessons(one, encoder) for one in (histories, alone))
     assert [lesson.tokens_L.tolist() for lesson in taught] == [lesson.tokens_L.tolist() for lesson in expected]

@@ -53,7 +53,7 @@ def test_validation_sees_no_event_of_the_test_split(town: Town) -> None:
     config = town()
     histories, encoder = _read(config)
     validator = Validator.build(histories, encoder, config.finetune, config.seed)
-    assert len(validator.text.item_idx_E) == int((histories.split_E < 2).sum())
+    assert len(validator.text.item_idx_N) == int((histories.split_N < 2).sum())
 
 
 def test_validation_without_events_is_silent(town: Town) -> None:
@@ -72,5 +72,5 @@ def test_lessons_hold_training_events_only(town: Town) -> None:
     lessons = make_lessons(histories, encoder)
     text = encoder.text(histories.events, len(histories.user_ids))
     taught = sum(lesson.num_titles for lesson in lessons)
-    assert taught >= int((histories.split_E == 0).sum())
+    assert taught >= int((histories.split_N == 0).sum())
     assert len(lessons) < len(text.windows)

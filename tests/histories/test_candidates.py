@@ -75,7 +75,7 @@ def test_candidates_are_those_of_plain_python(
 ) -> None:
     histories = known_from(build([(*event, "test") for event in events], NUM_ITEMS), known)
     candidates = Candidates.of(histories, repeats)
-    user, item, time = histories.user_idx_E, histories.item_idx_E, histories.time_s_E
+    user, item, time = histories.user_idx_N, histories.item_idx_N, histories.time_s_N
     row_N = np.arange(len(item))
     expected = [
         [

@@ -29,9 +29,9 @@ def test_events_are_sorted_by_user_and_time_and_indexed(visits: Path, run_prepar
     ]
     assert histories.user_ids == ["ann", "bob"]
     assert histories.offset_U1.tolist() == [0, 2, 4]
-    assert histories.split_E.tolist() == [0, 0, 1, 2]
-    assert histories.time_s_E[0] == datetime(2024, 1, 1, 8, tzinfo=UTC).timestamp()
-    assert [str(array.dtype) for array in (histories.offset_U1, histories.user_idx_E, histories.item_idx_E)] == [
+    assert histories.split_N.tolist() == [0, 0, 1, 2]
+    assert histories.time_s_N[0] == datetime(2024, 1, 1, 8, tzinfo=UTC).timestamp()
+    assert [str(array.dtype) for array in (histories.offset_U1, histories.user_idx_N, histories.item_idx_N)] == [
         "int64",
         "int32",
         "int32",
@@ -48,7 +48,7 @@ def test_equal_times_keep_the_order_of_the_file(write: Write, run_prepare: Prepa
     events = write("e.csv", "\n".join(["user_id,item_id,time", *rows]))
     _, histories = run_prepare(events={"path": events}, split={"train": 0.5, "valid": 0.25})
     assert histories.events["item_id"].to_list() == ["d", "b", "c", "a"]
-    assert histories.split_E.tolist() == [0, 0, 1, 2]
+    assert histories.split_N.tolist() == [0, 0, 1, 2]
 
 
 def test_manifest_tells_what_the_data_was_made_from(visits: Path, run_prepare: Prepare, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_unicode_comes_through(write: Write, run_prepare: Prepare) -> None:
 def test_catalogue_of_one_item_is_prepared(write: Write, run_prepare: Prepare) -> None:
     _, histories = run_prepare(events={"path": write("e.csv", "user_id,item_id,time\nann,park,2024-01-01T08:00Z")})
     assert histories.items.height == 1
-    assert histories.split_E.tolist() == [2]
+    assert histories.split_N.tolist() == [2]
 
 
 def test_run_folder_that_is_a_file_is_told(visits: Path) -> None:

@@ -56,10 +56,10 @@ def test_sample_of_all_events_is_all_events(limit: int | None) -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 60), st.integers(0, 9))
 def test_sample_has_whole_stretches_of_users_but_for_the_last(counts: list[int], limit: int, seed: int) -> None:
-    user_E = np.repeat(np.arange(len(counts)), counts)
-    sample = sample_stretches(user_E, limit, seed).tolist()
+    user_N = np.repeat(np.arange(len(counts)), counts)
+    sample = sample_stretches(user_N, limit, seed).tolist()
     assert sample == sorted(set(sample))
-    assert len(sample) == min(limit, len(user_E))
+    assert len(sample) == min(limit, len(user_N))
     starts = np.cumsum([0, *counts]).tolist()
     stretches = [range(begin, min(begin + STRETCH, end)) for start, end in itertools.pairwise(starts)
                  for begin in range(start, end, STRETCH)]  # fmt: skip
@@ -73,11 +73,11 @@ def test_sample_has_whole_stretches_of_users_but_for_the_last(counts: list[int],
 
 
 def test_sample_of_stretches_follows_its_seed_and_prefers_nobody() -> None:
-    user_E = np.repeat(np.arange(10), STRETCH)
-    drawn = [sample_stretches(user_E, 2 * STRETCH, seed) for seed in range(600)]
-    assert (drawn[3] == sample_stretches(user_E, 2 * STRETCH, 3)).all()
-    times_E = np.bincount(np.concatenate(drawn), minlength=len(user_E))
-    assert np.abs(times_E - 120).max() < 5 * 120**0.5
+    user_N = np.repeat(np.arange(10), STRETCH)
+    drawn = [sample_stretches(user_N, 2 * STRETCH, seed) for seed in range(600)]
+    assert (drawn[3] == sample_stretches(user_N, 2 * STRETCH, 3)).all()
+    times_N = np.bincount(np.concatenate(drawn), minlength=len(user_N))
+    assert np.abs(times_N - 120).max() < 5 * 120**0.5
 
 
 @pytest.mark.parametrize("limit", [None, 5, 9])

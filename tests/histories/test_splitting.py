@@ -195,7 +195,7 @@ def test_prepared_cold_items_leave_no_trace_before_their_period(write: Write, ru
     test = histories.events.filter(pl.col("split") == "test")["item_id"].unique().item()
     at_test = histories.events.filter(pl.col("item_id") == test)
     assert at_test["split"].to_list() == ["test"]
-    assert histories.shared_E.all()
+    assert histories.shared_N.all()
     lines = report.lines()
     assert "events at held-out items before their period, left out: 5" in lines
     assert any(line.startswith("history: 5 events") for line in lines)
@@ -208,7 +208,7 @@ def test_history_of_held_out_users_counts_for_nobody_else(write: Write, run_prep
     visits = write("e.csv", "\n".join(["user_id,item_id,time", *rows]))
     split = {"protocol": "user_cold_start", "train": 0.5, "valid": 0.25, "held_out": 0.25}
     _, histories = run_prepare(events={"path": visits}, split=split)
-    own = histories.events.select("user_id", "split").with_columns(shared=pl.Series(histories.shared_E))
+    own = histories.events.select("user_id", "split").with_columns(shared=pl.Series(histories.shared_N))
     warm = own.filter(pl.col("split") == "train")["user_id"].unique()
     assert len(warm) == 2
     assert own.filter(pl.col("user_id").is_in(warm.implode()))["split"].unique().sort().to_list() == [
@@ -223,7 +223,7 @@ def test_history_of_held_out_users_counts_for_nobody_else(write: Write, run_prep
 def test_leak_of_leave_one_out_is_said_and_the_default_has_nothing_to_say(visits: Path, run_prepare: Prepare) -> None:
     report, histories = run_prepare(events={"path": visits}, split={"protocol": "leave_one_out"})
     assert any("has seen events of other users that are later" in line for line in report.lines())
-    assert histories.shared_E.all()
+    assert histories.shared_N.all()
     report, _ = run_prepare(events={"path": visits})
     assert not any("global_time" in line or "history" in line for line in report.lines()[:-1])
 

@@ -62,5 +62,5 @@ def test_user_is_found_and_an_unknown_one_named_with_the_nearest(prepared: tuple
 def test_arrays_may_be_written_to(prepared: tuple[Path, Histories]) -> None:
     """torch.from_numpy warns of arrays that are not writable."""
     histories = prepared[1]
-    arrays = (histories.user_idx_E, histories.item_idx_E, histories.time_s_E, histories.split_E, histories.offset_U1)
+    arrays = (histories.user_idx_N, histories.item_idx_N, histories.time_s_N, histories.split_N, histories.offset_U1)
     assert all(array.flags.writeable for array in arrays)

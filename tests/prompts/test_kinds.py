@@ -35,7 +35,7 @@ WORDS: dict[ContextKind, set[str]] = {
 def _line(encoder: PromptEncoder, events: pl.DataFrame) -> str:
     """The line of the first event up to its title."""
     text = encoder.text(events, 1)
-    contexts = text.contexts.tokens[: text.contexts.ptr[1]] if text.context_E[0] == 0 else None
+    contexts = text.contexts.tokens[: text.contexts.ptr[1]] if text.context_N[0] == 0 else None
     assert contexts is not None
     return cast(Any, encoder.encode).text(contexts.tolist())  # type: ignore[no-any-return]  # the toy tokenizer can
 

@@ -13,8 +13,8 @@ from whereupon.prompts import PromptSettings, Windows, plan_windows
 class Plan:
     """Tokens of each event's context and title, users' first rows, and what plan_windows needs besides."""
 
-    context_E: list[int]
-    title_E: list[int]
+    context_N: list[int]
+    title_N: list[int]
     offset_U1: list[int]
     longest: int
     preamble: int
@@ -22,14 +22,14 @@ class Plan:
 
     def windows(self, num_events: int | None = None) -> Windows:
         """Windows of the first `num_events` events, the last of them an open question without a title."""
-        title = np.array(self.title_E[:num_events], np.int64)
+        title = np.array(self.title_N[:num_events], np.int64)
         title[-1:] *= num_events is None
         offset = np.minimum(np.array(self.offset_U1, np.int64), num_events or len(title))
-        context = np.array(self.context_E[:num_events], np.int64)
+        context = np.array(self.context_N[:num_events], np.int64)
         return plan_windows(context, title, offset, self.longest, self.preamble, self.settings)
 
     def need(self, row: int) -> int:
-        return self.context_E[row] + self.longest
+        return self.context_N[row] + self.longest
 
     @property
     def rooms(self) -> tuple[int, int]:
@@ -47,14 +47,14 @@ def plans(draw: st.DrawFn) -> Plan:
         profile_tokens=draw(st.integers(0, 20)),
         keep_fraction=draw(st.sampled_from([0.1, 0.5, 0.9])),
     )
-    context_E, title_E = map(list, zip(*events, strict=True))
-    return Plan(context_E, title_E, [0, *sorted(cuts), len(events)], longest, draw(st.integers(0, 4)), prompt)
+    context_N, title_N = map(list, zip(*events, strict=True))
+    return Plan(context_N, title_N, [0, *sorted(cuts), len(events)], longest, draw(st.integers(0, 4)), prompt)
 
 
 @st.composite
 def fitting_plans(draw: st.DrawFn) -> Plan:
     plan = draw(plans())
-    assume(max(map(plan.need, range(len(plan.context_E)))) <= plan.rooms[1])
+    assume(max(map(plan.need, range(len(plan.context_N)))) <= plan.rooms[1])
     return plan
 
 
@@ -87,7 +87,7 @@ def test_no_events_are_no_windows() -> None:
 def test_every_event_is_the_target_of_exactly_one_window_of_its_user(plan: Plan) -> None:
     windows = plan.windows()
     targets = [row for _, target, end in _rows(windows) for row in range(target, end)]
-    assert targets == list(range(len(plan.context_E)))
+    assert targets == list(range(len(plan.context_N)))
     for user, first, start, target, end in zip(
         *(getattr(windows, n) for n in windows.__dataclass_fields__), strict=True
     ):
@@ -99,14 +99,14 @@ def test_every_event_is_the_target_of_exactly_one_window_of_its_user(plan: Plan)
 @given(plan=fitting_plans())
 def test_no_window_exceeds_the_budget_whatever_its_last_title(plan: Plan) -> None:
     for start, target, end in _rows(plan.windows()):
-        told = sum(plan.context_E[start:end]) + sum(plan.title_E[start : end - 1]) + plan.longest
+        told = sum(plan.context_N[start:end]) + sum(plan.title_N[start : end - 1]) + plan.longest
         assert told <= plan.rooms[0 if target in plan.offset_U1 else 1]
 
 
 @settings(deadline=None)
 @given(plan=fitting_plans(), data=st.data())
 def test_windows_of_the_past_stay_when_later_events_are_appended(plan: Plan, data: st.DataObject) -> None:
-    asked = data.draw(st.integers(0, len(plan.context_E) - 1), label="asked event")
+    asked = data.draw(st.integers(0, len(plan.context_N) - 1), label="asked event")
     before, after = _rows(plan.windows(asked + 1)), _rows(plan.windows())
     [(start, target, _)] = [row for row in after if row[1] <= asked < row[2]]
     assert before[-1] == (start, target, asked + 1)
@@ -116,7 +116,7 @@ def test_windows_of_the_past_stay_when_later_events_are_appended(plan: Plan, dat
 @settings(deadline=None)
 @given(plan=plans())
 def test_plan_fails_only_where_a_single_event_cannot_fit(plan: Plan) -> None:
-    need = max(map(plan.need, range(len(plan.context_E))))
+    need = max(map(plan.need, range(len(plan.context_N))))
     try:
         plan.windows()
     except PromptError:

@@ -28,7 +28,7 @@ def agrees() -> Callable[..., None]:
             assert found.score_EK[at, : len(items)].tolist() == pytest.approx(
                 scores[items].tolist(), rel=slack, abs=slack
             )
-            truth = int(task.histories.item_idx_E[row])
+            truth = int(task.histories.item_idx_N[row])
             ahead = int((scores[held] > scores[truth] + slack).sum())
             tied = int((np.abs(scores[held] - scores[truth]) <= slack).sum()) - 1
             assert 1 + ahead <= found.rank_E[at] <= 1 + ahead + tied

@@ -51,10 +51,10 @@ def test_past_of_a_question_ends_right_before_it(town_copy: Town) -> None:
     histories = read_histories(town_copy().run)
     pasts = Pasts.of(histories)
     for row in range(histories.events.height):
-        past, begin = pasts.before(row), histories.offset_U1[histories.user_idx_E[row]]
-        assert past.item_M.tolist() == histories.item_idx_E[begin:row].tolist()
-        assert past.time_s_M.tolist() == histories.time_s_E[begin:row].tolist()
-        assert (past.time_s, past.local_s) == (histories.time_s_E[row], histories.time_s_E[row])  # the town is at UTC
+        past, begin = pasts.before(row), histories.offset_U1[histories.user_idx_N[row]]
+        assert past.item_M.tolist() == histories.item_idx_N[begin:row].tolist()
+        assert past.time_s_M.tolist() == histories.time_s_N[begin:row].tolist()
+        assert (past.time_s, past.local_s) == (histories.time_s_N[row], histories.time_s_N[row])  # the town is at UTC
 
 
 def test_calibration_that_was_not_fitted_is_one_sentence(town_copy: Town) -> None:

@@ -51,4 +51,4 @@ def test_sums_count_what_is_strictly_earlier_and_fade(
 def test_stream_orders_the_events_of_all_users_by_time(town: Histories) -> None:
     stream = Stream.of(town)
     assert stream.time_N.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 22, 23, 24]
-    assert stream.item_N.tolist() == town.item_idx_E[stream.row_N].tolist() == [0, 1, 0, 1, 2, 0, 1, 2, 1, 2, 3, 2, 0]
+    assert stream.item_N.tolist() == town.item_idx_N[stream.row_N].tolist() == [0, 1, 0, 1, 2, 0, 1, 2, 1, 2, 3, 2, 0]

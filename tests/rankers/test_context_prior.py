@@ -140,11 +140,11 @@ def test_changing_anything_at_or_after_the_moment_changes_nothing(
     if not _has_questions(histories):
         return
     row = data.draw(st.sampled_from(evaluated_events(histories, "test").tolist()))
-    user, moment = int(histories.user_idx_E[row]), int(histories.time_s_E[row])
+    user, moment = int(histories.user_idx_N[row]), int(histories.time_s_N[row])
     own_past = row - int(histories.offset_U1[user])
     kept: list[Row] = []
     for number, (u, item, at) in enumerate(
-        zip(histories.user_idx_E.tolist(), histories.item_idx_E.tolist(), histories.time_s_E.tolist(), strict=True)
+        zip(histories.user_idx_N.tolist(), histories.item_idx_N.tolist(), histories.time_s_N.tolist(), strict=True)
     ):
         if number == row:  # the question itself stays, with another answer
             kept.append((u, data.draw(st.integers(0, NUM_ITEMS - 1)), at, "test"))
@@ -162,11 +162,11 @@ def test_changing_anything_at_or_after_the_moment_changes_nothing(
 
 def test_changing_what_came_before_changes_the_masses(routine: Histories, build: Build) -> None:
     """So that the test above can fail."""
-    arrays = (routine.user_idx_E, routine.item_idx_E, routine.time_s_E)
+    arrays = (routine.user_idx_N, routine.item_idx_N, routine.time_s_N)
     rows = [(u, i, t, "train") for u, i, t in zip(*(array.tolist() for array in arrays), strict=True)]
     rows[0] = (0, E, rows[0][2], "train")
     assert _masses(build(rows, NUM_ITEMS), ASKED, PLAIN) != pytest.approx(_masses(routine, ASKED, PLAIN))
 
 
 def _has_questions(histories: Histories) -> bool:
-    return bool(((histories.split_E == SPLIT_CODES["test"]) & (num_previous(histories) > 0)).any())
+    return bool(((histories.split_N == SPLIT_CODES["test"]) & (num_previous(histories) > 0)).any())

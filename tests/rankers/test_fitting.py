@@ -40,7 +40,7 @@ def _naive(decisions: Decisions, a: float, w: float) -> float:
     total = 0.0
     for d, taken in enumerate(decisions.taken_D.tolist()):
         own = slice(*decisions.ptr_D1[d : d + 2])
-        score = a * decisions.log_prob_E[own].astype(np.float64) + w * decisions.log_mass_E[own].astype(np.float64)
+        score = a * decisions.log_prob_J[own].astype(np.float64) + w * decisions.log_mass_J[own].astype(np.float64)
         total += np.logaddexp.reduce(score) - score[taken - decisions.ptr_D1[d]]
     return total / decisions.num_events
 
@@ -89,23 +89,23 @@ def test_fit_is_a_minimum_within_bounds_and_never_worse_than_no_change(
 def test_prior_against_which_people_decide_gets_no_weight() -> None:
     decisions = _simulated(5, 2000, 1.0, 1.0)
     against = Decisions(
-        decisions.log_prob_E, -decisions.log_mass_E, decisions.ptr_D1, decisions.taken_D, decisions.owner_D, 1000
+        decisions.log_prob_J, -decisions.log_mass_J, decisions.ptr_D1, decisions.taken_D, decisions.owner_D, 1000
     )
     assert fit(against).weight == 0.0
 
 
 def test_decisions_without_a_prior_give_a_temperature_alone() -> None:
     one = _simulated(6, 5000, 2.0)
-    found = fit(Decisions(one.log_prob_E, np.zeros_like(one.log_mass_E), one.ptr_D1, one.taken_D, one.owner_D, 2500))
+    found = fit(Decisions(one.log_prob_J, np.zeros_like(one.log_mass_J), one.ptr_D1, one.taken_D, one.owner_D, 2500))
     assert found.temperature == pytest.approx(2.0, rel=0.1)
     assert found.weight == 0.0
 
 
 def test_always_the_most_probable_edge_ends_at_the_lowest_temperature() -> None:
     one = _simulated(7, 50, edges=3, spread=0.01)
-    taken_D = one.ptr_D1[:-1] + [int(part.argmax()) for part in np.split(one.log_prob_E, one.ptr_D1[1:-1])]
-    flat = np.zeros_like(one.log_mass_E)
-    assert fit(Decisions(one.log_prob_E, flat, one.ptr_D1, taken_D, one.owner_D, 25)).temperature == 0.01
+    taken_D = one.ptr_D1[:-1] + [int(part.argmax()) for part in np.split(one.log_prob_J, one.ptr_D1[1:-1])]
+    flat = np.zeros_like(one.log_mass_J)
+    assert fit(Decisions(one.log_prob_J, flat, one.ptr_D1, taken_D, one.owner_D, 25)).temperature == 0.01
 
 
 def test_joined_decisions_are_those_of_the_parts() -> None:
@@ -156,4 +156,4 @@ def test_only_item_leaves_nothing_to_decide() -> None:
     engine = TransformersEngine(tiny_model(tiny_config("llama")), build_trie([[5, 6, 3]]))
     reading = engine.read(random_text(0, 4), np.array([3]))
     decisions = decisions_of(engine, reading, np.array([0]), np.array([3]), ItemPrior(engine.trie, np.ones(1)))
-    assert (len(decisions.taken_D), len(decisions.log_prob_E), decisions.num_events) == (0, 0, 1)
+    assert (len(decisions.taken_D), len(decisions.log_prob_J), decisions.num_events) == (0, 0, 1)

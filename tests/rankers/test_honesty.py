@@ -52,13 +52,13 @@ def with_places(histories: Histories) -> Histories:
         return [pl.Series("latitude", 40 + item_X * 0.01), pl.Series("longitude", -74 + (item_X % 3) * 0.02)]
 
     items = histories.items.with_columns(columns(np.arange(NUM_ITEMS)))
-    return replace(histories, items=items, events=histories.events.with_columns(columns(histories.item_idx_E)))
+    return replace(histories, items=items, events=histories.events.with_columns(columns(histories.item_idx_N)))
 
 
 def another_future(rows: Sequence[Row], histories: Histories, row: int, split: str, draw: Any) -> list[Row]:
     """The same events before that of a row, which is at another item; each later one is at another item or gone."""
-    user, now = int(histories.events["user_id"][row][5:]), int(histories.time_s_E[row])
-    num_own = row - int(histories.offset_U1[histories.user_idx_E[row]])
+    user, now = int(histories.events["user_id"][row][5:]), int(histories.time_s_N[row])
+    num_own = row - int(histories.offset_U1[histories.user_idx_N[row]])
     kept: list[Row] = []
     later: list[Row] = []
     for event in rows:
@@ -105,7 +105,7 @@ def test_events_at_or_after_the_moment_change_nothing(
     row = int(data.draw(st.sampled_from(task.row_E.tolist())))
     altered = with_places(build(another_future(rows, histories, row, task.split, data.draw), NUM_ITEMS))
     user = altered.user_ids.index(histories.events["user_id"][row])
-    altered_row = int(altered.offset_U1[user] + row - histories.offset_U1[histories.user_idx_E[row]])
+    altered_row = int(altered.offset_U1[user] + row - histories.offset_U1[histories.user_idx_N[row]])
     for chosen in some_settings(FAMILIES[name]):
         same(
             answer(name, chosen, histories, task.split, row, repeats),
@@ -128,7 +128,7 @@ def test_events_at_or_after_the_moment_change_nothing_for_a_network(
     row = int(data.draw(st.sampled_from(task.row_E.tolist())))
     altered = with_places(build(another_future(rows, histories, row, "test", data.draw), NUM_ITEMS))
     user = altered.user_ids.index(histories.events["user_id"][row])
-    altered_row = int(altered.offset_U1[user] + row - histories.offset_U1[histories.user_idx_E[row]])
+    altered_row = int(altered.offset_U1[user] + row - histories.offset_U1[histories.user_idx_N[row]])
     [chosen] = some_settings(FAMILIES[name])
     same(
         answer(name, chosen, histories, "test", row, "allowed"),

@@ -29,8 +29,8 @@ EASE = FAMILIES[1]
 def regressions(histories: Histories, row: int, penalty: float) -> Any:
     """Each item's choices regressed by ridge on those of all others, in splits before that of a row."""
     chosen = np.zeros((len(histories.user_ids), NUM_ITEMS))
-    earlier = histories.split_E < histories.split_E[row]
-    chosen[histories.user_idx_E[earlier], histories.item_idx_E[earlier]] = 1
+    earlier = histories.split_N < histories.split_N[row]
+    chosen[histories.user_idx_N[earlier], histories.item_idx_N[earlier]] = 1
     weights = np.zeros((NUM_ITEMS, NUM_ITEMS))
     for j in range(NUM_ITEMS):
         others = [i for i in range(NUM_ITEMS) if i != j]
@@ -55,8 +55,8 @@ def test_scores_equal_one_ridge_regression_per_item(
 
     def scores(row: int) -> list[float]:
         weights, past = regressions(histories, row, penalty), np.zeros(NUM_ITEMS)
-        for e in range(int(histories.offset_U1[histories.user_idx_E[row]]), row):
-            past[histories.item_idx_E[e]] += (
+        for e in range(int(histories.offset_U1[histories.user_idx_N[row]]), row):
+            past[histories.item_idx_N[e]] += (
                 1.0 if half_life_events is None else 0.5 ** ((row - 1 - e) / half_life_events)
             )
         return (past @ weights + self_weight * past).tolist()

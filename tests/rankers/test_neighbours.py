@@ -59,7 +59,7 @@ def test_scores_equal_comparing_sets_of_users(
     shrink: float, half_life_events: float | None, self_weight: float, cells: int,
 ) -> None:  # fmt: skip
     histories = build(with_splits(ticks), NUM_ITEMS)
-    item, user, split = (column.tolist() for column in (histories.item_idx_E, histories.user_idx_E, histories.split_E))
+    item, user, split = (column.tolist() for column in (histories.item_idx_N, histories.user_idx_N, histories.split_N))
     settings = {"num_neighbours": num_neighbours, "shrink": shrink, "half_life_events": half_life_events,
                 "self_weight": self_weight}  # fmt: skip
 

@@ -145,10 +145,10 @@ def with_splits(rows: Sequence[tuple[int, int, int]]) -> list[Row]:
 
 def naive_scores(name: str, histories: Histories, row: int) -> tuple[list[float], list[int]]:
     """Score of each item (-1 where it is no candidate), and the place in the order that breaks ties."""
-    user, item, time = histories.user_idx_E, histories.item_idx_E, histories.time_s_E
+    user, item, time = histories.user_idx_N, histories.item_idx_N, histories.time_s_N
     start = int(histories.offset_U1[user[row]])
     past = list(range(start, row))
-    popularity = Counter(item[i] for i in range(len(item)) if histories.split_E[i] < histories.split_E[row])
+    popularity = Counter(item[i] for i in range(len(item)) if histories.split_N[i] < histories.split_N[row])
     by_popularity = sorted(range(NUM_ITEMS), key=lambda i: (-popularity[i], i))
     known = list(dict.fromkeys(int(item[i]) for i in past))
     order = [*known, *(i for i in by_popularity if i not in known)]
@@ -168,12 +168,12 @@ def naive_scores(name: str, histories: Histories, row: int) -> tuple[list[float]
 
 
 def naive_weight(histories: Histories, row: int, past: int) -> float:
-    item, local = histories.item_idx_E, histories.events["local_time"]
+    item, local = histories.item_idx_N, histories.events["local_time"]
     age = (local[row - 1] - local[past]).total_seconds() / DAY
     apart = abs((local[row].hour + local[row].minute / 60) - (local[past].hour + local[past].minute / 60))
     weight = math.exp(-age / 30) * (0.03 + math.exp(-0.5 * (min(apart, 24 - apart) / 1.5) ** 2))
     weight *= 1.0 if (local[row].weekday() >= 5) == (local[past].weekday() >= 5) else 0.5
-    is_first = past == histories.offset_U1[histories.user_idx_E[past]]
+    is_first = past == histories.offset_U1[histories.user_idx_N[past]]
     return weight * (7.0 if not is_first and item[past - 1] == item[row - 1] else 1.0)
 
 
@@ -200,9 +200,9 @@ def test_ranking_equals_dense_scoring_of_all_candidates(
             found = rankings(name, task, k)
         for at, row in enumerate(task.row_E.tolist()):
             scores, place = naive_scores(name, task.histories, row)
-            own_past = set(task.histories.item_idx_E[task.histories.offset_U1[task.histories.user_idx_E[row]] : row])
+            own_past = set(task.histories.item_idx_N[task.histories.offset_U1[task.histories.user_idx_N[row]] : row])
             held = [i for i in range(NUM_ITEMS) if repeats == "allowed" or i not in own_past]
-            truth, rank = int(task.histories.item_idx_E[row]), int(found.rank_E[at])
+            truth, rank = int(task.histories.item_idx_N[row]), int(found.rank_E[at])
             items = [i for i in found.item_EK[at].tolist() if i >= 0]
             assert len(items) == min(k, len(held))
             assert set(items) <= set(held)

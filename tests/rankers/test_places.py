@@ -126,11 +126,11 @@ def test_scores_equal_the_formula_item_by_item(
     events = data.draw(st.lists(PLACE, min_size=len(ticks), max_size=len(ticks)))
     events[0] = (1.0, 2.0)
     histories = placed(histories, items, events, "context" if context else "outcome")
-    item = histories.item_idx_E.tolist()
+    item = histories.item_idx_N.tolist()
     scale_km, steepness, popular, stay = 2.0, 1.5, 0.5, 0.2
 
     def scores(row: int) -> list[float]:
-        earlier = [i for i, s in zip(item, histories.split_E, strict=True) if s < histories.split_E[row]]
+        earlier = [i for i, s in zip(item, histories.split_N, strict=True) if s < histories.split_N[row]]
         here = events[row] if context and events[row][0] is not None else items[item[row - 1]]
         near = {i: -steepness * math.log1p(haversine_km(here, items[i]) / scale_km) for i in range(NUM_ITEMS)
                 if items[i][0] is not None}  # fmt: skip

@@ -33,16 +33,16 @@ def the_task(histories: Histories, repeats: Repeats = "allowed") -> Task:
 
 def naive_share(histories: Histories, row: int, item: int) -> float:
     earlier = [
-        int(i) for i, s in zip(histories.item_idx_E, histories.split_E, strict=True) if s < histories.split_E[row]
+        int(i) for i, s in zip(histories.item_idx_N, histories.split_N, strict=True) if s < histories.split_N[row]
     ]
     return (earlier.count(item) + 1) / (len(earlier) + histories.items.height)
 
 
 def naive(histories: Histories, row: int, weight: Callable[[int], float], prior_events: float) -> list[float]:
     """log p of each item, from the weight of every event strictly before a row."""
-    now = histories.time_s_E[row]
-    before = [(int(histories.item_idx_E[e]), weight(e)) for e in range(len(histories.time_s_E)) if
-              histories.time_s_E[e] < now]  # fmt: skip
+    now = histories.time_s_N[row]
+    before = [(int(histories.item_idx_N[e]), weight(e)) for e in range(len(histories.time_s_N)) if
+              histories.time_s_N[e] < now]  # fmt: skip
     total = sum(w for _, w in before) + prior_events
     return [
         math.log((sum(w for i, w in before if i == item) + prior_events * naive_share(histories, row, item)) / total)
@@ -98,7 +98,7 @@ def test_recent_popularity_equals_counting_one_by_one(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, repeats: Repeats, half_life_days: float | None, ticks: Any
 ) -> None:
     histories = build(with_splits(ticks), NUM_ITEMS)
-    time = histories.time_s_E
+    time = histories.time_s_N
 
     def scores(row: int) -> list[float]:
         fading = 0.0 if half_life_days is None else 1 / (half_life_days * DAY)
@@ -110,7 +110,7 @@ def test_recent_popularity_equals_counting_one_by_one(
 
 def somewhere(histories: Histories) -> Histories:
     """Each event at one of three places or at none, and all of that known beforehand."""
-    number_N = np.arange(len(histories.user_idx_E)) * 7 % 4
+    number_N = np.arange(len(histories.user_idx_N)) * 7 % 4
     latitude = pl.Series("latitude", [None if n == 3 else 40 + 0.02 * n for n in number_N.tolist()], pl.Float64)
     events = histories.events.with_columns(latitude, longitude=pl.lit(-73.0))
     return replace(histories, events=events, location="context")
@@ -131,8 +131,8 @@ def test_popularity_by_hour_of_week_equals_counting_one_by_one(
     histories = build(with_splits(ticks), NUM_ITEMS)
     histories = somewhere(histories) if placed else histories
     width = min(1.0, sigma_hours)
-    place = np.arange(len(histories.user_idx_E)) * 7 % 4
-    hours = [(float(time) / HOUR + 72) % 168 for time in histories.time_s_E]
+    place = np.arange(len(histories.user_idx_N)) * 7 % 4
+    hours = [(float(time) / HOUR + 72) % 168 for time in histories.time_s_N]
 
     def gaussian(apart: float, period: float) -> float:
         apart = min(apart % period, -apart % period) / sigma_hours

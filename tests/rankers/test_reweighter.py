@@ -40,7 +40,7 @@ def test_each_kind_has_its_masses(town: Histories) -> None:
     """
     prior, row_Q = Prior.read(town, FLAT, SETTINGS), np.array([3, 10])
     popularity = np.array([4, 4, 3, 1, 1]) / 13
-    assert town.item_idx_E[row_Q].tolist() == [B, D]
+    assert town.item_idx_N[row_Q].tolist() == [B, D]
     assert prior.of_rows("temperature", row_Q) is None
     assert _masses(prior.of_rows("popularity", row_Q))[0] == pytest.approx(popularity)
     own = np.array([[2, 1, 0, 0, 0], [1, 1, 1, 0, 0]])

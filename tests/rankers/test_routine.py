@@ -59,11 +59,11 @@ def test_scores_equal_three_nested_distributions(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, ticks: Any, sigma_hours: float, other_kind: float
 ) -> None:
     histories = build(with_splits(ticks), NUM_ITEMS)
-    item, local = histories.item_idx_E.tolist(), histories.events["local_time"].to_list()
+    item, local = histories.item_idx_N.tolist(), histories.events["local_time"].to_list()
 
     def scores(row: int) -> list[float]:
-        earlier = [i for i, s in zip(item, histories.split_E, strict=True) if s < histories.split_E[row]]
-        past = range(int(histories.offset_U1[histories.user_idx_E[row]]), row)
+        earlier = [i for i, s in zip(item, histories.split_N, strict=True) if s < histories.split_N[row]]
+        past = range(int(histories.offset_U1[histories.user_idx_N[row]]), row)
         weights = []
         for e in past:
             apart = abs(local[row].hour + local[row].minute / 60 - local[e].hour - local[e].minute / 60)

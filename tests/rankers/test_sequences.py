@@ -86,7 +86,7 @@ def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network
     histories = _town_of(build, [row[begin:end] for row, (begin, end) in zip(rows, cuts, strict=True)], 5)
     ranker = SequenceRanker(_trained(histories, _settings(**network, learning_rate=0.005)))
     rankings = rank(ranker, read_task(histories, "test", EvaluateSettings()), 5)
-    after_b_E = histories.item_idx_E[rankings.row_E - 1] == 1
+    after_b_E = histories.item_idx_N[rankings.row_E - 1] == 1
     assert after_b_E.sum() > 20
     assert (rankings.rank_E[after_b_E] == 1).all()
 
@@ -133,11 +133,11 @@ def test_scores_do_not_change_with_what_comes_later(random_town: Histories, netw
     row_Q = np.flatnonzero(num_previous(random_town) > 0)
     before = reader.log_probs(row_Q)
     for row in row_Q[::5].tolist():
-        item_E = random_town.item_idx_E.copy()
+        item_E = random_town.item_idx_N.copy()
         item_E[row:] = (item_E[row:] + 3) % 7  # this event's own item too, which is asked for
-        changed = dataclasses.replace(reader, histories=dataclasses.replace(random_town, item_idx_E=item_E))
+        changed = dataclasses.replace(reader, histories=dataclasses.replace(random_town, item_idx_N=item_E))
         np.testing.assert_allclose(changed.log_probs(row_Q)[row_Q <= row], before[row_Q <= row], atol=1e-5)
-        after = (row_Q > row) & (random_town.user_idx_E[row_Q] == random_town.user_idx_E[row])
+        after = (row_Q > row) & (random_town.user_idx_N[row_Q] == random_town.user_idx_N[row])
         if after.any():
             assert np.abs(changed.log_probs(row_Q) - before)[after].max() > 1e-3  # and it does read what was before
 
@@ -145,11 +145,11 @@ def test_scores_do_not_change_with_what_comes_later(random_town: Histories, netw
 @pytest.mark.parametrize("network", NETWORKS)
 def test_what_is_to_be_predicted_is_not_learnt_from(random_town: Histories, network: dict[str, Any]) -> None:
     settings = _settings(**network, max_epochs=3)
-    item_E = np.where(random_town.split_E == 2, (random_town.item_idx_E + 1) % 7, random_town.item_idx_E)
-    other = dataclasses.replace(random_town, item_idx_E=item_E.astype(np.int32))
+    item_E = np.where(random_town.split_N == 2, (random_town.item_idx_N + 1) % 7, random_town.item_idx_N)
+    other = dataclasses.replace(random_town, item_idx_N=item_E.astype(np.int32))
     one, two = (_trained(histories, settings).reader.network.state_dict() for histories in (random_town, other))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert (item_E != random_town.item_idx_E).any()
+    assert (item_E != random_town.item_idx_N).any()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -164,10 +164,10 @@ def test_loss_of_all_steps_at_once_equals_asking_for_one_after_the_other(
     windows = Transitions.of(random_town).windows(20, np.random.default_rng(0))
     row_Q = np.sort(windows.asked_WL[windows.real_WL])
     one_by_one = [
-        -reader.log_probs(np.array([row]))[0, random_town.item_idx_E[row]] for row in row_Q.tolist()
+        -reader.log_probs(np.array([row]))[0, random_town.item_idx_N[row]] for row in row_Q.tolist()
     ]  # fmt: skip
     assert reader.loss(windows).item() == pytest.approx(np.mean(one_by_one), rel=1e-5)
-    together = reader.log_probs(row_Q)[np.arange(len(row_Q)), random_town.item_idx_E[row_Q]]
+    together = reader.log_probs(row_Q)[np.arange(len(row_Q)), random_town.item_idx_N[row_Q]]
     np.testing.assert_allclose(-together, one_by_one, rtol=1e-4)
 
 
@@ -192,7 +192,7 @@ def test_rankings_are_probabilities_over_the_catalogue(random_town: Histories) -
     ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=3)))
     rankings = rank(ranker, read_task(random_town, "test", EvaluateSettings()), 7)
     np.testing.assert_allclose(np.exp(rankings.score_EK).sum(axis=1), 1, rtol=1e-5)  # all seven items are listed
-    true_EK = rankings.item_EK == random_town.item_idx_E[rankings.row_E][:, None]
+    true_EK = rankings.item_EK == random_town.item_idx_N[rankings.row_E][:, None]
     assert rankings.log_prob_E is not None
     np.testing.assert_allclose(rankings.score_EK[true_EK], rankings.log_prob_E, rtol=1e-6)
     assert (np.nonzero(true_EK)[1] + 1 == rankings.rank_E).all()
@@ -217,7 +217,7 @@ def test_training_is_stopped_by_the_very_metric_of_the_evaluation(random_town: H
     task, watched = read_task(random_town, "valid", EvaluateSettings(repeats=repeats)), Watched.of(random_town, repeats)
     assert watched is not None
     assert watched.row_E.tolist() == task.row_E.tolist()
-    score_NI = np.random.default_rng(0).integers(0, 3, (len(random_town.item_idx_E), 7)).astype(float)  # ties galore
+    score_NI = np.random.default_rng(0).integers(0, 3, (len(random_town.item_idx_N), 7)).astype(float)  # ties galore
     found = rank_dense(task, Dense(lambda row_Q: score_NI[row_Q]), 7)
     assert watched.ndcg_at_10(lambda row_Q: score_NI[row_Q]) == pytest.approx(summarise(found.rank_E)["nDCG@10"])
 
@@ -225,7 +225,7 @@ def test_training_is_stopped_by_the_very_metric_of_the_evaluation(random_town: H
 def test_excluded_repeats_are_not_listed(random_town: Histories) -> None:
     ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=2), repeats="excluded"))
     new = read_task(random_town, "test", EvaluateSettings(repeats="excluded"))
-    past = [set(random_town.item_idx_E[random_town.offset_U1[random_town.user_idx_E[r]] : r]) for r in new.row_E]
+    past = [set(random_town.item_idx_N[random_town.offset_U1[random_town.user_idx_N[r]] : r]) for r in new.row_E]
     listed = [set(items[items >= 0].tolist()) for items in rank(ranker, new, 7).item_EK]
     assert not any(known & items for known, items in zip(past, listed, strict=True))
 
@@ -240,7 +240,7 @@ def test_item_that_was_never_trained_on_is_read_as_nothing(build: Build) -> None
     rows = [(user, at % 3, at, "train") for user in range(4) for at in range(6)]
     histories = build([*rows, (0, 3, 9, "test"), (0, 1, 10, "test"), (1, 4, 9, "test"), (1, 1, 10, "test")], 5)
     reader: Reader = train(histories, _settings(epochs_unwatched=2), 0, None).reader
-    after_3, after_4 = reader.log_probs(np.flatnonzero(histories.time_s_E == 10))
+    after_3, after_4 = reader.log_probs(np.flatnonzero(histories.time_s_N == 10))
     assert (after_3 == after_4).all()
 
 

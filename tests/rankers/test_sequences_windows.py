@@ -42,7 +42,7 @@ def test_window_before_an_event_is_the_users_last_events_of_any_split(town: Hist
 def test_windows_before_events_equal_a_loop_over_rows(build: Build, rows: list[Row], length: int) -> None:
     histories = build(rows, 6)
     row_Q = np.flatnonzero(num_previous(histories) > 0)
-    begin_N = histories.offset_U1[histories.user_idx_E]
+    begin_N = histories.offset_U1[histories.user_idx_N]
     expected = [[(at, at + 1) for at in range(max(begin_N[row], row - length), row)] for row in row_Q.tolist()]
     assert _steps(windows_before(histories, row_Q, length)) == expected
 
@@ -55,7 +55,7 @@ def test_training_windows_hold_each_step_of_the_train_split_once(
     histories = build(rows, 6)
     expected = []
     for user in range(len(histories.user_ids)):
-        train = np.flatnonzero((histories.user_idx_E == user) & (histories.split_E == 0)).tolist()
+        train = np.flatnonzero((histories.user_idx_N == user) & (histories.split_N == 0)).tolist()
         expected += list(pairwise(train))
     windows = _steps(Transitions.of(histories).windows(length, np.random.default_rng(seed)))
     assert [step for window in windows for step in window] == expected

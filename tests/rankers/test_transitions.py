@@ -43,11 +43,11 @@ def test_scores_equal_counting_moves_one_by_one(
     build: Build, with_splits: Any, tasks: Any, agrees: Any, ticks: Any, own: float, backoff_events: float
 ) -> None:
     histories = build(with_splits(ticks), NUM_ITEMS)
-    item, user, time = histories.item_idx_E.tolist(), histories.user_idx_E.tolist(), histories.time_s_E.tolist()
+    item, user, time = histories.item_idx_N.tolist(), histories.user_idx_N.tolist(), histories.time_s_N.tolist()
     moves = [e for e in range(1, len(item)) if user[e] == user[e - 1]]
 
     def scores(row: int) -> list[float]:
-        earlier = [i for i, s in zip(item, histories.split_E, strict=True) if s < histories.split_E[row]]
+        earlier = [i for i, s in zip(item, histories.split_N, strict=True) if s < histories.split_N[row]]
         here = [e for e in moves if item[e - 1] == item[row - 1]]
         sums = []
         for i in range(NUM_ITEMS):

@@ -35,8 +35,8 @@ def travels(make_histories: MakeHistories) -> Histories:
 def _left(histories: Histories, wishes: RequestFilters, **moment: Any) -> list[str]:
     asked = question(histories, "Ada", RequestContext(**moment))
     seen_idx = asked["item_idx"][:-1].to_numpy()
-    allowed_N = candidates(ItemFacts(histories.items), wishes, asked, RequestContext(**moment), seen_idx).allowed_N
-    return histories.items.filter(allowed_N)["item_id"].to_list()
+    allowed_I = candidates(ItemFacts(histories.items), wishes, asked, RequestContext(**moment), seen_idx).allowed_I
+    return histories.items.filter(allowed_I)["item_id"].to_list()
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
         title_recipe=histories.title_recipe,
     )  # fmt: skip
     tokens_L = build_prompt(histories, encoder, "p00", moment).tokens_L
-    log_prob_N = score_all(engine.read(tokens_L, np.array([len(tokens_L) - 1])), engine.trie)
-    return dict(zip(histories.items["title"].to_list(), np.exp(log_prob_N.astype(float)).tolist(), strict=True))
+    log_prob_I = score_all(engine.read(tokens_L, np.array([len(tokens_L) - 1])), engine.trie)
+    return dict(zip(histories.items["title"].to_list(), np.exp(log_prob_I.astype(float)).tolist(), strict=True))
 
 
 def test_recommendations_are_those_of_the_in_process_engine(server: Any) -> None:

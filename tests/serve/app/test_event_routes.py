@@ -189,20 +189,21 @@ def test_body_full_of_faults_is_given_up_at_the_first() -> None:
 
 
 def test_failing_store_is_a_503_that_keeps_the_reason_for_the_log(
-    client: TestClient, store: EventStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: TestClient, store: EventStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any) -> None:
         raise StoreError("/secret/events.sqlite should keep events but lies on a full disk; make room.")
 
     monkeypatch.setattr(store, "append", fail)
     monkeypatch.setattr(store, "of_user", fail)
-    with caplog.at_level(logging.ERROR):
-        answers = [client.post("/v1/events", json=numbered(1)), client.get("/v1/events/u1")]
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler()])
+    answers = [client.post("/v1/events", json=numbered(1)), client.get("/v1/events/u1")]
     for answer in answers:
         assert "secret" not in error_of(answer, 503)["message"]
         assert answer.headers["Retry-After"] == "1"
-    assert caplog.text.count("/secret/events.sqlite should keep events but lies on a full disk") == 2
-    assert "u1" not in caplog.text
+    log = capsys.readouterr().err
+    assert log.count("/secret/events.sqlite should keep events but lies on a full disk") == 2
+    assert "u1" not in log
 
 
 def test_routes_of_others_keep_their_own_errors(client: TestClient) -> None:

@@ -2,6 +2,7 @@
 weather, and must not be where the weather table is shuffled. Everything goes through the command line."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from whereupon.cli import app
 from whereupon.decode.adapters import current_adapter
+from whereupon.tests.texts import says
 
 pytestmark = pytest.mark.slow  # trains until the answer is known
 
@@ -98,11 +100,13 @@ def _sentence(result: Result) -> str:
     return result.stderr.splitlines()[-1]
 
 
-def test_adapter_for_another_catalogue_is_refused(copy: Path) -> None:
+def test_adapter_is_not_evaluated_on_other_data_and_recommends_a_new_item(copy: Path) -> None:
     (copy.parent / "items.csv").write_text((copy.parent / "items.csv").read_text() + "pool,Swimming Pool\n")
     assert _run("prepare", copy).exit_code == 0
-    for verb, user in (("evaluate", []), ("recommend", ["--user", "p03"])):
-        assert "was trained for another catalogue (" in _sentence(_run(verb, copy, *user, overrides=LEARNT))
+    assert re.search(says("other data", "`whereupon finetune`"), _sentence(_run("evaluate", copy, overrides=LEARNT)))
+    result = _run("recommend", copy, "--user", "p03", overrides=LEARNT)
+    assert result.exit_code == 0, result.output
+    assert "Swimming Pool" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -118,9 +122,10 @@ def test_adapter_for_another_text_or_model_is_refused(
 ) -> None:
     monkeypatch.chdir(copy.parent)
     shutil.copytree(copy.parent / "model", copy.parent / "other")
+    settings = copy.parent / "other" / "config.json"  # a mere copy would be the same model
+    settings.write_text(settings.read_text().replace('"rms_norm_eps": ', '"rms_norm_eps": 1'))
     sentence = _sentence(_run("evaluate", copy, overrides=[override]))
-    assert f"was trained for another {what} (" in sentence
-    assert sentence.endswith("run `whereupon finetune` again, or use the configuration of its training.")
+    assert re.search(says(f"another {what}", "`whereupon finetune`"), sentence)
 
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "whereupon.json"])

@@ -179,6 +179,7 @@ def test_what_was_answered_is_not_asked_again(planted: Planted, monkeypatch: pyt
     assert (planted.folder / "ablation.md").read_text() == before
 
 
+@pytest.mark.slow
 def test_finished_ablation_without_the_key_of_its_whole_gets_it_and_is_not_asked_again(
     town_copy: TownCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def test_finished_ablation_without_the_key_of_its_whole_gets_it_and_is_not_asked
     assert read_rankings(folder, slug)[1] == facts
 
 
+@pytest.mark.slow
 def test_killed_ablation_goes_on_where_it_was(town_copy: TownCopy, monkeypatch: pytest.MonkeyPatch) -> None:
     config, original, asked = town_copy("evaluate.baselines=[]"), answers._ask_all, [0]
 

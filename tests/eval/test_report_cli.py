@@ -82,6 +82,7 @@ def test_report_never_replaces_a_folder(town: Path) -> None:
     assert sorted(town.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_report_of_validation_says_that_it_was_chosen_on(town: Path, tmp_path: Path) -> None:
     shutil.copytree(town, tmp_path / "town")
     (tmp_path / "town" / "evaluation" / "test").rename(tmp_path / "town" / "evaluation" / "valid")

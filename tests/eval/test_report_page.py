@@ -181,6 +181,7 @@ def test_command_of_every_ranker_is_told(page: Page) -> None:
         assert f"whereupon evaluate town.yaml --only '{slug_of(name)}'" in page.text
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_page_but_for_its_date(town: Path, html: str) -> None:
     again = report([town], town / "again.html").read_text(encoding="utf-8")
     date = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
@@ -189,6 +190,7 @@ def test_same_seed_gives_the_same_page_but_for_its_date(town: Path, html: str) -
     assert date.sub("", other) != date.sub("", html)
 
 
+@pytest.mark.slow
 def test_several_datasets_stand_side_by_side(town: Path, tmp_path: Path) -> None:
     village = write_town(tmp_path / "village", seed=9, name="village")
     page = Page(report([town, village], tmp_path / "report.html").read_text(encoding="utf-8"))

@@ -15,8 +15,8 @@ from whereupon.errors import CatalogueError, ConfigError, DataError, PromptError
 from whereupon.histories import read_histories
 from whereupon.recommend import Recommender, Request, RequestContext, RequestFilters
 from whereupon.recommend.shown import recommend_verb
-from whereupon.recommend.store.event import Event, PastEvent
 from whereupon.recommend.store import open_store
+from whereupon.recommend.store.event import Event, PastEvent
 
 AT = "2024-01-20T12:00:00"
 

@@ -78,6 +78,7 @@ def start(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
+@pytest.mark.slow
 def test_two_processes_that_edit_at_once_lose_nothing(town: Config, tmp_path: Path) -> None:
     editors = [editor(town, tmp_path, name, NUM_EDITS) for name in ("a", "b")]
     for process in editors:
@@ -123,6 +124,7 @@ def test_editor_that_waits_says_so_and_goes_on_once_the_other_is_killed(
     assert f"waiting for another process that changes {lock.parent}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reset_waits_for_an_editor_and_leaves_the_lock(town: Config, tmp_path: Path) -> None:
     saved = saved_of(town)
     saved.add(items_of("x"))

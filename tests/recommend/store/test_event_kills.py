@@ -8,6 +8,7 @@ import pytest
 from whereupon.bench.event_kills import EventServer, events_of, faults, kill_again_and_again
 
 
+@pytest.mark.slow
 def test_acknowledged_events_outlive_kills_and_none_is_doubled(tmp_path: Path) -> None:
     server = EventServer(str(tmp_path / "events.sqlite"), tmp_path / "log")
     server.start()

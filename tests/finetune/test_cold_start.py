@@ -50,7 +50,7 @@ def test_validation_asks_held_out_people_only_with_their_past(cold: tuple[Histor
     histories, encoder = cold
     validator = Validator.build(histories, encoder, FinetuneSettings(), seed=0)
     asked = histories.events.filter(histories.events["split"] != "test")["user_id"].gather(
-        np.flatnonzero(validator.wanted_E)
+        np.flatnonzero(validator.wanted_N)
     )
     valid = evaluated_events(histories, "valid")
     assert validator.num_events == len(valid)

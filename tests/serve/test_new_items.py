@@ -60,7 +60,7 @@ def test_recommend_and_serve_go_on_with_new_items_and_the_calibration(
     found = _recommended(config, capsys)
     assert {item["title"] for item in found} >= {"Tea House", "Bar Uno", "City Park"}
     assert sum(item["probability"] for item in found) == pytest.approx(1, abs=1e-5)
-    launch._check_adapter(config, read_histories(config.run))
+    launch._check(config, as_json=True)
 
 
 @pytest.mark.usefixtures("vllm_imported")
@@ -91,7 +91,7 @@ def test_titles_that_are_made_otherwise_are_refused_everywhere(
     with pytest.raises(ModelError, match=r"for another recipe of titles \(title: None\) than this run's \(title: {{ i"):
         _recommended(config, capsys)
     with pytest.raises(ModelError, match="another recipe of titles"):
-        launch._check_adapter(config, read_histories(config.run))
+        launch._check(config, as_json=True)
 
 
 def test_figures_still_want_the_data_of_the_training(next_night: Callable[..., Config]) -> None:

@@ -31,8 +31,10 @@ def prepare(config: Any, overrides: Sequence[str] = ()) -> PrepareReport:
     """Read, clean, join and split the data into the run folder; the counts of what was kept, repaired and rejected."""
     from .config import configured
     from .histories import prepare
+    from .verbs import record
 
     settings = configured(config, overrides)
+    record("prepare", settings)
     return prepare(settings.histories, settings.catalogue, settings.run, settings.seed)
 
 
@@ -51,8 +53,10 @@ def evaluate(config: Any, overrides: Sequence[str] = ()) -> pl.DataFrame:
 
     from .config import configured
     from .eval.run import evaluate
+    from .verbs import record
 
     settings = configured(config, overrides)
+    record("evaluate", settings)
     results = evaluate(settings, split=settings.evaluate.split, limit=settings.evaluate.limit)
     return pl.DataFrame([{"ranker": result.name, **result.metrics} for result in results])
 

@@ -62,6 +62,11 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whereupon" / kind
 
 
+def path_as_text(value: Any) -> Any:
+    """A path as its text, anything else as it is: for settings that may be a name or a folder."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     """Write `obj` as indented JSON, atomically. Paths are written as text; NaN and infinities are refused."""
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False, default=_as_json)

@@ -104,7 +104,7 @@ def main() -> int:
 
 def _town(folder: Path) -> Path:
     """The tests' tiny town with an adapter that has hardly learnt anything: its configuration."""
-    make_town = inspect.unwrap(conftest._make_town)(inspect.unwrap(conftest._make_model)(None))
+    make_town = inspect.unwrap(conftest._make_town)(inspect.unwrap(conftest._make_model)())
     path: Path = make_town(folder, people=4, days=12, head_dim=32)  # 32: vLLM has none smaller
     config = load_config(path, ["finetune.epochs=0.1"])
     prepare(config.histories, config.catalogue, config.run, config.seed)

@@ -69,7 +69,7 @@ def current_adapter(run: Path) -> Path:
     """The folder of the adapter that is used. Raises ModelError where there is none, or only an unfinished one."""
     name = current_name(run)
     if name is None:
-        if unfinished := [version.name for version in adapter_versions(run)]:
+        if unfinished := [version.name for version in adapter_versions(run) if version.card]:
             raise ModelError(
                 f"The adapter {unfinished[-1]} of {run} is unfinished, and there is no other: run `whereupon finetune` "
                 f"to finish it, or `whereupon adapters CONFIG --use {unfinished[-1]}` to use its best state so far."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..files import NameOrFolder
+from ..files import NameOrFolder, path_as_text
 
 CalibrationName = Literal["none", "temperature", "popularity", "own counts", "context"]
 CALIBRATIONS: tuple[CalibrationName, ...] = get_args(CalibrationName)
@@ -17,7 +17,7 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base: Annotated[str, NameOrFolder(frozenset({"smollm2-135m"}), others=True)] = Field(
+    base: Annotated[str, NameOrFolder(frozenset({"smollm2-135m"}), others=True), BeforeValidator(path_as_text)] = Field(
         "smollm2-135m",
         description="Base model: smollm2-135m (see `whereupon model fetch`), a local directory, or a hub id.",
     )

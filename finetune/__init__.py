@@ -20,9 +20,12 @@ class _Callable(ModuleType):
     def __call__(self, config: Any, overrides: Sequence[str] = ()) -> Path:
         """See `whereupon.finetune`."""
         from ..config import configured
+        from ..verbs import record
         from .train import finetune
 
-        return finetune(configured(config, overrides))
+        settings = configured(config, overrides)
+        record("finetune", settings)
+        return finetune(settings)
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -5,9 +5,12 @@ Until it ends there is a checkpoint too, by which a killed training goes on as i
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +21,7 @@ from accelerate.utils import gather_object
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
 from ..console import say
-from ..decode.adapter_card import ADAPTER_CARD, read_card
+from ..decode.adapter_card import ADAPTER_CARD, MUST_AGREE, read_card
 from ..decode.adapters import ADAPTERS, CHECKPOINT, adapter_versions, current_name, use_adapter
 from ..decode.identity import ADAPTER_FILES
 from ..errors import ModelError
@@ -28,6 +31,23 @@ if TYPE_CHECKING:
     from ..config import Config
 
 LOG, METRIC = "log.jsonl", "nDCG@10"
+
+
+@contextlib.contextmanager
+def only_training(run: Path, writes: bool) -> Iterator[None]:
+    """One training of a run at a time: two would write into one version folder. A lock ends with its process.
+
+    Raises:
+        ModelError: another training of the run is under way.
+    """
+    (run / ADAPTERS).mkdir(parents=True, exist_ok=True)
+    with (run / ADAPTERS / ".training").open("ab") as lock:
+        try:
+            if writes:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError(f"Another training of {run} is under way: wait for it, or stop it.") from None
+        yield
 
 
 @dataclass
@@ -59,7 +79,13 @@ class Keeper:
         self._card = {**belongs_to, "temperature": config.finetune.temperature, "seed": config.seed,
                       "finetune": config.finetune.model_dump(mode="json"), "validated_on": validated_on,
                       "versions": versions()}  # fmt: skip
-        self._fingerprint = sha256_text(json.dumps({**self._card, "versions": None}, sort_keys=True))
+        named = (
+            "base_model",
+            "base_revision",
+            "versions",
+        )  # notes: what a model is called, and with what it is trained
+        asked = {key: value for key, value in self._card.items() if key not in named}
+        self._fingerprint = sha256_text(json.dumps(asked, sort_keys=True))
         self._writes = accelerator.is_main_process
         self.standing = Standing()
         self.folder = config.run / ADAPTERS / "0001"
@@ -153,7 +179,7 @@ class Keeper:
             except ModelError as error:
                 self._say(f"{error} It is replaced.")
         score, best = (one.get("validation", {}).get(METRIC) for one in (card, other))
-        fits = {key: other.get(key) for key in self._belongs_to} == self._belongs_to
+        fits = all(other.get(key) == self._belongs_to.get(key) for key in (*MUST_AGREE, "data_hash"))
         better, why = True, ""
         if not other or before == name:
             pass

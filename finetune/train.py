@@ -25,7 +25,7 @@ from ..decode.transformers_engine import TransformersEngine, longest_text
 from ..errors import ConfigError, DataError, ModelError, NonFiniteError
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
-from .adapter import Keeper
+from .adapter import Keeper, only_training
 from .lessons import Lesson, Schedule, collate, lesson_of
 from .model import CatalogueModel, add_lora
 from .settings import FinetuneSettings
@@ -79,8 +79,9 @@ def finetune(config: Config) -> Path:
     keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
     if accelerator.is_main_process:
         _announce(lessons, schedule, accelerator, trainable, validator)
-    _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper).run()
-    return keeper.finish()
+    with only_training(config.run, accelerator.is_main_process):
+        _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper).run()
+        return keeper.finish()
 
 
 @dataclass

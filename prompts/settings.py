@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from ..files import NameOrFolder
+from ..files import NameOrFolder, path_as_text
 from .kinds import CONTEXT_KINDS, ContextKind
 
 SHIPPED = Path(__file__).parent / "templates"
@@ -19,7 +19,7 @@ class PromptSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    template: Annotated[str, NameOrFolder(SHIPPED_SETS)] = Field(
+    template: Annotated[str, NameOrFolder(SHIPPED_SETS), BeforeValidator(path_as_text)] = Field(
         "plain", description="Name of a shipped template set, or a folder with *.j2 files."
     )
     budget_tokens: int = Field(1024, gt=0, description="A prompt and its answer never exceed this many tokens.")

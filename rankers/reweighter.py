@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,11 @@ class Reweighter:
     def of_rows(self, row_Q: Int64) -> Reweighting:
         """For the events in rows of the histories, each asked for right before it happened."""
         return Reweighting(self.temperature, self.weight, self.prior.of_rows(self.name, row_Q))
+
+    def on(self, histories: Histories, trie: Trie, settings: DecodeSettings, index_T: Int64) -> Reweighter:
+        """The same over another catalogue, of which `index_T` is as in `Prior`."""
+        popularity = training_popularity(histories, trie, settings, index_T)
+        return replace(self, prior=replace(self.prior, popularity=popularity, index_T=index_T))
 
 
 @dataclass(frozen=True)

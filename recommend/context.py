@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -54,6 +55,15 @@ class RequestContext:
             other = replace(other, **changed)
         return other
 
+    def check(self) -> None:
+        """Raise PromptError for a time, a weather or a place that nobody could be asked about."""
+        if self.at is not None:
+            _check_time(self.at)
+        if self.weather is not None:
+            parse_weather(self.weather)
+        if self.place is not None:
+            parse_place(self.place)
+
     def without_place(self) -> RequestContext:
         """The same for prompts in which no place is named."""
         return replace(self, place=None)
@@ -94,17 +104,20 @@ def question(histories: Histories, user_id: str, moment: RequestContext) -> pl.D
     return open_question(histories, histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]], moment)
 
 
-def open_question(histories: Histories, events: pl.DataFrame, moment: RequestContext) -> pl.DataFrame:
+def open_question(
+    histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None = None
+) -> pl.DataFrame:
     """One person's events before the moment and, as last row with `item_idx` -1, the moment itself; `user_idx` is 0.
 
     `events` are in order, in the columns of the histories' events; there may be none if the moment has a time. Where
     the moment does not say, the weather is that of the last event if it is less than a day old, else unknown; further
     context is that of the last event. Raises DataError where no event lies before the moment, PromptError for a time,
-    place or weather that cannot be read or that these events know nothing of.
+    place or weather that cannot be read or that these events know nothing of. `time_zone`: that of all users, if the
+    configuration names one; else a user's own events say what their clock shows.
     """
     if not events.height:
-        return _first_question(histories, events, moment)
-    local = _local_time(moment.at, events)
+        return _first_question(histories, events, moment, time_zone)
+    local = _local_time(moment.at, events, time_zone)
     if local is not None:
         first, user_id = events["local_time"][0], events["user_id"][0]
         events = events.filter(pl.col("local_time") < local)
@@ -123,14 +136,16 @@ def open_question(histories: Histories, events: pl.DataFrame, moment: RequestCon
     return both.with_columns(user_idx=pl.lit(0, pl.Int32))
 
 
-def _first_question(histories: Histories, events: pl.DataFrame, moment: RequestContext) -> pl.DataFrame:
+def _first_question(
+    histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None
+) -> pl.DataFrame:  # fmt: skip
     """The moment alone, of somebody of whom nothing is known; a time without an offset is local, as any is told."""
     if moment.at is None or not _is_time(moment.at):
         raise PromptError(f"Without events, the moment needs a time in ISO 8601, not {moment.at!r}; give either.")
-    at = datetime.fromisoformat(moment.at)
+    at, zone = datetime.fromisoformat(moment.at), ZoneInfo(time_zone) if time_zone else None
+    at = at.replace(tzinfo=zone or UTC) if at.tzinfo is None else at.astimezone(zone) if zone else at
     known = {
-        "user_id": "", "user_idx": 0, "item_idx": -1, "local_time": at.replace(tzinfo=None),
-        "time": at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC),
+        "user_id": "", "user_idx": 0, "item_idx": -1, "local_time": at.replace(tzinfo=None), "time": at.astimezone(UTC),
     }  # fmt: skip
     return _as_said(histories, pl.DataFrame([known], schema=events.schema), moment)
 
@@ -167,23 +182,32 @@ def _with_weather(row: pl.DataFrame, values: dict[str, float]) -> pl.DataFrame:
     return row.with_columns(pl.lit(value, row.schema.get(name, pl.Float64)).alias(name) for name, value in told.items())
 
 
+def _check_time(at: str) -> None:
+    if not _is_time(at):
+        raise PromptError(f"The time {at!r} cannot be read; expected ISO 8601, such as 2013-01-26T19:00.")
+
+
 def _is_time(text: str) -> bool:
     try:
-        datetime.fromisoformat(text)
-    except ValueError:
+        time = datetime.fromisoformat(text)
+        for hours in (-24, 24) if time.tzinfo else ():  # whatever the clock of the user, it can be said in it
+            time.astimezone(UTC) + timedelta(hours=hours)
+    except (ValueError, OverflowError):
         return False
     return True
 
 
-def _local_time(at: str | None, events: pl.DataFrame) -> datetime | None:
-    """`at` in the user's local time; an explicit offset is converted by that of the user's last event before then."""
+def _local_time(at: str | None, events: pl.DataFrame, time_zone: str | None) -> datetime | None:
+    """`at` in the user's local time; a time with an offset is converted to the time zone of all users, or else by the
+    offset of the user's last event before then."""
     if at is None:
         return None
-    if not _is_time(at):
-        raise PromptError(f"The time {at!r} cannot be read; expected ISO 8601, such as 2013-01-26T19:00.")
+    _check_time(at)
     moment = datetime.fromisoformat(at)
     if moment.tzinfo is None:
         return moment
+    if time_zone:
+        return moment.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None)
     earlier = events.filter(pl.col("time") < moment)
     near = earlier[-1] if earlier.height else events[0]
     utc_offset: timedelta = near["local_time"][0] - near["time"].dt.replace_time_zone(None)[0]

@@ -25,10 +25,10 @@ def user_history(
 ) -> pl.DataFrame:  # fmt: skip
     """A user's prepared, stored and given events in the order of their times, each event once.
 
-    Two events are one if they are of the same item and at most a second apart: what was stored and is prepared again
-    from an exported log, or is stored and sent along, counts once. `user_id` None is somebody of whom only `given` is
-    known. Events of items that neither the histories nor the catalogue have cannot be shown and are left out. Raises
-    UnknownUserError for a user without any event.
+    Events of two sources are one if they are of the same item and at most a second apart: what was stored and is
+    prepared again from an exported log, or is stored and sent along, counts once. `user_id` None is somebody of whom
+    only `given` is known. Events of items that neither the histories nor the catalogue have cannot be shown and are
+    left out. Raises UnknownUserError for a user without any event.
     """
     known = histories.events[:0]
     try:
@@ -41,7 +41,7 @@ def user_history(
     columns = known.columns
     for later in (stored, given):
         if later:
-            added = _frame(histories, version, known, later, time_zone).select(columns)
+            added = _frame(histories, version, known, user_id or "", later, time_zone).select(columns)
             known = pl.concat([known, _without(added, known)]).sort("time", maintain_order=True)
     return known
 
@@ -62,14 +62,15 @@ def _frame(
     histories: Histories,
     version: CatalogueVersion,
     known: pl.DataFrame,
+    user_id: str,
     later: Sequence[PastEvent],
     time_zone: str | None,
 ) -> pl.DataFrame:
     schema = histories.events.schema
-    rows = [_row(event, schema) for event in later]
+    rows = [{"user_id": user_id, **_row(event, schema)} for event in later]
     frame = pl.DataFrame(rows, schema={**schema, "utc_offset_minutes": pl.Float64}, strict=False)
     frame = frame.with_columns(item_idx=pl.Series(version.prompt_items(frame["item_id"].to_list()), dtype=pl.Int32))
-    frame = _with_places(histories, frame)
+    frame = _with_places(histories, version, frame)
     if known.height and time_zone is None:  # the clock that the user's events had so far
         last = known[-1]
         offset = last["local_time"][0] - last["time"].dt.replace_time_zone(None)[0]
@@ -91,12 +92,14 @@ def _row(event: PastEvent, schema: pl.Schema) -> dict[str, Any]:
     return row
 
 
-def _with_places(histories: Histories, frame: pl.DataFrame) -> pl.DataFrame:
+def _with_places(histories: Histories, version: CatalogueVersion, frame: pl.DataFrame) -> pl.DataFrame:
     """Where the coordinates of an event are those of its item, they are known without being said."""
     if histories.location != "outcome" or not {"latitude", "longitude"} <= set(histories.items.columns):
         return frame
-    places = histories.items.select("item_id", "latitude", "longitude")
-    places = places.filter(pl.col("item_id").is_in(frame["item_id"].implode()))
+    columns, tables = ["item_id", "latitude", "longitude"], (version.items, histories.items)  # the latter: taken out
+    asked = pl.col("item_id").is_in(frame["item_id"].implode())
+    places = pl.concat([table.select(columns).filter(asked) for table in tables if set(columns) <= set(table.columns)])
+    places = places.unique("item_id", keep="first")
     joined = frame.join(places, on="item_id", how="left", maintain_order="left", suffix="_of_item")
     filled = [pl.coalesce(name, f"{name}_of_item").alias(name) for name in ("latitude", "longitude")]
     return joined.with_columns(filled).drop("latitude_of_item", "longitude_of_item")

@@ -28,7 +28,7 @@ from ..console import say, tracked
 from ..decode import Reweighting, Searching, SearchResult, run, searching
 from ..decode.adapters import current_adapter
 from ..decode.search import SLACK
-from ..errors import DataError, WhereuponError
+from ..errors import DataError, PromptError
 from ..histories import Histories, read_histories
 from .context import RequestContext, check_context, open_question, places_in_prompts
 from .history import user_history
@@ -221,18 +221,19 @@ class Recommender:
         filters: RequestFilters | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """`recommend` for every user of the histories and of stored events; users without an answer are counted."""
+        RequestContext(at, weather, place).check()  # a mistake in it would be every user's
         frames, reasons = [pl.DataFrame(schema=SCHEMA)], Counter[str]()
         for user in tracked(self.user_ids, "users"):
             try:
                 frames.append(self.recommend(user, k=k, at=at, weather=weather, place=place, filters=filters))
-            except WhereuponError as error:
+            except (DataError, PromptError) as error:
                 reasons[reason_without_name(error, user)] += 1
         for reason, count in reasons.most_common():
             say(f"not answered: {count:,} users. {reason}")
         return pl.concat(frames)
 
     def log_probs(
-        self, user_id: str, item_ids: Sequence[str], *, at: str | None = None, weather: str | None = None,
+        self, user_id: str, item_ids: str | Sequence[str], *, at: str | None = None, weather: str | None = None,
         place: str | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """Log-probabilities, in nats, of named items: a row an item, item_id, title and log_prob, in the order given.
@@ -240,9 +241,10 @@ class Recommender:
         Raises:
             CatalogueError: an item that the catalogue does not have.
         """
+        item_ids = [item_ids] if isinstance(item_ids, str) else item_ids
         filters = RequestFilters(only=tuple(item_ids))
         question = self.question(Request(user_id, None, RequestContext(at, weather, place), filters))
-        result = self.answer(question, max(1, len(set(item_ids)))).result
+        result = self._search(question, max(1, len(set(item_ids))), None)
         items = question.version.items.select(pl.col("item_id", "title").gather(result.item_idx_K))
         scored = items.with_columns(log_prob=pl.Series(result.log_prob_K, dtype=pl.Float64))
         wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
@@ -262,11 +264,11 @@ class Recommender:
             PromptError: a time, weather, place or context column that cannot be read.
             CatalogueError: filters that ask for what the items do not have.
         """
-        version, context = version or self.catalogues.current, request.context
+        version, context = version or self.catalogues.refresh(), request.context
         check_context(context, self.config.prompts.leave_out)
         events = self._history(request, version)
         shown = context if places_in_prompts(self.histories) else context.without_place()
-        asked = open_question(self.histories, events, shown)
+        asked = open_question(self.histories, events, shown, self.config.histories.time_zone)
         prompt = prompt_of(version.encoder, asked)
         seen_idx = np.unique(version.among_items(prompt.past.item_M))
         selection = candidates(version.facts, request.filters, asked, context, seen_idx)
@@ -274,15 +276,20 @@ class Recommender:
 
     def answer(self, question: Question, k: int | None = None, max_expansions: int | None = None) -> Answer:
         """Search with the model in this process; where no item is left to answer, no model is read."""
-        wanted = k or self.config.decode.k
+        wanted = self.config.decode.k if k is None else k
+        if wanted < 1:
+            raise PromptError(f"k should be at least 1, not {wanted}.")
         if not question.selection.num_allowed:
             nothing = np.empty(0, np.int64), np.empty(0, np.float32), True, -math.inf, 0
             return Answer(question, SearchResult(*nothing, question.selection.reason), wanted)
+        budget = max_expansions or self.config.decode.max_expansions
+        return Answer(question, self._search(question, wanted, budget), wanted)
+
+    def _search(self, question: Question, k: int, budget: int | None) -> SearchResult:
         tokens_L = question.prompt.tokens_L
         reading = self._engine(question.version.trie).read(tokens_L, np.array([len(tokens_L) - 1]))
-        budget = max_expansions or self.config.decode.max_expansions
-        (result,) = run(reading, question.search(exact_plan(wanted), budget))
-        return Answer(question, result, wanted)
+        (result,) = run(reading, question.search(exact_plan(k), budget))
+        return result
 
     def _history(self, request: Request, version: CatalogueVersion) -> pl.DataFrame:
         user, time_zone = request.user_id, self.config.histories.time_zone

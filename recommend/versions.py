@@ -19,10 +19,10 @@ from ..arrays import Int64
 from ..catalogue import ItemFacts, Ragged, Trie, encode_titles
 from ..console import say
 from ..decode.tokenizer import Tokenizer
-from ..errors import CatalogueError
+from ..errors import WhereuponError
 from ..histories import Histories
 from ..prompts import PromptEncoder
-from ..rankers.reweighter import Reweighter, read_reweighter
+from ..rankers.reweighter import Reweighter, decode_of, read_reweighter
 from .saved_catalogue import SavedCatalogue, catalogue_folder
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Catalogues:
             if mark != self._mark:
                 try:
                     self.current = self._read()
-                except CatalogueError as error:
+                except WhereuponError as error:
                     say(f"version {self.current.name} of the catalogue is kept. {error}")
                 self._mark = mark
             return self.current
@@ -120,11 +120,18 @@ class Catalogues:
         added = np.setdiff1d(np.arange(catalogue.items.height), index_I)
         titles = encode_titles(catalogue.titles.gather(added), self.saved.tokenizer) if len(added) else Ragged.of([])
         index_T = np.concatenate([index_I, added])
+        before = getattr(self, "current", None)
+        if before is None:
+            reweighter = read_reweighter(self._config, self.saved.histories, catalogue.trie, self._card, index_T)
+        else:  # what was fitted for this adapter stays, whatever `calibrate` has written since
+            reweighter = before.reweighter and before.reweighter.on(
+                self.saved.histories, catalogue.trie, decode_of(self._config), index_T
+            )
         return CatalogueVersion(
             name=name, items=catalogue.items, trie=catalogue.trie, facts=ItemFacts(catalogue.items),
             encoder=replace(self._encoder, added_titles=titles), added_items=catalogue.item_ids.gather(added),
             prompt_index_T=index_T,
-            reweighter=read_reweighter(self._config, self.saved.histories, catalogue.trie, self._card, index_T),
+            reweighter=reweighter,
         )  # fmt: skip
 
 

@@ -23,9 +23,9 @@ from starlette.exceptions import HTTPException
 from ..console import bar, say
 from ..decode.identity import model_identity
 from ..decode.vllm_engine import together
-from ..errors import DataError, ServerError, WhereuponError
+from ..errors import ConfigError, DataError, PromptError, ServerError
 from ..files import atomic_path, read_json, sha256_text, write_json
-from ..recommend.context import RequestContext, parse_place
+from ..recommend.context import RequestContext
 from ..recommend.recommender import Request, reason_without_name
 from ..recommend.selection import RequestFilters
 from .app.service import Service
@@ -57,8 +57,9 @@ def recommend_all(
         raise ServerError(f"Ranking for all users needs vLLM, which is not installed: {HOW}.")
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a Parquet file for the rankings.")
-    if context.place:
-        parse_place(context.place)  # a mistake in it would be every user's
+    context.check()  # a mistake in it would be every user's
+    if k is not None and not 1 <= k <= config.serve.max_k:
+        raise ConfigError(f"-k should be between 1 and serve.max_k ({config.serve.max_k}), not {k}.")
     dtype = served_dtype(config.model, build.device)
     for name, value in cpu_environment(own_cpus()).items():
         os.environ.setdefault(name, value)
@@ -95,7 +96,7 @@ async def _fill(service: Service, request: Request, k: int | None, parts: Parts)
             async with limit:
                 try:
                     answer = await service.recommend(replace(request, user_id=user_id), k, version=version)
-                except (HTTPException, WhereuponError) as error:
+                except (HTTPException, DataError, PromptError) as error:
                     said = error.detail if isinstance(error, HTTPException) else error
                     reasons[reason_without_name(said, user_id)] += 1
                     return []

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from ...catalogue import Selection
 from ...decode import SearchResult, run_async
 from ...decode.search import SLACK
 from ...decode.vllm_engine import Limits, VllmEngine
-from ...errors import PromptError, UnknownUserError
+from ...errors import ModelError, PromptError, UnknownUserError
+from ...files import read_object
 from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
 from ...recommend.versions import CatalogueVersion
@@ -101,6 +103,7 @@ class Service:
         Raises WhereuponError for what is missing or does not belong together.
         """
         recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
+        _check_weights(client, recommender)
         engine = VllmEngine(client, recommender.card["temperature"])
         limit = ConcurrencyLimit(config.serve.max_searches)
         service = cls(config, recommender, client, engine, limit, Limits.of(client))
@@ -199,3 +202,13 @@ class Service:
         except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None
+
+
+def _check_weights(client: Any, recommender: Recommender) -> None:
+    """Raise ModelError where another adapter was chosen between merging the weights and loading the rest."""
+    manifest = Path(getattr(client.model_config, "model", "")) / "whereupon-merged.json"
+    if not manifest.is_file():  # a client that does not serve merged weights
+        return
+    if read_object(manifest).get("adapter_hash") != recommender.card["adapter_hash"]:
+        recommender.close()
+        raise ModelError("Another adapter was chosen while the server was starting: start the server again.")

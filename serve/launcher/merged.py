@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...decode import ModelSettings
     from ..settings import ServeConfig
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "whereupon-merged.json"
 
 
@@ -96,7 +96,8 @@ def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> dict[str, An
         (unfinished / "generation_config.json").unlink(missing_ok=True)
         load_tokenizer(settings).tokenizer.save_pretrained(unfinished)
         files = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
-        manifest = {"base": settings.base, "dtype": settings.dtype, "max_tokens": longest_text(model), "files": files}
+        manifest = {"base": settings.base, "dtype": settings.dtype, "max_tokens": longest_text(model), "files": files,
+                    "adapter_hash": read_card(adapter)["adapter_hash"]}  # fmt: skip
         write_json(unfinished / MANIFEST, manifest | {"versions": versions()})
     say(f"base model and adapter merged in {time.perf_counter() - began:.1f} s")
     return manifest

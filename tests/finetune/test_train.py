@@ -30,7 +30,7 @@ from whereupon.decode.hardware import choose_device
 from whereupon.decode.models import adapter_identity, load_base_model, load_engine, load_tokenizer
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.finetune import FinetuneSettings, train
-from whereupon.finetune.adapter import Keeper
+from whereupon.finetune.adapter import Keeper, only_training
 from whereupon.finetune.lessons import Schedule
 from whereupon.finetune.model import add_lora
 from whereupon.finetune.train import TrainingProgress, finetune
@@ -511,3 +511,22 @@ def test_accelerate_launch_runs_the_command_line(town: Town, prepared: Path) -> 
     assert result.returncode == 0, result.stderr
     assert current_adapter(config.run).is_dir()
     assert "finetune" in json.loads((config.run / "run.json").read_text())
+
+
+def test_second_training_of_a_run_is_refused_while_one_is_under_way(town: Town) -> None:
+    config = town(*SHORT)
+    with only_training(config.run, True), pytest.raises(ModelError, match="Another training of"):
+        finetune(config)
+    assert finetune(config).name == "0001"
+
+
+def test_worse_adapter_of_a_model_in_another_folder_does_not_replace_a_better_one(town: Town, tmp_path: Path) -> None:
+    config = town(*SHORT)
+    first = finetune(config)
+    card = json.loads((first / "whereupon.json").read_text())
+    card["validation"] = card["validation"] | {"nDCG@10": 2.0}
+    (first / "whereupon.json").write_text(json.dumps(card))
+    shutil.copytree(config.model.base, tmp_path / "moved")
+    moved = config.model_copy(update={"model": config.model.model_copy(update={"base": str(tmp_path / "moved")})})
+    assert finetune(moved).name == "0002"
+    assert current_adapter(config.run) == first

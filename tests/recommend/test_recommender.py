@@ -13,6 +13,7 @@ import whereupon
 from whereupon.config import Config
 from whereupon.errors import CatalogueError, ConfigError, DataError, PromptError
 from whereupon.histories import read_histories
+from whereupon.rankers.calibrate import calibrate
 from whereupon.recommend import Recommender, Request, RequestContext, RequestFilters
 from whereupon.recommend.shown import recommend_verb
 from whereupon.recommend.store import open_store
@@ -175,3 +176,57 @@ def test_example_in_python_runs_from_tables_to_recommendations(
     printed = capsys.readouterr().out
     assert "popularity" in printed
     assert {"Hot Soup", "Ice Cream"} <= {word for word in ("Hot Soup", "Ice Cream") if word in printed}
+
+
+def test_edit_goes_on_after_a_calibration_for_another_adapter(town_copy: Callable[..., Config]) -> None:
+    config = town_copy("decode.calibration=context")
+    calibrate(town_copy())
+    with Recommender.load(config) as recommender:
+        before = recommender.recommend("p00", at=AT)
+        path = config.run / "calibration.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "of another adapter"}))
+        recommender.catalogues.edit(lambda saved: saved.remove(["bar3"]))
+        found = recommender.recommend("p00", at=AT)
+    assert set(found["item_id"]) == set(before["item_id"]) - {"bar3"}
+
+
+def test_edit_by_another_process_is_noticed(config: Config, recommender: Recommender) -> None:
+    with Recommender.load(config) as another:
+        another.catalogues.edit(lambda saved: saved.remove(["cinema"]))
+    assert "cinema" not in recommender.recommend("p00", at=AT)["item_id"]
+
+
+def test_budget_of_searches_does_not_hide_log_probabilities(config: Config, town_copy: Callable[..., Config]) -> None:
+    items = ["cinema", "park", "bar1", "bar2", "bar3"]
+    with Recommender.load(town_copy("decode.max_expansions=1")) as bounded, Recommender.load(config) as whole:
+        assert bounded.log_probs("p00", items, at=AT).equals(whole.log_probs("p00", items, at=AT))
+        assert bounded.log_probs("p00", "park", at=AT).height == 1
+
+
+def test_mistake_in_the_moment_is_nobodys_lack_of_an_answer(recommender: Recommender) -> None:
+    for wrong in ({"weather": "hot"}, {"at": "soon"}, {"place": "here"}, {"at": "0001-01-01T00:00+14:00"}):
+        with pytest.raises(PromptError):
+            recommender.recommend_all(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="k should be at least 1, not 0"):
+        recommender.recommend("p00", k=0)
+
+
+def test_time_zone_of_the_configuration_says_what_a_time_with_an_offset_shows(town_copy: Callable[..., Config]) -> None:
+    config = town_copy("histories.time_zone=America/New_York")
+    with Recommender.load(config) as recommender:
+        context = RequestContext("2024-01-21T02:00:00+00:00")
+        for request in (Request(None, [], context), Request("p00", None, context)):
+            tokens = recommender.question(request).prompt.tokens_L.tolist()
+            assert recommender.tokenizer.decode(tokens).splitlines()[-1].startswith("Saturday evening 9")
+
+
+def test_run_folder_of_a_training_in_python_is_a_configuration(config: Config, tmp_path: Path) -> None:
+    settings = config.model_dump(mode="json") | {
+        "run": str(tmp_path / "another"),
+        "model": {"base": Path(config.model.base), "device": "cpu"},
+    }
+    settings["finetune"] = settings["finetune"] | {"epochs": 0.1}
+    whereupon.prepare(settings)
+    whereupon.finetune(settings)
+    with Recommender.load(tmp_path / "another") as recommender:
+        assert recommender.recommend("p00", at=AT).height == 5

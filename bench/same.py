@@ -92,7 +92,8 @@ def main() -> int:
                 _run_side(side, _tree(side, options.before, work), cases, work)
         if options.only:
             return 0
-        return _compare(cases, work, options.before)
+        revisions = {side: _revision(_tree(side, options.before, work)) for side in ("before", "after")}
+        return _compare(cases, work, revisions)
 
 
 def _tree(side: str, commit: str, work: Path) -> Path:
@@ -122,7 +123,12 @@ def _run_side(side: str, names: Path, cases: list[Case], work: Path) -> None:
             done.touch()
 
 
-def _compare(cases: list[Case], work: Path, commit: str) -> int:
+def _revision(names: Path) -> str:
+    command = ["git", "-C", str(names / "whereupon"), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _compare(cases: list[Case], work: Path, revisions: dict[str, str]) -> int:
     bars, compared = [], {}
     for case in cases:
         before, after = (json.loads((work / side / f"{case.name}.losses.json").read_text()) for side in
@@ -135,7 +141,7 @@ def _compare(cases: list[Case], work: Path, commit: str) -> int:
         differ, rows = sum(one["differ"] for one in found), sum(one["rows"] for one in found)
         bars.append(bar(f"{case.name}: rows that differ among {rows:,} of {len(found)} rankers", differ, "0",
                         differ == 0 and rows > 0))  # fmt: skip
-    return record("same", 7, bars, before=commit, rankers=compared)
+    return record("same", 7, bars, compared=revisions, rankers=compared)
 
 
 def _rows_that_differ(before: Path, after: Path) -> list[dict[str, Any]]:

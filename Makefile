@@ -50,7 +50,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-quick: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow and not vllm and not postgres" --hypothesis-profile=quick $(ARGS)
+	$(BIN)/python -m pytest -q --ignore=tests/bench -m "not slow and not vllm and not postgres" --hypothesis-profile=quick $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -29,6 +29,8 @@ from whereupon.eval.shuffling import exchange
 from whereupon.histories import read_histories
 from whereupon.rankers.families import FAMILIES
 
+pytestmark = pytest.mark.slow  # all together
+
 TownCopy = Callable[..., Config]
 LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512"]
 WITHOUT = ["prompts.leave_out=[weather]", *LEARNT, "finetune.epochs=3"]

@@ -14,6 +14,8 @@ from whereupon.eval.rankings import read_rankings, slug_of, write_rankings
 from whereupon.histories import read_histories
 from whereupon.tests.eval.report_town import MODEL, write_town
 
+pytestmark = pytest.mark.slow  # all together
+
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from whereupon.eval.report.sections import leaderboard
 from whereupon.histories.questions import STRETCH
 from whereupon.tests.eval.report_town import CATEGORIES, MODEL, STRONGEST, TEST, write_town
 
+pytestmark = pytest.mark.slow  # all together
+
 VOID = {"meta", "link", "col"}
 
 

@@ -30,6 +30,8 @@ from whereupon.histories.questions import evaluated_events
 from whereupon.rankers.calibrate import calibrate
 from whereupon.rankers.protocol import Family, Fitting, Ranker, UnfitDataError
 
+pytestmark = pytest.mark.slow  # all together
+
 Town = Callable[..., Config]
 BASELINES = ["own counts", "own counts + transitions"]
 OVERRIDES = ["prompts.budget_tokens=100", f"evaluate.baselines={json.dumps(BASELINES)}"]

@@ -37,6 +37,8 @@ from whereupon.finetune.train import TrainingProgress, finetune
 from whereupon.finetune.validation import Validator
 from whereupon.histories import read_histories
 
+pytestmark = pytest.mark.slow  # all together
+
 Town = Callable[..., Config]
 
 

@@ -163,6 +163,7 @@ def test_evaluate_takes_a_dictionary_and_gives_a_row_a_ranker(config: Config) ->
     assert {"nDCG@10", "recall@10"} <= set(found.columns)
 
 
+@pytest.mark.slow
 def test_example_in_python_runs_from_tables_to_recommendations(
     root: Path, make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -69,10 +69,12 @@ def current_adapter(run: Path) -> Path:
     """The folder of the adapter that is used. Raises ModelError where there is none, or only an unfinished one."""
     name = current_name(run)
     if name is None:
-        if unfinished := [version.name for version in adapter_versions(run) if version.card]:
+        if unfinished := adapter_versions(run):
+            usable = [version.name for version in unfinished if version.card]
+            or_use = f", or `whereupon adapters CONFIG --use {usable[-1]}` to use its best state" if usable else ""
             raise ModelError(
-                f"The adapter {unfinished[-1]} of {run} is unfinished, and there is no other: run `whereupon finetune` "
-                f"to finish it, or `whereupon adapters CONFIG --use {unfinished[-1]}` to use its best state so far."
+                f"The adapter {unfinished[-1].name} of {run} is unfinished, and there is no other: run `whereupon "
+                f"finetune` to finish it{or_use}."
             )
         raise ModelError(f"There is no trained adapter in {run / ADAPTERS}: run `whereupon finetune` first.")
     folder = run / ADAPTERS / name

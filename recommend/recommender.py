@@ -138,7 +138,7 @@ class Recommender:
     ) -> None:  # fmt: skip
         self.config, self.histories, self.tokenizer, self.catalogues = config, histories, tokenizer, catalogues
         self.store, self.card, self._adapter = store, card, adapter
-        self._engines: dict[int, TransformersEngine] = {}
+        self._last_engine: TransformersEngine | None = None
 
     @classmethod
     def load(
@@ -207,11 +207,13 @@ class Recommender:
             A row an item: user_id, rank, item_id, title, probability (in the distribution over the whole catalogue).
 
         Raises:
-            DataError: an unknown user. PromptError: a time, weather or place that cannot be read.
+            DataError: an unknown user. PromptError: a time, weather or place that cannot be read or changes nothing.
         """
         users = [user_ids] if isinstance(user_ids, str) else list(user_ids)
         context = RequestContext(at, weather, place)
-        requests = [Request(user, None, context, filters or RequestFilters()) for user in users]
+        filters = filters or RequestFilters()
+        self.check_place(context, filters)
+        requests = [Request(user, None, context, filters) for user in users]
         answers = [self.answer(self.question(request), k, max_expansions) for request in requests]
         frames = [_frame(user, answer) for user, answer in zip(users, answers, strict=True)]
         return pl.concat([pl.DataFrame(schema=SCHEMA), *frames])
@@ -221,7 +223,9 @@ class Recommender:
         filters: RequestFilters | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """`recommend` for every user of the histories and of stored events; users without an answer are counted."""
-        RequestContext(at, weather, place).check()  # a mistake in it would be every user's
+        context = RequestContext(at, weather, place)
+        context.check()  # a mistake in it would be every user's
+        self.check_place(context, filters or RequestFilters())
         frames, reasons = [pl.DataFrame(schema=SCHEMA)], Counter[str]()
         for user in tracked(self.user_ids, "users"):
             try:
@@ -242,13 +246,25 @@ class Recommender:
             CatalogueError: an item that the catalogue does not have.
         """
         item_ids = [item_ids] if isinstance(item_ids, str) else item_ids
-        filters = RequestFilters(only=tuple(item_ids))
-        question = self.question(Request(user_id, None, RequestContext(at, weather, place), filters))
+        context, filters = RequestContext(at, weather, place), RequestFilters(only=tuple(item_ids))
+        self.check_place(context, filters)
+        question = self.question(Request(user_id, None, context, filters))
         result = self._search(question, max(1, len(set(item_ids))), None)
         items = question.version.items.select(pl.col("item_id", "title").gather(result.item_idx_K))
         scored = items.with_columns(log_prob=pl.Series(result.log_prob_K, dtype=pl.Float64))
         wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
         return wanted.join(scored, on="item_id", how="left", maintain_order="left")
+
+    def check_place(self, context: RequestContext, filters: RequestFilters) -> None:
+        """Raise PromptError for a place that changes no ranking: no prompt names places, and no filter needs one.
+
+        The server accepts such a place, since it also answers with distances.
+        """
+        if context.place is not None and filters.near_km is None and not places_in_prompts(self.histories):
+            raise PromptError(
+                "No prompt of these histories names the user's place: leave the place out, or let it filter what is "
+                "near."
+            )
 
     @property
     def user_ids(self) -> list[str]:
@@ -304,9 +320,9 @@ class Recommender:
         """The engine of a trie; of a catalogue that was edited since, the old one is given up."""
         from ..decode.transformers_engine import TransformersEngine
 
-        if id(trie) not in self._engines:
-            self._engines = {id(trie): TransformersEngine(self._model, trie, self.card["temperature"])}
-        return self._engines[id(trie)]
+        if self._last_engine is None or self._last_engine.trie is not trie:
+            self._last_engine = TransformersEngine(self._model, trie, self.card["temperature"])
+        return self._last_engine
 
     @cached_property
     def _model(self) -> Any:

@@ -11,9 +11,7 @@ from rich.text import Text
 
 from ..console import say, show
 from ..decode import SearchResult
-from ..errors import PromptError
-from ..histories import Histories
-from .context import RequestContext, places_in_prompts
+from .context import RequestContext
 from .recommender import Answer, Recommender, Request
 from .selection import RequestFilters
 from .settings import RecommendConfig
@@ -24,7 +22,7 @@ BAR_WIDTH = 20
 def show_prompt(config: RecommendConfig, user: str, context: RequestContext, *, ids: bool) -> None:
     """Print what the model will read, as text without a BOS token or as JSON with all `ids`; counts go to stderr."""
     with Recommender.load(config) as recommender:
-        _check_place(recommender.histories, context, RequestFilters())
+        recommender.check_place(context, RequestFilters())
         question = recommender.question(Request(user, None, context))
         prompt, encoder = question.prompt, question.version.encoder
         tokens = prompt.tokens_L.tolist()
@@ -43,7 +41,7 @@ def recommend_verb(
     contexts = [context, *([context.versus(versus)] if versus else [])]
     with Recommender.load(config) as recommender:
         for one in contexts:
-            _check_place(recommender.histories, one, filters)
+            recommender.check_place(one, filters)
         # All questions before the first answer: what is wrong with one of them is said before a model is read.
         questions = [recommender.question(Request(user, None, one, filters)) for one in contexts]
         answers = [recommender.answer(question, k) for question in questions]
@@ -56,14 +54,6 @@ def recommend_verb(
     for one, answer in zip(contexts, answers, strict=True):
         for line in _notes(answer):
             print(f"{one}: {line}" if versus else line)
-
-
-def _check_place(histories: Histories, context: RequestContext, filters: RequestFilters) -> None:
-    """Raise PromptError for a place that would change nothing."""
-    if context.place is not None and filters.near_km is None and not places_in_prompts(histories):
-        raise PromptError(
-            "No prompt of these histories names the user's place: leave the place out, or let it filter what is near."
-        )
 
 
 def _notes(answer: Answer) -> list[str]:

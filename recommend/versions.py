@@ -77,7 +77,7 @@ class Catalogues:
         self._reading = threading.Lock()
         self._refreshing, self._editing = asyncio.Lock(), asyncio.Lock()
         self._mark = self.saved.mark  # before reading: what is written meanwhile is then read again
-        self.current = self._read()
+        self.current = self._read(None)
 
     def refresh(self) -> CatalogueVersion:
         """The current version, read again if another process has written one.
@@ -88,7 +88,7 @@ class Catalogues:
             mark = self.saved.mark
             if mark != self._mark:
                 try:
-                    self.current = self._read()
+                    self.current = self._read(self.current)
                 except WhereuponError as error:
                     say(f"version {self.current.name} of the catalogue is kept. {error}")
                 self._mark = mark
@@ -114,19 +114,19 @@ class Catalogues:
         async with self._editing:
             return await asyncio.to_thread(self.edit, change)
 
-    def _read(self) -> CatalogueVersion:
+    def _read(self, before: CatalogueVersion | None) -> CatalogueVersion:
+        """The saved version. `before` keeps its calibration, whatever `calibrate` has written since."""
         name, catalogue = self.saved.read()
         index_I = _places(self.saved.histories.items["item_id"], catalogue.items)
         added = np.setdiff1d(np.arange(catalogue.items.height), index_I)
         titles = encode_titles(catalogue.titles.gather(added), self.saved.tokenizer) if len(added) else Ragged.of([])
         index_T = np.concatenate([index_I, added])
-        before = getattr(self, "current", None)
         if before is None:
             reweighter = read_reweighter(self._config, self.saved.histories, catalogue.trie, self._card, index_T)
-        else:  # what was fitted for this adapter stays, whatever `calibrate` has written since
-            reweighter = before.reweighter and before.reweighter.on(
-                self.saved.histories, catalogue.trie, decode_of(self._config), index_T
-            )
+        else:
+            settings = decode_of(self._config)
+            fitted = before.reweighter
+            reweighter = fitted and fitted.on(self.saved.histories, catalogue.trie, settings, index_T)
         return CatalogueVersion(
             name=name, items=catalogue.items, trie=catalogue.trie, facts=ItemFacts(catalogue.items),
             encoder=replace(self._encoder, added_titles=titles), added_items=catalogue.item_ids.gather(added),

@@ -135,7 +135,7 @@ def check_branches(engine: TransformersEngine) -> None:
     try:
         found_TV, expected_TV = _probe(engine)
     except Exception as error:  # what a model of another kind raises is anything, IndexError and KeyError included
-        kind = "" if isinstance(error, (ModelError, NotImplementedError)) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, ModelError) else f"{type(error).__name__}: "
         raise ModelError(
             f"The model {name} cannot continue a text along several branches ({kind}{first_line(error)}); expected a "
             "causal transformer with a KV cache: choose another model.base."
@@ -161,7 +161,7 @@ def _probe(engine: TransformersEngine) -> tuple[Tensor, Tensor]:
     mask = np.concatenate([np.ones((2 * num, len(text)), bool), same_TT], axis=1)
     reading = engine.read(text, np.array([len(text) - 1]))
     if reading.cache.get_seq_length() != len(text):
-        raise NotImplementedError("it keeps no keys and values")
+        raise ModelError("it keeps no keys and values")
     hidden_TH = reading.forward(np.concatenate([beside, branch]), len(text) + within_T, mask)[num:]
     found_TV = torch.nn.functional.linear(hidden_TH, engine.weight_VH, engine.bias_V).float()
     ids = torch.from_numpy(np.concatenate([text, branch]).astype(np.int64))[None].to(engine.device)

@@ -98,12 +98,6 @@ def check_context(moment: RequestContext, left_out: Collection[ContextKind]) -> 
         raise PromptError("prompts.leave_out names weather, so no prompt speaks of it: leave the weather out.")
 
 
-def question(histories: Histories, user_id: str, moment: RequestContext) -> pl.DataFrame:
-    """`open_question` with the prepared events of a user. Raises DataError for an unknown user."""
-    user = histories.user(user_id)
-    return open_question(histories, histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]], moment)
-
-
 def open_question(
     histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None = None
 ) -> pl.DataFrame:

@@ -9,10 +9,8 @@ import numpy as np
 import polars as pl
 
 from ..arrays import Int32
-from ..histories import Histories
 from ..prompts import PromptEncoder
 from ..rankers.context_prior import Past
-from .context import RequestContext, question
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,6 @@ class Prompt:
     def of_tokens(cls, tokens: Sequence[int]) -> Prompt:
         """A prompt that somebody else made, of whose person nothing is known."""
         return cls(np.array(tokens, np.int32), Past.nobody(), 0, 0, 0)
-
-
-def build_prompt(histories: Histories, encoder: PromptEncoder, user_id: str, context: RequestContext) -> Prompt:
-    """The prompt from the prepared events of a user: the same windows and the same text as in training."""
-    return prompt_of(encoder, question(histories, user_id, context))
 
 
 def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:

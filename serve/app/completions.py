@@ -63,8 +63,6 @@ async def complete(
 
 
 def _check(service: Service, request: CompletionRequest, prompts: list[list[int]]) -> None:
-    if len(prompts) > MAX_PROMPTS:
-        raise PromptError(f"At most {MAX_PROMPTS} prompts go into one request, not {len(prompts)}; send them in parts.")
     if not 0 <= (request.temperature or 0) <= 100 or not 0 < (1 if request.top_p is None else request.top_p) <= 1:
         raise PromptError("temperature should be between 0 and 100, and top_p above 0 and at most 1; correct them.")
     highest = max((max(prompt, default=-1) for prompt in prompts), default=-1)

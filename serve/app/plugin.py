@@ -26,7 +26,7 @@ from ...files import read_json
 from ...prompts import encode_text
 from ...recommend.versions import CatalogueVersion
 from ..settings import ServeConfig
-from .completions import complete
+from .completions import MAX_PROMPTS, complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
 from .routes import event_router, router, the_service, until_disconnect
 from .service import Service
@@ -100,6 +100,8 @@ def _token_ids(service: Service, version: CatalogueVersion, body: CompletionRequ
     if not prompt:
         raise PromptError("Expected a prompt, as text or token ids, but found none; give one.")
     prompts = [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
+    if len(prompts) > MAX_PROMPTS:  # before any of them is tokenised
+        raise PromptError(f"At most {MAX_PROMPTS} prompts go into one request, not {len(prompts)}; send them in parts.")
     encoder = version.encoder
     titles = pl.concat([encoder.catalogue.titles, version.items["title"]])
     bos = service.recommender.tokenizer.decode(encoder.prefix)

@@ -7,7 +7,8 @@ import pytest
 from whereupon.errors import DataError, PromptError
 from whereupon.histories import Histories
 from whereupon.prompts import context_frame
-from whereupon.recommend.context import RequestContext, check_context, parse_weather, question
+from whereupon.recommend.context import RequestContext, check_context, parse_weather
+from whereupon.tests.recommend.asking import question
 
 MakeHistories = Callable[..., Histories]
 

@@ -10,8 +10,9 @@ import pytest
 from whereupon.catalogue import ItemFacts
 from whereupon.errors import DataError
 from whereupon.histories import Histories
-from whereupon.recommend.context import RequestContext, places_in_prompts, question
+from whereupon.recommend.context import RequestContext, places_in_prompts
 from whereupon.recommend.selection import RequestFilters, candidates
+from whereupon.tests.recommend.asking import question
 
 MakeHistories = Callable[..., Histories]
 

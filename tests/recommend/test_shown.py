@@ -17,9 +17,10 @@ from whereupon.histories import prepare, read_histories
 from whereupon.rankers.calibrate import calibrate
 from whereupon.rankers.context_prior import Past, Pasts
 from whereupon.recommend import recommender
-from whereupon.recommend.context import RequestContext, question
+from whereupon.recommend.context import RequestContext
 from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb, show_prompt
+from whereupon.tests.recommend.asking import question
 
 Ask = Callable[..., str]
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}

@@ -19,8 +19,8 @@ from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all
 from whereupon.histories import prepare, read_histories
 from whereupon.recommend import Recommender, RequestContext, RequestFilters, catalogue_verbs
-from whereupon.recommend.prompt import build_prompt
 from whereupon.recommend.shown import recommend_verb, show_prompt
+from whereupon.tests.recommend.asking import build_prompt
 from whereupon.tests.serve.local_client import LocalClient
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}

@@ -32,7 +32,7 @@ def candidates(
     """The items that fit the filters at a moment.
 
     Near is near the place of the moment, else where the user was last known to be; open is open at the local time of
-    asking. `asked` is the open question as `open_question` gives it, `seen_idx` int64 the items of the events before it.
+    asking. `asked` is what `open_question` gives, `seen_idx` int64 the items of the events before it.
     Raises CatalogueError: see `select_items`. DataError: nearness is asked for, but neither the moment nor an event
     before it has a place.
     """

@@ -26,9 +26,7 @@ class ServeSettings(StoreSettings):
     max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
     max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
     max_searches: int = Field(
-        64,
-        ge=1,
-        description="Most searches at once; others wait. Beyond twice as many requests at once, the answer is 429.",
+        64, ge=1, description="Most searches at once; others wait, and beyond twice as many requests get 429."
     )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Whether user ids, places and prompts may stand in the log.")

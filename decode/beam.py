@@ -13,9 +13,12 @@ from .frontier import CROWDED, Frontier, held_by
 class Beam(Frontier):
     """Every node is expanded in the round after it was found; of each question, `width` entries survive a round."""
 
-    def __init__(self, trie: Trie, num_queries: int, k: int, width: int, subset: Subset | None = None) -> None:
+    def __init__(
+        self, trie: Trie, num_queries: int, k: int, width: int, subset: Subset | None = None,
+        part_QP: Float32 | None = None,
+    ) -> None:  # fmt: skip
         self.width = width
-        super().__init__(trie, num_queries, k, subset)
+        super().__init__(trie, num_queries, k, subset, part_QP)
 
     def choose(self, room_Q: Int64, slack: float) -> Entries:
         is_node_A = self.entries.node >= 0

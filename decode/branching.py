@@ -38,17 +38,28 @@ def edge_log_probs(
     """
     begin_X = trie.child_ptr_B1[node_X]
     count_X = trie.child_ptr_B1[node_X + 1] - begin_X
-    end_X = count_X.cumsum(0)
-    first_X = end_X - count_X
+    first_X = count_X.cumsum(0) - count_X
     row_J = torch.repeat_interleave(torch.arange(len(node_X), device=node_X.device), count_X)
     edge_J = torch.arange(len(row_J), device=node_X.device) + (begin_X - first_X)[row_J]
+    return log_softmax(edge_logits(hidden_XH, edge_J, row_J, trie, weight_VH, bias_V) / temperature, row_J), first_X
+
+
+def edge_logits(
+    hidden_XH: Tensor, edge_J: Tensor, row_J: Tensor, trie: TrieTensors, weight_VH: Tensor, bias_V: Tensor | None
+) -> Tensor:
+    """float32 [J]: the model's logits of edges (int64 [J]), each at the position `row_J` (int64 [J], below X)."""
     token_U, column_J = torch.unique(trie.child_token_C[edge_J], return_inverse=True)
     with torch.autocast(hidden_XH.device.type, enabled=False):
         logits_XU = hidden_XH.float() @ weight_VH[token_U].float().T
         if bias_V is not None:
             logits_XU = logits_XU + bias_V[token_U].float()
-    logits_J = logits_XU[row_J, column_J] / temperature
-    top_X = torch.full((len(node_X),), -torch.inf, device=logits_J.device)
-    top_X = top_X.scatter_reduce(0, row_J, logits_J.detach(), "amax")
-    sum_X = torch.zeros_like(top_X).index_add(0, row_J, (logits_J - top_X[row_J]).exp())
-    return logits_J - (top_X + sum_X.log())[row_J], first_X
+    return logits_XU[row_J, column_J]
+
+
+def log_softmax(score_J: Tensor, row_J: Tensor) -> Tensor:
+    """float32 [J]: scores shifted such that the exponentials of each row (`row_J`, ascending from 0) sum to 1."""
+    num_rows = int(row_J[-1]) + 1 if len(row_J) else 0
+    top_X = torch.full((num_rows,), -torch.inf, device=score_J.device)
+    top_X = top_X.scatter_reduce(0, row_J, score_J.detach(), "amax")
+    sum_X = torch.zeros_like(top_X).index_add(0, row_J, (score_J - top_X[row_J]).exp())
+    return score_J - (top_X + sum_X.log())[row_J]

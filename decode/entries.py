@@ -21,7 +21,8 @@ LOWEST = np.finfo(np.float32).min
 class Entries:
     """Items (node -1) and nodes: question, what the search goes by, log-probability, node, first row, parent's handle.
 
-    `value` is the log-probability itself in a search for the most probable, and a perturbed one in a sample.
+    `value` is the log-probability itself in a search for the most probable, and a perturbed one in a sample. `part`
+    float32 [A, P] splits the log-probability among the P parts of a mixture (see `reweighting`); P is 0 without one.
     """
 
     query: Int64
@@ -30,13 +31,15 @@ class Entries:
     node: Int64
     row: Int64
     state: Int64
+    part: Float32
 
     @classmethod
-    def start(cls, trie: Trie, num_queries: int) -> Entries:
+    def start(cls, trie: Trie, num_queries: int, part_QP: Float32 | None = None) -> Entries:
         """The whole catalogue for every question: the topmost node, or the only item."""
         certain, zeros = np.zeros(num_queries, np.float32), np.zeros(num_queries, np.int64)
         top = zeros if trie.num_nodes else zeros - 1
-        return cls(np.arange(num_queries), certain, certain, top, zeros, zeros + FROM_PROMPT)
+        part_QP = np.zeros((num_queries, 0), np.float32) if part_QP is None else part_QP
+        return cls(np.arange(num_queries), certain, certain, top, zeros, zeros + FROM_PROMPT, part_QP)
 
     def __len__(self) -> int:
         return len(self.query)
@@ -60,14 +63,23 @@ class Entries:
         return self.take(np.lexsort((key_A, self.query)))
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
-        return self.query, self.value, self.log_prob, self.node, self.row, self.state
+        return self.query, self.value, self.log_prob, self.node, self.row, self.state, self.part
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Log-probability, value and parts of each edge of expanded nodes, from the prompt on; see `Entries`."""
+
+    log_prob_J: Float32
+    value_J: Float32
+    part_JP: Float32
 
 
 @dataclass(frozen=True)
 class Children:
     """The edges of X nodes scored in one round, made into entries only where they are wanted.
 
-    `query_X` ascends. `log_prob_J` and `value_J` are those of the entries, from the prompt on.
+    `query_X` ascends. `log_prob_J`, `value_J` and `part_JP` are those of the entries, from the prompt on.
     """
 
     trie: Trie
@@ -77,6 +89,7 @@ class Children:
     edges: Segments
     log_prob_J: Float32
     value_J: Float32
+    part_JP: Float32
 
     def bounds(self, query_Q: Int64) -> Int64:
         """int64 [Q]: where the edges of the questions begin."""
@@ -88,5 +101,5 @@ class Children:
         return Entries(
             self.query_X[owner_Y], self.value_J[position_Y], self.log_prob_J[position_Y],
             self.trie.child_node_C[edge_Y].astype(np.int64), self.trie.child_lo_C[edge_Y].astype(np.int64),
-            self.state_X[owner_Y],
+            self.state_X[owner_Y], self.part_JP[position_Y],
         )  # fmt: skip

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Float32, Int64
 from ..catalogue import Subset, Trie
-from .entries import LOWEST, Children, Entries
+from .entries import LOWEST, Children, Entries, Moved
 from .segments import Segments
 
 # Of a round that brings CROWDED times as many, so many entries of a question are put in order.
@@ -39,7 +39,9 @@ class Frontier:
     the largest value among what was given up without being looked into, -inf where nothing was.
     """
 
-    def __init__(self, trie: Trie, num_queries: int, k: int, subset: Subset | None = None) -> None:
+    def __init__(
+        self, trie: Trie, num_queries: int, k: int, subset: Subset | None = None, part_QP: Float32 | None = None
+    ) -> None:  # fmt: skip
         self.trie, self.subset, self.num_queries = trie, subset, num_queries
         num_allowed = trie.num_items if subset is None else subset.num_allowed
         self.k = max(min(k, num_allowed), 1)
@@ -52,7 +54,7 @@ class Frontier:
         self._bar_Q = np.full(num_queries, LOWEST, np.float32)
         self.lost_Q = np.full(num_queries, -np.inf, np.float32)
         self._query_Q1 = np.arange(num_queries + 1)
-        self.entries = Entries.start(trie, num_queries)
+        self.entries = Entries.start(trie, num_queries, part_QP)
         if subset is not None:
             first_Q = np.zeros(num_queries, np.int64)
             self.entries = self.entries.take(subset.any_in(first_Q, first_Q + trie.num_items, self.entries.query))
@@ -71,13 +73,16 @@ class Frontier:
         np.minimum.at(self._lowest_expanded_Q, chosen.query, chosen.value)
         return chosen
 
-    def expand(self, parents: Entries, edges: Segments, log_prob_J: Float32, value_J: Float32, state_X: Int64) -> None:
+    def expand(self, parents: Entries, edges: Segments, moved: Moved, state_X: Int64) -> None:
         """Put the children of chosen nodes in their place; scores and handles as in `Children`."""
+        value_J = moved.value_J
         if self.subset is not None:
             lo_J, hi_J = edges.rows(self.trie, parents.node)
             leads_J = self.subset.any_in(lo_J, hi_J, edges.spread(parents.query))
             value_J = np.where(leads_J, value_J, np.float32(-np.inf))
-        children = Children(self.trie, parents.query, parents.node, state_X, edges, log_prob_J, value_J)
+        children = Children(
+            self.trie, parents.query, parents.node, state_X, edges, moved.log_prob_J, value_J, moved.part_JP
+        )
         low_Q = np.maximum(self._put_by(children), self._kth_item_Q)
         position_Y = np.flatnonzero(value_J >= edges.spread(low_Q[parents.query]))
         self._settle([self.entries, children.entries(position_Y)])

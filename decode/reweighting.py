@@ -4,7 +4,11 @@ At a branching node, log-linear pooling: an edge's new log-probability is log_pr
 mass below the edge), renormalised at the node. What comes out is again a distribution over the catalogue in which no
 child is more probable than its parent, so every search stays exact. With weight 0 and temperature 1 it is the model's.
 
-Shape legend: I items, X nodes, J their edges end to end, M own items of a question (or of all), Y those below a node.
+A mixture of two such pools, of which one gives probability only to items that the user has chosen before and the other
+only to new ones, is a distribution too. A search carries for each entry how much of its probability is whose.
+
+Shape legend: I items, X nodes, J their edges end to end, M own items of a question (or of all), Y those below a node,
+P parts of a mixture.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Float32, Float64, Int32, Int64
 from ..catalogue import Trie
@@ -22,28 +28,32 @@ from .segments import Segments
 Own = tuple[Int64, Float64]
 
 TEMPERATURES = (0.01, 100.0)
+_ROUNDING = 1e-9  # of the base; a smaller mass is none
+_NOTHING = np.float32(-1e30)  # instead of -inf, of which no difference can be taken
 
 
 class ItemPrior:
-    """Masses of items, the same for all questions but for a few items of each; the mass of any rows in O(1).
+    """Masses of items, the same for all questions but for some items of each; the mass of any rows in O(1).
 
-    `base_I` float64 [I] by item index, above 0; `own`: for each question items (int64 [M]) and masses (float64 [M], at
-    least 0) to be added to theirs, or None. Scale is free. Raises ValueError for masses that are none.
+    `base_I` float64 [I] by item index, above 0, or None: no item has a mass but the own ones. `own`: for each question
+    items (int64 [M]) and masses (float64 [M]) to be added to theirs, or None; less than 0 takes away from the base.
+    Scale is free. Raises ValueError for masses that are none.
     """
 
-    def __init__(self, trie: Trie, base_I: Float64, own: Sequence[Own] | None = None) -> None:
-        base_I = np.asarray(base_I, np.float64)
-        if base_I.shape != (trie.num_items,) or not (np.isfinite(base_I).all() and (base_I > 0).all()):
-            raise ValueError(
-                f"a prior needs a finite mass above 0 for each of the {trie.num_items} items, not {told(base_I)}"
-            )
-        self._before_I1 = np.concatenate([np.zeros(1), np.cumsum(base_I[trie.item_of_row_I])])
-        if not (np.diff(self._before_I1) > 0).all():
-            raise ValueError(
-                f"the prior's masses of {base_I.min():g} to {base_I.max():g} are too far apart to be told in float64; "
-                "smooth them"
-            )
-        self.trie = trie
+    def __init__(self, trie: Trie, base_I: Float64 | None, own: Sequence[Own] | None = None) -> None:
+        self.trie, self._before_I1 = trie, None
+        if base_I is not None:
+            base_I = np.asarray(base_I, np.float64)
+            if base_I.shape != (trie.num_items,) or not (np.isfinite(base_I).all() and (base_I > 0).all()):
+                raise ValueError(
+                    f"a prior needs a finite mass above 0 for each of the {trie.num_items} items, not {told(base_I)}"
+                )
+            self._before_I1 = np.concatenate([np.zeros(1), np.cumsum(base_I[trie.item_of_row_I])])
+            if not (np.diff(self._before_I1) > 0).all():
+                raise ValueError(
+                    f"the prior's masses of {base_I.min():g} to {base_I.max():g} are too far apart for float64; "
+                    "smooth them"
+                )
         self._set_own(own)
 
     def with_own(self, own: Sequence[Own] | None) -> ItemPrior:
@@ -58,20 +68,44 @@ class ItemPrior:
         return self._num_queries
 
     def masses(self, query_X: Int64, node_X: Int64) -> Float64:
-        """float64 [J]: the prior mass below every edge of nodes `node_X`, for the questions `query_X`."""
+        """float64 [J]: the prior mass below every edge of nodes `node_X`, for the questions `query_X`; at least 0."""
         trie, edges = self.trie, Segments.of_edges(self.trie, node_X)
         lo_J, hi_J = edges.rows(trie, node_X)
-        mass_J: Float64 = self._before_I1[hi_J] - self._before_I1[lo_J]
-        if len(self._own_key_M):
-            self._add_own(mass_J, query_X, node_X, edges, lo_J)
+        base_J: Float64 = self._base(lo_J, hi_J)
+        if not len(self._own_key_M):
+            return base_J
+        mass_J = base_J.copy()
+        self._add_own(mass_J, query_X, node_X, edges, lo_J)
+        # What is left of a base that was taken away whole is rounding.
+        mass_J[mass_J <= _ROUNDING * base_J] = 0.0
         return mass_J
+
+    def of_item(self, query_X: Int64, item_X: Int64) -> Float64:
+        """float64 [X]: the mass of one item each, for the questions `query_X`."""
+        row_X = self.trie.row_of_item_I[item_X].astype(np.int64)
+        base_X = self._base(row_X, row_X + 1)
+        first_X, last_X = (
+            np.searchsorted(self._own_key_M, query_X * self.trie.num_items + row_X, side) for side in ("left", "right")
+        )
+        own_M1 = np.concatenate([np.zeros(1), np.cumsum(self._own_mass_M)])
+        mass_X: Float64 = np.where(first_X < last_X, base_X + own_M1[last_X] - own_M1[first_X], base_X)
+        return np.where(mass_X <= _ROUNDING * base_X, 0.0, mass_X)
 
     def of_items(self) -> Float64:
         """float64 [Q, I]: the mass of every item, by item index, for each question it was made for (one for any)."""
         trie, num_queries = self.trie, 1 if self._num_queries is None else self._num_queries
-        mass_QI = np.tile(np.diff(self._before_I1), (num_queries, 1))  # I: rows of the trie, at first
+        row_I = np.arange(trie.num_items)
+        base_I = self._base(row_I, row_I + 1)
+        mass_QI = np.tile(base_I, (num_queries, 1))  # I: rows of the trie, at first
         np.add.at(mass_QI, np.divmod(self._own_key_M, trie.num_items), self._own_mass_M)
+        mass_QI[mass_QI <= _ROUNDING * base_I] = 0.0
         return mass_QI[:, trie.row_of_item_I]
+
+    def _base(self, lo_J: Int64 | Int32, hi_J: Int64 | Int32) -> Float64:
+        if self._before_I1 is None:
+            return np.zeros(len(lo_J))
+        base_J: Float64 = self._before_I1[hi_J] - self._before_I1[lo_J]
+        return base_J
 
     def _add_own(self, mass_J: Float64, query_X: Int64, node_X: Int64, edges: Segments, lo_J: Int32) -> None:
         """The few own items below the nodes, each at the edge that leads to it."""
@@ -91,7 +125,8 @@ class ItemPrior:
         key, mass = [np.zeros(0, np.int64)], [np.zeros(0)]
         for query, (item_M, mass_M) in enumerate(own or ()):
             item_M, mass_M = np.asarray(item_M, np.int64), np.asarray(mass_M, np.float64)
-            if item_M.shape != mass_M.shape or not (np.isfinite(mass_M).all() and (mass_M >= 0).all()):
+            least = 0.0 if self._before_I1 is None else -np.inf
+            if item_M.shape != mass_M.shape or not (np.isfinite(mass_M).all() and (mass_M >= least).all()):
                 raise ValueError(f"own masses need a finite mass of at least 0 for each item, not {told(mass_M)}")
             if len(item_M) and not 0 <= item_M.min() <= item_M.max() < self.trie.num_items:
                 raise ValueError(f"own masses of items {item_M.min()} to {item_M.max()} of {self.trie.num_items}")
@@ -100,6 +135,25 @@ class ItemPrior:
         keys, masses = np.concatenate(key), np.concatenate(mass)
         order = np.argsort(keys, kind="stable")
         self._own_key_M, self._own_mass_M = keys[order], masses[order]
+
+
+class Change(Protocol):
+    """What a search makes of the model's distribution."""
+
+    def checked(self, num_queries: int) -> Change:
+        """Itself. Raises ValueError if it was made for another number of questions."""
+        ...
+
+    def start(self, num_queries: int) -> Float32:
+        """float32 [Q, P]: log-probability of each part of the mixture before anything is decided; P may be 0."""
+        ...
+
+    def apply(
+        self, trie: Trie, query_X: Int64, node_X: Int64, part_XP: Float32, log_prob_J: Float32
+    ) -> tuple[Float32, Float32]:  # fmt: skip
+        """The model's log-probabilities of the edges of `node_X`, changed for the questions `query_X`: float32 [J]; and
+        the parts of each edge, float32 [J, P], given those of the nodes, from the prompt on."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -122,20 +176,86 @@ class Reweighting:
             raise ValueError(f"{what}, not {self.weight}")
 
     def checked(self, num_queries: int) -> Reweighting:
-        """Itself. Raises ValueError if the prior was made for another number of questions."""
+        """See `Change.checked`."""
         made_for = self.prior.num_queries if self.prior else None
         if made_for not in (None, num_queries):
             raise ValueError(f"the prior has own masses for {made_for} questions but {num_queries} are asked")
         return self
 
-    def apply(self, trie: Trie, query_X: Int64, node_X: Int64, log_prob_J: Float32) -> Float32:
-        """float32 [J]: the model's log-probabilities of the edges of `node_X`, changed for the questions `query_X`."""
-        if self.temperature == 1 and not self.weight:
+    def start(self, num_queries: int) -> Float32:
+        """See `Change.start`."""
+        return np.zeros((num_queries, 0), np.float32)
+
+    def apply(
+        self, trie: Trie, query_X: Int64, node_X: Int64, part_XP: Float32, log_prob_J: Float32
+    ) -> tuple[Float32, Float32]:  # fmt: skip
+        """See `Change.apply`."""
+        score_J = self.scores(trie, query_X, node_X, log_prob_J)
+        return score_J, np.zeros((len(score_J), 0), np.float32)
+
+    def scores(self, trie: Trie, query_X: Int64, node_X: Int64, log_prob_J: Float32) -> Float32:
+        """float32 [J]: the pooled log-probabilities; -inf where there is a prior and its mass is 0.
+
+        A node below which the prior has no mass at all gets -inf throughout.
+        """
+        if self.temperature == 1 and self.prior is None:
             return log_prob_J
+        edges = Segments.of_edges(trie, node_X)
         score_J = log_prob_J / np.float32(self.temperature)
-        if self.weight and self.prior:
-            score_J += (self.weight * np.log(self.prior.masses(query_X, node_X))).astype(np.float32)
-        return Segments.of_edges(trie, node_X).log_softmax(score_J)
+        if self.prior is None:
+            return edges.log_softmax(score_J)
+        mass_J = self.prior.masses(query_X, node_X)
+        known_J = mass_J > 0
+        if self.weight:
+            score_J += (self.weight * np.log(mass_J, out=np.zeros_like(mass_J), where=known_J)).astype(np.float32)
+        if known_J.all():
+            return edges.log_softmax(score_J)
+        pooled_J = edges.log_softmax(np.where(known_J, score_J, _NOTHING))
+        return np.where(known_J, pooled_J, np.float32(-np.inf))
+
+
+@dataclass(frozen=True)
+class AgainOrNew:
+    """A mixture: items that the user has chosen before as `again` pools them, all others as `new` does.
+
+    `log_odds_Q` float64 [Q]: of a new item, per question; infinite where one of the two priors has no mass. Both have a
+    prior for the same questions, and no item has a mass in both.
+    """
+
+    again: Reweighting
+    new: Reweighting
+    log_odds_Q: Float64
+
+    def checked(self, num_queries: int) -> AgainOrNew:
+        """See `Change.checked`."""
+        for pool in (self.again, self.new):
+            pool.checked(num_queries)
+        return self
+
+    def start(self, num_queries: int) -> Float32:
+        """See `Change.start`: float32 [Q, 2]."""
+        return self.log_share_Q2.astype(np.float32)
+
+    @property
+    def log_share_Q2(self) -> Float64:
+        """float64 [Q, 2]: log-probability that the item is one chosen before, and that it is a new one."""
+        return np.stack([-np.logaddexp(0, self.log_odds_Q), -np.logaddexp(0, -self.log_odds_Q)], axis=1)
+
+    def is_new(self, item_Q: Int64) -> NDArray[np.bool_]:
+        """bool [Q]: whether one item of each question belongs to the part of new ones."""
+        assert self.new.prior is not None
+        return self.new.prior.of_item(np.arange(len(item_Q)), item_Q) > 0
+
+    def apply(
+        self, trie: Trie, query_X: Int64, node_X: Int64, part_XP: Float32, log_prob_J: Float32
+    ) -> tuple[Float32, Float32]:  # fmt: skip
+        """See `Change.apply`."""
+        edges = Segments.of_edges(trie, node_X)
+        pools = (pool.scores(trie, query_X, node_X, log_prob_J) for pool in (self.again, self.new))
+        part_J2 = np.stack([edges.spread(part_XP[:, p]) + score_J for p, score_J in enumerate(pools)], axis=1)
+        below_J, above_X = np.logaddexp(part_J2[:, 0], part_J2[:, 1]), np.logaddexp(part_XP[:, 0], part_XP[:, 1])
+        # Rounding must not make a child likelier than its parent.
+        return np.minimum(below_J - edges.spread(above_X), np.float32(0)), part_J2
 
 
 def told(mass: Float64) -> str:

@@ -15,17 +15,17 @@ import numpy as np
 
 from ..arrays import Float32, Float64
 from ..catalogue import Subset, Trie
-from .entries import Entries
+from .entries import Entries, Moved
 from .frontier import Frontier
 from .protocol import Reading
-from .reweighting import Reweighting
+from .reweighting import Change, Reweighting
 from .search import Searching, SearchResult, Step, exploring, run
 from .segments import Segments
 
 
 def sample(
     reading: Reading, trie: Trie, k: int, rng: np.random.Generator, *, temperature: float = 1.0, top_p: float = 1.0,
-    subset: Subset | None = None, reweighting: Reweighting | None = None,
+    subset: Subset | None = None, reweighting: Change | None = None,
 ) -> list[SearchResult]:  # fmt: skip
     """`k` distinct items for every question, in the order of drawing without replacement.
 
@@ -42,16 +42,17 @@ def sample(
 
 def sampling(
     trie: Trie, num_queries: int, k: int, rng: np.random.Generator, *, temperature: float = 1.0, top_p: float = 1.0,
-    max_expansions: int | None = None, subset: Subset | None = None, reweighting: Reweighting | None = None,
+    max_expansions: int | None = None, subset: Subset | None = None, reweighting: Change | None = None,
 ) -> Searching:  # fmt: skip
     """`sample` without a model, to be driven by `run` or `run_async`; with a budget, as that of `search`."""
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    frontier = Frontier(trie, num_queries, k, subset)
-    changes = [(reweighting or Reweighting()).checked(num_queries), Reweighting(temperature)]
-    answers = yield from exploring(frontier, _perturbing(trie, changes, top_p, rng), max_expansions)
+    change = (reweighting or Reweighting()).checked(num_queries)
+    frontier = Frontier(trie, num_queries, k, subset, change.start(num_queries))
+    step = _perturbing(trie, change, Reweighting(temperature), top_p, rng)
+    answers = yield from exploring(frontier, step, max_expansions)
     return [
         replace(answer, reason=f"only {len(answer.item_idx_K)} items can be drawn with top_p {top_p:g}")
         if len(answer.item_idx_K) < frontier.k and answer.exact and top_p < 1 and not answer.reason
@@ -60,14 +61,16 @@ def sampling(
     ]
 
 
-def _perturbing(trie: Trie, changes: list[Reweighting], top_p: float, rng: np.random.Generator) -> Step:
-    def step(parents: Entries, edges: Segments, log_prob_J: Float32) -> tuple[Float32, Float32]:
-        for change in changes:
-            log_prob_J = change.apply(trie, parents.query, parents.node, log_prob_J)
+def _perturbing(
+    trie: Trie, change: Change, flattened: Reweighting, top_p: float, rng: np.random.Generator
+) -> Step:  # fmt: skip
+    def step(parents: Entries, edges: Segments, log_prob_J: Float32) -> Moved:
+        log_prob_J, part_JP = change.apply(trie, parents.query, parents.node, parents.part, log_prob_J)
+        log_prob_J, _ = flattened.apply(trie, parents.query, parents.node, parents.part[:, :0], log_prob_J)
         if top_p < 1:
             log_prob_J = nucleus(edges, log_prob_J, top_p)
         total_J = edges.spread(parents.log_prob) + log_prob_J
-        return total_J, perturbed(edges, total_J, parents.value, rng).astype(np.float32)
+        return Moved(total_J, perturbed(edges, total_J, parents.value, rng).astype(np.float32), part_JP)
 
     return step
 

@@ -9,25 +9,25 @@ Shape legend: Q questions, X nodes scored together, J their edges end to end, K 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..arrays import Float32, Int64
 from ..catalogue import Subset, Trie
 from .beam import Beam
-from .entries import Children, Entries
+from .entries import Children, Entries, Moved
 from .frontier import Frontier
 from .protocol import AsyncReading, Reading, Scored
-from .reweighting import Reweighting
+from .reweighting import Change, Reweighting
 from .segments import Segments
 
 # How far (in nats) below the k-th best entry a node is expanded ahead of need. Of 0.2 to 2, what costs least over
 # recorded searches of nyc-checkins for 1 to 20 items if a round of the model costs as much as 25 nodes.
 SLACK = 0.4
 
-# From expanded nodes and the model's scores of their edges to log-probability and value of the children (`Entries`).
-Step = Callable[[Entries, Segments, Float32], tuple[Float32, Float32]]
+# From expanded nodes and the model's scores of their edges to what the children get.
+Step = Callable[[Entries, Segments, Float32], Moved]
 # A search without a model: gives out the nodes of a round, is sent their scores, and returns the answers in the end.
 Searching = Generator[Entries, Scored, "list[SearchResult]"]
 
@@ -52,7 +52,7 @@ class SearchResult:
 
 def search(
     reading: Reading, trie: Trie, k: int = 10, max_expansions: int | None = None, *,
-    subset: Subset | None = None, reweighting: Reweighting | None = None, slack: float = SLACK,
+    subset: Subset | None = None, reweighting: Change | None = None, slack: float = SLACK,
 ) -> list[SearchResult]:  # fmt: skip
     """The k most probable items for every question of a reading, best first, ties by title order.
 
@@ -67,7 +67,7 @@ def search(
 
 def beam_search(
     reading: Reading, trie: Trie, k: int = 10, *, width: int, subset: Subset | None = None,
-    reweighting: Reweighting | None = None,
+    reweighting: Change | None = None,
 ) -> list[SearchResult]:  # fmt: skip
     """As `search`, but each round expands every node and keeps only the `width` best items and nodes of a question.
 
@@ -103,21 +103,22 @@ async def run_async(reading: AsyncReading, found: Searching) -> list[SearchResul
 
 def searching(
     trie: Trie, num_queries: int, k: int, max_expansions: int | None = None, *, subset: Subset | None = None,
-    reweighting: Reweighting | None = None, slack: float = SLACK,
+    reweighting: Change | None = None, slack: float = SLACK,
 ) -> Searching:  # fmt: skip
     """`search` without a model, to be driven by `run` or `run_async`."""
-    frontier = Frontier(trie, num_queries, _checked(k, "k"), subset)
-    step = reweighted(trie, num_queries, reweighting)
-    return (yield from exploring(frontier, step, max_expansions, slack))
+    change = (reweighting or Reweighting()).checked(num_queries)
+    frontier = Frontier(trie, num_queries, _checked(k, "k"), subset, change.start(num_queries))
+    return (yield from exploring(frontier, _most_probable(trie, change), max_expansions, slack))
 
 
 def beam_searching(
     trie: Trie, num_queries: int, k: int, *, width: int, subset: Subset | None = None,
-    reweighting: Reweighting | None = None,
+    reweighting: Change | None = None,
 ) -> Searching:  # fmt: skip
     """`beam_search` without a model, to be driven by `run` or `run_async`."""
-    frontier = Beam(trie, num_queries, _checked(k, "k"), _checked(width, "width"), subset)
-    return (yield from exploring(frontier, reweighted(trie, num_queries, reweighting)))
+    change = (reweighting or Reweighting()).checked(num_queries)
+    frontier = Beam(trie, num_queries, _checked(k, "k"), _checked(width, "width"), subset, change.start(num_queries))
+    return (yield from exploring(frontier, _most_probable(trie, change)))
 
 
 def exploring(frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK) -> Searching:
@@ -128,20 +129,19 @@ def exploring(frontier: Frontier, step: Step, max_expansions: int | None = None,
         spent_Q += np.bincount(parents.query, minlength=len(spent_Q))
         scored = yield parents
         edges = Segments.of_edges(frontier.trie, parents.node)
-        frontier.expand(parents, edges, *step(parents, edges, scored.log_prob_J), scored.state_X)
+        frontier.expand(parents, edges, step(parents, edges, scored.log_prob_J), scored.state_X)
     frontier.bring_in_rest()
     return results(frontier, spent_Q)
 
 
-def reweighted(trie: Trie, num_queries: int, reweighting: Reweighting | None) -> Step:
+def _most_probable(trie: Trie, change: Change) -> Step:
     """The step of a search for the most probable items."""
-    change = (reweighting or Reweighting()).checked(num_queries)
 
-    def step(parents: Entries, edges: Segments, log_prob_J: Float32) -> tuple[Float32, Float32]:
-        log_prob_J = change.apply(trie, parents.query, parents.node, log_prob_J)
+    def step(parents: Entries, edges: Segments, log_prob_J: Float32) -> Moved:
+        log_prob_J, part_JP = change.apply(trie, parents.query, parents.node, parents.part, log_prob_J)
         total_J: Float32 = edges.spread(parents.log_prob)
         total_J += log_prob_J
-        return total_J, total_J
+        return Moved(total_J, total_J, part_JP)
 
     return step
 
@@ -163,17 +163,18 @@ def results(frontier: Frontier, spent_Q: Int64) -> list[SearchResult]:
     return answers
 
 
-def score_all(reading: Reading, trie: Trie, query: int = 0, reweighting: Reweighting | None = None) -> Float32:
+def score_all(reading: Reading, trie: Trie, query: int = 0, reweighting: Change | None = None) -> Float32:
     """float32 [I]: the log-probability of every item, by item index: the whole trie, level by level, nothing pruned."""
-    step = reweighted(trie, reading.num_queries, reweighting)
-    log_prob_I = np.zeros(trie.num_items, np.float32)
-    start = Entries.start(trie, 1)
-    level = replace(start, query=start.query + query).take(start.node >= 0)
+    change = (reweighting or Reweighting()).checked(reading.num_queries)
+    step, log_prob_I = _most_probable(trie, change), np.zeros(trie.num_items, np.float32)
+    start = Entries.start(trie, reading.num_queries, change.start(reading.num_queries)).take(slice(query, query + 1))
+    level = start.take(start.node >= 0)
     while len(level):
         scored = reading.score(level.query, level.node, level.state)
         edges = Segments.of_edges(trie, level.node)
-        log_prob_J, value_J = step(level, edges, scored.log_prob_J)
-        below = Children(trie, level.query, level.node, scored.state_X, edges, log_prob_J, value_J)
+        moved = step(level, edges, scored.log_prob_J)
+        scores = moved.log_prob_J, moved.value_J, moved.part_JP
+        below = Children(trie, level.query, level.node, scored.state_X, edges, *scores)
         entries = below.entries(np.arange(edges.num_elements))
         is_item_A = entries.node < 0
         log_prob_I[trie.item_of_row_I[entries.row[is_item_A]]] = entries.log_prob[is_item_A]

@@ -75,8 +75,8 @@ class VllmReading:
         """See `Reading.score`. Where it is cancelled or one request fails, the others are given up too."""
         self.num_rounds += 1
         log_prob_J = np.concatenate(await together([self._edges(node) for node in node_X.tolist()]))
-        scored = Reweighting(self.engine.temperature).apply(self.trie, query_X, node_X, log_prob_J)
-        return Scored(scored, np.zeros(len(node_X), np.int64))  # a request names its whole path: no handle is needed
+        scored_J = Reweighting(self.engine.temperature).scores(self.trie, query_X, node_X, log_prob_J)
+        return Scored(scored_J, np.zeros(len(node_X), np.int64))  # a request names its whole path: no handle is needed
 
     async def _edges(self, node: int) -> Float32:
         """float32: log-probabilities of a node's edges. Raises ModelError for scores that are no numbers."""

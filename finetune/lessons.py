@@ -1,6 +1,6 @@
 """Windows as lessons, and their order: every title of a window is a target where the catalogue branches.
 
-Shape legend: R windows of a batch, L padded length, P branching decisions of all titles in it.
+Shape legend: R windows of a batch, L padded length, P branching decisions of all titles in it, J their edges.
 """
 
 from __future__ import annotations
@@ -15,21 +15,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arrays import Int64
+from ..arrays import Int64, ragged
 from ..catalogue import Trie
 from ..prompts import EncodedWindow
+from .on_top import TrainingPrior
 from .settings import FinetuneSettings
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One window: its tokens, and P branching decisions (position of the predicting token, node, edge) of V titles."""
+    """One window: its tokens, and P branching decisions (position of the predicting token, node, edge) of V titles.
+
+    `decision_P` int64 says which decisions of the prior they are (see `on_top`); None without a prior.
+    """
 
     tokens_L: NDArray[np.int32]
     position_P: Int64
     node_P: Int64
     edge_P: Int64
     num_titles: int
+    decision_P: Int64 | None = None
+
+
+@dataclass(frozen=True)
+class PriorBatch:
+    """The prior at the decisions of a batch: for each of J edges its number, the decision it belongs to (int64,
+    ascending) and the logarithm of the prior mass below (float32); `taken_P` int64 is where in J the edge taken is."""
+
+    edge_J: Tensor
+    row_J: Tensor
+    log_mass_J: Tensor
+    taken_P: Tensor
 
 
 @dataclass(frozen=True)
@@ -41,16 +57,26 @@ class Batch:
     node_P: Tensor
     edge_P: Tensor
     num_titles: int
+    prior: PriorBatch | None = None
 
 
-def lesson_of(window: EncodedWindow, item_idx_V: Int64, trie: Trie) -> Lesson:
-    """The lesson of a window whose V events chose the items `item_idx_V`."""
+def lesson_of(
+    window: EncodedWindow, item_idx_V: Int64, trie: Trie, prior: TrainingPrior | None = None,
+    row_V: Int64 | None = None,
+) -> Lesson:  # fmt: skip
+    """The lesson of a window whose V events, in the rows `row_V` of the prior, chose the items `item_idx_V`."""
+    if prior is not None and row_V is not None:
+        decision_P, position_P = prior.of_titles(row_V, window.title_start_V)
+        none_P = np.zeros(len(decision_P), np.int64)
+        return Lesson(window.tokens_L, position_P, none_P, none_P, len(item_idx_V), decision_P)
     owner_P, node_P, edge_P = trie.decisions(item_idx_V)
     position_P = window.title_start_V[owner_P] - 1 + trie.depth_B[node_P]
     return Lesson(window.tokens_L, position_P, node_P, edge_P, len(item_idx_V))
 
 
-def collate(lessons: Sequence[Lesson], pad: int = 0, device: torch.device | str = "cpu") -> Batch:
+def collate(
+    lessons: Sequence[Lesson], pad: int = 0, device: torch.device | str = "cpu", prior: TrainingPrior | None = None
+) -> Batch:
     """Pad on the right: with causal attention no position sees the padding."""
 
     def flat(parts: Iterable[Int64]) -> Tensor:
@@ -60,13 +86,23 @@ def collate(lessons: Sequence[Lesson], pad: int = 0, device: torch.device | str 
     width = int(length.max())
     tokens_RL = np.full((len(lessons), width), pad, np.int64)
     tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([lesson.tokens_L for lesson in lessons])
+    decisions = [lesson.decision_P for lesson in lessons if lesson.decision_P is not None]
     return Batch(
         torch.from_numpy(tokens_RL).to(device),
         flat(row * width + lesson.position_P for row, lesson in enumerate(lessons)),
         flat(lesson.node_P for lesson in lessons),
         flat(lesson.edge_P for lesson in lessons),
         sum(lesson.num_titles for lesson in lessons),
+        None if prior is None else _prior_batch(prior, np.concatenate(decisions), device),
     )
+
+
+def _prior_batch(prior: TrainingPrior, decision_P: Int64, device: torch.device | str) -> PriorBatch:
+    count_P = prior.count_D[decision_P]
+    row_J, at_J = ragged(prior.begin_D[decision_P], count_P)
+    taken_P = np.cumsum(count_P) - count_P + prior.taken_D[decision_P]
+    arrays = (prior.edge_J[at_J].astype(np.int64), row_J, prior.log_mass_J[at_J], taken_P)
+    return PriorBatch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def plan_batches(length_W: Int64, batch_tokens: int, generator: np.random.Generator) -> list[Int64]:

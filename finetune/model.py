@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from ..decode.branching import TrieTensors, edge_log_probs
+from ..decode.branching import TrieTensors, edge_log_probs, edge_logits, log_softmax
 from ..decode.transformers_engine import output_layers
 from ..errors import ConfigError
 from .lessons import Batch
@@ -24,13 +24,20 @@ def catalogue_loss(
     """Mean over titles of -log p(title), nats; trie-masked cross-entropy summed over each title's branching nodes.
 
     Masked softmax loss: arXiv 2504.04178. Only the P branching positions and the tokens on their edges are projected.
+    On top of a prior, the logarithm of its mass below each edge is added to the logits (a product of experts; residual
+    fitting: arXiv 1908.10763), so that the gradient is about what the prior does not know.
     """
     if not len(batch.position_P):
         return hidden_RLH.sum() * 0.0
     hidden_PH = hidden_RLH.flatten(0, 1)[batch.position_P]
-    log_prob_J, first_P = edge_log_probs(hidden_PH, batch.node_P, trie, weight_VH, bias_V, temperature)
-    chosen_P = first_P + batch.edge_P - trie.child_ptr_B1[batch.node_P]
-    return -log_prob_J[chosen_P].sum() / batch.num_titles
+    if batch.prior is None:
+        log_prob_J, first_P = edge_log_probs(hidden_PH, batch.node_P, trie, weight_VH, bias_V, temperature)
+        chosen_P = first_P + batch.edge_P - trie.child_ptr_B1[batch.node_P]
+        return -log_prob_J[chosen_P].sum() / batch.num_titles
+    prior = batch.prior
+    logits_J = edge_logits(hidden_PH, prior.edge_J, prior.row_J, trie, weight_VH, bias_V)
+    log_prob_J = log_softmax(logits_J / temperature + prior.log_mass_J, prior.row_J)
+    return -log_prob_J[prior.taken_P].sum() / batch.num_titles
 
 
 class CatalogueModel(nn.Module):

@@ -1,0 +1,261 @@
+"""The stack: what several rankers say together of the next item. It is the prior of the language model.
+
+    p(i) = (1 - g) * again(i) + g * new(i)
+
+`again` gives probability only to items that the user has chosen before, `new` only to the others, and the gate g is the
+probability that the next item is a new one, given the user and the moment. Each of the two is a log-linear pool (a
+product of experts: Hinton, Neural Computation 14(8), 2002) of rankers: p(i) is proportional to exp(sum over rankers of
+weight * what it says of i), with weights of at least 0 that are fitted to validation events (`selection`).
+
+A ranker says log p where it is a distribution, and its score where it is not; the weight is then an inverse
+temperature. What scores few items says log((1 - e) * share of the score + e * popularity).
+
+A catalogue of at most `WHOLE` items is scored whole. Of a larger one only the items that some ranker names are; the
+rest is as popularity has it, to the power of the sum of the weights, so that no item is impossible.
+
+Shapes: Q = questions, I = items, C = what a ranker names, X = pairs of question and item, K = rankers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from ..arrays import Bool, Float32, Float64, Int64, ragged
+from ..errors import DataError
+from ..files import sha256_text
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import num_previous
+from .gate import Gate
+from .popular import popular_shares
+from .protocol import Dense, Ranker, Sparse
+from .settings import BaselineName
+
+WHOLE: Final = 20_000
+"""Items of a catalogue that is scored whole: one float64 each for a question."""
+_NAMED = 1_000  # of a larger catalogue: how many items of a dense ranker count, the best ones
+_POPULAR = 1e-3  # the share of popularity in what a sparse ranker says
+
+Part = Literal["again", "new"]
+
+
+@dataclass(frozen=True)
+class Says:
+    """What a ranker says of Q questions: `dense_QI` of all items; or of C named ones and, with `rest_Q`, of the others.
+
+    `key_C` int64 is question * I + item, ascending, and `log_C` what is said. Of an item that is not named,
+    `rest_Q` + log share of popularity is said.
+    """
+
+    dense_QI: Float64 | Float32 | None
+    key_C: Int64
+    log_C: Float64
+    rest_Q: Float64
+    log_share_I: Float64
+
+    @classmethod
+    def of(cls, answers: Dense | Sparse, row_Q: Int64, share_I: Float64, name: str = "") -> Says:
+        """Ask a ranker. Raises DataError: it has no distribution over a catalogue too large to be scored whole."""
+        num_items, none = len(share_I), np.zeros(0)
+        if isinstance(answers, Sparse):
+            scored = answers.scores(row_Q)
+            total_Q = np.bincount(scored.query_C, scored.score_C, len(row_Q))
+            keeps_Q = np.where(total_Q > 0, _POPULAR, 1.0)
+            share_C = scored.score_C / np.maximum(total_Q, np.finfo(float).tiny)[scored.query_C]
+            keep_C = keeps_Q[scored.query_C]
+            log_C = np.log((1 - keep_C) * share_C + keep_C * share_I[scored.item_C])
+            key_C = scored.query_C * num_items + scored.item_C
+            order_C = np.argsort(key_C, kind="stable")
+            return cls(None, key_C[order_C], log_C[order_C], np.log(keeps_Q), np.log(share_I))
+        score_QI = answers.scores(row_Q)
+        if num_items <= WHOLE:
+            return cls(score_QI, np.zeros(0, np.int64), none, none, none)
+        if not answers.is_log_prob:
+            raise DataError(
+                f"The ranker {name!r} scores without probabilities, which a stack can use for at most {WHOLE:,} items; "
+                f"this catalogue has {num_items:,}: leave it out of priors."
+            )
+        best_QM = np.sort(np.argpartition(score_QI, -_NAMED, axis=1)[:, -_NAMED:], axis=1)
+        log_QM = np.take_along_axis(score_QI, best_QM, axis=1).astype(np.float64)
+        left_Q = np.log(np.maximum(1 - np.exp(log_QM).sum(axis=1), 1e-9))
+        key_QM = np.arange(len(row_Q))[:, None] * num_items + best_QM
+        return cls(None, key_QM.ravel(), log_QM.ravel(), left_Q, np.log(share_I))
+
+    def at(self, query_X: Int64, item_X: Int64) -> Float64:
+        """float64 [X]: what is said of one item each."""
+        if self.dense_QI is not None:
+            return self.dense_QI[query_X, item_X].astype(np.float64)
+        rest_X = self.rest_Q[query_X] + self.log_share_I[item_X]
+        if not len(self.key_C):
+            return rest_X
+        key_X = query_X * len(self.log_share_I) + item_X
+        at_X = np.minimum(np.searchsorted(self.key_C, key_X), len(self.key_C) - 1)
+        return np.where(self.key_C[at_X] == key_X, self.log_C[at_X], rest_X)
+
+
+@dataclass(frozen=True)
+class PriorMasses:
+    """What the stack says of Q questions; all flat, by question.
+
+    `again_query_X`, `again_item_X` int64 and `again_mass_X` float64 are of the items chosen before, the other three of
+    new ones; masses of a question are at most 1 in each. `rest_mass_Q` is what a new item that is not named has, times
+    its popularity to the power `rest_power`; 0 where all are named. `log_odds_Q` float64 is the gate's.
+    """
+
+    again_query_X: Int64
+    again_item_X: Int64
+    again_mass_X: Float64
+    new_query_X: Int64
+    new_item_X: Int64
+    new_mass_X: Float64
+    rest_mass_Q: Float64
+    rest_power: float
+    log_odds_Q: Float64
+
+
+@dataclass(frozen=True)
+class StackRecipe:
+    """What a stack is made of: settings of its rankers by name, and their weights in either part (above 0)."""
+
+    settings: Mapping[BaselineName, Mapping[str, Any]]
+    again: Mapping[BaselineName, float]
+    new: Mapping[BaselineName, float]
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of the recipe; what is fitted by it depends on the data, too."""
+        return sha256_text(json.dumps([dict(self.settings), dict(self.again), dict(self.new)], sort_keys=True))
+
+    def weights(self, part: Part) -> Mapping[BaselineName, float]:
+        """Of the rankers of one part."""
+        return self.again if part == "again" else self.new
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A recipe with its rankers and gate, fitted for events of `split`."""
+
+    recipe: StackRecipe
+    rankers: Mapping[BaselineName, Ranker]
+    gate: Gate
+    split: EvaluatedSplit
+
+    def on(self, histories: Histories, known: Histories | None = None) -> BoundStack:
+        """The stack for rows of these histories; see `Ranker.on`."""
+        answers = {name: ranker.on(histories, self.split, known) for name, ranker in self.rankers.items()}
+        return BoundStack(self, histories, known or histories, answers)
+
+
+@dataclass(frozen=True)
+class BoundStack:
+    """A stack that is asked about rows of some histories."""
+
+    stack: Stack
+    histories: Histories
+    known: Histories
+    answers: Mapping[BaselineName, Dense | Sparse]
+
+    @property
+    def share_I(self) -> Float64:
+        """float64 [I]: popularity in earlier splits, above 0."""
+        return popular_shares(self.known, self.stack.split)
+
+    def masses(self, row_Q: Int64) -> PriorMasses:
+        """What the stack says of some rows, int64 [Q]. Users without an earlier event get what is popular."""
+        share_I = self.share_I
+        has_past_Q = num_previous(self.histories)[row_Q] > 0
+        asked_Q = np.flatnonzero(has_past_Q)
+        says = {
+            name: Says.of(answers, row_Q[asked_Q], share_I, name) for name, answers in self.answers.items()
+        }
+        again_query_X, again_item_X = past_items(self.histories, row_Q)
+        named_X = named(says, len(asked_Q), len(share_I))
+        new_query_X, new_item_X = _without(asked_Q[named_X[0]], named_X[1], again_query_X, again_item_X, len(share_I))
+        if not has_past_Q.all() and len(share_I) <= WHOLE:
+            query_X, item_X = np.divmod(np.arange((~has_past_Q).sum() * len(share_I)), len(share_I))
+            new_query_X = np.append(new_query_X, np.flatnonzero(~has_past_Q)[query_X])
+            new_item_X = np.append(new_item_X, item_X)
+        place_Q = np.cumsum(has_past_Q) - 1
+        again_X = self._pooled("again", says, place_Q, has_past_Q, again_query_X, again_item_X, share_I)
+        new_X = self._pooled("new", says, place_Q, has_past_Q, new_query_X, new_item_X, share_I)
+        rest_Q, power = self._rest(says, place_Q, has_past_Q)
+        again_mass_X, _ = _from_log(again_X, again_query_X, np.full(len(row_Q), -np.inf))
+        new_mass_X, rest_mass_Q = _from_log(new_X, new_query_X, rest_Q)
+        log_odds_Q = np.full(len(row_Q), np.inf)
+        log_odds_Q[asked_Q] = self.stack.gate.log_odds(self.histories, row_Q[asked_Q])
+        return PriorMasses(
+            again_query_X, again_item_X, again_mass_X, new_query_X, new_item_X, new_mass_X, rest_mass_Q, power,
+            log_odds_Q,
+        )  # fmt: skip
+
+    def _pooled(
+        self, part: Part, says: Mapping[BaselineName, Says], place_Q: Int64, has_past_Q: Bool, query_X: Int64,
+        item_X: Int64, share_I: Float64,
+    ) -> Float64:  # fmt: skip
+        """float64 [X]: the logarithm of the masses of a part, each question's up to a constant."""
+        pooled_X = np.zeros(len(query_X))
+        known_X = has_past_Q[query_X]
+        for name, weight in self.stack.recipe.weights(part).items():
+            pooled_X[known_X] += weight * says[name].at(place_Q[query_X[known_X]], item_X[known_X])
+        pooled_X[~known_X] = np.log(share_I[item_X[~known_X]])
+        return pooled_X
+
+    def _rest(self, says: Mapping[BaselineName, Says], place_Q: Int64, has_past_Q: Bool) -> tuple[Float64, float]:
+        """float64 [Q] the logarithm of what an item that nobody names has, but for popularity, and the power of that;
+        -inf where the catalogue is scored whole."""
+        weights = self.stack.recipe.new
+        if self.known.items.height <= WHOLE:
+            return np.full(len(place_Q), -np.inf), 1.0
+        power = sum(weights.values())
+        rest_Q = np.zeros(len(place_Q))
+        for name, weight in weights.items():
+            rest_Q[has_past_Q] += weight * says[name].rest_Q
+        return rest_Q, power
+
+
+def past_items(histories: Histories, row_Q: Int64) -> tuple[Int64, Int64]:
+    """The distinct items that the user of each row chose before it: question and item, int64 [X], both ascending."""
+    num_items = histories.items.height
+    begin_Q = histories.offset_U1[histories.user_idx_N[row_Q]]
+    query_X, past_X = ragged(begin_Q, row_Q - begin_Q)
+    return np.divmod(np.unique(query_X * num_items + histories.item_idx_N[past_X]), num_items)
+
+
+def named(says: Mapping[BaselineName, Says], num_queries: int, num_items: int) -> tuple[Int64, Int64]:
+    """All items of a catalogue that is scored whole, else those that some ranker names: question and item, int64 [X]."""
+    if num_items <= WHOLE:
+        return np.divmod(np.arange(num_queries * num_items), num_items)
+    keys = [one.key_C for one in says.values()]
+    return np.divmod(np.unique(np.concatenate([np.zeros(0, np.int64), *keys])), num_items)
+
+
+def _without(
+    query_X: Int64, item_X: Int64, past_query_X: Int64, past_item_X: Int64, num_items: int
+) -> tuple[Int64, Int64]:  # fmt: skip
+    past_X = past_query_X * num_items + past_item_X
+    key_X = query_X * num_items + item_X
+    at_X = np.minimum(np.searchsorted(past_X, key_X), max(len(past_X) - 1, 0))
+    kept_X = past_X[at_X] != key_X if len(past_X) else np.ones(len(key_X), bool)
+    return query_X[kept_X], item_X[kept_X]
+
+
+def _from_log(log_X: Float64, query_X: Int64, rest_Q: Float64) -> tuple[Float64, Float64]:
+    """Masses, of which the largest of each question is 1: of named items and, but for popularity, of the rest."""
+    top_Q = np.where(np.isfinite(rest_Q), rest_Q, -np.inf)
+    np.maximum.at(top_Q, query_X, log_X)
+    top_Q = np.where(np.isfinite(top_Q), top_Q, 0.0)
+    # A mass that rounds to nothing would make an item impossible.
+    floor = np.finfo(np.float64).eps ** 2
+    return np.maximum(np.exp(log_X - top_Q[query_X]), floor), np.exp(rest_Q - top_Q)
+
+
+def features(
+    answers: Sequence[Dense | Sparse], row_Q: Int64, share_I: Float64, query_X: Int64, item_X: Int64
+) -> Float32:  # fmt: skip
+    """float32 [K, X]: what each of K rankers says of pairs of question and item."""
+    return np.stack([Says.of(one, row_Q, share_I).at(query_X, item_X) for one in answers]).astype(np.float32)

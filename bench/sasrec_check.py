@@ -173,7 +173,7 @@ def ours(valid: Task, test: Task, seeds: list[int]) -> list[Facts]:
         tried = [train(valid.histories, one, seed, watched) for one in grid]
         best = max(range(len(grid)), key=lambda at: max(tried[at].ndcg_by_epoch))
         trials = [_trial(one, trained) for one, trained in zip(grid, tried, strict=True)]
-        rank_E = rank(SequenceRanker(tried[best]), test, K).rank_E
+        rank_E = rank(SequenceRanker(tried[best].reader), test, K).rank_E
         grid = [grid[best]]
         rows.append({"seed": seed, **_metrics(np.where(rank_E <= K, rank_E, 0)), **trials[best], "trials": trials,
                      "wall_s": time.perf_counter() - began})  # fmt: skip

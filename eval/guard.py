@@ -150,9 +150,9 @@ class _PriorAlone:
     name: CalibrationName
     fitted: Prior
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """See `Ranker.on`; what is not fitted is that of these histories."""
-        context = ContextPrior.of(histories, self.fitted.settings)
+        context = ContextPrior.of(known or histories, self.fitted.settings)
         prior = replace(self.fitted, pasts=Pasts.of(histories), context=context)
 
         def scores_of(row_Q: Int64) -> Floats:

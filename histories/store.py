@@ -18,9 +18,9 @@ from .splitting import HISTORY, SPLITS
 FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Histories:
-    """All events of all users, sorted by user, time and source row; U users, N events.
+    """All events of all users, sorted by user, time and source row; U users, N events. Equal only to itself.
 
     Attributes:
         events: one row an event; columns as in events.parquet.

@@ -9,8 +9,9 @@ Shapes: Q = queries, I = items, H = items in histories, R = rank, P = distinct (
 K = users with earlier events.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
 from .pasts import FadedHistory, LastFit
-from .protocol import Family, Fitting, grid_of, require
+from .protocol import Arrays, Family, Fitting, grid_of, require
 
 _ITERATIONS = 15
 _EXACT = 1e-8  # of the length of the residual, relative to that of the right side
@@ -86,23 +87,40 @@ def _fit(histories: Histories, split: EvaluatedSplit, settings: AlsSettings, see
     return np.asarray(model.item_factors, np.float64)
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """The items' vectors, float64 [I, R]; an item's score is its inner product with the vector of the history."""
+
+    vector_IR: Float64
+    alpha: float
+    penalty: float
+
+    def scores_of(self, past_QI: Float64) -> Float64:
+        """See `ItemModel`."""
+        return fold_in(self.vector_IR, self.alpha * past_QI, self.penalty) @ self.vector_IR.T
+
+    def arrays(self) -> Arrays:
+        """The vectors."""
+        return {"vector_IR": self.vector_IR}
+
+
 _vectors: Final[LastFit[Float64]] = LastFit()
 
 
 def _als(fitting: Fitting) -> FadedHistory:
-    """Items are vectors, float64 [I, R]; an item's score is its inner product with the vector of the history."""
     require("implicit", "als", "ALS")
     histories, split, seed, one = fitting.histories, fitting.split, fitting.seed, AlsSettings(**fitting.settings)
     key = (split, one.rank, one.penalty, one.alpha, seed)
     vector_IR = _vectors.get(histories, key, lambda: _fit(histories, split, one, seed))
+    return FadedHistory(Vectors(vector_IR, one.alpha, one.penalty), one.half_life_events, one.self_weight)
 
-    def scores_of(past_QI: Float64) -> Float64:
-        return fold_in(vector_IR, one.alpha * past_QI, one.penalty) @ vector_IR.T
 
-    return FadedHistory(scores_of, one.half_life_events, one.self_weight)
+def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> FadedHistory:
+    one = AlsSettings(**settings)
+    return FadedHistory(Vectors(**arrays, alpha=one.alpha, penalty=one.penalty), one.half_life_events, one.self_weight)
 
 
 _GRID: Final = grid_of(
     AlsSettings, (8, 16, 64), (1.0, 10.0, 100.0), (1.0, 10.0, 100.0), (None, 10.0, 3.0), (0.0, 0.1, 1.0, 10.0)
 )
-FAMILIES: Final = (Family("ALS", _GRID, _als),)
+FAMILIES: Final = (Family("ALS", _GRID, _als, _restored),)

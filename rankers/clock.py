@@ -12,6 +12,7 @@ import polars as pl
 
 from ..arrays import Float64, Int64
 from ..histories import Histories
+from .kept import kept
 
 DAY_S: Final = 86_400
 HOURS_OF_WEEK: Final = 168
@@ -71,6 +72,10 @@ class Stream:
             weight_M = None if weight_N is None else weight_N[:end]
             sum_QI[at_S] = _sums(time_Q[at_S], item_N[:end], time_N[:end], weight_M, self.num_items, half_life_s)
         return sum_QI
+
+
+stream_of: Final = kept(Stream.of)
+"""`Stream.of`, which is kept with the histories."""
 
 
 def _segments(time_Q: Int64, half_life_s: float | None) -> list[slice]:

@@ -19,7 +19,7 @@ from ..arrays import Float64, Int64
 from ..decode import PriorSettings
 from ..histories import Histories
 from .clock import local_seconds
-from .counting import Moves
+from .counting import Moves, moves_of
 from .own import ContextWeights
 
 
@@ -83,7 +83,7 @@ class ContextPrior:
     @classmethod
     def of(cls, histories: Histories, settings: PriorSettings) -> ContextPrior:
         """With the moves of all users of these histories, countable as of any moment."""
-        return cls(Moves.of(histories), settings)
+        return cls(moves_of(histories), settings)
 
     def masses(self, past: Past) -> tuple[Int64, Float64]:
         """Items (int64, some of them more than once) and what each adds (float64); nothing for nobody."""

@@ -20,7 +20,7 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
 from .pasts import FadedHistory, LastFit
-from .protocol import Family, Fitting, UnfitDataError, grid_of
+from .protocol import Arrays, Family, Fitting, Floats, UnfitDataError, grid_of
 
 _CELLS = 4_000_000  # of a block of items times items that is held densely: 32 MB
 _PAIRS = 2_000_000  # of items that are counted at once
@@ -156,6 +156,29 @@ class Neighbours:
         row_HI[at_X, other_HK[at_X, place_X]] = self.similarity_IK[item_H[at_X], place_X]
         return row_HI
 
+    def scores_of(self, past_QI: Float64) -> Float64:
+        """See `ItemModel`."""
+        return spread(past_QI, self.rows)
+
+    def arrays(self) -> Arrays:
+        """Both fields."""
+        return vars(self)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """What each item adds to the score of each other one: float [I, I], see `ease`."""
+
+    weight_II: Floats
+
+    def scores_of(self, past_QI: Float64) -> Float64:
+        """See `ItemModel`."""
+        return spread(past_QI, lambda item_H: self.weight_II[item_H])
+
+    def arrays(self) -> Arrays:
+        """In float32, half as large: as exact as scores are."""
+        return {"weight_II": self.weight_II.astype(np.float32)}
+
 
 def ease(choices: Choices, penalty: float) -> Float64:
     """Steck's B: float64 [I, I] with a diagonal of 0; time grows by the cube of the number of items."""
@@ -200,7 +223,11 @@ def _item_knn(fitting: Fitting) -> FadedHistory:
         histories, (split, one.num_neighbours, one.shrink),
         lambda: Neighbours.of(Choices.of(histories, split), one.num_neighbours, one.shrink),
     )  # fmt: skip
-    return FadedHistory(lambda past_QI: spread(past_QI, fitted.rows), one.half_life_events, one.self_weight)
+    return FadedHistory(fitted, one.half_life_events, one.self_weight)
+
+
+def _restored_knn(settings: Any, arrays: Arrays, known: Histories, split: EvaluatedSplit) -> FadedHistory:
+    return FadedHistory(Neighbours(**arrays), settings["half_life_events"], settings["self_weight"])
 
 
 def _ease(fitting: Fitting) -> FadedHistory:
@@ -211,17 +238,19 @@ def _ease(fitting: Fitting) -> FadedHistory:
             f"{num_items:,}; leave it out of evaluate.baselines (ItemKNN has no such limit)."
         )
     weight_II = _weights.get(histories, (split, one.penalty), lambda: ease(Choices.of(histories, split), one.penalty))
-    return FadedHistory(
-        lambda past_QI: spread(past_QI, lambda item_H: weight_II[item_H]), one.half_life_events, one.self_weight
-    )
+    return FadedHistory(Linear(weight_II), one.half_life_events, one.self_weight)
+
+
+def _restored_ease(settings: Any, arrays: Arrays, known: Histories, split: EvaluatedSplit) -> FadedHistory:
+    return FadedHistory(Linear(**arrays), settings["half_life_events"], settings["self_weight"])
 
 
 # What takes time to fit changes least often: see `LastFit`.
 FAMILIES: Final = (
     Family("ItemKNN", grid_of(
         _NeighbourSettings, (5, 20, 100), (3.0, 30.0), (None, 30.0, 10.0, 3.0), (0.0, 1.0, 3.0, 10.0, 30.0, 100.0)
-    ), _item_knn),
+    ), _item_knn, _restored_knn),
     Family("EASE", grid_of(
         _LinearSettings, (1.0, 10.0, 100.0, 1000.0, 10_000.0), (None, 30.0, 10.0, 3.0), (0.0, 0.1, 1.0, 10.0, 100.0)
-    ), _ease),
+    ), _ease, _restored_ease),
 )  # fmt: skip

@@ -5,6 +5,7 @@ X = entries of a ragged list over queries, flattened. Nothing here is dense in q
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from ..arrays import Int64, ragged
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
+from .kept import kept
 
 
+@kept
 def popularity_order(histories: Histories, split: EvaluatedSplit) -> Int64:
     """Place of each item by its number of events in earlier splits, 0 the most popular: int64 [I]; ties by item_idx."""
     earlier_N = histories.split_N < SPLIT_CODES[split]
@@ -119,3 +122,7 @@ class Moves:
         count_X = np.searchsorted(self.arrival, key_X) - self.start_P[pair_X]
         some_X = count_X > 0
         return query_X[some_X], self.to_P[pair_X[some_X]], count_X[some_X]
+
+
+moves_of: Final = kept(Moves.of)
+"""`Moves.of`, which is kept with the histories."""

@@ -46,12 +46,17 @@ class Factors:
     bias_I: Float32
 
     def log_probs(self, user_Q: Ints, last_Q: Ints) -> NDArray[np.float64]:
-        """log p of each item for users who are at an item: float64 [Q, I], each row a distribution."""
-        asked_Q2R = np.concatenate([self.user_UR[user_Q], self.last_IR[last_Q]], axis=1)
+        """log p of each item for users who are at an item: float64 [Q, I], each row a distribution.
+
+        A user of -1 is somebody of whom nothing was learnt.
+        """
+        user_QR = np.where(user_Q[:, None] >= 0, self.user_UR[user_Q], np.float32(0))
+        asked_Q2R = np.concatenate([user_QR, self.last_IR[last_Q]], axis=1)
         score_QI = (asked_Q2R @ self.item_I2R.T + self.bias_I).astype(np.float64)
         score_QI -= score_QI.max(axis=1, keepdims=True)
         score_QI -= np.log(np.exp(score_QI).sum(axis=1, keepdims=True))
-        return score_QI
+        log_prob_QI: NDArray[np.float64] = score_QI
+        return log_prob_QI
 
 
 def fit_factors(

@@ -3,19 +3,20 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
 from . import als, cooccurrence, own, places, popular, transitions
-from .protocol import Family, Fitting, Ranker, UnfitDataError, require
+from .protocol import Arrays, Family, Fitted, Fitting, Ranker, UnfitDataError, require
 from .sequences import SequenceSettings, Transitions, Watched
 from .settings import BaselineName
 
 __all__ = ["FAMILIES", "Family", "Ranker", "UnfitDataError"]
 
 
-def _sequential(fitting: Fitting) -> Ranker:
+def _sequential(fitting: Fitting) -> Fitted:
     """Whatever the split, trained on train and stopped by valid. Raises ModelError where the training diverges."""
     settings = SequenceSettings(**fitting.settings)
-    name = settings.network + " + time" * settings.timed
-    require("torch", "train", name)
+    name = _require_torch(settings)
     if not len(Transitions.of(fitting.histories).count_U):
         raise UnfitDataError(
             f"{name} should learn from users with two training events but found none; "
@@ -24,7 +25,21 @@ def _sequential(fitting: Fitting) -> Ranker:
     from .sequences_networks import SequenceRanker, train
 
     watched = Watched.of(fitting.histories, fitting.repeats)
-    return SequenceRanker(train(fitting.histories, settings, fitting.seed, watched))
+    return SequenceRanker(train(fitting.histories, settings, fitting.seed, watched).reader)
+
+
+def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Fitted:
+    _require_torch(one := SequenceSettings(**settings))
+    from .sequences_networks import SequenceRanker
+
+    return SequenceRanker.restored(one, arrays, known)
+
+
+def _require_torch(settings: SequenceSettings) -> str:
+    """The family's name. Raises UnfitDataError where torch is missing."""
+    name = settings.network + " + time" * settings.timed
+    require("torch", "train", name)
+    return name
 
 
 def _grid(**fixed: Any) -> list[dict[str, Any]]:
@@ -32,9 +47,9 @@ def _grid(**fixed: Any) -> list[dict[str, Any]]:
 
 
 SEQUENTIAL: Final = (
-    Family("GRU4Rec", _grid(network="GRU4Rec"), _sequential),
-    Family("SASRec", _grid(network="SASRec"), _sequential),
-    Family("SASRec + time", _grid(network="SASRec", timed=True), _sequential),
+    Family("GRU4Rec", _grid(network="GRU4Rec"), _sequential, _restored),
+    Family("SASRec", _grid(network="SASRec"), _sequential, _restored),
+    Family("SASRec + time", _grid(network="SASRec", timed=True), _sequential, _restored),
 )
 _ALL: Final = (popular, own, transitions, places, cooccurrence, als)
 FAMILIES: Final[Mapping[BaselineName, Family]] = {

@@ -24,10 +24,10 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
 from .clock import DAY_S, local_hours, local_seconds
-from .counting import Moves, Visits, popularity_order
+from .counting import Moves, Visits, moves_of, popularity_order
 from .pasts import Weigh, each_one, past_sums
 from .popular import popular_shares
-from .protocol import Dense, Family, Fitting, Scored, Sparse, counts, grid_of
+from .protocol import Counting, Dense, Family, Scored, Sparse, grid_of
 
 _WEEKEND_FROM = 5 * 24  # hours since Monday 00:00
 Settings = Mapping[str, float]
@@ -89,17 +89,17 @@ class MoveWeights:
 
 
 @dataclass(frozen=True)
-class OwnEvents:
+class OwnEvents(Counting):
     """Each known item scores its share of the earlier events, weighted by `context` (None: each counts 1), plus moves
     of all users, weighted by `moves` (None: without them)."""
 
     context: ContextWeights | None = None
     moves: MoveWeights | None = None
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Sparse:
-        place_I = popularity_order(histories, split)
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
+        place_I = popularity_order(known or histories, split)
         visits = Visits.of(histories)
-        moves = Moves.of(histories) if self.moves else None
+        moves = moves_of(known or histories) if self.moves else None
         weigh = self.context.weigh(histories) if self.context else each_one
 
         def scores(row_Q: Int64) -> Scored:
@@ -139,7 +139,7 @@ def _with_moves(
     place_I: Int64,
 ) -> Scored:
     """Add the share of all users' earlier moves out of the last item: to known items' scores, or as new items."""
-    query_X, item_X, count_X = moves.before(row_Q, histories.item_idx_N[row_Q - 1].astype(np.int64))
+    query_X, item_X, count_X = moves.before_time(histories.time_s_N[row_Q], histories.item_idx_N[row_Q - 1].astype(np.int64))
     share_X = count_X / np.bincount(query_X, weights=count_X, minlength=len(row_Q))[query_X]
     number_X = visits.number(histories.user_idx_N[row_Q].astype(np.int64)[query_X], item_X)
     num_known_Q = visits.num_known_N[row_Q]
@@ -162,7 +162,7 @@ def _is_weekend(day_X: Int64) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class OwnHours:
+class OwnHours(Counting):
     """p(i) = (h_i + b o_i) / (h + b), and o_i = (n_i + a s_i) / (n + a).
 
     Each is backed off to the next as a Dirichlet prior does it. n counts own events; h weighs them by a Gaussian over
@@ -178,9 +178,9 @@ class OwnHours:
     backoff_events: float
     popular_events: float
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """See `Ranker.on`; it scores by the logarithm."""
-        share_I, weigh = popular_shares(histories, split), self.weigh(histories)
+        share_I, weigh = popular_shares(known or histories, split), self.weigh(histories)
 
         def scores_of(row_Q: Int64) -> Float64:
             any_QI = past_sums(histories, row_Q, each_one)
@@ -210,10 +210,10 @@ def _backed_off(sum_QI: Float64, prior: Float64, events: float) -> Float64:
     return share_QI
 
 
-def _own_events(fitting: Fitting) -> OwnEvents:
-    """Settings are the fields of `ContextWeights` and `MoveWeights`; there is nothing to fit."""
+def _own_events(**settings: float) -> OwnEvents:
+    """Settings are the fields of `ContextWeights` and `MoveWeights`."""
     context, moves = (
-        {field.name: fitting.settings[field.name] for field in fields(kind) if field.name in fitting.settings}
+        {field.name: settings[field.name] for field in fields(kind) if field.name in settings}
         for kind in (ContextWeights, MoveWeights)
     )
     return OwnEvents(ContextWeights(**context) if context else None, MoveWeights(**moves) if moves else None)
@@ -247,12 +247,12 @@ _HOURS: Final = grid_of(
 )
 
 FAMILIES: Final = (
-    Family("own counts", [{}], _own_events),
-    Family(
+    Family.counting("own counts", [{}], _own_events),
+    Family.counting(
         "own counts + transitions",
         _grid(_MOVES, _choice("known", 0.3, 1.0, 2.0, 4.0), _choice("new", 0.03, 0.1, 0.5, 2.0)),
         _own_events,
     ),
-    Family("context-weighted own events", _CONTEXT_GRID, _own_events),
-    Family("own counts by hour of week", _HOURS, counts(OwnHours)),
+    Family.counting("context-weighted own events", _CONTEXT_GRID, _own_events),
+    Family.counting("own counts by hour of week", _HOURS, OwnHours),
 )

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from .protocol import Dense, Floats
+from .protocol import Arrays, Dense, Floats
 
 T = TypeVar("T")
 Weigh = Callable[[Int64, Int64], NDArray[Any]]
@@ -58,28 +58,43 @@ def _parts(length_Q: Int64) -> Iterator[slice]:
     return (slice(start, stop) for start, stop in pairwise(bounds))
 
 
+class ItemModel(Protocol):
+    """What items say of other items."""
+
+    def scores_of(self, past_QI: Float64) -> Float64:
+        """Scores of all items, float64 [Q, I], by weights of the items of histories, float64 [Q, I]."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """See `Fitted.arrays`."""
+        ...
+
+
 @dataclass(frozen=True)
 class FadedHistory:
-    """Scores items by what a history says of them, faded by age.
+    """Scores items by what a model of items makes of a history, faded by age.
 
-    `scores_of` makes of weights of the histories' items, float64 [Q, I], scores of all items, float64 [Q, I]. An event
-    counts half when `half_life_events` came after it; None: all count alike. `self_weight` is what each item of the
+    An event counts half when `half_life_events` came after it; None: all count alike. `self_weight` is what each item of the
     history adds to its own score, per event: models of other items leave that out, but people return.
     """
 
-    scores_of: Callable[[Float64], Float64]
+    model: ItemModel
     half_life_events: float | None
     self_weight: float
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         weigh = by_age(self.half_life_events)
 
         def scores(row_Q: Int64) -> Floats:
             past_QI = past_sums(histories, row_Q, weigh)
-            score_QI = self.scores_of(past_QI) + self.self_weight * past_QI
+            score_QI = self.model.scores_of(past_QI) + self.self_weight * past_QI
             return score_QI.astype(np.float32)  # sums of equal numbers in another order are equal again
 
         return Dense(scores)
+
+    def arrays(self) -> Arrays:
+        """See `Fitted.arrays`."""
+        return self.model.arrays()
 
 
 class LastFit(Generic[T]):

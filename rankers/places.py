@@ -16,12 +16,13 @@ from ..arrays import Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
+from .kept import kept
 from .popular import popular_shares
-from .protocol import Dense, Family, Fitting, UnfitDataError, grid_of
+from .protocol import Counting, Dense, Family, Fitting, UnfitDataError, grid_of
 
 
 @dataclass(frozen=True)
-class Nearest:
+class Nearest(Counting):
     """p(i) is proportional to s_i^popular * (1 + d_i / scale)^-steepness, d_i in km, times `stay` for the last item.
 
     The power law is how distances between one check-in and the next are distributed: Ye, Yin, Lee and Lee, "Exploiting
@@ -35,10 +36,10 @@ class Nearest:
     popular: float
     stay: float
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        item_I3 = points_of(histories.items)
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        item_I3 = _item_points(known or histories)
         placed_I = ~np.isnan(item_I3[:, 0])
-        popular_I = self.popular * np.log(popular_shares(histories, split))
+        popular_I = self.popular * np.log(popular_shares(known or histories, split))
         user_N3 = _where_users_are(histories, item_I3)
 
         def scores_of(row_Q: Int64) -> Float64:
@@ -56,6 +57,12 @@ class Nearest:
     def factors(self, user_Q3: Float64, item_I3: Float64) -> Float64:
         """Logarithm of the factor of distance, float64 [Q, I]; NaN where one of the two places is unknown."""
         return -self.steepness * np.log1p(distance_km(user_Q3[:, None], item_I3) / self.scale_km)
+
+
+@kept
+def _item_points(known: Histories) -> Float64:
+    """Places of the items: float64 [I, 3]."""
+    return points_of(known.items)
 
 
 def _where_users_are(histories: Histories, item_I3: Float64) -> Float64:
@@ -80,4 +87,4 @@ def _nearest(fitting: Fitting) -> Nearest:
 _GRID: Final = grid_of(
     Nearest, (0.01, 0.05, 1.0, 20.0, 400.0, 4000.0), (0.5, 1.0, 2.0, 3.0), (0.0, 0.5, 1.0, 1.5), (1.0, 0.1, 0.01)
 )
-FAMILIES: Final = (Family("nearest", _GRID, _nearest),)
+FAMILIES: Final = (Family("nearest", _GRID, _nearest, lambda settings, *_: Nearest(**settings)),)

@@ -17,12 +17,14 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import has_coordinates
 from ..histories.questions import SPLIT_CODES
-from .clock import DAY_S, HOURS_OF_WEEK, Stream, local_hours
-from .protocol import Dense, Family, counts, grid_of
+from .clock import DAY_S, HOURS_OF_WEEK, local_hours, stream_of
+from .kept import kept
+from .protocol import Counting, Dense, Family, grid_of
 
 _REACH = 4.0  # standard deviations after which a Gaussian is cut off
 
 
+@kept
 def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
     """Share of each item among the events of earlier splits, each item counted once more than it was: float64 [I].
 
@@ -37,16 +39,16 @@ def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
 
 
 @dataclass(frozen=True)
-class Popularity:
+class Popularity(Counting):
     """The same ranking for everybody: most frequent in earlier splits first."""
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        score_I = np.log(popular_shares(histories, split))
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        score_I = np.log(popular_shares(known or histories, split))
         return Dense(lambda row_Q: np.broadcast_to(score_I, (len(row_Q), len(score_I))), is_log_prob=True)
 
 
 @dataclass(frozen=True)
-class RecentPopularity:
+class RecentPopularity(Counting):
     """Counts that fade: p(i) = (n_i + s_i) / (n + 1), s the shares in earlier splits, counted as one event.
 
     An event counts half after `half_life_days`; None: it never fades.
@@ -54,8 +56,8 @@ class RecentPopularity:
 
     half_life_days: float | None
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        stream, share_I = Stream.of(histories), popular_shares(histories, split)
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        stream, share_I = stream_of(known or histories), popular_shares(known or histories, split)
         half_life_s = None if self.half_life_days is None else self.half_life_days * DAY_S
 
         def scores_of(row_Q: Int64) -> Float64:
@@ -65,7 +67,7 @@ class RecentPopularity:
 
 
 @dataclass(frozen=True)
-class HourOfWeekPopularity:
+class HourOfWeekPopularity(Counting):
     """Counts around this hour of the week: p(i) = (n_i + b s_i) / (n + b), s the shares in earlier splits.
 
     An event counts by how far its local time is from the one that is asked for (the middle of an hour, or of
@@ -81,10 +83,11 @@ class HourOfWeekPopularity:
     backoff_events: float
     elsewhere: float = 1.0
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        stream, share_I = Stream.of(histories), popular_shares(histories, split)
-        hours, place_N = local_hours(histories), _places(histories)
-        hour_N, there_N, time = hours[stream.row_N], place_N[stream.row_N], histories.time_s_N
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        known = known or histories
+        stream, share_I = stream_of(known), popular_shares(known, split)
+        hour_N, there_N = _hours_and_places(known)
+        hours, place_N, time = local_hours(histories), _places(histories, known), histories.time_s_N
         width = min(1.0, self.sigma_hours)
         step_N = (hours / width).astype(np.int64)
 
@@ -114,13 +117,26 @@ class HourOfWeekPopularity:
         return weight_N
 
 
-def _places(histories: Histories) -> Int64:
-    """A number for each kilometre or so where a user is known to be before the event: int64 [N], all 0 if unknown."""
-    if histories.location == "outcome" or not has_coordinates(histories.events):
+@kept
+def _hours_and_places(known: Histories) -> tuple[Float64, Int64]:
+    """Hour of the week and place of the events of their stream, in its order: float64 and int64 [N]."""
+    row_N = stream_of(known).row_N
+    return local_hours(known)[row_N], _places(known, known)[row_N]
+
+
+def _places(histories: Histories, known: Histories) -> Int64:
+    """A number for each kilometre or so where a user is known to be before the event: int64 [N]; all 0 if that is never
+    so in `known`."""
+    if known.location == "outcome" or not _has_places(known):
         return np.zeros(len(histories.user_idx_N), np.int64)
     north, east = ((pl.col(name) * 100).round() for name in ("latitude", "longitude"))
     places = histories.events.select((north * 100_000 + east).cast(pl.Int64).fill_null(-(10**9)))
     return places.to_series().to_numpy()
+
+
+@kept
+def _has_places(known: Histories) -> bool:
+    return has_coordinates(known.events)
 
 
 def _gaussian(apart_N: Float64, period: float, sigma: float) -> Float64:
@@ -143,7 +159,7 @@ _HOURS: Final = grid_of(
 )
 
 FAMILIES: Final = (
-    Family("popularity", [{}], counts(Popularity)),
-    Family("recent popularity", grid_of(RecentPopularity, _HALF_LIVES), counts(RecentPopularity)),
-    Family("popularity by hour of week", _HOURS, counts(HourOfWeekPopularity)),
+    Family.counting("popularity", [{}], Popularity),
+    Family.counting("recent popularity", grid_of(RecentPopularity, _HALF_LIVES), RecentPopularity),
+    Family.counting("popularity by hour of week", _HOURS, HourOfWeekPopularity),
 )

@@ -19,6 +19,8 @@ from ..histories.candidates import EvaluatedSplit, Repeats
 from .settings import BaselineName
 
 Floats = NDArray[np.floating]
+Arrays = Mapping[str, NDArray[Any]]
+"""What a ranker has learnt, by name; what each is, the ranker says."""
 
 
 class UnfitDataError(DataError):
@@ -76,13 +78,35 @@ class Sparse:
 class Ranker(Protocol):
     """Anything that scores the items of a catalogue for rows of histories."""
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense | Sparse:
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense | Sparse:
         """What it answers for rows of these histories, which may be others than those that it was fitted on.
 
         Before the predicted moment everything may be looked at: of the event's own user the rows before it, of others
-        what is strictly earlier in time. Popularity is that of splits before `split`.
+        what is strictly earlier in time. Popularity is that of splits before `split`. Each row must have one of the
+        same user before it.
+
+        Of the rows' own users, their pasts and moments are those of `histories`. Whatever is counted of all users comes
+        from `known`, which has the same items; None: the same histories. A request is asked about like that, see
+        `asking.asked_histories`. What is counted of `known` is counted once, however often this is called.
         """
         ...
+
+
+@runtime_checkable
+class Fitted(Ranker, Protocol):
+    """A ranker of a family; it can be saved, see `saved`."""
+
+    def arrays(self) -> Arrays:
+        """What was learnt, from which `Family.restore` makes the same ranker; empty where nothing was."""
+        ...
+
+
+class Counting:
+    """What rankers inherit that learn nothing: all that they count, they count when they are asked."""
+
+    def arrays(self) -> Arrays:
+        """See `Fitted.arrays`."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -104,12 +128,22 @@ class Fitting:
 class Family:
     """Rankers that differ only in settings, which are chosen on the validation split (see `eval.tuning`).
 
-    `fit` makes a ranker; it raises UnfitDataError where the histories lack what it needs.
+    `fit` makes a ranker; it raises UnfitDataError where the histories lack what it needs. `restore` makes one of the
+    same settings without fitting, of what the other had learnt (`Fitted.arrays`), the histories that the other was
+    fitted on, and the split that it is for. It raises UnfitDataError where a package is missing.
     """
 
     name: BaselineName
     settings: Sequence[Mapping[str, Any]]
-    fit: Callable[[Fitting], Ranker]
+    fit: Callable[[Fitting], Fitted]
+    restore: Callable[[Mapping[str, Any], Arrays, Histories, EvaluatedSplit], Fitted]
+
+    @classmethod
+    def counting(
+        cls, name: BaselineName, settings: Sequence[Mapping[str, Any]], kind: Callable[..., Fitted]
+    ) -> "Family":  # fmt: skip
+        """A family of rankers that are made of their settings alone: `kind` takes these by name."""
+        return cls(name, settings, lambda fitting: kind(**fitting.settings), lambda settings, *_: kind(**settings))
 
     def grid(self) -> Sequence[Mapping[str, Any]]:
         """Settings to be tried on validation, JSON values only; one entry: nothing to tune. The first one is used where
@@ -119,7 +153,7 @@ class Family:
     def ranker(
         self, histories: Histories, split: EvaluatedSplit, settings: Mapping[str, Any], seed: int,
         repeats: Repeats = "allowed",
-    ) -> Ranker:  # fmt: skip
+    ) -> Fitted:  # fmt: skip
         """A ranker for events of `split`; see `Fitting`. Raises UnfitDataError."""
         return self.fit(Fitting(histories, split, settings, seed, repeats))
 
@@ -131,11 +165,6 @@ def require(package: str, extra: str, family: str) -> None:
             f"The baseline {family!r} needs the package {package}, which is not installed; pip "
             f"install 'whereupon[{extra}]', or leave it out of evaluate.baselines."
         )
-
-
-def counts(kind: Callable[..., Ranker]) -> Callable[[Fitting], Ranker]:
-    """For `Family.fit`: rankers made of their settings alone; all that they count, they count when they are asked."""
-    return lambda fitting: kind(**fitting.settings)
 
 
 def grid_of(kind: Callable[..., Any], *choices: Sequence[Any]) -> tuple[dict[str, Any], ...]:

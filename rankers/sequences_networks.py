@@ -27,7 +27,7 @@ from ..arrays import Int64
 from ..errors import ModelError
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from .protocol import Dense
+from .protocol import Arrays, Dense
 from .sequences import NUM_GAPS, SequenceSettings, Transitions, Watched, Windows, moments, windows_before
 
 _BETAS: Final = (0.9, 0.98)  # of Adam, as in SASRec's own code
@@ -227,10 +227,21 @@ class Trained:
 class SequenceRanker:
     """A trained network; scores are log-probabilities over the full catalogue."""
 
-    trained: Trained
+    reader: Reader
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
-        return Dense(self.trained.reader.of(histories).log_probs, is_log_prob=True)
+    @classmethod
+    def restored(cls, settings: SequenceSettings, arrays: Arrays, histories: Histories) -> SequenceRanker:
+        """Of what `arrays` gave, and the histories that it was trained on."""
+        network = _build(settings, np.zeros(histories.items.height, bool))
+        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        return cls(Reader(histories, network, settings.length, torch.from_numpy(moments(histories))))
+
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        return Dense(self.reader.of(histories).log_probs, is_log_prob=True)
+
+    def arrays(self) -> Arrays:
+        """The network's weights and buffers by their names."""
+        return {name: tensor.detach().numpy() for name, tensor in self.reader.network.state_dict().items()}
 
 
 def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Watched | None) -> Trained:

@@ -3,8 +3,9 @@
 Shapes: Q = queries, I = items, X = entries of a ragged list over queries, flattened, M = moves that are learnt from.
 """
 
+import bisect
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,15 +13,15 @@ from ..arrays import Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
-from .counting import Moves
+from .counting import moves_of
 from .factors import Factors, FactorSettings, fit_factors
 from .pasts import Weigh, past_sums
 from .popular import popular_shares
-from .protocol import Dense, Family, Fitting, Floats, counts, grid_of
+from .protocol import Arrays, Counting, Dense, Family, Fitting, Floats, grid_of
 
 
 @dataclass(frozen=True)
-class Transitions:
+class Transitions(Counting):
     """A Markov chain of first order: p(i | l) = (m_li + w o_li + b s_i) / (their sum over all items).
 
     m_li counts all users' moves from the last item l to i that had arrived strictly earlier than the predicted event,
@@ -31,13 +32,13 @@ class Transitions:
     own: float
     backoff_events: float
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         num_items = histories.items.height
-        share_I, moves = popular_shares(histories, split), Moves.of(histories)
+        share_I, moves = popular_shares(known or histories, split), moves_of(known or histories)
         weigh, item_N = _same_previous(histories), histories.item_idx_N.astype(np.int64)
 
         def scores_of(row_Q: Int64) -> Floats:
-            query_X, to_X, count_X = moves.before(row_Q, item_N[row_Q - 1])
+            query_X, to_X, count_X = moves.before_time(histories.time_s_N[row_Q], item_N[row_Q - 1])
             sum_X = np.bincount(query_X * num_items + to_X, weights=count_X, minlength=len(row_Q) * num_items)
             sum_QI = sum_X.reshape(len(row_Q), num_items) + self.backoff_events * share_I
             if self.own:
@@ -52,16 +53,32 @@ class Transitions:
 class FactorisedTransitions:
     """FPMC, see `factors`: p(i | user, last item) of a low-rank model of the moves in earlier splits.
 
-    It knows of later events no more than the last one; its scores are log-probabilities.
+    It knows of later events no more than the last one; its scores are log-probabilities. `user_ids` are those of the
+    users of the factors; of others, nothing was learnt.
     """
 
     factors: Factors
+    user_ids: list[str]
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        number_U = self._numbers(histories.user_ids)
+
         def scores_of(row_Q: Int64) -> Floats:
-            return self.factors.log_probs(histories.user_idx_N[row_Q], histories.item_idx_N[row_Q - 1])
+            return self.factors.log_probs(number_U[histories.user_idx_N[row_Q]], histories.item_idx_N[row_Q - 1])
 
         return Dense(scores_of, is_log_prob=True)
+
+    def arrays(self) -> Arrays:
+        """The fields of `Factors`."""
+        return vars(self.factors)
+
+    def _numbers(self, user_ids: list[str]) -> Int64:
+        """The number of each user among those of the factors, -1 for others: int64 [U]."""
+        if user_ids is self.user_ids or user_ids == self.user_ids:
+            return np.arange(len(user_ids))
+        at_U = [bisect.bisect_left(self.user_ids, user_id) for user_id in user_ids]  # ids of histories are sorted
+        pairs = zip(at_U, user_ids, strict=True)
+        return np.array([at if self.user_ids[at : at + 1] == [one] else -1 for at, one in pairs], np.int64)
 
 
 def _same_previous(histories: Histories) -> Weigh:
@@ -78,13 +95,18 @@ def _factorised(fitting: Fitting) -> FactorisedTransitions:
     row_M = np.flatnonzero((num_previous(histories) > 0) & earlier_N & np.roll(earlier_N, 1))
     user_M, item_N = histories.user_idx_N[row_M], histories.item_idx_N
     sizes, settings = (len(histories.user_ids), histories.items.height), FactorSettings(**fitting.settings)
-    return FactorisedTransitions(fit_factors(user_M, item_N[row_M - 1], item_N[row_M], sizes, settings, fitting.seed))
+    factors = fit_factors(user_M, item_N[row_M - 1], item_N[row_M], sizes, settings, fitting.seed)
+    return FactorisedTransitions(factors, histories.user_ids)
+
+
+def _restored(settings: Any, arrays: Arrays, known: Histories, split: EvaluatedSplit) -> FactorisedTransitions:
+    return FactorisedTransitions(Factors(**arrays), known.user_ids)
 
 
 _GRID: Final = grid_of(Transitions, (0.0, 1.0, 3.0, 10.0, 30.0, 100.0), (1.0, 10.0, 30.0))
 _FACTOR_GRID: Final = grid_of(FactorSettings, (16, 64), (0.03, 0.1, 0.3), (10,))
 
 FAMILIES: Final = (
-    Family("transitions", _GRID, counts(Transitions)),
-    Family("factorised transitions (FPMC)", _FACTOR_GRID, _factorised),
+    Family.counting("transitions", _GRID, Transitions),
+    Family("factorised transitions (FPMC)", _FACTOR_GRID, _factorised, _restored),
 )

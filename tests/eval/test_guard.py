@@ -41,7 +41,7 @@ class Scored:
     score: Scores
     fitted: Histories | None = None
 
-    def on(self, histories: Histories, split: EvaluatedSplit) -> Dense:
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         tie_I = 1e-9 * np.arange(histories.items.height)  # popularity, which would break ties, may know of the future
         return Dense(
             lambda row_Q: np.stack([self.score(self.fitted or histories, row) for row in row_Q.tolist()]) - tie_I

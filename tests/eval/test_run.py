@@ -28,7 +28,7 @@ from whereupon.histories import Histories, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit
 from whereupon.histories.questions import evaluated_events
 from whereupon.rankers.calibrate import calibrate
-from whereupon.rankers.protocol import Family, Fitting, Ranker, UnfitDataError
+from whereupon.rankers.protocol import Family, Fitted, UnfitDataError
 
 pytestmark = pytest.mark.slow  # all together
 
@@ -195,7 +195,7 @@ def test_baselines_on_the_events_that_they_were_tuned_on_are_told(
     assert ("have chosen the settings of baselines" in capsys.readouterr().err) == (split == "valid")
 
 
-def _unfit(fitting: Fitting) -> Ranker:
+def _unfit() -> Fitted:
     """Wants what these data have not."""
     raise UnfitDataError("It wants coordinates.")
 
@@ -203,7 +203,7 @@ def _unfit(fitting: Fitting) -> Ranker:
 def test_baseline_that_does_not_fit_is_left_out_and_that_is_said(
     simulated: Town, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "FAMILIES", {**FAMILIES, "own counts": Family("own counts", [{}], _unfit)})
+    monkeypatch.setattr(run, "FAMILIES", {**FAMILIES, "own counts": Family.counting("own counts", [{}], _unfit)})
     results = evaluate(simulated(), split="test", baselines_only=True)
     assert [result.name for result in results] == BASELINES[1:]
     assert "own counts is left out: It wants coordinates.\n" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def _town_of(build: Build, sequences: Sequence[Sequence[int]], num_items: int, s
 
 def _share_at_top(histories: Histories, settings: SequenceSettings, split: EvaluatedSplit = "test") -> float:
     task = read_task(histories, split, EvaluateSettings())
-    return float((rank(SequenceRanker(_trained(histories, settings)), task, 10).rank_E == 1).mean())
+    return float((rank(SequenceRanker(_trained(histories, settings).reader), task, 10).rank_E == 1).mean())
 
 
 def _trained(histories: Histories, settings: SequenceSettings, seed: int = 0, repeats: Repeats = "allowed") -> Trained:
@@ -84,7 +84,7 @@ def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network
     cuts = [(generator.integers(0, 6), generator.integers(16, 25)) for _ in range(40)]
     rows = [([0, 1, 2] if user % 2 else [3, 1, 4]) * 8 for user in range(40)]
     histories = _town_of(build, [row[begin:end] for row, (begin, end) in zip(rows, cuts, strict=True)], 5)
-    ranker = SequenceRanker(_trained(histories, _settings(**network, learning_rate=0.005)))
+    ranker = SequenceRanker(_trained(histories, _settings(**network, learning_rate=0.005)).reader)
     rankings = rank(ranker, read_task(histories, "test", EvaluateSettings()), 5)
     after_b_E = histories.item_idx_N[rankings.row_E - 1] == 1
     assert after_b_E.sum() > 20
@@ -189,7 +189,7 @@ def test_places_are_counted_from_the_last_event_of_each_window(random_town: Hist
 
 
 def test_rankings_are_probabilities_over_the_catalogue(random_town: Histories) -> None:
-    ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=3)))
+    ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=3)).reader)
     rankings = rank(ranker, read_task(random_town, "test", EvaluateSettings()), 7)
     np.testing.assert_allclose(np.exp(rankings.score_EK).sum(axis=1), 1, rtol=1e-5)  # all seven items are listed
     true_EK = rankings.item_EK == random_town.item_idx_N[rankings.row_E][:, None]
@@ -204,7 +204,7 @@ def test_epoch_that_is_kept_is_the_best_on_validation(random_town: Histories) ->
     best = max(trained.ndcg_by_epoch)
     assert trained.ndcg_by_epoch.index(best) + 1 == trained.epoch
     assert len(trained.ndcg_by_epoch) == min(trained.epoch + 3, 30)
-    assert summarise(rank(SequenceRanker(trained), task, 10).rank_E)["nDCG@10"] == pytest.approx(best)
+    assert summarise(rank(SequenceRanker(trained.reader), task, 10).rank_E)["nDCG@10"] == pytest.approx(best)
 
 
 def test_training_loss_falls(random_town: Histories) -> None:
@@ -223,7 +223,7 @@ def test_training_is_stopped_by_the_very_metric_of_the_evaluation(random_town: H
 
 
 def test_excluded_repeats_are_not_listed(random_town: Histories) -> None:
-    ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=2), repeats="excluded"))
+    ranker = SequenceRanker(_trained(random_town, _settings(max_epochs=2), repeats="excluded").reader)
     new = read_task(random_town, "test", EvaluateSettings(repeats="excluded"))
     past = [set(random_town.item_idx_N[random_town.offset_U1[random_town.user_idx_N[r]] : r]) for r in new.row_E]
     listed = [set(items[items >= 0].tolist()) for items in rank(ranker, new, 7).item_EK]

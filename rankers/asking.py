@@ -1,0 +1,31 @@
+"""Histories made of a request: what a ranker is asked about beside the histories of everybody.
+
+Shapes: N = events (rows of the request), U = users.
+"""
+
+import numpy as np
+import polars as pl
+
+from ..histories import Histories, build_histories
+
+
+def asked_histories(known: Histories, events: pl.DataFrame) -> Histories:
+    """Histories of a few users, each one's last row being the moment that is asked about.
+
+    Rankers answer for these rows, `offset_U1[1:] - 1`, by `Ranker.on(asked, split, known)`. `events` have columns as
+    `known.events` (the rows of `recommend.context.open_question` do). The rows of a user stand together, oldest first;
+    users are numbered in their order, and need not be among those of `known`. The item of a last row is not looked at
+    and may be -1. Earlier events with items that `known` lacks, such as those added to the catalogue since, are left
+    out. Without a column `split`, or where it is empty, events are "history".
+    """
+    user_ids = events["user_id"].to_list()
+    is_last_N = np.array([one != other for one, other in zip(user_ids, [*user_ids[1:], None], strict=True)], bool)
+    item_N = events["item_idx"].to_numpy()
+    exists_N = (item_N >= 0) & (item_N < known.items.height)
+    if not (stays_N := exists_N | is_last_N).all():
+        events, item_N = events.filter(stays_N), item_N[stays_N]
+        is_last_N, exists_N = is_last_N[stays_N], exists_N[stays_N]
+    columns = {"user_idx": np.cumsum(is_last_N) - is_last_N, "item_idx": np.where(exists_N, item_N, 0)}
+    split = pl.col("split").fill_null("history") if "split" in events.columns else pl.lit("history").alias("split")
+    events = events.with_columns(split, *(pl.Series(name, column, pl.Int32) for name, column in columns.items()))
+    return build_histories(events, known.items, known.manifest | {"data_hash": "asked"})

@@ -1,0 +1,84 @@
+"""Rankers on disk: a folder for each, with what was learnt (safetensors) and what it was learnt from (JSON).
+
+The JSON is written last and says what the other file must be like, so that a ranker is complete or refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import DataError, first_line
+from ..files import atomic_path, read_object, sha256_file, versions, write_json
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from .families import FAMILIES
+from .protocol import Arrays, Fitted, UnfitDataError
+from .settings import BaselineName
+
+_FORMAT: Final = 1
+_RECORD, _ARRAYS = "ranker.json", "arrays.safetensors"
+
+
+@dataclass(frozen=True)
+class SavedRanker:
+    """A ranker as it was fitted, by which family, with which settings and seed, and for events of which split."""
+
+    name: BaselineName
+    settings: Mapping[str, Any]
+    split: EvaluatedSplit
+    seed: int
+    ranker: Fitted
+
+
+def save_ranker(folder: Path, saved: SavedRanker, histories: Histories) -> None:
+    """Write a ranker that was fitted on these histories, in place of any other in the folder."""
+    from safetensors.numpy import save_file
+
+    (folder / _RECORD).unlink(missing_ok=True)
+    record = {
+        "format": _FORMAT, "family": saved.name, "settings": dict(saved.settings), "split": saved.split,
+        "seed": saved.seed, "data_hash": histories.data_hash, "arrays": None, "versions": versions(),
+    }  # fmt: skip
+    if arrays := saved.ranker.arrays():
+        with atomic_path(folder / _ARRAYS) as path:
+            # The format takes an array's memory as it lies.
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        record["arrays"] = sha256_file(folder / _ARRAYS)
+    write_json(folder / _RECORD, record)
+
+
+def read_ranker(folder: Path, histories: Histories) -> SavedRanker:
+    """The ranker that `save_ranker` wrote; it answers as it did.
+
+    Raises:
+        DataError: there is none, it was fitted on other histories, or a file is damaged. UnfitDataError: a package that
+            it needs is missing.
+    """
+    record = read_object(folder / _RECORD)
+    if record.get("format") != _FORMAT or record.get("family") not in FAMILIES:
+        raise DataError(f"{folder} holds a ranker of another version of whereupon; fit it again.")
+    if record.get("data_hash") != histories.data_hash:
+        raise DataError(f"The ranker in {folder} was fitted on other histories than those of this run; fit it again.")
+    try:
+        name, settings, split, seed = (record[field] for field in ("family", "settings", "split", "seed"))
+        ranker = FAMILIES[name].restore(settings, _read_arrays(folder, record["arrays"]), histories, split)
+    except UnfitDataError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch, of weights of other shapes
+        raise DataError(f"The ranker in {folder} is incomplete ({first_line(error)}); fit it again.") from None
+    return SavedRanker(name, settings, split, seed, ranker)
+
+
+def _read_arrays(folder: Path, sha256: str | None) -> Arrays:
+    if sha256 is None:
+        return {}
+    from safetensors.numpy import load_file
+
+    path = folder / _ARRAYS
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise DataError(f"{path} is missing or damaged; fit the ranker again.")
+    arrays: Arrays = load_file(path)
+    return arrays

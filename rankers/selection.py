@@ -22,7 +22,7 @@ from .fitting import ChoiceSets, fit_weights, likelihood
 from .popular import popular_shares
 from .protocol import Dense, Sparse
 from .settings import BaselineName
-from .stack import Part, features, named, past_items, Says
+from .stack import Part, Says, named, past_items
 
 MIN_GAIN: Final = 0.003
 """Nats per event by which a ranker must lower the cross-validated log-loss."""
@@ -99,15 +99,13 @@ def choice_sets(
     if len(row_D) > most:
         row_D = np.sort(np.random.default_rng(seed).choice(row_D, most, replace=False))
     share_I = popular_shares(histories, "valid")
+    says = [Says.of(one, row_D, share_I, name) for name, one in answers.items()]
     query_X, item_X = past_items(histories, row_D)
     if part == "new":
-        says = {name: Says.of(one, row_D, share_I, name) for name, one in answers.items()}
         all_query_X, all_item_X = named(says, len(row_D), num_items)
         key_X = np.union1d(all_query_X * num_items + all_item_X, np.arange(len(row_D)) * num_items + item_N[row_D])
         query_X, item_X = np.divmod(np.setdiff1d(key_X, query_X * num_items + item_X, assume_unique=True), num_items)
-        feature_KX = np.stack([one.at(query_X, item_X).astype(np.float32) for one in says.values()])
-    else:
-        feature_KX = features(list(answers.values()), row_D, share_I, query_X, item_X)
+    feature_KX = np.stack([one.at(query_X, item_X).astype(np.float32) for one in says])
     ptr_D1 = np.searchsorted(query_X, np.arange(len(row_D) + 1)).astype(np.int64)
     taken_D = np.flatnonzero(item_X == item_N[row_D][query_X]).astype(np.int64)
     return ChoiceSets(feature_KX, ptr_D1, taken_D, len(row_D)), row_D

@@ -33,3 +33,8 @@ class RunConfig(BaseModel):
     catalogue: CatalogueSettings = Field(default_factory=CatalogueSettings)
     prompts: PromptSettings = Field(default_factory=PromptSettings)
     decode: DecodeSettings = Field(default_factory=DecodeSettings)
+    priors: Literal["auto", "none"] | list[BaselineName] = Field(
+        "none",
+        description="Rankers whose distributions the model is blended with and trained on top of: auto chooses them on "
+        "the validation split; or a list of names.",
+    )

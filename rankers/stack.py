@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -29,9 +29,10 @@ from ..arrays import Bool, Float32, Float64, Int64, ragged
 from ..errors import DataError
 from ..files import sha256_text
 from ..histories import Histories
-from ..histories.candidates import EvaluatedSplit
+from ..histories.candidates import EvaluatedSplit, Repeats
 from ..histories.questions import num_previous
-from .gate import Gate
+from .families import FAMILIES
+from .gate import Gate, fit_gate
 from .popular import popular_shares
 from .protocol import Dense, Ranker, Sparse
 from .settings import BaselineName
@@ -42,6 +43,7 @@ _NAMED = 1_000  # of a larger catalogue: how many items of a dense ranker count,
 _POPULAR = 1e-3  # the share of popularity in what a sparse ranker says
 
 Part = Literal["again", "new"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 
 @dataclass(frozen=True)
@@ -119,36 +121,76 @@ class PriorMasses:
 
 
 @dataclass(frozen=True)
-class StackRecipe:
-    """What a stack is made of: settings of its rankers by name, and their weights in either part (above 0)."""
+class Member:
+    """Settings of a ranker of a stack, and its weight, above 0."""
 
-    settings: Mapping[BaselineName, Mapping[str, Any]]
-    again: Mapping[BaselineName, float]
-    new: Mapping[BaselineName, float]
+    settings: Mapping[str, Any]
+    weight: float
+
+
+@dataclass(frozen=True)
+class StackRecipe:
+    """What a stack is made of: rankers by name, for items chosen before and for new ones; either has at least one."""
+
+    again: Mapping[BaselineName, Member]
+    new: Mapping[BaselineName, Member]
+
+    def members(self, part: Part) -> Mapping[BaselineName, Member]:
+        """The rankers of one part."""
+        return self.again if part == "again" else self.new
+
+    def as_json(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """For a file; see `of_json`."""
+        return {
+            part: {
+                name: {"settings": dict(one.settings), "weight": one.weight} for name, one in self.members(part).items()
+            }
+            for part in PARTS
+        }
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> StackRecipe:
+        """What `as_json` gave. Raises KeyError or TypeError for anything else."""
+        return cls(*({name: Member(**one) for name, one in found[part].items()} for part in PARTS))
 
     @property
     def identity(self) -> str:
         """Fingerprint of the recipe; what is fitted by it depends on the data, too."""
-        return sha256_text(json.dumps([dict(self.settings), dict(self.again), dict(self.new)], sort_keys=True))
-
-    def weights(self, part: Part) -> Mapping[BaselineName, float]:
-        """Of the rankers of one part."""
-        return self.again if part == "again" else self.new
+        return sha256_text(json.dumps(self.as_json(), sort_keys=True))
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A recipe with its rankers and gate, fitted for events of `split`."""
+    """A recipe with its rankers, by part and name, and gate, fitted for events of `split`."""
 
     recipe: StackRecipe
-    rankers: Mapping[BaselineName, Ranker]
+    rankers: Mapping[tuple[Part, BaselineName], Ranker]
     gate: Gate
     split: EvaluatedSplit
 
     def on(self, histories: Histories, known: Histories | None = None) -> BoundStack:
         """The stack for rows of these histories; see `Ranker.on`."""
-        answers = {name: ranker.on(histories, self.split, known) for name, ranker in self.rankers.items()}
+        bound: dict[int, Dense | Sparse] = {}
+        for ranker in self.rankers.values():  # one ranker may stand in both parts
+            if id(ranker) not in bound:
+                bound[id(ranker)] = ranker.on(histories, self.split, known)
+        answers = {key: bound[id(ranker)] for key, ranker in self.rankers.items()}
         return BoundStack(self, histories, known or histories, answers)
+
+
+def fit_stack(
+    recipe: StackRecipe, histories: Histories, split: EvaluatedSplit, seed: int, repeats: Repeats = "allowed"
+) -> Stack:  # fmt: skip
+    """Fit rankers and gate for events of `split`. Raises UnfitDataError: the data lacks what a ranker needs."""
+    fitted: dict[str, Ranker] = {}
+    rankers: dict[tuple[Part, BaselineName], Ranker] = {}
+    for part in PARTS:
+        for name, member in recipe.members(part).items():
+            key = json.dumps([name, dict(member.settings)], sort_keys=True)
+            if key not in fitted:
+                fitted[key] = FAMILIES[name].ranker(histories, split, member.settings, seed, repeats)
+            rankers[part, name] = fitted[key]
+    return Stack(recipe, rankers, fit_gate(histories, split), split)
 
 
 @dataclass(frozen=True)
@@ -158,7 +200,7 @@ class BoundStack:
     stack: Stack
     histories: Histories
     known: Histories
-    answers: Mapping[BaselineName, Dense | Sparse]
+    answers: Mapping[tuple[Part, BaselineName], Dense | Sparse]
 
     @property
     def share_I(self) -> Float64:
@@ -170,11 +212,9 @@ class BoundStack:
         share_I = self.share_I
         has_past_Q = num_previous(self.histories)[row_Q] > 0
         asked_Q = np.flatnonzero(has_past_Q)
-        says = {
-            name: Says.of(answers, row_Q[asked_Q], share_I, name) for name, answers in self.answers.items()
-        }
+        says = self._says(row_Q[asked_Q], share_I)
         again_query_X, again_item_X = past_items(self.histories, row_Q)
-        named_X = named(says, len(asked_Q), len(share_I))
+        named_X = named([says["new", name] for name in self.stack.recipe.new], len(asked_Q), len(share_I))
         new_query_X, new_item_X = _without(asked_Q[named_X[0]], named_X[1], again_query_X, again_item_X, len(share_I))
         if not has_past_Q.all() and len(share_I) <= WHOLE:
             query_X, item_X = np.divmod(np.arange((~has_past_Q).sum() * len(share_I)), len(share_I))
@@ -193,28 +233,37 @@ class BoundStack:
             log_odds_Q,
         )  # fmt: skip
 
+    def _says(self, row_Q: Int64, share_I: Float64) -> dict[tuple[Part, BaselineName], Says]:
+        """Ask every ranker once."""
+        asked: dict[int, Says] = {}
+        for (_, name), answers in self.answers.items():
+            if id(answers) not in asked:
+                asked[id(answers)] = Says.of(answers, row_Q, share_I, name)
+        return {key: asked[id(answers)] for key, answers in self.answers.items()}
+
     def _pooled(
-        self, part: Part, says: Mapping[BaselineName, Says], place_Q: Int64, has_past_Q: Bool, query_X: Int64,
+        self, part: Part, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool, query_X: Int64,
         item_X: Int64, share_I: Float64,
     ) -> Float64:  # fmt: skip
         """float64 [X]: the logarithm of the masses of a part, each question's up to a constant."""
         pooled_X = np.zeros(len(query_X))
         known_X = has_past_Q[query_X]
-        for name, weight in self.stack.recipe.weights(part).items():
-            pooled_X[known_X] += weight * says[name].at(place_Q[query_X[known_X]], item_X[known_X])
+        for name, member in self.stack.recipe.members(part).items():
+            pooled_X[known_X] += member.weight * says[part, name].at(place_Q[query_X[known_X]], item_X[known_X])
         pooled_X[~known_X] = np.log(share_I[item_X[~known_X]])
         return pooled_X
 
-    def _rest(self, says: Mapping[BaselineName, Says], place_Q: Int64, has_past_Q: Bool) -> tuple[Float64, float]:
+    def _rest(
+        self, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool
+    ) -> tuple[Float64, float]:  # fmt: skip
         """float64 [Q] the logarithm of what an item that nobody names has, but for popularity, and the power of that;
         -inf where the catalogue is scored whole."""
-        weights = self.stack.recipe.new
         if self.known.items.height <= WHOLE:
             return np.full(len(place_Q), -np.inf), 1.0
-        power = sum(weights.values())
-        rest_Q = np.zeros(len(place_Q))
-        for name, weight in weights.items():
-            rest_Q[has_past_Q] += weight * says[name].rest_Q
+        rest_Q, power = np.zeros(len(place_Q)), 0.0
+        for name, member in self.stack.recipe.new.items():
+            power += member.weight
+            rest_Q[has_past_Q] += member.weight * says["new", name].rest_Q
         return rest_Q, power
 
 
@@ -226,11 +275,11 @@ def past_items(histories: Histories, row_Q: Int64) -> tuple[Int64, Int64]:
     return np.divmod(np.unique(query_X * num_items + histories.item_idx_N[past_X]), num_items)
 
 
-def named(says: Mapping[BaselineName, Says], num_queries: int, num_items: int) -> tuple[Int64, Int64]:
+def named(says: Sequence[Says], num_queries: int, num_items: int) -> tuple[Int64, Int64]:
     """All items of a catalogue that is scored whole, else those that some ranker names: question and item, int64 [X]."""
     if num_items <= WHOLE:
         return np.divmod(np.arange(num_queries * num_items), num_items)
-    keys = [one.key_C for one in says.values()]
+    keys = [one.key_C for one in says]
     return np.divmod(np.unique(np.concatenate([np.zeros(0, np.int64), *keys])), num_items)
 
 
@@ -252,10 +301,3 @@ def _from_log(log_X: Float64, query_X: Int64, rest_Q: Float64) -> tuple[Float64,
     # A mass that rounds to nothing would make an item impossible.
     floor = np.finfo(np.float64).eps ** 2
     return np.maximum(np.exp(log_X - top_Q[query_X]), floor), np.exp(rest_Q - top_Q)
-
-
-def features(
-    answers: Sequence[Dense | Sparse], row_Q: Int64, share_I: Float64, query_X: Int64, item_X: Int64
-) -> Float32:  # fmt: skip
-    """float32 [K, X]: what each of K rankers says of pairs of question and item."""
-    return np.stack([Says.of(one, row_Q, share_I).at(query_X, item_X) for one in answers]).astype(np.float32)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import als, cooccurrence, own, places, popular, transitions
+from . import als, cooccurrence, discovery, own, places, popular, returns, transitions
 from .protocol import Family, Fitting, Ranker, UnfitDataError, require
 from .sequences import SequenceSettings, Transitions, Watched
 from .settings import BaselineName
@@ -36,7 +36,7 @@ SEQUENTIAL: Final = (
     Family("SASRec", _grid(network="SASRec"), _sequential),
     Family("SASRec + time", _grid(network="SASRec", timed=True), _sequential),
 )
-_ALL: Final = (popular, own, transitions, places, cooccurrence, als)
+_ALL: Final = (popular, own, transitions, places, returns, discovery, cooccurrence, als)
 FAMILIES: Final[Mapping[BaselineName, Family]] = {
     family.name: family for some in (*(module.FAMILIES for module in _ALL), SEQUENTIAL) for family in some
 }

@@ -39,7 +39,7 @@ class Nearest:
         item_I3 = points_of(histories.items)
         placed_I = ~np.isnan(item_I3[:, 0])
         popular_I = self.popular * np.log(popular_shares(histories, split))
-        user_N3 = _where_users_are(histories, item_I3)
+        user_N3 = where_users_are(histories, item_I3)
 
         def scores_of(row_Q: Int64) -> Float64:
             factor_QI = self.factors(user_N3[row_Q], item_I3)
@@ -58,7 +58,7 @@ class Nearest:
         return -self.steepness * np.log1p(distance_km(user_Q3[:, None], item_I3) / self.scale_km)
 
 
-def _where_users_are(histories: Histories, item_I3: Float64) -> Float64:
+def where_users_are(histories: Histories, item_I3: Float64) -> Float64:
     """Where the user is before each event: float64 [N, 3], NaN where unknown; see the module's text."""
     last_N3 = np.roll(item_I3[histories.item_idx_N], 1, axis=0)
     last_N3[histories.offset_U1[:-1]] = np.nan

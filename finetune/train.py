@@ -53,7 +53,8 @@ def finetune(config: Config) -> Path:
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    lessons = make_lessons(histories, encoder)
+    prior = prior_of_run(config, histories, encoder, accelerator) if config.on_top else None
+    lessons = make_lessons(histories, encoder, prior)
     schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
 
     base = load_base_model(config.model)
@@ -65,9 +66,8 @@ def finetune(config: Config) -> Path:
         )
     TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
     peft_model = add_lora(base, settings)
-    module = CatalogueModel(
-        peft_model, TrieTensors.of(encoder.catalogue.trie, accelerator.device), settings.temperature
-    )
+    trie = TrieTensors.of(encoder.catalogue.trie, accelerator.device)
+    module = CatalogueModel(peft_model, trie, config.temperature)
     trainable = [p for p in module.parameters() if p.requires_grad]
     optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     module, optimizer = accelerator.prepare(module, optimizer)

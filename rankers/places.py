@@ -59,8 +59,13 @@ class Nearest(Counting):
         return -self.steepness * np.log1p(distance_km(user_Q3[:, None], item_I3) / self.scale_km)
 
 
-        popular_I = self.popular * np.log(popular_shares(known or histories, split))
-        user_N3 = where_users_are(histories, item_I3)
+@kept
+def _item_points(known: Histories) -> Float64:
+    """Places of the items: float64 [I, 3]."""
+    return points_of(known.items)
+
+
+def where_users_are(histories: Histories, item_I3: Float64) -> Float64:
     """Where the user is before each event: float64 [N, 3], NaN where unknown; see the module's text."""
     last_N3 = np.roll(item_I3[histories.item_idx_N], 1, axis=0)
     last_N3[histories.offset_U1[:-1]] = np.nan

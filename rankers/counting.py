@@ -102,8 +102,8 @@ class Moves:
         )
 
     def degree(self, item_Q: Int64) -> Int64:
-        """Number of distinct items that are ever reached from each item: int64 [Q]."""
-        return self.offset_I1[item_Q + 1] - self.offset_I1[item_Q]
+        """Number of distinct items that are ever reached from each item: int64 [Q]; from -1, no item, none."""
+        return np.where(item_Q >= 0, self.offset_I1[item_Q + 1] - self.offset_I1[item_Q], 0)
 
     def before(self, row_Q: Int64, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
         """Moves out of `item_Q` that had arrived strictly earlier, in seconds, than the event in `row_Q`.

@@ -80,7 +80,8 @@ def some_settings(family: Family) -> Mapping[str, Any]:
     one = grid[len(grid) // 2]
     if family in families.SEQUENTIAL:
         return {**one, **TINY}
-    changes: dict[str, Any] = {"elsewhere": 0.1, "half_life_days": 7.0, "half_life_events": 3.0, "epochs": 2, "own": 3.0}
+    half_lives = {"half_life_days": 7.0, "half_life_events": 3.0}
+    changes: dict[str, Any] = {"elsewhere": 0.1, "epochs": 2, "own": 3.0, **half_lives}
     return one | {name: value for name, value in changes.items() if name in one}
 
 
@@ -138,6 +139,18 @@ class TestConformance:
             expected = scores_of(ranker.on(one, "test", full), int(one.offset_U1[1]) - 1)
             found = scores_of(ranker.on(both, "test", full), int(both.offset_U1[user + 1]) - 1)
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_row_without_a_past_gets_what_can_be_said_of_anybody(full: Histories, name: str) -> None:
+    ranker, request = fitted(name, full), request_of(full, 40)
+    stranger = request[-1].with_columns(user_id=pl.lit("stranger"))
+    alone, behind = asked_histories(full, stranger), asked_histories(full, pl.concat([request, stranger]))
+    one, other = (scores_of(ranker.on(asked, "test", full), len(asked.user_idx_N) - 1) for asked in (alone, behind))
+    assert np.isfinite(one).all()
+    assert one == pytest.approx(other, rel=1e-6, abs=1e-7)
+    item = replace(alone, item_idx_N=np.array([5], np.int32))
+    assert scores_of(ranker.on(item, "test", full), 0).tolist() == one.tolist()
 
 
 def test_request_of_somebody_unknown_has_their_own_events(full: Histories) -> None:

@@ -70,7 +70,7 @@ class FactorisedTransitions:
 
     def arrays(self) -> Arrays:
         """The fields of `Factors`."""
-        return vars(self.factors)
+        return dict(vars(self.factors))
 
     def _numbers(self, user_ids: list[str]) -> Int64:
         """The number of each user among those of the factors, -1 for others: int64 [U]."""

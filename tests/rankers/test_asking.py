@@ -23,6 +23,7 @@ from whereupon.rankers.families import FAMILIES, Family
 from whereupon.rankers.kept import kept
 from whereupon.rankers.protocol import Dense, Fitted, Sparse
 from whereupon.rankers.transitions import FactorisedTransitions
+from whereupon.recommend.context import RequestContext, open_question
 
 NUM_ITEMS, NUM_USERS = 12, 6
 NAMES: Final = [name for name in FAMILIES if name != "ALS" or importlib.util.find_spec("implicit")]
@@ -64,7 +65,7 @@ def everybody(location: str = "context", protocol: str = "global_time") -> Histo
     if location == "outcome":
         events = events.with_columns(items[name].gather(item_N).alias(name) for name in ("latitude", "longitude"))
     manifest = {
-        "location": location, "data_hash": f"{location} {protocol}", "catalogue_hash": "",
+        "location": location, "data_hash": f"{location} {protocol}", "catalogue_hash": "", "context_columns": [],
         "settings": {"split": {"protocol": protocol}},
     }  # fmt: skip
     return build_histories(events, items, manifest)
@@ -165,6 +166,19 @@ def test_request_of_somebody_unknown_has_their_own_events(full: Histories) -> No
     expected = replace(ranker, factors=nobody).on(full, "test")
     found = scores_of(ranker.on(asked, "test", full), len(asked.item_idx_N) - 1)
     assert found == pytest.approx(scores_of(expected, row))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_open_question_of_the_recommender_is_a_request(full: Histories, name: str) -> None:
+    row = int(np.flatnonzero(full.events["latitude"].is_not_null().to_numpy() & (full.user_idx_N == 2))[-1])
+    latitude, longitude, at = (full.events[column][row] for column in ("latitude", "longitude", "local_time"))
+    moment = RequestContext(at=at.isoformat())
+    if full.location == "context":
+        moment = replace(moment, place=f"{latitude},{longitude}")
+    asked = asked_histories(full, open_question(full, request_of(full, row)[:-1], moment))
+    ranker = fitted(name, full)
+    found = scores_of(ranker.on(asked, "test", full), len(asked.item_idx_N) - 1)
+    assert found == pytest.approx(scores_of(ranker.on(full, "test"), row), rel=1e-6, abs=1e-7)
 
 
 def test_past_events_of_items_added_since_are_left_out(full: Histories) -> None:

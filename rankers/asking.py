@@ -6,7 +6,8 @@ Shapes: N = events (rows of the request), U = users.
 import numpy as np
 import polars as pl
 
-from ..histories import Histories, build_histories
+from ..histories import Histories
+from ..histories.splitting import HISTORY, SPLITS
 
 
 def asked_histories(known: Histories, events: pl.DataFrame) -> Histories:
@@ -24,8 +25,20 @@ def asked_histories(known: Histories, events: pl.DataFrame) -> Histories:
     exists_N = (item_N >= 0) & (item_N < known.items.height)
     if not (stays_N := exists_N | is_last_N).all():
         events, item_N = events.filter(stays_N), item_N[stays_N]
-        is_last_N, exists_N = is_last_N[stays_N], exists_N[stays_N]
-    columns = {"user_idx": np.cumsum(is_last_N) - is_last_N, "item_idx": np.where(exists_N, item_N, 0)}
-    split = pl.col("split").fill_null("history") if "split" in events.columns else pl.lit("history").alias("split")
-    events = events.with_columns(split, *(pl.Series(name, column, pl.Int32) for name, column in columns.items()))
-    return build_histories(events, known.items, known.manifest | {"data_hash": "asked"})
+        is_last_N, exists_N, user_ids = is_last_N[stays_N], exists_N[stays_N], events["user_id"].to_list()
+    if "split" not in events.columns:
+        events = events.with_columns(split=pl.lit(SPLITS[HISTORY]))
+    splits = [HISTORY if split is None else SPLITS.index(split) for split in events["split"].to_list()]
+    user_N, item_N = (np.cumsum(is_last_N) - is_last_N).astype(np.int32), np.where(exists_N, item_N, 0).astype(np.int32)
+    return Histories(
+        events=events.with_columns(user_idx=pl.Series(user_N), item_idx=pl.Series(item_N)),
+        items=known.items,
+        user_ids=[user_id for user_id, is_last in zip(user_ids, is_last_N, strict=True) if is_last],
+        offset_U1=np.append(0, np.flatnonzero(is_last_N) + 1).astype(np.int64),
+        user_idx_N=user_N,
+        item_idx_N=item_N,
+        time_s_N=events["time"].dt.epoch("s").to_numpy(writable=True),
+        split_N=np.array(splits, np.int8),
+        location=known.location,
+        manifest=known.manifest | {"data_hash": "asked"},
+    )

@@ -162,7 +162,7 @@ class Neighbours:
 
     def arrays(self) -> Arrays:
         """Both fields."""
-        return vars(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -70,20 +70,19 @@ class Moves:
     """Moves from item to item between consecutive events of a user, countable as of any moment.
 
     All int64. The pairs out of item i are offset_I1[i]:offset_I1[i + 1], and lead to `to_P`. `arrival` [moves] is
-    pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`. `moment_N` is the rank of each event's
-    second among the distinct seconds of all events, `second_S`, ascending.
+    pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`. A moment is the rank of a second among
+    the distinct seconds of all events, `second_S`, ascending.
     """
 
     offset_I1: Int64
     to_P: Int64
     arrival: Int64
     start_P: Int64
-    moment_N: Int64
     second_S: Int64
 
     @classmethod
     def of(cls, histories: Histories) -> "Moves":
-        """Collect the moves that may count for all users, of any split: what counts is when, see `before`."""
+        """Collect the moves that may count for all users, of any split: what counts is when, see `before_time`."""
         num_items = histories.items.height
         item_N = histories.item_idx_N.astype(np.int64)
         seconds, moment_N = np.unique(histories.time_s_N, return_inverse=True)
@@ -97,28 +96,20 @@ class Moves:
             to_P=key_P % num_items,
             arrival=arrival,
             start_P=np.searchsorted(arrival, np.arange(len(key_P)) * len(seconds)).astype(np.int64),
-            moment_N=moment_N.astype(np.int64),
             second_S=seconds.astype(np.int64),
         )
 
     def degree(self, item_Q: Int64) -> Int64:
-        """Number of distinct items that are ever reached from each item: int64 [Q]."""
-        return self.offset_I1[item_Q + 1] - self.offset_I1[item_Q]
+        """Number of distinct items that are ever reached from each item: int64 [Q]; from -1, no item, none."""
+        return np.where(item_Q >= 0, self.offset_I1[item_Q + 1] - self.offset_I1[item_Q], 0)
 
-    def before(self, row_Q: Int64, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
-        """Moves out of `item_Q` that had arrived strictly earlier, in seconds, than the event in `row_Q`.
+    def before_time(self, time_s_Q: Int64, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
+        """Moves out of `item_Q` (-1: of none) that had arrived strictly earlier than unix seconds, int64 [Q].
 
         Returns query, item reached, number of moves (all int64 [X], numbers at least 1).
         """
-        return self._before(self.moment_N[row_Q], item_Q)
-
-    def before_time(self, time_s_Q: Int64, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
-        """As `before`, as of any unix seconds, int64 [Q]."""
-        return self._before(np.searchsorted(self.second_S, time_s_Q), item_Q)
-
-    def _before(self, moment_Q: Int64, item_Q: Int64) -> tuple[Int64, Int64, Int64]:
         query_X, pair_X = ragged(self.offset_I1[item_Q], self.degree(item_Q))
-        key_X = pair_X * len(self.second_S) + moment_Q[query_X]
+        key_X = pair_X * len(self.second_S) + np.searchsorted(self.second_S, time_s_Q)[query_X]
         count_X = np.searchsorted(self.arrival, key_X) - self.start_P[pair_X]
         some_X = count_X > 0
         return query_X[some_X], self.to_P[pair_X[some_X]], count_X[some_X]

@@ -48,10 +48,11 @@ class Factors:
     def log_probs(self, user_Q: Ints, last_Q: Ints) -> NDArray[np.float64]:
         """log p of each item for users who are at an item: float64 [Q, I], each row a distribution.
 
-        A user of -1 is somebody of whom nothing was learnt.
+        Nothing was learnt of a user and of an item that are -1.
         """
-        user_QR = np.where(user_Q[:, None] >= 0, self.user_UR[user_Q], np.float32(0))
-        asked_Q2R = np.concatenate([user_QR, self.last_IR[last_Q]], axis=1)
+        parts = (user_Q, self.user_UR), (last_Q, self.last_IR)
+        asked = [np.where(at_Q[:, None] >= 0, vectors[at_Q], np.float32(0)) for at_Q, vectors in parts]
+        asked_Q2R = np.concatenate(asked, axis=1)
         score_QI = (asked_Q2R @ self.item_I2R.T + self.bias_I).astype(np.float64)
         score_QI -= score_QI.max(axis=1, keepdims=True)
         score_QI -= np.log(np.exp(score_QI).sum(axis=1, keepdims=True))

@@ -25,7 +25,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
 from .clock import DAY_S, local_hours, local_seconds
 from .counting import Moves, Visits, moves_of, popularity_order
-from .pasts import Weigh, each_one, past_sums
+from .pasts import Weigh, each_one, last_items, past_sums
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Scored, Sparse, grid_of
 
@@ -110,7 +110,7 @@ class OwnEvents(Counting):
 
         def num_entries(row_E: Int64) -> Int64:
             entries_E = num_previous(histories)[row_E]
-            return entries_E + moves.degree(histories.item_idx_N[row_E - 1].astype(np.int64)) if moves else entries_E
+            return entries_E + moves.degree(last_items(histories, row_E)) if moves else entries_E
 
         return Sparse(scores, num_entries)
 
@@ -139,7 +139,7 @@ def _with_moves(
     place_I: Int64,
 ) -> Scored:
     """Add the share of all users' earlier moves out of the last item: to known items' scores, or as new items."""
-    query_X, item_X, count_X = moves.before_time(histories.time_s_N[row_Q], histories.item_idx_N[row_Q - 1].astype(np.int64))
+    query_X, item_X, count_X = moves.before_time(histories.time_s_N[row_Q], last_items(histories, row_Q))
     share_X = count_X / np.bincount(query_X, weights=count_X, minlength=len(row_Q))[query_X]
     number_X = visits.number(histories.user_idx_N[row_Q].astype(np.int64)[query_X], item_X)
     num_known_Q = visits.num_known_N[row_Q]

@@ -39,6 +39,12 @@ def past_sums(histories: Histories, row_Q: Int64, weigh: Weigh) -> Float64:
     return sum_QI
 
 
+def last_items(histories: Histories, row_Q: Int64) -> Int64:
+    """The item of the event before each row, of the same user: int64 [Q], -1 where there is none."""
+    last_Q: Int64 = histories.item_idx_N[row_Q - 1].astype(np.int64)
+    return np.where(row_Q > histories.offset_U1[histories.user_idx_N[row_Q]], last_Q, -1)
+
+
 def each_one(row_X: Int64, past_X: Int64) -> Float64:
     """Every past event counts 1."""
     return np.ones(len(past_X))
@@ -74,8 +80,8 @@ class ItemModel(Protocol):
 class FadedHistory:
     """Scores items by what a model of items makes of a history, faded by age.
 
-    An event counts half when `half_life_events` came after it; None: all count alike. `self_weight` is what each item of the
-    history adds to its own score, per event: models of other items leave that out, but people return.
+    An event counts half when `half_life_events` came after it; None: all count alike. `self_weight` is what each item
+    of the history adds to its own score, per event: models of other items leave that out, but people return.
     """
 
     model: ItemModel

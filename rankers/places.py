@@ -17,6 +17,7 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
 from .kept import kept
+from .pasts import last_items
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, UnfitDataError, grid_of
 
@@ -46,8 +47,9 @@ class Nearest(Counting):
             factor_QI = self.factors(user_N3[row_Q], item_I3)
             factor_QI[:, ~placed_I] = factor_QI[:, placed_I].mean(axis=1, keepdims=True)
             factor_QI[np.isnan(factor_QI[:, 0])] = 0.0  # unknown where the user is
-            score_QI = factor_QI + popular_I
-            score_QI[np.arange(len(row_Q)), histories.item_idx_N[row_Q - 1]] += np.log(self.stay)
+            score_QI: Float64 = factor_QI + popular_I
+            last_Q = last_items(histories, row_Q)
+            score_QI[np.flatnonzero(last_Q >= 0), last_Q[last_Q >= 0]] += np.log(self.stay)
             score_QI -= score_QI.max(axis=1, keepdims=True)
             score_QI -= np.log(np.exp(score_QI).sum(axis=1, keepdims=True))
             return score_QI

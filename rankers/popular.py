@@ -143,7 +143,10 @@ def _gaussian(apart_N: Float64, period: float, sigma: float) -> Float64:
     """exp(-(d / sigma)^2 / 2) of the distance d around a circle, 1 at 0 and exactly 0 beyond `_REACH` sigma."""
     apart_N = np.abs(apart_N) % period
     apart_N = np.minimum(apart_N, period - apart_N) / sigma
-    return np.where(apart_N <= _REACH, np.exp(-0.5 * apart_N**2), 0.0)
+    near_X = np.flatnonzero(apart_N <= _REACH)
+    weight_N = np.zeros(len(apart_N))
+    weight_N[near_X] = np.exp(-0.5 * apart_N[near_X] ** 2)
+    return weight_N
 
 
 def _blend(sum_QI: Float64, share_I: Float64, backoff_events: float) -> Float64:

@@ -82,8 +82,8 @@ class Ranker(Protocol):
         """What it answers for rows of these histories, which may be others than those that it was fitted on.
 
         Before the predicted moment everything may be looked at: of the event's own user the rows before it, of others
-        what is strictly earlier in time. Popularity is that of splits before `split`. Each row must have one of the
-        same user before it.
+        what is strictly earlier in time. Popularity is that of splits before `split`. A row that has none of its user
+        before it gets what can be said of anybody.
 
         Of the rows' own users, their pasts and moments are those of `histories`. Whatever is counted of all users comes
         from `known`, which has the same items; None: the same histories. A request is asked about like that, see

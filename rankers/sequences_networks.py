@@ -27,6 +27,7 @@ from ..arrays import Int64
 from ..errors import ModelError
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
+from ..histories.questions import num_previous
 from .protocol import Arrays, Dense
 from .sequences import NUM_GAPS, SequenceSettings, Transitions, Watched, Windows, moments, windows_before
 
@@ -182,12 +183,18 @@ class Reader:
 
     @torch.inference_mode()
     def log_probs(self, row_Q: Int64) -> NDArray[np.float32]:
-        """Log-probability of every item after the last events before each row, in nats: float32 [Q, I]."""
+        """Log-probability of every item after the last events before each row, in nats: float32 [Q, I].
+
+        Where there is none, all are equally likely.
+        """
         self.network.eval()
-        windows = windows_before(self.histories, row_Q, self.length)
+        hidden_QD = torch.zeros(len(row_Q), self.network.items.embedding_dim)
+        at_X = np.flatnonzero(num_previous(self.histories)[row_Q])
+        windows = windows_before(self.histories, row_Q[at_X], self.length)
         step = max(1, _EVENTS_PER_PASS // self.length)
-        passes = np.split(np.arange(len(row_Q)), np.arange(step, len(row_Q), step))
-        hidden_QD = torch.cat([self._last_states(windows.take(part)) for part in passes])
+        for start in range(0, len(at_X), step):
+            part = np.arange(start, min(start + step, len(at_X)))
+            hidden_QD[at_X[part]] = self._last_states(windows.take(part))
         log_prob_QI: NDArray[np.float32] = torch.log_softmax(self.network.scores(hidden_QD), -1).numpy()
         return log_prob_QI
 

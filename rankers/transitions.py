@@ -15,7 +15,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
 from .counting import moves_of
 from .factors import Factors, FactorSettings, fit_factors
-from .pasts import Weigh, past_sums
+from .pasts import Weigh, last_items, past_sums
 from .popular import popular_shares
 from .protocol import Arrays, Counting, Dense, Family, Fitting, Floats, grid_of
 
@@ -35,10 +35,10 @@ class Transitions(Counting):
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         num_items = histories.items.height
         share_I, moves = popular_shares(known or histories, split), moves_of(known or histories)
-        weigh, item_N = _same_previous(histories), histories.item_idx_N.astype(np.int64)
+        weigh = _same_previous(histories)
 
         def scores_of(row_Q: Int64) -> Floats:
-            query_X, to_X, count_X = moves.before_time(histories.time_s_N[row_Q], item_N[row_Q - 1])
+            query_X, to_X, count_X = moves.before_time(histories.time_s_N[row_Q], last_items(histories, row_Q))
             sum_X = np.bincount(query_X * num_items + to_X, weights=count_X, minlength=len(row_Q) * num_items)
             sum_QI = sum_X.reshape(len(row_Q), num_items) + self.backoff_events * share_I
             if self.own:
@@ -64,13 +64,13 @@ class FactorisedTransitions:
         number_U = self._numbers(histories.user_ids)
 
         def scores_of(row_Q: Int64) -> Floats:
-            return self.factors.log_probs(number_U[histories.user_idx_N[row_Q]], histories.item_idx_N[row_Q - 1])
+            return self.factors.log_probs(number_U[histories.user_idx_N[row_Q]], last_items(histories, row_Q))
 
         return Dense(scores_of, is_log_prob=True)
 
     def arrays(self) -> Arrays:
         """The fields of `Factors`."""
-        return vars(self.factors)
+        return dict(vars(self.factors))
 
     def _numbers(self, user_ids: list[str]) -> Int64:
         """The number of each user among those of the factors, -1 for others: int64 [U]."""

@@ -348,12 +348,16 @@ def test_verb_prints_a_table_and_ends_well(town: Path) -> None:
     assert re.search(r"prompts\s+2\s+4\s+\d+\s+0", done.stdout)
 
 
-def test_verb_names_what_leaks_and_fails(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def before(self: Moves, row_Q: NDArray[np.int64], item_Q: NDArray[np.int64]) -> object:
-        return honest(self, np.full_like(row_Q, np.argmax(self.moment_N)), item_Q)  # as of the last moment of all
+def _count_moves_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    def before_time(self: Moves, time_s_Q: NDArray[np.int64], item_Q: NDArray[np.int64]) -> object:
+        return honest(self, np.full_like(time_s_Q, 2**40), item_Q)  # as if all had happened
 
-    honest = Moves.before
-    monkeypatch.setattr(Moves, "before", before)
+    honest = Moves.before_time
+    monkeypatch.setattr(Moves, "before_time", before_time)
+
+
+def test_verb_names_what_leaks_and_fails(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _count_moves_to_come(monkeypatch)
     options = ["--num", "20", "--baselines-only", "--baseline", "own counts + transitions"]
     done = CliRunner().invoke(app, ["guard", str(town), *options])
     assert done.exit_code == 1
@@ -367,11 +371,7 @@ def test_prior_of_a_calibration_is_checked_too(town: Path, monkeypatch: pytest.M
     assert done.exit_code == 0, done.output
     assert re.search(r"prior of calibration context\s+10\s+30\s+\d+\s+0", done.stdout)
 
-    def before_time(self: Moves, time_s_Q: NDArray[np.int64], item_Q: NDArray[np.int64]) -> object:
-        return honest(self, np.full_like(time_s_Q, 2**40), item_Q)  # as if all had happened
-
-    honest = Moves.before_time
-    monkeypatch.setattr(Moves, "before_time", before_time)
+    _count_moves_to_come(monkeypatch)
     done = CliRunner().invoke(app, ["guard", str(town), *options])
     assert done.exit_code == 1
     assert "prior of calibration context: row " in done.stderr

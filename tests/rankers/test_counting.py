@@ -23,9 +23,9 @@ def test_item_that_is_never_visited_has_a_number_beyond_all(town: Histories) -> 
 
 def test_moves_count_only_what_arrived_strictly_earlier(town: Histories) -> None:
     moves = Moves.of(town)
-    dan_goes_to_a = np.array([12])  # at 24; moves out of C so far: Bob to C at 21, Cyd to D at 22
-    _, item_X, count_X = moves.before(dan_goes_to_a, np.array([2]))
+    dan_goes_to_a = np.array([24])  # moves out of C so far: Bob to C at 21, Cyd to D at 22
+    _, item_X, count_X = moves.before_time(dan_goes_to_a, np.array([2]))
     assert (item_X.tolist(), count_X.tolist()) == ([2, 3], [1, 1])
-    cyd_goes_to_d = np.array([10])  # at 22: her own move to D must not count
-    _, item_X, count_X = moves.before(cyd_goes_to_d, np.array([2]))
+    cyd_goes_to_d = np.array([22])  # her own move to D must not count
+    _, item_X, count_X = moves.before_time(cyd_goes_to_d, np.array([2]))
     assert (item_X.tolist(), count_X.tolist()) == ([2], [1])

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from .errors import ConfigError, DataError
@@ -25,6 +25,9 @@ _PASSWORD = re.compile(r"(?<=://).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<braced>[^}]*)\})")
 
 
+ON_TOP_TEMPERATURE: Final = 2.5
+
+
 class Config(ServeConfig):
     """Everything a verb needs to know. Paths are absolute once loaded."""
 
@@ -32,6 +35,22 @@ class Config(ServeConfig):
 
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+
+    @property
+    def on_top(self) -> bool:
+        """Whether the model trains on top of the rankers of `priors`."""
+        return self.priors != "none" if self.finetune.on_top is None else self.finetune.on_top
+
+    @property
+    def temperature(self) -> float:
+        """That of training: `finetune.temperature`, or what it stands for."""
+        return self.finetune.temperature or (ON_TOP_TEMPERATURE if self.on_top else 1.0)
+
+    @model_validator(mode="after")
+    def _priors_are_there(self) -> "Config":
+        if self.finetune.on_top and self.priors == "none":
+            raise ValueError("finetune.on_top needs rankers to train on top of; set priors: auto")
+        return self
 
     def in_brief(self) -> Iterator[str]:
         """Each setting that is not its default, as `section.key: value` lines."""

@@ -42,13 +42,12 @@ class Decisions:
         """E."""
         return len(self.is_new_E)
 
-    def log_probs(self, temperature: tuple[float, float], weight: tuple[float, float]) -> Float32:
-        """float32 [E]: log-probability of each event's item. Each pair is of the part chosen before, and of the new.
-
-        Without a mixture the first one counts.
-        """
+    def log_probs(self, pools: tuple[Reweighting, Reweighting]) -> Float32:
+        """float32 [E]: log-probability of each event's item, with temperature and weight of the pool of its part: that
+        of items chosen before, and that of new ones. Without a mixture the first one counts."""
         edges, part_D = Segments(self.ptr_D1), self.is_new_E[self.owner_D].astype(np.int64)
-        inverse_D, weight_D = 1 / np.float32(temperature)[part_D], np.float32(weight)[part_D]
+        inverse_D = (1 / np.float32([pool.temperature for pool in pools]))[part_D]
+        weight_D = np.float32([pool.weight for pool in pools])[part_D]
         score_J = self.log_prob_J * edges.spread(inverse_D) + edges.spread(weight_D) * self.log_mass_J
         taken_D = edges.log_softmax(score_J)[self.taken_D] if len(self.taken_D) else np.zeros(0, np.float32)
         return (np.bincount(self.owner_D, taken_D, minlength=self.num_events) + self.log_share_E).astype(np.float32)

@@ -140,6 +140,11 @@ class ItemPrior:
 class Change(Protocol):
     """What a search makes of the model's distribution."""
 
+    @property
+    def pools(self) -> tuple[Reweighting, Reweighting]:
+        """Those of items chosen before and of new ones; twice the same without a mixture."""
+        ...
+
     def checked(self, num_queries: int) -> Change:
         """Itself. Raises ValueError if it was made for another number of questions."""
         ...
@@ -174,6 +179,11 @@ class Reweighting:
         if not 0 <= self.weight < np.inf or (self.weight and self.prior is None):
             what = "a weight needs a prior" if self.weight > 0 else "weight must be at least 0"
             raise ValueError(f"{what}, not {self.weight}")
+
+    @property
+    def pools(self) -> tuple[Reweighting, Reweighting]:
+        """See `Change.pools`."""
+        return self, self
 
     def checked(self, num_queries: int) -> Reweighting:
         """See `Change.checked`."""
@@ -226,9 +236,14 @@ class AgainOrNew:
     new: Reweighting
     log_odds_Q: Float64
 
+    @property
+    def pools(self) -> tuple[Reweighting, Reweighting]:
+        """See `Change.pools`."""
+        return self.again, self.new
+
     def checked(self, num_queries: int) -> AgainOrNew:
         """See `Change.checked`."""
-        for pool in (self.again, self.new):
+        for pool in self.pools:
             pool.checked(num_queries)
         return self
 
@@ -251,7 +266,7 @@ class AgainOrNew:
     ) -> tuple[Float32, Float32]:  # fmt: skip
         """See `Change.apply`."""
         edges = Segments.of_edges(trie, node_X)
-        pools = (pool.scores(trie, query_X, node_X, log_prob_J) for pool in (self.again, self.new))
+        pools = (pool.scores(trie, query_X, node_X, log_prob_J) for pool in self.pools)
         part_J2 = np.stack([edges.spread(part_XP[:, p]) + score_J for p, score_J in enumerate(pools)], axis=1)
         below_J, above_X = np.logaddexp(part_J2[:, 0], part_J2[:, 1]), np.logaddexp(part_XP[:, 0], part_XP[:, 1])
         # Rounding must not make a child likelier than its parent.

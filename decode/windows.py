@@ -12,7 +12,7 @@ from ..arrays import Bool, Int64
 from ..catalogue import Subset
 from ..prompts import EncodedWindow, HistoryText, Windows
 from .decisions import decisions_of
-from .reweighting import Reweighting
+from .reweighting import Change, Reweighting
 from .search import SearchResult, search
 from .transformers_engine import TransformersEngine, TransformersReading
 
@@ -70,7 +70,7 @@ def read_windows(
 
 def answer_windows(
     engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_N: NDArray[np.bool_], k: int,
-    max_expansions: int | None = None, reweighting_of: Callable[[Int64], Reweighting] | None = None,
+    max_expansions: int | None = None, reweighting_of: Callable[[Int64], Change] | None = None,
     allowed_of: Callable[[Int64], Bool] | None = None, queries_per_search: int = 16,
 ) -> Iterator[WindowAnswers]:  # fmt: skip
     """Answer every wanted event of the windows from the text before it; `k` = 0 for log-probabilities only.
@@ -81,9 +81,9 @@ def answer_windows(
     """
     for asked in read_windows(engine, text, windows, wanted_N):
         item_Q = text.item_idx_N[asked.event_Q]
-        whole = reweighting_of(asked.event_Q) if reweighting_of else Reweighting()
-        decisions = decisions_of(engine, asked.reading, item_Q, asked.position_Q, whole.prior)
-        log_prob_Q = decisions.log_probs(whole.temperature, whole.weight)
+        whole: Change = reweighting_of(asked.event_Q) if reweighting_of else Reweighting()
+        decisions = decisions_of(engine, asked.reading, item_Q, asked.position_Q, whole)
+        log_prob_Q = decisions.log_probs(whole.pools)
         results: list[SearchResult] = []
         for first in range(0, len(item_Q) if k else 0, queries_per_search):
             some = slice(first, first + queries_per_search)

@@ -8,7 +8,8 @@ it depends on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,15 +24,16 @@ from ..histories.candidates import Repeats
 from ..histories.questions import evaluated_events
 from ..rankers.families import FAMILIES, SEQUENTIAL
 from ..rankers.protocol import Dense, Sparse, UnfitDataError
-from ..rankers.selection import Selected, select
+from ..rankers.gate import fit_gate
+from ..rankers.selection import Pool, Selected, select, select_gate
 from ..rankers.settings import BaselineName
-from ..rankers.stack import PARTS, Member, Part, StackRecipe
+from ..rankers.stack import Member, StackRecipe
 from .tuning import tune
 
 if TYPE_CHECKING:
     from ..config import Config
 
-CANDIDATES: Final[Mapping[Part, tuple[BaselineName, ...]]] = {
+_NAMES: Final[Mapping[Pool, tuple[BaselineName, ...]]] = {
     "again": (
         "learnt own events", "context-weighted own events", "own counts by hour of week", "own counts",
         "popularity by hour of week", "transitions", "nearest", "SASRec + time",
@@ -43,7 +45,8 @@ CANDIDATES: Final[Mapping[Part, tuple[BaselineName, ...]]] = {
 }  # fmt: skip
 """What `priors: auto` chooses from. FPMC is no prior: its vectors of users cannot be fitted to other users."""
 
-_Fitted = tuple[Mapping[str, Any], "Dense | Sparse"]
+GATE_GAIN: Final = 0.05
+"""Nats per event by which a gate and two pools must be better than one pool of all items."""
 
 
 def stack_recipe(config: Config, histories: Histories) -> StackRecipe:
@@ -51,22 +54,23 @@ def stack_recipe(config: Config, histories: Histories) -> StackRecipe:
 
     Raises DataError: no ranker of `priors` can be used with these histories.
     """
-    path = config.run / "priors" / "recipe.json"
-    key = _key(config, histories)
+    path, key = config.run / "priors" / "recipe.json", _key(config, histories)
     try:
         found = read_object(path)
         if found.get("key") == key:
             return StackRecipe.of_json(found["recipe"])
     except (DataError, KeyError, TypeError):
         pass
-    selected = {part: _choose(config, histories, part) for part in PARTS}
-    recipe = StackRecipe(*(_recipe_of(*selected[part]) for part in PARTS))
+    candidates = _Candidates.of(config, histories)
+    selected = candidates.select()
+    recipe = candidates.recipe(selected)
     write_json(path, {
         "key": key, "recipe": recipe.as_json(), "seed": config.seed, "versions": versions(),
-        "selection": {part: _told(selected[part][0]) for part in PARTS},
+        "selection": {name: _as_json(one) for name, one in selected.items()},
     })  # fmt: skip
-    for part in PARTS:
-        show(_table(part, selected[part][0]))
+    for name, one in selected.items():
+        show(_table(name, one))
+    say(_verdict(selected, recipe))
     return recipe
 
 
@@ -76,68 +80,139 @@ def _key(config: Config, histories: Histories) -> str:
     return sha256_text(json.dumps(parts, sort_keys=True))
 
 
-def _choose(config: Config, histories: Histories, part: Part) -> tuple[Selected, dict[BaselineName, Mapping[str, Any]]]:
-    """What was chosen for a part, and the settings of all candidates."""
-    named: Sequence[BaselineName] = CANDIDATES[part] if isinstance(config.priors, str) else config.priors
-    answers: dict[BaselineName, Dense | Sparse] = {}
-    settings: dict[BaselineName, Mapping[str, Any]] = {}
-    for name in named:
+@dataclass(frozen=True)
+class _Candidates:
+    """Rankers that may join, with tuned settings, and what they answer for validation events."""
+
+    config: Config
+    histories: Histories
+    settings: Mapping[tuple[Pool, BaselineName], Mapping[str, Any]]
+    answers: Mapping[tuple[Pool, BaselineName], Dense | Sparse]
+
+    @classmethod
+    def of(cls, config: Config, histories: Histories) -> _Candidates:
+        settings: dict[tuple[Pool, BaselineName], Mapping[str, Any]] = {}
+        answers: dict[tuple[Pool, BaselineName], Dense | Sparse] = {}
+        fitted: dict[str, Dense | Sparse] = {}
+        for pool, names in _NAMES.items():
+            for name in names if isinstance(config.priors, str) else config.priors:
+                repeats = _repeats(config, pool, name)
+                try:
+                    one = _tuned(config, histories, name, repeats)
+                    key = json.dumps([name, dict(one)], sort_keys=True)
+                    if key not in fitted:
+                        ranker = FAMILIES[name].ranker(histories, "valid", one, config.seed, repeats)
+                        fitted[key] = ranker.on(histories, "valid")
+                except UnfitDataError as error:
+                    if not isinstance(config.priors, str):
+                        raise
+                    if pool == "new":
+                        say(f"{name} is no candidate: {error}")
+                    continue
+                settings[pool, name], answers[pool, name] = one, fitted[key]
+        if not answers:
+            raise DataError("No ranker of priors can be used with these histories; set priors: none.")
+        return cls(config, histories, settings, answers)
+
+    def of_pool(self, pool: Pool) -> dict[BaselineName, Dense | Sparse]:
+        """What the candidates of one pool answer; of all items and for the gate, those of both."""
+        pools = (pool,) if pool != "all" else ("new", "again")
+        return {name: one for each in pools for (where, name), one in self.answers.items() if where == each}
+
+    def select(self) -> dict[str, Selected]:
+        """Choose for each pool, and for the gate."""
         try:
-            settings[name], answers[name] = _candidate(config, histories, part, name)
-        except UnfitDataError as error:
-            if not isinstance(config.priors, str):
-                raise
-            say(f"{name} is no candidate: {error}")
-    if not answers:
-        raise DataError("No ranker of priors can be used with these histories; set priors: none.")
-    try:
-        row_E = evaluated_events(histories, "valid")
-    except DataError:  # nothing to choose by
-        row_E = np.zeros(0, np.int64)
-    is_list = not isinstance(config.priors, str)
-    return select(part, answers, histories, row_E, config.seed, all_of_them=is_list), settings
+            row_E = evaluated_events(self.histories, "valid")
+        except DataError:  # nothing to choose by
+            row_E = np.zeros(0, np.int64)
+        fixed, seed = not isinstance(self.config.priors, str), self.config.seed
+        pools: tuple[Pool, ...] = ("all", "again", "new")
+        selected = {
+            pool: select(pool, self.of_pool(pool), self.histories, row_E, seed, all_of_them=fixed) for pool in pools
+        }
+        gate = fit_gate(self.histories, "valid")
+        return {**selected, "gate": select_gate(gate, self.of_pool("all"), self.histories, row_E)}
+
+    def recipe(self, selected: Mapping[str, Selected]) -> StackRecipe:
+        """With a gate where that is better."""
+        if not _gated(selected):
+            return StackRecipe({}, self._members("all", selected["all"]), {})
+        gate = selected["gate"].weights
+        return StackRecipe(
+            self._members("again", selected["again"]), self._members("new", selected["new"]),
+            self._members("all", selected["gate"]), gate.get("history", 0.0), gate.get("bias", 0.0),
+        )  # fmt: skip
+
+    def _members(self, pool: Pool, selected: Selected) -> dict[BaselineName, Member]:
+        where: tuple[Pool, ...] = (pool,) if pool != "all" else ("new", "again")
+        found: dict[BaselineName, Member] = {}
+        for (at, name), settings in self.settings.items():
+            if at in where and name in selected.weights:
+                found[name] = Member(settings, selected.weights[name])  # of two, the last one answered: see `of_pool`
+        return found
 
 
-def _candidate(config: Config, histories: Histories, part: Part, name: BaselineName) -> _Fitted:
-    """Settings of a candidate, and what it answers for validation events."""
-    family, repeats = FAMILIES[name], _repeats(config, part, name)
+def _gated(selected: Mapping[str, Selected]) -> bool:
+    """Whether two pools and a gate have a clearly lower log-loss: behind a gate, the model has no say in the matter."""
+    return selected["all"].num_events == 0 or _two_parts(selected) < selected["all"].log_loss - GATE_GAIN
+
+
+def _two_parts(selected: Mapping[str, Selected]) -> float:
+    """Log-loss of a gate and two pools, in nats per event."""
+    again, new = selected["again"], selected["new"]
+    events = again.num_events + new.num_events
+    share = selected["gate"].share_new if events else 0.0
+    return selected["gate"].log_loss + (1 - share) * again.log_loss + share * new.log_loss
+
+
+def _verdict(selected: Mapping[str, Selected], recipe: StackRecipe) -> str:
+    if recipe.gated:
+        return (f"a gate and two pools: log-loss {_two_parts(selected):.3f}; one pool of all items: "
+                f"{selected['all'].log_loss:.3f}")  # fmt: skip
+    return (f"one pool of all items: log-loss {selected['all'].log_loss:.3f}; a gate and two pools: "
+            f"{_two_parts(selected):.3f}")  # fmt: skip
+
+
+def _tuned(config: Config, histories: Histories, name: BaselineName, repeats: Repeats) -> Mapping[str, Any]:
+    """Settings of the highest nDCG@10 on validation."""
     protocol = config.evaluate.model_copy(update={"repeats": repeats})
     folder = config.run if repeats == config.evaluate.repeats else config.run / "priors" / "new-items"
-    chosen = tune(family, histories, protocol, config.seed, folder).settings
-    return chosen, family.ranker(histories, "valid", chosen, config.seed, repeats).on(histories, "valid")
+    return tune(FAMILIES[name], histories, protocol, config.seed, folder).settings
 
 
-def _repeats(config: Config, part: Part, name: BaselineName) -> Repeats:
+def _repeats(config: Config, pool: Pool, name: BaselineName) -> Repeats:
     """Networks are trained once for both parts."""
-    if part == "again" or any(name == family.name for family in SEQUENTIAL):
+    if pool == "again" or any(name == family.name for family in SEQUENTIAL):
         return config.evaluate.repeats
     return "excluded"
 
 
-def _recipe_of(selected: Selected, settings: Mapping[BaselineName, Mapping[str, Any]]) -> dict[BaselineName, Member]:
-    return {name: Member(settings[name], weight) for name, weight in selected.weights.items()}
-
-
-def _told(selected: Selected) -> dict[str, Any]:
+def _as_json(selected: Selected) -> dict[str, Any]:
     return {
         "num_events": selected.num_events, "uniform": selected.uniform, "alone": dict(selected.alone),
+        "log_loss": selected.log_loss,
         "steps": [vars(step) for step in selected.steps],
     }  # fmt: skip
 
 
-def _table(part: Part, selected: Selected) -> Table:
+_TITLES: Final = {
+    "all": "one pool of all items", "again": "items chosen before", "new": "new items", "gate": "gate: is it a new item?",
+}  # fmt: skip
+
+
+def _table(name: str, selected: Selected) -> Table:
     """Who joined, in order, and what that brought."""
-    what = "items chosen before" if part == "again" else "new items"
-    title = f"prior of {what}, {selected.num_events:,} validation events"
+    title = f"{_TITLES[name]}, {selected.num_events:,} validation events"
     table = Table(title=title, title_justify="left", box=None)
-    for name in ("ranker", "weight", "log-loss alone", "of the stack"):
-        table.add_column(name, justify="left" if name == "ranker" else "right")
+    for heading in ("ranker", "weight", "log-loss alone", "with those above"):
+        table.add_column(heading, justify="left" if heading == "ranker" else "right")
     joined = {step.name: step.log_loss for step in selected.steps}
-    rest = sorted(set(selected.alone) - set(joined), key=lambda name: selected.alone[name])
-    for name in (*joined, *rest):
-        weight, after = selected.weights.get(name), joined.get(name)
+    first = [one for one in selected.weights if one not in joined]
+    rest = sorted({*selected.alone} - {*joined, *first}, key=lambda one: selected.alone[one])
+    for one in (*first, *joined, *rest):
+        weight, after = selected.weights.get(one), joined.get(one)
         table.add_row(
-            name, f"{weight:.3f}" if weight else "–", f"{selected.alone[name]:.3f}", f"{after:.3f}" if after else "–",
-            style="" if weight else "dim",
+            one, f"{weight:.3f}" if weight else "–", f"{selected.alone.get(one, np.nan):.3f}",
+            f"{after:.3f}" if after else "–", style="" if weight else "dim",
         )  # fmt: skip
     return table

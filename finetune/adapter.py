@@ -76,7 +76,7 @@ class Keeper:
     ) -> None:
         """`belongs_to`: what a run must agree on with the adapter; `validated_on`: hash of the validation events."""
         self._config, self._model, self._accelerator, self._belongs_to = config, model, accelerator, belongs_to
-        self._card = {**belongs_to, "temperature": config.finetune.temperature, "seed": config.seed,
+        self._card = {**belongs_to, "temperature": config.temperature, "seed": config.seed,
                       "finetune": config.finetune.model_dump(mode="json"), "validated_on": validated_on,
                       "versions": versions()}  # fmt: skip
         named = (

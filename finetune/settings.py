@@ -22,10 +22,16 @@ class FinetuneSettings(BaseModel):
     alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is multiplied by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the LoRA branch.")
     target_modules: str | list[str] = Field("all-linear", description="Modules that get an adapter, as in peft.")
-    temperature: float = Field(
-        1.0,
+    on_top: bool | None = Field(
+        None,
+        description="Whether the model trains inside the blend with the rankers of `priors`, such that its loss is "
+        "about what these do not know; by default where there are any.",
+    )
+    temperature: float | None = Field(
+        None,
         gt=0,
-        description="Divides the logits before the softmax over a node's edges, in training and serving alike.",
+        description="Divides the logits before the softmax over a node's edges, in training and serving alike; by "
+        "default 1, and 2.5 on top of rankers, so that a model that knows nothing yet does not drown them.",
     )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         "auto",

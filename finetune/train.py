@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +18,22 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.optim import AdamW
 
+from .. import __version__
 from ..arrays import Int64
+from ..catalogue import Trie
 from ..console import bar, say, talk
 from ..decode.branching import TrieTensors
 from ..decode.hardware import choose_device, has_native_bf16
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..decode.transformers_engine import TransformersEngine, longest_text
 from ..errors import ConfigError, DataError, ModelError, NonFiniteError
+from ..files import sha256_text
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
+from ..rankers.stack import Stack, fit_stack
 from .adapter import Keeper, only_training
 from .lessons import Lesson, Schedule, collate, lesson_of
+from .on_top import TrainingPrior, training_prior
 from .model import CatalogueModel, add_lora
 from .settings import FinetuneSettings
 from .validation import Validator
@@ -53,7 +60,7 @@ def finetune(config: Config) -> Path:
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    prior = prior_of_run(config, histories, encoder, accelerator) if config.on_top else None
+    stack, prior = on_top_of(config, histories, encoder.catalogue.trie, accelerator) if config.on_top else (None, None)
     lessons = make_lessons(histories, encoder, prior)
     schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
 
@@ -74,13 +81,13 @@ def finetune(config: Config) -> Path:
     if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
         torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))
 
-    validator = Validator.build(histories, encoder, settings, config.seed)
+    validator = Validator.build(histories, encoder, settings, config.seed, stack)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
     if accelerator.is_main_process:
         _announce(lessons, schedule, accelerator, trainable, validator)
     with only_training(config.run, accelerator.is_main_process):
-        _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper).run()
+        _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper, prior).run()
         return keeper.finish()
 
 
@@ -95,6 +102,7 @@ class _Training:
     schedule: Schedule
     validator: Validator
     keeper: Keeper
+    prior: TrainingPrior | None = None
 
     def run(self) -> None:
         """Take every step that is not done yet, and every validation."""
@@ -143,7 +151,8 @@ class _Training:
         """One step of the optimizer; whether a checkpoint is due, by the main process's clock (its `late`)."""
         began, accelerator, mine = time.perf_counter(), self.accelerator, batches[self.accelerator.process_index]
         # Where no batch is left for a process, it takes part with one that counts for nothing.
-        batch = collate([self.lessons[i] for i in (mine if len(mine) else batches[0][:1])], device=accelerator.device)
+        lessons = [self.lessons[i] for i in (mine if len(mine) else batches[0][:1])]
+        batch = collate(lessons, device=accelerator.device, prior=self.prior)
         of_step = [self.lessons[i] for i in np.concatenate(batches)]
         titles, num = sum(lesson.num_titles for lesson in of_step), accelerator.num_processes
         # Gradients are averaged over processes, while every title of the step must weigh the same.
@@ -195,17 +204,34 @@ class TrainingProgress:
             say(f"step {step}/{self._total}: {now}")
 
 
-def make_lessons(histories: Histories, encoder: PromptEncoder) -> list[Lesson]:
+def on_top_of(
+    config: Config, histories: Histories, trie: Trie, accelerator: Accelerator
+) -> tuple[Stack, TrainingPrior]:  # fmt: skip
+    """The stack for validation, and the prior of training events; what is missing is chosen and made."""
+    from ..eval.stacking import stack_recipe
+
+    repeats, seed = config.evaluate.repeats, config.seed
+    with accelerator.main_process_first():  # one makes them, the others read what it wrote
+        recipe = stack_recipe(config, histories)
+        key = sha256_text(json.dumps([recipe.identity, histories.data_hash, histories.title_recipe, seed, __version__]))
+        fit = partial(fit_stack, recipe, split="valid", seed=seed, repeats=repeats)
+        prior = training_prior(config.run / "priors" / "training", key, histories, trie, fit, seed)
+    return fit(histories), prior
+
+
+def make_lessons(histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None) -> list[Lesson]:
     """Every window over the training events, as a lesson; events of later splits are not looked at."""
     events = histories.events.filter(pl.col("split") == "train")
     if not events.height:
         raise DataError(
             "There are no training events: expected some before the validation split begins; see histories.split."
         )
-    text = encoder.text(events, len(histories.user_ids))
+    text, row_N = encoder.text(events, len(histories.user_ids)), np.flatnonzero(histories.split_N == 0)
     windows, trie = text.windows, encoder.catalogue.trie
     encoded = zip(text.encode_windows(windows), windows.start_W, windows.end_W, strict=True)
-    return [lesson_of(window, text.item_idx_N[start:end], trie) for window, start, end in encoded]
+    return [
+        lesson_of(window, text.item_idx_N[start:end], trie, prior, row_N[start:end]) for window, start, end in encoded
+    ]
 
 
 def _diverged(step: int, how: str) -> ModelError:

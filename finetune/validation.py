@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +12,19 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
+from ..arrays import Int64
+from ..catalogue import Trie
+from ..decode.reweighting import Change
 from ..decode.transformers_engine import TransformersEngine
 from ..decode.windows import answer_windows, ranks, windows_with_targets
 from ..errors import NonFiniteError
 from ..eval.metrics import summarise
 from ..files import sha256_text
 from ..histories import Histories
+from ..histories.questions import SPLIT_CODES
 from ..prompts import HistoryText, PromptEncoder, Windows
+from ..rankers.pooling import Pools, change_of
+from ..rankers.stack import BoundStack, Stack
 from .model import CatalogueModel
 from .settings import FinetuneSettings
 
@@ -31,9 +38,14 @@ class Validator:
     windows: Windows
     wanted_N: NDArray[np.bool_]
     num_events: int
+    change_of: Callable[[Int64], Change] | None = None
 
     @classmethod
-    def build(cls, histories: Histories, encoder: PromptEncoder, settings: FinetuneSettings, seed: int) -> Validator:
+    def build(
+        cls, histories: Histories, encoder: PromptEncoder, settings: FinetuneSettings, seed: int,
+        stack: Stack | None = None,
+    ) -> Validator:  # fmt: skip
+        """`stack`: what the model is trained on top of, for the valid split."""
         events = histories.events.filter(pl.col("split") != "test")
         text = encoder.text(events, len(histories.user_ids))
         row_N = np.arange(events.height)
@@ -45,7 +57,8 @@ class Validator:
         order = np.random.default_rng(seed).permutation(len(windows))
         chosen = np.zeros(len(windows), bool)
         chosen[order[np.cumsum(events_W[order]) - events_W[order] < settings.validation_events]] = True
-        return cls(encoder, text, windows.select(chosen), wanted_N, int(events_W[chosen].sum()))
+        change = None if stack is None else _blended(stack.on(histories), encoder.catalogue.trie)
+        return cls(encoder, text, windows.select(chosen), wanted_N, int(events_W[chosen].sum()), change)
 
     @property
     def hash(self) -> str:
@@ -80,7 +93,14 @@ class Validator:
         plain = accelerator.unwrap_model(module)
         engine = TransformersEngine(plain.model.get_base_model(), self.encoder.catalogue.trie, plain.temperature)
         with accelerator.autocast():
-            answers = list(answer_windows(engine, self.text, self.windows.select(mine_W), self.wanted_N, k=10))
+            windows = self.windows.select(mine_W)
+            answers = list(answer_windows(engine, self.text, windows, self.wanted_N, 10, reweighting_of=self.change_of))
         rank_Q = [ranks(self.text.item_idx_N[a.event_Q], a.results) for a in answers]
         none = np.empty(0, np.int64), np.empty(0, np.float32)  # more processes than windows
         return np.concatenate([none[0], *rank_Q]), np.concatenate([none[1], *(a.log_prob_Q for a in answers)])
+
+
+def _blended(bound: BoundStack, trie: Trie) -> Callable[[Int64], Change]:
+    """From rows among the events of train, valid and history to model and stack in one, as they are trained."""
+    row_N = np.flatnonzero(bound.histories.split_N != SPLIT_CODES["test"])
+    return lambda row_Q: change_of(bound.masses(row_N[row_Q]), trie, Pools(), bound.share_I)

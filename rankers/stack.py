@@ -5,7 +5,9 @@
 `again` gives probability only to items that the user has chosen before, `new` only to the others, and the gate g is the
 probability that the next item is a new one, given the user and the moment. Each of the two is a log-linear pool (a
 product of experts: Hinton, Neural Computation 14(8), 2002) of rankers: p(i) is proportional to exp(sum over rankers of
-weight * what it says of i), with weights of at least 0 that are fitted to validation events (`selection`).
+weight * what it says of i), with weights of at least 0 that are fitted to validation events (`selection`). The log-odds
+of the gate are pooled likewise: those of `gate.Gate`, and those that rankers give to all new items together. Where that
+is better on validation, there is no gate, and one pool of all items.
 
 A ranker says log p where it is a distribution, and its score where it is not; the weight is then an inverse
 temperature. What scores few items says log((1 - e) * share of the score + e * popularity).
@@ -41,8 +43,9 @@ WHOLE: Final = 20_000
 """Items of a catalogue that is scored whole: one float64 each for a question."""
 _NAMED = 1_000  # of a larger catalogue: how many items of a dense ranker count, the best ones
 _POPULAR = 1e-3  # the share of popularity in what a sparse ranker says
+_SURE = 10.0  # log-odds of a ranker beyond which it is not believed
 
-Part = Literal["again", "new"]
+Part = Literal["again", "new", "gate"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 
@@ -59,6 +62,7 @@ class Says:
     log_C: Float64
     rest_Q: Float64
     log_share_I: Float64
+    is_log_prob: bool = True
 
     @classmethod
     def of(cls, answers: Dense | Sparse, row_Q: Int64, share_I: Float64, name: str = "") -> Says:
@@ -76,7 +80,7 @@ class Says:
             return cls(None, key_C[order_C], log_C[order_C], np.log(keeps_Q), np.log(share_I))
         score_QI = answers.scores(row_Q)
         if num_items <= WHOLE:
-            return cls(score_QI, np.zeros(0, np.int64), none, none, none)
+            return cls(score_QI, np.zeros(0, np.int64), none, none, none, answers.is_log_prob)
         if not answers.is_log_prob:
             raise DataError(
                 f"The ranker {name!r} scores without probabilities, which a stack can use for at most {WHOLE:,} items; "
@@ -98,6 +102,13 @@ class Says:
         key_X = query_X * len(self.log_share_I) + item_X
         at_X = np.minimum(np.searchsorted(self.key_C, key_X), len(self.key_C) - 1)
         return np.where(self.key_C[at_X] == key_X, self.log_C[at_X], rest_X)
+
+
+    def log_odds_new(self, num_queries: int, query_X: Int64, item_X: Int64) -> Float64:
+        """float64 [Q]: log-odds of all items but the given ones of each question, at most `_SURE` either way."""
+        again_Q = np.bincount(query_X, np.exp(self.at(query_X, item_X)), num_queries).clip(1e-12, 1 - 1e-12)
+        odds_Q: Float64 = np.log1p(-again_Q) - np.log(again_Q)
+        return odds_Q.clip(-_SURE, _SURE)
 
 
 @dataclass(frozen=True)
@@ -130,28 +141,43 @@ class Member:
 
 @dataclass(frozen=True)
 class StackRecipe:
-    """What a stack is made of: rankers by name, for items chosen before and for new ones; either has at least one."""
+    """What a stack is made of: rankers by name, for items chosen before, for new ones, and for the gate between them.
+
+    Without rankers for items chosen before there is no gate: those for new ones are for all. `history_weight` is that of
+    the gate's own log-odds, `bias` is added to all.
+    """
 
     again: Mapping[BaselineName, Member]
     new: Mapping[BaselineName, Member]
+    gate: Mapping[BaselineName, Member]
+    history_weight: float = 1.0
+    bias: float = 0.0
+
+    @property
+    def gated(self) -> bool:
+        """Whether there are two parts."""
+        return bool(self.again)
 
     def members(self, part: Part) -> Mapping[BaselineName, Member]:
         """The rankers of one part."""
-        return self.again if part == "again" else self.new
+        members: Mapping[BaselineName, Member] = getattr(self, part)
+        return members
 
-    def as_json(self) -> dict[str, dict[str, dict[str, Any]]]:
+    def as_json(self) -> dict[str, Any]:
         """For a file; see `of_json`."""
-        return {
+        parts: dict[str, Any] = {
             part: {
                 name: {"settings": dict(one.settings), "weight": one.weight} for name, one in self.members(part).items()
             }
             for part in PARTS
         }
+        return parts | {"history_weight": self.history_weight, "bias": self.bias}
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> StackRecipe:
         """What `as_json` gave. Raises KeyError or TypeError for anything else."""
-        return cls(*({name: Member(**one) for name, one in found[part].items()} for part in PARTS))
+        parts = ({name: Member(**one) for name, one in found[part].items()} for part in PARTS)
+        return cls(*parts, history_weight=found["history_weight"], bias=found["bias"])
 
     @property
     def identity(self) -> str:
@@ -213,7 +239,9 @@ class BoundStack:
         has_past_Q = num_previous(self.histories)[row_Q] > 0
         asked_Q = np.flatnonzero(has_past_Q)
         says = self._says(row_Q[asked_Q], share_I)
-        again_query_X, again_item_X = past_items(self.histories, row_Q)
+        past_X = past_items(self.histories, row_Q)
+        gated = self.stack.recipe.gated
+        again_query_X, again_item_X = past_X if gated else (past_X[0][:0], past_X[1][:0])
         named_X = named([says["new", name] for name in self.stack.recipe.new], len(asked_Q), len(share_I))
         new_query_X, new_item_X = _without(asked_Q[named_X[0]], named_X[1], again_query_X, again_item_X, len(share_I))
         if not has_past_Q.all() and len(share_I) <= WHOLE:
@@ -227,11 +255,23 @@ class BoundStack:
         again_mass_X, _ = _from_log(again_X, again_query_X, np.full(len(row_Q), -np.inf))
         new_mass_X, rest_mass_Q = _from_log(new_X, new_query_X, rest_Q)
         log_odds_Q = np.full(len(row_Q), np.inf)
-        log_odds_Q[asked_Q] = self.stack.gate.log_odds(self.histories, row_Q[asked_Q])
+        if gated:
+            log_odds_Q[asked_Q] = self._log_odds(says, row_Q[asked_Q], place_Q[past_X[0]], past_X[1])
         return PriorMasses(
             again_query_X, again_item_X, again_mass_X, new_query_X, new_item_X, new_mass_X, rest_mass_Q, power,
             log_odds_Q,
         )  # fmt: skip
+
+    def _log_odds(
+        self, says: Mapping[tuple[Part, BaselineName], Says], row_Q: Int64, query_X: Int64, item_X: Int64
+    ) -> Float64:  # fmt: skip
+        """float64 [Q]: the gate's, of rows with a past; X are the items chosen before."""
+        recipe = self.stack.recipe
+        own_Q = self.stack.gate.log_odds(self.histories, row_Q)
+        odds_Q = recipe.history_weight * own_Q.clip(-_SURE, _SURE) + recipe.bias
+        for name, member in recipe.gate.items():
+            odds_Q += member.weight * says["gate", name].log_odds_new(len(row_Q), query_X, item_X)
+        return np.where(np.isinf(own_Q), own_Q, odds_Q)
 
     def _says(self, row_Q: Int64, share_I: Float64) -> dict[tuple[Part, BaselineName], Says]:
         """Ask every ranker once."""

@@ -38,10 +38,10 @@ class Nearest(Counting):
     stay: float
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
-        item_I3 = _item_points(known or histories)
+        item_I3 = item_points(known or histories)
         placed_I = ~np.isnan(item_I3[:, 0])
         popular_I = self.popular * np.log(popular_shares(known or histories, split))
-        user_N3 = _where_users_are(histories, item_I3)
+        user_N3 = where_users_are(histories, item_I3)
 
         def scores_of(row_Q: Int64) -> Float64:
             factor_QI = self.factors(user_N3[row_Q], item_I3)
@@ -62,12 +62,12 @@ class Nearest(Counting):
 
 
 @kept
-def _item_points(known: Histories) -> Float64:
+def item_points(known: Histories) -> Float64:
     """Places of the items: float64 [I, 3]."""
     return points_of(known.items)
 
 
-def _where_users_are(histories: Histories, item_I3: Float64) -> Float64:
+def where_users_are(histories: Histories, item_I3: Float64) -> Float64:
     """Where the user is before each event: float64 [N, 3], NaN where unknown; see the module's text."""
     last_N3 = np.roll(item_I3[histories.item_idx_N], 1, axis=0)
     last_N3[histories.offset_U1[:-1]] = np.nan

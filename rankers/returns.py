@@ -1,0 +1,250 @@
+"""Which of the own past items comes again: attention over the own past events, its weights learnt.
+
+p(i) is the sum over the user's past events x of item i of exp(w(x)), divided by that of all of them. w(x) adds up a
+weight for the bucket in which x lies by each feature, such as its age. So it is a softmax attention over the own past
+with features made by hand, and the kernel of `own.ContextWeights` with steps in place of its formulas. Weights have the
+greatest likelihood, less an L2 penalty, on earlier splits' events of items that their user had chosen before.
+
+Shapes: see `arrays`; X = past events of all questions, flattened; F = features; W = weights, one for each bucket.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ..arrays import Bool, Float64, Int64, ragged
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.distance import distance_km, has_coordinates, points_of
+from ..histories.questions import SPLIT_CODES, num_previous
+from .clock import DAY_S, local_seconds
+from .pasts import LastFit
+from .places import where_users_are
+from .protocol import Arrays, Family, Fitting, Scored, Sparse
+
+LONGEST = 400  # the last events of a past that are looked at
+_PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes
+_STEPS, _RATE, _PENALTY = 60, 0.1, 2e-4
+
+_AGES = [0.05, 0.15, 0.3, 0.6, 1.2, 2.2, 3.5, 5, 6.5, 7.5, 10, 15, 22, 32, 45, 65, 90, 130, 200]  # days
+_HOURS = [0.1, 0.25, 0.4, 0.6, 0.8, 1, 1.3, 1.7, 2.2, 3, 4, 5.5, 8]
+_EVENTS = [1.5, 2.5, 3.5, 4.5, 6.5, 9.5, 15, 25, 45, 90, 200]
+_GAPS = [0.2, 0.5, 1, 1.5, 2.2, 3.2, 4.5]  # differences of logarithms
+_KM = [0.001, 0.1, 0.3, 0.7, 1.5, 3, 6, 12, 25, 100, 400, 1600]
+_VISITS = [0.5, 1.5, 2.5, 4.5, 8.5, 16.5]
+SIZES: Final = (20, 28, 7, 4, 12, 9, 14, 14, 2, 14)
+"""Buckets of each feature of `Pasts.buckets`, in its order."""
+
+
+@dataclass(frozen=True)
+class Pasts:
+    """What is known of events as parts of a past, and of moments to be predicted.
+
+    `local_N` int64 local seconds; `from_N` and `before_N` int64, the items of the last event before each and of the one
+    before that, -1 and -2 where there is none; `log_gap_N` float64, the logarithm of the minutes since the last event;
+    `visits_N` int64, how often the user had chosen the same item before; `next_N` int64, the row in which the user
+    chooses the same item next, beyond all rows where never; `place_I3` and `here_N3` points where items are and where
+    users are before each event, None without coordinates.
+    """
+
+    histories: Histories
+    item_N: Int64
+    local_N: Int64
+    from_N: Int64
+    before_N: Int64
+    log_gap_N: Float64
+    visits_N: Int64
+    next_N: Int64
+    place_I3: Float64 | None
+    here_N3: Float64 | None
+
+    @classmethod
+    def of(cls, histories: Histories) -> "Pasts":
+        item_N, previous_N = histories.item_idx_N.astype(np.int64), num_previous(histories)
+        gap_s_N = histories.time_s_N - np.roll(histories.time_s_N, 1)
+        visits_N, next_N = _visits(histories.user_idx_N * np.int64(histories.items.height) + item_N)
+        place_I3 = points_of(histories.items) if has_coordinates(histories.items) else None
+        return cls(
+            histories,
+            item_N,
+            local_seconds(histories.events),
+            np.where(previous_N > 0, np.roll(item_N, 1), -1),
+            np.where(previous_N > 1, np.roll(item_N, 2), -2),
+            np.log(np.maximum(gap_s_N / 60, 1)),
+            visits_N,
+            next_N,
+            place_I3,
+            None if place_I3 is None else where_users_are(histories, place_I3),
+        )
+
+    def pairs(self, row_Q: Int64) -> tuple[Int64, Int64]:
+        """The question and the row of each of the last `LONGEST` events before some rows, both int64 [X]."""
+        begin_Q = np.maximum(self.histories.offset_U1[self.histories.user_idx_N[row_Q]], row_Q - LONGEST)
+        return ragged(begin_Q, row_Q - begin_Q)
+
+    def buckets(self, row_X: Int64, past_X: Int64) -> list[Int64]:
+        """The weight of each feature for events of the past, numbered through all features: F times int64 [X]."""
+        time_N, last_X = self.histories.time_s_N, self.from_N[row_X]
+        day_N, second_N = np.divmod(self.local_N, DAY_S)
+        weekend_N = (day_N + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
+        apart_X = np.abs(second_N[row_X] - second_N[past_X]) / 3600
+        apart_X = np.minimum(apart_X, 24 - apart_X)
+        followed_X = self.from_N[past_X] == last_X
+        twice_X = followed_X & (self.before_N[past_X] == self.before_N[row_X])
+        gap_X = np.digitize(np.abs(self.log_gap_N[row_X] - self.log_gap_N[past_X]), _GAPS)
+        latest_X = self.next_N[past_X] >= row_X  # the row itself must look like a later one
+        number_X = np.digitize(self.visits_N[past_X], _VISITS)
+        bucket_FX = [
+            np.digitize((time_N[row_X - 1] - time_N[past_X]) / DAY_S, _AGES),
+            2 * np.digitize(apart_X, _HOURS) + (weekend_N[row_X] != weekend_N[past_X]),
+            (day_N[row_X] - day_N[past_X]) % 7,
+            followed_X + 2 * twice_X,
+            np.digitize(row_X - past_X, _EVENTS),
+            np.where(self.from_N[past_X] >= 0, gap_X, len(_GAPS) + 1),
+            self._far(row_X, past_X, self.place_I3, self.item_N),
+            self._far(row_X, past_X, self.here_N3, None),
+            self.item_N[past_X] == last_X,
+            2 * number_X + latest_X,
+        ]
+        starts = np.cumsum(SIZES) - SIZES
+        return [(start + one_X).astype(np.int64) for start, one_X in zip(starts, bucket_FX, strict=True)]
+
+    def _far(self, row_X: Int64, past_X: Int64, there_X3: Float64 | None, at_N: Int64 | None) -> Int64:
+        """Bucket of the distance from where the user is to one of the places of a past event: int64 [X]."""
+        unknown = len(_KM) + 1
+        if self.here_N3 is None or there_X3 is None:
+            return np.full(len(row_X), unknown)
+        km_X = distance_km(self.here_N3[row_X], there_X3[past_X if at_N is None else at_N[past_X]])
+        return np.where(np.isnan(km_X), unknown, np.digitize(km_X, _KM))
+
+
+def _visits(key_N: Int64) -> tuple[Int64, Int64]:
+    """How many rows before each have the same key, and which is the next that has: both int64 [N]."""
+    order_N = np.argsort(key_N, kind="stable")
+    same_N = np.append(key_N[order_N][1:] == key_N[order_N][:-1], False) if len(key_N) else np.zeros(0, bool)
+    place_N = np.arange(len(key_N))
+    start_N = np.maximum.accumulate(np.where(np.append(True, ~same_N[:-1])[: len(key_N)], place_N, 0))
+    visits_N, next_N = np.empty(len(key_N), np.int64), np.full(len(key_N), np.iinfo(np.int64).max)
+    visits_N[order_N] = place_N - start_N
+    next_N[order_N[:-1][same_N[:-1]]] = order_N[1:][same_N[:-1]]
+    return visits_N, next_N
+
+
+@dataclass(frozen=True)
+class Returns:
+    """See the module's text. `weight_W` float64."""
+
+    weight_W: Float64
+
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
+        """Scores add up to 1; only the own past counts, so that `known` changes nothing."""
+        pasts, num_items = Pasts.of(histories), histories.items.height
+
+        def scores(row_Q: Int64) -> Scored:
+            query_X, past_X, share_X = self.shares(pasts, row_Q)
+            key_X = query_X * num_items + pasts.item_N[past_X]
+            key_C, first_C, entry_X = np.unique(key_X, return_index=True, return_inverse=True)
+            score_C = sums(entry_X, share_X, len(key_C))
+            return Scored(key_C // num_items, key_C % num_items, score_C, first_C.astype(np.int64))
+
+        return Sparse(scores, lambda row_E: np.minimum(num_previous(histories)[row_E], LONGEST))
+
+    def shares(self, pasts: Pasts, row_Q: Int64) -> tuple[Int64, Int64, Float64]:
+        """The question, row and attention of the past events of some rows: [X]; each question's attention is 1."""
+        query_X, past_X = pasts.pairs(row_Q)
+        score_X = _score(self.weight_W, pasts.buckets(row_Q[query_X], past_X))
+        share_X, total_Q = _exp(score_X, query_X, len(row_Q))
+        return query_X, past_X, share_X / total_Q[query_X]
+
+    def arrays(self) -> Arrays:
+        """What was learnt."""
+        return {"weight_W": self.weight_W}
+
+
+def sums(number_X: Int64, weight_X: Float64, num: int) -> Float64:
+    """Sum of the weights of each number from 0 to `num` - 1: float64 [num]."""
+    return np.bincount(number_X, weights=weight_X, minlength=num).astype(np.float64, copy=False)
+
+
+def _score(weight_W: Float64, bucket_FX: list[Int64]) -> Float64:
+    score_X = np.zeros(len(bucket_FX[0]))
+    for bucket_X in bucket_FX:
+        score_X += weight_W[bucket_X]
+    return score_X
+
+
+def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
+    """exp(score), relative to the greatest of each question, and its sum by question; `query_X` ascends."""
+    if not len(score_X):
+        return score_X, np.ones(num)
+    start = np.flatnonzero(np.append(True, query_X[1:] != query_X[:-1]))
+    most_Q = np.zeros(num)
+    most_Q[query_X[start]] = np.maximum.reduceat(score_X, start)
+    exp_X = np.exp(score_X - most_Q[query_X])
+    return exp_X, sums(query_X, exp_X, num)
+
+
+def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
+    """The weights of the greatest penalised likelihood, by Adam (Kingma and Ba, ICLR 2015); 0 where nothing returns."""
+    pasts = Pasts.of(histories)
+    row_Q = _learnt_from(pasts, split, seed)
+    weight_W = np.zeros(sum(SIZES))
+    if not len(row_Q):
+        return Returns(weight_W)
+    query_X, past_X = pasts.pairs(row_Q)
+    bucket_FX = pasts.buckets(row_Q[query_X], past_X)
+    hit_X = pasts.item_N[past_X] == pasts.item_N[row_Q][query_X]
+    mean_W, square_W = np.zeros_like(weight_W), np.zeros_like(weight_W)
+    for step in range(1, _STEPS + 1):
+        slope_W = _slope(weight_W, bucket_FX, query_X, hit_X, len(row_Q)) + 2 * _PENALTY * weight_W
+        mean_W = 0.9 * mean_W + 0.1 * slope_W
+        square_W = 0.999 * square_W + 0.001 * slope_W**2
+        weight_W -= _RATE * (mean_W / (1 - 0.9**step)) / (np.sqrt(square_W / (1 - 0.999**step)) + 1e-8)
+    return Returns(weight_W)
+
+
+def _slope(weight_W: Float64, bucket_FX: list[Int64], query_X: Int64, hit_X: Bool, num: int) -> Float64:
+    """Derivative of the mean of -log p of the true items: float64 [W]."""
+    exp_X, total_Q = _exp(_score(weight_W, bucket_FX), query_X, num)
+    true_X = exp_X * hit_X
+    true_Q = sums(query_X, true_X, num)
+    change_X = (exp_X / total_Q[query_X] - true_X / true_Q[query_X]) / num
+    return sum(
+        (sums(bucket_X, change_X, len(weight_W)) for bucket_X in bucket_FX),
+        start=np.zeros(len(weight_W)),
+    )
+
+
+def _learnt_from(pasts: Pasts, split: EvaluatedSplit, seed: int) -> Int64:
+    """Rows of earlier splits whose item is among the last events before them, ascending: as many as `_PAIRS` allow."""
+    histories = pasts.histories
+    before_N = np.full(len(histories.time_s_N), -1)  # the row in which the user last chose the same item
+    again_N = pasts.next_N < len(before_N)
+    before_N[pasts.next_N[again_N]] = np.flatnonzero(again_N)
+    returned_N = (before_N >= 0) & (np.arange(len(before_N)) - before_N <= LONGEST)
+    row_Q = np.flatnonzero(returned_N & (histories.split_N < SPLIT_CODES[split]))
+    row_Q = np.random.default_rng(seed).permutation(row_Q)
+    length_Q = np.minimum(num_previous(histories)[row_Q], LONGEST)
+    return np.sort(row_Q[np.cumsum(length_Q) <= _PAIRS])
+
+
+_fits: Final[LastFit[Returns]] = LastFit()
+
+
+def fit_returns(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
+    """The ranker for events of a split; fitted once for the same histories, split and seed."""
+    return _fits.get(histories, (split, seed), lambda: _fit(histories, split, seed))
+
+
+def _ranker(fitting: Fitting) -> Returns:
+    return fit_returns(fitting.histories, fitting.split, fitting.seed)
+
+
+def restore(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Returns:
+    """The ranker of what `Returns.arrays` gave."""
+    return Returns(np.asarray(arrays["weight_W"], np.float64))
+
+
+FAMILIES: Final = (Family("learnt own events", [{}], _ranker, restore),)

@@ -34,18 +34,21 @@ from .returns import Pasts, Returns, fit_returns, sums
 
 _LARGEST = 20_000  # items
 _CACHED = 5_000  # items whose nearness to each other is kept
-_ROWS, _CELLS = 3_000, 10_000_000  # first visits that are learnt from, and features of theirs
+_ROWS, _CELLS = 3_000, 6_000_000  # first visits that are learnt from, and features of theirs
 _RIDGE = 1e-4
 _LONG_AGO = 300.0  # days
+_LATELY_S = 30 * DAY_S  # half-life
+_SOON_S = 2 * 3600  # after this time "soon" is a half
 _SCALES = (0.05, 0.3, 2.0)  # km
 
-NAMES: Final = (
-    "last 0.05", "last 1", "last linear", "own 0.05", "own 0.3", "own 2", "events", "users", "recent", "moves",
-    "hour", "category attended", "category chosen", "category items", "category last",
+_OF_PLACES: Final = (
+    "last 0.05", "last 1", "last linear", "soon 0.05", "soon 1", "soon linear", "own 0.05", "own 0.3", "own 2",
 )  # fmt: skip
-_AT_LEAST_0: Final = ("events", "users", "recent", "moves")
-_OF_PLACES: Final = NAMES[:6]
-_OF_CATEGORIES: Final = NAMES[10:]
+_OF_COUNTS: Final = ("events", "users", "users lately", "recent", "moves", "moves soon")
+_OF_CATEGORIES: Final = ("hour", "category attended", "category chosen", "category items", "category last")
+NAMES: Final = (*_OF_PLACES, *_OF_COUNTS, *_OF_CATEGORIES)
+"""Features. Of the distance to the last item there are three shapes; what is "soon" counts the more, the less time has
+passed since the last event."""
 
 
 @dataclass(frozen=True)
@@ -201,16 +204,20 @@ class _Asked:
             return
         km_QI = distance_km(self.pasts.here_N3[row_Q][:, None], self.facts.place_I3)
         known_QI = ~np.isnan(km_QI)
+        last = []
         for shape in (lambda km: np.log1p(km / 0.05), np.log1p, lambda km: np.minimum(km, 10_000) / 10):
             far_QI = np.where(known_QI, shape(km_QI), 0.0)
             mean_Q1 = far_QI.sum(axis=1, keepdims=True) / np.maximum(known_QI.sum(axis=1, keepdims=True), 1)
-            yield -np.where(known_QI, far_QI, mean_Q1)
+            last.append(-np.where(known_QI, far_QI, mean_Q1))
+        yield from last
+        yield from (self._soon(row_Q) * far_QI for far_QI in last)
         yield from self.facts.own_places(attention_QI)
 
     def _counts(self, row_Q: Int64) -> Iterator[NDArray[Any]]:
         stream, time_Q = self.facts.stream, self.pasts.histories.time_s_N[row_Q]
         yield np.log1p(stream.sums_before(time_Q))
         yield np.log1p(stream.sums_before(time_Q, self.facts.first_M))
+        yield np.log1p(stream.sums_before(time_Q, self.facts.first_M, _LATELY_S))
         yield -np.log1p(self.facts.lately(time_Q))
         moved_QI = np.zeros((len(row_Q), stream.num_items))
         last_Q = self.pasts.from_N[row_Q]
@@ -218,6 +225,13 @@ class _Asked:
         query_X, to_X, count_X = self.facts.moves.before_time(time_Q[some_Q], last_Q[some_Q])
         moved_QI[some_Q[query_X], to_X] = np.log1p(count_X)
         yield moved_QI
+        yield self._soon(row_Q) * moved_QI
+
+    def _soon(self, row_Q: Int64) -> Float64:
+        """1 right after the last event, falling to 0: float64 [Q, 1]."""
+        time_N = self.pasts.histories.time_s_N
+        gap_s_Q1 = (time_N[row_Q] - time_N[row_Q - 1])[:, None]
+        return 1 / (1 + np.maximum(gap_s_Q1, 0) / _SOON_S)
 
     def _categories(self, row_Q: Int64, attention_QI: Float64) -> Iterator[NDArray[Any]]:
         tag_IC = self.facts.tag_IC
@@ -290,7 +304,7 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
         feature_KPI -= feature_KPI[:, np.arange(len(row_P)), histories.item_idx_N[row_P]][:, :, None]
         parts.append((feature_KPI, candidates.allowed(row_P)))
     at_K = [NAMES.index(name) for name in names]
-    bounded_K = np.array([name in _AT_LEAST_0 for name in names])
+    bounded_K = np.array([name in _OF_COUNTS for name in names])
     weight_K[at_K] = _newton(parts, weight_K[at_K], bounded_K, len(row_Q))
     return Discovery(weight_K, returns)
 

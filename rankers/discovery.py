@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..arrays import Bool, Float32, Float64, Int64, ragged
-from ..histories import Histories
+from ..histories import Histories, build_histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
 from ..histories.questions import SPLIT_CODES, num_previous
@@ -231,7 +231,8 @@ class _Asked:
         """1 right after the last event, falling to 0: float64 [Q, 1]."""
         time_N = self.pasts.histories.time_s_N
         gap_s_Q1 = (time_N[row_Q] - time_N[row_Q - 1])[:, None]
-        return 1 / (1 + np.maximum(gap_s_Q1, 0) / _SOON_S)
+        soon_Q1: Float64 = 1 / (1 + np.maximum(gap_s_Q1, 0) / _SOON_S)
+        return soon_Q1
 
     def _categories(self, row_Q: Int64, attention_QI: Float64) -> Iterator[NDArray[Any]]:
         tag_IC = self.facts.tag_IC
@@ -289,13 +290,13 @@ class Discovery:
 
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
-    returns = fit_returns(histories, split, seed)
-    asked = _Asked.of(histories, histories, returns)
-    names, row_Q = asked.facts.names, _learnt_from(histories, split, seed)
+    returns, histories = fit_returns(histories, split, seed), _earlier(histories, split)
     weight_K = np.zeros(len(NAMES))
     weight_K[NAMES.index("users")] = 1.0
-    if not len(row_Q):
+    if not len(row_Q := _learnt_from(histories, seed)):
         return Discovery(weight_K, returns)
+    asked = _Asked.of(histories, histories, returns)
+    names = asked.facts.names
     candidates = Candidates.of(histories, "excluded")
     parts = []
     for start in range(0, len(row_Q), 250):
@@ -359,10 +360,17 @@ def _likelihood(parts: Parts, weight_K: Float64, num: int) -> tuple[float, Float
     return loss, slope_K / num + _RIDGE * weight_K, curve_KK / num + _RIDGE * np.eye(len(weight_K))
 
 
-def _learnt_from(histories: Histories, split: EvaluatedSplit, seed: int) -> Int64:
-    """Rows of first visits of earlier splits, ascending: a sample, of events with three before where there are some."""
+def _earlier(histories: Histories, split: EvaluatedSplit) -> Histories:
+    """The same without events of this split and later ones, which may lie before those that are learnt from."""
+    events = histories.events.filter(histories.split_N < SPLIT_CODES[split])
+    events = events.with_columns(user_idx=(pl.col("user_idx").rank("dense") - 1).cast(pl.Int32))
+    return build_histories(events, histories.items, histories.manifest)
+
+
+def _learnt_from(histories: Histories, seed: int) -> Int64:
+    """Rows of first visits, ascending: a sample, of events with three before where there are some."""
     visits, previous_N = Visits.of(histories), num_previous(histories)
-    new_N = (visits.number_N == visits.num_known_N) & (histories.split_N < SPLIT_CODES[split]) & (previous_N > 0)
+    new_N = (visits.number_N == visits.num_known_N) & (previous_N > 0)
     new_N &= Candidates.of(histories, "excluded").holds(np.arange(len(new_N)), histories.item_idx_N)
     row_Q = np.flatnonzero(new_N & (previous_N >= 3))
     if not len(row_Q):

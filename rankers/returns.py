@@ -147,7 +147,9 @@ class Returns:
             key_X = query_X * num_items + pasts.item_N[past_X]
             key_C, first_C, entry_X = np.unique(key_X, return_index=True, return_inverse=True)
             score_C = sums(entry_X, share_X, len(key_C))
-            return Scored(key_C // num_items, key_C % num_items, score_C, first_C.astype(np.int64))
+            query_C = key_C // num_items
+            order_C = first_C - np.searchsorted(query_X, query_C)
+            return Scored(query_C, key_C % num_items, score_C, order_C.astype(np.int64))
 
         return Sparse(scores, lambda row_E: np.minimum(num_previous(histories)[row_E], LONGEST))
 

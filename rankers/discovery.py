@@ -28,6 +28,7 @@ from ..histories.questions import SPLIT_CODES, num_previous
 from .clock import DAY_S, Stream, local_seconds, stream_of
 from .counting import Moves, Visits, moves_of
 from .kept import kept
+from .loglinear import fit_loglinear
 from .pasts import LastFit
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError
 from .returns import Pasts, Returns, fit_returns, sums
@@ -306,58 +307,8 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
         parts.append((feature_KPI, candidates.allowed(row_P)))
     at_K = [NAMES.index(name) for name in names]
     bounded_K = np.array([name in _OF_COUNTS for name in names])
-    weight_K[at_K] = _newton(parts, weight_K[at_K], bounded_K, len(row_Q))
+    weight_K[at_K] = fit_loglinear(parts, weight_K[at_K], bounded_K, _RIDGE)
     return Discovery(weight_K, returns)
-
-
-Parts = list[tuple[Float32, Bool]]
-
-
-def _newton(parts: Parts, weight_K: Float64, bounded_K: Bool, num: int) -> Float64:
-    """The weights of the greatest likelihood less the ridge, by projected Newton steps; bounded ones are at least 0."""
-    loss, slope_K, curve_KK = _likelihood(parts, weight_K, num)
-    for _ in range(30):
-        free_K = ~(bounded_K & (weight_K <= 0) & (slope_K > 0))
-        step_K, share = np.zeros_like(weight_K), 1.0
-        step_K[free_K] = np.linalg.solve(curve_KK[np.ix_(free_K, free_K)], slope_K[free_K])
-        while share > 1e-4:
-            there_K = weight_K - share * step_K
-            there_K = np.where(bounded_K, np.maximum(there_K, 0), there_K)
-            there = _likelihood(parts, there_K, num)
-            if there[0] < loss:
-                break
-            share /= 2
-        else:
-            break
-        gained, weight_K = loss - there[0], there_K
-        loss, slope_K, curve_KK = there
-        if gained < 1e-6:
-            break
-    return weight_K
-
-
-def _likelihood(parts: Parts, weight_K: Float64, num: int) -> tuple[float, Float64, NDArray[np.float64]]:
-    """Mean of -log p of the true items plus the ridge, and its first and second derivatives.
-
-    Features are relative to those of the true item, whose score is thus 0.
-    """
-    loss, slope_K = 0.0, np.zeros_like(weight_K)
-    curve_KK = np.zeros((len(weight_K), len(weight_K)))
-    for feature_KPI, allowed_PI in parts:
-        score_PI = np.tensordot(weight_K.astype(np.float32), feature_KPI, 1)
-        score_PI = np.where(allowed_PI, score_PI, np.float32(-np.inf))
-        most_P1 = score_PI.max(axis=1, keepdims=True)
-        share_PI = np.exp(score_PI - most_P1)
-        total_P1 = share_PI.sum(axis=1, keepdims=True)
-        loss += float((np.log(total_P1) + most_P1).sum())
-        share_PI /= total_P1
-        moment_KPI = feature_KPI * share_PI
-        mean_KP = moment_KPI.sum(axis=2, dtype=np.float64)
-        slope_K += mean_KP.sum(axis=1)
-        flat = (len(weight_K), -1)
-        curve_KK += moment_KPI.reshape(flat) @ feature_KPI.reshape(flat).T - mean_KP @ mean_KP.T
-    loss = loss / num + _RIDGE / 2 * float(weight_K @ weight_K)
-    return loss, slope_K / num + _RIDGE * weight_K, curve_KK / num + _RIDGE * np.eye(len(weight_K))
 
 
 def _earlier(histories: Histories, split: EvaluatedSplit) -> Histories:

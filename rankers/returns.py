@@ -26,7 +26,7 @@ from .protocol import Arrays, Family, Fitting, Scored, Sparse
 
 LONGEST = 400  # the last events of a past that are looked at
 _PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes
-_STEPS, _RATE, _PENALTY = 60, 0.1, 2e-4
+_STEPS, _RATE, _PENALTY = 60, 0.1, 5e-4
 
 _AGES = [0.05, 0.15, 0.3, 0.6, 1.2, 2.2, 3.5, 5, 6.5, 7.5, 10, 15, 22, 32, 45, 65, 90, 130, 200]  # days
 _HOURS = [0.1, 0.25, 0.4, 0.6, 0.8, 1, 1.3, 1.7, 2.2, 3, 4, 5.5, 8]

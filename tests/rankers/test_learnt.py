@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from whereupon.histories import Histories
 from whereupon.rankers import discovery, gate, returns
 from whereupon.rankers.gate import Gate, fit_gate
+from whereupon.rankers.loglinear import fit_loglinear
 from whereupon.rankers.protocol import Dense, Family, Scored, Sparse, UnfitDataError
 
 Row = tuple[int, int, int, str]
@@ -19,7 +20,7 @@ HOUR, DAY = 3600, 86_400
 [RETURNS], [DISCOVERY] = returns.FAMILIES, discovery.FAMILIES
 
 
-def again(histories: Histories, row_Q: NDArray[np.int64], split: str = "test") -> NDArray[np.float64]:
+def again(histories: Histories, row_Q: NDArray[np.int64]) -> NDArray[np.float64]:
     """p of each item by the ranker of own events: [Q, I]."""
     answers = RETURNS.ranker(histories, "test", {}, 0).on(histories, "test")
     assert isinstance(answers, Sparse)
@@ -137,9 +138,9 @@ def test_newton_finds_the_planted_weights_and_keeps_bounds() -> None:
     feature_KPI -= feature_KPI[:, np.arange(4000), true_P][:, :, None]
     allowed_PI = np.ones((4000, 6), bool)
     allowed_PI[:, 0] = False
-    free = discovery._newton([(feature_KPI, allowed_PI)], np.zeros(3), np.zeros(3, bool), 4000)
+    free = fit_loglinear([(feature_KPI, allowed_PI)], np.zeros(3), np.zeros(3, bool), 1e-4)
     assert free == pytest.approx(weight_K, abs=0.1)
-    bounded = discovery._newton([(feature_KPI, allowed_PI)], np.zeros(3), np.array([False, False, True]), 4000)
+    bounded = fit_loglinear([(feature_KPI, allowed_PI)], np.zeros(3), np.array([False, False, True]), 1e-4)
     assert bounded[2] == 0
     assert np.sign(bounded).tolist() == [1, -1, 0]
 
@@ -214,7 +215,7 @@ def gated(build: Build, explores: Callable[[int, int], bool], num_users: int = 6
     return build(rows, num_users * 30)
 
 
-def test_who_always_explores_is_told_from_who_never_does(build: Build) -> None:
+def test_who_always_explores_and_who_never_does_get_odds_far_apart(build: Build) -> None:
     histories = gated(build, lambda user, day: user % 2 == 0)
     row_Q = asked(histories)
     odds_Q = fit_gate(histories, "test").log_odds(histories, row_Q)

@@ -12,7 +12,7 @@ that somebody will: data sets hold the items that were chosen in the end.
 Shapes: see `arrays`; K = features, C = categories, M = events in the order of time, P = the rows of a part.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,60 +20,73 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..arrays import Bool, Float32, Float64, Int64
-from ..histories import Histories
+from ..arrays import Bool, Float32, Float64, Int64, ragged
+from ..histories import Histories, build_histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
 from ..histories.questions import SPLIT_CODES, num_previous
-from .clock import DAY_S, Stream, local_seconds
-from .counting import Moves, Visits
+from .clock import DAY_S, Stream, local_seconds, stream_of
+from .counting import Moves, Visits, moves_of
+from .kept import kept
+from .loglinear import fit_loglinear
 from .pasts import LastFit
-from .protocol import Dense, Family, Fitting, UnfitDataError
-from .returns import Pasts, Returns, fit_returns
+from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError
+from .returns import Pasts, Returns, fit_returns, sums
 
 _LARGEST = 20_000  # items
 _CACHED = 5_000  # items whose nearness to each other is kept
-_ROWS, _CELLS = 3_000, 10_000_000  # first visits that are learnt from, and features of theirs
+_ROWS, _CELLS = 3_000, 6_000_000  # first visits that are learnt from, and features of theirs
 _RIDGE = 1e-4
 _LONG_AGO = 300.0  # days
+_LATELY_S = 30 * DAY_S  # half-life
+_SOON_S = 2 * 3600  # after this time "soon" is a half
 _SCALES = (0.05, 0.3, 2.0)  # km
 
-NAMES: Final = (
-    "last 0.05", "last 1", "last linear", "own 0.05", "own 0.3", "own 2", "events", "users", "recent", "moves",
-    "hour", "category attended", "category chosen", "category items", "category last",
+_OF_PLACES: Final = (
+    "last 0.05", "last 1", "last linear", "soon 0.05", "soon 1", "soon linear", "own 0.05", "own 0.3", "own 2",
 )  # fmt: skip
-_AT_LEAST_0: Final = ("events", "users", "recent", "moves")
-_OF_PLACES: Final = NAMES[:6]
-_OF_CATEGORIES: Final = NAMES[10:]
+_OF_COUNTS: Final = ("events", "users", "users lately", "recent", "moves", "moves soon")
+_OF_CATEGORIES: Final = ("hour", "category attended", "category chosen", "category items", "category last")
+NAMES: Final = (*_OF_PLACES, *_OF_COUNTS, *_OF_CATEGORIES)
+"""Features. Of the distance to the last item there are three shapes; what is "soon" counts the more, the less time has
+passed since the last event."""
 
 
 @dataclass(frozen=True)
 class _Facts:
     """What all users did, and what items are.
 
-    `first_M` float64 1 for the first visit of its user to its item, else 0; `hour_M` and `weekend_M` of the local
-    clock; `tag_IC` float32 shares of categories of each item, adding up to 1, None without categories.
+    `first_M` float64 is 1 for the first visit of its user to its item, else 0. `tag_stream` holds these visits for each
+    of the item's categories, which are its "items"; for each of its entries, `share_T` float64 is the share of the
+    category in the item, `hour_T` int64 and `weekend_T` bool are those of the local clock. `tag_IC` float32 are the
+    shares of categories of each item, adding up to 1. Without categories these are None. `place_I3` are points; None
+    without coordinates. `near_SII` is how near all items are to each other on each scale, None where they are too many.
     """
 
     stream: Stream
     moves: Moves
     first_M: Float64
-    hour_M: Int64
-    weekend_M: Bool
     tag_IC: Float32 | None
+    tag_stream: Stream | None
+    share_T: Float64
+    hour_T: Int64
+    weekend_T: Bool
     place_I3: Float64 | None
     near_SII: list[Float32] | None
 
     @classmethod
     def of(cls, known: Histories) -> "_Facts":
-        stream, visits, local_N = Stream.of(known), Visits.of(known), local_seconds(known.events)
-        first_N = visits.number_N == visits.num_known_N
+        stream, visits, tag_IC = stream_of(known), Visits.of(known), _tags(known.items)
+        first_M = (visits.number_N == visits.num_known_N)[stream.row_N]
         place_I3 = points_of(known.items) if has_coordinates(known.items) else None
         near = None if place_I3 is None or known.items.height > _CACHED else _near(place_I3, place_I3)
-        local_M = local_N[stream.row_N]
+        at_T, tag_T, share_T = _first_tags(tag_IC, np.flatnonzero(first_M), stream.item_N)
+        row_T = stream.row_N[at_T]
+        local_T = local_seconds(known.events)[row_T]
+        tag_stream = None if tag_IC is None else Stream(row_T, stream.time_N[at_T], tag_T, tag_IC.shape[1])
         return cls(
-            stream, Moves.of(known), first_N[stream.row_N].astype(np.float64), local_M % DAY_S // 3600,
-            _weekend(local_M), _tags(known.items), place_I3, near,
+            stream, moves_of(known), first_M.astype(np.float64), tag_IC, tag_stream, share_T,
+            local_T % DAY_S // 3600, _weekend(local_T), place_I3, near,
         )  # fmt: skip
 
     @property
@@ -95,22 +108,20 @@ class _Facts:
         days_QI[order_Q] = (time_Q[order_Q][:, None] - last_QI) / DAY_S
         return np.minimum(days_QI, _LONG_AGO)
 
-    def by_hour(self, time_Q: Int64, local_Q: Int64, tag_IC: Float32) -> Float64:
+    def by_hour(self, time_Q: Int64, local_Q: Int64) -> Float64:
         """How much likelier each category is around this hour: the logarithm of a ratio, float64 [Q, C]."""
-        hour_Q, weekend_Q = local_Q % DAY_S // 3600, _weekend(local_Q)
-        ratio_QC = np.empty((len(time_Q), tag_IC.shape[1]))
-        group_Q = hour_Q * 2 + weekend_Q
-        all_QC = self.stream.sums_before(time_Q, self.first_M) @ tag_IC
+        assert self.tag_stream is not None
+        group_Q = local_Q % DAY_S // 3600 * 2 + _weekend(local_Q)
+        all_QC = self.tag_stream.sums_before(time_Q, self.share_T)
+        ratio_QC = np.empty_like(all_QC)
         for group in np.unique(group_Q):
-            at_Q = np.flatnonzero(group_Q == group)
-            apart_M = np.abs(self.hour_M - group // 2)
-            weight_M = np.array([1.0, 0.7, 0.3])[np.minimum(np.minimum(apart_M, 24 - apart_M), 2)]
-            weight_M *= np.where(np.minimum(apart_M, 24 - apart_M) > 2, 0.0, self.first_M)
-            weight_M *= np.where(self.weekend_M == (group % 2 == 1), 1.0, 0.3)
-            sum_PC = self.stream.sums_before(time_Q[at_Q], weight_M) @ tag_IC
-            all_PC = all_QC[at_Q]
-            share_P1 = (sum_PC.sum(axis=1) + 1) / (all_PC.sum(axis=1) + 1)
-            ratio_QC[at_Q] = np.log((sum_PC + 5 * share_P1[:, None]) / (all_PC + 5)) - np.log(share_P1)[:, None]
+            at_P = np.flatnonzero(group_Q == group)
+            apart_T = np.abs(self.hour_T - group // 2)
+            weight_T = np.array([1.0, 0.7, 0.3, 0.0])[np.minimum(np.minimum(apart_T, 24 - apart_T), 3)]
+            weight_T *= np.where(self.weekend_T == (group % 2 == 1), 1.0, 0.3) * self.share_T
+            sum_PC, all_PC = self.tag_stream.sums_before(time_Q[at_P], weight_T), all_QC[at_P]
+            share_P1 = (sum_PC.sum(axis=1, keepdims=True) + 1) / (all_PC.sum(axis=1, keepdims=True) + 1)
+            ratio_QC[at_P] = np.log((sum_PC + 5 * share_P1) / (all_PC + 5) / share_P1)
         return ratio_QC
 
     def own_places(self, attention_QI: Float64) -> list[Float32]:
@@ -150,10 +161,22 @@ def _tags(items: pl.DataFrame) -> Float32 | None:
     item_T, tag_T = tags["item"].to_numpy(), tags["tag"].rank("dense").to_numpy().astype(np.int64) - 1
     tag_IC = np.zeros((items.height, int(tag_T.max()) + 1), np.float32)
     tag_IC[item_T, tag_T] = 1
-    return tag_IC / np.maximum(tag_IC.sum(axis=1, keepdims=True), 1)
+    tag_IC /= np.maximum(tag_IC.sum(axis=1, keepdims=True), 1)
+    return tag_IC
 
 
-_facts: Final[LastFit[_Facts]] = LastFit()
+def _first_tags(tag_IC: Float32 | None, at_F: Int64, item_M: Int64) -> tuple[Int64, Int64, Float64]:
+    """For each category of the items of some events: the event, the category and its share; in the events' order."""
+    if tag_IC is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    item_T, tag_T = np.nonzero(tag_IC)
+    start_I1 = np.searchsorted(item_T, np.arange(len(tag_IC) + 1))
+    item_F = item_M[at_F]
+    from_X, entry_X = ragged(start_I1[item_F], start_I1[item_F + 1] - start_I1[item_F])
+    return at_F[from_X], tag_T[entry_X], tag_IC[item_T, tag_T][entry_X].astype(np.float64)
+
+
+_facts: Final = kept(_Facts.of)
 
 
 @dataclass(frozen=True)
@@ -166,14 +189,14 @@ class _Asked:
 
     @classmethod
     def of(cls, histories: Histories, known: Histories, returns: Returns) -> "_Asked":
-        return cls(Pasts.of(histories), _facts.get(known, None, lambda: _Facts.of(known)), returns)
+        return cls(Pasts.of(histories), _facts(known), returns)
 
     def features(self, row_Q: Int64) -> list[Float32]:
         """Those of `facts.names` for each row and item: K times float32 [Q, I]."""
         query_X, past_X, share_X = self.returns.shares(self.pasts, row_Q)
         num_items = self.facts.stream.num_items
         cell_X = query_X * num_items + self.pasts.item_N[past_X]
-        attention_QI = np.bincount(cell_X, weights=share_X, minlength=len(row_Q) * num_items).reshape(-1, num_items)
+        attention_QI = sums(cell_X, share_X, len(row_Q) * num_items).reshape(-1, num_items)
         found = [*self._places(row_Q, attention_QI), *self._counts(row_Q), *self._categories(row_Q, attention_QI)]
         return [np.asarray(one_QI, np.float32) for one_QI in found]
 
@@ -182,16 +205,20 @@ class _Asked:
             return
         km_QI = distance_km(self.pasts.here_N3[row_Q][:, None], self.facts.place_I3)
         known_QI = ~np.isnan(km_QI)
+        last = []
         for shape in (lambda km: np.log1p(km / 0.05), np.log1p, lambda km: np.minimum(km, 10_000) / 10):
             far_QI = np.where(known_QI, shape(km_QI), 0.0)
             mean_Q1 = far_QI.sum(axis=1, keepdims=True) / np.maximum(known_QI.sum(axis=1, keepdims=True), 1)
-            yield -np.where(known_QI, far_QI, mean_Q1)
+            last.append(-np.where(known_QI, far_QI, mean_Q1))
+        yield from last
+        yield from (self._soon(row_Q) * far_QI for far_QI in last)
         yield from self.facts.own_places(attention_QI)
 
     def _counts(self, row_Q: Int64) -> Iterator[NDArray[Any]]:
         stream, time_Q = self.facts.stream, self.pasts.histories.time_s_N[row_Q]
         yield np.log1p(stream.sums_before(time_Q))
         yield np.log1p(stream.sums_before(time_Q, self.facts.first_M))
+        yield np.log1p(stream.sums_before(time_Q, self.facts.first_M, _LATELY_S))
         yield -np.log1p(self.facts.lately(time_Q))
         moved_QI = np.zeros((len(row_Q), stream.num_items))
         last_Q = self.pasts.from_N[row_Q]
@@ -199,6 +226,14 @@ class _Asked:
         query_X, to_X, count_X = self.facts.moves.before_time(time_Q[some_Q], last_Q[some_Q])
         moved_QI[some_Q[query_X], to_X] = np.log1p(count_X)
         yield moved_QI
+        yield self._soon(row_Q) * moved_QI
+
+    def _soon(self, row_Q: Int64) -> Float64:
+        """1 right after the last event, falling to 0: float64 [Q, 1]."""
+        time_N = self.pasts.histories.time_s_N
+        gap_s_Q1 = (time_N[row_Q] - time_N[row_Q - 1])[:, None]
+        soon_Q1: Float64 = 1 / (1 + np.maximum(gap_s_Q1, 0) / _SOON_S)
+        return soon_Q1
 
     def _categories(self, row_Q: Int64, attention_QI: Float64) -> Iterator[NDArray[Any]]:
         tag_IC = self.facts.tag_IC
@@ -212,7 +247,7 @@ class _Asked:
         time_Q, local_Q = self.pasts.histories.time_s_N[row_Q], self.pasts.local_N[row_Q]
         shares_QC = chosen_QI.astype(np.float32) @ tag_IC / np.maximum(chosen_QI.sum(axis=1, keepdims=True), 1)
         of_categories = (
-            self.facts.by_hour(time_Q, local_Q, tag_IC),
+            self.facts.by_hour(time_Q, local_Q),
             np.log(attention_QI.astype(np.float32) @ tag_IC + 0.02),
             np.log(shares_QC + 0.02),
             np.log1p((chosen_QI > 0).astype(np.float32) @ tag_IC),
@@ -250,19 +285,19 @@ class Discovery:
 
         return Dense(scores_of, is_log_prob=True, order=order)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """What was learnt."""
         return {"weight_K": self.weight_K, **self.returns.arrays()}
 
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
-    returns = fit_returns(histories, split, seed)
-    asked = _Asked.of(histories, histories, returns)
-    names, row_Q = asked.facts.names, _learnt_from(histories, split, seed)
+    returns, histories = fit_returns(histories, split, seed), _earlier(histories, split)
     weight_K = np.zeros(len(NAMES))
     weight_K[NAMES.index("users")] = 1.0
-    if not len(row_Q):
+    if not len(row_Q := _learnt_from(histories, seed)):
         return Discovery(weight_K, returns)
+    asked = _Asked.of(histories, histories, returns)
+    names = asked.facts.names
     candidates = Candidates.of(histories, "excluded")
     parts = []
     for start in range(0, len(row_Q), 250):
@@ -271,65 +306,22 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
         feature_KPI -= feature_KPI[:, np.arange(len(row_P)), histories.item_idx_N[row_P]][:, :, None]
         parts.append((feature_KPI, candidates.allowed(row_P)))
     at_K = [NAMES.index(name) for name in names]
-    bounded_K = np.array([name in _AT_LEAST_0 for name in names])
-    weight_K[at_K] = _newton(parts, weight_K[at_K], bounded_K, len(row_Q))
+    bounded_K = np.array([name in _OF_COUNTS for name in names])
+    weight_K[at_K] = fit_loglinear(parts, weight_K[at_K], bounded_K, _RIDGE)
     return Discovery(weight_K, returns)
 
 
-Parts = list[tuple[Float32, Bool]]
+def _earlier(histories: Histories, split: EvaluatedSplit) -> Histories:
+    """The same without events of this split and later ones, which may lie before those that are learnt from."""
+    events = histories.events.filter(histories.split_N < SPLIT_CODES[split])
+    events = events.with_columns(user_idx=(pl.col("user_idx").rank("dense") - 1).cast(pl.Int32))
+    return build_histories(events, histories.items, histories.manifest)
 
 
-def _newton(parts: Parts, weight_K: Float64, bounded_K: Bool, num: int) -> Float64:
-    """The weights of the greatest likelihood less the ridge, by projected Newton steps; bounded ones are at least 0."""
-    loss, slope_K, curve_KK = _likelihood(parts, weight_K, num)
-    for _ in range(30):
-        free_K = ~(bounded_K & (weight_K <= 0) & (slope_K > 0))
-        step_K, share = np.zeros_like(weight_K), 1.0
-        step_K[free_K] = np.linalg.solve(curve_KK[np.ix_(free_K, free_K)], slope_K[free_K])
-        while share > 1e-4:
-            there_K = weight_K - share * step_K
-            there_K = np.where(bounded_K, np.maximum(there_K, 0), there_K)
-            there = _likelihood(parts, there_K, num)
-            if there[0] < loss:
-                break
-            share /= 2
-        else:
-            break
-        gained, weight_K = loss - there[0], there_K
-        loss, slope_K, curve_KK = there
-        if gained < 1e-6:
-            break
-    return weight_K
-
-
-def _likelihood(parts: Parts, weight_K: Float64, num: int) -> tuple[float, Float64, NDArray[np.float64]]:
-    """Mean of -log p of the true items plus the ridge, and its first and second derivatives.
-
-    Features are relative to those of the true item, whose score is thus 0.
-    """
-    loss, slope_K = 0.0, np.zeros_like(weight_K)
-    curve_KK = np.zeros((len(weight_K), len(weight_K)))
-    for feature_KPI, allowed_PI in parts:
-        score_PI = np.tensordot(weight_K.astype(np.float32), feature_KPI, 1)
-        score_PI = np.where(allowed_PI, score_PI, np.float32(-np.inf))
-        most_P1 = score_PI.max(axis=1, keepdims=True)
-        share_PI = np.exp(score_PI - most_P1)
-        total_P1 = share_PI.sum(axis=1, keepdims=True)
-        loss += float((np.log(total_P1) + most_P1).sum())
-        share_PI /= total_P1
-        moment_KPI = feature_KPI * share_PI
-        mean_KP = moment_KPI.sum(axis=2, dtype=np.float64)
-        slope_K += mean_KP.sum(axis=1)
-        flat = (len(weight_K), -1)
-        curve_KK += moment_KPI.reshape(flat) @ feature_KPI.reshape(flat).T - mean_KP @ mean_KP.T
-    loss = loss / num + _RIDGE / 2 * float(weight_K @ weight_K)
-    return loss, slope_K / num + _RIDGE * weight_K, curve_KK / num + _RIDGE * np.eye(len(weight_K))
-
-
-def _learnt_from(histories: Histories, split: EvaluatedSplit, seed: int) -> Int64:
-    """Rows of first visits of earlier splits, ascending: a sample, of events with three before where there are some."""
+def _learnt_from(histories: Histories, seed: int) -> Int64:
+    """Rows of first visits, ascending: a sample, of events with three before where there are some."""
     visits, previous_N = Visits.of(histories), num_previous(histories)
-    new_N = (visits.number_N == visits.num_known_N) & (histories.split_N < SPLIT_CODES[split]) & (previous_N > 0)
+    new_N = (visits.number_N == visits.num_known_N) & (previous_N > 0)
     new_N &= Candidates.of(histories, "excluded").holds(np.arange(len(new_N)), histories.item_idx_N)
     row_Q = np.flatnonzero(new_N & (previous_N >= 3))
     if not len(row_Q):
@@ -351,9 +343,7 @@ def _ranker(fitting: Fitting) -> Discovery:
     return _fits.get(histories, (split, seed), lambda: _fit(histories, split, seed))
 
 
-def restore(
-    settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], known: Histories, split: EvaluatedSplit
-) -> Discovery:
+def restore(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Discovery:
     """The ranker of what `Discovery.arrays` gave."""
     weight_K, weight_W = (np.asarray(arrays[name], np.float64) for name in ("weight_K", "weight_W"))
     return Discovery(weight_K, Returns(weight_W))

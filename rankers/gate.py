@@ -135,7 +135,7 @@ def _part(
     query_X, past_X = ragged(row_Q - looked_Q, looked_Q)
     row_X = row_Q[query_X]
 
-    def total(weight_X: Float64) -> Float64:
+    def total(weight_X: NDArray[np.floating]) -> Float64:
         return np.bincount(query_X, weights=weight_X, minlength=len(row_Q)).astype(np.float64)
 
     new_X = new_N[past_X]

@@ -38,7 +38,7 @@ class Nearest(Counting):
     stay: float
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
-        item_I3 = _item_points(known or histories)
+        item_I3 = item_points(known or histories)
         placed_I = ~np.isnan(item_I3[:, 0])
         popular_I = self.popular * np.log(popular_shares(known or histories, split))
         user_N3 = where_users_are(histories, item_I3)
@@ -62,7 +62,7 @@ class Nearest(Counting):
 
 
 @kept
-def _item_points(known: Histories) -> Float64:
+def item_points(known: Histories) -> Float64:
     """Places of the items: float64 [I, 3]."""
     return points_of(known.items)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import Bool, Float64, Int64, ragged
 from ..histories import Histories
@@ -23,11 +22,11 @@ from ..histories.questions import SPLIT_CODES, num_previous
 from .clock import DAY_S, local_seconds
 from .pasts import LastFit
 from .places import where_users_are
-from .protocol import Family, Fitting, Scored, Sparse
+from .protocol import Arrays, Family, Fitting, Scored, Sparse
 
 LONGEST = 400  # the last events of a past that are looked at
 _PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes
-_STEPS, _RATE, _PENALTY = 60, 0.1, 2e-4
+_STEPS, _RATE, _PENALTY = 60, 0.1, 5e-4
 
 _AGES = [0.05, 0.15, 0.3, 0.6, 1.2, 2.2, 3.5, 5, 6.5, 7.5, 10, 15, 22, 32, 45, 65, 90, 130, 200]  # days
 _HOURS = [0.1, 0.25, 0.4, 0.6, 0.8, 1, 1.3, 1.7, 2.2, 3, 4, 5.5, 8]
@@ -147,8 +146,10 @@ class Returns:
             query_X, past_X, share_X = self.shares(pasts, row_Q)
             key_X = query_X * num_items + pasts.item_N[past_X]
             key_C, first_C, entry_X = np.unique(key_X, return_index=True, return_inverse=True)
-            score_C = np.bincount(entry_X, weights=share_X, minlength=len(key_C))
-            return Scored(key_C // num_items, key_C % num_items, score_C, first_C.astype(np.int64))
+            score_C = sums(entry_X, share_X, len(key_C))
+            query_C = key_C // num_items
+            order_C = first_C - np.searchsorted(query_X, query_C)
+            return Scored(query_C, key_C % num_items, score_C, order_C.astype(np.int64))
 
         return Sparse(scores, lambda row_E: np.minimum(num_previous(histories)[row_E], LONGEST))
 
@@ -159,9 +160,14 @@ class Returns:
         share_X, total_Q = _exp(score_X, query_X, len(row_Q))
         return query_X, past_X, share_X / total_Q[query_X]
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """What was learnt."""
         return {"weight_W": self.weight_W}
+
+
+def sums(number_X: Int64, weight_X: Float64, num: int) -> Float64:
+    """Sum of the weights of each number from 0 to `num` - 1: float64 [num]."""
+    return np.bincount(number_X, weights=weight_X, minlength=num).astype(np.float64, copy=False)
 
 
 def _score(weight_W: Float64, bucket_FX: list[Int64]) -> Float64:
@@ -179,7 +185,7 @@ def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
     most_Q = np.zeros(num)
     most_Q[query_X[start]] = np.maximum.reduceat(score_X, start)
     exp_X = np.exp(score_X - most_Q[query_X])
-    return exp_X, np.bincount(query_X, weights=exp_X, minlength=num)
+    return exp_X, sums(query_X, exp_X, num)
 
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
@@ -205,10 +211,10 @@ def _slope(weight_W: Float64, bucket_FX: list[Int64], query_X: Int64, hit_X: Boo
     """Derivative of the mean of -log p of the true items: float64 [W]."""
     exp_X, total_Q = _exp(_score(weight_W, bucket_FX), query_X, num)
     true_X = exp_X * hit_X
-    true_Q = np.bincount(query_X, weights=true_X, minlength=num)
+    true_Q = sums(query_X, true_X, num)
     change_X = (exp_X / total_Q[query_X] - true_X / true_Q[query_X]) / num
     return sum(
-        (np.bincount(bucket_X, weights=change_X, minlength=len(weight_W)) for bucket_X in bucket_FX),
+        (sums(bucket_X, change_X, len(weight_W)) for bucket_X in bucket_FX),
         start=np.zeros(len(weight_W)),
     )
 
@@ -238,9 +244,7 @@ def _ranker(fitting: Fitting) -> Returns:
     return fit_returns(fitting.histories, fitting.split, fitting.seed)
 
 
-def restore(
-    settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], known: Histories, split: EvaluatedSplit
-) -> Returns:
+def restore(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Returns:
     """The ranker of what `Returns.arrays` gave."""
     return Returns(np.asarray(arrays["weight_W"], np.float64))
 

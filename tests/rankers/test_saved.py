@@ -17,7 +17,8 @@ from .test_asking import NAMES, everybody, fitted, scores_of, some_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FPMC = "factorised transitions (FPMC)"
-LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", FPMC, "SASRec + time")]
+OF_OWN = ("learnt own events", "learnt new items")
+LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", FPMC, *OF_OWN, "SASRec + time")]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,275 @@
+"""Rankers that learn on top of counting: planted habits are found, and only the past of each row is looked at."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from whereupon.histories import Histories
+from whereupon.rankers import discovery, gate, returns
+from whereupon.rankers.gate import Gate, fit_gate
+from whereupon.rankers.loglinear import fit_loglinear
+from whereupon.rankers.protocol import Dense, Family, Scored, Sparse, UnfitDataError
+
+Row = tuple[int, int, int, str]
+Build = Callable[[Sequence[Row], int], Histories]
+HOUR, DAY = 3600, 86_400
+[RETURNS], [DISCOVERY] = returns.FAMILIES, discovery.FAMILIES
+
+
+def again(histories: Histories, row_Q: NDArray[np.int64]) -> NDArray[np.float64]:
+    """p of each item by the ranker of own events: [Q, I]."""
+    answers = RETURNS.ranker(histories, "test", {}, 0).on(histories, "test")
+    assert isinstance(answers, Sparse)
+    found = answers.scores(row_Q)
+    assert isinstance(found, Scored)
+    p_QI = np.zeros((len(row_Q), histories.items.height))
+    p_QI[found.query_C, found.item_C] = found.score_C
+    return p_QI
+
+
+def new(histories: Histories, row_Q: NDArray[np.int64]) -> NDArray[np.floating]:
+    """log p of each item by the ranker of new items: [Q, I]."""
+    answers = DISCOVERY.ranker(histories, "test", {}, 0).on(histories, "test")
+    assert isinstance(answers, Dense)
+    return answers.scores(row_Q)
+
+
+def asked(histories: Histories) -> NDArray[np.int64]:
+    return np.flatnonzero(histories.split_N == 2).astype(np.int64)
+
+
+def random_rows(seed: int, num_items: int = 12) -> list[Row]:
+    random = np.random.default_rng(seed)
+    rows = []
+    for user in range(5):
+        for day in np.sort(random.choice(60, 24, replace=False)).tolist():
+            split = "train" if day < 30 else "valid" if day < 40 else "test"
+            rows.append((user, int(random.integers(num_items)), day * DAY + int(random.integers(24)) * HOUR, split))
+    return rows
+
+
+def placed(histories: Histories, kinds: int = 3) -> Histories:
+    """Items in a street, 100 m apart, of some categories in turn."""
+    at = pl.int_range(pl.len()).cast(pl.Float64)
+    category = pl.Series([f"kind {i % kinds}" for i in range(histories.items.height)])
+    items = histories.items.with_columns(latitude=40 + at * 0.0009, longitude=pl.lit(-74.0), category=category)
+    return replace(histories, items=items)
+
+
+def by_hour(build: Build) -> Histories:
+    """Everybody goes to one item in the mornings and to another in the evenings, and to the latter twice each."""
+    rows: list[Row] = []
+    for user in range(4):
+        for day in range(20):
+            split = "train" if day < 18 else "test"
+            morning, evening = 2 * user, 2 * user + 1
+            hours = ((8, morning), (19, evening), (20, evening))
+            rows += [(user, item, day * DAY + hour * HOUR, split) for hour, item in hours]
+    return build(rows, 8)
+
+
+def test_who_alternates_by_the_hour_is_expected_there(build: Build) -> None:
+    histories = by_hour(build)
+    row_Q = asked(histories)
+    p_QI = again(histories, row_Q)
+    assert p_QI.sum(axis=1) == pytest.approx(np.ones(len(row_Q)))
+    assert (p_QI[np.arange(len(row_Q)), histories.item_idx_N[row_Q]] > 0.9).all()
+
+
+def test_without_a_return_every_past_event_counts_alike(build: Build) -> None:
+    rows = [(0, item, item * DAY, "train" if item < 3 else "test") for item in range(4)]
+    p_QI = again(build(rows, 5), np.array([3]))
+    assert p_QI[0].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0, 0])
+
+
+def test_slope_of_the_weights_is_that_of_finite_differences(build: Build) -> None:
+    pasts = returns.Pasts.of(placed(build(random_rows(3), 12)))
+    row_Q = returns._learnt_from(pasts, "test", 0)
+    query_X, past_X = pasts.pairs(row_Q)
+    bucket_FX, hit_X = pasts.buckets(row_Q[query_X], past_X), pasts.item_N[past_X] == pasts.item_N[row_Q][query_X]
+    assert [(b.min() >= start) and (b.max() < start + size) for b, start, size in zip(
+        bucket_FX, np.cumsum(returns.SIZES) - returns.SIZES, returns.SIZES, strict=True)] == [True] * 10  # fmt: skip
+
+    def loss(weight_W: NDArray[np.float64]) -> float:
+        total = 0.0
+        for query in range(len(row_Q)):
+            score_X = sum(weight_W[bucket_X[query_X == query]] for bucket_X in bucket_FX)
+            total -= np.log(np.exp(score_X)[hit_X[query_X == query]].sum() / np.exp(score_X).sum())
+        return total / len(row_Q)
+
+    weight_W = np.random.default_rng(1).normal(size=sum(returns.SIZES))
+    slope_W = returns._slope(weight_W, bucket_FX, query_X, hit_X, len(row_Q))
+    for at in (0, 5, 21, 50, 56, 62, 75, 81, 95, 110):
+        step_W = np.zeros_like(weight_W)
+        step_W[at] = 1e-5
+        assert slope_W[at] == pytest.approx((loss(weight_W + step_W) - loss(weight_W - step_W)) / 2e-5, abs=1e-6)
+
+
+def test_items_next_door_are_discovered_first(build: Build) -> None:
+    """Everybody starts somewhere in a street and goes on to the next house every day."""
+    rows: list[Row] = []
+    for user in range(8):
+        for day in range(12):
+            split = "train" if day < 10 else "test"
+            rows.append((user, (user * 7 + day) % 56, (day * 8 + user) * DAY, split))
+    histories = placed(build(rows, 56))
+    row_Q = asked(histories)
+    log_p_QI = new(histories, row_Q)
+    assert np.exp(log_p_QI).sum(axis=1) == pytest.approx(np.ones(len(row_Q)))
+    for at, row in enumerate(row_Q.tolist()):
+        own = histories.item_idx_N[histories.offset_U1[histories.user_idx_N[row]] : row]
+        log_p_QI[at, own] = -np.inf
+    last_Q = histories.item_idx_N[row_Q - 1]
+    assert (np.abs(log_p_QI.argmax(axis=1) - last_Q) % 54 <= 2).all()
+
+
+def test_newton_finds_the_planted_weights_and_keeps_bounds() -> None:
+    random = np.random.default_rng(0)
+    weight_K = np.array([1.0, -0.5, -2.0])
+    feature_KPI = random.normal(size=(3, 4000, 6)).astype(np.float32)
+    p_PI = np.exp(np.tensordot(weight_K, feature_KPI, 1))
+    p_PI[:, 0] = 0  # no candidate
+    p_PI /= p_PI.sum(axis=1, keepdims=True)
+    true_P = (p_PI.cumsum(axis=1) > random.random(4000)[:, None]).argmax(axis=1)
+    feature_KPI -= feature_KPI[:, np.arange(4000), true_P][:, :, None]
+    allowed_PI = np.ones((4000, 6), bool)
+    allowed_PI[:, 0] = False
+    free = fit_loglinear([(feature_KPI, allowed_PI)], np.zeros(3), np.zeros(3, bool), 1e-4)
+    assert free == pytest.approx(weight_K, abs=0.1)
+    bounded = fit_loglinear([(feature_KPI, allowed_PI)], np.zeros(3), np.array([False, False, True]), 1e-4)
+    assert bounded[2] == 0
+    assert np.sign(bounded).tolist() == [1, -1, 0]
+
+
+def test_that_nobody_chose_an_item_never_speaks_for_it(build: Build) -> None:
+    """Every new item of this town is one where nobody had been: a catalogue of what was chosen in the end."""
+    rows = [(user, user * 10 + day, (day * 8 + user) * DAY, "train" if day < 8 else "test")
+            for user in range(6) for day in range(10)]  # fmt: skip
+    histories = build(rows, 60)
+    ranker = DISCOVERY.ranker(histories, "test", {}, 0)
+    assert isinstance(ranker, discovery.Discovery)
+    weights = dict(zip(discovery.NAMES, ranker.weight_K.tolist(), strict=True))
+    assert all(weights[name] >= 0 for name in ("events", "users", "users lately", "recent", "moves", "moves soon"))
+
+
+def test_data_without_places_and_categories_has_no_weights_for_them(build: Build) -> None:
+    ranker = DISCOVERY.ranker(build(random_rows(1), 12), "test", {}, 0)
+    assert isinstance(ranker, discovery.Discovery)
+    used = {name for name, weight in zip(discovery.NAMES, ranker.weight_K, strict=True) if weight}
+    assert used <= {"events", "users", "users lately", "recent", "moves", "moves soon"}
+
+
+def test_several_categories_of_an_item_share_it() -> None:
+    for values in (["a, b", "b", None], [["a", "b"], ["b"], None]):
+        tag_IC = discovery._tags(pl.DataFrame({"category": values}, strict=False))
+        assert tag_IC is not None
+        assert tag_IC.tolist() == [[0.5, 0.5], [0, 1], [0, 0]]
+    assert discovery._tags(pl.DataFrame({"category": pl.Series([None, None], dtype=pl.String)})) is None
+
+
+def test_catalogue_of_too_many_items_does_not_fit(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_LARGEST", 11)
+    with pytest.raises(UnfitDataError, match="'learnt new items' should have at most 11 items"):
+        DISCOVERY.ranker(build(random_rows(1), 12), "test", {}, 0)
+
+
+def test_too_many_items_for_a_table_of_distances_give_the_same(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories = placed(build(random_rows(2), 12))
+    found = new(histories, asked(histories))
+    monkeypatch.setattr(discovery, "_CACHED", 0)
+    again_built = placed(build(random_rows(2), 12))
+    assert new(again_built, asked(again_built)) == pytest.approx(found, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", [RETURNS, DISCOVERY], ids=lambda family: family.name)
+def test_order_of_questions_does_not_matter(build: Build, family: Family) -> None:
+    histories = placed(build(random_rows(5), 12))
+    row_Q = asked(histories)
+    ask = again if family is RETURNS else new
+    assert ask(histories, row_Q[::-1])[::-1] == pytest.approx(ask(histories, row_Q), abs=1e-5)
+    assert ask(histories, row_Q[4:5])[0] == pytest.approx(ask(histories, row_Q)[4], abs=1e-5)
+
+
+@pytest.mark.parametrize("ask", [again, new, lambda h, row_Q: fit_gate(h, "test").log_odds(h, row_Q)])
+def test_later_events_change_nothing(build: Build, ask: Callable[..., NDArray[np.float64]]) -> None:
+    rows = random_rows(8)
+    histories = placed(build(rows, 12))
+    row = int(asked(histories)[0])
+    now = int(histories.time_s_N[row])
+    altered = placed(build([(u, (i + 5) % 12 if t >= now else i, t, s) for u, i, t, s in rows], 12))
+    assert altered.item_idx_N[row] != histories.item_idx_N[row]
+    assert ask(altered, np.array([row])) == pytest.approx(ask(histories, np.array([row])), abs=1e-6)
+
+
+def gated(build: Build, explores: Callable[[int, int], bool], num_users: int = 6) -> Histories:
+    """Users who take a new item every day for which `explores` says so, and their first item else."""
+    rows: list[Row] = []
+    for user in range(num_users):
+        for day in range(30):
+            item = user * 30 + (day if day == 0 or explores(user, day) else 0)
+            rows.append((user, item, (day * 24 + (9 if day % 2 else 20)) * HOUR, "train" if day < 24 else "test"))
+    return build(rows, num_users * 30)
+
+
+def test_who_always_explores_and_who_never_does_get_odds_far_apart(build: Build) -> None:
+    histories = gated(build, lambda user, day: user % 2 == 0)
+    row_Q = asked(histories)
+    odds_Q = fit_gate(histories, "test").log_odds(histories, row_Q)
+    assert (odds_Q[histories.user_idx_N[row_Q] % 2 == 0] > 2).all()
+    assert (odds_Q[histories.user_idx_N[row_Q] % 2 == 1] < -2).all()
+
+
+def test_hour_of_exploring_is_found(build: Build) -> None:
+    histories = gated(build, lambda user, day: day % 2 == 1)
+    row_Q = asked(histories)
+    odds_Q = fit_gate(histories, "test").log_odds(histories, row_Q)
+    morning_Q = histories.time_s_N[row_Q] % DAY == 9 * HOUR
+    assert (odds_Q[morning_Q] > 1).all()
+    assert (odds_Q[~morning_Q] < -1).all()
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_what_never_occurred_stays_possible(build: Build, always: bool) -> None:
+    histories = gated(build, lambda user, day: always)
+    odds_Q = fit_gate(histories, "test").log_odds(histories, asked(histories)) * (1 if always else -1)
+    assert ((odds_Q > 3) & (odds_Q < 20)).all()
+
+
+def test_latest_quarter_sets_the_level(build: Build) -> None:
+    """Half of all events were new for a year, and none of the last ones."""
+    histories = gated(build, lambda user, day: day < 16 and (day * 7 + user * 3) % 5 < 3)
+    odds_Q = fit_gate(histories, "test").log_odds(histories, asked(histories))
+    assert 1 / (1 + np.exp(-odds_Q)).mean() < 0.1
+
+
+def test_first_event_is_new_and_after_everything_nothing_is(build: Build) -> None:
+    rows = [(0, 0, 1, "train"), (0, 1, 2, "train"), (0, 1, 3, "test"), (1, 0, 4, "test"), (1, 0, 5, "test")]
+    histories = build(rows, 2)
+    odds_Q = fit_gate(histories, "test").log_odds(histories, np.arange(5))
+    assert odds_Q[[0, 3]].tolist() == [np.inf, np.inf]
+    assert odds_Q[2] == -np.inf
+    assert np.isfinite(odds_Q[[1, 4]]).all()
+
+
+def test_gate_without_anything_to_learn_from_says_both_alike(build: Build) -> None:
+    histories = build([(0, 0, 1, "test"), (0, 1, 2, "test")], 3)
+    assert fit_gate(histories, "test").log_odds(histories, np.array([1])).tolist() == [0.0]
+
+
+def test_parts_of_bounded_memory_give_the_same_gate(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories = build(random_rows(4), 12)
+    whole = fit_gate(histories, "test")
+    monkeypatch.setattr(gate, "_PAIRS", 30)
+    parts = fit_gate(histories, "test")
+    assert parts.log_odds(histories, asked(histories)).tolist() == whole.log_odds(histories, asked(histories)).tolist()
+
+
+def test_gate_that_was_taken_apart_is_the_same(build: Build) -> None:
+    histories = build(random_rows(4), 12)
+    found = fit_gate(histories, "test")
+    other = Gate.of(found.arrays())
+    assert other.log_odds(histories, asked(histories)).tolist() == found.log_odds(histories, asked(histories)).tolist()

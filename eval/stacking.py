@@ -1,7 +1,7 @@
 """`whereupon priors`: which rankers a run's stack is made of, chosen on the validation split.
 
-Each candidate's settings are those of the highest nDCG@10 (`tuning`), for new items with repeats excluded; rankers and
-weights follow by log-loss (`rankers.selection`). The recipe lies in `<run>/priors/recipe.json`, under a key of all that
+Each candidate's settings are those of the highest nDCG@10 (`tuning`), for new items with repeats excluded; networks
+have those of the first of their grid. Rankers and weights follow by log-loss (`rankers.selection`). The recipe lies in `<run>/priors/recipe.json`, under a key of all that
 it depends on.
 """
 
@@ -174,7 +174,9 @@ def _verdict(selected: Mapping[str, Selected], recipe: StackRecipe) -> str:
 
 
 def _tuned(config: Config, histories: Histories, name: BaselineName, repeats: Repeats) -> Mapping[str, Any]:
-    """Settings of the highest nDCG@10 on validation."""
+    """Settings of the highest nDCG@10 on validation; of networks the first of the grid, since each costs a training."""
+    if any(name == family.name for family in SEQUENTIAL):
+        return FAMILIES[name].grid()[0]
     protocol = config.evaluate.model_copy(update={"repeats": repeats})
     folder = config.run if repeats == config.evaluate.repeats else config.run / "priors" / "new-items"
     return tune(FAMILIES[name], histories, protocol, config.seed, folder).settings

@@ -12,6 +12,7 @@ N = events, Q = queries.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -259,7 +260,7 @@ def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Wa
     ModelError where the training diverges.
     """
     transitions, generator = Transitions.of(histories), np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         network = _build(settings, transitions.known(histories))
         reader = Reader(histories, network, settings.length, torch.from_numpy(moments(histories)))
@@ -269,6 +270,17 @@ def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Wa
         num_epochs = settings.max_epochs if valid else settings.epochs_unwatched
         losses = _epochs(reader, optimizer, transitions, settings, generator, num_epochs)
         return _keep_best(reader, losses, settings.patience, valid)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks this small are not faster on several cores, and much slower where these are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _build(settings: SequenceSettings, known_I: NDArray[np.bool_]) -> Network:

@@ -40,12 +40,22 @@ def calibrate(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Fit a temperature and the weight of a counting prior on the validation split."""
+    """Fit how the model and the rankers of `priors` are pooled, on the validation split."""
     with verb("calibrate", config, set_, debug) as settings:
-        from .rankers.calibrate import calibrate
+        from .eval.stacking import calibrate_run
 
         record("calibrate", settings)
-        calibrate(settings, limit)
+        calibrate_run(settings, limit)
+
+
+@eval_app.command()
+def priors(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Choose rankers that the model is trained on top of, by the validation split, and fit them."""
+    with verb("priors", config, set_, debug) as settings:
+        from .eval.stacking import choose_priors
+
+        record("priors", settings)
+        choose_priors(settings)
 
 
 @eval_app.command()

@@ -2,13 +2,13 @@
 
 from .decisions import Decisions, decisions_of
 from .protocol import FROM_PROMPT, AsyncReading, Engine, Reading, Scored
-from .reweighting import ItemPrior, Reweighting
+from .reweighting import AgainOrNew, Change, ItemPrior, Reweighting
 from .sampling import sample, sampling
 from .search import Searching, SearchResult, beam_search, beam_searching, run, run_async, score_all, search, searching
-from .settings import ContextSettings, DecodeSettings, ModelSettings, PriorSettings
+from .settings import DecodeSettings, ModelSettings
 
 __all__ = [
-    "FROM_PROMPT", "AsyncReading", "ContextSettings", "Decisions", "DecodeSettings", "Engine", "ItemPrior",
-    "ModelSettings", "PriorSettings", "Reading", "Reweighting", "Scored", "SearchResult", "Searching", "beam_search",
+    "FROM_PROMPT", "AgainOrNew", "AsyncReading", "Change", "Decisions", "DecodeSettings", "Engine", "ItemPrior",
+    "ModelSettings", "Reading", "Reweighting", "Scored", "SearchResult", "Searching", "beam_search",
     "beam_searching", "decisions_of", "run", "run_async", "sample", "sampling", "score_all", "search", "searching",
 ]  # fmt: skip

@@ -32,7 +32,6 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
 from ..rankers.families import FAMILIES
-from ..rankers.reweighter import read_calibration
 from .ablation_table import Ablation, How, as_json, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
 from .protocol import Task, read_task
@@ -136,8 +135,6 @@ def _checked(config: Config, histories: Histories, without: PromptEncoder, run: 
     belongs = {**base_identity(config.model), "title_recipe": histories.title_recipe, **without.identity}
     check_card(card, adapter, belongs)
     asked = config.model_copy(update={"run": run, "prompts": without.settings})
-    if config.decode.calibration != "none":
-        read_calibration(asked, card)
     return asked
 
 

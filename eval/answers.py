@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,14 @@ import polars as pl
 from .. import __version__
 from ..arrays import Int64
 from ..console import say, talk, tracked
+from ..decode import Change
 from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
-from ..rankers.reweighter import Reweighter, read_reweighter
+from ..rankers.blend import Blend, read_blend
 from .protocol import Task, read_task
 from .rankings import Kind, Rankings, facts_of, finished, read_rankings, refuse_other_kind, replaced, write_rankings
+from .stacking import run_stack
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -43,7 +45,8 @@ class _Questions:
     config: Config
     engine: TransformersEngine
     text: HistoryText
-    reweighter: Reweighter | None
+    blend: Blend | None
+    change_of: Callable[[Int64], Change] | None
     card: Mapping[str, Any] | None
     model: Mapping[str, Any]
     depends: Sequence[Any]
@@ -62,29 +65,36 @@ class _Questions:
         )  # fmt: skip
         encoder = encoder.without(leave_out) if leave_out else encoder
         text = encoder.text(histories.events, len(histories.user_ids))
-        prompted = config.model_copy(update={"prompts": encoder.settings})
-        reweighter = read_reweighter(prompted, histories, engine.trie, card) if adapter else None
+        blend = _blend(config, task, card, adapter) if adapter and card else None
         model = model_identity(config.model, card)
         depends = [__version__, card, model, encoder.identity]
         altered = None if histories is task.histories else sha256_text(histories.events.write_csv())
-        prior = config.decode.prior.model_dump(mode="json")
-        fitted = [reweighter.name, reweighter.temperature, reweighter.weight, prior] if reweighter else []
+        fitted = [blend.pools.as_json(), blend.stack.recipe.identity if blend.stack else None] if blend else []
         searched = [config.evaluate.k, config.decode.max_expansions, altered, fitted]
-        return cls(config, engine, text, reweighter, card, model, depends, searched)
+        change = blend.on(histories, engine.trie) if blend else None
+        return cls(config, engine, text, blend, change, card, model, depends, searched)
 
     def key(self, task: Task) -> str:
         """Partial answers of another model, text, task or search have another key and are not continued."""
         return sha256_text(json.dumps([*self.depends, task.hash, *self.searched], sort_keys=True))
 
     def facts(self, task: Task, rankings: Rankings, wall_s: float, more: Mapping[str, Any]) -> dict[str, Any]:
-        config, fitted = self.config, self.reweighter
+        config, fitted = self.config, self.blend
         settings = {name: getattr(config, name).model_dump(mode="json") for name in ("model", "decode", "prompts")}
         settings["model"] |= {name: self.model[name] for name in ("dtype", "base_hash")}
         return facts_of(
             config, task, wall_s=wall_s, settings=settings, adapter=self.card, key=self.key(task),
             exact_share=_exact_share(rankings), probabilities="of the whole catalogue",
-            calibration={"temperature": fitted.temperature, "weight": fitted.weight} if fitted else None, **more,
+            pools=fitted.pools.as_json() if fitted else None,
+            priors=fitted.stack.recipe.as_json() if fitted and fitted.stack else None, **more,
         )  # fmt: skip
+
+
+def _blend(config: Config, task: Task, card: Mapping[str, Any], adapter: Path) -> Blend:
+    """Model and stack as the run has them; for events of the valid split, rankers that have not seen these."""
+    run_stack(config, task.histories, "test")
+    blend = read_blend(config, task.histories, card, adapter)
+    return replace(blend, stack=run_stack(config, task.histories, task.split)) if blend.stack else blend
 
 
 def evaluate_model(
@@ -97,13 +107,13 @@ def evaluate_model(
     `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
     Prompts are made of `histories`: those of the task, or altered ones with the same items row by row. `adapter` is the
-    trained adapter's folder; without one, or with `decode.calibration: none`, nothing is calibrated. `leave_out` are
+    trained adapter's folder; without one, the base model answers alone. `leave_out` are
     kinds of context that an ablation takes out of the prompts that the adapter was trained with.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.
         DataError: the adapter was trained on other data than the task's, or rankings of another kind are there.
-        ModelError, PromptError, ConfigError: see `load_engine` and `read_reweighter`.
+        ModelError, PromptError, ConfigError: see `load_engine` and `read_blend`.
     """
     if not np.array_equal(histories.item_idx_N, task.histories.item_idx_N):
         raise ValueError("altered histories must have the items of the task's, row by row")
@@ -165,11 +175,10 @@ def _ask_all(questions: _Questions, task: Task, partial: Path) -> pl.DataFrame:
         wanted_N[part["row"].to_numpy()] = False
         say(f"{part.height:,} events were answered before")
     windows = windows_with_targets(text.windows, wanted_N)
-    reweighting_of = questions.reweighter.of_rows if questions.reweighter else None
     allowed_of = None if task.candidates.everything else task.candidates.allowed
     answered = answer_windows(
-        questions.engine, text, windows, wanted_N, config.evaluate.k, config.decode.max_expansions, reweighting_of,
-        allowed_of,
+        questions.engine, text, windows, wanted_N, config.evaluate.k, config.decode.max_expansions,
+        questions.change_of, allowed_of,
     )  # fmt: skip
     began = saved = time.perf_counter()
     for answer in tracked(answered, "asking the model", total=len(windows)):

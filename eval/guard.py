@@ -21,21 +21,20 @@ from rich.table import Table
 
 from ..arrays import Int64
 from ..console import say, show, tracked
-from ..decode.settings import CalibrationName
 from ..errors import DataError
 from ..files import read_object
 from ..histories import Histories, read_histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, caveat_of, sample_events
 from ..prompts import HistoryText, PromptEncoder
-from ..rankers.context_prior import ContextPrior, Pasts
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from ..rankers.protocol import Dense, Floats, Ranker
-from ..rankers.reweighter import Prior, decode_of
+from ..rankers.stack import StackRanker, fit_stack
 from .altered import VARIANTS, Altered, altered_after, altered_events
 from .protocol import Task, read_task
 from .ranked import rank
 from .rankings import Rankings, slug_of
+from .stacking import stack_recipe
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -86,7 +85,7 @@ class GuardReport:
 def guard(
     config: Config, *, split: EvaluatedSplit, num: int = NUM_EVENTS, baselines_only: bool = False
 ) -> list[GuardReport]:
-    """Check the configured baselines, the prompts, and the prior of a calibration, and print a table.
+    """Check the configured baselines, the prompts, and the stack of `priors`, and print a table.
 
     Baselines have the settings that `evaluate` has chosen for this run, else their first ones.
 
@@ -129,10 +128,11 @@ def _subjects(
     items, tokenizer = task.histories.items, load_tokenizer(config.model)
     encoder = build_encoder(items, task.histories.location, config.prompts, tokenizer)
     yield "prompts", encoder
-    if (calibration := config.decode.calibration) not in ("none", "temperature"):
-        trie, decode = encoder.catalogue.trie, decode_of(config)
-        prior = f"prior of calibration {calibration}"
-        yield prior, lambda fitted: _PriorAlone(calibration, Prior.read(fitted, trie, decode))
+    if config.priors != "none":
+        recipe, repeats = stack_recipe(config, task.histories), config.evaluate.repeats
+        yield "stack of priors", lambda histories: StackRanker(
+            fit_stack(recipe, histories, task.split, config.seed, repeats)
+        )
 
 
 def _baseline(config: Config, task: Task, family: Family) -> MakeRanker:
@@ -141,26 +141,6 @@ def _baseline(config: Config, task: Task, family: Family) -> MakeRanker:
     except (DataError, KeyError):
         settings = dict(family.grid()[0])
     return lambda histories: family.ranker(histories, task.split, settings, config.seed, task.candidates.repeats)
-
-
-@dataclass(frozen=True)
-class _PriorAlone:
-    """Ranks by what a calibrated model looks at beside its prompt: counts of training, and what was before a moment."""
-
-    name: CalibrationName
-    fitted: Prior
-
-    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
-        """See `Ranker.on`; what is not fitted is that of these histories."""
-        context = ContextPrior.of(known or histories, self.fitted.settings)
-        prior = replace(self.fitted, pasts=Pasts.of(histories), context=context)
-
-        def scores_of(row_Q: Int64) -> Floats:
-            masses = prior.of_rows(self.name, row_Q)
-            assert masses is not None  # this calibration has a prior
-            return np.broadcast_to(masses.of_items(), (len(row_Q), histories.items.height))
-
-        return Dense(scores_of)
 
 
 def check(

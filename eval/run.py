@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..console import say, show
+from ..decode.adapter_card import read_card
 from ..decode.adapters import current_adapter
 from ..files import sha256_text, versions, write_json
 from ..histories import CAVEATS, read_histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
+from ..rankers.blend import ALONE
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from .answers import evaluate_model
 from .metrics import summarise
@@ -160,13 +162,13 @@ def write_summary(config: Config, task: Task, folder: Path) -> None:
 def evaluate_run_model(
     config: Config, task: Task, use_adapter: bool, folder: Path
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
-    """The fine-tuned model as `decode.calibration` has it, or the base model."""
-    calibration = config.decode.calibration if use_adapter else "none"
-    if config.decode.calibration != calibration:
-        say(f"decode.calibration: {config.decode.calibration} is left out, having been fitted to the fine-tuned model")
-    kind, more = "fine-tuned" if use_adapter else "zero-shot", f", {calibration}" if calibration != "none" else ""
-    name, slug = f"{kind} {Path(config.model.base).name}{more}", slug_of(kind + more)
+    """The fine-tuned model, with the stack of `priors` if there is one, or the base model as it is."""
     adapter = current_adapter(config.run) if use_adapter else None
+    more = ""
+    if adapter is not None and config.priors != "none":
+        more = ", on top" if read_card(adapter).get("priors", ALONE) != ALONE else ", pooled"
+    kind = "fine-tuned" if adapter else "zero-shot"
+    name, slug = f"{kind} {Path(config.model.base).name}{more}", slug_of(kind + more)
     return evaluate_model(config, task.histories, task, name, slug, folder, adapter=adapter)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,17 +18,21 @@ from rich.table import Table
 
 from .. import __version__
 from ..console import say, show
-from ..errors import DataError
+from ..decode.adapters import current_adapter
+from ..errors import ConfigError, DataError
 from ..files import read_object, sha256_text, versions, write_json
-from ..histories import Histories
-from ..histories.candidates import Repeats
+from ..histories import Histories, read_histories
+from ..histories.candidates import EvaluatedSplit, Repeats
 from ..histories.questions import evaluated_events
 from ..rankers.families import FAMILIES, SEQUENTIAL
 from ..rankers.protocol import Dense, Sparse, UnfitDataError
+from ..rankers.calibrate import calibrate
+from ..rankers.fitting import Calibration
 from ..rankers.gate import fit_gate
+from ..rankers.saved import read_stack, save_stack
 from ..rankers.selection import Pool, Selected, select, select_gate
 from ..rankers.settings import BaselineName
-from ..rankers.stack import Member, StackRecipe
+from ..rankers.stack import Member, Stack, StackRecipe, fit_stack
 from .tuning import tune
 
 if TYPE_CHECKING:
@@ -78,6 +83,53 @@ def _key(config: Config, histories: Histories) -> str:
     asked = config.priors if isinstance(config.priors, str) else list(config.priors)
     parts = [__version__, asked, histories.data_hash, config.evaluate.repeats, config.seed]
     return sha256_text(json.dumps(parts, sort_keys=True))
+
+
+def run_stack(config: Config, histories: Histories, split: EvaluatedSplit) -> Stack | None:
+    """The stack of a run for events of a split; None where `priors` is none. That for test, which answers too, is kept.
+
+    What is missing is chosen and fitted.
+    """
+    if config.priors == "none":
+        return None
+    recipe, folder = stack_recipe(config, histories), config.run / "priors" / "stack"
+    if split == "test":
+        try:
+            kept = read_stack(folder, histories)
+            if kept.recipe == recipe:
+                return kept
+        except DataError:
+            pass
+    stack = fit_stack(recipe, histories, split, config.seed, config.evaluate.repeats)
+    if split == "test":
+        save_stack(folder, stack, histories, config.seed)
+    return stack
+
+
+def calibrate_run(
+    config: Config, limit: int | None = None, adapter: Path | None = None
+) -> dict[str, Calibration]:  # fmt: skip
+    """`whereupon calibrate`: see `rankers.calibrate`. Of the stack, what answers need is kept, too.
+
+    `adapter`: the adapter's folder; default: that in use.
+    """
+    histories = read_histories(config.run)
+    stack = run_stack(config, histories, "valid")
+    fitted = calibrate(config, histories, stack, adapter or current_adapter(config.run), limit)
+    run_stack(config, histories, "test")
+    return fitted
+
+
+def choose_priors(config: Config) -> None:
+    """`whereupon priors`: choose and fit what is missing.
+
+    Raises ConfigError: `priors` is none.
+    """
+    if config.priors == "none":
+        raise ConfigError("priors is none, so there is nothing to choose: set priors: auto, or a list of rankers.")
+    stack = run_stack(config, read_histories(config.run), "test")
+    assert stack is not None
+    say(f"written to {config.run / 'priors'}; `whereupon finetune` trains on top of it")
 
 
 @dataclass(frozen=True)

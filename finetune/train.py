@@ -27,9 +27,11 @@ from ..decode.hardware import choose_device, has_native_bf16
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..decode.transformers_engine import TransformersEngine, longest_text
 from ..errors import ConfigError, DataError, ModelError, NonFiniteError
+from ..eval.stacking import calibrate_run, stack_recipe
 from ..files import sha256_text
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
+from ..rankers.blend import ALONE
 from ..rankers.stack import Stack, fit_stack
 from .adapter import Keeper, only_training
 from .lessons import Lesson, Schedule, collate, lesson_of
@@ -83,12 +85,16 @@ def finetune(config: Config) -> Path:
 
     validator = Validator.build(histories, encoder, settings, config.seed, stack)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
+    identity["priors"] = stack.recipe.identity if stack else ALONE
     keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
     if accelerator.is_main_process:
         _announce(lessons, schedule, accelerator, trainable, validator)
     with only_training(config.run, accelerator.is_main_process):
         _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper, prior).run()
-        return keeper.finish()
+        folder = keeper.finish()
+    if accelerator.is_main_process and validator.num_events:
+        calibrate_run(config, adapter=folder)
+    return folder
 
 
 @dataclass
@@ -208,8 +214,6 @@ def on_top_of(
     config: Config, histories: Histories, trie: Trie, accelerator: Accelerator
 ) -> tuple[Stack, TrainingPrior]:  # fmt: skip
     """The stack for validation, and the prior of training events; what is missing is chosen and made."""
-    from ..eval.stacking import stack_recipe
-
     repeats, seed = config.evaluate.repeats, config.seed
     with accelerator.main_process_first():  # one makes them, the others read what it wrote
         recipe = stack_recipe(config, histories)

@@ -1,86 +1,108 @@
-"""`whereupon calibrate`: how sure the model should be, and how much a prior should count, fitted on validation events.
+"""`whereupon calibrate`: how sure the model should be, and how much its prior counts, fitted on validation events.
 
-A fine-tuned model is often too sure of itself, and it underrates what it could know by counting. Both are mended where
+A fine-tuned model is often too sure of itself. Temperature and weight of either part of the stack are refitted where
 titles part, see `decode.reweighting`: the distribution stays one over the catalogue and the search stays exact.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
 
 from ..arrays import Int64
+from ..catalogue import Trie
 from ..console import say, show, tracked
 from ..decode import Decisions, decisions_of
-from ..decode.adapters import current_adapter
-from ..decode.settings import CALIBRATIONS, CalibrationName
-from ..files import versions, write_json
+from ..files import versions
+from ..histories import Histories
 from ..histories.questions import caveat_of, evaluated_events, sample_events
+from .blend import Blend, write_pools
 from .fitting import Calibration, fit
-from .reweighter import FILE, Prior, decode_of, identity
+from .pooling import Pool, Pools
+from .stack import Stack
 
 if TYPE_CHECKING:
     from ..decode.transformers_engine import TransformersEngine
     from ..prompts import HistoryText
     from .settings import RunConfig
 
+_LEAST_EVENTS = 20  # of a part whose temperature and weight are fitted
+_TITLES = {"again": "items chosen before", "new": "new items", "all": "all items"}
 
-def calibrate(config: RunConfig, limit: int | None = None) -> dict[CalibrationName, Calibration]:
-    """Fit each kind of calibration on events of the validation split, print them, and write `calibration.json`.
+
+def calibrate(
+    config: RunConfig, histories: Histories, stack: Stack | None, adapter: Path, limit: int | None = None
+) -> dict[str, Calibration]:
+    """Fit temperature and weight of each part on validation events, print them, and keep them beside the adapter.
+
+    `stack`: the run's, fitted for the valid split; None: a temperature alone.
 
     Raises DataError without validation events or with an adapter of other data, ModelError without an adapter.
     """
     from ..decode.models import load_engine
-    from ..histories import read_histories
 
-    histories = read_histories(config.run)
     row_E = evaluated_events(histories, "valid")
     row_E = row_E[sample_events(len(row_E), limit, config.seed)]
-    engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
+    engine, encoder, _ = load_engine(
+        config.model, config.prompts, histories.items, histories.location, adapter,
         title_recipe=histories.title_recipe, data_hash=histories.data_hash,
     )  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))
-    prior = Prior.read(histories, engine.trie, decode_of(config))
-    fitted = {name: fit(decisions) for name, decisions in _all_decisions(engine, text, row_E, prior).items()}
-    write_json(config.run / FILE, {
-        "identity": identity(config, card), "num_events": len(row_E), "seed": config.seed,
-        "fitted": {name: vars(one) for name, one in fitted.items()}, "versions": versions(),
-    })  # fmt: skip
+    decisions = _decisions(engine, text, row_E, Blend(Pools(), stack), histories, engine.trie)
+    fitted = _fitted(decisions, stack)
+    pools = Pools(**{name: Pool(one.temperature, one.weight) for name, one in fitted.items()})
+    facts = {
+        "num_events": len(row_E), "seed": config.seed, "fitted": {name: vars(one) for name, one in fitted.items()},
+        "versions": versions(),
+    }  # fmt: skip
+    write_pools(adapter, stack.recipe if stack else None, pools, facts)
     show(_table(fitted, len(row_E)))
     if caveat := caveat_of(histories):
         say(caveat)
-    best = min(fitted, key=lambda name: fitted[name].nll_after)
-    say(f"written to {config.run / FILE}; to use the best one, set decode.calibration: {best}")
     return fitted
 
 
-def _all_decisions(
-    engine: TransformersEngine, text: HistoryText, row_E: Int64, prior: Prior
-) -> dict[CalibrationName, Decisions]:
-    """The decisions of the events `row_E` with the prior of each calibration; each window is read once."""
+def _decisions(
+    engine: TransformersEngine, text: HistoryText, row_E: Int64, blend: Blend, histories: Histories, trie: Trie
+) -> Decisions:
+    """The decisions of the events `row_E`; each window is read once."""
     from ..decode.windows import read_windows, windows_with_targets
 
     wanted_E = np.zeros(len(text.item_idx_N), bool)
     wanted_E[row_E] = True
-    windows = windows_with_targets(text.windows, wanted_E)
-    parts: dict[CalibrationName, list[Decisions]] = {name: [] for name in CALIBRATIONS if name != "none"}
+    windows, change_of = windows_with_targets(text.windows, wanted_E), blend.on(histories, trie)
     each = read_windows(engine, text, windows, wanted_E)
-    for asked in tracked(each, "reading", total=len(windows)):
-        item_Q = text.item_idx_N[asked.event_Q]
-        for name, found in parts.items():
-            masses = prior.of_rows(name, asked.event_Q)
-            found.append(decisions_of(engine, asked.reading, item_Q, asked.position_Q, masses))
-    return {name: Decisions.join(found) for name, found in parts.items()}
+    return Decisions.join([
+        decisions_of(engine, asked.reading, text.item_idx_N[asked.event_Q], asked.position_Q, change_of(asked.event_Q))
+        for asked in tracked(each, "reading", total=len(windows))
+    ])  # fmt: skip
 
 
-def _table(fitted: dict[CalibrationName, Calibration], num_events: int) -> Table:
+def _fitted(decisions: Decisions, stack: Stack | None) -> dict[str, Calibration]:
+    """By part; "new" alone where there is one pool. A part with too few events is left as it was trained."""
+    if stack is None or not stack.recipe.gated:
+        return {"new": fit(decisions, _as_trained(stack))}
+    found = {}
+    for name, is_new in (("again", False), ("new", True)):
+        part = decisions.of_part(is_new)
+        enough = part.num_events >= _LEAST_EVENTS and len(part.taken_D) > 0
+        found[name] = fit(part, _as_trained(stack)) if enough else Calibration(1.0, 1.0, np.nan, np.nan)
+    return found
+
+
+def _as_trained(stack: Stack | None) -> tuple[float, float]:
+    return (1.0, 0.0) if stack is None else (1.0, 1.0)
+
+
+def _table(fitted: dict[str, Calibration], num_events: int) -> Table:
     table = Table(title=f"calibration on {num_events:,} validation events", title_justify="left", box=None)
-    for name in ("calibration", "temperature", "prior weight", "log-loss before", "after"):
-        table.add_column(name, justify="left" if name == "calibration" else "right")
+    for name in ("part", "temperature", "prior weight", "log-loss before", "after"):
+        table.add_column(name, justify="left" if name == "part" else "right")
     for name, one in fitted.items():
         numbers = (one.temperature, one.weight, one.nll_before, one.nll_after)
-        table.add_row(name, *(f"{number:.3f}" for number in numbers))
+        label = _TITLES[name if len(fitted) > 1 else "all"]
+        table.add_row(label, *("–" if np.isnan(number) else f"{number:.3f}" for number in numbers))
     return table

@@ -57,8 +57,8 @@ class ChoiceSets:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What fits best, and the mean negative log-likelihood of an event's item in nats: with temperature 1 and weight 0
-    (`nll_before`), and with these."""
+    """What fits best, and the mean negative log-likelihood of an event's item in nats: before (`nll_before`), and with
+    these. The share of a mixture's part is not counted."""
 
     temperature: float
     weight: float
@@ -66,17 +66,17 @@ class Calibration:
     nll_after: float
 
 
-def fit(decisions: Decisions) -> Calibration:
-    """Temperature and weight that minimise the mean negative log-likelihood per event; never worse than (1, 0).
+def fit(decisions: Decisions, before: tuple[float, float] = (1.0, 0.0)) -> Calibration:
+    """Temperature and weight that minimise the mean negative log-likelihood per event; never worse than those `before`.
 
     Raises ValueError without a decision.
     """
     if not len(decisions.taken_D):
         raise ValueError("expected at least one decision to fit a temperature to, found none")
-    sets, start = ChoiceSets.of(decisions), np.array([1.0, 0.0])
-    before = likelihood(sets, start)[0]
-    theta, after = fit_weights(sets, start, LOWER, UPPER)
-    return Calibration(1 / float(theta[0]), float(theta[1]), before, after)
+    sets, start = ChoiceSets.of(decisions), np.array([1 / before[0], before[1]])
+    nll_before = likelihood(sets, start)[0]
+    theta, nll_after = fit_weights(sets, start, LOWER, UPPER)
+    return Calibration(1 / float(theta[0]), float(theta[1]), nll_before, nll_after)
 
 
 def fit_weights(

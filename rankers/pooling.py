@@ -5,13 +5,18 @@ Shapes: Q = questions, I = items of the trie, X = pairs of question and item, T 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Float64, Int64
 from ..catalogue import Trie
 from ..decode.reweighting import AgainOrNew, ItemPrior, Own, Reweighting
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from .popular import popular_shares
 from .stack import PriorMasses
 
 
@@ -25,10 +30,29 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pools:
-    """Those of items chosen before, and of new ones."""
+    """Those of items chosen before, and of new ones; without a gate, the latter are all."""
 
     again: Pool = Pool()
     new: Pool = Pool()
+
+    def as_json(self) -> dict[str, dict[str, float]]:
+        """For a file; see `of_json`."""
+        return {"again": vars(self.again), "new": vars(self.new)}
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> Pools:
+        """What `as_json` gave. Raises KeyError or TypeError for anything else."""
+        return cls(Pool(**found["again"]), Pool(**found["new"]))
+
+
+def served_shares(known: Histories, split: EvaluatedSplit, trie: Trie, index_T: Int64 | None) -> Float64:
+    """float64 [I]: popularity in the trie's catalogue, above 0; items that only it has are as rare as the rarest."""
+    share_T = popular_shares(known, split)
+    if index_T is None:
+        return share_T
+    share_I = np.full(trie.num_items, share_T.min())
+    share_I[index_T[index_T >= 0]] = share_T[index_T >= 0]
+    return share_I
 
 
 def change_of(masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, index_T: Int64 | None = None) -> AgainOrNew:

@@ -1,8 +1,9 @@
-"""Rankers on disk: a folder for each, with what was learnt (safetensors) and what it was learnt from (JSON).
+"""Rankers on disk: a folder for each, with what was learnt (safetensors) and what it was learnt from (JSON); and stacks.
 
 The JSON is written last and says what the other file must be like, so that a ranker is complete or refused.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,14 @@ from ..files import atomic_path, read_object, sha256_file, versions, write_json
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from .families import FAMILIES
+from .gate import Gate
 from .protocol import Arrays, Fitted, UnfitDataError
 from .settings import BaselineName
+from .stack import Stack, StackRecipe
 
 _FORMAT: Final = 1
 _RECORD, _ARRAYS = "ranker.json", "arrays.safetensors"
+_STACK, _GATE = "stack.json", "gate.safetensors"
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,51 @@ def _read_arrays(folder: Path, sha256: str | None) -> Arrays:
         raise DataError(f"{path} is missing or damaged; fit the ranker again.")
     arrays: Arrays = load_file(path)
     return arrays
+
+
+def save_stack(folder: Path, stack: Stack, histories: Histories, seed: int) -> None:
+    """Write a stack that was fitted on these histories, in place of any other in the folder; its record comes last."""
+    from safetensors.numpy import save_file
+
+    (folder / _STACK).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    written: dict[int, str] = {}
+    for (part, name), ranker in stack.rankers.items():
+        if id(ranker) not in written:
+            written[id(ranker)] = f"{len(written):02}"
+            assert isinstance(ranker, Fitted)
+            one = SavedRanker(name, stack.recipe.members(part)[name].settings, stack.split, seed, ranker)
+            save_ranker(folder / written[id(ranker)], one, histories)
+    with atomic_path(folder / _GATE) as path:
+        save_file({name: np.ascontiguousarray(array) for name, array in stack.gate.arrays().items()}, path)
+    where = [[part, name, written[id(ranker)]] for (part, name), ranker in stack.rankers.items()]
+    write_json(folder / _STACK, {
+        "format": _FORMAT, "recipe": stack.recipe.as_json(), "rankers": where, "split": stack.split, "seed": seed,
+        "gate": sha256_file(folder / _GATE), "data_hash": histories.data_hash, "versions": versions(),
+    })  # fmt: skip
+
+
+def read_stack(folder: Path, histories: Histories) -> Stack:
+    """The stack that `save_stack` wrote.
+
+    Raises:
+        DataError: there is none, it was fitted on other histories, or a file is damaged. UnfitDataError: a package that
+            it needs is missing.
+    """
+    from safetensors.numpy import load_file
+
+    again = "run `whereupon priors` again."
+    try:
+        record = read_object(folder / _STACK)
+    except DataError:
+        raise DataError(f"There are no fitted rankers in {folder}: {again}") from None
+    if record.get("format") != _FORMAT or record.get("data_hash") != histories.data_hash:
+        raise DataError(f"The rankers in {folder} were fitted to other histories or by another version: {again}")
+    if not (folder / _GATE).is_file() or sha256_file(folder / _GATE) != record["gate"]:
+        raise DataError(f"{folder / _GATE} is missing or damaged: {again}")
+    read = {name: read_ranker(folder / name, histories).ranker for name in {where for *_, where in record["rankers"]}}
+    rankers = {(part, name): read[where] for part, name, where in record["rankers"]}
+    return Stack(
+        StackRecipe.of_json(record["recipe"]), rankers, Gate.of(load_file(folder / _GATE)), record["split"]
+    )

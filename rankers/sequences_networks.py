@@ -183,6 +183,7 @@ class Reader:
         return replace(self, histories=histories, moment_N3=torch.from_numpy(moments(histories)))
 
     @torch.inference_mode()
+    @torch.autocast("cpu", enabled=False)  # a language model may be at work around it
     def log_probs(self, row_Q: Int64) -> NDArray[np.float32]:
         """Log-probability of every item after the last events before each row, in nats: float32 [Q, I].
 

@@ -307,6 +307,33 @@ class BoundStack:
         return rest_Q, power
 
 
+@dataclass(frozen=True)
+class StackRanker:
+    """A stack without a language model, as a ranker: log-probabilities over a catalogue that is scored whole."""
+
+    stack: Stack
+
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        """See `Ranker.on`."""
+        bound, num_items = self.stack.on(histories, known), histories.items.height
+
+        def scores_of(row_Q: Int64) -> Float64:
+            masses = bound.masses(row_Q)
+            shape = (len(row_Q), num_items)
+            log_QI = np.full(shape, np.finfo(np.float32).min, np.float64)
+            log_share_Q2 = np.stack([-np.logaddexp(0, sign * masses.log_odds_Q) for sign in (1, -1)], axis=1)
+            for part, (query_X, item_X, mass_X) in enumerate((
+                (masses.again_query_X, masses.again_item_X, masses.again_mass_X),
+                (masses.new_query_X, masses.new_item_X, masses.new_mass_X),
+            )):  # fmt: skip
+                total_Q = np.bincount(query_X, mass_X, len(row_Q))
+                log_X = np.log(mass_X) - np.log(total_Q[query_X]) + log_share_Q2[query_X, part]
+                log_QI[query_X, item_X] = np.maximum(log_X, np.finfo(np.float32).min)
+            return log_QI
+
+        return Dense(scores_of, is_log_prob=True)
+
+
 def past_items(histories: Histories, row_Q: Int64) -> tuple[Int64, Int64]:
     """The distinct items that the user of each row chose before it: question and item, int64 [X], both ascending."""
     num_items = histories.items.height

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from ..arrays import Int32
+from ..arrays import Int32, Int64
 from ..prompts import PromptEncoder
-from ..rankers.context_prior import Past
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids int32 [L], the events that they are made of, and how many of these have a line of their own."""
+    """Token ids int32 [L], the events that they are made of, and how many of these have a line of their own.
+
+    `asked` are the events with the open question as last row, see `context.open_question`; None where nothing is known
+    of the person.
+    """
 
     tokens_L: Int32
-    past: Past
+    asked: pl.DataFrame | None
     num_events: int
     num_lines: int
     num_profile_tokens: int
@@ -26,7 +29,14 @@ class Prompt:
     @classmethod
     def of_tokens(cls, tokens: Sequence[int]) -> Prompt:
         """A prompt that somebody else made, of whose person nothing is known."""
-        return cls(np.array(tokens, np.int32), Past.nobody(), 0, 0, 0)
+        return cls(np.array(tokens, np.int32), None, 0, 0, 0)
+
+    @property
+    def item_M(self) -> Int64:
+        """int64 [M]: the items of the events, as prompts count them."""
+        if self.asked is None:
+            return np.empty(0, np.int64)
+        return self.asked["item_idx"].to_numpy()[:-1].astype(np.int64)
 
 
 def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
@@ -36,4 +46,4 @@ def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
     window = text.encode_windows(last)[0]
     profile = len(text.profiles(last)[0])
     tokens_L = window.tokens_L[: window.title_start_V[-1]]
-    return Prompt(tokens_L, Past.of_question(events), events.height - 1, len(window.title_start_V) - 1, profile)
+    return Prompt(tokens_L, events, events.height - 1, len(window.title_start_V) - 1, profile)

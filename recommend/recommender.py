@@ -25,11 +25,12 @@ import polars as pl
 
 from ..catalogue import Selection, Subset, Trie
 from ..console import say, tracked
-from ..decode import Reweighting, Searching, SearchResult, run, searching
+from ..decode import Change, Searching, SearchResult, run, searching
 from ..decode.adapters import current_adapter
 from ..decode.search import SLACK
 from ..errors import DataError, PromptError
 from ..histories import Histories, read_histories
+from ..rankers.blend import read_blend
 from .context import RequestContext, check_context, open_question, places_in_prompts
 from .history import user_history
 from .prompt import Prompt, prompt_of
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Question", "Recommender", "Request"]
 
 # From a trie, the items allowed, the reweighting, the budget and the slack to a search for one question.
-Plan = Callable[[Trie, Subset | None, Reweighting | None, int | None, float], Searching]
+Plan = Callable[[Trie, Subset | None, Change | None, int | None, float], Searching]
 SCHEMA = {
     "user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "title": pl.String, "probability": pl.Float64,
 }  # fmt: skip
@@ -78,8 +79,7 @@ class Question:
         """The search that answers it, without a model; see `decode.run`."""
         version, chosen = self.version, self.selection
         subset = Subset.of(version.trie, chosen.allowed_I, chosen.reason) if chosen.reason else None
-        reweighting = version.reweighter.of([self.prompt.past]) if version.reweighter else None
-        return plan(version.trie, subset, reweighting, budget, slack)
+        return plan(version.trie, subset, version.change_of(self.prompt.asked), budget, slack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class Recommender:
 
         Args:
             source: a configuration, its YAML file, a dictionary of the same shape, or a run folder.
-            overrides: settings such as "decode.calibration=context".
+            overrides: settings such as "priors=none".
             keeps_events: open the event store even where no event was ever kept, as a server does.
 
         Raises:
@@ -170,7 +170,8 @@ class Recommender:
         card = read_card(adapter)
         identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
         check_card(card, adapter, identity)
-        catalogues = Catalogues(config, histories, tokenizer, encoder, card)
+        blend = read_blend(config, histories, card, adapter)
+        catalogues = Catalogues(config, histories, tokenizer, encoder, blend)
         address = config.events_address
         store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None
         return cls(config, histories, tokenizer, catalogues, store, card, adapter)
@@ -286,7 +287,7 @@ class Recommender:
         shown = context if places_in_prompts(self.histories) else context.without_place()
         asked = open_question(self.histories, events, shown, self.config.histories.time_zone)
         prompt = prompt_of(version.encoder, asked)
-        seen_idx = np.unique(version.among_items(prompt.past.item_M))
+        seen_idx = np.unique(version.among_items(prompt.item_M))
         selection = candidates(version.facts, request.filters, asked, context, seen_idx)
         return Question(version, prompt, selection, place_of(asked, context))
 
@@ -340,7 +341,7 @@ def exact_plan(k: int) -> Plan:
     """The k most probable items."""
 
     def plan(
-        trie: Trie, subset: Subset | None, change: Reweighting | None, budget: int | None, slack: float
+        trie: Trie, subset: Subset | None, change: Change | None, budget: int | None, slack: float
     ) -> Searching:  # fmt: skip
         return searching(trie, 1, k, budget, subset=subset, reweighting=change, slack=slack)
 

@@ -18,11 +18,12 @@ import polars as pl
 from ..arrays import Int64
 from ..catalogue import ItemFacts, Ragged, Trie, encode_titles
 from ..console import say
+from ..decode import Change
 from ..decode.tokenizer import Tokenizer
 from ..errors import WhereuponError
 from ..histories import Histories
 from ..prompts import PromptEncoder
-from ..rankers.reweighter import Reweighter, decode_of, read_reweighter
+from ..rankers.blend import Blend
 from .saved_catalogue import SavedCatalogue, catalogue_folder
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class CatalogueVersion:
 
     Prompts count items in their own way: first those of the histories, in their order, then `added_items`, the ids of
     those that only this version has. `encoder` knows the titles of both. `prompt_index_T` int64 [T] says where each of
-    them stands among `items`, -1 for those that were taken out.
+    them stands among `items`, -1 for those that were taken out. `change_of` makes of the model's distribution what the run's
+    stack of rankers says with it, for a request (None: of nobody).
     """
 
     name: str
@@ -45,7 +47,7 @@ class CatalogueVersion:
     encoder: PromptEncoder
     added_items: pl.Series
     prompt_index_T: Int64
-    reweighter: Reweighter | None
+    change_of: Callable[[pl.DataFrame | None], Change]
 
     def among_items(self, prompt_item_M: Int64) -> Int64:
         """Items as prompts count them by their place among `items`, without those that were taken out: int64."""
@@ -68,16 +70,16 @@ class Catalogues:
 
     def __init__(
         self, config: RunConfig, histories: Histories, tokenizer: Tokenizer, encoder: PromptEncoder,
-        card: Mapping[str, Any],
+        blend: Blend,
     ) -> None:  # fmt: skip
-        """`encoder`: of the histories; `card`: of the adapter that answers. Raises WhereuponError for a version that
+        """`encoder`: of the histories; `blend`: of the adapter that answers. Raises WhereuponError for a version that
         cannot be read."""
         self.saved = SavedCatalogue(catalogue_folder(config.run), histories, tokenizer, lambda: encoder.catalogue)
-        self._config, self._encoder, self._card = config, encoder, dict(card)
+        self._encoder, self._blend = encoder, blend
         self._reading = threading.Lock()
         self._refreshing, self._editing = asyncio.Lock(), asyncio.Lock()
         self._mark = self.saved.mark  # before reading: what is written meanwhile is then read again
-        self.current = self._read(None)
+        self.current = self._read()
 
     def refresh(self) -> CatalogueVersion:
         """The current version, read again if another process has written one.
@@ -88,7 +90,7 @@ class Catalogues:
             mark = self.saved.mark
             if mark != self._mark:
                 try:
-                    self.current = self._read(self.current)
+                    self.current = self._read()
                 except WhereuponError as error:
                     say(f"version {self.current.name} of the catalogue is kept. {error}")
                 self._mark = mark
@@ -114,24 +116,18 @@ class Catalogues:
         async with self._editing:
             return await asyncio.to_thread(self.edit, change)
 
-    def _read(self, before: CatalogueVersion | None) -> CatalogueVersion:
-        """The saved version. `before` keeps its calibration, whatever `calibrate` has written since."""
+    def _read(self) -> CatalogueVersion:
+        """The saved version."""
         name, catalogue = self.saved.read()
         index_I = _places(self.saved.histories.items["item_id"], catalogue.items)
         added = np.setdiff1d(np.arange(catalogue.items.height), index_I)
         titles = encode_titles(catalogue.titles.gather(added), self.saved.tokenizer) if len(added) else Ragged.of([])
         index_T = np.concatenate([index_I, added])
-        if before is None:
-            reweighter = read_reweighter(self._config, self.saved.histories, catalogue.trie, self._card, index_T)
-        else:
-            settings = decode_of(self._config)
-            fitted = before.reweighter
-            reweighter = fitted and fitted.on(self.saved.histories, catalogue.trie, settings, index_T)
         return CatalogueVersion(
             name=name, items=catalogue.items, trie=catalogue.trie, facts=ItemFacts(catalogue.items),
             encoder=replace(self._encoder, added_titles=titles), added_items=catalogue.item_ids.gather(added),
             prompt_index_T=index_T,
-            reweighter=reweighter,
+            change_of=self._blend.asked(self.saved.histories, catalogue.trie, index_T),
         )  # fmt: skip
 
 

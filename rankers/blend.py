@@ -1,0 +1,105 @@
+"""Model and stack in one, as a run has them: what `calibrate` fitted for an adapter, and the stack on disk.
+
+A run folder holds in `priors/` the recipe of its stack and the rankers that are fitted for answers (`stack/`, on train
+and valid). An adapter's folder holds `pools.json`: temperature and weight of each part, and the stack they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from ..arrays import Float64, Int64
+from ..catalogue import Trie
+from ..decode.reweighting import Change, ItemPrior, Reweighting
+from ..errors import ConfigError, DataError, ModelError
+from ..files import read_object, write_json
+from ..histories import Histories
+from .asking import asked_histories
+from .pooling import Pool, Pools, change_of, served_shares
+from .saved import read_stack
+from .stack import BoundStack, Stack, StackRecipe
+
+if TYPE_CHECKING:
+    from .settings import RunConfig
+
+POOLS: Final = "pools.json"
+ALONE: Final = "none"
+"""The identity of no stack, in `pools.json` and on an adapter's card."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What becomes of the model's distribution: the stack of a run, if it has one, and how both are pooled."""
+
+    pools: Pools
+    stack: Stack | None = None
+
+    def on(self, histories: Histories, trie: Trie) -> Callable[[Int64], Change]:
+        """From rows of these histories (int64 [Q]), each asked for right before it happened, to the change."""
+        if self.stack is None:
+            alone = Reweighting(self.pools.new.temperature)
+            return lambda row_Q: alone
+        bound = self.stack.on(histories)
+        return lambda row_Q: change_of(bound.masses(row_Q), trie, self.pools, bound.share_I)
+
+    def asked(self, known: Histories, trie: Trie, index_T: Int64 | None) -> Callable[[pl.DataFrame | None], Change]:
+        """From a request (see `asking.asked_histories`; None: of nobody) to the change, with what all of `known` did.
+
+        `index_T`: see `pooling.change_of`.
+        """
+        if self.stack is None:
+            alone = Reweighting(self.pools.new.temperature)
+            return lambda asked: alone
+        stack, share_I = self.stack, served_shares(known, self.stack.split, trie, index_T)
+        pool = self.pools.new
+        popular = Reweighting(pool.temperature, pool.weight, ItemPrior(trie, share_I))
+
+        def change(asked: pl.DataFrame | None) -> Change:
+            if asked is None:
+                return popular
+            histories = asked_histories(known, asked)
+            masses = stack.on(histories, known).masses(histories.offset_U1[1:] - 1)
+            return change_of(masses, trie, self.pools, share_I, index_T)
+
+        return change
+
+
+def read_blend(config: RunConfig, histories: Histories, card: Mapping[str, Any], adapter: Path) -> Blend:
+    """What `finetune` or `calibrate` left for an adapter; without it, pooled as the adapter was trained.
+
+    Raises:
+        ConfigError: the adapter was trained on top of another stack than the run has, or was never pooled with this one.
+        DataError: the stack is damaged, or was fitted to other histories.
+    """
+    stack = read_stack(config.run / "priors" / "stack", histories) if config.priors != "none" else None
+    identity = ALONE if stack is None else stack.recipe.identity
+    trained_on = card.get("priors", ALONE)
+    if trained_on not in (ALONE, identity):
+        now = "none" if stack is None else "another one now"
+        raise ConfigError(
+            f"The adapter in {adapter} was trained on top of rankers (priors {trained_on[:8]}), and this run has {now}: "
+            "run `whereupon finetune` again, or set priors as it was trained with."
+        )
+    try:
+        found = read_object(adapter / POOLS)
+        if found.get("priors") == identity:
+            return Blend(Pools.of_json(found["pools"]), stack)
+    except (DataError, KeyError, TypeError):
+        found = {}
+    if trained_on != identity or (found and stack is not None):
+        raise ConfigError(
+            f"The adapter in {adapter} was not pooled with the rankers of this run yet: run `whereupon calibrate` first, "
+            "or set priors: none."
+        )
+    return Blend(Pools(), stack)
+
+
+def write_pools(adapter: Path, stack: StackRecipe | None, pools: Pools, facts: Mapping[str, Any]) -> None:
+    """Keep how an adapter and a stack are pooled."""
+    identity = ALONE if stack is None else stack.identity
+    write_json(adapter / POOLS, {"priors": identity, "pools": pools.as_json(), **facts})

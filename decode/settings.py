@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..files import NameOrFolder, path_as_text
 
+
 class ModelSettings(BaseModel):
     """Which causal language model, and how it is held."""
 

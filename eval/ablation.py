@@ -24,7 +24,6 @@ from ..console import say
 from ..decode.adapter_card import check_card, check_data, read_card
 from ..decode.adapters import current_adapter
 from ..decode.identity import base_identity
-from ..decode.settings import WITHOUT_CLOCK
 from ..errors import ConfigError, ModelError
 from ..files import atomic_path, versions, write_json
 from ..histories import Histories, read_histories
@@ -32,6 +31,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
 from ..rankers.families import FAMILIES
+from ..rankers.own import WITHOUT_CLOCK
 from .ablation_table import Ablation, How, as_json, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
 from .protocol import Task, read_task

@@ -28,7 +28,7 @@ from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, caveat_of, sample_events
 from ..prompts import HistoryText, PromptEncoder
 from ..rankers.families import FAMILIES, Family, UnfitDataError
-from ..rankers.protocol import Dense, Floats, Ranker
+from ..rankers.protocol import Ranker
 from ..rankers.stack import StackRanker, fit_stack
 from .altered import VARIANTS, Altered, altered_after, altered_events
 from .protocol import Task, read_task
@@ -130,8 +130,9 @@ def _subjects(
     yield "prompts", encoder
     if config.priors != "none":
         recipe, repeats = stack_recipe(config, task.histories), config.evaluate.repeats
-        yield "stack of priors", lambda histories: StackRanker(
-            fit_stack(recipe, histories, task.split, config.seed, repeats)
+        yield (
+            "stack of priors",
+            lambda histories: StackRanker(fit_stack(recipe, histories, task.split, config.seed, repeats)),
         )
 
 

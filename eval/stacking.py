@@ -24,11 +24,11 @@ from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories, read_histories
 from ..histories.candidates import EvaluatedSplit, Repeats
 from ..histories.questions import evaluated_events
-from ..rankers.families import FAMILIES, SEQUENTIAL
-from ..rankers.protocol import Dense, Sparse, UnfitDataError
 from ..rankers.calibrate import calibrate
+from ..rankers.families import FAMILIES, SEQUENTIAL
 from ..rankers.fitting import Calibration
 from ..rankers.gate import fit_gate
+from ..rankers.protocol import Dense, Sparse, UnfitDataError
 from ..rankers.saved import read_stack, save_stack
 from ..rankers.selection import Pool, Selected, select, select_gate
 from ..rankers.settings import BaselineName
@@ -179,7 +179,7 @@ class _Candidates:
             row_E = np.zeros(0, np.int64)
         fixed, seed = not isinstance(self.config.priors, str), self.config.seed
         pools: tuple[Pool, ...] = ("all", "again", "new")
-        selected = {
+        selected: dict[str, Selected] = {
             pool: select(pool, self.of_pool(pool), self.histories, row_E, seed, all_of_them=fixed) for pool in pools
         }
         gate = fit_gate(self.histories, "valid")

@@ -127,22 +127,26 @@ def _block(bound: BoundStack, trie: Trie, row_Q: Int64, edges: IO[bytes], masses
 
 
 def _write(folder: Path, key: str, arrays: dict[str, NDArray[Any]]) -> None:
-    with atomic_path(folder / "decisions.npz") as path, path.open("wb") as file:
-        np.savez(file, **arrays)
+    from safetensors.numpy import save_file
+
+    with atomic_path(folder / "decisions.safetensors") as path:
+        save_file(arrays, path)
     write_json(folder / "prior.json", {"key": key})  # last: it says that all is there
 
 
 def _read(folder: Path, key: str) -> TrainingPrior | None:
     """What was written under this key, if all of it is there."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     try:
         if read_object(folder / "prior.json").get("key") != key:
             return None
-        with np.load(folder / "decisions.npz") as arrays:
-            known = {name: arrays[name] for name in arrays.files}
-        mapped = {
+        known: dict[str, Any] = load_file(folder / "decisions.safetensors")
+        mapped: dict[str, Any] = {
             name: np.memmap(folder / f"{name}.bin", dtype, "r") if known["count_D"].any() else np.zeros(0, dtype)
             for name, dtype in _ARRAYS.items()
         }
-    except (DataError, OSError, ValueError, KeyError):
+    except (DataError, OSError, ValueError, KeyError, SafetensorError):
         return None
     return TrainingPrior(**known, **mapped)

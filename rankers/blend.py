@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from ..arrays import Float64, Int64
+from ..arrays import Int64
 from ..catalogue import Trie
 from ..decode.reweighting import Change, ItemPrior, Reweighting
-from ..errors import ConfigError, DataError, ModelError
+from ..errors import ConfigError, DataError
 from ..files import read_object, write_json
 from ..histories import Histories
 from .asking import asked_histories
-from .pooling import Pool, Pools, change_of, served_shares
+from .pooling import Pools, change_of, served_shares
 from .saved import read_stack
-from .stack import BoundStack, Stack, StackRecipe
+from .stack import Stack, StackRecipe
 
 if TYPE_CHECKING:
     from .settings import RunConfig

@@ -29,6 +29,8 @@ from .pasts import Weigh, each_one, last_items, past_sums
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Scored, Sparse, grid_of
 
+WITHOUT_CLOCK: Final = {"hour_sigma": 1e9, "other_kind_of_day": 1.0}
+"""Fields of `ContextWeights` for hours so wide that all are alike, and all days of one kind."""
 _WEEKEND_FROM = 5 * 24  # hours since Monday 00:00
 Settings = Mapping[str, float]
 

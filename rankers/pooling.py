@@ -55,7 +55,9 @@ def served_shares(known: Histories, split: EvaluatedSplit, trie: Trie, index_T: 
     return share_I
 
 
-def change_of(masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, index_T: Int64 | None = None) -> AgainOrNew:
+def change_of(
+    masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, index_T: Int64 | None = None
+) -> AgainOrNew:  # fmt: skip
     """The mixture of model and stack for the questions of `masses`.
 
     `share_I` float64 [I]: popularity in the trie's catalogue, above 0. `index_T` int64 [T]: where the items of the
@@ -75,8 +77,9 @@ def change_of(masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, i
     log_odds_Q[[not len(item_M) for item_M, _ in again]] = np.inf
     if base_I is None:
         log_odds_Q[[not len(item_M) for item_M, _ in new]] = -np.inf
-    parts = [(pools.again, ItemPrior(trie, None, again)), (pools.new, ItemPrior(trie, base_I, new))]
-    return AgainOrNew(*(Reweighting(pool.temperature, pool.weight, prior) for pool, prior in parts), log_odds_Q)
+    first = Reweighting(pools.again.temperature, pools.again.weight, ItemPrior(trie, None, again))
+    second = Reweighting(pools.new.temperature, pools.new.weight, ItemPrior(trie, base_I, new))
+    return AgainOrNew(first, second, log_odds_Q)
 
 
 def _own(query_X: Int64, item_X: Int64, mass_X: Float64, num_queries: int, index_T: Int64 | None) -> list[Own]:

@@ -131,6 +131,4 @@ def read_stack(folder: Path, histories: Histories) -> Stack:
         raise DataError(f"{folder / _GATE} is missing or damaged: {again}")
     read = {name: read_ranker(folder / name, histories).ranker for name in {where for *_, where in record["rankers"]}}
     rankers = {(part, name): read[where] for part, name, where in record["rankers"]}
-    return Stack(
-        StackRecipe.of_json(record["recipe"]), rankers, Gate.of(load_file(folder / _GATE)), record["split"]
-    )
+    return Stack(StackRecipe.of_json(record["recipe"]), rankers, Gate.of(load_file(folder / _GATE)), record["split"])

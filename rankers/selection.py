@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Bool, Float32, Float64, Int64
 from ..decode.segments import Segments
@@ -71,16 +72,14 @@ def select(
     Events whose item the pool does not hold are passed over. Where no event is left, the first ranker alone has a
     weight of 1.
     """
-    names = list(answers)
+    names = list[str](answers)
     sets, row_D = choice_sets(pool, answers, histories, row_E, seed)
     if not len(row_D):
         return Selected({names[0]: 1.0}, [], {}, 0.0, 0.0, 0)
     return _greedy(names, sets, histories.user_idx_N[row_D], list(range(len(names))) if all_of_them else [])
 
 
-def select_gate(
-    gate: Gate, answers: Answers, histories: Histories, row_E: Int64
-) -> Selected:
+def select_gate(gate: Gate, answers: Answers, histories: Histories, row_E: Int64) -> Selected:
     """Choose whose log-odds the gate pools, "history" for its own, and "bias" for what is added to all."""
     item_N, num_items, rows = histories.item_idx_N.astype(np.int64), histories.items.height, np.arange(len(row_E))
     past_query_X, past_item_X = past_items(histories, row_E)
@@ -127,7 +126,7 @@ def choice_sets(
 
 
 def _greedy(
-    names: list[str], sets: ChoiceSets, user_D: Int64, chosen: list[int], free: Sequence[int] = ()
+    names: Sequence[str], sets: ChoiceSets, user_D: NDArray[np.int32], chosen: list[int], free: Sequence[int] = ()
 ) -> Selected:
     """Let rankers join those that are `chosen` from the start; weights of `free` ones may be below 0."""
     scale_K = np.array([_spread(feature_J, sets.ptr_D1) for feature_J in sets.feature_KJ])
@@ -161,7 +160,7 @@ def _spread(feature_J: Float32, ptr_D1: Int64) -> float:
     return float(np.sqrt(np.mean(centred_J.astype(np.float64) ** 2))) or 1.0
 
 
-def _halves(sets: ChoiceSets, user_D: Int64) -> list[tuple[ChoiceSets, ChoiceSets]]:
+def _halves(sets: ChoiceSets, user_D: NDArray[np.int32]) -> list[tuple[ChoiceSets, ChoiceSets]]:
     """To fit on and to judge by: the users of even and of odd number, and the reverse."""
     _, number_D = np.unique(user_D, return_inverse=True)
     even_D: Bool = number_D % 2 == 0

@@ -183,12 +183,15 @@ class Reader:
         return replace(self, histories=histories, moment_N3=torch.from_numpy(moments(histories)))
 
     @torch.inference_mode()
-    @torch.autocast("cpu", enabled=False)  # a language model may be at work around it
     def log_probs(self, row_Q: Int64) -> NDArray[np.float32]:
         """Log-probability of every item after the last events before each row, in nats: float32 [Q, I].
 
         Where there is none, all are equally likely.
         """
+        with torch.autocast("cpu", enabled=False):  # a language model may be at work around it
+            return self._log_probs(row_Q)
+
+    def _log_probs(self, row_Q: Int64) -> NDArray[np.float32]:
         self.network.eval()
         hidden_QD = torch.zeros(len(row_Q), self.network.items.embedding_dim)
         at_X = np.flatnonzero(num_previous(self.histories)[row_Q])

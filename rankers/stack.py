@@ -103,7 +103,6 @@ class Says:
         at_X = np.minimum(np.searchsorted(self.key_C, key_X), len(self.key_C) - 1)
         return np.where(self.key_C[at_X] == key_X, self.log_C[at_X], rest_X)
 
-
     def log_odds_new(self, num_queries: int, query_X: Int64, item_X: Int64) -> Float64:
         """float64 [Q]: log-odds of all items but the given ones of each question, at most `_SURE` either way."""
         again_Q = np.bincount(query_X, np.exp(self.at(query_X, item_X)), num_queries).clip(1e-12, 1 - 1e-12)
@@ -176,8 +175,8 @@ class StackRecipe:
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> StackRecipe:
         """What `as_json` gave. Raises KeyError or TypeError for anything else."""
-        parts = ({name: Member(**one) for name, one in found[part].items()} for part in PARTS)
-        return cls(*parts, history_weight=found["history_weight"], bias=found["bias"])
+        again, new, gate = ({name: Member(**one) for name, one in found[part].items()} for part in PARTS)
+        return cls(again, new, gate, found["history_weight"], found["bias"])
 
     @property
     def identity(self) -> str:

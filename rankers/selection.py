@@ -32,7 +32,8 @@ MIN_GAIN: Final = 0.003
 MAX_EVENTS: Final = 2_000
 """Validation events of a part that weights are fitted to, drawn by the seed."""
 _RIDGE = 1e-3  # on weights of features that are scaled to a standard deviation of 1
-_MAX_CELLS = 60_000_000  # alternatives times rankers held at once
+_MAX_ALTERNATIVES = 1_500_000  # of all events together
+_TRIED = 3  # rankers at each step: those that promise most
 _SURE = 10.0  # log-odds beyond which nothing is believed
 
 Pool = Literal["again", "new", "all"]
@@ -108,7 +109,7 @@ def choice_sets(
     known_E = np.isin(np.arange(len(row_E)) * num_items + item_N[row_E], past_query_X * num_items + past_item_X)
     row_D = row_E if pool == "all" else row_E[known_E if pool == "again" else ~known_E]
     per_event = 1 + len(past_item_X) // max(1, len(row_E)) if pool == "again" else num_items
-    most = max(100, min(MAX_EVENTS, _MAX_CELLS // (min(per_event, 20_000) * len(answers))))
+    most = max(100, min(MAX_EVENTS, _MAX_ALTERNATIVES // min(per_event, 20_000)))
     if len(row_D) > most:
         row_D = np.sort(np.random.default_rng(seed).choice(row_D, most, replace=False))
     share_I = popular_shares(histories, "valid")
@@ -142,7 +143,10 @@ def _greedy(
     all_chosen = len(chosen) == len(names)
     while not all_chosen and len(chosen) < len(names):
         rest = [k for k in range(len(names)) if k not in chosen]
+        rest = _promising(sets, chosen, rest, free) if chosen else rest
         losses = [alone[names[k]] if not chosen else loss_of([*chosen, k]) for k in rest]
+        if not losses:
+            break
         best = int(np.argmin(losses))
         if losses[best] > now - MIN_GAIN and chosen:
             break
@@ -151,6 +155,20 @@ def _greedy(
     theta = _fitted(sets, chosen, free)
     weights = {names[k]: float(weight / scale_K[k]) for k, weight in zip(chosen, theta, strict=True) if weight}
     return Selected(weights or {names[chosen[0]]: 1.0}, steps, alone, uniform, now, sets.num_events)
+
+
+def _promising(sets: ChoiceSets, chosen: list[int], rest: list[int], free: Sequence[int]) -> list[int]:
+    """Those of the rest that would lower the loss most by a quadratic expansion at the weights of the chosen ones."""
+    theta = np.zeros(len(sets.feature_KJ))
+    theta[chosen] = _fitted(sets, chosen, free)
+    _, slope, curve = likelihood(sets, theta)
+    inverse = np.linalg.pinv(curve[np.ix_(chosen, chosen)])
+    gain = {}
+    for k in rest:
+        across = curve[k, chosen]
+        left = max(float(curve[k, k] - across @ inverse @ across), 1e-9)
+        gain[k] = 0.5 * min(float(slope[k]), 0.0) ** 2 / left
+    return sorted((k for k in rest if gain[k] > 0), key=lambda k: -gain[k])[:_TRIED]
 
 
 def _spread(feature_J: Float32, ptr_D1: Int64) -> float:

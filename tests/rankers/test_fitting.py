@@ -1,9 +1,11 @@
 """The fit of temperature and weight: derivatives against finite differences, planted answers found again."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from whereupon.decode.reweighting import ItemPrior, Reweighting
 from whereupon.decode.search import score_all
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.rankers import fitting as calibration
-from whereupon.rankers.fitting import ChoiceSets, fit, likelihood
+from whereupon.rankers.fitting import ChoiceSets, fit, fit_weights, likelihood
 from whereupon.tests.decode.tiny import random_text, random_titles, tiny_config, tiny_model
 
 
@@ -164,3 +166,48 @@ def test_only_item_leaves_nothing_to_decide() -> None:
     change = Reweighting(1.0, 1.0, ItemPrior(engine.trie, np.ones(1)))
     decisions = decisions_of(engine, reading, np.array([0]), np.array([3]), change)
     assert (len(decisions.taken_D), len(decisions.log_prob_J), decisions.num_events) == (0, 0, 1)
+
+
+def _choices(seed: int, num: int, num_features: int, theta: Float64) -> ChoiceSets:
+    """Choices among 2 to 9 alternatives, taken by a planted theta."""
+    generator = np.random.default_rng(seed)
+    count_D = generator.integers(2, 10, num)
+    ptr_D1 = np.concatenate([[0], np.cumsum(count_D)])
+    feature_KJ = generator.normal(0, 1, (num_features, ptr_D1[-1])).astype(np.float32)
+    noise_J = generator.gumbel(size=ptr_D1[-1])
+    score_J = theta @ feature_KJ + noise_J
+    taken_D = np.array([begin + score_J[begin:end].argmax() for begin, end in pairwise(ptr_D1.tolist())])
+    return ChoiceSets(feature_KJ, ptr_D1, taken_D, num)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_of_three_features_within_bounds_are_those_of_scipy(seed: int, ridge: float) -> None:
+    """Of which one is held at its bound, and one may be below 0."""
+    sets = _choices(seed, 300, 3, np.array([0.8, -0.5, -0.7]))
+    lower, upper, start = np.array([0.0, 0.0, -np.inf]), np.array([0.6, np.inf, np.inf]), np.array([0.3, 0.3, 0.3])
+
+    def penalised(theta: Float64) -> float:
+        total = 0.0
+        for taken, (begin, end) in zip(sets.taken_D.tolist(), pairwise(sets.ptr_D1.tolist()), strict=True):
+            score = theta @ sets.feature_KJ[:, begin:end].astype(np.float64)
+            total += np.logaddexp.reduce(score) - score[taken - begin]
+        return float(total / sets.num_events + ridge / 2 * theta @ theta)
+
+    bounds = [(0, 0.6), (0, None), (None, None)]
+    expected = scipy.optimize.minimize(penalised, start, bounds=bounds, method="L-BFGS-B")
+    theta, nll = fit_weights(sets, start, lower, upper, ridge)
+    assert theta == pytest.approx(expected.x, abs=2e-3)
+    assert penalised(theta) <= expected.fun + 1e-7
+    assert nll == pytest.approx(penalised(theta) - ridge / 2 * theta @ theta)
+    assert theta[1] == 0.0
+
+
+def test_some_of_the_features_and_choices_are_fitted_as_if_there_were_no_others() -> None:
+    sets = _choices(9, 400, 3, np.array([1.0, 0.5, 0.0]))
+    chosen_D = np.arange(400) % 3 == 0
+    part = sets.part(chosen_D).take([2, 0])
+    alone = np.concatenate([np.arange(*sets.ptr_D1[d : d + 2]) for d in np.flatnonzero(chosen_D)])
+    assert part.feature_KJ.tolist() == sets.feature_KJ[[2, 0]][:, alone].tolist()
+    assert alone[part.taken_D].tolist() == sets.taken_D[chosen_D].tolist()
+    assert part.num_events == chosen_D.sum()

@@ -72,13 +72,15 @@ class Keeper:
     """
 
     def __init__(
-        self, config: Config, model: PeftModel, accelerator: Accelerator, belongs_to: dict[str, Any], validated_on: str
-    ) -> None:
-        """`belongs_to`: what a run must agree on with the adapter; `validated_on`: hash of the validation events."""
+        self, config: Config, model: PeftModel, accelerator: Accelerator, belongs_to: dict[str, Any], validated_on: str,
+        on_top_of: str | None = None,
+    ) -> None:  # fmt: skip
+        """`belongs_to`: what a run must agree on with the adapter; `validated_on`: hash of the validation events;
+        `on_top_of`: fingerprint of the stack's recipe, None without one."""
         self._config, self._model, self._accelerator, self._belongs_to = config, model, accelerator, belongs_to
         self._card = {**belongs_to, "temperature": config.temperature, "seed": config.seed,
                       "finetune": config.finetune.model_dump(mode="json"), "validated_on": validated_on,
-                      "versions": versions()}  # fmt: skip
+                      "on_top_of": on_top_of, "versions": versions()}  # fmt: skip
         named = (
             "base_model",
             "base_revision",

@@ -83,7 +83,8 @@ def finetune(config: Config) -> Path:
 
     validator = Validator.build(histories, encoder, settings, config.seed, stack)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-    keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
+    keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash,
+                    None if stack is None else stack.recipe.identity)  # fmt: skip
     if accelerator.is_main_process:
         _announce(lessons, schedule, accelerator, trainable, validator)
     with only_training(config.run, accelerator.is_main_process):

@@ -25,16 +25,15 @@ from .gate import Gate
 from .popular import popular_shares
 from .protocol import Dense, Sparse
 from .settings import BaselineName
-from .stack import Says, named, past_items
+from .stack import SURE, Says, named, past_items
 
-MIN_GAIN: Final = 0.003
+MIN_GAIN: Final = 0.02
 """Nats per event by which a ranker must lower the cross-validated log-loss."""
 MAX_EVENTS: Final = 2_000
 """Validation events of a part that weights are fitted to, drawn by the seed."""
 _RIDGE = 1e-3  # on weights of features that are scaled to a standard deviation of 1
 _MAX_ALTERNATIVES = 1_500_000  # of all events together
 _TRIED = 3  # rankers at each step: those that promise most
-_SURE = 10.0  # log-odds beyond which nothing is believed
 
 Pool = Literal["again", "new", "all"]
 Answers = Mapping[BaselineName, "Dense | Sparse"]
@@ -94,7 +93,7 @@ def select_gate(gate: Gate, answers: Answers, histories: Histories, row_E: Int64
         if says.is_log_prob:
             odds[name] = says.log_odds_new(len(row_E), past_query_X, past_item_X)
     feature_KJ = np.zeros((len(odds), 2 * len(row_E)), np.float32)
-    feature_KJ[:, 1::2] = np.stack(list(odds.values())).clip(-_SURE, _SURE)
+    feature_KJ[:, 1::2] = np.stack(list(odds.values())).clip(-SURE, SURE)
     sets = ChoiceSets(feature_KJ, 2 * np.arange(len(row_E) + 1), 2 * rows + is_new_E, len(row_E))
     found = _greedy(list(odds), sets, histories.user_idx_N[row_E], [0, 1], free=[0])
     return replace(found, share_new=float(is_new_E.mean()))

@@ -46,10 +46,14 @@ class Decisions:
         """float32 [E]: log-probability of each event's item, with temperature and weight of the pool of its part: that
         of items chosen before, and that of new ones. Without a mixture the first one counts."""
         edges, part_D = Segments(self.ptr_D1), self.is_new_E[self.owner_D].astype(np.int64)
-        inverse_D = (1 / np.float32([pool.temperature for pool in pools]))[part_D]
-        weight_D = np.float32([pool.weight for pool in pools])[part_D]
+        inverse_D = np.array([1 / pool.temperature for pool in pools], np.float32)[part_D]
+        weight_D = np.array([pool.weight for pool in pools], np.float32)[part_D]
         score_J = self.log_prob_J * edges.spread(inverse_D) + edges.spread(weight_D) * self.log_mass_J
-        taken_D = edges.log_softmax(score_J)[self.taken_D] if len(self.taken_D) else np.zeros(0, np.float32)
+        taken_D = (
+            edges.log_softmax(score_J.astype(np.float32, copy=False))[self.taken_D]
+            if len(self.taken_D)
+            else np.zeros(0, np.float32)
+        )
         return (np.bincount(self.owner_D, taken_D, minlength=self.num_events) + self.log_share_E).astype(np.float32)
 
     def of_part(self, is_new: bool) -> Decisions:
@@ -101,9 +105,8 @@ def decisions_of(
     plain = Decisions(log_prob_J, np.zeros_like(log_prob_J), edges.ptr_X1, taken_P, owner_P, *nobody)
     if isinstance(change, AgainOrNew):
         is_new_Q = change.is_new(item_Q)
-        mass_J = np.where(
-            edges.spread(is_new_Q[owner_P]), *(_masses(one, owner_P, node_P) for one in (change.new, change.again))
-        )
+        again_J, new_J = (_masses(pool, owner_P, node_P) for pool in change.pools)
+        mass_J = np.where(edges.spread(is_new_Q[owner_P]), new_J, again_J)
         log_share_Q = change.log_share_Q2[np.arange(len(item_Q)), is_new_Q.astype(np.int64)]
         return _with_masses(replace(plain, is_new_E=is_new_Q, log_share_E=log_share_Q), mass_J)
     if isinstance(change, Reweighting) and change.prior is not None:

@@ -1,8 +1,8 @@
 """`whereupon priors`: which rankers a run's stack is made of, chosen on the validation split.
 
 Each candidate's settings are those of the highest nDCG@10 (`tuning`), for new items with repeats excluded; networks
-have those of the first of their grid. Rankers and weights follow by log-loss (`rankers.selection`). The recipe lies in `<run>/priors/recipe.json`, under a key of all that
-it depends on.
+have those of the first of their grid. Rankers and weights follow by log-loss (`rankers.selection`). The recipe lies in
+`<run>/priors/recipe.json`, under a key of all that it depends on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..histories import Histories
 from ..histories.candidates import Repeats
 from ..histories.questions import evaluated_events
 from ..rankers.families import FAMILIES, SEQUENTIAL
-from ..rankers.protocol import Dense, Sparse, UnfitDataError
 from ..rankers.gate import fit_gate
+from ..rankers.protocol import Dense, Sparse, UnfitDataError
 from ..rankers.selection import Pool, Selected, select, select_gate
 from ..rankers.settings import BaselineName
 from ..rankers.stack import Member, StackRecipe
@@ -127,7 +127,7 @@ class _Candidates:
             row_E = np.zeros(0, np.int64)
         fixed, seed = not isinstance(self.config.priors, str), self.config.seed
         pools: tuple[Pool, ...] = ("all", "again", "new")
-        selected = {
+        selected: dict[str, Selected] = {
             pool: select(pool, self.of_pool(pool), self.histories, row_E, seed, all_of_them=fixed) for pool in pools
         }
         gate = fit_gate(self.histories, "valid")
@@ -198,7 +198,8 @@ def _as_json(selected: Selected) -> dict[str, Any]:
 
 
 _TITLES: Final = {
-    "all": "one pool of all items", "again": "items chosen before", "new": "new items", "gate": "gate: is it a new item?",
+    "all": "one pool of all items", "again": "items chosen before", "new": "new items",
+    "gate": "gate: is it a new item?",
 }  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def _table(name: str, selected: Selected) -> Table:
     for one in (*first, *joined, *rest):
         weight, after = selected.weights.get(one), joined.get(one)
         table.add_row(
-            one, f"{weight:.3f}" if weight else "–", f"{selected.alone.get(one, np.nan):.3f}",
-            f"{after:.3f}" if after else "–", style="" if weight else "dim",
+            one, f"{weight:.3f}" if weight else "\N{EN DASH}", f"{selected.alone.get(one, np.nan):.3f}",
+            f"{after:.3f}" if after else "\N{EN DASH}", style="" if weight else "dim",
         )  # fmt: skip
     return table

@@ -134,13 +134,13 @@ def _fingerprint(trie: Trie) -> str:
     """Of what decisions and their edges depend on."""
     digest = hashlib.sha256()
     for array in (trie.token_P, trie.token_ptr_I1, trie.item_of_row_I):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
 def _write(folder: Path, key: str, arrays: dict[str, NDArray[Any]]) -> None:
     with atomic_path(folder / "decisions.npz") as path, path.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for its options
     write_json(folder / "prior.json", {"key": key})  # last: it says that all is there
 
 
@@ -150,8 +150,8 @@ def _read(folder: Path, key: str) -> TrainingPrior | None:
         if read_object(folder / "prior.json").get("key") != key:
             return None
         with np.load(folder / "decisions.npz") as arrays:
-            known = {name: arrays[name] for name in arrays.files}
-        mapped = {
+            known: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+        mapped: dict[str, Any] = {
             name: np.memmap(folder / f"{name}.bin", dtype, "r") if known["count_D"].any() else np.zeros(0, dtype)
             for name, dtype in _ARRAYS.items()
         }

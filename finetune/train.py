@@ -33,8 +33,8 @@ from ..prompts import PromptEncoder
 from ..rankers.stack import Stack, fit_stack
 from .adapter import Keeper, only_training
 from .lessons import Lesson, Schedule, collate, lesson_of
-from .on_top import TrainingPrior, training_prior
 from .model import CatalogueModel, add_lora
+from .on_top import TrainingPrior, training_prior
 from .settings import FinetuneSettings
 from .validation import Validator
 

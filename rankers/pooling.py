@@ -15,6 +15,9 @@ from ..decode.reweighting import AgainOrNew, ItemPrior, Own, Reweighting
 from .stack import SURE, PriorMasses
 
 
+_LEAST = 1e-13  # of all masses of a base: less would be lost in its sums, see `ItemPrior`
+
+
 @dataclass(frozen=True)
 class Pool:
     """Temperature of the model and weight of the prior in one part of the mixture."""
@@ -31,7 +34,9 @@ class Pools:
     new: Pool = Pool()
 
 
-def change_of(masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, index_T: Int64 | None = None) -> AgainOrNew:
+def change_of(
+    masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, index_T: Int64 | None = None
+) -> AgainOrNew:
     """The mixture of model and stack for the questions of `masses`.
 
     `share_I` float64 [I]: popularity in the trie's catalogue, above 0. `index_T` int64 [T]: where the items of the
@@ -44,6 +49,7 @@ def change_of(masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, i
     base_I = None
     if masses.rest_mass_Q.any():
         base_I = share_I**masses.rest_power
+        base_I = np.maximum(base_I, _LEAST * base_I.sum())
         new = _over_base(new, again, base_I, masses.rest_mass_Q)
     log_odds_Q = masses.log_odds_Q.copy()
     if index_T is not None and len(added_I := np.setdiff1d(np.arange(trie.num_items), index_T)):
@@ -52,8 +58,11 @@ def change_of(masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, i
         log_odds_Q = np.maximum(log_odds_Q, -SURE)  # who knew every item does not know the added ones
     log_odds_Q[[not len(item_M) for item_M, _ in again]] = np.inf
     log_odds_Q[[len(item_M) == trie.num_items for item_M, _ in again]] = -np.inf
-    parts = [(pools.again, ItemPrior(trie, None, again)), (pools.new, ItemPrior(trie, base_I, new))]
-    return AgainOrNew(*(Reweighting(pool.temperature, pool.weight, prior) for pool, prior in parts), log_odds_Q)
+    return AgainOrNew(
+        Reweighting(pools.again.temperature, pools.again.weight, ItemPrior(trie, None, again)),
+        Reweighting(pools.new.temperature, pools.new.weight, ItemPrior(trie, base_I, new)),
+        log_odds_Q,
+    )
 
 
 def _own(query_X: Int64, item_X: Int64, mass_X: Float64, num_queries: int, index_T: Int64 | None) -> list[Own]:

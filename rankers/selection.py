@@ -74,12 +74,12 @@ def select(
     sets, row_D = choice_sets(pool, answers, histories, row_E, seed)
     if not len(row_D):
         return Selected({names[0]: 1.0}, [], {}, 0.0, 0.0, 0)
-    return _greedy(names, sets, histories.user_idx_N[row_D], list(range(len(names))) if all_of_them else [])
+    return _greedy(
+        names, sets, histories.user_idx_N[row_D].astype(np.int64), list(range(len(names))) if all_of_them else []
+    )
 
 
-def select_gate(
-    gate: Gate, answers: Answers, histories: Histories, row_E: Int64
-) -> Selected:
+def select_gate(gate: Gate, answers: Answers, histories: Histories, row_E: Int64) -> Selected:
     """Choose whose log-odds the gate pools, "history" for its own, and "bias" for what is added to all."""
     item_N, num_items, rows = histories.item_idx_N.astype(np.int64), histories.items.height, np.arange(len(row_E))
     past_query_X, past_item_X = past_items(histories, row_E)
@@ -95,7 +95,7 @@ def select_gate(
     feature_KJ = np.zeros((len(odds), 2 * len(row_E)), np.float32)
     feature_KJ[:, 1::2] = np.stack(list(odds.values())).clip(-SURE, SURE)
     sets = ChoiceSets(feature_KJ, 2 * np.arange(len(row_E) + 1), 2 * rows + is_new_E, len(row_E))
-    found = _greedy(list(odds), sets, histories.user_idx_N[row_E], [0, 1], free=[0])
+    found = _greedy(list(odds), sets, histories.user_idx_N[row_E].astype(np.int64), [0, 1], free=[0])
     return replace(found, share_new=float(is_new_E.mean()))
 
 
@@ -126,7 +126,7 @@ def choice_sets(
 
 
 def _greedy(
-    names: list[str], sets: ChoiceSets, user_D: Int64, chosen: list[int], free: Sequence[int] = ()
+    names: Sequence[str], sets: ChoiceSets, user_D: Int64, chosen: list[int], free: Sequence[int] = ()
 ) -> Selected:
     """Let rankers join those that are `chosen` from the start; weights of `free` ones may be below 0."""
     scale_K = np.array([_spread(feature_J, sets.ptr_D1) for feature_J in sets.feature_KJ])

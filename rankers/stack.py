@@ -104,7 +104,6 @@ class Says:
         at_X = np.minimum(np.searchsorted(self.key_C, key_X), len(self.key_C) - 1)
         return np.where(self.key_C[at_X] == key_X, self.log_C[at_X], rest_X)
 
-
     def log_odds_new(self, num_queries: int, query_X: Int64, item_X: Int64) -> Float64:
         """float64 [Q]: log-odds of all items but the given ones of each question, at most `SURE` either way."""
         again_Q = np.bincount(query_X, np.exp(self.at(query_X, item_X)), num_queries).clip(1e-12, 1 - 1e-12)
@@ -144,8 +143,8 @@ class Member:
 class StackRecipe:
     """What a stack is made of: rankers by name, for items chosen before, for new ones, and for the gate between them.
 
-    Without rankers for items chosen before there is no gate: those for new ones are for all. `history_weight` is that of
-    the gate's own log-odds, `bias` is added to all.
+    Without rankers for items chosen before there is no gate: those for new ones are for all. `history_weight` is that
+    of the gate's own log-odds, `bias` is added to all.
     """
 
     again: Mapping[BaselineName, Member]
@@ -177,8 +176,8 @@ class StackRecipe:
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> StackRecipe:
         """What `as_json` gave. Raises KeyError or TypeError for anything else."""
-        parts = ({name: Member(**one) for name, one in found[part].items()} for part in PARTS)
-        return cls(*parts, history_weight=found["history_weight"], bias=found["bias"])
+        again, new, gate = ({name: Member(**one) for name, one in found[part].items()} for part in PARTS)
+        return cls(again, new, gate, history_weight=found["history_weight"], bias=found["bias"])
 
     @property
     def identity(self) -> str:
@@ -283,8 +282,8 @@ class BoundStack:
         return {key: asked[id(answers)] for key, answers in self.answers.items()}
 
     def _pooled(
-        self, part: Part, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool, query_X: Int64,
-        item_X: Int64, share_I: Float64,
+        self, part: Part, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool,
+        query_X: Int64, item_X: Int64, share_I: Float64,
     ) -> Float64:  # fmt: skip
         """float64 [X]: the logarithm of the masses of a part, each question's up to a constant."""
         pooled_X = np.zeros(len(query_X))
@@ -317,7 +316,7 @@ def past_items(histories: Histories, row_Q: Int64) -> tuple[Int64, Int64]:
 
 
 def named(says: Sequence[Says], num_queries: int, num_items: int) -> tuple[Int64, Int64]:
-    """All items of a catalogue that is scored whole, else those that some ranker names: question and item, int64 [X]."""
+    """All items of a catalogue that is scored whole, else those that a ranker names: question and item, int64 [X]."""
     if num_items <= WHOLE:
         return np.divmod(np.arange(num_queries * num_items), num_items)
     keys = [one.key_C for one in says]

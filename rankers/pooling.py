@@ -14,7 +14,6 @@ from ..catalogue import Trie
 from ..decode.reweighting import AgainOrNew, ItemPrior, Own, Reweighting
 from .stack import SURE, PriorMasses
 
-
 _LEAST = 1e-13  # of all masses of a base: less would be lost in its sums, see `ItemPrior`
 
 

@@ -134,7 +134,7 @@ def _fingerprint(trie: Trie) -> str:
     """Of what decisions and their edges depend on."""
     digest = hashlib.sha256()
     for array in (trie.token_P, trie.token_ptr_I1, trie.item_of_row_I):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

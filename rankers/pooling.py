@@ -21,6 +21,9 @@ from .popular import popular_shares
 from .stack import SURE, PriorMasses
 
 
+_LEAST = 1e-13  # of all masses together: less would be lost in their sums, see `ItemPrior`
+
+
 @dataclass(frozen=True)
 class Pool:
     """Temperature of the model and weight of the prior in one part of the mixture."""
@@ -80,6 +83,7 @@ class Served:
         """What items have that no ranker names, as a prior and by item: made once, not for every question."""
         if self._rest is None or self._rest[0] != power:
             mass_I = self.share_I**power
+            mass_I = np.maximum(mass_I, _LEAST * mass_I.sum())
             self._rest = power, ItemPrior(self.trie, mass_I), mass_I
         return self._rest[1:]
 

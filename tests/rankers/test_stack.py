@@ -88,9 +88,8 @@ def _naive(histories: Histories, recipe: StackRecipe, row: int, odds: float) -> 
         (recipe.again, past_I, 1 / (1 + np.exp(odds))), (recipe.new, ~past_I, 1 / (1 + np.exp(-odds))),
     ):  # fmt: skip
         if chosen_I.any():
-            said_I = sum(
-                (one.weight * _say(histories, name, row) for name, one in members.items()), np.zeros(NUM_ITEMS)
-            )
+            said = [one.weight * _say(histories, name, row) for name, one in members.items()]
+            said_I = np.sum(said, axis=0)
             mass_I = np.where(chosen_I, np.exp(said_I), 0.0)
             p_I += share * mass_I / mass_I.sum()
     return p_I
@@ -220,7 +219,7 @@ def test_items_that_all_rankers_name_have_the_same_masses_in_a_large_catalogue(
 @pytest.mark.usefixtures("large")
 def test_scores_without_probabilities_are_refused_for_a_large_catalogue(histories: Histories) -> None:
     bound = _bound(histories, StackRecipe({}, _member("EASE", 1.0), {}))
-    with pytest.raises(DataError, match="'EASE' scores without probabilities, .* at most 3 items"):
+    with pytest.raises(DataError, match=r"'EASE' scores without probabilities, .* at most 3 items"):
         bound.masses(_asked(histories))
 
 
@@ -269,6 +268,14 @@ def test_who_knows_all_that_is_left_gets_it_again(
     assert change.log_odds_Q.tolist() == [-np.inf]
     log_prob_I = score_all(TableReading(trie, 1, 0, "random"), trie, 0, change)
     assert np.exp(log_prob_I).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_rare_items_of_a_large_catalogue_stay_possible_whatever_the_power() -> None:
+    share_I, none = np.append(1e-6, np.full(9, 0.111111)), np.zeros(0, np.int64)
+    masses = PriorMasses(none, none, np.zeros(0), none, none, np.zeros(0), np.ones(1), 4.0, np.full(1, np.inf))
+    change = change_of(masses, make_trie(0, 10), Pools(), share_I)
+    assert change.new.prior is not None
+    assert (change.new.prior.of_items() > 0).all()
 
 
 def test_recipe_is_read_as_it_was_written() -> None:

@@ -273,7 +273,7 @@ def test_who_knows_all_that_is_left_gets_it_again(
 def test_rare_items_of_a_large_catalogue_stay_possible_whatever_the_power() -> None:
     share_I, none = np.append(1e-6, np.full(9, 0.111111)), np.zeros(0, np.int64)
     masses = PriorMasses(none, none, np.zeros(0), none, none, np.zeros(0), np.ones(1), 4.0, np.full(1, np.inf))
-    change = change_of(masses, make_trie(0, 10), Pools(), share_I)
+    change = change_of(masses, Served(make_trie(0, 10), share_I), Pools())
     assert change.new.prior is not None
     assert (change.new.prior.of_items() > 0).all()
 

@@ -285,7 +285,9 @@ def _large(rng: np.random.Generator) -> tuple[Histories, Trie]:
 def _request(known: Histories, user: int) -> pl.DataFrame:
     """A user's events, and the moment that is asked about as last row."""
     events = known.events.filter(pl.col("user_idx") == user)
-    last = events[-1].with_columns(pl.lit(-1, pl.Int32).alias("item_idx"), pl.col("time", "local_time").dt.offset_by("1h"))
+    last = events[-1].with_columns(
+        pl.lit(-1, pl.Int32).alias("item_idx"), pl.col("time", "local_time").dt.offset_by("1h")
+    )
     return pl.concat([events, last])
 
 

@@ -74,7 +74,7 @@ def read_blend(config: RunConfig, histories: Histories, card: Mapping[str, Any],
     """What `finetune` or `calibrate` left for an adapter; without it, pooled as the adapter was trained.
 
     Raises:
-        ConfigError: the adapter was trained on top of another stack than the run has, or was never pooled with this one.
+        ConfigError: the adapter was trained on top of another stack than the run has, or never pooled with this one.
         DataError: the stack is damaged, or was fitted to other histories.
     """
     stack = read_stack(config.run / "priors" / "stack", histories) if config.priors != "none" else None
@@ -83,8 +83,8 @@ def read_blend(config: RunConfig, histories: Histories, card: Mapping[str, Any],
     if trained_on not in (ALONE, identity):
         now = "none" if stack is None else "another one now"
         raise ConfigError(
-            f"The adapter in {adapter} was trained on top of rankers (priors {trained_on[:8]}), and this run has {now}: "
-            "run `whereupon finetune` again, or set priors as it was trained with."
+            f"The adapter in {adapter} was trained on top of rankers (priors {trained_on[:8]}), and this run has "
+            f"{now}: run `whereupon finetune` again, or set priors as it was trained with."
         )
     try:
         found = read_object(adapter / POOLS)
@@ -94,8 +94,8 @@ def read_blend(config: RunConfig, histories: Histories, card: Mapping[str, Any],
         found = {}
     if trained_on != identity or (found and stack is not None):
         raise ConfigError(
-            f"The adapter in {adapter} was not pooled with the rankers of this run yet: run `whereupon calibrate` first, "
-            "or set priors: none."
+            f"The adapter in {adapter} was not pooled with the rankers of this run yet: run `whereupon calibrate` "
+            "first, or set priors: none."
         )
     return Blend(Pools(), stack)
 

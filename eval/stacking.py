@@ -8,7 +8,7 @@ have the first settings of their grid, since each costs a training. Rankers and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,16 +23,16 @@ from ..errors import ConfigError, DataError
 from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories, read_histories
 from ..histories.candidates import EvaluatedSplit, Repeats
-from ..histories.questions import evaluated_events
+from ..histories.questions import SPLIT_CODES, evaluated_events
 from ..rankers.calibrate import calibrate
 from ..rankers.families import FAMILIES, SEQUENTIAL
 from ..rankers.fitting import Calibration
 from ..rankers.gate import fit_gate
 from ..rankers.protocol import Dense, Sparse, UnfitDataError
 from ..rankers.saved import read_stack, save_stack
-from ..rankers.selection import Pool, Selected, select, select_gate
+from ..rankers.selection import MAX_EVENTS, Pool, Selected, select, select_gate
 from ..rankers.settings import BaselineName
-from ..rankers.stack import Member, Stack, StackRecipe, fit_stack
+from ..rankers.stack import Member, Stack, StackRecipe, fit_stack, past_items
 from .tuning import tune
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ class _Candidates:
         settings: dict[tuple[Pool, BaselineName], Mapping[str, Any]] = {}
         answers: dict[tuple[Pool, BaselineName], Dense | Sparse] = {}
         fitted: dict[str, Dense | Sparse] = {}
-        for pool, names in _NAMES.items():
-            for name in names if isinstance(config.priors, str) else config.priors:
+        for pool, names in _names(config, histories).items():
+            for name in names:
                 repeats = _repeats(config, pool, name)
                 try:
                     one = _tuned(config, histories, name, repeats)
@@ -204,6 +204,16 @@ class _Candidates:
         return found
 
 
+def _names(config: Config, histories: Histories) -> Mapping[Pool, Sequence[BaselineName]]:
+    """Names of candidates. Where no validation event repeats an item, nothing is worth to be chosen for repeats."""
+    if not isinstance(config.priors, str):
+        return {"again": config.priors, "new": config.priors}
+    row_E = np.flatnonzero(histories.split_N == SPLIT_CODES["valid"])
+    query_X, item_X = past_items(histories, row_E)
+    repeats = len(row_E) > 0 and (histories.item_idx_N[row_E][query_X] == item_X).any()
+    return _NAMES if repeats or not len(row_E) else {**_NAMES, "again": ("own counts",)}
+
+
 def _gated(selected: Mapping[str, Selected]) -> bool:
     """Whether two pools and a gate have a clearly lower log-loss: behind a gate, the model has no say in the matter."""
     return selected["all"].num_events == 0 or _two_parts(selected) < selected["all"].log_loss - GATE_GAIN
@@ -230,8 +240,10 @@ def _tuned(config: Config, histories: Histories, name: BaselineName, repeats: Re
     if any(name == family.name for family in SEQUENTIAL):
         return FAMILIES[name].grid()[0]
     protocol = config.evaluate.model_copy(update={"repeats": repeats})
-    folder = config.run if repeats == config.evaluate.repeats else config.run / "priors" / "new-items"
-    return tune(FAMILIES[name], histories, protocol, config.seed, folder).settings
+    sampled = int((histories.split_N == SPLIT_CODES["valid"]).sum()) > MAX_EVENTS
+    as_evaluated = repeats == config.evaluate.repeats and not sampled
+    folder = config.run if as_evaluated else config.run / "priors" / ("tuned-" + repeats)
+    return tune(FAMILIES[name], histories, protocol, config.seed, folder, MAX_EVENTS).settings
 
 
 def _repeats(config: Config, pool: Pool, name: BaselineName) -> Repeats:

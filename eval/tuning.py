@@ -46,17 +46,19 @@ class Tuned:
     note: str = ""
 
 
-def tune(family: Family, histories: Histories, settings: EvaluateSettings, seed: int, run: Path) -> Tuned:
-    """Choose the settings of a family by all validation events of these histories; see the module's text.
+def tune(
+    family: Family, histories: Histories, settings: EvaluateSettings, seed: int, run: Path, limit: int | None = None
+) -> Tuned:  # fmt: skip
+    """Choose the settings of a family by the validation events of these histories; see the module's text.
 
-    Of the evaluation's `settings`, only the protocol is heeded.
+    Of the evaluation's `settings`, only the protocol is heeded. `limit`: a sample of so many events; None: all.
 
     Raises:
         UnfitDataError: the histories lack what the family needs.
     """
     grid = [dict(one) for one in family.grid()]
     try:
-        task = read_task(histories, "valid", settings, seed=seed)
+        task = read_task(histories, "valid", settings, limit, seed)
     except DataError:
         return Tuned(grid[0], [], 0, "there are no validation events: its first settings, untuned")
     folder, slug = run / "evaluation" / "tuned", slug_of(family.name)

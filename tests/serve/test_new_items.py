@@ -12,8 +12,8 @@ import pytest
 from whereupon.config import Config
 from whereupon.errors import DataError, ModelError
 from whereupon.eval.run import evaluate
+from whereupon.eval.stacking import calibrate_run
 from whereupon.histories import prepare, read_histories
-from whereupon.rankers.calibrate import calibrate
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from whereupon.config import Config, load_config
 from whereupon.decode import windows as ranking
 from whereupon.decode.adapters import current_adapter
-from whereupon.errors import ConfigError, DataError, ModelError
+from whereupon.errors import DataError, ModelError
 from whereupon.eval import FAMILIES, answers, run
 from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model

@@ -70,33 +70,39 @@ class Blend:
 
 
 def read_blend(config: RunConfig, histories: Histories, card: Mapping[str, Any], adapter: Path) -> Blend:
-    """What `finetune` or `calibrate` left for an adapter; without it, pooled as the adapter was trained.
+    """Model and stack as the run has them.
 
-    Raises:
-        ConfigError: the adapter was trained on top of another stack than the run has, or was never pooled with this one.
-        DataError: the stack is damaged, or was fitted to other histories.
+    Raises ConfigError: see `read_pools`. DataError: the stack is missing or damaged, or was fitted to other histories.
     """
     stack = read_stack(config.run / "priors" / "stack", histories) if config.priors != "none" else None
+    return Blend(read_pools(card, adapter, stack), stack)
+
+
+def read_pools(card: Mapping[str, Any], adapter: Path, stack: Stack | None) -> Pools:
+    """What `finetune` or `calibrate` left for an adapter; without it, pooled as the adapter was trained.
+
+    Raises ConfigError: the adapter was trained on top of another stack, or was never pooled with this one.
+    """
     identity = ALONE if stack is None else stack.recipe.identity
     trained_on = card.get("priors", ALONE)
     if trained_on not in (ALONE, identity):
         now = "none" if stack is None else "another one now"
         raise ConfigError(
-            f"The adapter in {adapter} was trained on top of rankers (priors {trained_on[:8]}), and this run has {now}: "
-            "run `whereupon finetune` again, or set priors as it was trained with."
+            f"The adapter in {adapter} was trained on top of rankers (priors {trained_on[:8]}), and this run has "
+            f"{now}: run `whereupon finetune` again, or set priors as it was trained with."
         )
     try:
         found = read_object(adapter / POOLS)
         if found.get("priors") == identity:
-            return Blend(Pools.of_json(found["pools"]), stack)
+            return Pools.of_json(found["pools"])
     except (DataError, KeyError, TypeError):
         found = {}
     if trained_on != identity or (found and stack is not None):
         raise ConfigError(
-            f"The adapter in {adapter} was not pooled with the rankers of this run yet: run `whereupon calibrate` first, "
-            "or set priors: none."
+            f"The adapter in {adapter} was not pooled with the rankers of this run yet: run `whereupon calibrate` "
+            "first, or set priors: none."
         )
-    return Blend(Pools(), stack)
+    return Pools()
 
 
 def write_pools(adapter: Path, stack: StackRecipe | None, pools: Pools, facts: Mapping[str, Any]) -> None:

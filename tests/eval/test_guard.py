@@ -27,6 +27,7 @@ from whereupon.prompts import PromptEncoder, PromptSettings
 from whereupon.rankers import families, popular, sequences
 from whereupon.rankers.counting import Moves
 from whereupon.rankers.families import UnfitDataError
+from whereupon.rankers.own import OwnEvents
 from whereupon.rankers.protocol import Dense
 
 Build = Callable[..., Histories]
@@ -381,11 +382,11 @@ def test_stack_is_checked_too(town: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_stack_that_looks_at_the_event_itself_is_caught(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ranker of the stack that knows the answer, though it is fitted honestly."""
 
-    def on(self: OwnCounts, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+    def on(self: OwnEvents, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         item_N, num_items = histories.item_idx_N, histories.items.height
         return Dense(lambda row_Q: np.log(0.9 * np.eye(num_items)[item_N[row_Q]] + 0.1 / num_items), True)
 
-    monkeypatch.setattr(OwnCounts, "on", on)
+    monkeypatch.setattr(OwnEvents, "on", on)
     done = CliRunner().invoke(app, ["guard", str(town), *STACK])
     assert done.exit_code == 1
     assert "stack of priors: row " in done.stderr

@@ -127,7 +127,7 @@ class Catalogues:
             name=name, items=catalogue.items, trie=catalogue.trie, facts=ItemFacts(catalogue.items),
             encoder=replace(self._encoder, added_titles=titles), added_items=catalogue.item_ids.gather(added),
             prompt_index_T=index_T,
-            change_of=self._blend.asked(self.saved.histories, catalogue.trie, index_T),
+            change_of=self._blend.asked(self.saved.histories, catalogue.trie, index_I),
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..rankers.blend import ALONE
 from ..rankers.families import FAMILIES, Family, UnfitDataError
-from ..rankers.stack import WHOLE, Stack, StackRanker
+from ..rankers.stack import PARTS, WHOLE, Stack, StackRanker, StackRecipe
 from .answers import evaluate_model
 from .metrics import summarise
 from .protocol import Task, read_task
@@ -160,11 +160,20 @@ def evaluate_stack(
         began = time.perf_counter()
         rankings, wall_s = rank(StackRanker(stack), task, config.evaluate.k), time.perf_counter() - began
         facts = facts_of(
-            config, task, name=name, kind="stack", wall_s=wall_s, settings=recipe.as_json(), key=key,
-            probabilities="of the whole catalogue",
+            config, task, name=name, kind="stack", wall_s=wall_s, settings=_weights(recipe), key=key,
+            probabilities="of the whole catalogue", priors=recipe.as_json(),
         )  # fmt: skip
         write_rankings(folder, slug, rankings, facts, task.histories.events)
     return read_rankings(folder, slug)
+
+
+def _weights(recipe: StackRecipe) -> dict[str, str]:
+    """Each part's rankers with their weights, as text."""
+    members = {part: recipe.members(part) for part in PARTS}
+    return {
+        part: ", ".join(f"{name} {member.weight:.2f}" for name, member in found.items())
+        for part, found in members.items() if found
+    }  # fmt: skip
 
 
 def write_summary(config: Config, task: Task, folder: Path) -> None:

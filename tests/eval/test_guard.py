@@ -365,7 +365,7 @@ def test_verb_names_what_leaks_and_fails(town: Path, monkeypatch: pytest.MonkeyP
     assert "later events" in done.stderr
 
 
-STACK = ["--num", "10", "--baseline", "popularity", "--set", "priors=[popularity, own counts, transitions]"]
+STACK = ["--num", "10", "--baseline", "popularity", "--set", "priors=[popularity, own counts + transitions]"]
 
 
 def test_stack_is_checked_too(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
     WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/exact_nyc.py [--prompts 200] [--zero-shot]
 
 A quarter of an hour on two cores. Needs the run folder of examples/nyc-checkins.yaml after `whereupon prepare` and
-`whereupon finetune`; --zero-shot does without the adapter. For each prompt the whole trie is scored, nothing pruned,
-and for some titles the model's own logits are taken over the plain text. Writes bench/results/exact_nyc.json; exits
+`whereupon finetune`, with the stack of rankers that it was trained on top of; --zero-shot does without both. For each
+prompt the whole trie is scored, nothing pruned, and for some titles the model's own logits are taken over the plain
+text, which the model alone must agree with. Writes bench/results/exact_nyc.json; exits
 with 1 if a bar is missed, as the number of prompts is below 200.
 """
 
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from whereupon.config import Config, load_config
+from whereupon.decode import Change
 from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
@@ -35,6 +37,7 @@ from whereupon.eval import evaluated_events
 from whereupon.histories import Histories, read_histories
 from whereupon.histories.questions import sample_events
 from whereupon.prompts import PromptEncoder
+from whereupon.rankers.blend import read_blend
 
 CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"
 NUM_PROMPTS, NUM_SUMMED, NUM_FORCED = 200, 50, 5
@@ -67,6 +70,7 @@ def main() -> int:
     parser.add_argument("--zero-shot", action="store_true", help="the base model without an adapter")
     args = parser.parse_args()
     config = load_config(CONFIG)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "float32"})})
     compared = list(_compare(config, args.prompts, None if args.zero_shot else current_adapter(config.run)))
     same = sum(one.is_same for one in compared)
     sums = [abs(one.probability_sum - 1) for one in compared[:NUM_SUMMED]]
@@ -82,38 +86,42 @@ def main() -> int:
 
 def _compare(config: Config, num_prompts: int, adapter: Path | None) -> Iterator[Compared]:
     histories = read_histories(config.run)
-    engine, encoder, _ = load_engine(
+    engine, encoder, card = load_engine(
         config.model, config.prompts, histories.items, histories.location, adapter, title_recipe=histories.title_recipe
     )
+    change_of = None
+    if adapter is not None and card is not None:
+        change_of = read_blend(config, histories, card, adapter).on(histories, engine.trie)
     next_tokens = _next_tokens(encoder)
     prompts = list(_prompts(histories, encoder, num_prompts, config.seed))
     generator = np.random.default_rng(config.seed)
-    for number, tokens_L in enumerate(track(prompts, "comparing", console=Console(stderr=True))):
-        yield _compare_one(engine, tokens_L, next_tokens if number < NUM_FORCED else None, generator)
+    for number, (row, tokens_L) in enumerate(track(prompts, "comparing", console=Console(stderr=True))):
+        change = change_of(np.array([row])) if change_of else None
+        yield _compare_one(engine, tokens_L, change, next_tokens if number < NUM_FORCED else None, generator)
 
 
-def _prompts(histories: Histories, encoder: PromptEncoder, num: int, seed: int) -> Iterator[Int32]:
-    """The prompts of a seeded sample of test events, each as `evaluate` reads it."""
+def _prompts(histories: Histories, encoder: PromptEncoder, num: int, seed: int) -> Iterator[tuple[int, Int32]]:
+    """Row and prompt of a seeded sample of test events, each as `evaluate` reads it."""
     text = encoder.text(histories.events, len(histories.user_ids))
     windows, row_E = text.windows, evaluated_events(histories, "test")
     for row in row_E[sample_events(len(row_E), num, seed)]:
         one = windows.select((windows.target_W <= row) & (row < windows.end_W))
         window = encode_asked(text, one)[0]
-        yield window.tokens_L[: window.title_start_V[row - one.start_W[0]]]
+        yield row, window.tokens_L[: window.title_start_V[row - one.start_W[0]]]
 
 
 def _compare_one(
-    engine: TransformersEngine, tokens_L: Int32, next_tokens: dict[tuple[int, ...], list[int]] | None,
-    generator: np.random.Generator,
+    engine: TransformersEngine, tokens_L: Int32, change: Change | None,
+    next_tokens: dict[tuple[int, ...], list[int]] | None, generator: np.random.Generator,
 ) -> Compared:  # fmt: skip
     """Search and brute force from one reading, and teacher forcing where `next_tokens` is given."""
     question, trie = np.array([len(tokens_L) - 1]), engine.trie
     times = [time.perf_counter()]
     reading = engine.read(tokens_L, question)
     times.append(time.perf_counter())
-    (result,) = search(reading, trie, k=10)
+    (result,) = search(reading, trie, k=10, reweighting=change)
     times.append(time.perf_counter())
-    log_prob_N = score_all(reading.ask(question), trie)
+    log_prob_N = score_all(reading.ask(question), trie, reweighting=change)
     times.append(time.perf_counter())
     best_K = np.lexsort((trie.row_of_item_I, -log_prob_N))[:10]
     found_K = result.item_idx_K
@@ -122,8 +130,9 @@ def _compare_one(
     forced_gap = 0.0
     if next_tokens is not None:
         titles = [int(best_K[0]), int(best_K[-1]), int(generator.integers(trie.num_items))]
+        alone_N = score_all(reading.ask(question), trie) if change else log_prob_N
         forced = [_teacher_forced(engine, tokens_L, trie.title_tokens(item), next_tokens) for item in titles]
-        forced_gap = float(np.abs(np.array(forced) - log_prob_N[titles]).max())
+        forced_gap = float(np.abs(np.array(forced) - alone_N[titles]).max())
     total = float(np.exp(log_prob_N.astype(np.float64)).sum())
     off = float(np.abs(result.log_prob_K - log_prob_N[found_K]).max())
     return Compared(

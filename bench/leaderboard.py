@@ -2,7 +2,7 @@
 
     python bench/leaderboard.py [EXAMPLE[=RUN] ...] [--out FILE] [--seed 7]
 
-EXAMPLE is a configuration in examples/ without its ending (default: all three), RUN a run folder in which `whereupon
+EXAMPLE is a configuration in examples/ without its ending (default: all of them), RUN a run folder in which `whereupon
 evaluate` has ranked its test split (default: runs/EXAMPLE); several runs of one example, of other seeds say, share a
 table. Nothing is ranked here.
 
@@ -36,7 +36,7 @@ from whereupon.histories.distance import has_coordinates
 from whereupon.rankers.settings import BaselineName
 
 ROOT: Final = Path(__file__).parents[1]
-EXAMPLES: Final = ("nyc-checkins", "flights-demo", "movielens-100k")
+EXAMPLES: Final = ("nyc-checkins", "flights-demo", "movielens-100k", "movielens-100k-loo")
 SPLIT: Final = "test"
 UNTRAINED: Final = "zero-shot"
 INTRODUCTION: Final = f"""# Results

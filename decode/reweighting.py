@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Float32, Float64, Int32, Int64
+from ..arrays import Float32, Float64, Int32, Int64, ragged
 from ..catalogue import Trie
 from .segments import Segments
 
@@ -87,8 +87,9 @@ class ItemPrior:
         first_X, last_X = (
             np.searchsorted(self._own_key_M, query_X * self.trie.num_items + row_X, side) for side in ("left", "right")
         )
-        own_M1 = np.concatenate([np.zeros(1), np.cumsum(self._own_mass_M)])
-        mass_X: Float64 = np.where(first_X < last_X, base_X + own_M1[last_X] - own_M1[first_X], base_X)
+        # One by one: differences of a running sum would lose the small masses beside the large ones.
+        owner_Y, own_Y = ragged(first_X, last_X - first_X)
+        mass_X: Float64 = base_X + np.bincount(owner_Y, self._own_mass_M[own_Y], minlength=len(item_X))
         return np.where(mass_X <= _ROUNDING * base_X, 0.0, mass_X)
 
     def of_items(self) -> Float64:
@@ -258,8 +259,9 @@ class AgainOrNew:
 
     def is_new(self, item_Q: Int64) -> NDArray[np.bool_]:
         """bool [Q]: whether one item of each question belongs to the part of new ones."""
-        assert self.new.prior is not None
-        return self.new.prior.of_item(np.arange(len(item_Q)), item_Q) > 0
+        # By the part without a base, in which no rounding is left of what was taken away.
+        assert self.again.prior is not None
+        return self.again.prior.of_item(np.arange(len(item_Q)), item_Q) == 0
 
     def apply(
         self, trie: Trie, query_X: Int64, node_X: Int64, part_XP: Float32, log_prob_J: Float32
@@ -269,6 +271,7 @@ class AgainOrNew:
         pools = (pool.scores(trie, query_X, node_X, log_prob_J) for pool in self.pools)
         part_J2 = np.stack([edges.spread(part_XP[:, p]) + score_J for p, score_J in enumerate(pools)], axis=1)
         below_J, above_X = np.logaddexp(part_J2[:, 0], part_J2[:, 1]), np.logaddexp(part_XP[:, 0], part_XP[:, 1])
+        above_X = np.where(np.isneginf(above_X), np.float32(0), above_X)  # below the impossible, all is
         # Rounding must not make a child likelier than its parent.
         return np.minimum(below_J - edges.spread(above_X), np.float32(0)), part_J2
 

@@ -6,6 +6,7 @@ one block, X = decisions of a block.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ..catalogue import Trie
 from ..console import tracked
 from ..decode.segments import Segments
 from ..errors import DataError
-from ..files import atomic_path, read_object, write_json
+from ..files import atomic_path, read_object, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.crossfit import cross_fitted
 from ..rankers.pooling import Pools, change_of
@@ -60,14 +61,17 @@ def training_prior(
 ) -> TrainingPrior:  # fmt: skip
     """The prior of all training events of these histories, from `folder` if it is there under this key, else made.
 
-    `fit` makes the stack of histories, for the valid split; it is called once for each fold of the users.
+    `fit` makes the stack of histories, for the valid split; it is called once for each fold of the users. A prior of
+    another trie, which other titles or another tokenizer make, is made anew, too.
     """
+    key = sha256_text(key + _fingerprint(trie))
     if (found := _read(folder, key)) is not None:
         return found
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     row_N = np.flatnonzero(histories.split_N == 0).astype(np.int64)
-    parts: list[_Block] = []
+    none = np.zeros(0, np.int64)
+    parts = [_Block(none, none, none, none)]
     with (folder / "edge_J.bin").open("wb") as edges, (folder / "log_mass_J.bin").open("wb") as masses:
         for rows, bound in tracked(cross_fitted(histories, fit, row_N, seed), "prior of training events", total=5):
             for start in range(0, len(rows), _ROWS):
@@ -124,6 +128,14 @@ def _block(bound: BoundStack, trie: Trie, row_Q: Int64, edges: IO[bytes], masses
     count_X = stretches.total(kept_J)[open_X].astype(np.int64) if len(node_X) else np.zeros(0, np.int64)
     taken_D = place_J[taken_X[open_X]] - (np.cumsum(count_X) - count_X)
     return _Block(row_Q[owner_X[open_X]], trie.depth_B[node_X[open_X]].astype(np.int64), count_X, taken_D)
+
+
+def _fingerprint(trie: Trie) -> str:
+    """Of what decisions and their edges depend on."""
+    digest = hashlib.sha256()
+    for array in (trie.token_P, trie.token_ptr_I1, trie.item_of_row_I):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def _write(folder: Path, key: str, arrays: dict[str, NDArray[Any]]) -> None:

@@ -217,7 +217,7 @@ def on_top_of(
     repeats, seed = config.evaluate.repeats, config.seed
     with accelerator.main_process_first():  # one makes them, the others read what it wrote
         recipe = stack_recipe(config, histories)
-        key = sha256_text(json.dumps([recipe.identity, histories.data_hash, histories.title_recipe, seed, __version__]))
+        key = sha256_text(json.dumps([recipe.identity, histories.data_hash, repeats, seed, __version__]))
         fit = partial(fit_stack, recipe, split="valid", seed=seed, repeats=repeats)
         prior = training_prior(config.run / "priors" / "training", key, histories, trie, fit, seed)
     return fit(histories), prior

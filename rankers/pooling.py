@@ -17,7 +17,7 @@ from ..decode.reweighting import AgainOrNew, ItemPrior, Own, Reweighting
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from .popular import popular_shares
-from .stack import PriorMasses
+from .stack import SURE, PriorMasses
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,13 @@ def change_of(
     if masses.rest_mass_Q.any():
         base_I = share_I**masses.rest_power
         new = _over_base(new, again, base_I, masses.rest_mass_Q)
-    elif index_T is not None and len(added_I := np.setdiff1d(np.arange(trie.num_items), index_T)):
-        new = [_with_added(one, added_I) for one in new]
     log_odds_Q = masses.log_odds_Q.copy()
+    if index_T is not None and len(added_I := np.setdiff1d(np.arange(trie.num_items), index_T)):
+        if base_I is None:
+            new = [_with_added(one, added_I) for one in new]
+        log_odds_Q = np.maximum(log_odds_Q, -SURE)  # who knew every item does not know the added ones
     log_odds_Q[[not len(item_M) for item_M, _ in again]] = np.inf
-    if base_I is None:
-        log_odds_Q[[not len(item_M) for item_M, _ in new]] = -np.inf
+    log_odds_Q[[len(item_M) == trie.num_items for item_M, _ in again]] = -np.inf
     first = Reweighting(pools.again.temperature, pools.again.weight, ItemPrior(trie, None, again))
     second = Reweighting(pools.new.temperature, pools.new.weight, ItemPrior(trie, base_I, new))
     return AgainOrNew(first, second, log_odds_Q)

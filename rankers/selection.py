@@ -25,15 +25,15 @@ from .gate import Gate
 from .popular import popular_shares
 from .protocol import Dense, Sparse
 from .settings import BaselineName
-from .stack import Says, named, past_items
+from .stack import SURE, Says, named, past_items
 
-MIN_GAIN: Final = 0.003
+MIN_GAIN: Final = 0.02
 """Nats per event by which a ranker must lower the cross-validated log-loss."""
 MAX_EVENTS: Final = 2_000
 """Validation events of a part that weights are fitted to, drawn by the seed."""
 _RIDGE = 1e-3  # on weights of features that are scaled to a standard deviation of 1
-_MAX_CELLS = 60_000_000  # alternatives times rankers held at once
-_SURE = 10.0  # log-odds beyond which nothing is believed
+_MAX_ALTERNATIVES = 1_500_000  # of all events together
+_TRIED = 3  # rankers at each step: those that promise most
 
 Pool = Literal["again", "new", "all"]
 Answers = Mapping[BaselineName, "Dense | Sparse"]
@@ -93,7 +93,7 @@ def select_gate(gate: Gate, answers: Answers, histories: Histories, row_E: Int64
         if says.is_log_prob:
             odds[name] = says.log_odds_new(len(row_E), past_query_X, past_item_X)
     feature_KJ = np.zeros((len(odds), 2 * len(row_E)), np.float32)
-    feature_KJ[:, 1::2] = np.stack(list(odds.values())).clip(-_SURE, _SURE)
+    feature_KJ[:, 1::2] = np.stack(list(odds.values())).clip(-SURE, SURE)
     sets = ChoiceSets(feature_KJ, 2 * np.arange(len(row_E) + 1), 2 * rows + is_new_E, len(row_E))
     found = _greedy(list(odds), sets, histories.user_idx_N[row_E], [0, 1], free=[0])
     return replace(found, share_new=float(is_new_E.mean()))
@@ -108,7 +108,7 @@ def choice_sets(
     known_E = np.isin(np.arange(len(row_E)) * num_items + item_N[row_E], past_query_X * num_items + past_item_X)
     row_D = row_E if pool == "all" else row_E[known_E if pool == "again" else ~known_E]
     per_event = 1 + len(past_item_X) // max(1, len(row_E)) if pool == "again" else num_items
-    most = max(100, min(MAX_EVENTS, _MAX_CELLS // (min(per_event, 20_000) * len(answers))))
+    most = max(100, min(MAX_EVENTS, _MAX_ALTERNATIVES // min(per_event, 20_000)))
     if len(row_D) > most:
         row_D = np.sort(np.random.default_rng(seed).choice(row_D, most, replace=False))
     share_I = popular_shares(histories, "valid")
@@ -142,7 +142,10 @@ def _greedy(
     all_chosen = len(chosen) == len(names)
     while not all_chosen and len(chosen) < len(names):
         rest = [k for k in range(len(names)) if k not in chosen]
+        rest = _promising(sets, chosen, rest, free) if chosen else rest
         losses = [alone[names[k]] if not chosen else loss_of([*chosen, k]) for k in rest]
+        if not losses:
+            break
         best = int(np.argmin(losses))
         if losses[best] > now - MIN_GAIN and chosen:
             break
@@ -151,6 +154,20 @@ def _greedy(
     theta = _fitted(sets, chosen, free)
     weights = {names[k]: float(weight / scale_K[k]) for k, weight in zip(chosen, theta, strict=True) if weight}
     return Selected(weights or {names[chosen[0]]: 1.0}, steps, alone, uniform, now, sets.num_events)
+
+
+def _promising(sets: ChoiceSets, chosen: list[int], rest: list[int], free: Sequence[int]) -> list[int]:
+    """Those of the rest that would lower the loss most by a quadratic expansion at the weights of the chosen ones."""
+    theta = np.zeros(len(sets.feature_KJ))
+    theta[chosen] = _fitted(sets, chosen, free)
+    _, slope, curve = likelihood(sets, theta)
+    inverse = np.linalg.pinv(curve[np.ix_(chosen, chosen)])
+    gain = {}
+    for k in rest:
+        across = curve[k, chosen]
+        left = max(float(curve[k, k] - across @ inverse @ across), 1e-9)
+        gain[k] = 0.5 * min(float(slope[k]), 0.0) ** 2 / left
+    return sorted((k for k in rest if gain[k] > 0), key=lambda k: -gain[k])[:_TRIED]
 
 
 def _spread(feature_J: Float32, ptr_D1: Int64) -> float:

@@ -43,7 +43,8 @@ WHOLE: Final = 20_000
 """Items of a catalogue that is scored whole: one float64 each for a question."""
 _NAMED = 1_000  # of a larger catalogue: how many items of a dense ranker count, the best ones
 _POPULAR = 1e-3  # the share of popularity in what a sparse ranker says
-_SURE = 10.0  # log-odds of a ranker beyond which it is not believed
+SURE: Final = 10.0
+"""Log-odds beyond which nothing is believed."""
 
 Part = Literal["again", "new", "gate"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -104,10 +105,10 @@ class Says:
         return np.where(self.key_C[at_X] == key_X, self.log_C[at_X], rest_X)
 
     def log_odds_new(self, num_queries: int, query_X: Int64, item_X: Int64) -> Float64:
-        """float64 [Q]: log-odds of all items but the given ones of each question, at most `_SURE` either way."""
+        """float64 [Q]: log-odds of all items but the given ones of each question, at most `SURE` either way."""
         again_Q = np.bincount(query_X, np.exp(self.at(query_X, item_X)), num_queries).clip(1e-12, 1 - 1e-12)
         odds_Q: Float64 = np.log1p(-again_Q) - np.log(again_Q)
-        return odds_Q.clip(-_SURE, _SURE)
+        return odds_Q.clip(-SURE, SURE)
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ class BoundStack:
         """float64 [Q]: the gate's, of rows with a past; X are the items chosen before."""
         recipe = self.stack.recipe
         own_Q = self.stack.gate.log_odds(self.histories, row_Q)
-        odds_Q = recipe.history_weight * own_Q.clip(-_SURE, _SURE) + recipe.bias
+        odds_Q = recipe.history_weight * own_Q.clip(-SURE, SURE) + recipe.bias
         for name, member in recipe.gate.items():
             odds_Q += member.weight * says["gate", name].log_odds_new(len(row_Q), query_X, item_X)
         return np.where(np.isinf(own_Q), own_Q, odds_Q)

@@ -24,4 +24,13 @@ def test_example_loads_and_opens_with_what_it_does(
 
 
 def test_examples_are_found() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"flights-demo", "movielens-100k", "nyc-checkins"}
+    assert {path.stem for path in EXAMPLES} >= {"flights-demo", "movielens-100k", "movielens-100k-loo", "nyc-checkins"}
+
+
+def test_leave_one_out_on_movielens_is_the_published_protocol() -> None:
+    [config] = [load_config(path) for path in EXAMPLES if path.stem == "movielens-100k-loo"]
+    assert config.histories.split.protocol == "leave_one_out"
+    assert (config.evaluate.split, config.evaluate.limit, config.evaluate.repeats) == ("test", None, "allowed")
+    # Everything else is as in the example that splits by time.
+    [other] = [load_config(path) for path in EXAMPLES if path.stem == "movielens-100k"]
+    assert (config.finetune, config.prompts, config.catalogue) == (other.finetune, other.prompts, other.catalogue)

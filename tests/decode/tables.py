@@ -13,7 +13,7 @@ from whereupon.arrays import Int64
 from whereupon.catalogue import Subset, Trie, build_trie
 from whereupon.decode import frontier
 from whereupon.decode.protocol import FROM_PROMPT, Scored
-from whereupon.decode.reweighting import ItemPrior, Reweighting
+from whereupon.decode.reweighting import AgainOrNew, ItemPrior, Reweighting
 
 KINDS = ("random", "peaked", "uniform", "few values")
 
@@ -145,6 +145,69 @@ def make_reweighting(
         own.append((item_M, generator.choice([0.0, 0.5, 20.0], len(item_M))))
         np.add.at(mass_QI[query], item_M, own[-1][1])
     return Reweighting(temperature, weight, ItemPrior(trie, base_I, own)), mass_QI
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """An `AgainOrNew` and what it was made of: float64 [Q, I] masses of each part, by item index."""
+
+    change: AgainOrNew
+    again_QI: np.ndarray
+    new_QI: np.ndarray
+
+    def naive(self, reading: TableReading, query: int) -> np.ndarray:
+        """float64 [I]: log((1 - g) * again + g * new) of every item, each part node by node in Python."""
+        odds, none_I = float(self.change.log_odds_Q[query]), np.full(reading.trie.num_items, -np.inf)
+        parts = [none_I, none_I]
+        for part, (pool, mass_QI) in enumerate(zip(self.change.pools, (self.again_QI, self.new_QI), strict=True)):
+            if mass_QI[query].any():
+                parts[part] = naive_pooled(reading, query, pool.temperature, pool.weight, mass_QI[query])
+        return np.logaddexp(parts[0] - np.logaddexp(0, odds), parts[1] - np.logaddexp(0, -odds))
+
+
+def naive_pooled(
+    reading: TableReading, query: int, temperature: float, weight: float, mass_I: np.ndarray
+) -> np.ndarray:
+    """float64 [I]: as `naive_reweighted`, for masses that may be 0; -inf for items without one."""
+    trie, found = reading.trie, []
+    for item in range(trie.num_items):
+        _, nodes, edges = trie.decisions(np.array([item]))
+        total = 0.0 if mass_I[item] else -np.inf
+        for node, edge in zip(nodes, edges, strict=True) if mass_I[item] else ():
+            mass = naive_masses(trie, int(node), mass_I)
+            score = reading.log_probs(query, int(node)).astype(np.float64) / temperature
+            score[mass > 0] += weight * np.log(mass[mass > 0])
+            total += score[edge - trie.child_ptr_B1[node]] - np.logaddexp.reduce(score[mass > 0])
+        found.append(total)
+    return np.array(found)
+
+
+def make_mixture(
+    trie: Trie, seed: int, num_queries: int, temperature: float, weight: float, known: float, with_base: bool = False
+) -> Mixture:
+    """Each item was chosen before with a chance of `known`. Without a base some masses are 0.
+
+    The odds are infinite where a part has no mass.
+    """
+    generator = np.random.default_rng(seed)
+    shape = num_queries, trie.num_items
+    is_known_QI = generator.random(shape) < known
+    mass_QI = np.exp(generator.normal(0, 3, shape))
+    base_I = np.exp(generator.normal(0, 1, trie.num_items)) if with_base else None
+    if base_I is not None:
+        mass_QI[:, ::2] = np.where(is_known_QI, mass_QI, base_I)[:, ::2]  # as the base has it
+    else:
+        mass_QI[~is_known_QI & (generator.random(shape) < 0.3)] = 0.0
+    again_QI, new_QI = np.where(is_known_QI, mass_QI, 0.0), np.where(is_known_QI, 0.0, mass_QI)
+    odds_Q = generator.choice([-30.0, -1.0, 0.0, 2.0, 30.0, 800.0], num_queries)
+    odds_Q = np.where(again_QI.any(axis=1), odds_Q, np.inf)
+    odds_Q = np.where(new_QI.any(axis=1), odds_Q, -np.inf)
+    items = [generator.permutation(np.flatnonzero(row_I)) for row_I in again_QI]
+    again = [(item_M, row_I[item_M]) for item_M, row_I in zip(items, again_QI, strict=True)]
+    new = [(np.arange(trie.num_items), row_I - (0.0 if base_I is None else base_I)) for row_I in new_QI]
+    of_again = Reweighting(temperature, weight, ItemPrior(trie, None, again))
+    of_new = Reweighting(2 / temperature, 1.0, ItemPrior(trie, base_I, new))
+    return Mixture(AgainOrNew(of_again, of_new, odds_Q), again_QI, new_QI)
 
 
 @contextmanager

@@ -90,7 +90,9 @@ def test_no_weight_and_temperature_one_change_nothing() -> None:
     log_prob_J = np.concatenate([reading.log_probs(0, node) for node in range(trie.num_nodes)])
     node_X = np.arange(trie.num_nodes)
     for reweighting in (Reweighting(), make_reweighting(trie, 0, 1, 1.0, 0.0)[0]):
-        assert reweighting.apply(trie, np.zeros_like(node_X), node_X, log_prob_J) is log_prob_J
+        found_J = reweighting.scores(trie, np.zeros_like(node_X), node_X, log_prob_J)
+        assert found_J == pytest.approx(log_prob_J, abs=1e-6)
+    assert Reweighting().scores(trie, np.zeros_like(node_X), node_X, log_prob_J) is log_prob_J
 
 
 def test_blend_is_the_one_derived_by_hand() -> None:
@@ -147,7 +149,7 @@ def test_other_peoples_own_masses_share_the_base() -> None:
         (lambda t: ItemPrior(t, np.ones(3)), "each of the 2 items, not 1 to 1 for 3"),
         (lambda t: ItemPrior(t, np.array([1e20, 1e-20])), "too far apart"),
         (lambda t: ItemPrior(t, np.ones(2), [(np.array([2]), np.ones(1))]), "own masses of items 2 to 2 of 2"),
-        (lambda t: ItemPrior(t, np.ones(2), [(np.array([1]), -np.ones(1))]), "at least 0 for each item, not -1 to -1"),
+        (lambda t: ItemPrior(t, None, [(np.array([1]), -np.ones(1))]), "at least 0 for each item, not -1 to -1"),
         (lambda t: ItemPrior(t, np.ones(2), [(np.array([1]), np.ones(2))]), "for each item, not 1 to 1 for 2"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from transformers import CohereConfig, GemmaConfig, MambaConfig, MistralConfig, 
 
 from whereupon.catalogue import build_trie
 from whereupon.decode import decisions_of
+from whereupon.decode.reweighting import Reweighting
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.errors import ModelError
@@ -179,7 +180,7 @@ def test_log_probabilities_of_titles_in_the_text_are_those_of_the_search(
         pieces.append(np.array(titles[item], np.int32))
     text = np.concatenate(pieces)
     reading = engine.read(text, np.array(position_Q))
-    log_prob_Q = decisions_of(engine, reading, item_Q, np.array(position_Q)).log_probs()
+    log_prob_Q = decisions_of(engine, reading, item_Q, np.array(position_Q)).log_probs(Reweighting().pools)
     for log_prob, position, item in zip(log_prob_Q, position_Q, item_Q, strict=True):
         expected = _all(engine, text[: position + 1])[item]
         assert log_prob == pytest.approx(expected, abs=TOLERANCE)

@@ -1,17 +1,22 @@
 """The fit of temperature and weight: derivatives against finite differences, planted answers found again."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whereupon.arrays import Float64
 from whereupon.catalogue import build_trie
 from whereupon.decode.decisions import Decisions, decisions_of
 from whereupon.decode.reweighting import ItemPrior, Reweighting
 from whereupon.decode.search import score_all
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.rankers import fitting as calibration
-from whereupon.rankers.fitting import fit, likelihood
+from whereupon.rankers.fitting import ChoiceSets, fit, fit_weights, likelihood
 from whereupon.tests.decode.tiny import random_text, random_titles, tiny_config, tiny_model
 
 
@@ -32,8 +37,12 @@ def _simulated(
     ptr_D1 = np.concatenate([[0], np.cumsum(count_D)])
     return Decisions(
         np.concatenate(log_probs).astype(np.float32), np.concatenate(masses).astype(np.float32), ptr_D1,
-        ptr_D1[:-1] + np.array(taken), np.arange(num) // 2, (num + 1) // 2,
+        ptr_D1[:-1] + np.array(taken), np.arange(num) // 2, np.zeros((num + 1) // 2, bool), np.zeros((num + 1) // 2),
     )  # fmt: skip
+
+
+def _likelihood(decisions: Decisions, theta: Float64) -> tuple[float, Float64, Float64]:
+    return likelihood(ChoiceSets.of(decisions), theta)
 
 
 def _naive(decisions: Decisions, a: float, w: float) -> float:
@@ -53,11 +62,11 @@ def test_likelihood_and_its_derivatives_are_those_of_finite_differences(
     decisions, theta, step = _simulated(seed, num), np.array([a, w]), 1e-4
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "BLOCK_EDGES", block)
-        nll, slope, curve = likelihood(decisions, theta)
+        nll, slope, curve = _likelihood(decisions, theta)
         assert nll == pytest.approx(_naive(decisions, a, w), rel=1e-9)
         for axis in range(2):
             shift = np.eye(2)[axis] * step
-            below, above = likelihood(decisions, theta - shift), likelihood(decisions, theta + shift)
+            below, above = _likelihood(decisions, theta - shift), _likelihood(decisions, theta + shift)
             assert slope[axis] == pytest.approx((above[0] - below[0]) / (2 * step), rel=1e-5, abs=1e-6)
             assert curve[axis] == pytest.approx((above[1] - below[1]) / (2 * step), rel=1e-5, abs=1e-6)
 
@@ -88,15 +97,12 @@ def test_fit_is_a_minimum_within_bounds_and_never_worse_than_no_change(
 
 def test_prior_against_which_people_decide_gets_no_weight() -> None:
     decisions = _simulated(5, 2000, 1.0, 1.0)
-    against = Decisions(
-        decisions.log_prob_J, -decisions.log_mass_J, decisions.ptr_D1, decisions.taken_D, decisions.owner_D, 1000
-    )
-    assert fit(against).weight == 0.0
+    assert fit(replace(decisions, log_mass_J=-decisions.log_mass_J)).weight == 0.0
 
 
 def test_decisions_without_a_prior_give_a_temperature_alone() -> None:
     one = _simulated(6, 5000, 2.0)
-    found = fit(Decisions(one.log_prob_J, np.zeros_like(one.log_mass_J), one.ptr_D1, one.taken_D, one.owner_D, 2500))
+    found = fit(replace(one, log_mass_J=np.zeros_like(one.log_mass_J)))
     assert found.temperature == pytest.approx(2.0, rel=0.1)
     assert found.weight == 0.0
 
@@ -105,22 +111,23 @@ def test_always_the_most_probable_edge_ends_at_the_lowest_temperature() -> None:
     one = _simulated(7, 50, edges=3, spread=0.01)
     taken_D = one.ptr_D1[:-1] + [int(part.argmax()) for part in np.split(one.log_prob_J, one.ptr_D1[1:-1])]
     flat = np.zeros_like(one.log_mass_J)
-    assert fit(Decisions(one.log_prob_J, flat, one.ptr_D1, taken_D, one.owner_D, 25)).temperature == 0.01
+    assert fit(replace(one, log_mass_J=flat, taken_D=taken_D)).temperature == 0.01
 
 
 def test_joined_decisions_are_those_of_the_parts() -> None:
     parts = [_simulated(seed, num) for seed, num in ((0, 5), (1, 1), (2, 8))]
     whole = Decisions.join(parts)
     theta = np.array([0.7, 0.4])
-    total = sum(likelihood(part, theta)[0] * part.num_events for part in parts)
-    assert likelihood(whole, theta)[0] == pytest.approx(total / whole.num_events)
+    total = sum(_likelihood(part, theta)[0] * part.num_events for part in parts)
+    assert _likelihood(whole, theta)[0] == pytest.approx(total / whole.num_events)
     assert whole.num_events == 3 + 1 + 4
     assert whole.owner_D.tolist() == [0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7]
 
 
 def test_nothing_to_decide_is_refused() -> None:
     empty = np.zeros(0, np.int64)
-    nothing = Decisions(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(1, np.int64), empty, empty, 3)
+    edges, ptr_D1 = np.zeros(0, np.float32), np.zeros(1, np.int64)
+    nothing = Decisions(edges, edges, ptr_D1, empty, empty, np.zeros(3, bool), np.zeros(3))
     with pytest.raises(ValueError, match="at least one decision"):
         fit(nothing)
 
@@ -140,7 +147,8 @@ def test_decisions_in_a_text_give_the_likelihood_of_its_titles(engine: Transform
     position_Q = np.cumsum([5 + len(title) for title in titles]) - [len(title) for title in titles] - 1
     base = ItemPrior(trie, np.random.default_rng(0).random(30) + 0.1)
     prior = base.with_own([(item_Q[:q], np.ones(q)) for q in range(3)]) if with_prior else None
-    decisions = decisions_of(engine, engine.read(tokens_L, position_Q), item_Q, position_Q, prior)
+    change = Reweighting(1.0, 1.0, prior) if with_prior else None
+    decisions = decisions_of(engine, engine.read(tokens_L, position_Q), item_Q, position_Q, change)
     assert len(decisions.taken_D) == len(trie.decisions(item_Q)[0])
     for temperature, weight in ((1.0, 0.0), (2.0, 0.6 * with_prior)):
         reweighting = Reweighting(temperature, weight, prior)
@@ -148,12 +156,58 @@ def test_decisions_in_a_text_give_the_likelihood_of_its_titles(engine: Transform
             -score_all(engine.read(tokens_L, position_Q), trie, query, reweighting)[item]
             for query, item in enumerate(item_Q.tolist())
         ]
-        found, _, _ = likelihood(decisions, np.array([1 / temperature, weight]))
+        found, _, _ = _likelihood(decisions, np.array([1 / temperature, weight]))
         assert found == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 def test_only_item_leaves_nothing_to_decide() -> None:
     engine = TransformersEngine(tiny_model(tiny_config("llama")), build_trie([[5, 6, 3]]))
     reading = engine.read(random_text(0, 4), np.array([3]))
-    decisions = decisions_of(engine, reading, np.array([0]), np.array([3]), ItemPrior(engine.trie, np.ones(1)))
+    change = Reweighting(1.0, 1.0, ItemPrior(engine.trie, np.ones(1)))
+    decisions = decisions_of(engine, reading, np.array([0]), np.array([3]), change)
     assert (len(decisions.taken_D), len(decisions.log_prob_J), decisions.num_events) == (0, 0, 1)
+
+
+def _choices(seed: int, num: int, num_features: int, theta: Float64) -> ChoiceSets:
+    """Choices among 2 to 9 alternatives, taken by a planted theta."""
+    generator = np.random.default_rng(seed)
+    count_D = generator.integers(2, 10, num)
+    ptr_D1 = np.concatenate([[0], np.cumsum(count_D)])
+    feature_KJ = generator.normal(0, 1, (num_features, ptr_D1[-1])).astype(np.float32)
+    noise_J = generator.gumbel(size=ptr_D1[-1])
+    score_J = theta @ feature_KJ + noise_J
+    taken_D = np.array([begin + score_J[begin:end].argmax() for begin, end in pairwise(ptr_D1.tolist())])
+    return ChoiceSets(feature_KJ, ptr_D1, taken_D, num)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_of_three_features_within_bounds_are_those_of_scipy(seed: int, ridge: float) -> None:
+    """Of which one is held at its bound, and one may be below 0."""
+    sets = _choices(seed, 300, 3, np.array([0.8, -0.5, -0.7]))
+    lower, upper, start = np.array([0.0, 0.0, -np.inf]), np.array([0.6, np.inf, np.inf]), np.array([0.3, 0.3, 0.3])
+
+    def penalised(theta: Float64) -> float:
+        total = 0.0
+        for taken, (begin, end) in zip(sets.taken_D.tolist(), pairwise(sets.ptr_D1.tolist()), strict=True):
+            score = theta @ sets.feature_KJ[:, begin:end].astype(np.float64)
+            total += np.logaddexp.reduce(score) - score[taken - begin]
+        return float(total / sets.num_events + ridge / 2 * theta @ theta)
+
+    bounds = [(0, 0.6), (0, None), (None, None)]
+    expected = scipy.optimize.minimize(penalised, start, bounds=bounds, method="L-BFGS-B")
+    theta, nll = fit_weights(sets, start, lower, upper, ridge)
+    assert theta == pytest.approx(expected.x, abs=2e-3)
+    assert penalised(theta) <= expected.fun + 1e-7
+    assert nll == pytest.approx(penalised(theta) - ridge / 2 * theta @ theta)
+    assert theta[1] == 0.0
+
+
+def test_some_of_the_features_and_choices_are_fitted_as_if_there_were_no_others() -> None:
+    sets = _choices(9, 400, 3, np.array([1.0, 0.5, 0.0]))
+    chosen_D = np.arange(400) % 3 == 0
+    part = sets.part(chosen_D).take([2, 0])
+    alone = np.concatenate([np.arange(*sets.ptr_D1[d : d + 2]) for d in np.flatnonzero(chosen_D)])
+    assert part.feature_KJ.tolist() == sets.feature_KJ[[2, 0]][:, alone].tolist()
+    assert alone[part.taken_D].tolist() == sets.taken_D[chosen_D].tolist()
+    assert part.num_events == chosen_D.sum()

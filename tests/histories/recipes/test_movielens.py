@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -103,6 +104,17 @@ def test_missing_folder_and_foreign_settings_are_told(ratings: Path, run_prepare
         run_prepare(recipe="movielens-100k", carriers=["UA"])
 
 
+def test_leave_one_out_takes_the_last_of_one_second_by_the_order_of_the_file(
+    ratings: Path, run_prepare: Prepare
+) -> None:
+    file = ratings / "ml-100k.inter"
+    rows = [(item, 881250000) for item in (50, 10, 40)] + [(20, 881249999)]  # the last row of the file is the earliest
+    file.write_text(INTER + "".join(f"\n4\t{item}\t3\t{time}" for item, time in rows) + "\n")
+    _, histories = run_prepare(recipe="movielens-100k", path=ratings, split={"protocol": "leave_one_out"})
+    mine = histories.events.filter(pl.col("user_id") == "4")
+    assert mine.select("item_id", "split").rows() == [("20", "train"), ("50", "train"), ("10", "valid"), ("40", "test")]
+
+
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
@@ -128,3 +140,21 @@ def test_real_ratings_are_all_there(real: Path, run_prepare: Prepare) -> None:
     assert not histories.items["title"].str.contains(r", (The|An?|La|Les?|Il|Der|Das|Die|L')( \(|\)|$)").any()
     asleep = histories.events.group_by(pl.col("local_time").dt.hour()).len().sort("len")["local_time"][:5]
     assert set(asleep) <= {2, 3, 4, 5, 6, 7}  # in UTC, people would sleep at noon
+
+
+@pytest.mark.slow
+def test_real_ratings_are_ordered_and_left_out_as_recbole_does(real: Path, run_prepare: Prepare) -> None:
+    _, histories = run_prepare(recipe="movielens-100k", path=real, split={"protocol": "leave_one_out"})
+    rows = [line.split("\t") for line in (real / "ml-100k.inter").read_text().splitlines()[1:]]
+    time_N = np.array([float(row[3]) for row in rows])
+    # As its `Interaction.sort` does with [user_id, timestamp]: one stable sort a key, the last key first.
+    by_time_N = np.argsort(time_N, kind="stable")
+    items: dict[str, list[str]] = {}
+    for row in by_time_N:
+        items.setdefault(rows[row][0], []).append(rows[row][1])
+    events = histories.events.group_by("user_id", maintain_order=True).agg("item_id", "split")
+    assert dict(events.select("user_id", "item_id").rows()) == items
+    for split in events["split"].to_list():
+        assert split == ["train"] * (len(split) - 2) + ["valid", "test"]
+    last_two = histories.events.group_by("user_id").agg(pl.col("time").tail(2).n_unique())
+    assert (last_two["time"] == 1).sum() == 415  # whose test rating shares its second with the one for validation

@@ -1,0 +1,261 @@
+"""What is training on top of counting worth? Tables of finished runs, and what the prior costs.
+
+    python bench/on_top.py [--only tables,cost] [EXAMPLE=RUN ...]
+
+`tables` reads the rankings that `whereupon evaluate` left in run folders. EXAMPLE is a configuration in examples/
+without its ending, RUN the folder of a run that was trained on top (default: runs/EXAMPLE, of all four examples).
+Rankings of a model that was trained alone, and of the same pooled afterwards, are looked for in RUN-alone. A figure that
+is missing is a missed bar. `cost` times the masses of a question over a million made-up titles. Whether searches with a
+stack are exact is shown by bench/exact_nyc.py.
+
+Writes bench/results/on_top.json; exits with 1 if a bar is missed. A minute or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from record import bar, record
+
+from whereupon.arrays import Bool, Float64
+from whereupon.errors import DataError
+from whereupon.eval.metrics import evaluate_rankings
+from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in
+from whereupon.eval.significance import compare
+from whereupon.histories import Histories, read_histories
+from whereupon.rankers.stack import past_items
+
+ROOT: Final = Path(__file__).parents[1]
+SEED: Final = 7
+METRICS: Final = ("nDCG@10", "log-loss")
+SLUGS: Final = {
+    "on top": "fine-tuned-on-top", "stack of priors": "stack-of-priors", "pooled afterwards": "fine-tuned-pooled",
+    "model alone": "fine-tuned",
+}  # fmt: skip
+EXAMPLES: Final = ("flights-demo", "nyc-checkins", "movielens-100k", "movielens-100k-loo")
+NUM_TITLES: Final = 1_000_000
+# What was asked: example, part of its events, metric, and the least (or, of a loss, the most) that it should be.
+ASKED: Final = (
+    ("flights-demo", "all", "nDCG@10", 0.800), ("flights-demo", "all", "log-loss", 1.15),
+    ("nyc-checkins", "all", "nDCG@10", 0.585), ("nyc-checkins", "first visits", "nDCG@10", 0.035),
+    ("nyc-checkins", "repeats", "nDCG@10", 0.690), ("nyc-checkins", "among new items", "nDCG@10", 0.120),
+    ("movielens-100k", "all", "nDCG@10", 0.118), ("movielens-100k-loo", "all", "nDCG@10", 0.070),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One ranker's figures for the events of one example: metric to values, float64 [E]."""
+
+    name: str
+    is_baseline: bool
+    values: dict[str, Float64]
+
+
+def main() -> int:
+    """Measure, and the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="tables,cost", help="parts, with commas (default: %(default)s)")
+    parser.add_argument("runs", nargs="*", metavar="EXAMPLE=RUN")
+    given = parser.parse_args()
+    named = dict(one.split("=", 1) for one in given.runs if "=" in one)
+    examples = [one.split("=", 1)[0] for one in given.runs] or list(EXAMPLES)
+    bars: list[dict[str, Any]] = []
+    figures: dict[str, Any] = {}
+    if "tables" in given.only:
+        for name in examples:
+            run = Path(named.get(name, ROOT / "runs" / name))
+            found, more = tables(name, run)
+            figures[name] = found
+            bars += more
+    if "cost" in given.only:
+        found, more = cost()
+        figures["cost"] = found
+        bars += more
+    return record("on_top", SEED, bars, **figures)
+
+
+def tables(example: str, run: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Figures of an example by part of its events, and its bars."""
+    asked = [one for one in ASKED if one[0] == example]
+    try:
+        histories = read_histories(run)
+        rankers = list(_rankers(histories, run, "all"))
+    except DataError as error:
+        print(f"{example}: {error}", file=sys.stderr)
+        return {}, [bar(f"{example}, {part}, {metric}", np.nan, _bound(metric, at), False)
+                    for _, part, metric, at in asked]  # fmt: skip
+    rows, bars = [], []
+    for part, mask_E, ranked, user_E in _parts(histories, run, rankers):
+        told = _table(part, mask_E, ranked, user_E)
+        rows += told
+        ours = next((row for row in told if row["ranker"] == "on top"), None)
+        for _, where, metric, at in asked:
+            if where == part:
+                value = ours[metric] if ours else np.nan
+                ok = value <= at if metric == "log-loss" else value >= at
+                bars.append(bar(f"{example}, {part}, {metric} on top", value, _bound(metric, at), bool(ok)))
+        if part in ("all", "among new items") and ours:
+            bars += list(_tested(example, part, told))
+    _print(example, rows)
+    return {"num_events": len(rankers[0].values["nDCG@10"]), "rows": rows}, bars
+
+
+def _bound(metric: str, at: float) -> str:
+    return f"<= {at}" if metric == "log-loss" else f">= {at}"
+
+
+def _rankers(histories: Histories, run: Path, task: str) -> Iterator[Ranked]:
+    """On top first. Raises DataError where the run was not ranked."""
+    folders = [run, run.with_name(run.name + "-alone")]
+    seen: set[str] = set()
+    for at in folders:
+        folder = evaluation_folder(at, "test") if task == "all" else at / "evaluation" / task
+        if not folder.is_dir():
+            if at is run:
+                raise DataError(f"{folder} has no rankings; run `whereupon evaluate` for this run.")
+            continue
+        for slug in sorted(slugs_in(folder), key=lambda one: one != SLUGS["on top"]):
+            rankings, facts = read_rankings(folder, slug)
+            name = next((name for name, known in SLUGS.items() if known == slug), facts["name"])
+            if name in seen or facts["kind"] == "ablation":
+                continue
+            seen.add(name)
+            yield Ranked(name, facts["kind"] == "baseline", _values(rankings))
+
+
+def _values(rankings: Rankings) -> dict[str, Float64]:
+    values = evaluate_rankings(rankings, METRICS)
+    return {name: values[name] for name in METRICS if name in values} | {"row": rankings.row_E.astype(np.float64)}
+
+
+def _parts(histories: Histories, run: Path, rankers: list[Ranked]) -> Iterator[tuple[str, Bool, list[Ranked], Float64]]:
+    """Parts of the events: name, which of them, who ranked them, and whose they are."""
+    row_E = rankers[0].values["row"].astype(np.int64)
+    user_E = histories.user_idx_N[row_E]
+    query_X, item_X = past_items(histories, row_E)
+    num_items = histories.items.height
+    known_E = np.isin(np.arange(len(row_E)) * num_items + histories.item_idx_N[row_E], query_X * num_items + item_X)
+    yield "all", np.ones(len(row_E), bool), rankers, user_E
+    if known_E.any() and not known_E.all():
+        yield "repeats", known_E, rankers, user_E
+        yield "first visits", ~known_E, rankers, user_E
+    if _followed_any(histories, row_E):
+        followed_E = _followed(histories, row_E)
+        yield "directly followed the last one in training", followed_E, rankers, user_E
+        yield "never did", ~followed_E, rankers, user_E
+    try:
+        among_new = list(_rankers(histories, run, "test-new-items"))
+    except DataError:
+        return
+    rows = among_new[0].values["row"].astype(np.int64)
+    yield "among new items", np.ones(len(rows), bool), among_new, histories.user_idx_N[rows]
+
+
+def _followed(histories: Histories, row_E: Float64) -> Bool:
+    """Whether the true item directly followed the last one somewhere in training: one-hop memorisation, arXiv 2606.17276."""
+    item_N, user_N, num = histories.item_idx_N.astype(np.int64), histories.user_idx_N, histories.items.height
+    same_N = np.append(False, user_N[1:] == user_N[:-1])
+    trained_N = (histories.split_N == 0) & same_N & np.append(False, histories.split_N[:-1] == 0)
+    pairs = np.unique(np.append(0, item_N[:-1])[trained_N] * num + item_N[trained_N])
+    return np.isin(item_N[row_E - 1] * num + item_N[row_E], pairs)
+
+
+def _followed_any(histories: Histories, row_E: Float64) -> bool:
+    return bool(len(row_E)) and histories.items.height > 1
+
+
+def _table(part: str, mask_E: Bool, rankers: list[Ranked], user_E: Float64) -> list[dict[str, Any]]:
+    """Means of every ranker, and its difference from the one on top with an interval and corrected p."""
+    first = rankers[0]
+    events_E = first.values["row"]
+    chosen = {
+        one.name: {name: one.values[name][mask_E] for name in METRICS if name in one.values}
+        for one in rankers if np.array_equal(one.values["row"], events_E)
+    }  # fmt: skip
+    compared = compare(chosen, user_E[mask_E], baseline=first.name, seed=SEED)
+    rows = []
+    for one in rankers:
+        if one.name not in chosen:
+            continue
+        row: dict[str, Any] = {
+            "part": part,
+            "events": int(mask_E.sum()),
+            "ranker": one.name,
+            "baseline": one.is_baseline,
+        }
+        row |= {name: float(np.mean(values)) for name, values in chosen[one.name].items()}
+        for metric in METRICS:
+            found = compared.filter((pl.col("ranker") == one.name) & (pl.col("metric") == metric))
+            if found.height:
+                row[f"{metric} difference"] = found.row(0, named=True)
+        rows.append(row)
+    return rows
+
+
+def _tested(example: str, part: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """On top against the best baseline, and against its own parts, in nDCG@10."""
+    others = [row for row in rows if row["baseline"]]
+    best = max(others, key=lambda row: row["nDCG@10"], default=None)
+    for row in filter(None, [best, *(row for row in rows if row["ranker"] in SLUGS and row["ranker"] != "on top")]):
+        told = row["nDCG@10 difference"]
+        gain, sure = -told["difference"], told["p_holm"] < 0.05
+        name = f"{example}, {part}, nDCG@10 gained over {row['ranker']}"
+        if row is best:
+            yield bar(name, gain, "> 0, p < 0.05", gain > 0 and sure)
+        else:
+            yield bar(name, gain, "not significantly below 0", gain >= 0 or not sure)
+
+
+def _print(example: str, rows: list[dict[str, Any]]) -> None:
+    print(f"\n{example}")
+    for row in rows:
+        numbers = "  ".join(f"{name} {row[name]:.4f}" for name in METRICS if name in row)
+        print(f"  {row['part']} ({row['events']:,}): {row['ranker']}: {numbers}")
+
+
+def cost() -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Milliseconds and bytes of the masses of one question over a million titles, with a sparse prior."""
+    from whereupon.catalogue.building import build_trie
+    from whereupon.decode.reweighting import ItemPrior
+
+    rng = np.random.default_rng(SEED)
+    trie = build_trie(_titles(rng))
+    share_I = rng.dirichlet(np.ones(trie.num_items))
+    base = ItemPrior(trie, share_I)
+    items = [np.sort(rng.choice(trie.num_items, 1_000, replace=False)) for _ in range(50)]
+    began, times, sizes = time.perf_counter(), [], []
+    for item_M in items:
+        tracemalloc.start()
+        began = time.perf_counter()
+        prior = base.with_own([(item_M, rng.random(len(item_M)))])
+        node_X = np.zeros(1, np.int64)
+        for _ in range(6):  # as many nodes as a title of this catalogue has on its way
+            prior.masses(np.zeros(len(node_X), np.int64), node_X)
+            edge_C = np.arange(trie.child_ptr_B1[node_X[0]], trie.child_ptr_B1[node_X[0] + 1])
+            below = trie.child_node_C[edge_C]
+            if not (below >= 0).any():
+                break
+            node_X = below[below >= 0][:1].astype(np.int64)
+        times.append(time.perf_counter() - began)
+        sizes.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    ms, kb = 1e3 * float(np.median(times)), float(np.median(sizes)) / 1e3
+    bars = [
+        bar("1 M titles, masses of a question, ms", ms, "< 5", ms < 5),
+        bar("1 M titles, memory of a question, MB", kb / 1e3, "< 1", kb < 1e3),
+    ]
+    return {"ms_median": ms, "kb_median": kb, "num_titles": trie.num_items}, bars
+
+
+if __name__ == "__main__":
+    sys.exit(main())

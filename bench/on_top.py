@@ -138,7 +138,9 @@ def _values(rankings: Rankings) -> dict[str, Float64]:
     return {name: values[name] for name in METRICS if name in values} | {"row": rankings.row_E.astype(np.float64)}
 
 
-def _parts(histories: Histories, run: Path, rankers: list[Ranked]) -> Iterator[tuple[str, Bool, list[Ranked], Float64]]:
+def _parts(
+    histories: Histories, run: Path, rankers: list[Ranked]
+) -> Iterator[tuple[str, Bool, list[Ranked], Float64]]:
     """Parts of the events: name, which of them, who ranked them, and whose they are."""
     row_E = rankers[0].values["row"].astype(np.int64)
     user_E = histories.user_idx_N[row_E]
@@ -187,12 +189,7 @@ def _table(part: str, mask_E: Bool, rankers: list[Ranked], user_E: Float64) -> l
     for one in rankers:
         if one.name not in chosen:
             continue
-        row: dict[str, Any] = {
-            "part": part,
-            "events": int(mask_E.sum()),
-            "ranker": one.name,
-            "baseline": one.is_baseline,
-        }
+        row: dict[str, Any] = {"part": part, "events": int(mask_E.sum()), "ranker": one.name, "baseline": one.is_baseline}
         row |= {name: float(np.mean(values)) for name, values in chosen[one.name].items()}
         for metric in METRICS:
             found = compared.filter((pl.col("ranker") == one.name) & (pl.col("metric") == metric))

@@ -50,7 +50,9 @@ def test_killed_training_on_top_goes_on_with_the_prior_that_is_there(
     assert _log(cut) == _log(whole)
 
 
-def test_checkpoint_on_top_of_other_rankers_is_not_gone_on_with(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoint_on_top_of_other_rankers_is_not_gone_on_with(
+    town: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
     _killed_at(town(*SHORT, PRIORS), 3)
     folder = finetune(town(*SHORT, "priors=[popularity]"))
     said = capsys.readouterr().err

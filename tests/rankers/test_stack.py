@@ -88,9 +88,7 @@ def _naive(histories: Histories, recipe: StackRecipe, row: int, odds: float) -> 
         (recipe.again, past_I, 1 / (1 + np.exp(odds))), (recipe.new, ~past_I, 1 / (1 + np.exp(-odds))),
     ):  # fmt: skip
         if chosen_I.any():
-            said_I = sum(
-                (one.weight * _say(histories, name, row) for name, one in members.items()), np.zeros(NUM_ITEMS)
-            )
+            said_I = sum((one.weight * _say(histories, name, row) for name, one in members.items()), np.zeros(NUM_ITEMS))
             mass_I = np.where(chosen_I, np.exp(said_I), 0.0)
             p_I += share * mass_I / mass_I.sum()
     return p_I

@@ -72,8 +72,7 @@ class _Questions:
         model = model_identity(config.model, card)
         depends = [__version__, card, model, encoder.identity]
         altered = None if histories is task.histories else sha256_text(histories.events.write_csv())
-        fitted = [blend.pools.as_json(), blend.stack.recipe.identity if blend.stack else None] if blend else []
-        searched = [config.evaluate.k, config.decode.max_expansions, altered, fitted]
+        searched = [config.evaluate.k, config.decode.max_expansions, altered, blend.identity if blend else None]
         change = blend.on(without_context(histories, leave_out), engine.trie) if blend else None
         return cls(config, engine, text, blend, change, card, model, depends, searched)
 

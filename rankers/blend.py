@@ -6,6 +6,7 @@ and valid). An adapter's folder holds `pools.json`: temperature and weight of ea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ import polars as pl
 
 from ..arrays import Int64
 from ..catalogue import Trie
+from ..decode.adapter_card import read_card
 from ..decode.reweighting import Change, ItemPrior, Reweighting
 from ..errors import ConfigError, DataError
-from ..files import read_object, write_json
+from ..files import read_object, sha256_text, write_json
 from ..histories import Histories
 from .asking import asked_histories
 from .pooling import Pools, change_of, served_shares
@@ -38,6 +40,12 @@ class Blend:
 
     pools: Pools
     stack: Stack | None = None
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of all that it changes answers by, beside the data. It is part of the key of kept answers."""
+        stack = self.stack.recipe.identity if self.stack else ALONE
+        return sha256_text(json.dumps([self.pools.as_json(), stack], sort_keys=True))
 
     def on(self, histories: Histories, trie: Trie) -> Callable[[Int64], Change]:
         """From rows of these histories (int64 [Q]), each asked for right before it happened, to the change."""
@@ -103,6 +111,18 @@ def read_pools(card: Mapping[str, Any], adapter: Path, stack: Stack | None) -> P
             "first, or set priors: none."
         )
     return Pools()
+
+
+def known_priors(adapter: Path) -> set[str]:
+    """Identities of the stacks that an adapter was trained on top of, and was pooled with last.
+
+    Raises ModelError: the adapter has no card.
+    """
+    try:
+        pooled = str(read_object(adapter / POOLS).get("priors", ALONE))
+    except DataError:
+        pooled = ALONE
+    return {str(read_card(adapter).get("priors", ALONE)), pooled} - {ALONE}
 
 
 def write_pools(adapter: Path, stack: StackRecipe | None, pools: Pools, facts: Mapping[str, Any]) -> None:

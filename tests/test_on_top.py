@@ -19,7 +19,8 @@ from whereupon.eval.ablation import ablate
 from whereupon.eval.rankings import evaluation_folder, read_rankings
 from whereupon.eval.run import evaluate
 from whereupon.eval.stacking import calibrate_run, choose_priors, run_stack
-from whereupon.histories import Histories, read_histories
+from whereupon.finetune.train import finetune
+from whereupon.histories import Histories, prepare, read_histories
 from whereupon.rankers.stack import StackRanker
 from whereupon.recommend import Recommender, Request, RequestContext, RequestFilters
 from whereupon.recommend.store import open_store
@@ -185,6 +186,50 @@ def test_damaged_stack_is_one_sentence_and_can_be_fitted_again(
         Recommender.load(config)
     choose_priors(config)
     assert _asked(config, Request("p00")) == pytest.approx(before, abs=1e-6)
+
+
+def test_adapter_of_other_rankers_is_replaced_by_one_that_was_trained_on_top_of_these(
+    town_copy: TownCopy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However well it did: nothing would answer with it."""
+    config = town_copy(PRIORS, "finetune.epochs=0.1")
+    before = current_adapter(config.run)
+    card = json.loads((before / "whereupon.json").read_text())
+    card["validation"] |= {"nDCG@10": 1.0}
+    (before / "whereupon.json").write_text(json.dumps(card))
+    finetune(config)
+    assert "adapter 0002 is in use now; 0001 was trained for other" in capsys.readouterr().err
+    _asked(config, Request("p00"))
+
+
+def test_training_without_validation_events_leaves_what_answers_need(town_copy: TownCopy) -> None:
+    config = town_copy(PRIORS, "finetune.epochs=0.1")
+    shutil.rmtree(config.run / "adapters")
+    events = config.run / "histories" / "events.parquet"
+    no_longer = pl.when(pl.col("split") == "valid").then(pl.lit("train")).otherwise("split").alias("split")
+    pl.read_parquet(events).with_columns(no_longer).write_parquet(events)
+    finetune(config)
+    _asked(config, Request("p00"))
+
+
+def test_histories_prepared_again_go_on_with_the_rankers_of_the_adapter_fitted_to_them(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_on = read_card(current_adapter(config.run))["priors"]
+    assert config.histories.items is not None
+    text = config.histories.items.path.read_text()
+    (tmp_path / "items.csv").write_text(f"{text}tea,Tea House\n")
+    items = config.histories.items.model_copy(update={"path": tmp_path / "items.csv"})
+    config = config.model_copy(update={"histories": config.histories.model_copy(update={"items": items})})
+    prepare(config.histories, config.catalogue, config.run, config.seed)
+    with pytest.raises(DataError, match="were fitted to other histories"):
+        Recommender.load(config)
+    choose_priors(config)
+    assert "the adapter's rankers are kept and fitted to the histories" in capsys.readouterr().err
+    stack = run_stack(config, read_histories(config.run), "test")
+    assert stack is not None
+    assert stack.recipe.identity == trained_on
+    assert _asked(config, Request("p00")).keys() == {*ITEMS, "tea"}
 
 
 def test_stack_of_other_histories_is_refused(config: Config) -> None:

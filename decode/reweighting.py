@@ -261,7 +261,8 @@ class AgainOrNew:
         """bool [Q]: whether one item of each question belongs to the part of new ones."""
         # By the part without a base, in which no rounding is left of what was taken away.
         assert self.again.prior is not None
-        return self.again.prior.of_item(np.arange(len(item_Q)), item_Q) == 0
+        is_new_Q: NDArray[np.bool_] = self.again.prior.of_item(np.arange(len(item_Q)), item_Q) == 0
+        return is_new_Q
 
     def apply(
         self, trie: Trie, query_X: Int64, node_X: Int64, part_XP: Float32, log_prob_J: Float32

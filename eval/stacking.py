@@ -1,8 +1,8 @@
 """`whereupon priors`: which rankers a run's stack is made of, chosen on the validation split.
 
-Each candidate's settings are those of the highest nDCG@10 (`tuning`), for new items with repeats excluded; networks
-have those of the first of their grid. Rankers and weights follow by log-loss (`rankers.selection`). The recipe lies in
-`<run>/priors/recipe.json`, under a key of all that it depends on.
+Each candidate's settings are those of the highest nDCG@10 (`tuning`), for new items with repeats excluded. Networks
+have the first settings of their grid, since each costs a training. Rankers and weights follow by log-loss
+(`rankers.selection`). The recipe lies in `<run>/priors/recipe.json`, under a key of all that it depends on.
 """
 
 from __future__ import annotations
@@ -269,9 +269,9 @@ def _as_json(selected: Selected) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_NONE = "\N{EN DASH}"
 _TITLES: Final = {
-    "all": "one pool of all items", "again": "items chosen before", "new": "new items",
-    "gate": "gate: is it a new item?",
+    "all": "one pool of all items", "again": "items chosen before", "new": "new items", "gate": "gate: is it new?",
 }  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def _table(name: str, selected: Selected) -> Table:
     for one in (*first, *joined, *rest):
         weight, after = selected.weights.get(one), joined.get(one)
         table.add_row(
-            one, f"{weight:.3f}" if weight else "-", f"{selected.alone.get(one, np.nan):.3f}",
-            f"{after:.3f}" if after else "-", style="" if weight else "dim",
+            one, f"{weight:.3f}" if weight else _NONE, f"{selected.alone.get(one, np.nan):.3f}",
+            f"{after:.3f}" if after else _NONE, style="" if weight else "dim",
         )  # fmt: skip
     return table

@@ -24,7 +24,7 @@ from ..errors import DataError
 from ..files import atomic_path, read_object, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.crossfit import cross_fitted
-from ..rankers.pooling import Pools, change_of
+from ..rankers.pooling import Pools, Served, change_of
 from ..rankers.stack import BoundStack, Stack
 
 _ROWS: Final = 256  # asked about at once
@@ -107,7 +107,7 @@ class _Block:
 def _block(bound: BoundStack, trie: Trie, row_Q: Int64, edges: IO[bytes], masses: IO[bytes]) -> _Block:
     """Ask a stack about some rows; edges and masses are appended to files."""
     item_Q = bound.histories.item_idx_N[row_Q].astype(np.int64)
-    change = change_of(bound.masses(row_Q), trie, Pools(), bound.share_I)
+    change = change_of(bound.masses(row_Q), Served(trie, bound.share_I), Pools())
     owner_X, node_X, edge_X = trie.decisions(item_Q)
     stretches = Segments.of_edges(trie, node_X)
     is_new_X = change.is_new(item_Q)[owner_X]
@@ -134,7 +134,7 @@ def _fingerprint(trie: Trie) -> str:
     """Of what decisions and their edges depend on."""
     digest = hashlib.sha256()
     for array in (trie.token_P, trie.token_ptr_I1, trie.item_of_row_I):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

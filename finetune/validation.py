@@ -23,7 +23,7 @@ from ..files import sha256_text
 from ..histories import Histories
 from ..histories.questions import SPLIT_CODES
 from ..prompts import HistoryText, PromptEncoder, Windows
-from ..rankers.pooling import Pools, change_of
+from ..rankers.pooling import Pools, Served, change_of
 from ..rankers.stack import BoundStack, Stack
 from .model import CatalogueModel
 from .settings import FinetuneSettings
@@ -103,4 +103,5 @@ class Validator:
 def _blended(bound: BoundStack, trie: Trie) -> Callable[[Int64], Change]:
     """From rows among the events of train, valid and history to model and stack in one, as they are trained."""
     row_N = np.flatnonzero(bound.histories.split_N != SPLIT_CODES["test"])
-    return lambda row_Q: change_of(bound.masses(row_N[row_Q]), trie, Pools(), bound.share_I)
+    served = Served(trie, bound.share_I)
+    return lambda row_Q: change_of(bound.masses(row_N[row_Q]), served, Pools())

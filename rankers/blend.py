@@ -22,7 +22,7 @@ from ..errors import ConfigError, DataError
 from ..files import read_object, sha256_text, write_json
 from ..histories import Histories
 from .asking import asked_histories
-from .pooling import Pools, change_of, served_shares
+from .pooling import Pools, Served, change_of
 from .saved import read_stack
 from .stack import Stack, StackRecipe
 
@@ -53,26 +53,27 @@ class Blend:
             alone = Reweighting(self.pools.new.temperature)
             return lambda row_Q: alone
         bound = self.stack.on(histories)
-        return lambda row_Q: change_of(bound.masses(row_Q), trie, self.pools, bound.share_I)
+        served = Served(trie, bound.share_I)
+        return lambda row_Q: change_of(bound.masses(row_Q), served, self.pools)
 
     def asked(self, known: Histories, trie: Trie, index_T: Int64 | None) -> Callable[[pl.DataFrame | None], Change]:
         """From a request (see `asking.asked_histories`; None: of nobody) to the change, with what all of `known` did.
 
-        `index_T`: see `pooling.change_of`.
+        `index_T`: see `pooling.Served`.
         """
         if self.stack is None:
             alone = Reweighting(self.pools.new.temperature)
             return lambda asked: alone
-        stack, share_I = self.stack, served_shares(known, self.stack.split, trie, index_T)
+        stack, served = self.stack, Served.of(known, self.stack.split, trie, index_T)
         pool = self.pools.new
-        popular = Reweighting(pool.temperature, pool.weight, ItemPrior(trie, share_I))
+        popular = Reweighting(pool.temperature, pool.weight, ItemPrior(trie, served.share_I))
 
         def change(asked: pl.DataFrame | None) -> Change:
             if asked is None:
                 return popular
             histories = asked_histories(known, asked)
             masses = stack.on(histories, known).masses(histories.offset_U1[1:] - 1)
-            return change_of(masses, trie, self.pools, share_I, index_T)
+            return change_of(masses, served, self.pools)
 
         return change
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from .popular import popular_shares
 from .stack import SURE, PriorMasses
+
+_LEAST = 1e-13  # of all masses together: less would be lost in their sums, see `ItemPrior`
 
 
 @dataclass(frozen=True)
@@ -45,42 +48,67 @@ class Pools:
         return cls(Pool(**found["again"]), Pool(**found["new"]))
 
 
-def served_shares(known: Histories, split: EvaluatedSplit, trie: Trie, index_T: Int64 | None) -> Float64:
-    """float64 [I]: popularity in the trie's catalogue, above 0; items that only it has are as rare as the rarest."""
-    share_T = popular_shares(known, split)
-    if index_T is None:
-        return share_T
-    share_I = np.full(trie.num_items, share_T.min())
-    share_I[index_T[index_T >= 0]] = share_T[index_T >= 0]
-    return share_I
+@dataclass(eq=False)
+class Served:
+    """A catalogue that is searched: its trie, and popularity in it, float64 [I], above 0.
+
+    `index_T` int64 [T]: where the items of the histories stand in it (-1: nowhere), if it is another one.
+    """
+
+    trie: Trie
+    share_I: Float64
+    index_T: Int64 | None = None
+
+    def __post_init__(self) -> None:
+        self._rest: tuple[float, ItemPrior, Float64] | None = None
+
+    @classmethod
+    def of(cls, known: Histories, split: EvaluatedSplit, trie: Trie, index_T: Int64 | None = None) -> Served:
+        """Items that only the trie has are as rare as the rarest."""
+        share_T = popular_shares(known, split)
+        if index_T is None:
+            return cls(trie, share_T)
+        share_I = np.full(trie.num_items, share_T.min())
+        share_I[index_T[index_T >= 0]] = share_T[index_T >= 0]
+        return cls(trie, share_I, index_T)
+
+    @cached_property
+    def added_I(self) -> Int64:
+        """int64: the items that the histories do not have."""
+        none = np.zeros(0, np.int64)
+        return none if self.index_T is None else np.setdiff1d(np.arange(self.trie.num_items), self.index_T)
+
+    def rest(self, power: float) -> tuple[ItemPrior, Float64]:
+        """What items have that no ranker names, as a prior and by item: made once, not for every question."""
+        if self._rest is None or self._rest[0] != power:
+            mass_I = self.share_I**power
+            mass_I = np.maximum(mass_I, _LEAST * mass_I.sum())
+            self._rest = power, ItemPrior(self.trie, mass_I), mass_I
+        return self._rest[1:]
 
 
-def change_of(
-    masses: PriorMasses, trie: Trie, pools: Pools, share_I: Float64, index_T: Int64 | None = None
-) -> AgainOrNew:  # fmt: skip
+def change_of(masses: PriorMasses, served: Served, pools: Pools) -> AgainOrNew:
     """The mixture of model and stack for the questions of `masses`.
 
-    `share_I` float64 [I]: popularity in the trie's catalogue, above 0. `index_T` int64 [T]: where the items of the
-    histories stand in the trie's catalogue (-1: nowhere), if it is another one. Items that only the trie has are new
-    ones; they get the geometric mean of the masses of new items.
+    Items that only the served catalogue has are new ones; where the histories' items are scored whole, they get the
+    geometric mean of the masses of new items.
     """
-    num_queries = len(masses.log_odds_Q)
-    again = _own(masses.again_query_X, masses.again_item_X, masses.again_mass_X, num_queries, index_T)
-    new = _own(masses.new_query_X, masses.new_item_X, masses.new_mass_X, num_queries, index_T)
-    base_I = None
-    if masses.rest_mass_Q.any():
-        base_I = share_I**masses.rest_power
-        new = _over_base(new, again, base_I, masses.rest_mass_Q)
+    num_queries, trie = len(masses.log_odds_Q), served.trie
+    again = _own(masses.again_query_X, masses.again_item_X, masses.again_mass_X, num_queries, served.index_T)
+    new = _own(masses.new_query_X, masses.new_item_X, masses.new_mass_X, num_queries, served.index_T)
     log_odds_Q = masses.log_odds_Q.copy()
-    if index_T is not None and len(added_I := np.setdiff1d(np.arange(trie.num_items), index_T)):
-        if base_I is None:
-            new = [_with_added(one, added_I) for one in new]
+    if len(served.added_I):
         log_odds_Q = np.maximum(log_odds_Q, -SURE)  # who knew every item does not know the added ones
+    if masses.rest_mass_Q.any():
+        base, mass_I = served.rest(masses.rest_power)
+        new_prior = base.with_own(_over_base(new, again, mass_I, masses.rest_mass_Q))
+    else:
+        new = [_with_added(one, served.added_I) for one in new] if len(served.added_I) else new
+        new_prior = ItemPrior(trie, None, new)
     log_odds_Q[[not len(item_M) for item_M, _ in again]] = np.inf
     log_odds_Q[[len(item_M) == trie.num_items for item_M, _ in again]] = -np.inf
     first = Reweighting(pools.again.temperature, pools.again.weight, ItemPrior(trie, None, again))
-    second = Reweighting(pools.new.temperature, pools.new.weight, ItemPrior(trie, base_I, new))
-    return AgainOrNew(first, second, log_odds_Q)
+    return AgainOrNew(first, Reweighting(pools.new.temperature, pools.new.weight, new_prior), log_odds_Q)
 
 
 def _own(query_X: Int64, item_X: Int64, mass_X: Float64, num_queries: int, index_T: Int64 | None) -> list[Own]:

@@ -38,6 +38,13 @@ def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
     return share_I
 
 
+@kept
+def log_popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
+    """The logarithm of `popular_shares`."""
+    log_I: Float64 = np.log(popular_shares(histories, split))
+    return log_I
+
+
 @dataclass(frozen=True)
 class Popularity(Counting):
     """The same ranking for everybody: most frequent in earlier splits first."""

@@ -1,4 +1,4 @@
-"""Rankers on disk, and stacks of them: a folder for each, with what was learnt (safetensors) and from what (JSON).
+"""Rankers on disk: a folder for each, with what was learnt (safetensors) and what from (JSON); and stacks of them.
 
 The JSON is written last and says what the other file must be like, so that a ranker is complete or refused.
 """

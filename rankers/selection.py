@@ -22,7 +22,7 @@ from ..decode.segments import Segments
 from ..histories import Histories
 from .fitting import ChoiceSets, fit_weights, likelihood
 from .gate import Gate
-from .popular import popular_shares
+from .popular import log_popular_shares
 from .protocol import Dense, Sparse
 from .settings import BaselineName
 from .stack import SURE, Says, named, past_items
@@ -84,12 +84,12 @@ def select_gate(gate: Gate, answers: Answers, histories: Histories, row_E: Int64
     item_N, num_items, rows = histories.item_idx_N.astype(np.int64), histories.items.height, np.arange(len(row_E))
     past_query_X, past_item_X = past_items(histories, row_E)
     is_new_E = ~np.isin(rows * num_items + item_N[row_E], past_query_X * num_items + past_item_X)
-    share_I = popular_shares(histories, "valid")
+    log_share_I = log_popular_shares(histories, "valid")
     odds: dict[str, Float64] = {"bias": np.ones(len(row_E)), "history": gate.log_odds(histories, row_E)}
     if not len(row_E) or is_new_E.all() or not is_new_E.any():
         return Selected({"history": 1.0}, [], {}, 0.0, 0.0, len(row_E), float(is_new_E.any()))
     for name, one in answers.items():
-        says = Says.of(one, row_E, share_I, name)
+        says = Says.of(one, row_E, log_share_I, name)
         if says.is_log_prob:
             odds[name] = says.log_odds_new(len(row_E), past_query_X, past_item_X)
     feature_KJ = np.zeros((len(odds), 2 * len(row_E)), np.float32)
@@ -111,8 +111,8 @@ def choice_sets(
     most = max(100, min(MAX_EVENTS, _MAX_ALTERNATIVES // min(per_event, 20_000)))
     if len(row_D) > most:
         row_D = np.sort(np.random.default_rng(seed).choice(row_D, most, replace=False))
-    share_I = popular_shares(histories, "valid")
-    says = [Says.of(one, row_D, share_I, name) for name, one in answers.items()]
+    log_share_I = log_popular_shares(histories, "valid")
+    says = [Says.of(one, row_D, log_share_I, name) for name, one in answers.items()]
     query_X, item_X = past_items(histories, row_D)
     if pool != "again":
         past_X = query_X * num_items + item_X if pool == "new" else query_X[:0]

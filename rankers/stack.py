@@ -35,7 +35,7 @@ from ..histories.candidates import EvaluatedSplit, Repeats
 from ..histories.questions import num_previous
 from .families import FAMILIES
 from .gate import Gate, fit_gate
-from .popular import popular_shares
+from .popular import log_popular_shares, popular_shares
 from .protocol import Dense, Ranker, Sparse
 from .settings import BaselineName
 
@@ -66,19 +66,19 @@ class Says:
     is_log_prob: bool = True
 
     @classmethod
-    def of(cls, answers: Dense | Sparse, row_Q: Int64, share_I: Float64, name: str = "") -> Says:
+    def of(cls, answers: Dense | Sparse, row_Q: Int64, log_share_I: Float64, name: str = "") -> Says:
         """Ask a ranker. Raises DataError: it has no distribution over a catalogue too large to be scored whole."""
-        num_items, none = len(share_I), np.zeros(0)
+        num_items, none = len(log_share_I), np.zeros(0)
         if isinstance(answers, Sparse):
             scored = answers.scores(row_Q)
             total_Q = np.bincount(scored.query_C, scored.score_C, len(row_Q))
             keeps_Q = np.where(total_Q > 0, _POPULAR, 1.0)
             share_C = scored.score_C / np.maximum(total_Q, np.finfo(float).tiny)[scored.query_C]
             keep_C = keeps_Q[scored.query_C]
-            log_C = np.log((1 - keep_C) * share_C + keep_C * share_I[scored.item_C])
+            log_C = np.log((1 - keep_C) * share_C + keep_C * np.exp(log_share_I[scored.item_C]))
             key_C = scored.query_C * num_items + scored.item_C
             order_C = np.argsort(key_C, kind="stable")
-            return cls(None, key_C[order_C], log_C[order_C], np.log(keeps_Q), np.log(share_I))
+            return cls(None, key_C[order_C], log_C[order_C], np.log(keeps_Q), log_share_I)
         score_QI = answers.scores(row_Q)
         if num_items <= WHOLE:
             return cls(score_QI, np.zeros(0, np.int64), none, none, none, answers.is_log_prob)
@@ -91,7 +91,7 @@ class Says:
         log_QM = np.take_along_axis(score_QI, best_QM, axis=1).astype(np.float64)
         left_Q = np.log(np.maximum(1 - np.exp(log_QM).sum(axis=1), 1e-9))
         key_QM = np.arange(len(row_Q))[:, None] * num_items + best_QM
-        return cls(None, key_QM.ravel(), log_QM.ravel(), left_Q, np.log(share_I))
+        return cls(None, key_QM.ravel(), log_QM.ravel(), left_Q, log_share_I)
 
     def at(self, query_X: Int64, item_X: Int64) -> Float64:
         """float64 [X]: what is said of one item each."""
@@ -235,22 +235,24 @@ class BoundStack:
 
     def masses(self, row_Q: Int64) -> PriorMasses:
         """What the stack says of some rows, int64 [Q]. Users without an earlier event get what is popular."""
-        share_I = self.share_I
+        log_share_I = log_popular_shares(self.known, self.stack.split)
         has_past_Q = num_previous(self.histories)[row_Q] > 0
         asked_Q = np.flatnonzero(has_past_Q)
-        says = self._says(row_Q[asked_Q], share_I)
+        says = self._says(row_Q[asked_Q], log_share_I)
         past_X = past_items(self.histories, row_Q)
         gated = self.stack.recipe.gated
         again_query_X, again_item_X = past_X if gated else (past_X[0][:0], past_X[1][:0])
-        named_X = named([says["new", name] for name in self.stack.recipe.new], len(asked_Q), len(share_I))
-        new_query_X, new_item_X = _without(asked_Q[named_X[0]], named_X[1], again_query_X, again_item_X, len(share_I))
-        if not has_past_Q.all() and len(share_I) <= WHOLE:
-            query_X, item_X = np.divmod(np.arange((~has_past_Q).sum() * len(share_I)), len(share_I))
+        named_X = named([says["new", name] for name in self.stack.recipe.new], len(asked_Q), len(log_share_I))
+        new_query_X, new_item_X = _without(
+            asked_Q[named_X[0]], named_X[1], again_query_X, again_item_X, len(log_share_I)
+        )
+        if not has_past_Q.all() and len(log_share_I) <= WHOLE:
+            query_X, item_X = np.divmod(np.arange((~has_past_Q).sum() * len(log_share_I)), len(log_share_I))
             new_query_X = np.append(new_query_X, np.flatnonzero(~has_past_Q)[query_X])
             new_item_X = np.append(new_item_X, item_X)
         place_Q = np.cumsum(has_past_Q) - 1
-        again_X = self._pooled("again", says, place_Q, has_past_Q, again_query_X, again_item_X, share_I)
-        new_X = self._pooled("new", says, place_Q, has_past_Q, new_query_X, new_item_X, share_I)
+        again_X = self._pooled("again", says, place_Q, has_past_Q, again_query_X, again_item_X, log_share_I)
+        new_X = self._pooled("new", says, place_Q, has_past_Q, new_query_X, new_item_X, log_share_I)
         rest_Q, power = self._rest(says, place_Q, has_past_Q)
         again_mass_X, _ = _from_log(again_X, again_query_X, np.full(len(row_Q), -np.inf))
         new_mass_X, rest_mass_Q = _from_log(new_X, new_query_X, rest_Q)
@@ -273,24 +275,24 @@ class BoundStack:
             odds_Q += member.weight * says["gate", name].log_odds_new(len(row_Q), query_X, item_X)
         return np.where(np.isinf(own_Q), own_Q, odds_Q)
 
-    def _says(self, row_Q: Int64, share_I: Float64) -> dict[tuple[Part, BaselineName], Says]:
+    def _says(self, row_Q: Int64, log_share_I: Float64) -> dict[tuple[Part, BaselineName], Says]:
         """Ask every ranker once."""
         asked: dict[int, Says] = {}
         for (_, name), answers in self.answers.items():
             if id(answers) not in asked:
-                asked[id(answers)] = Says.of(answers, row_Q, share_I, name)
+                asked[id(answers)] = Says.of(answers, row_Q, log_share_I, name)
         return {key: asked[id(answers)] for key, answers in self.answers.items()}
 
     def _pooled(
         self, part: Part, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool,
-        query_X: Int64, item_X: Int64, share_I: Float64,
+        query_X: Int64, item_X: Int64, log_share_I: Float64,
     ) -> Float64:  # fmt: skip
         """float64 [X]: the logarithm of the masses of a part, each question's up to a constant."""
         pooled_X = np.zeros(len(query_X))
         known_X = has_past_Q[query_X]
         for name, member in self.stack.recipe.members(part).items():
             pooled_X[known_X] += member.weight * says[part, name].at(place_Q[query_X[known_X]], item_X[known_X])
-        pooled_X[~known_X] = np.log(share_I[item_X[~known_X]])
+        pooled_X[~known_X] = log_share_I[item_X[~known_X]]
         return pooled_X
 
     def _rest(
@@ -343,7 +345,7 @@ def past_items(histories: Histories, row_Q: Int64) -> tuple[Int64, Int64]:
 
 
 def named(says: Sequence[Says], num_queries: int, num_items: int) -> tuple[Int64, Int64]:
-    """All items of a catalogue that is scored whole, else what some ranker names: question and item, int64 [X]."""
+    """All items of a catalogue that is scored whole, else those that a ranker names: question and item, int64 [X]."""
     if num_items <= WHOLE:
         return np.divmod(np.arange(num_queries * num_items), num_items)
     keys = [one.key_C for one in says]

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from whereupon.catalogue import Trie, build_trie
 from whereupon.decode.branching import TrieTensors
-from whereupon.errors import DataError
 from whereupon.finetune import on_top
 from whereupon.finetune.lessons import collate, lesson_of
 from whereupon.finetune.model import CatalogueModel, add_lora, catalogue_loss

@@ -50,16 +50,14 @@ def test_killed_training_on_top_goes_on_with_the_prior_that_is_there(
     assert _log(cut) == _log(whole)
 
 
-def test_checkpoint_on_top_of_other_rankers_is_not_gone_on_with(
-    town: Town, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoint_on_top_of_other_rankers_is_not_gone_on_with(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     _killed_at(town(*SHORT, PRIORS), 3)
     folder = finetune(town(*SHORT, "priors=[popularity]"))
     said = capsys.readouterr().err
     assert "belongs to other settings or data: it stays as it is" in said
     assert "resuming" not in said
     card = json.loads((folder / "whereupon.json").read_text())
-    assert card["on_top_of"] is not None
+    assert card["priors"] != "none"
     assert card["temperature"] == 2.5
 
 

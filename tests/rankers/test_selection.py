@@ -112,7 +112,9 @@ def test_gate_learns_from_the_odds_of_a_ranker_that_knows(noise: Histories) -> N
         p_new_Q = np.where(is_new_N[row_Q], 0.8, 0.2)[:, None]
         is_past_QI = is_past_NI[row_Q]
         num_Q = is_past_QI.sum(axis=1, keepdims=True)
-        found_QI: NDArray[np.float64] = np.log(np.where(is_past_QI, (1 - p_new_Q) / num_Q, p_new_Q / (NUM_ITEMS - num_Q)))
+        found_QI: NDArray[np.float64] = np.log(
+            np.where(is_past_QI, (1 - p_new_Q) / num_Q, p_new_Q / (NUM_ITEMS - num_Q))
+        )
         return found_QI
 
     answers: dict[BaselineName, Dense] = {"popularity": _dense(noise, 0.0, 5), "nearest": Dense(scores, True)}
@@ -175,7 +177,9 @@ def test_ranker_that_has_seen_the_answers_is_trusted_by_who_learns_from_them(noi
     recipe = _recipe("EASE", 10.0)
     seen = fit_stack(recipe, noise, "valid", 0).on(noise)
     asked = list(cross_fitted(noise, lambda one: fit_stack(recipe, one, "valid", 0), row_N, seed=0))
-    crossed = np.average([_mass_of_truth(bound, rows) for rows, bound in asked], weights=[len(rows) for rows, _ in asked])
+    crossed = np.average(
+        [_mass_of_truth(bound, rows) for rows, bound in asked], weights=[len(rows) for rows, _ in asked]
+    )
     assert _mass_of_truth(seen, row_N) > crossed + 1.0
 
     def weighed(histories: Histories, answers: BoundStack, rows: Rows) -> tuple[float, Callable[[float], float]]:

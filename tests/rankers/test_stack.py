@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from whereupon.decode.search import score_all
 from whereupon.errors import DataError
 from whereupon.histories import Histories
 from whereupon.histories.questions import num_previous
 from whereupon.rankers import stack
 from whereupon.rankers.families import FAMILIES
-from whereupon.rankers.pooling import Pools, change_of
+from whereupon.rankers.pooling import Pools, Served, change_of
 from whereupon.rankers.popular import popular_shares
 from whereupon.rankers.protocol import Dense, Sparse
 from whereupon.rankers.settings import BaselineName
 from whereupon.rankers.stack import BoundStack, Member, PriorMasses, StackRecipe, fit_stack
 from whereupon.tests.decode.tables import TableReading, make_trie
-from whereupon.decode.search import score_all
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
@@ -88,7 +88,8 @@ def _naive(histories: Histories, recipe: StackRecipe, row: int, odds: float) -> 
         (recipe.again, past_I, 1 / (1 + np.exp(odds))), (recipe.new, ~past_I, 1 / (1 + np.exp(-odds))),
     ):  # fmt: skip
         if chosen_I.any():
-            said_I = sum((one.weight * _say(histories, name, row) for name, one in members.items()), np.zeros(NUM_ITEMS))
+            said = [one.weight * _say(histories, name, row) for name, one in members.items()]
+            said_I = np.sum(said, axis=0)
             mass_I = np.where(chosen_I, np.exp(said_I), 0.0)
             p_I += share * mass_I / mass_I.sum()
     return p_I
@@ -110,7 +111,7 @@ def test_stack_alone_is_what_its_rankers_say_together(histories: Histories, reci
     """With a model that says nothing, so that the stack decides at every node."""
     bound, row_Q, trie = _bound(histories, recipe), _asked(histories), make_trie(3, NUM_ITEMS)
     masses = bound.masses(row_Q)
-    change = change_of(masses, trie, Pools(), bound.share_I)
+    change = change_of(masses, Served(trie, bound.share_I), Pools())
     reading = TableReading(trie, len(row_Q), 0, "uniform")
     for query, row in enumerate(row_Q.tolist()):
         expected_I = _naive(histories, recipe, row, float(masses.log_odds_Q[query]))
@@ -178,7 +179,7 @@ def test_large_catalogue_has_named_items_and_the_rest_by_popularity(histories: H
     bound, row_Q, trie = _bound(histories, GATED), _asked(histories), make_trie(3, NUM_ITEMS)
     row_Q = row_Q[histories.user_idx_N[row_Q] != 6]
     masses = bound.masses(row_Q)
-    change = change_of(masses, trie, Pools(), bound.share_I)
+    change = change_of(masses, Served(trie, bound.share_I), Pools())
     assert change.new.prior is not None
     found_QI = change.new.prior.of_items()
     power = sum(one.weight for one in NEW.values())
@@ -218,7 +219,7 @@ def test_items_that_all_rankers_name_have_the_same_masses_in_a_large_catalogue(
 @pytest.mark.usefixtures("large")
 def test_scores_without_probabilities_are_refused_for_a_large_catalogue(histories: Histories) -> None:
     bound = _bound(histories, StackRecipe({}, _member("EASE", 1.0), {}))
-    with pytest.raises(DataError, match="'EASE' scores without probabilities, .* at most 3 items"):
+    with pytest.raises(DataError, match=r"'EASE' scores without probabilities, .* at most 3 items"):
         bound.masses(_asked(histories))
 
 
@@ -235,7 +236,7 @@ def test_edited_catalogue_has_no_item_that_is_impossible(
     trie, masses = make_trie(4, 11), bound.masses(row_Q)  # 4, 6 and 8 are new to the catalogue
     share_I = np.full(11, 0.01)
     share_I[index_T[index_T >= 0]] = bound.share_I[index_T >= 0]
-    change = change_of(masses, trie, Pools(), share_I, index_T)
+    change = change_of(masses, Served(trie, share_I, index_T), Pools())
     for query, row in enumerate(row_Q.tolist()):
         reading = TableReading(trie, len(row_Q), 1, "random")
         p_I = np.exp(score_all(reading, trie, query, change).astype(np.float64))
@@ -263,10 +264,18 @@ def test_who_knows_all_that_is_left_gets_it_again(
     index_T = np.full(NUM_ITEMS, -1)
     index_T[kept] = np.arange(3)
     bound, trie = _bound(histories, GATED), make_trie(1, 3)
-    change = change_of(bound.masses(row_Q), trie, Pools(), bound.share_I[kept], index_T)
+    change = change_of(bound.masses(row_Q), Served(trie, bound.share_I[kept], index_T), Pools())
     assert change.log_odds_Q.tolist() == [-np.inf]
     log_prob_I = score_all(TableReading(trie, 1, 0, "random"), trie, 0, change)
     assert np.exp(log_prob_I).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_rare_items_of_a_large_catalogue_stay_possible_whatever_the_power() -> None:
+    share_I, none = np.append(1e-6, np.full(9, 0.111111)), np.zeros(0, np.int64)
+    masses = PriorMasses(none, none, np.zeros(0), none, none, np.zeros(0), np.ones(1), 4.0, np.full(1, np.inf))
+    change = change_of(masses, Served(make_trie(0, 10), share_I), Pools())
+    assert change.new.prior is not None
+    assert (change.new.prior.of_items() > 0).all()
 
 
 def test_recipe_is_read_as_it_was_written() -> None:

@@ -29,10 +29,12 @@ from whereupon.decode.identity import model_identity
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.files import sha256_file, sha256_text, versions
-from whereupon.histories import read_histories
+from whereupon.histories import Histories, read_histories
+from whereupon.rankers.blend import Blend, read_blend
 
 TIE = 1e-4  # two titles whose log-probabilities differ by less may swap places
-ENGINE_ROOMS, SERVER_ROOMS = ("catalogue", "decode", "prompts"), ("catalogue", "decode", "prompts", "serve")
+ENGINE_ROOMS = ("catalogue", "decode", "prompts", "rankers")
+SERVER_ROOMS = (*ENGINE_ROOMS, "serve")
 AT_ONCE = 8
 
 Row = dict[str, Any]
@@ -63,19 +65,25 @@ def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> d
         config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
+    change = _blend(config, histories).asked(histories, engine.trie, None)(None)  # a prompt says not whose it is
     for number, (question, brute) in enumerate(left, start=1):
         place = np.array([len(question.tokens) - 1])
         reading = engine.read(np.array(question.tokens, np.int32), place)
-        (result,) = search(reading, engine.trie, k=K)
+        (result,) = search(reading, engine.trie, k=K, reweighting=change)
         row: Row = {"row": question.row, "items": [task.item_ids[item] for item in result.item_idx_K],
                     "log_probs": result.log_prob_K.tolist(), "brute_force": None}  # fmt: skip
         if brute:
-            log_prob_N = score_all(reading.ask(place), engine.trie)
+            log_prob_N = score_all(reading.ask(place), engine.trie, reweighting=change)
             best_K = np.lexsort((engine.trie.row_of_item_I, -log_prob_N))[:K]
             row["brute_force"] = [task.item_ids[item] for item in best_K]
         _append(partial, row)
         say(f"engine: {number}/{len(left)}")
     return read_rows(partial)
+
+
+def _blend(config: Config, histories: Histories) -> Blend:
+    adapter = current_adapter(config.run)
+    return read_blend(config, histories, read_card(adapter), adapter)
 
 
 def _server_rows(
@@ -156,9 +164,10 @@ def _key(config: Config, rooms: tuple[str, ...]) -> str:
     root = Path(whereupon.__file__).parent
     files = [Path(__file__), *(path for room in rooms for path in sorted((root / room).glob("*.py")))]
     found = {name: version for name, version in versions().items() if name != "git"}
+    histories = read_histories(config.run)
     asked = [
         model_identity(config.model, read_card(current_adapter(config.run))), config.prompts.model_dump(mode="json"),
-        read_histories(config.run).data_hash, found, torch.get_num_threads(), K, config.seed,
+        _blend(config, histories).identity, histories.data_hash, found, torch.get_num_threads(), K, config.seed,
         [sha256_file(path) for path in files],
     ]  # fmt: skip
     return sha256_text(json.dumps(asked, sort_keys=True))[:16]

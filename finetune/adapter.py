@@ -179,12 +179,12 @@ class Keeper:
             except ModelError as error:
                 self._say(f"{error} It is replaced.")
         score, best = (one.get("validation", {}).get(METRIC) for one in (card, other))
-        fits = all(other.get(key) == self._belongs_to.get(key) for key in (*MUST_AGREE, "data_hash"))
+        fits = all(other.get(key) == self._belongs_to.get(key) for key in (*MUST_AGREE, "data_hash", "priors"))
         better, why = True, ""
         if not other or before == name:
             pass
         elif not fits:
-            why = f"; {before} was trained for other data, prompts or another base model"
+            why = f"; {before} was trained for other data, prompts or another base model, or on top of other rankers"
         elif score is None or best is None or other.get("validated_on") != card["validated_on"]:
             better, why = False, f": {name} was not validated on the same events, so neither is known to be better"
         else:

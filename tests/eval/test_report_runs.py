@@ -46,6 +46,16 @@ def test_order_is_by_the_metric_asked_for_and_those_without_it_are_told(town: Pa
     assert "random in town has no log-loss, which needs log-probabilities, and is left out." in dataset.notes
 
 
+def test_stack_of_priors_is_ours_and_no_baseline(copy: Path) -> None:
+    _facts(copy, STRONGEST, kind="stack")
+    [dataset] = read_datasets([copy])
+    assert (dataset.contender.name, dataset.reference.name) == (MODEL, "own counts")
+    for path in copy.glob(f"evaluation/test/{slug_of(MODEL)}*"):
+        path.unlink()
+    [dataset] = read_datasets([copy])
+    assert (dataset.contender.name, dataset.reference.name) == (STRONGEST, "own counts")
+
+
 def test_baselines_alone_have_the_best_as_contender_and_the_second_as_opponent(copy: Path) -> None:
     for path in copy.glob(f"evaluation/test/{slug_of(MODEL)}*"):
         path.unlink()

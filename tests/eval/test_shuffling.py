@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.eval.shuffling import NEVER, deadlines, draw, exchange
+from whereupon.eval.shuffling import NEVER, deadlines, draw, exchange, without_context
 from whereupon.histories import Histories
 from whereupon.histories.candidates import EvaluatedSplit
 from whereupon.histories.questions import SPLIT_CODES
@@ -190,3 +190,16 @@ def test_every_value_that_is_known_by_the_deadline_is_drawn_equally_often(events
 def test_no_events_exchange_nothing() -> None:
     empty = np.empty(0, np.int64)
     assert draw(empty, empty, np.random.default_rng(0)).tolist() == []
+
+
+def test_context_is_taken_away_and_all_else_stays(build: Build) -> None:
+    histories = _told(build([(0, 0, HOUR, "train"), (0, 1, 30 * HOUR, "test"), (1, 2, 5 * HOUR, "train")], 3))
+    assert without_context(histories, []) is without_context(histories, ["weather"]) is histories
+    untimed = without_context(histories, ["time"])
+    assert untimed.events["local_time"].n_unique() == 1
+    assert untimed.time_s_N.tolist() == histories.time_s_N.tolist()
+    assert untimed.events.drop("local_time").equals(histories.events.drop("local_time"))
+    nowhere = without_context(histories, ["place", "time"]).events
+    assert nowhere["latitude"].null_count() == nowhere["longitude"].null_count() == nowhere.height
+    chosen = _told(histories, "outcome")
+    assert without_context(chosen, ["place"]) is chosen, "coordinates of what was chosen are no context"

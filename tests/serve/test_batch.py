@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 
 from whereupon.config import Config
+from whereupon.decode.adapters import current_adapter
 from whereupon.errors import DataError
+from whereupon.recommend import Recommender
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb
@@ -80,6 +82,41 @@ def test_parts_of_another_question_are_not_used(
     parts.write(0, [])
     recommend_all(config, tmp_path / "all.parquet", context=RAIN, filters=RequestFilters(), k=1)
     assert pl.read_parquet(tmp_path / "all.parquet").height == 4
+
+
+def test_parts_from_before_another_calibration_are_not_used(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities, honest = [], batch._identity
+    monkeypatch.setattr(batch, "_identity", lambda *given: identities.append(honest(*given)) or identities[-1])
+    pools = current_adapter(config.run) / "pools.json"
+    calibrated = json.loads(pools.read_text())
+    for temperature in (0.5, 5.0, 5.0):
+        calibrated["pools"]["new"]["temperature"] = temperature
+        pools.write_text(json.dumps(calibrated))
+        recommend_all(config, tmp_path / "all.parquet", context=RAIN, filters=RequestFilters(), k=3)
+    assert identities[0] != identities[1] == identities[2]
+
+
+def test_everybody_is_answered_on_top_of_rankers_as_recommend_does(
+    config: Config, on_top_copy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    on_top = on_top_copy()
+
+    @asynccontextmanager
+    async def engine(arguments: list[str]) -> AsyncIterator[Any]:
+        yield LocalClient(on_top)
+
+    monkeypatch.setattr(batch, "_engine", engine)
+    recommend_all(on_top, tmp_path / "all.parquet", context=RAIN, filters=RequestFilters(), k=5)
+    found = pl.read_parquet(tmp_path / "all.parquet")
+    with Recommender.load(on_top) as recommender:
+        for user in recommender.user_ids:
+            alone = recommender.recommend(user, weather=RAIN.weather, k=5)
+            own = found.filter(user_id=user)
+            assert own["item_id"].to_list() == alone["item_id"].to_list()
+            assert own["probability"].to_list() == pytest.approx(alone["probability"].to_list(), abs=1e-4)
+            assert own["probability"].sum() == pytest.approx(1, abs=1e-4)
 
 
 def test_users_who_cannot_be_answered_are_counted(

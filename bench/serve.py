@@ -44,7 +44,7 @@ PARTS = ("online", "offline", "agreement")
 NUM_PROMPTS, NUM_AGREEMENT, NUM_BRUTE_FORCE = 16, 200, 20
 OFFLINE_LIMIT_MIN = 15.0
 DTYPE = "float32"
-FIXED = [f"model.dtype={DTYPE}", "decode.calibration=none"]
+FIXED = [f"model.dtype={DTYPE}", "priors=none"]
 
 Section = dict[str, Any]
 

@@ -23,7 +23,7 @@ import httpx
 from whereupon.config import Config, load_config
 
 START_S, STOP_S, RESET_S = 900.0, 60.0, 30.0
-BORROWED = ("adapters", "calibration.json", "histories", "served")
+BORROWED = ("adapters", "histories", "priors", "served")
 NAME = "bench"  # of our server's model and catalogue
 # Development mode has /reset_prefix_cache. No plugin is loaded but by the server that names it.
 ENVIRONMENT = {

@@ -5,7 +5,8 @@
 - *retrained*: a model that was trained without the kind, which could learn to make up for it. The fairest figure.
 
 Titles and the order of events stay. Where lines are shorter without a kind, a window may hold more of the past. Without
-time, the prior of `decode.calibration: context` and the baseline use no hour and no kind of day, but keep ages.
+time, the rankers of `priors` and the baseline use no hour and no kind of day, but keep ages. A retrained run has the
+rankers that it was trained with, context and all.
 """
 
 from __future__ import annotations
@@ -30,14 +31,17 @@ from ..histories import Histories, read_histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..prompts import CONTEXT_KINDS, ContextKind, HistoryText, PromptEncoder, columns_of
+from ..rankers.blend import read_blend
 from ..rankers.families import FAMILIES
 from ..rankers.own import WITHOUT_CLOCK
+from ..rankers.stack import Stack
 from .ablation_table import Ablation, How, as_json, as_markdown, as_tables, compare_ablations
 from .answers import evaluate_model
 from .protocol import Task, read_task
 from .rankings import ABLATION, evaluation_folder, read_rankings, refuse_other_kind, slug_of, write_rankings
 from .run import evaluate_baseline, evaluate_run_model, rank_baseline, write_summary
 from .shuffling import exchange
+from .stacking import run_stack
 from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
@@ -86,10 +90,11 @@ def ablate(
     if BASELINE in config.evaluate.baselines:  # before the model is asked, which may take hours
         refuse_other_kind(folder, slug_of(BASELINE), "baseline")
     asked, notes = _asked(config, task, encoder, others)
+    stack = run_stack(config, histories, split)
     say(f"{len(asked) + 1} passes over {len(task.row_E):,} events; each starts where it was stopped")
     notes += [note for kind, there in others for note in _differences(kind, there.run, card)]
-    whole = evaluate_run_model(config, task, True, folder)
-    ablations = [_answered(one, task, whole[1], folder) for one in asked]
+    whole = evaluate_run_model(config, task, True, folder, stack)
+    ablations = [_answered(one, task, whole[1], folder, None if one.trained_as else stack) for one in asked]
     groups = [(Ablation.of(*whole), ablations), *_baseline(config, task, folder)]
     compared = compare_ablations(groups, histories.user_idx_N[task.row_E], config.seed)
     _write(config, task, folder, compared, notes)
@@ -102,9 +107,10 @@ def retrained_runs(
     """The kind of each KIND=RUN and how that run is asked, all checked before anything long is begun.
 
     Raises:
-        ConfigError: not of that form, not a kind of context, two runs whose rankings would be files of one name, or a
-            calibration that is asked for and was not fitted there. ModelError: no adapter, or one trained with other
-            kinds left out, or for another base model, template or recipe of titles. DataError: trained on other data.
+        ConfigError: not of that form, not a kind of context, two runs whose rankings would be files of one name, or
+            rankers of `priors` that its adapter was not trained or pooled with. ModelError: no adapter, or one trained
+            with other kinds left out, or for another base model, template or recipe of titles. DataError: trained on
+            other data, or without fitted rankers.
     """
     runs: dict[str, tuple[ContextKind, Config]] = {}
     for text in given:
@@ -135,6 +141,7 @@ def _checked(config: Config, histories: Histories, without: PromptEncoder, run: 
     belongs = {**base_identity(config.model), "title_recipe": histories.title_recipe, **without.identity}
     check_card(card, adapter, belongs)
     asked = config.model_copy(update={"run": run, "prompts": without.settings})
+    read_blend(asked, histories, card, adapter)
     return asked
 
 
@@ -158,6 +165,8 @@ def _asked(
             notes.append(f"{kind}: these prompts tell nothing of it, so there is nothing to take away; titles stay")
         ours = [there for one, there in retrained if one == kind]
         asked += [_Pass(kind, "retrained", there, histories, trained_as=there.run.name) for there in ours]
+        if config.priors != "none":
+            notes += [f"{kind}: {there.run.name} keeps the rankers of its priors, context and all" for there in ours]
     return asked, notes
 
 
@@ -194,8 +203,8 @@ def _changed(one: HistoryText, other: HistoryText) -> NDArray[np.bool_]:
     return np.asarray(lines[0] != lines[1], bool)
 
 
-def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ablation:
-    """The rankings of one ablation; `whole` are the facts of the whole model."""
+def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path, stack: Stack | None) -> Ablation:
+    """The rankings of one ablation; `whole` are the facts of the whole model. `stack`: see `evaluate_model`."""
     name = f"{whole['name']}, {one.kind} {one.how}" + (f" ({one.trained_as})" if one.trained_as else "")
     slug = slug_of(f"{whole['slug']} {one.kind} {one.how} {one.trained_as}")
     facts = {"of": whole["slug"], "of_key": whole.get("key"), "ablated": one.kind, "how": one.how,
@@ -204,7 +213,7 @@ def _answered(one: _Pass, task: Task, whole: dict[str, Any], folder: Path) -> Ab
     say(f"{name}:")
     return Ablation.of(*evaluate_model(
         one.config, one.histories, task, name, slug, folder, adapter=current_adapter(one.config.run), kind="ablation",
-        facts=facts, leave_out=one.leave_out,
+        facts=facts, leave_out=one.leave_out, stack=stack,
     ))  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,11 @@ from ..decode import Change
 from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
-from ..rankers.blend import Blend, read_blend
+from ..rankers.blend import Blend, read_pools
+from ..rankers.stack import Stack
 from .protocol import Task, read_task
 from .rankings import Kind, Rankings, facts_of, finished, read_rankings, refuse_other_kind, replaced, write_rankings
+from .shuffling import without_context
 from .stacking import run_stack
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class _Questions:
 
     @classmethod
     def load(
-        cls, config: Config, histories: Histories, task: Task, adapter: Path | None, leave_out: Collection[ContextKind]
+        cls, config: Config, histories: Histories, task: Task, adapter: Path | None,
+        leave_out: Collection[ContextKind], stack: Stack | None,
     ) -> _Questions:  # fmt: skip
         """See `evaluate_model`."""
         from ..decode.models import load_engine
@@ -65,13 +68,12 @@ class _Questions:
         )  # fmt: skip
         encoder = encoder.without(leave_out) if leave_out else encoder
         text = encoder.text(histories.events, len(histories.user_ids))
-        blend = _blend(config, task, card, adapter) if adapter and card else None
+        blend = _blend(config, task, card, adapter, stack) if adapter and card else None
         model = model_identity(config.model, card)
         depends = [__version__, card, model, encoder.identity]
         altered = None if histories is task.histories else sha256_text(histories.events.write_csv())
-        fitted = [blend.pools.as_json(), blend.stack.recipe.identity if blend.stack else None] if blend else []
-        searched = [config.evaluate.k, config.decode.max_expansions, altered, fitted]
-        change = blend.on(histories, engine.trie) if blend else None
+        searched = [config.evaluate.k, config.decode.max_expansions, altered, blend.identity if blend else None]
+        change = blend.on(without_context(histories, leave_out), engine.trie) if blend else None
         return cls(config, engine, text, blend, change, card, model, depends, searched)
 
     def key(self, task: Task) -> str:
@@ -90,16 +92,16 @@ class _Questions:
         )  # fmt: skip
 
 
-def _blend(config: Config, task: Task, card: Mapping[str, Any], adapter: Path) -> Blend:
+def _blend(config: Config, task: Task, card: Mapping[str, Any], adapter: Path, stack: Stack | None) -> Blend:
     """Model and stack as the run has them; for events of the valid split, rankers that have not seen these."""
-    run_stack(config, task.histories, "test")
-    blend = read_blend(config, task.histories, card, adapter)
-    return replace(blend, stack=run_stack(config, task.histories, task.split)) if blend.stack else blend
+    stack = stack or run_stack(config, task.histories, task.split)
+    return Blend(read_pools(card, adapter, stack), stack)
 
 
 def evaluate_model(
     config: Config, histories: Histories, task: Task, name: str, slug: str, folder: Path, *, adapter: Path | None,
     kind: Kind = "model", facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
+    stack: Stack | None = None,
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
     """Ask a model about the events of a task, write its rankings as `slug` and return them with their facts.
 
@@ -108,17 +110,18 @@ def evaluate_model(
 
     Prompts are made of `histories`: those of the task, or altered ones with the same items row by row. `adapter` is the
     trained adapter's folder; without one, the base model answers alone. `leave_out` are
-    kinds of context that an ablation takes out of the prompts that the adapter was trained with.
+    kinds of context that an ablation takes out of the prompts that the adapter was trained with, and from the rankers
+    of `priors`. `stack` are these, fitted for the task's split; None: as the run has them.
 
     Raises:
         ValueError: the altered histories have other items or rows than the task's.
         DataError: the adapter was trained on other data than the task's, or rankings of another kind are there.
-        ModelError, PromptError, ConfigError: see `load_engine` and `read_blend`.
+        ModelError, PromptError, ConfigError: see `load_engine` and `read_pools`.
     """
     if not np.array_equal(histories.item_idx_N, task.histories.item_idx_N):
         raise ValueError("altered histories must have the items of the task's, row by row")
     refuse_other_kind(folder, slug, kind)
-    questions, more = _Questions.load(config, histories, task, adapter, leave_out), dict(facts or {})
+    questions, more = _Questions.load(config, histories, task, adapter, leave_out, stack), dict(facts or {})
     key = questions.key(task)
     partial = folder / f"partial-{slug}-{key[:16]}.parquet"
     if finished(folder, slug, key):

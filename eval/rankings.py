@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from .protocol import Task
 
-Kind = Literal["baseline", "model", "run file", "ablation"]
+Kind = Literal["baseline", "stack", "model", "run file", "ablation"]
 
 SUMMARY: Final = "summary"  # the file in the same folder that has all rankers of a split in one table
 _ROOT: Final = Path(__file__).resolve().parents[1]

@@ -21,6 +21,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..rankers.blend import ALONE
 from ..rankers.families import FAMILIES, Family, UnfitDataError
+from ..rankers.stack import PARTS, WHOLE, Stack, StackRanker, StackRecipe
 from .answers import evaluate_model
 from .metrics import summarise
 from .protocol import Task, read_task
@@ -39,6 +40,7 @@ from .rankings import (
     slug_of,
     write_rankings,
 )  # fmt: skip
+from .stacking import run_stack
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
 from .wording import ON_VALIDATION
@@ -71,8 +73,11 @@ def evaluate(
     for name in config.evaluate.baselines:  # before the model is asked, which may take hours
         refuse_other_kind(folder, slug_of(name), "baseline")
     # The model first: what is wrong with it should be known before a baseline is tuned for minutes.
-    model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder)
+    stack = None if baselines_only else run_stack(config, histories, split)
+    model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder, stack)
     found = []
+    if stack is not None and (alone := evaluate_stack(config, task, stack, folder)):
+        found.append(alone)
     for name in config.evaluate.baselines:
         try:
             found.append(evaluate_baseline(config, task, FAMILIES[name], folder))
@@ -135,6 +140,42 @@ def rank_baseline(
     return rankings, facts_of(config, task, name=name, kind=kind, wall_s=wall_s, settings=settings, **more)
 
 
+def evaluate_stack(
+    config: Config, task: Task, stack: Stack, folder: Path
+) -> tuple[Rankings, dict[str, Any]] | None:  # fmt: skip
+    """Rank the task with the rankers of `priors` alone, fitted for its split; None where the catalogue is too large.
+
+    What is complete and of the same key is read. Raises DataError: rankings of another kind are there.
+    """
+    if task.histories.items.height > WHOLE:
+        return None
+    name, recipe = "stack of priors", stack.recipe
+    slug = slug_of(name)
+    refuse_other_kind(folder, slug, "stack")
+    asked = [__version__, recipe.identity, task.hash, config.seed, config.evaluate.k]
+    key = sha256_text(json.dumps(asked, sort_keys=True))
+    if not finished(folder, slug, key):
+        if sentence := replaced(folder, slug, task):
+            say(sentence)
+        began = time.perf_counter()
+        rankings, wall_s = rank(StackRanker(stack), task, config.evaluate.k), time.perf_counter() - began
+        facts = facts_of(
+            config, task, name=name, kind="stack", wall_s=wall_s, settings=_weights(recipe), key=key,
+            probabilities="of the whole catalogue", priors=recipe.as_json(),
+        )  # fmt: skip
+        write_rankings(folder, slug, rankings, facts, task.histories.events)
+    return read_rankings(folder, slug)
+
+
+def _weights(recipe: StackRecipe) -> dict[str, str]:
+    """Each part's rankers with their weights, as text."""
+    members = {part: recipe.members(part) for part in PARTS}
+    return {
+        part: ", ".join(f"{name} {member.weight:.2f}" for name, member in found.items())
+        for part, found in members.items() if found
+    }  # fmt: skip
+
+
 def write_summary(config: Config, task: Task, folder: Path) -> None:
     """Write `summary.json`: all complete rankings in the folder that are of this task, in one table.
 
@@ -160,16 +201,19 @@ def write_summary(config: Config, task: Task, folder: Path) -> None:
 
 
 def evaluate_run_model(
-    config: Config, task: Task, use_adapter: bool, folder: Path
+    config: Config, task: Task, use_adapter: bool, folder: Path, stack: Stack | None = None
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
-    """The fine-tuned model, with the stack of `priors` if there is one, or the base model as it is."""
+    """The fine-tuned model, with the stack of `priors` if there is one, or the base model as it is.
+
+    `stack`: see `evaluate_model`.
+    """
     adapter = current_adapter(config.run) if use_adapter else None
     more = ""
     if adapter is not None and config.priors != "none":
         more = ", on top" if read_card(adapter).get("priors", ALONE) != ALONE else ", pooled"
     kind = "fine-tuned" if adapter else "zero-shot"
     name, slug = f"{kind} {Path(config.model.base).name}{more}", slug_of(kind + more)
-    return evaluate_model(config, task.histories, task, name, slug, folder, adapter=adapter)
+    return evaluate_model(config, task.histories, task, name, slug, folder, adapter=adapter, stack=stack)
 
 
 def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:

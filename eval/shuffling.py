@@ -1,4 +1,4 @@
-"""One kind of context exchanged among events, so that it speaks as before and means nothing.
+"""One kind of context exchanged among events, so that it speaks as before and means nothing; and taken away.
 
 Each event gets the value of a random one, of those in the evaluated period and before it, that was known already when
 the event first stands in a past. So nothing leaks from later: no line in the past of a prompt carries a value from
@@ -12,7 +12,7 @@ Shapes: N = events (rows of the histories), X = those that exchange among each o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +49,21 @@ def exchange(
     row_X = np.flatnonzero((histories.split_N <= SPLIT_CODES[split]) | (histories.split_N == HISTORY))
     from_N[row_X] = row_X[draw(histories.time_s_N[row_X], deadlines(histories, split)[row_X], random)]
     return replace(histories, events=events.with_columns(events[name].gather(from_N) for name in names))
+
+
+def without_context(histories: Histories, kinds: Collection[ContextKind]) -> Histories:
+    """The histories as a ranker sees them that knows nothing of some kinds of context: itself where there are none.
+
+    Without time, all local times are one; true times, and so the order and age of events, stay. Without place, events
+    have no coordinates, unless these are those of the chosen items. No ranker reads weather.
+    """
+    events = histories.events
+    if "time" in kinds:
+        events = events.with_columns(pl.col("local_time").first())
+    if "place" in kinds and histories.location != "outcome":
+        names = [name for name in ("latitude", "longitude") if name in events.columns]
+        events = events.with_columns(pl.lit(None, events.schema[name]).alias(name) for name in names)
+    return histories if events is histories.events else replace(histories, events=events)
 
 
 def deadlines(histories: Histories, split: EvaluatedSplit) -> Int64:

@@ -1,8 +1,8 @@
 """`whereupon priors`: which rankers a run's stack is made of, chosen on the validation split.
 
 Each candidate's settings are those of the highest nDCG@10 (`tuning`), for new items with repeats excluded; networks
-have those of the first of their grid. Rankers and weights follow by log-loss (`rankers.selection`). The recipe lies in `<run>/priors/recipe.json`, under a key of all that
-it depends on.
+have those of the first of their grid. Rankers and weights follow by log-loss (`rankers.selection`). The recipe lies in
+`<run>/priors/recipe.json`, under a key of all that it depends on.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from rich.table import Table
 from .. import __version__
 from ..console import say, show
 from ..decode.adapters import current_adapter
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, ModelError
 from ..files import read_object, sha256_text, versions, write_json
 from ..histories import Histories, read_histories
 from ..histories.candidates import EvaluatedSplit, Repeats
 from ..histories.questions import evaluated_events
+from ..rankers.blend import known_priors
 from ..rankers.calibrate import calibrate
 from ..rankers.families import FAMILIES, SEQUENTIAL
 from ..rankers.fitting import Calibration
@@ -54,23 +55,29 @@ GATE_GAIN: Final = 0.05
 """Nats per event by which a gate and two pools must be better than one pool of all items."""
 
 
-def stack_recipe(config: Config, histories: Histories) -> StackRecipe:
+def stack_recipe(config: Config, histories: Histories, *, for_training: bool = False) -> StackRecipe:
     """The recipe of a run, as it was chosen before for the same data and settings, or chosen now and printed.
 
-    Raises DataError: no ranker of `priors` can be used with these histories.
+    One of other data stays, too, where the adapter in use was trained on top of it or pooled with it, unless the recipe
+    is `for_training`: histories may be prepared every night, and a model trained now and then. Raises DataError: no
+    ranker of `priors` can be used with these histories.
     """
     path, key = config.run / "priors" / "recipe.json", _key(config, histories)
     try:
         found = read_object(path)
+        recipe = StackRecipe.of_json(found["recipe"])
         if found.get("key") == key:
-            return StackRecipe.of_json(found["recipe"])
+            return recipe
+        if not for_training and found.get("asked", _asked(config)) == _asked(config) and _is_in_use(config, recipe):
+            say("the adapter's rankers are kept and fitted to the histories; `whereupon finetune` chooses anew")
+            return recipe
     except (DataError, KeyError, TypeError):
         pass
     candidates = _Candidates.of(config, histories)
     selected = candidates.select()
     recipe = candidates.recipe(selected)
     write_json(path, {
-        "key": key, "recipe": recipe.as_json(), "seed": config.seed, "versions": versions(),
+        "key": key, "asked": _asked(config), "recipe": recipe.as_json(), "seed": config.seed, "versions": versions(),
         "selection": {name: _as_json(one) for name, one in selected.items()},
     })  # fmt: skip
     for name, one in selected.items():
@@ -80,9 +87,22 @@ def stack_recipe(config: Config, histories: Histories) -> StackRecipe:
 
 
 def _key(config: Config, histories: Histories) -> str:
-    asked = config.priors if isinstance(config.priors, str) else list(config.priors)
-    parts = [__version__, asked, histories.data_hash, config.evaluate.repeats, config.seed]
+    priors, repeats = _asked(config)
+    parts = [__version__, priors, histories.data_hash, repeats, config.seed]
     return sha256_text(json.dumps(parts, sort_keys=True))
+
+
+def _asked(config: Config) -> list[Any]:
+    """What the configuration wants of a stack."""
+    return [config.priors if isinstance(config.priors, str) else list(config.priors), config.evaluate.repeats]
+
+
+def _is_in_use(config: Config, recipe: StackRecipe) -> bool:
+    """Whether the adapter in use belongs to a recipe."""
+    try:
+        return recipe.identity in known_priors(current_adapter(config.run))
+    except ModelError:  # there is no adapter
+        return False
 
 
 def run_stack(config: Config, histories: Histories, split: EvaluatedSplit) -> Stack | None:
@@ -250,7 +270,8 @@ def _as_json(selected: Selected) -> dict[str, Any]:
 
 
 _TITLES: Final = {
-    "all": "one pool of all items", "again": "items chosen before", "new": "new items", "gate": "gate: is it a new item?",
+    "all": "one pool of all items", "again": "items chosen before", "new": "new items",
+    "gate": "gate: is it a new item?",
 }  # fmt: skip
 
 
@@ -266,7 +287,7 @@ def _table(name: str, selected: Selected) -> Table:
     for one in (*first, *joined, *rest):
         weight, after = selected.weights.get(one), joined.get(one)
         table.add_row(
-            one, f"{weight:.3f}" if weight else "–", f"{selected.alone.get(one, np.nan):.3f}",
-            f"{after:.3f}" if after else "–", style="" if weight else "dim",
+            one, f"{weight:.3f}" if weight else "-", f"{selected.alone.get(one, np.nan):.3f}",
+            f"{after:.3f}" if after else "-", style="" if weight else "dim",
         )  # fmt: skip
     return table

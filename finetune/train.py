@@ -27,7 +27,7 @@ from ..decode.hardware import choose_device, has_native_bf16
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..decode.transformers_engine import TransformersEngine, longest_text
 from ..errors import ConfigError, DataError, ModelError, NonFiniteError
-from ..eval.stacking import calibrate_run, stack_recipe
+from ..eval.stacking import calibrate_run, run_stack, stack_recipe
 from ..files import sha256_text
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
@@ -94,6 +94,8 @@ def finetune(config: Config) -> Path:
         folder = keeper.finish()
     if accelerator.is_main_process and validator.num_events:
         calibrate_run(config, adapter=folder)
+    elif stack and accelerator.is_main_process:
+        run_stack(config, histories, "test")  # which answers need
     return folder
 
 
@@ -216,7 +218,7 @@ def on_top_of(
     """The stack for validation, and the prior of training events; what is missing is chosen and made."""
     repeats, seed = config.evaluate.repeats, config.seed
     with accelerator.main_process_first():  # one makes them, the others read what it wrote
-        recipe = stack_recipe(config, histories)
+        recipe = stack_recipe(config, histories, for_training=True)
         key = sha256_text(json.dumps([recipe.identity, histories.data_hash, repeats, seed, __version__]))
         fit = partial(fit_stack, recipe, split="valid", seed=seed, repeats=repeats)
         prior = training_prior(config.run / "priors" / "training", key, histories, trie, fit, seed)

@@ -6,6 +6,7 @@ and valid). An adapter's folder holds `pools.json`: temperature and weight of ea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ import polars as pl
 
 from ..arrays import Int64
 from ..catalogue import Trie
+from ..decode.adapter_card import read_card
 from ..decode.reweighting import Change, ItemPrior, Reweighting
 from ..errors import ConfigError, DataError
-from ..files import read_object, write_json
+from ..files import read_object, sha256_text, write_json
 from ..histories import Histories
 from .asking import asked_histories
 from .pooling import Pools, Served, change_of
@@ -38,6 +40,12 @@ class Blend:
 
     pools: Pools
     stack: Stack | None = None
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of all that it changes answers by, beside the data. It is part of the key of kept answers."""
+        stack = self.stack.recipe.identity if self.stack else ALONE
+        return sha256_text(json.dumps([self.pools.as_json(), stack], sort_keys=True))
 
     def on(self, histories: Histories, trie: Trie) -> Callable[[Int64], Change]:
         """From rows of these histories (int64 [Q]), each asked for right before it happened, to the change."""
@@ -71,33 +79,51 @@ class Blend:
 
 
 def read_blend(config: RunConfig, histories: Histories, card: Mapping[str, Any], adapter: Path) -> Blend:
-    """What `finetune` or `calibrate` left for an adapter; without it, pooled as the adapter was trained.
+    """Model and stack as the run has them.
 
-    Raises:
-        ConfigError: the adapter was trained on top of another stack than the run has, or was never pooled with this one.
-        DataError: the stack is damaged, or was fitted to other histories.
+    Raises ConfigError: see `read_pools`. DataError: the stack is missing or damaged, or was fitted to other histories.
     """
     stack = read_stack(config.run / "priors" / "stack", histories) if config.priors != "none" else None
+    return Blend(read_pools(card, adapter, stack), stack)
+
+
+def read_pools(card: Mapping[str, Any], adapter: Path, stack: Stack | None) -> Pools:
+    """What `finetune` or `calibrate` left for an adapter; without it, pooled as the adapter was trained.
+
+    Raises ConfigError: the adapter was trained on top of another stack, or was never pooled with this one.
+    """
     identity = ALONE if stack is None else stack.recipe.identity
     trained_on = card.get("priors", ALONE)
     if trained_on not in (ALONE, identity):
         now = "none" if stack is None else "another one now"
         raise ConfigError(
-            f"The adapter in {adapter} was trained on top of rankers (priors {trained_on[:8]}), and this run has {now}: "
-            "run `whereupon finetune` again, or set priors as it was trained with."
+            f"The adapter in {adapter} was trained on top of rankers (priors {trained_on[:8]}), and this run has "
+            f"{now}: run `whereupon finetune` again, or set priors as it was trained with."
         )
     try:
         found = read_object(adapter / POOLS)
         if found.get("priors") == identity:
-            return Blend(Pools.of_json(found["pools"]), stack)
+            return Pools.of_json(found["pools"])
     except (DataError, KeyError, TypeError):
         found = {}
     if trained_on != identity or (found and stack is not None):
         raise ConfigError(
-            f"The adapter in {adapter} was not pooled with the rankers of this run yet: run `whereupon calibrate` first, "
-            "or set priors: none."
+            f"The adapter in {adapter} was not pooled with the rankers of this run yet: run `whereupon calibrate` "
+            "first, or set priors: none."
         )
-    return Blend(Pools(), stack)
+    return Pools()
+
+
+def known_priors(adapter: Path) -> set[str]:
+    """Identities of the stacks that an adapter was trained on top of, and was pooled with last.
+
+    Raises ModelError: the adapter has no card.
+    """
+    try:
+        pooled = str(read_object(adapter / POOLS).get("priors", ALONE))
+    except DataError:
+        pooled = ALONE
+    return {str(read_card(adapter).get("priors", ALONE)), pooled} - {ALONE}
 
 
 def write_pools(adapter: Path, stack: StackRecipe | None, pools: Pools, facts: Mapping[str, Any]) -> None:

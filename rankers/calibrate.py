@@ -104,5 +104,5 @@ def _table(fitted: dict[str, Calibration], num_events: int) -> Table:
     for name, one in fitted.items():
         numbers = (one.temperature, one.weight, one.nll_before, one.nll_after)
         label = _TITLES[name if len(fitted) > 1 else "all"]
-        table.add_row(label, *("–" if np.isnan(number) else f"{number:.3f}" for number in numbers))
+        table.add_row(label, *("-" if np.isnan(number) else f"{number:.3f}" for number in numbers))
     return table

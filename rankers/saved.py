@@ -1,4 +1,4 @@
-"""Rankers on disk: a folder for each, with what was learnt (safetensors) and what it was learnt from (JSON); and stacks.
+"""Rankers on disk, and stacks of them: a folder for each, with what was learnt (safetensors) and from what (JSON).
 
 The JSON is written last and says what the other file must be like, so that a ranker is complete or refused.
 """
@@ -129,6 +129,13 @@ def read_stack(folder: Path, histories: Histories) -> Stack:
         raise DataError(f"The rankers in {folder} were fitted to other histories or by another version: {again}")
     if not (folder / _GATE).is_file() or sha256_file(folder / _GATE) != record["gate"]:
         raise DataError(f"{folder / _GATE} is missing or damaged: {again}")
-    read = {name: read_ranker(folder / name, histories).ranker for name in {where for *_, where in record["rankers"]}}
+    try:
+        read = {
+            name: read_ranker(folder / name, histories).ranker for name in {where for *_, where in record["rankers"]}
+        }
+    except UnfitDataError:
+        raise
+    except DataError as error:
+        raise DataError(f"A ranker in {folder} cannot be read ({first_line(error).rstrip('.')}): {again}") from None
     rankers = {(part, name): read[where] for part, name, where in record["rankers"]}
     return Stack(StackRecipe.of_json(record["recipe"]), rankers, Gate.of(load_file(folder / _GATE)), record["split"])

@@ -143,8 +143,8 @@ class Member:
 class StackRecipe:
     """What a stack is made of: rankers by name, for items chosen before, for new ones, and for the gate between them.
 
-    Without rankers for items chosen before there is no gate: those for new ones are for all. `history_weight` is that of
-    the gate's own log-odds, `bias` is added to all.
+    Without rankers for items chosen before there is no gate: those for new ones are for all. `history_weight` is that
+    of the gate's own log-odds, `bias` is added to all.
     """
 
     again: Mapping[BaselineName, Member]
@@ -284,8 +284,8 @@ class BoundStack:
         return {key: asked[id(answers)] for key, answers in self.answers.items()}
 
     def _pooled(
-        self, part: Part, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool, query_X: Int64,
-        item_X: Int64, log_share_I: Float64,
+        self, part: Part, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool,
+        query_X: Int64, item_X: Int64, log_share_I: Float64,
     ) -> Float64:  # fmt: skip
         """float64 [X]: the logarithm of the masses of a part, each question's up to a constant."""
         pooled_X = np.zeros(len(query_X))
@@ -345,7 +345,7 @@ def past_items(histories: Histories, row_Q: Int64) -> tuple[Int64, Int64]:
 
 
 def named(says: Sequence[Says], num_queries: int, num_items: int) -> tuple[Int64, Int64]:
-    """All items of a catalogue that is scored whole, else those that some ranker names: question and item, int64 [X]."""
+    """All items of a catalogue that is scored whole, else what some ranker names: question and item, int64 [X]."""
     if num_items <= WHOLE:
         return np.divmod(np.arange(num_queries * num_items), num_items)
     keys = [one.key_C for one in says]

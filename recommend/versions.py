@@ -36,8 +36,8 @@ class CatalogueVersion:
 
     Prompts count items in their own way: first those of the histories, in their order, then `added_items`, the ids of
     those that only this version has. `encoder` knows the titles of both. `prompt_index_T` int64 [T] says where each of
-    them stands among `items`, -1 for those that were taken out. `change_of` gives for a request (None: of nobody) what becomes
-    of the model's distribution with what the run's stack of rankers says.
+    them stands among `items`, -1 for those that were taken out. `change_of` gives for a request (None: of nobody) what
+    becomes of the model's distribution with what the run's stack of rankers says.
     """
 
     name: str
@@ -66,7 +66,7 @@ class CatalogueVersion:
 
 class Catalogues:
     """The current version of a run's catalogue, and the ways to another one: `edit` and `refresh`, and for an event
-    loop, which goes on meanwhile, `edited` and `fresh`."""
+    loop, which goes on meanwhile, `edited` and `fresh`. `blend` is that of the adapter that answers."""
 
     def __init__(
         self, config: RunConfig, histories: Histories, tokenizer: Tokenizer, encoder: PromptEncoder,
@@ -75,7 +75,7 @@ class Catalogues:
         """`encoder`: of the histories; `blend`: of the adapter that answers. Raises WhereuponError for a version that
         cannot be read."""
         self.saved = SavedCatalogue(catalogue_folder(config.run), histories, tokenizer, lambda: encoder.catalogue)
-        self._encoder, self._blend = encoder, blend
+        self._encoder, self.blend = encoder, blend
         self._reading = threading.Lock()
         self._refreshing, self._editing = asyncio.Lock(), asyncio.Lock()
         self._mark = self.saved.mark  # before reading: what is written meanwhile is then read again
@@ -127,7 +127,7 @@ class Catalogues:
             name=name, items=catalogue.items, trie=catalogue.trie, facts=ItemFacts(catalogue.items),
             encoder=replace(self._encoder, added_titles=titles), added_items=catalogue.item_ids.gather(added),
             prompt_index_T=index_T,
-            change_of=self._blend.asked(self.saved.histories, catalogue.trie, index_T),
+            change_of=self.blend.asked(self.saved.histories, catalogue.trie, index_I),
         )  # fmt: skip
 
 

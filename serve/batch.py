@@ -160,5 +160,6 @@ def _identity(config: ServeConfig, service: Service, request: Request, k: int | 
     version, histories = recommender.catalogues.current, recommender.histories
     catalogue = [version.name, version.items.height, histories.catalogue_hash]
     settings = [model_identity(config.model, recommender.card), config.decode.model_dump(mode="json"), PART_USERS, k]
-    parts = [asdict(request), catalogue, settings, histories.data_hash, recommender.user_ids]
+    blend, users = recommender.catalogues.blend.identity, recommender.user_ids
+    parts = [asdict(request), catalogue, settings, histories.data_hash, blend, users]
     return sha256_text(json.dumps(parts, sort_keys=True))

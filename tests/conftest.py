@@ -239,6 +239,33 @@ def town_copy(barely_trained: Path, tmp_path: Path) -> Callable[..., Config]:
     return town_copy
 
 
+ON_TOP = ("priors=[popularity, own counts, transitions]", "finetune.epochs=0.5")
+
+
+@pytest.fixture(scope="session")
+def trained_on_top(barely_trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the same town, with an adapter that was trained on top of rankers. Never changed."""
+    from whereupon.finetune.train import finetune
+
+    run = tmp_path_factory.mktemp("on-top") / "run"
+    shutil.copytree(barely_trained.parent / "run" / "histories", run / "histories")
+    finetune(load_config(barely_trained, [f"run={run}", *ON_TOP]))
+    return run
+
+
+@pytest.fixture
+def on_top_copy(barely_trained: Path, trained_on_top: Path, tmp_path: Path) -> Callable[..., Config]:
+    """The configuration of `trained_on_top` with a run folder of its own; arguments override settings."""
+
+    def on_top_copy(*overrides: str) -> Config:
+        config = load_config(barely_trained, [f"run={tmp_path / 'on-top'}", *ON_TOP, *overrides])
+        if not config.run.exists():
+            shutil.copytree(trained_on_top, config.run)
+        return config
+
+    return on_top_copy
+
+
 TOWN = """
 run: run
 histories:

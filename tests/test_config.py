@@ -56,7 +56,7 @@ def test_every_setting_is_frozen_and_refuses_unknown_keys() -> None:
         (MINIMAL + "  reciqe: tables\n", ["line 4", "unknown key histories.reciqe", "recipe"]),
         (MINIMAL + "  split: {trian: 0.5}\n", ["line 4", "unknown key histories.split.trian", "train"]),
         (MINIMAL + "  events:\n    path: e.csv\n    colums: {}\n", ["line 6", "histories.events.colums", "columns"]),
-        (MINIMAL + "decode:\n  qqq: 1\n", ["line 5", "unknown key decode.qqq", "calibration, k, max_"]),
+        (MINIMAL + "decode:\n  qqq: 1\n", ["line 5", "unknown key decode.qqq", "k, max_"]),
     ],
 )
 def test_unknown_key_names_line_and_nearest(tmp_path: Path, text: str, facts: list[str]) -> None:

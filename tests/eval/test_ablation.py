@@ -16,7 +16,6 @@ from typer.testing import CliRunner, Result
 from whereupon.cli import app
 from whereupon.config import Config, load_config
 from whereupon.decode.adapters import current_adapter
-from whereupon.decode.settings import WITHOUT_CLOCK
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.eval import answers
 from whereupon.eval.ablation import BASELINE, ablate
@@ -28,6 +27,7 @@ from whereupon.eval.run import evaluate
 from whereupon.eval.shuffling import exchange
 from whereupon.histories import read_histories
 from whereupon.rankers.families import FAMILIES
+from whereupon.rankers.own import WITHOUT_CLOCK
 
 pytestmark = pytest.mark.slow  # all together
 
@@ -249,13 +249,6 @@ def test_sample_is_taken_from_what_was_answered_of_the_whole_split(
         assert facts["task"] != of_whole["task"]
 
 
-def test_clock_is_left_out_of_the_prior_too(town_copy: TownCopy, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
-    monkeypatch.setattr(answers, "read_reweighter", lambda config, *_: told.append(config.prompts.leave_out))
-    ablate(town_copy("evaluate.baselines=[]"), split="test", limit=2)
-    assert told == [(), ("time",), (), ("weather",), ()]
-
-
 def test_kind_that_no_prompt_tells_is_not_asked_about(town_copy: TownCopy, capsys: pytest.CaptureFixture[str]) -> None:
     config = town_copy("evaluate.baselines=[]")
     compared = ablate(config, split="test", limit=4)
@@ -303,16 +296,6 @@ def test_run_trained_for_another_template_is_refused_before_anything_is_asked(
     config = town_copy()
     other = _retrained(config, tmp_path / "other", template_hash="other")
     with pytest.raises(ModelError, match="was trained for another prompt template"):
-        ablate(config, split="test", retrained=[f"weather={other}"])
-
-
-def test_retrained_run_without_the_calibration_is_refused_before_anything_is_asked(
-    town_copy: TownCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answers, "_ask_all", lambda *_: pytest.fail("asked"))
-    config = town_copy("decode.calibration=context")
-    other = _retrained(config, tmp_path / "other")
-    with pytest.raises(ConfigError, match=rf"^There is no calibration in {other}"):
         ablate(config, split="test", retrained=[f"weather={other}"])
 
 

@@ -14,8 +14,8 @@ from whereupon.eval.exchange import export, import_run
 from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import evaluation_folder, read_rankings, write_rankings
 from whereupon.eval.run import evaluate
+from whereupon.eval.stacking import calibrate_run
 from whereupon.histories import CAVEATS, read_histories
-from whereupon.rankers.calibrate import calibrate
 
 Town = Callable[..., Config]
 RANKERS = ["popularity", "own counts"]
@@ -145,7 +145,7 @@ def test_catch_of_the_protocol_is_told_by_everything_that_shows_figures(
     verbs: dict[str, Callable[[], object]] = {
         "export": lambda: export(town, tmp_path, format="trec", split="test"),
         "import-run": lambda: import_run(town, tmp_path / "popularity.run", name="theirs", split="test"),
-        "calibrate": lambda: calibrate(town, limit=2),
+        "calibrate": lambda: calibrate_run(town, limit=2),
         "ablate": lambda: ablate(town, split="test", limit=2),
     }
     told = f"leave_one_out: {CAVEATS['leave_one_out']}"

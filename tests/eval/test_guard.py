@@ -25,9 +25,9 @@ from whereupon.histories import Histories, prepare
 from whereupon.histories.candidates import Candidates, EvaluatedSplit
 from whereupon.prompts import PromptEncoder, PromptSettings
 from whereupon.rankers import families, popular, sequences
-from whereupon.rankers.context_prior import Past, Pasts
 from whereupon.rankers.counting import Moves
 from whereupon.rankers.families import UnfitDataError
+from whereupon.rankers.own import OwnEvents
 from whereupon.rankers.protocol import Dense
 
 Build = Callable[..., Histories]
@@ -365,25 +365,29 @@ def test_verb_names_what_leaks_and_fails(town: Path, monkeypatch: pytest.MonkeyP
     assert "later events" in done.stderr
 
 
-def test_prior_of_a_calibration_is_checked_too(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["--num", "10", "--baseline", "popularity", "--set", "decode.calibration=context"]
-    done = CliRunner().invoke(app, ["guard", str(town), *options])
+STACK = ["--num", "10", "--baseline", "popularity", "--set", "priors=[popularity, own counts + transitions]"]
+
+
+def test_stack_is_checked_too(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = CliRunner().invoke(app, ["guard", str(town), *STACK])
     assert done.exit_code == 0, done.output
-    assert re.search(r"prior of calibration context\s+10\s+30\s+\d+\s+0", done.stdout)
+    assert re.search(r"stack of priors\s+10\s+30\s+\d+\s+0", done.stdout)
 
     _count_moves_to_come(monkeypatch)
-    done = CliRunner().invoke(app, ["guard", str(town), *options])
+    done = CliRunner().invoke(app, ["guard", str(town), *STACK])
     assert done.exit_code == 1
-    assert "prior of calibration context: row " in done.stderr
+    assert "stack of priors: row " in done.stderr
 
 
-def test_prior_that_looks_at_the_event_itself_is_caught(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def before(self: Pasts, row: int) -> Past:
-        return dataclasses.replace(honest(self, row), item_M=self.item_N[: row + 1])
+def test_stack_that_looks_at_the_event_itself_is_caught(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ranker of the stack that knows the answer, though it is fitted honestly."""
 
-    honest = Pasts.before
-    monkeypatch.setattr(Pasts, "before", before)
-    options = ["--num", "10", "--baseline", "popularity", "--set", "decode.calibration=own counts"]
-    done = CliRunner().invoke(app, ["guard", str(town), *options])
+    def on(self: OwnEvents, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        item_N, num_items = histories.item_idx_N, histories.items.height
+        return Dense(lambda row_Q: np.log(0.9 * np.eye(num_items)[item_N[row_Q]] + 0.1 / num_items), True)
+
+    monkeypatch.setattr(OwnEvents, "on", on)
+    done = CliRunner().invoke(app, ["guard", str(town), *STACK])
     assert done.exit_code == 1
-    assert "prior of calibration own counts: row " in done.stderr
+    assert "stack of priors: row " in done.stderr
+    assert "popularity: row " not in done.stderr

@@ -16,18 +16,18 @@ from safetensors.torch import load_file, save_file
 from whereupon.config import Config, load_config
 from whereupon.decode import windows as ranking
 from whereupon.decode.adapters import current_adapter
-from whereupon.errors import ConfigError, DataError, ModelError
+from whereupon.errors import DataError, ModelError
 from whereupon.eval import FAMILIES, answers, run
 from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model
 from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
+from whereupon.eval.stacking import calibrate_run
 from whereupon.files import read_json, write_json
 from whereupon.histories import Histories, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit
 from whereupon.histories.questions import evaluated_events
-from whereupon.rankers.calibrate import calibrate
 from whereupon.rankers.protocol import Family, Fitted, UnfitDataError
 
 pytestmark = pytest.mark.slow  # all together
@@ -280,18 +280,14 @@ def test_run_file_is_not_replaced_by_rankings_of_its_slug(
     assert read_rankings(_folder(config), slug)[1]["name"] == "theirs"
 
 
-@pytest.mark.parametrize("changed", ["base model", "adapter", "number format", "calibration"])
+@pytest.mark.parametrize("changed", ["base model", "adapter", "number format", "pools"])
 def test_other_weights_under_the_same_names_are_asked_again(
     town_copy: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str
 ) -> None:
     config = town_copy()
     base = Path(shutil.copytree(config.model.base, tmp_path / "base"))
-    config = town_copy(f"model.base={base}", "evaluate.baselines=[]", "decode.calibration=temperature")
+    config = town_copy(f"model.base={base}", "evaluate.baselines=[]")
     uses_adapter = changed != "base model"
-    if changed == "calibration":
-        calibrate(config)
-    else:
-        config = config.model_copy(update={"decode": config.decode.model_copy(update={"calibration": "none"})})
     for _ in range(2):
         evaluate(config, split="valid", use_adapter=uses_adapter)
     assert "answered before" in capsys.readouterr().err
@@ -300,16 +296,14 @@ def test_other_weights_under_the_same_names_are_asked_again(
         evaluate(config, split="valid", use_adapter=uses_adapter)
         assert "answered before" in capsys.readouterr().err, "auto is float32 here"
         config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
+    elif changed == "pools":
+        calibrate_run(config, limit=3)
     else:
         folder = base if changed == "base model" else current_adapter(config.run)
         file = folder / ("model.safetensors" if changed == "base model" else "adapter_model.safetensors")
         weights = load_file(file)
         next(iter(weights.values())).view(-1)[0] += 1
         save_file(weights, file, metadata={"format": "pt"})
-    if changed == "calibration":
-        with pytest.raises(ConfigError, match="is that of another model, adapter or prior"):
-            evaluate(config, split="valid")
-        return
     evaluate(config, split="valid", use_adapter=uses_adapter)
     assert "answered before" not in capsys.readouterr().err
 
@@ -386,7 +380,7 @@ def test_adapter_that_was_trained_on_other_data_is_refused_before_weights_are_re
     path.write_text(json.dumps({**json.loads(path.read_text()), "data_hash": "of yesterday"}))
     verbs: dict[str, Callable[[], object]] = {
         "evaluate": lambda: evaluate(config, split="test"),
-        "calibrate": lambda: calibrate(config),
+        "calibrate": lambda: calibrate_run(config),
         "ablate": lambda: ablate(config, split="test"),
     }
     wanted = read_histories(config.run).data_hash[:16]

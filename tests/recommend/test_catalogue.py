@@ -10,7 +10,6 @@ import pytest
 
 from whereupon.config import Config
 from whereupon.errors import CatalogueError, DataError
-from whereupon.rankers.calibrate import calibrate
 from whereupon.recommend import catalogue_verbs as catalogue
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.selection import RequestFilters
@@ -92,18 +91,6 @@ def test_show_counts_what_was_edited(town: Config, tmp_path: Path, capsys: pytes
     said = capsys.readouterr().out
     assert said.startswith("4 items, v000002 in ")
     assert said.endswith("1 were added to those of the histories, 2 taken out\n")
-
-
-@pytest.mark.parametrize("kind", ["own counts", "context"])
-def test_calibration_by_counts_goes_with_an_edited_catalogue(town: Config, tmp_path: Path, ask: Ask, kind: str) -> None:
-    calibrate(town)
-    own = town.model_copy(update={"decode": town.decode.model_copy(update={"calibration": kind})})
-    catalogue.remove(town, ["cinema"])
-    catalogue.add(town, _table(tmp_path, {"item_id": "bar4", "title": "Bar Four"}))
-    after = ask(own)
-    assert len(after) == 5
-    assert sum(after.values()) == pytest.approx(1.0, abs=1e-5)
-    assert after != pytest.approx(ask(town))
 
 
 def test_rejected_rows_of_an_items_table_are_counted(

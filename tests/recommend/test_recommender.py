@@ -13,7 +13,6 @@ import whereupon
 from whereupon.config import Config
 from whereupon.errors import CatalogueError, ConfigError, DataError, PromptError
 from whereupon.histories import read_histories
-from whereupon.rankers.calibrate import calibrate
 from whereupon.recommend import Recommender, Request, RequestContext, RequestFilters
 from whereupon.recommend.shown import recommend_verb
 from whereupon.recommend.store import open_store
@@ -151,7 +150,7 @@ def test_command_line_and_library_know_the_same_events(config: Config, capsys: p
     with Recommender.load(config) as recommender:
         ranked = recommender.recommend("p00", at=AT, k=5)
         assert [item["probability"] for item in printed["items"]] == ranked["probability"].to_list()
-        assert recommender.question(Request("p00", None, RequestContext(AT))).prompt.past.item_M[-1] == 3 + 1
+        assert recommender.question(Request("p00", None, RequestContext(AT))).prompt.item_M[-1] == 3 + 1
         assert recommender.user_ids == ["new", "p00", "p01", "p02", "p03"]
         assert set(recommender.recommend_all(k=1, at=AT)["user_id"]) == set(recommender.user_ids)
 
@@ -177,18 +176,6 @@ def test_example_in_python_runs_from_tables_to_recommendations(
     printed = capsys.readouterr().out
     assert "popularity" in printed
     assert {"Hot Soup", "Ice Cream"} <= {word for word in ("Hot Soup", "Ice Cream") if word in printed}
-
-
-def test_edit_goes_on_after_a_calibration_for_another_adapter(town_copy: Callable[..., Config]) -> None:
-    config = town_copy("decode.calibration=context")
-    calibrate(town_copy())
-    with Recommender.load(config) as recommender:
-        before = recommender.recommend("p00", at=AT)
-        path = config.run / "calibration.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "of another adapter"}))
-        recommender.catalogues.edit(lambda saved: saved.remove(["bar3"]))
-        found = recommender.recommend("p00", at=AT)
-    assert set(found["item_id"]) == set(before["item_id"]) - {"bar3"}
 
 
 def test_edit_by_another_process_is_noticed(config: Config, recommender: Recommender) -> None:

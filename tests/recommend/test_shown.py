@@ -14,13 +14,10 @@ from whereupon.decode.search import SearchResult
 from whereupon.errors import CatalogueError, DataError, ModelError, PromptError
 from whereupon.finetune.train import finetune
 from whereupon.histories import prepare, read_histories
-from whereupon.rankers.calibrate import calibrate
-from whereupon.rankers.context_prior import Past, Pasts
 from whereupon.recommend import recommender
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb, show_prompt
-from whereupon.tests.recommend.asking import question
 
 Ask = Callable[..., str]
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
@@ -279,27 +276,3 @@ def _copy(config: Config, folder: Path) -> Config:
 
 def _result(items: list[int], probabilities: list[float]) -> SearchResult:
     return SearchResult(np.array(items), np.log(np.array(probabilities, np.float32)), True, -math.inf, 1)
-
-
-@pytest.mark.parametrize("kind", ["own counts", "context"])
-def test_calibration_is_heeded_and_leaves_a_distribution(trained: Config, ask: Ask, kind: str) -> None:
-    calibrate(trained)
-    calibrated = trained.model_copy(update={"decode": trained.decode.model_copy(update={"calibration": kind})})
-    [plain], [own] = json.loads(ask(as_json=True)), json.loads(ask(calibrated, as_json=True))
-    assert sum(item["probability"] for item in own["items"]) == pytest.approx(1.0, abs=1e-5)
-    assert own["items"] != plain["items"]
-    assert own["exact"]
-
-
-def test_past_of_a_question_is_that_of_the_event_which_evaluation_asks_for(trained: Config) -> None:
-    """The same items, times and moment, so the same prior: what is evaluated is what is served."""
-    histories = read_histories(trained.run)
-    pasts = Pasts.of(histories)
-    for user in range(len(histories.user_ids)):
-        row = int(histories.offset_U1[user + 1]) - 1
-        at = histories.events["local_time"][row].isoformat()
-        asked = question(histories, histories.user_ids[user], RequestContext(at))
-        served, evaluated = Past.of_question(asked), pasts.before(row)
-        for name in ("item_M", "time_s_M", "local_s_M"):
-            assert getattr(served, name).tolist() == getattr(evaluated, name).tolist()
-        assert (served.time_s, served.local_s) == (evaluated.time_s, evaluated.local_s)

@@ -18,6 +18,8 @@ from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.errors import CatalogueError
 from whereupon.histories import read_histories
+from whereupon.rankers.blend import Blend
+from whereupon.rankers.pooling import Pools
 from whereupon.recommend import catalogue_verbs
 from whereupon.recommend.saved_catalogue import SavedCatalogue, catalogue_folder
 from whereupon.recommend.versions import Catalogues
@@ -39,7 +41,7 @@ def saved_of(config: Config) -> SavedCatalogue:
 def catalogues_of(config: Config) -> Catalogues:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    return Catalogues(config, histories, tokenizer, encoder, {})
+    return Catalogues(config, histories, tokenizer, encoder, Blend(Pools()))
 
 
 def items_of(*item_ids: str, **columns: Any) -> pl.DataFrame:

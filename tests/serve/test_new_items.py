@@ -12,8 +12,8 @@ import pytest
 from whereupon.config import Config
 from whereupon.errors import DataError, ModelError
 from whereupon.eval.run import evaluate
+from whereupon.eval.stacking import calibrate_run
 from whereupon.histories import prepare, read_histories
-from whereupon.rankers.calibrate import calibrate
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb
@@ -31,13 +31,13 @@ def _next_night(town_copy: Callable[..., Config], tmp_path: Path) -> Callable[..
 
     def next_night(*overrides: str) -> Config:
         before = town_copy()
-        calibrate(before)
+        calibrate_run(before)
         was = read_histories(before.run).catalogue_hash
         assert before.histories.items is not None
         text = before.histories.items.path.read_text().replace("Bar One", "Bar Uno")
         (tmp_path / "items.csv").write_text(f"{text}tea,Tea House\n")
         items = f"histories.items.path={tmp_path / 'items.csv'}"
-        config = town_copy(items, "decode.calibration=context", *overrides)
+        config = town_copy(items, *overrides)
         prepare(config.histories, config.catalogue, config.run, config.seed)
         assert read_histories(config.run).catalogue_hash != was
         return config

@@ -1,0 +1,300 @@
+"""A model that is trained on top of rankers: what is trained is what is evaluated, recommended and served."""
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from whereupon.config import Config
+from whereupon.decode.adapter_card import read_card
+from whereupon.decode.adapters import current_adapter
+from whereupon.errors import ConfigError, DataError
+from whereupon.eval.ablation import ablate
+from whereupon.eval.rankings import evaluation_folder, read_rankings
+from whereupon.eval.run import evaluate
+from whereupon.eval.stacking import calibrate_run, choose_priors, run_stack
+from whereupon.histories import Histories, read_histories
+from whereupon.rankers.stack import StackRanker
+from whereupon.recommend import Recommender, Request, RequestContext, RequestFilters
+from whereupon.recommend.store import open_store
+from whereupon.recommend.store.event import Event, PastEvent
+
+pytestmark = pytest.mark.slow  # all together
+
+TownCopy = Callable[..., Config]
+PRIORS = "priors=[popularity, own counts, transitions]"
+OTHER = "priors=[popularity, transitions]"
+ITEMS = ["cinema", "park", "bar1", "bar2", "bar3"]
+
+
+@pytest.fixture
+def config(on_top_copy: TownCopy) -> Config:
+    return on_top_copy("evaluate.baselines=[popularity]", "decode.k=50")
+
+
+def _asked(config: Config, request: Request, **changes: Any) -> dict[str, float]:
+    """Probability of each item, of an answer with the whole catalogue."""
+    with Recommender.load(config) as recommender:
+        answer = recommender.answer(recommender.question(request))
+    assert answer.result.exact
+    found = {str(row["item_id"]): float(row["probability"]) for row in answer.rows()}
+    assert sum(found.values()) == pytest.approx(1, abs=1e-4)
+    return found
+
+
+def _last_rows(histories: Histories) -> list[tuple[str, int, str]]:
+    """Users whose last event is to be predicted: id, its row, and a time right then."""
+    rows = (int(end) - 1 for end in histories.offset_U1[1:])
+    return [
+        (histories.user_ids[user], row, histories.events["local_time"][row].isoformat())
+        for user, row in enumerate(rows) if histories.events["split"][row] == "test"
+    ]  # fmt: skip
+
+
+def test_training_leaves_pools_and_stack_and_its_card_names_the_stack(config: Config) -> None:
+    adapter = current_adapter(config.run)
+    pools = json.loads((adapter / "pools.json").read_text())
+    recipe = json.loads((config.run / "priors" / "recipe.json").read_text())
+    stack = run_stack(config, read_histories(config.run), "test")
+    assert stack is not None
+    assert stack.recipe.as_json() == recipe["recipe"]
+    assert read_card(adapter)["priors"] == pools["priors"] == stack.recipe.identity
+    assert (config.run / "priors" / "stack" / "stack.json").is_file()
+
+
+def test_evaluation_names_model_and_stack_and_neither_is_a_baseline(config: Config) -> None:
+    results = evaluate(config, split="test")
+    assert [result.name for result in results] == ["stack of priors", "popularity", "fine-tuned model, on top"]
+    summary = json.loads((evaluation_folder(config.run, "test") / "summary.json").read_text())
+    assert {one["name"]: one["kind"] for one in summary["results"]} == {
+        "stack of priors": "stack", "popularity": "baseline", "fine-tuned model, on top": "model"
+    }  # fmt: skip
+    alone, facts = read_rankings(evaluation_folder(config.run, "test"), "stack-of-priors")
+    assert np.exp(alone.score_EK[:, : len(ITEMS)]).sum(axis=1) == pytest.approx(1, abs=1e-4)
+    assert "own counts" in json.dumps(facts["settings"]), "which is not asked for as a baseline"
+
+
+def test_stack_alone_is_not_ranked_twice(config: Config) -> None:
+    file = evaluation_folder(config.run, "test") / "stack-of-priors.json"
+    evaluate(config, split="test")
+    first = file.read_text()
+    evaluate(config, split="test")
+    assert file.read_text() == first
+
+
+def test_what_is_evaluated_is_what_is_recommended(config: Config) -> None:
+    evaluate(config, split="test")
+    rankings, _ = read_rankings(evaluation_folder(config.run, "test"), "fine-tuned-on-top")
+    histories, compared = read_histories(config.run), 0
+    with Recommender.load(config) as recommender:
+        for user, row, at in _last_rows(histories):
+            found = recommender.recommend(user, at=at, weather=_weather(histories, row))
+            place = int(np.flatnonzero(rankings.row_E == row)[0])
+            items = [histories.items["item_id"][int(item)] for item in rankings.item_EK[place, :5]]
+            evaluated = dict(zip(items, np.exp(rankings.score_EK[place, :5]), strict=True))
+            told = dict(zip(found["item_id"], found["probability"], strict=True))
+            assert told == pytest.approx(evaluated, abs=1e-4)
+            assert sum(told.values()) == pytest.approx(1, abs=1e-4)
+            compared += 1
+    assert compared
+
+
+def _weather(histories: Histories, row: int) -> str:
+    event = histories.events.row(row, named=True)
+    return f"{'rain' if event['precipitation_mm'] else 'dry'}, {event['temperature_c']:.0f} C"
+
+
+def test_all_users_at_once_get_what_each_alone_gets(config: Config) -> None:
+    with Recommender.load(config) as recommender:
+        together = recommender.recommend_all(at="2024-01-20T12:00")
+        for user in recommender.user_ids:
+            alone = recommender.recommend(user, at="2024-01-20T12:00")
+            assert together.filter(user_id=user)["item_id"].to_list() == alone["item_id"].to_list()
+            probabilities = together.filter(user_id=user)["probability"].to_list()
+            assert probabilities == pytest.approx(alone["probability"].to_list(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("priors", "now"), [("priors=none", "none"), (OTHER, "another one now")])
+def test_other_rankers_than_those_of_the_training_are_refused(on_top_copy: TownCopy, priors: str, now: str) -> None:
+    config = on_top_copy(priors, "evaluate.baselines=[]")
+    if priors == OTHER:
+        choose_priors(config)
+    message = rf"^The adapter in \S+ was trained on top of rankers \(priors \w+\), and this run has {now}: run [^\n]*$"
+    with pytest.raises(ConfigError, match=message):
+        Recommender.load(config)
+    with pytest.raises(ConfigError, match=message):
+        evaluate(config, split="test")
+
+
+def test_rankers_of_an_adapter_trained_alone_must_be_pooled_first(town_copy: TownCopy) -> None:
+    config = town_copy(PRIORS, "evaluate.baselines=[]")
+    with pytest.raises(DataError, match=r"^There are no fitted rankers in \S+: run `whereupon priors` again\.$"):
+        Recommender.load(config)
+    choose_priors(config)
+    message = (
+        r"^The adapter in \S+ was not pooled with the rankers of this run yet: run `whereupon calibrate` first, or"
+    )
+    for verb in (lambda: Recommender.load(config), lambda: evaluate(config, split="test")):
+        with pytest.raises(ConfigError, match=message):
+            verb()
+    calibrate_run(config)
+    assert [result.name for result in evaluate(config, split="test")] == ["stack of priors", "fine-tuned model, pooled"]
+    _asked(config, Request("p00"))
+    with pytest.raises(ConfigError, match=message):
+        _asked(config.model_copy(update={"priors": _chosen(config, OTHER)}), Request("p00"))
+
+
+def _chosen(config: Config, override: str) -> list[str]:
+    """The list of an override, its stack fitted for the run."""
+    names = override.partition("[")[2].rstrip("]").split(", ")
+    choose_priors(config.model_copy(update={"priors": names}))
+    return names
+
+
+def test_killed_between_training_and_calibration_answers_as_it_was_trained(config: Config) -> None:
+    adapter = current_adapter(config.run)
+    (adapter / "pools.json").unlink()
+    _asked(config, Request("p00"))
+    shutil.rmtree(config.run / "priors" / "stack")
+    with pytest.raises(DataError, match=r"^There are no fitted rankers in \S+: run `whereupon priors` again\.$"):
+        Recommender.load(config)
+    evaluate(config, split="test")  # fits what is missing
+    as_trained = _asked(config, Request("p00"))
+    calibrate_run(config)
+    assert _asked(config, Request("p00")) != pytest.approx(as_trained, abs=1e-4)
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("how", [_cut, Path.unlink])
+@pytest.mark.parametrize("name", ["stack.json", "gate.safetensors", "00/ranker.json"])
+def test_damaged_stack_is_one_sentence_and_can_be_fitted_again(
+    config: Config, name: str, how: Callable[[Path], None]
+) -> None:
+    before = _asked(config, Request("p00"))
+    how(config.run / "priors" / "stack" / name)
+    with pytest.raises(DataError, match=r"^[^\n]* run `whereupon priors` again\.$"):
+        Recommender.load(config)
+    choose_priors(config)
+    assert _asked(config, Request("p00")) == pytest.approx(before, abs=1e-6)
+
+
+def test_stack_of_other_histories_is_refused(config: Config) -> None:
+    manifest = config.run / "histories" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"data_hash": "other"}))
+    with pytest.raises(
+        DataError, match=r"^The rankers in \S+ were fitted to other histories .* `whereupon priors` again"
+    ):
+        Recommender.load(config)
+
+
+def _store(config: Config, *events: tuple[str, str, Any]) -> None:
+    store = open_store(config.events_address)
+    store.append(
+        [Event(event_id=f"{user} {time}", user_id=user, item_id=item, time=time) for user, item, time in events]
+    )
+    store.close()
+
+
+def _later(config: Config, hours: float) -> Any:
+    return read_histories(config.run).events["time"].max() + timedelta(hours=hours)  # type: ignore[operator]
+
+
+AT = RequestContext("2024-01-20T12:00")
+
+
+def test_somebody_of_whom_nothing_is_known_is_answered(config: Config) -> None:
+    found = _asked(config, Request(None, [], AT))
+    assert found.keys() == set(ITEMS)
+
+
+def test_user_who_is_stored_only_is_answered_and_counted(config: Config) -> None:
+    _store(config, *(("new", "bar3", _later(config, hour)) for hour in range(1, 9)))
+    stored, unknown = _asked(config, Request("new", None, AT)), _asked(config, Request(None, [], AT))
+    assert stored["bar3"] > unknown["bar3"]
+    sent = [PastEvent(item_id="bar3", time=_later(config, hour)) for hour in range(1, 9)]
+    assert _asked(config, Request(None, sent, AT)) == pytest.approx(stored, abs=1e-4)
+
+
+def test_time_place_and_weather_of_a_request_are_fine(config: Config) -> None:
+    context = RequestContext("2024-01-20T22:30", "rain, 3 C", "52.5,13.4")
+    _asked(config, Request("p00", None, context, RequestFilters()))
+
+
+def test_event_that_arrives_moves_the_prior_at_once(config: Config) -> None:
+    histories = read_histories(config.run)
+    context = RequestContext("2024-01-20T12:00", "rain, 18 C")
+    with Recommender.load(config, keeps_events=True) as recommender:
+        version = recommender.catalogues.current
+
+        def again() -> float:
+            asked = recommender.question(Request("p00", None, context)).prompt.asked
+            change = version.change_of(asked)
+            return sum(float(pool.prior.of_item(np.zeros(1, np.int64), np.array([4]))[0]) for pool in change.pools
+                       if pool.prior is not None)  # fmt: skip
+
+        before, ranked = again(), recommender.recommend("p00", at=AT.at)
+        assert histories.items["item_id"][4] == "bar3"
+        _store(config, *(("p00", "bar3", _later(config, hour)) for hour in range(1, 6)))
+        assert again() > before
+        after = recommender.recommend("p00", at=AT.at)
+    chances = [float(one.filter(item_id="bar3")["probability"][0]) for one in (ranked, after)]
+    assert chances[1] > chances[0]
+
+
+@pytest.mark.parametrize("request_", [Request("p00", None, AT), Request(None, [], AT)], ids=["known", "unknown"])
+def test_items_come_and_go(config: Config, request_: Request) -> None:
+    before = _asked(config, request_)
+    new = pl.DataFrame({"item_id": ["tea", "bar4"], "title": ["Tea House", "Bar Four"]})
+    with Recommender.load(config) as recommender:
+        recommender.catalogues.edit(lambda saved: saved.add(new))
+    added = _asked(config, request_)
+    assert added.keys() == before.keys() | {"tea", "bar4"}
+    assert min(added["tea"], added["bar4"]) > 1e-6
+    with Recommender.load(config) as recommender:
+        recommender.catalogues.edit(lambda saved: saved.remove(["cinema", "bar1"]))
+    assert _asked(config, request_).keys() == added.keys() - {"cinema", "bar1"}
+
+
+def test_user_who_chose_only_what_is_no_longer_there_is_answered(config: Config) -> None:
+    _store(config, ("new", "bar3", _later(config, 1)))
+    with Recommender.load(config) as recommender:
+        recommender.catalogues.edit(lambda saved: saved.remove(["bar3"]))
+    assert _asked(config, Request("new", None, AT)).keys() == set(ITEMS) - {"bar3"}
+
+
+def test_user_who_chose_everything_is_answered(config: Config) -> None:
+    _store(config, *(("new", item, _later(config, hour)) for hour, item in enumerate(ITEMS, 1)))
+    assert _asked(config, Request("new", None, AT)).keys() == set(ITEMS)
+
+
+def test_user_who_chose_only_what_was_added_is_answered(config: Config) -> None:
+    with Recommender.load(config) as recommender:
+        new = pl.DataFrame({"item_id": ["tea"], "title": ["Tea House"]})
+        recommender.catalogues.edit(lambda saved: saved.add(new))
+    _store(config, ("new", "tea", _later(config, 1)))
+    assert _asked(config, Request("new", None, AT)).keys() == {*ITEMS, "tea"}
+
+
+def test_ablation_asks_with_the_stack_and_takes_time_from_it(
+    on_top_copy: TownCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, told = on_top_copy("evaluate.baselines=[]"), []
+    honest = StackRanker.on.__globals__["Stack"].on
+
+    def on(stack: Any, histories: Histories, known: Histories | None = None) -> Any:
+        told.append(histories.events["local_time"].n_unique())
+        return honest(stack, histories, known)
+
+    monkeypatch.setattr("whereupon.rankers.stack.Stack.on", on)
+    compared = ablate(config, split="test", limit=4)
+    assert set(compared["ablated"]) == {"time", "weather"}
+    assert [n == 1 for n in told] == [False, True, False, False, False]

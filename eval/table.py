@@ -26,7 +26,7 @@ class RankerResult:
 def as_table(results: Sequence[RankerResult], title: str | None = None) -> Table:
     """A table for a terminal of 80 columns: one row a ranker, the best of each metric in bold (all that show it)."""
     columns, best = _columns(results), _best(results)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("ranker", vertical="bottom")
     for column in [*columns, "events", "time"]:
         # Several short lines, or eight metrics need 140 columns.

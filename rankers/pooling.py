@@ -20,7 +20,6 @@ from ..histories.candidates import EvaluatedSplit
 from .popular import popular_shares
 from .stack import SURE, PriorMasses
 
-
 _LEAST = 1e-13  # of all masses together: less would be lost in their sums, see `ItemPrior`
 
 

@@ -85,7 +85,9 @@ def _added(dataset: Dataset, ranker: Ranked, parts: Mapping[str, Float64], seed:
     margin = 0.06 * (max(ends) - min(ends) or 0.1)
     ends_of = (min(ends) - margin if min(ends) < 0 else 0.0, max(ends) + margin)
     counts = {group: int(mask_E.sum()) for group, mask_E in groups.items()}
-    panels = [(group, _draw(group, [(name, row[at]) for name, row in rows], *ends_of)) for at, group in enumerate(counts)]
+    panels = [
+        (group, _draw(group, [(name, row[at]) for name, row in rows], *ends_of)) for at, group in enumerate(counts)
+    ]
     meanings = {name: MEANINGS[name] for name in parts if name in MEANINGS}
     return {"ranker": ranker, "groups": counts, "rows": rows, "panels": panels, "meanings": meanings,
             "num_unknown": int((~known_E).sum())}  # fmt: skip

@@ -83,8 +83,8 @@ def _bound(histories: Histories, recipe: StackRecipe) -> BoundStack:
 def test_parts_add_up_to_the_log_odds(histories: Histories, recipe: str, pools: Pools) -> None:
     rankings, parts = _answered(_bound(histories, RECIPES[recipe]), pools, "random")
     item_E = histories.item_idx_N[rankings.row_E].astype(np.int64)
-    assert list(parts)[0] == GATE
-    assert list(parts)[-2:] == [NORMALISER, MODEL]
+    names = list(parts)
+    assert [names[0], *names[-2:]] == [GATE, NORMALISER, MODEL]
     assert {*AGAIN, *NEW} < set(parts)
     assert rankings.log_prob_E is not None
     for at, item in enumerate(item_E.tolist()):

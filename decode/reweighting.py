@@ -96,7 +96,7 @@ class ItemPrior:
         """float64 [Q]: the mass of all items, for each question it was made for (one for any)."""
         num_queries = 1 if self._num_queries is None else self._num_queries
         own_Q = np.bincount(self._own_key_M // self.trie.num_items, self._own_mass_M, num_queries)
-        base = 0.0 if self._before_I1 is None else self._before_I1[-1]
+        base = 0.0 if self._before_I1 is None else float(self._before_I1[-1])
         total_Q: Float64 = base + own_Q
         return total_Q
 

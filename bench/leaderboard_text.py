@@ -13,7 +13,7 @@ from whereupon.eval.rankings import ABLATION, ablated_folder
 from whereupon.eval.reliability import calibration
 from whereupon.eval.report.provenance import provenance
 from whereupon.eval.report.runs import Dataset, Ranked
-from whereupon.eval.report.sections import Leaderboard, Part, Row, beyond_accuracy
+from whereupon.eval.report.sections import Leaderboard, Part, Row, beyond_accuracy, visits_of
 from whereupon.eval.report.statistics import FEWEST_EVENTS, Estimate
 from whereupon.eval.wording import NONE, count, duration, p_value, plain, signed, span
 from whereupon.files import read_object
@@ -25,7 +25,8 @@ __all__ = [
 
 METRIC: Final = "nDCG@10"
 SHOWN: Final = (METRIC, "recall@10", "MRR@10", "log-loss")
-SHORT_HEADS: Final = ("data", "ranker", METRIC, "recall@10", "MRR@10", "difference from the best baseline")
+VISITED: Final = tuple(visits_of(METRIC))
+SHORT_HEADS: Final = ("data", "ranker", METRIC, *VISITED, "recall@10", "MRR@10", "difference from the best baseline")
 MOST_BASELINES: Final = 3
 """How many of the best baselines the short table has."""
 SAID_OTHERWISE: Final = ("run", "seed", "evaluate.baselines")
@@ -41,9 +42,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_words: int = 
 
 def board_table(board: Leaderboard) -> str:
     """All rankers, best first: metrics with their intervals, and the difference from the best baseline, or the best."""
-    heads = ["ranker", *SHOWN, f"{METRIC} per user", "difference", "p"]
+    shown = [METRIC, *(name for name in VISITED if name in board.columns), *SHOWN[1:]]
+    heads = ["ranker", *shown, f"{METRIC} per user", "difference", "p"]
     rows = (
-        [row.ranker.name, *(_estimate(row.metrics.get(name)) for name in SHOWN), plain(row.per_user), *_against(row)]
+        [row.ranker.name, *(_estimate(row.metrics.get(name)) for name in shown), plain(row.per_user), *_against(row)]
         for row in board.rows
     )
     return table(heads, rows)
@@ -162,7 +164,8 @@ def _short(example: str, row: Row, whom: str) -> list[str]:
     difference, p = _against(row)
     against = f"{difference}{whom}; p {p}" if row.against else difference
     name = row.ranker.name if row.ranker.is_baseline else f"**{row.ranker.name}**"
-    return [example, name, *(_estimate(row.metrics.get(metric)) for metric in SHOWN[:3]), against]
+    numbers = [_estimate(row.metrics.get(metric)) for metric in (METRIC, *VISITED, *SHOWN[1:3])]
+    return [example, name, *numbers, against]
 
 
 def _estimate(one: Estimate | None) -> str:

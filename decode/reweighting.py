@@ -92,6 +92,14 @@ class ItemPrior:
         mass_X: Float64 = base_X + np.bincount(owner_Y, self._own_mass_M[own_Y], minlength=len(item_X))
         return np.where(mass_X <= _ROUNDING * base_X, 0.0, mass_X)
 
+    def totals(self) -> Float64:
+        """float64 [Q]: the mass of all items, for each question it was made for (one for any)."""
+        num_queries = 1 if self._num_queries is None else self._num_queries
+        own_Q = np.bincount(self._own_key_M // self.trie.num_items, self._own_mass_M, num_queries)
+        base = 0.0 if self._before_I1 is None else float(self._before_I1[-1])
+        total_Q: Float64 = base + own_Q
+        return total_Q
+
     def of_items(self) -> Float64:
         """float64 [Q, I]: the mass of every item, by item index, for each question it was made for (one for any)."""
         trie, num_queries = self.trie, 1 if self._num_queries is None else self._num_queries

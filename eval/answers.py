@@ -26,8 +26,19 @@ from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.blend import Blend, read_pools
 from ..rankers.stack import Stack
+from .parts import parts_of, write_parts
 from .protocol import Task, read_task
-from .rankings import Kind, Rankings, facts_of, finished, read_rankings, refuse_other_kind, replaced, write_rankings
+from .rankings import (
+    Kind,
+    Rankings,
+    facts_of,
+    finished,
+    parts_file,
+    read_rankings,
+    refuse_other_kind,
+    replaced,
+    write_rankings,
+)  # fmt: skip
 from .shuffling import without_context
 from .stacking import run_stack
 
@@ -130,6 +141,7 @@ def evaluate_model(
         rankings, known = read_rankings(folder, slug)
         if known != known | more:  # what an ablation was taken from may have been trained again
             write_json(folder / f"{slug}.json", known | more)
+        _keep_parts(questions, task, rankings, folder, slug, kind)
         return rankings, known | more
     if sentence := replaced(folder, slug, task):
         say(sentence)
@@ -142,7 +154,20 @@ def evaluate_model(
         told = questions.facts(task, rankings, wall_s, whole)
         write_rankings(folder, slug, rankings, told, task.histories.events)
         partial.unlink(missing_ok=True)
-    return read_rankings(folder, slug)
+    rankings, known = read_rankings(folder, slug)
+    _keep_parts(questions, task, rankings, folder, slug, kind)
+    return rankings, known
+
+
+def _keep_parts(
+    questions: _Questions, task: Task, rankings: Rankings, folder: Path, slug: str, kind: Kind
+) -> None:  # fmt: skip
+    """Write what each ranker and the model add to the log-odds, if the model has a stack and it is not there yet."""
+    stack, change_of = questions.blend.stack if questions.blend else None, questions.change_of
+    if kind != "model" or stack is None or change_of is None or parts_file(folder, slug).is_file():
+        return
+    item_E = task.histories.item_idx_N[rankings.row_E].astype(np.int64)
+    write_parts(folder, slug, rankings.row_E, parts_of(stack.on(task.histories), change_of, rankings, item_E))
 
 
 def _exact_share(rankings: Rankings) -> float:

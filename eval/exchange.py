@@ -96,7 +96,7 @@ def import_run(
     facts = facts_of(config, task, name=name, kind="run file", wall_s=None, settings=settings, key=key)
     write_rankings(folder, slug, rankings, facts, task.histories.events)
     write_summary(config, task, folder)
-    results = [result_of(rankings, facts)]
+    results = [result_of(rankings, facts, task.histories)]
     show(as_table(results, f"{split} split, {counts['lines']:,} lines"))
     say(f"written to {folder / slug}.parquet")
     if split == "valid":

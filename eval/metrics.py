@@ -18,11 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import Float64
+from ..arrays import Bool, Float64, Int64
 from .rankings import Rankings
 
 METRICS: Final = ("recall@1", "recall@5", "recall@10", "nDCG@10", "MRR@10", "log-loss")  # in the order of every table
 LOSS: Final = "log-loss"
+VISITS: Final = {"first visits": True, "repeats": False}  # events apart by whether the item is new to the user
 LOWER_IS_BETTER: Final = frozenset({LOSS})
 
 _GAINS: Final[Mapping[str, Callable[[Float64, int], Float64 | float]]] = {
@@ -144,6 +145,14 @@ def summarise(
 ) -> dict[str, float]:
     """Micro means of `per_event`: ranks as integers [E], log-probabilities in nats as floats [E]."""
     return {name: micro(value_E) for name, value_E in per_event(rank_E, log_prob_E, metrics).items()}
+
+
+def by_visit(rank_E: Int64, is_first_E: Bool, metric: str = "nDCG@10") -> dict[str, float]:
+    """The metric's means over first visits and over repeats (`VISITS`); nothing where there are only the ones."""
+    if is_first_E.all() or not is_first_E.any():
+        return {}
+    value_E = Metric.parse(metric).gain_E(rank_E)
+    return {f"{metric} {name}": micro(value_E[is_first_E == is_first]) for name, is_first in VISITS.items()}
 
 
 def evaluate_rankings(rankings: Rankings, metrics: Sequence[str] = METRICS) -> dict[str, Float64]:

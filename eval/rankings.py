@@ -123,16 +123,22 @@ def slug_of(name: str) -> str:
     return slug
 
 
+def parts_file(folder: Path, slug: str) -> Path:
+    """Where the parts of a ranking's log-odds are, if it has any (`parts`)."""
+    return folder / f"{slug}.parts.parquet"
+
+
 def write_rankings(
     folder: Path, slug: str, rankings: Rankings, facts: dict[str, Any], events: pl.DataFrame | None = None
 ) -> None:
-    """Write `<slug>.parquet`, then `<slug>.json`; an older ranking of that slug is replaced.
+    """Write `<slug>.parquet`, then `<slug>.json`; an older ranking of that slug is replaced, its parts are removed.
 
     Columns are row, rank, items (list of int32), scores (list of float64), and log_prob and exact where the ranker has
     them; items and scores end before the first -1. `events`, those of the histories, add user_id, item_id (the true
     one's) and time. To the facts (anything JSON knows), "slug", "num_events" and "k" are added.
     """
     (folder / f"{slug}.json").unlink(missing_ok=True)  # from here on, what was there is no longer complete
+    parts_file(folder, slug).unlink(missing_ok=True)
     columns: dict[str, Any] = {"row": rankings.row_E}
     if events is not None:
         columns |= {name: events[name].gather(rankings.row_E) for name in ("user_id", "item_id", "time")}

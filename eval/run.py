@@ -16,14 +16,14 @@ from ..console import say, show
 from ..decode.adapter_card import read_card
 from ..decode.adapters import current_adapter
 from ..files import sha256_text, versions, write_json
-from ..histories import CAVEATS, read_histories
+from ..histories import CAVEATS, Histories, read_histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..rankers.blend import ALONE
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from ..rankers.stack import PARTS, WHOLE, Stack, StackRanker, StackRecipe
 from .answers import evaluate_model
-from .metrics import summarise
+from .metrics import by_visit, summarise
 from .protocol import Task, read_task
 from .ranked import rank
 from .rankings import (
@@ -40,6 +40,7 @@ from .rankings import (
     slug_of,
     write_rankings,
 )  # fmt: skip
+from .slices import first_visits
 from .stacking import run_stack
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
@@ -90,7 +91,7 @@ def evaluate(
         if (share := model[1]["exact_share"]) < 1:
             say(f"{share:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
     write_summary(config, task, folder)
-    results = [result_of(*one) for one in found]
+    results = [result_of(*one, histories) for one in found]
     show(as_table(results, f"{split} split, {histories.items.height:,} items in the catalogue"))
     say(f"written to {folder}")
     return results
@@ -185,7 +186,7 @@ def write_summary(config: Config, task: Task, folder: Path) -> None:
     slugs, others = of_task(folder, task)
     for slug in slugs:
         rankings, facts = read_rankings(folder, slug)
-        [result] = as_json([result_of(rankings, facts)])
+        [result] = as_json([result_of(rankings, facts, task.histories)])
         results.append({**result, "slug": slug, "kind": facts["kind"], "exact_share": facts.get("exact_share")})
     if others:
         say(f"{', '.join(others)}: rankings of other data or events, left out of {SUMMARY}.json; evaluate them again")
@@ -216,7 +217,8 @@ def evaluate_run_model(
     return evaluate_model(config, task.histories, task, name, slug, folder, adapter=adapter, stack=stack)
 
 
-def result_of(rankings: Rankings, facts: dict[str, Any]) -> RankerResult:
-    """The row of a table: finished rankings, measured."""
+def result_of(rankings: Rankings, facts: dict[str, Any], histories: Histories) -> RankerResult:
+    """The row of a table: finished rankings, measured; where there are both, first visits and repeats apart, too."""
     metrics = summarise(rankings.rank_E, rankings.log_prob_E)
+    metrics |= by_visit(rankings.rank_E, first_visits(histories)[rankings.row_E])
     return RankerResult(facts["name"], metrics, len(rankings.row_E), facts["wall_s"])

@@ -23,6 +23,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import PlacesOnSphere, has_coordinates
 from ..histories.questions import num_previous
 from ..prompts.context import DAYPARTS, SEASONS, TEMPERATURE_WORDS, WINDY_MPS
+from ..rankers.kept import kept
 from .beyond import earlier_counts
 
 UNKNOWN: Final = "unknown"
@@ -45,13 +46,15 @@ def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.D
     `item`: new if nobody had an event of it before, in time (of others, only what `Histories.shared_N` lets count).
     `popularity`: of the item in earlier splits, see `_popularity`.
     `visit`: whether it is the user's first event of the item.
+    `followed`: whether the true item directly followed the user's last one anywhere in the train split, so that one
+    remembered move leads to it (arXiv 2606.17276).
 
     `row_E` are int64 [E], rows of events of `split`; popularity is counted in earlier splits.
     """
     found = [*_of_time(histories, row_E), *_of_weather(histories.events[row_E]), *_of_place(histories, row_E)]
     user_E, item_E = histories.user_idx_N[row_E], histories.item_idx_N[row_E]
     num_trained_U = np.bincount(histories.user_idx_N[histories.split_N == 0], minlength=len(histories.user_ids))
-    first_visit_E = _is_first_visit(histories)[row_E]
+    first_visit_E = first_visits(histories)[row_E]
     first_s_I, shared_N = np.full(histories.items.height, np.iinfo(np.int64).max), histories.shared_N
     np.minimum.at(first_s_I, histories.item_idx_N[shared_N], histories.time_s_N[shared_N])
     new_item_E = first_visit_E & (first_s_I[item_E] >= histories.time_s_N[row_E])
@@ -63,6 +66,7 @@ def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.D
         _coded("item", 1 - new_item_E, ("new", "known")),
         _coded("popularity", popularity_E, _POPULARITY),
         _coded("visit", 1 - first_visit_E, ("first", "repeat")),
+        _coded("followed", _followed(histories, row_E), ("yes", "no")),
     ]
     return pl.DataFrame(found)
 
@@ -130,7 +134,18 @@ def _popularity(count_I: Int64) -> Int64:
     return code_I
 
 
-def _is_first_visit(histories: Histories) -> Bool:
+def _followed(histories: Histories, row_E: Int64) -> Int64:
+    """int64 [E]: 0 where a user went from the last item of the event's user to its item in train, 1 where none did, -1
+    where there is no last item."""
+    has_past_N, item_N = num_previous(histories) > 0, histories.item_idx_N.astype(np.int64)
+    move_N = np.roll(item_N, 1) * histories.items.height + item_N
+    is_train_N = histories.split_N == 0
+    known = np.unique(move_N[has_past_N & is_train_N & np.roll(is_train_N, 1)])
+    return np.where(has_past_N[row_E], 1 - np.isin(move_N[row_E], known), -1)
+
+
+@kept
+def first_visits(histories: Histories) -> Bool:
     """bool [N]: whether the user has no earlier row of the item."""
     key_N = histories.user_idx_N.astype(np.int64) * histories.items.height + histories.item_idx_N
     is_first_N = np.zeros(len(key_N), bool)

@@ -26,10 +26,11 @@ class RankerResult:
 def as_table(results: Sequence[RankerResult], title: str | None = None) -> Table:
     """A table for a terminal of 80 columns: one row a ranker, the best of each metric in bold (all that show it)."""
     columns, best = _columns(results), _best(results)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("ranker", vertical="bottom")
     for column in [*columns, "events", "time"]:
-        header = column.replace("@", "\n@").replace("-", "-\n")  # two short lines, or six metrics need 120 columns
+        # Several short lines, or eight metrics need 140 columns.
+        header = column.replace("@", "\n@").replace("-", "-\n").replace(" ", "\n")
         table.add_column(header, justify="right", no_wrap=True)
     for result in results:
         cells = [_cell(result, metric) for metric in columns]

@@ -264,6 +264,33 @@ class BoundStack:
             log_odds_Q,
         )  # fmt: skip
 
+    def said(self, row_Q: Int64, item_QM: Int64) -> dict[str, Float64]:
+        """What each ranker adds to the logarithm of the masses of M items of each row: float64 [Q, M] by its name.
+
+        That is its weight in the part that the item belongs to, times what it says; with users without an earlier
+        event, `popularity` is what decides.
+        """
+        num_items, (num_queries, num_asked) = self.known.items.height, item_QM.shape
+        log_share_I = log_popular_shares(self.known, self.stack.split)
+        has_past_Q = num_previous(self.histories)[row_Q] > 0
+        says, place_Q = self._says(row_Q[has_past_Q], log_share_I), np.cumsum(has_past_Q) - 1
+        query_X, item_X = np.repeat(np.arange(num_queries), num_asked), item_QM.ravel().astype(np.int64)
+        past_query_X, past_item_X = past_items(self.histories, row_Q)
+        is_again_X = np.isin(query_X * num_items + item_X, past_query_X * num_items + past_item_X)
+        parts: dict[Part, Bool] = {"new": ~is_again_X, "again": is_again_X}
+        if not self.stack.recipe.gated:
+            parts = {"new": np.ones_like(is_again_X)}
+        found: dict[str, Float64] = {}
+        for part, belongs_X in parts.items():
+            own_X = np.flatnonzero(belongs_X & has_past_Q[query_X])
+            for name, member in self.stack.recipe.members(part).items():
+                added_X = found.setdefault(name, np.zeros(len(item_X)))
+                added_X[own_X] += member.weight * says[part, name].at(place_Q[query_X[own_X]], item_X[own_X])
+        if not has_past_Q.all():
+            fresh_X = np.flatnonzero(~has_past_Q[query_X])
+            found.setdefault("popularity", np.zeros(len(item_X)))[fresh_X] = log_share_I[item_X[fresh_X]]
+        return {name: added_X.reshape(item_QM.shape) for name, added_X in found.items()}
+
     def _log_odds(
         self, says: Mapping[tuple[Part, BaselineName], Says], row_Q: Int64, query_X: Int64, item_X: Int64
     ) -> Float64:  # fmt: skip

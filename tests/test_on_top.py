@@ -16,7 +16,8 @@ from whereupon.decode.adapter_card import read_card
 from whereupon.decode.adapters import current_adapter
 from whereupon.errors import ConfigError, DataError
 from whereupon.eval.ablation import ablate
-from whereupon.eval.rankings import evaluation_folder, read_rankings
+from whereupon.eval.parts import other_items, read_parts
+from whereupon.eval.rankings import evaluation_folder, parts_file, read_rankings
 from whereupon.eval.run import evaluate
 from whereupon.eval.stacking import calibrate_run, choose_priors, run_stack
 from whereupon.finetune.train import finetune
@@ -79,6 +80,35 @@ def test_evaluation_names_model_and_stack_and_neither_is_a_baseline(config: Conf
     alone, facts = read_rankings(evaluation_folder(config.run, "test"), "stack-of-priors")
     assert np.exp(alone.score_EK[:, : len(ITEMS)]).sum(axis=1) == pytest.approx(1, abs=1e-4)
     assert "own counts" in json.dumps(facts["settings"]), "which is not asked for as a baseline"
+
+
+def test_parts_of_the_log_odds_lie_beside_the_rankings_and_add_up(config: Config) -> None:
+    results = evaluate(config, split="test")
+    assert {"nDCG@10 first visits", "nDCG@10 repeats"} & results[0].metrics.keys() in (
+        set(), {"nDCG@10 first visits", "nDCG@10 repeats"}
+    )  # fmt: skip
+    folder = evaluation_folder(config.run, "test")
+    rankings, _ = read_rankings(folder, "fine-tuned-on-top")
+    parts = read_parts(folder, "fine-tuned-on-top", rankings.row_E)
+    assert parts is not None
+    assert {"gate", "normaliser", "model"} < parts.keys()
+    assert rankings.log_prob_E is not None
+    item_E = read_histories(config.run).item_idx_N[rankings.row_E].astype(np.int64)
+    _, other_E = other_items(rankings, item_E)
+    assert sum(parts.values()) == pytest.approx(rankings.log_prob_E - other_E, abs=1e-4)
+    alone, _ = read_rankings(folder, "stack-of-priors")
+    assert parts_file(folder, "stack-of-priors").is_file() is False
+    other, at_E = other_items(rankings, item_E)[0], np.arange(len(item_E))
+    score_EI = np.full((len(item_E), len(ITEMS)), np.nan)
+    score_EI[at_E[:, None], alone.item_EK[:, : len(ITEMS)]] = alone.score_EK[:, : len(ITEMS)]
+    expected = score_EI[at_E, item_E] - score_EI[at_E, other]
+    pools = json.loads((current_adapter(config.run) / "pools.json").read_text())["pools"]
+    if {pool["weight"] for pool in pools.values()} == {1.0}:
+        assert sum(one for name, one in parts.items() if name != "model") == pytest.approx(expected, abs=1e-3)
+    file = parts_file(folder, "fine-tuned-on-top")
+    file.unlink()
+    evaluate(config, split="test")
+    assert file.is_file(), "of rankings that are complete, the parts alone are made"
 
 
 def test_stack_alone_is_not_ranked_twice(config: Config) -> None:

@@ -18,6 +18,7 @@ from ...catalogue import Catalogue, Encode
 from ...errors import CatalogueError, ModelError, PromptError
 from ...histories import Histories
 from ...prompts import PromptEncoder, PromptSettings, context_frame
+from .parts import explained, first_with_parts
 from .runs import Dataset, Ranked, recorded
 from .sections import LISTED, Part
 
@@ -42,10 +43,12 @@ def examples(dataset: Dataset, seed: int) -> Part:
     row_Q = np.sort(dataset.row_E[position_Q])  # prompts are made in the order of rows
     prompts, note = prompts_of(dataset.contender, dataset.histories, row_Q)
     prompt_of = dict(zip(row_Q.tolist(), prompts, strict=False))
+    parts = first_with_parts(dataset)
     found = [
-        _example(dataset, position, int(stratum_E[position]), prompt_of.get(int(dataset.row_E[position])))
+        {**_example(dataset, position, int(stratum_E[position]), prompt_of.get(int(dataset.row_E[position]))),
+         "adds": explained(dataset, position, parts)}
         for position in position_Q.tolist()
-    ]
+    ]  # fmt: skip
     counts = {words: int((stratum_E == code).sum()) for code, words in enumerate(STRATA)}
     return {"examples": found, "counts": counts, "note": note, "seed": seed}
 

@@ -21,6 +21,7 @@ from .ablation import ablations
 from .examples import examples
 from .headline import headline
 from .hit_map import hit_map
+from .parts import added_parts
 from .pictures import CONTENDER, OPPONENT, key
 from .provenance import provenance
 from .runs import Dataset, read_datasets
@@ -29,7 +30,7 @@ from .statistics import FEWEST_EVENTS, LEVEL_TEXT
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 PARTS: Final = {  # anchor and name of each, in order; what a dataset does not have is left out
-    "leaderboard": "Leaderboard", "curves": "Recall curves", "slices": "Slices",
+    "leaderboard": "Leaderboard", "curves": "Recall curves", "slices": "Slices", "adds": "What each part adds",
     "ablation": "What the context is worth", "calibration": "Calibration", "time": "Over time", "map": "Map",
     "examples": "Examples", "beyond": "Beyond accuracy", "provenance": "How to reproduce",
 }  # fmt: skip
@@ -76,7 +77,7 @@ def section_of(dataset: Dataset, anchor: str, seed: int) -> Part:
     section = {
         "id": anchor, "dataset": dataset, "headline": found, "caveats": [*found["caveats"], *notes],
         "leaderboard": board, "curves": recall_curves(dataset),
-        "slices": slicing(dataset, seed), "ablation": groups,
+        "slices": slicing(dataset, seed), "adds": added_parts(dataset, seed), "ablation": groups,
         "calibration": reliability(dataset, seed), "time": over_time(dataset, seed), "map": hit_map(dataset),
         "examples": examples(dataset, seed), "beyond": beyond_accuracy(dataset), "provenance": provenance(dataset),
     }  # fmt: skip

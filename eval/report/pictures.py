@@ -172,18 +172,21 @@ def estimate(one: Estimate, look: Look, x: Scale, y: float, *, as_bar: bool = Fa
     """A mean as a mark, or as a bar from 0, with its interval as a whisker; nothing for what is not finite."""
     if not one.is_finite:
         return Markup("")
-    end = x(one.mean)
+    zero, end = x(0), x(one.mean)
     line = whisker((x(one.low), y), (x(one.high), y), look) if one.has_interval else Markup("")
-    return bar(x.start, y - 6, end - x.start, 12, f"bar {look.name}") + line if as_bar else line + mark(look, end, y)
+    if as_bar:
+        return bar(min(zero, end), y - 6, abs(end - zero), 12, f"bar {look.name}") + line
+    return line + mark(look, end, y)
 
 
 def rows(
     each: Sequence[tuple[str, Sequence[Estimate | None], str]], low: float, high: float, *,
-    left: float, width: float, title: str = "", said: str,
+    left: float, width: float, title: str = "", said: str, as_bars: bool = False,
 ) -> Markup:  # fmt: skip
     """Rows of a name, estimates of contender and opponent one below the other, and a note, on one scale.
 
-    `low` to `high` are the ends of the scale, `left` the room for names; `said` describes the picture.
+    `low` to `high` are the ends of the scale, `left` the room for names; `said` describes the picture. With `as_bars`,
+    bars from 0 to either side stand for marks.
     """
     top, step = (26.0 if title else 8.0), 30.0
     bottom = top + step * len(each)
@@ -196,7 +199,7 @@ def rows(
         parts += [text(left - 12, y + 4, name, "end"), text(width - 2, y + 4, note, "end", "quiet")]
         drawn = [(one, look) for one, look in zip(found, (CONTENDER, OPPONENT), strict=False) if one]
         first = y - 5 * (len(drawn) - 1)
-        parts += [estimate(one, look, x, first + 10 * i) for i, (one, look) in enumerate(drawn)]
+        parts += [estimate(one, look, x, first + 10 * i, as_bar=as_bars) for i, (one, look) in enumerate(drawn)]
     return picture(width, bottom + 24, parts, said)
 
 

@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from ...arrays import Float64, Int64
 from ..beyond import beyond
-from ..metrics import METRICS, macro
+from ..metrics import METRICS, VISITS, macro
 from ..reliability import Calibrated, bin_of, calibration, predictions
 from ..significance import paired
-from ..slices import slices_of
+from ..slices import first_visits, slices_of
 from ..wording import count, plain, span
 from . import pictures as svg
 from .pictures import CONTENDER, OPPONENT, OTHER, Look, Scale
@@ -33,6 +33,7 @@ MARKS = {1: "▲", -1: "▼", 0: ""}  # significantly more, less, neither; a sig
 SLICES = {
     "daypart": "Time of day", "week": "Kind of day", "distance": "Distance from the last event",
     "condition": "Conditions", "activity": "Earlier events of the user", "popularity": "Popularity of the item",
+    "followed": "Followed the last item in training",
 }  # fmt: skip
 MOST_DAYS = 42  # with more of them, weeks are shown
 NUM_PICTURES = 3  # of rankers' calibration
@@ -67,7 +68,9 @@ class Row(NamedTuple):
 
 
 class Leaderboard(NamedTuple):
-    """`columns` are the metrics beside the report's own; `axis` is that of the bars; `num_tests` were corrected for."""
+    """`columns` are the metrics beside the report's own, first it over first visits and over repeats where there are
+    both; `axis` is that of the bars; `num_tests` were corrected for.
+    """
 
     rows: Sequence[Row]
     columns: Sequence[str]
@@ -90,6 +93,7 @@ def leaderboard(dataset: Dataset, seed: int) -> Leaderboard:
     names = list(dict.fromkeys([metric, *METRICS]))
     having = [(one, name) for one in rankers for name in names if name in one.value_E]
     found = estimates(having, lambda key: key[0].value_E[key[1]], dataset.user_E, seed)
+    found |= _by_visit(dataset, seed)
     others, own_E = [one for one in rankers if one is not reference], {one: one.value_E[metric] for one in rankers}
     tests = differences(others, lambda one: paired(own_E[one], own_E[reference]), dataset.user_E, seed)
     x = Scale(0.0, 1.02 * max(1e-9, *(found[one, metric].top for one in rankers)), 1, BAR_WIDTH - 1)
@@ -99,13 +103,30 @@ def leaderboard(dataset: Dataset, seed: int) -> Leaderboard:
         said = f"{plain(own.mean)}, {span(own.low, own.high)}"
         bar = svg.estimate(own, look, x, 13, as_bar=True)
         drawn = svg.picture(BAR_WIDTH, 26, [bar], said, "rowbar")
-        metrics = {name: found.get((one, name)) for name in names}
+        metrics = {name: found.get((one, name)) for name in [*names, *visits_of(metric)]}
         board.append(Row(place, one, look, metrics, macro(own_E[one], dataset.user_E), tests.get(one), drawn))
-    shown = [name for name in names[1:] if any(row.metrics[name] for row in board)]
+    shown = [name for name in [*visits_of(metric), *names[1:]] if any(row.metrics[name] for row in board)]
     at = svg.ticks(0, x.high, 5)
     drawn_axis = svg.x_axis(x, at, svg.labels(at), -6, -6) + svg.rule(1, 18, BAR_WIDTH - 1, 18, "tick")
     axis = svg.picture(BAR_WIDTH, 18, [drawn_axis], None, "rowbar")
     return Leaderboard(board, shown, axis, sum(not isnan(one.p_holm) for one in tests.values()))
+
+
+def visits_of(metric: str) -> dict[str, bool]:
+    """The names of a metric over first visits and over repeats, and whether the visits are first ones."""
+    return {f"{metric} {name}": is_first for name, is_first in VISITS.items()}
+
+
+def _by_visit(dataset: Dataset, seed: int) -> dict[tuple[Ranked, str], Estimate]:
+    """The metric over first visits and over repeats; nothing where there are only the ones."""
+    is_first_E = first_visits(dataset.histories)[dataset.row_E]
+    if is_first_E.all() or not is_first_E.any():
+        return {}
+    visits = visits_of(dataset.metric)
+    keys = [(one, name) for one in dataset.rankers for name in visits]
+    return estimates(
+        keys, lambda key: among(key[0].value_E[dataset.metric], is_first_E == visits[key[1]]), dataset.user_E, seed
+    )
 
 
 def recall(rank_E: Int64, depth: int) -> list[float]:

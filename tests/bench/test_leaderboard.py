@@ -66,6 +66,9 @@ def test_every_ranker_has_intervals_a_test_and_a_command(
         assert part in text
     assert "Left out: 2 parts of fewer than 20 events." in text
     shown = capsys.readouterr().out
+    apart = "| nDCG@10 | nDCG@10 first visits | nDCG@10 repeats | recall@10 |"
+    assert apart in shown
+    assert apart in text
     assert f"| nyc-checkins | **{MODEL}** |" in shown
     assert "| random |" not in shown, "the short table has the best baselines alone"
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.eval import METRICS, per_event, summarise
-from whereupon.eval.metrics import Metric, evaluate_rankings, macro, micro
+from whereupon.eval.metrics import Metric, by_visit, evaluate_rankings, macro, micro
 from whereupon.eval.rankings import Rankings
 
 RANKS = [1, 2, 0, 11, 5]
@@ -210,3 +210,10 @@ def test_macro_equals_averaging_user_by_user(events: list[tuple[int, float]]) ->
     means = [sum(values) / len(values) for values in by_user.values()]
     found = macro(np.array([value for _, value in events]), np.array([user for user, _ in events], np.int64))
     assert found == pytest.approx(sum(means) / len(means) if means else math.nan, nan_ok=True)
+
+
+def test_first_visits_and_repeats_are_told_apart_where_there_are_both() -> None:
+    found = by_visit(np.array([1, 0, 3, 1]), np.array([True, True, False, False]))
+    assert found == {"nDCG@10 first visits": 0.5, "nDCG@10 repeats": 0.75}
+    assert by_visit(np.array([1, 2]), np.array([True, True])) == {}
+    assert by_visit(np.array([1, 2]), np.array([False, False])) == {}

@@ -24,7 +24,7 @@ from whereupon.eval.report.sections import leaderboard, over_time, recall, recal
 from whereupon.eval.report.statistics import cells_of, differences, estimates
 from whereupon.eval.significance import compare as significance_compare
 from whereupon.eval.significance import paired
-from whereupon.eval.slices import slices_of
+from whereupon.eval.slices import first_visits, slices_of
 from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
@@ -67,6 +67,26 @@ def test_differences_agree_with_the_comparison_of_the_suite(dataset: Dataset) ->
         one = ours[row["ranker"]]
         expected = [row[name] for name in ("difference", "low", "high", "p", "p_holm")]
         assert [one.mean, one.low, one.high, one.p, one.p_holm] == pytest.approx(expected)
+
+
+def test_first_visits_and_repeats_stand_beside_the_metric(dataset: Dataset) -> None:
+    board, is_first_E = leaderboard(dataset, 7), first_visits(dataset.histories)[dataset.row_E]
+    assert board.columns[:2] == ["nDCG@10 first visits", "nDCG@10 repeats"]
+    for row in board.rows:
+        value_E = row.ranker.value_E["nDCG@10"]
+        for name, mask_E in zip(board.columns[:2], (is_first_E, ~is_first_E), strict=True):
+            one = row.metrics[name]
+            assert one is not None
+            assert (one.mean, one.num_events) == (pytest.approx(value_E[mask_E].mean()), mask_E.sum())
+            assert one.low < one.mean < one.high
+
+
+def test_leaderboard_of_repeats_alone_has_no_column_for_them(dataset: Dataset) -> None:
+    kept_E = np.flatnonzero(~first_visits(dataset.histories)[dataset.row_E])
+    rankers = [replace(one, rankings=one.rankings.take(kept_E), value_E={m: v[kept_E] for m, v in one.value_E.items()})
+               for one in dataset.rankers]  # fmt: skip
+    only = replace(dataset, row_E=dataset.row_E[kept_E], rankers=rankers)
+    assert not [name for name in leaderboard(only, 7).columns if "repeats" in name or "visits" in name]
 
 
 def test_infinite_values_are_not_tested() -> None:

@@ -13,7 +13,7 @@ Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 A, B, C, D, E = range(5)
 DAY = 86_400
 KM = 180 / math.pi / EARTH_RADIUS_KM  # degrees of a kilometre on a meridian
-ALWAYS = ["daypart", "week", "season", "activity", "user", "item", "popularity", "visit"]
+ALWAYS = ["daypart", "week", "season", "activity", "user", "item", "popularity", "visit", "followed"]
 EVALUATED = np.array([3, 6, 10, 12])  # of the town: Ann's B, Bob's C, Cyd's D, and Dan's A after his first event
 
 
@@ -52,6 +52,19 @@ def test_visits_users_and_items_of_the_town(town: Histories) -> None:
     assert _values(town, "user") == ["known", "known", "known", "new"], "Dan has no event in train"
     assert _values(town, "item") == ["known", "known", "new", "known"], "nobody was at D before"
     assert _values(town, "activity") == ["1 to 4"] * 4
+
+
+def test_followed_is_whether_anybody_went_from_the_last_item_there_in_train(build: Build) -> None:
+    """In train, user 0 went from A to B; from B to C only on the way to validation. User 1 went from C to A in test."""
+    rows = [(0, A, 1, "train"), (0, B, 2, "train"), (0, C, 3, "valid"), (0, D, 4, "test"),
+            (1, C, 1, "train"), (1, A, 5, "test"), (1, B, 6, "test"), (1, C, 7, "test"), (2, B, 8, "test")]  # fmt: skip
+    row_E = np.array([3, 5, 6, 7, 8])
+    assert _values(build(rows, 5), "followed", row_E) == ["no", "no", "yes", "no", UNKNOWN]
+
+
+def test_move_from_one_user_to_the_next_is_none(build: Build) -> None:
+    rows = [(0, A, 1, "train"), (1, B, 2, "train"), (2, A, 3, "train"), (2, B, 4, "test")]
+    assert _values(build(rows, 3), "followed", np.array([3])) == ["no"]
 
 
 def test_item_that_others_reach_at_the_same_second_is_new_to_both(build: Build) -> None:

@@ -5,7 +5,7 @@ import re
 
 from rich.console import Console
 
-from whereupon.eval import RankerResult, as_json, as_table
+from whereupon.eval import METRICS, RankerResult, as_json, as_table
 
 COUNTING = RankerResult("own [counts]", {"recall@1": 0.25, "nDCG@10": 0.43004}, num_events=4113, wall_s=0.04)
 MODEL = RankerResult("model", {"recall@1": 0.125, "nDCG@10": 0.42996, "log-loss": 3.5}, num_events=4113, wall_s=62.4)
@@ -54,3 +54,15 @@ def test_json_keeps_full_precision() -> None:
             "wall_s": 0.04,
         }
     ]
+
+
+def test_eight_metrics_and_the_name_fit_into_80_columns() -> None:
+    names = (*METRICS, "nDCG@10 first visits", "nDCG@10 repeats")
+    result = RankerResult("fine-tuned SmolLM2-135M, on top", dict.fromkeys(names, 0.5), num_events=41133, wall_s=62.0)
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(as_table([result, result]))
+    text = capture.get()
+    assert "…" not in text
+    assert "SmolLM2-135M," in text
+    assert text.split().count("0.500") == 16

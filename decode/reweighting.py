@@ -97,8 +97,7 @@ class ItemPrior:
         num_queries = 1 if self._num_queries is None else self._num_queries
         own_Q = np.bincount(self._own_key_M // self.trie.num_items, self._own_mass_M, num_queries)
         base = 0.0 if self._before_I1 is None else float(self._before_I1[-1])
-        total_Q: Float64 = base + own_Q
-        return total_Q
+        return (base + own_Q).astype(np.float64)
 
     def of_items(self) -> Float64:
         """float64 [Q, I]: the mass of every item, by item index, for each question it was made for (one for any)."""

@@ -32,6 +32,7 @@ $(READY): pyproject.toml Makefile
 demo: $(READY)
 	$(BIN)/whereupon model fetch smollm2-135m
 	$(BIN)/whereupon prepare $(DEMO)
+	$(BIN)/whereupon finetune $(DEMO) --estimate
 	$(BIN)/whereupon finetune $(DEMO)
 	$(BIN)/whereupon evaluate $(DEMO)
 	$(BIN)/whereupon report $(DEMO) -o runs/flights-demo/report.html

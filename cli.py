@@ -59,9 +59,21 @@ def prepare(config: ConfigFile, set_: Overrides = None, debug: Debug = False) ->
 
 
 @app.command()
-def finetune(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+def finetune(
+    config: ConfigFile,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Take a few steps, and say how long all of them would take.")
+    ] = False,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
     """Train an adapter on the prepared histories."""
     with verb("finetune", config, set_, debug) as settings:
+        if estimate:
+            from .finetune.estimate import estimate as estimated
+
+            estimated(settings)
+            return
         from .finetune.train import finetune
 
         record("finetune", settings)

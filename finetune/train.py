@@ -57,15 +57,11 @@ def finetune(config: Config) -> Path:
     ModelError for a base model that cannot be searched, before the first step, or where the training diverges.
     """
     settings = config.finetune
-    accelerator = _accelerator(config)
+    accelerator = accelerator_of(config)
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    stack, prior = on_top_of(config, histories, encoder.catalogue.trie, accelerator) if config.on_top else (None, None)
-    lessons = make_lessons(histories, encoder, prior)
-    schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
-
     base = load_base_model(config.model)
     budget, bound = config.prompts.budget_tokens, longest_text(base)
     if bound is not None and budget > bound:
@@ -75,6 +71,9 @@ def finetune(config: Config) -> Path:
         )
     TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
     peft_model = add_lora(base, settings)
+    stack, prior = on_top_of(config, histories, encoder.catalogue.trie, accelerator) if config.on_top else (None, None)
+    lessons = make_lessons(histories, encoder, prior)
+    schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
     trie = TrieTensors.of(encoder.catalogue.trie, accelerator.device)
     module = CatalogueModel(peft_model, trie, config.temperature)
     trainable = [p for p in module.parameters() if p.requires_grad]
@@ -247,7 +246,7 @@ def _diverged(step: int, how: str) -> ModelError:
     )
 
 
-def _accelerator(config: Config) -> Accelerator:
+def accelerator_of(config: Config) -> Accelerator:
     """Raises ConfigError for what `accelerate launch` was asked for and what would not be done."""
     chosen, asked = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default

@@ -123,7 +123,7 @@ def test_prior_of_another_trie_is_made_anew(histories: Histories, tmp_path: Path
     assert fits.num == 10
 
 
-@pytest.mark.parametrize("lost", ["prior.json", "decisions.npz", "edge_J.bin"])
+@pytest.mark.parametrize("lost", ["prior.json", "decisions.safetensors", "edge_J.bin"])
 def test_prior_of_a_killed_run_is_made_anew(histories: Histories, tmp_path: Path, lost: str) -> None:
     trie, fits, folder = make_trie(2, NUM_ITEMS), Fits(), tmp_path / "prior"
     made = training_prior(folder, "key", histories, trie, fits, SEED)

@@ -345,8 +345,7 @@ def _ranker(fitting: Fitting) -> Discovery:
 
 def restore(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Discovery:
     """The ranker of what `Discovery.arrays` gave."""
-    weight_K, weight_W = (np.asarray(arrays[name], np.float64) for name in ("weight_K", "weight_W"))
-    return Discovery(weight_K, Returns(weight_W))
+    return Discovery(np.asarray(arrays["weight_K"], np.float64), Returns.of(arrays))
 
 
 FAMILIES: Final = (Family("learnt new items", [{}], _ranker, restore),)

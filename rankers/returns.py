@@ -1,11 +1,14 @@
 """Which of the own past items comes again: attention over the own past events, its weights learnt.
 
-p(i) is the sum over the user's past events x of item i of exp(w(x)), divided by that of all of them. w(x) adds up a
-weight for the bucket in which x lies by each feature, such as its age. So it is a softmax attention over the own past
-with features made by hand, and the kernel of `own.ContextWeights` with steps in place of its formulas. Weights have the
-greatest likelihood, less an L2 penalty, on earlier splits' events of items that their user had chosen before.
+p(i) is the sum over the user's past events x of item i of exp(w(x)), divided by that of all of them. Each feature of x,
+such as its age, says in which of some buckets x lies. w(x) adds up a weight for each of these buckets, and what a small
+network makes of them together: the sum of the buckets' vectors, its negative parts cut off, times a vector. So it is a
+softmax attention over the own past with features made by hand, and the kernel of `own.ContextWeights` with steps in
+place of its formulas. Weights are learnt by the likelihood of earlier splits' events of items that their user had
+chosen before: Adam (Kingma and Ba, ICLR 2015) with decoupled decay (Loshchilov and Hutter, ICLR 2019), over batches.
 
-Shapes: see `arrays`; X = past events of all questions, flattened; F = features; W = weights, one for each bucket.
+Shapes: see `arrays`; X = past events of all questions, flattened; F = features; W = buckets of all features; D = length
+of a bucket's vector.
 """
 
 from collections.abc import Mapping
@@ -26,7 +29,9 @@ from .protocol import Arrays, Family, Fitting, Scored, Sparse
 
 LONGEST = 400  # the last events of a past that are looked at
 _PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes
-_STEPS, _RATE, _PENALTY = 60, 0.1, 5e-4
+_WIDTH = 16  # D
+_BATCH, _EPOCHS, _LEAST, _MOST = 600, 9, 60, 150  # events of a batch, passes over all, and bounds of the steps
+_RATE, _DECAY, _PENALTY = 0.02, 0.01, 2e-4  # decay of the network, penalty of the squares of the buckets' weights
 
 _AGES = [0.05, 0.15, 0.3, 0.6, 1.2, 2.2, 3.5, 5, 6.5, 7.5, 10, 15, 22, 32, 45, 65, 90, 130, 200]  # days
 _HOURS = [0.1, 0.25, 0.4, 0.6, 0.8, 1, 1.3, 1.7, 2.2, 3, 4, 5.5, 8]
@@ -34,8 +39,13 @@ _EVENTS = [1.5, 2.5, 3.5, 4.5, 6.5, 9.5, 15, 25, 45, 90, 200]
 _GAPS = [0.2, 0.5, 1, 1.5, 2.2, 3.2, 4.5]  # differences of logarithms
 _KM = [0.001, 0.1, 0.3, 0.7, 1.5, 3, 6, 12, 25, 100, 400, 1600]
 _VISITS = [0.5, 1.5, 2.5, 4.5, 8.5, 16.5]
-SIZES: Final = (20, 28, 7, 4, 12, 9, 14, 14, 2, 14)
+_GAP_NOW = [0.5, 1.5, 2.5, 3.2, 3.9, 4.6, 5.3, 6, 6.6, 7.2, 8, 9]  # logarithm of minutes
+_PAST = [2, 4, 7, 12, 20, 35, 60, 100, 180, 320]  # events
+SIZES: Final = (20, 28, 7, 4, 12, 9, 14, 14, 2, 14, 24, 7, 13, 11)
 """Buckets of each feature of `Pasts.buckets`, in its order."""
+
+
+_LEARNT: Final = ("weight_W", "vector_WD", "out_D")
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,10 @@ class Pasts:
             self._far(row_X, past_X, self.here_N3, None),
             self.item_N[past_X] == last_X,
             2 * number_X + latest_X,
+            second_N[row_X] // 3600,
+            (day_N[row_X] + 3) % 7,
+            np.digitize(self.log_gap_N[row_X], _GAP_NOW),
+            np.digitize(num_previous(self.histories)[row_X], _PAST),
         ]
         starts = np.cumsum(SIZES) - SIZES
         return [(start + one_X).astype(np.int64) for start, one_X in zip(starts, bucket_FX, strict=True)]
@@ -134,9 +148,16 @@ def _visits(key_N: Int64) -> tuple[Int64, Int64]:
 
 @dataclass(frozen=True)
 class Returns:
-    """See the module's text. `weight_W` float64."""
+    """See the module's text: `weight_W` has the buckets' own weights, `vector_WD` and `out_D` are the network's."""
 
     weight_W: Float64
+    vector_WD: Float64
+    out_D: Float64
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "Returns":
+        """What `arrays` gave."""
+        return cls(*(np.asarray(arrays[name], np.float64) for name in _LEARNT))
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
         """Scores add up to 1; only the own past counts, so that `known` changes nothing."""
@@ -156,25 +177,43 @@ class Returns:
     def shares(self, pasts: Pasts, row_Q: Int64) -> tuple[Int64, Int64, Float64]:
         """The question, row and attention of the past events of some rows: [X]; each question's attention is 1."""
         query_X, past_X = pasts.pairs(row_Q)
-        score_X = _score(self.weight_W, pasts.buckets(row_Q[query_X], past_X))
+        score_X = self.scores(pasts.buckets(row_Q[query_X], past_X))[0]
         share_X, total_Q = _exp(score_X, query_X, len(row_Q))
         return query_X, past_X, share_X / total_Q[query_X]
 
     def arrays(self) -> Arrays:
         """What was learnt."""
-        return {"weight_W": self.weight_W}
+        return {name: getattr(self, name) for name in _LEARNT}
+
+    def scores(self, bucket_FX: list[Int64]) -> tuple[Float64, Float64]:
+        """w of each past event, float64 [X], and the network's inner values, float64 [X, D]."""
+        inner_XD = np.zeros((len(bucket_FX[0]), len(self.out_D)))
+        score_X = np.zeros(len(inner_XD))
+        for bucket_X in bucket_FX:
+            inner_XD += self.vector_WD[bucket_X]
+            score_X += self.weight_W[bucket_X]
+        np.maximum(inner_XD, 0, out=inner_XD)
+        score_X += inner_XD @ self.out_D
+        return score_X, inner_XD
+
+    def slopes(self, bucket_FX: list[Int64], query_X: Int64, hit_X: Bool, num: int) -> list[Float64]:
+        """Derivatives of the mean of -log p of the true items (`hit_X`) of `num` questions, as the fields are."""
+        score_X, inner_XD = self.scores(bucket_FX)
+        exp_X, total_Q = _exp(score_X, query_X, num)
+        true_X = exp_X * hit_X
+        change_X = (exp_X / total_Q[query_X] - true_X / sums(query_X, true_X, num)[query_X]) / num
+        slope_W, slope_WD = np.zeros_like(self.weight_W), np.zeros_like(self.vector_WD)
+        back_DX = np.ascontiguousarray((np.outer(change_X, self.out_D) * (inner_XD > 0)).T)
+        for bucket_X in bucket_FX:
+            slope_W += sums(bucket_X, change_X, len(slope_W))
+            for d, back_X in enumerate(back_DX):
+                slope_WD[:, d] += sums(bucket_X, back_X, len(slope_W))
+        return [slope_W, slope_WD, change_X @ inner_XD]
 
 
 def sums(number_X: Int64, weight_X: Float64, num: int) -> Float64:
     """Sum of the weights of each number from 0 to `num` - 1: float64 [num]."""
     return np.bincount(number_X, weights=weight_X, minlength=num).astype(np.float64, copy=False)
-
-
-def _score(weight_W: Float64, bucket_FX: list[Int64]) -> Float64:
-    score_X = np.zeros(len(bucket_FX[0]))
-    for bucket_X in bucket_FX:
-        score_X += weight_W[bucket_X]
-    return score_X
 
 
 def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
@@ -189,34 +228,41 @@ def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
 
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
-    """The weights of the greatest penalised likelihood, by Adam (Kingma and Ba, ICLR 2015); 0 where nothing returns."""
-    pasts = Pasts.of(histories)
-    row_Q = _learnt_from(pasts, split, seed)
-    weight_W = np.zeros(sum(SIZES))
+    """The learnt weights; every past event counts alike where nothing returns."""
+    pasts, rng = Pasts.of(histories), np.random.default_rng(seed)
+    row_Q, width = _learnt_from(pasts, split, seed), sum(SIZES)
+    start = [np.zeros(width), rng.normal(0, 0.3, (width, _WIDTH)), rng.normal(0, 0.05, _WIDTH)]
     if not len(row_Q):
-        return Returns(weight_W)
-    query_X, past_X = pasts.pairs(row_Q)
-    bucket_FX = pasts.buckets(row_Q[query_X], past_X)
-    hit_X = pasts.item_N[past_X] == pasts.item_N[row_Q][query_X]
-    mean_W, square_W = np.zeros_like(weight_W), np.zeros_like(weight_W)
-    for step in range(1, _STEPS + 1):
-        slope_W = _slope(weight_W, bucket_FX, query_X, hit_X, len(row_Q)) + 2 * _PENALTY * weight_W
-        mean_W = 0.9 * mean_W + 0.1 * slope_W
-        square_W = 0.999 * square_W + 0.001 * slope_W**2
-        weight_W -= _RATE * (mean_W / (1 - 0.9**step)) / (np.sqrt(square_W / (1 - 0.999**step)) + 1e-8)
-    return Returns(weight_W)
+        return Returns(start[0], start[1], np.zeros(_WIDTH))
+    steps = min(max(_EPOCHS * len(row_Q) // _BATCH, _LEAST), _MOST)
+    adam, order_Q = _Adam(start), rng.permutation(row_Q)
+    for step in range(steps):
+        at = np.arange(step * _BATCH, (step + 1) * _BATCH) % len(order_Q)
+        row_B = np.sort(order_Q[np.unique(at)])
+        query_X, past_X = pasts.pairs(row_B)
+        hit_X = pasts.item_N[past_X] == pasts.item_N[row_B][query_X]
+        found = Returns(*adam.values)
+        slopes = found.slopes(pasts.buckets(row_B[query_X], past_X), query_X, hit_X, len(row_B))
+        slopes[0] += 2 * _PENALTY * found.weight_W
+        adam.descend(slopes, _RATE * 0.5 * (1 + np.cos(np.pi * step / steps)), (0.0, _DECAY, _DECAY))
+    return Returns(*adam.values)
 
 
-def _slope(weight_W: Float64, bucket_FX: list[Int64], query_X: Int64, hit_X: Bool, num: int) -> Float64:
-    """Derivative of the mean of -log p of the true items: float64 [W]."""
-    exp_X, total_Q = _exp(_score(weight_W, bucket_FX), query_X, num)
-    true_X = exp_X * hit_X
-    true_Q = sums(query_X, true_X, num)
-    change_X = (exp_X / total_Q[query_X] - true_X / true_Q[query_X]) / num
-    return sum(
-        (sums(bucket_X, change_X, len(weight_W)) for bucket_X in bucket_FX),
-        start=np.zeros(len(weight_W)),
-    )
+class _Adam:
+    """Arrays that are learnt together, and the running means of their slopes."""
+
+    def __init__(self, values: list[Float64]) -> None:
+        self.values, self._step = values, 0
+        self._mean, self._square = ([np.zeros_like(value) for value in values] for _ in range(2))
+
+    def descend(self, slopes: list[Float64], rate: float, decays: tuple[float, ...]) -> None:
+        """One step down the slopes; each array also shrinks by its decay times the rate."""
+        self._step += 1
+        for i, (slope, decay) in enumerate(zip(slopes, decays, strict=True)):
+            self._mean[i] = 0.9 * self._mean[i] + 0.1 * slope
+            self._square[i] = 0.999 * self._square[i] + 0.001 * slope**2
+            mean, square = self._mean[i] / (1 - 0.9**self._step), self._square[i] / (1 - 0.999**self._step)
+            self.values[i] = self.values[i] * (1 - rate * decay) - rate * mean / (np.sqrt(square) + 1e-8)
 
 
 def _learnt_from(pasts: Pasts, split: EvaluatedSplit, seed: int) -> Int64:
@@ -246,7 +292,7 @@ def _ranker(fitting: Fitting) -> Returns:
 
 def restore(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Returns:
     """The ranker of what `Returns.arrays` gave."""
-    return Returns(np.asarray(arrays["weight_W"], np.float64))
+    return Returns.of(arrays)
 
 
 FAMILIES: Final = (Family("learnt own events", [{}], _ranker, restore),)

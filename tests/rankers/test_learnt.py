@@ -91,22 +91,29 @@ def test_slope_of_the_weights_is_that_of_finite_differences(build: Build) -> Non
     row_Q = returns._learnt_from(pasts, "test", 0)
     query_X, past_X = pasts.pairs(row_Q)
     bucket_FX, hit_X = pasts.buckets(row_Q[query_X], past_X), pasts.item_N[past_X] == pasts.item_N[row_Q][query_X]
-    assert [(b.min() >= start) and (b.max() < start + size) for b, start, size in zip(
-        bucket_FX, np.cumsum(returns.SIZES) - returns.SIZES, returns.SIZES, strict=True)] == [True] * 10  # fmt: skip
+    starts = np.cumsum(returns.SIZES) - returns.SIZES
+    assert all(b.min() >= start and b.max() < start + size
+               for b, start, size in zip(bucket_FX, starts, returns.SIZES, strict=True))  # fmt: skip
+    rng, num = np.random.default_rng(1), sum(returns.SIZES)
+    parts = [rng.normal(size=num), rng.normal(size=(num, 3)), rng.normal(size=3)]
 
-    def loss(weight_W: NDArray[np.float64]) -> float:
+    def loss(values: list[NDArray[np.float64]]) -> float:
+        weight_W, vector_WD, out_D = values
         total = 0.0
         for query in range(len(row_Q)):
-            score_X = sum(weight_W[bucket_X[query_X == query]] for bucket_X in bucket_FX)
+            mine_FX = [bucket_X[query_X == query] for bucket_X in bucket_FX]
+            inner_XD = np.maximum(sum(vector_WD[bucket_X] for bucket_X in mine_FX), 0)
+            score_X = sum(weight_W[bucket_X] for bucket_X in mine_FX) + inner_XD @ out_D
             total -= np.log(np.exp(score_X)[hit_X[query_X == query]].sum() / np.exp(score_X).sum())
         return total / len(row_Q)
 
-    weight_W = np.random.default_rng(1).normal(size=sum(returns.SIZES))
-    slope_W = returns._slope(weight_W, bucket_FX, query_X, hit_X, len(row_Q))
-    for at in (0, 5, 21, 50, 56, 62, 75, 81, 95, 110):
-        step_W = np.zeros_like(weight_W)
-        step_W[at] = 1e-5
-        assert slope_W[at] == pytest.approx((loss(weight_W + step_W) - loss(weight_W - step_W)) / 2e-5, abs=1e-6)
+    slopes = returns.Returns(*parts).slopes(bucket_FX, query_X, hit_X, len(row_Q))
+    for which, slope in enumerate(slopes):
+        for at in range(0, parts[which].size, max(1, parts[which].size // 10)):
+            moved = [[part.copy() for part in parts] for _ in range(2)]
+            for part, step in zip(moved, (1e-6, -1e-6), strict=True):
+                part[which].flat[at] += step
+            assert slope.flat[at] == pytest.approx((loss(moved[0]) - loss(moved[1])) / 2e-6, abs=1e-5)
 
 
 def test_items_next_door_are_discovered_first(build: Build) -> None:

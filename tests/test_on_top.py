@@ -372,4 +372,7 @@ def test_ablation_asks_with_the_stack_and_takes_time_from_it(
     monkeypatch.setattr("whereupon.rankers.stack.Stack.on", on)
     compared = ablate(config, split="test", limit=4)
     assert set(compared["ablated"]) == {"time", "weather"}
-    assert [n == 1 for n in told] == [False, True, False, False, False]
+    whole, without_time = [False, False], [True]  # the whole model's parts are kept, too: see `eval.parts`
+    assert [n == 1 for n in told] == [*whole, *without_time, False, False, False]
+    assert parts_file(evaluation_folder(config.run, "test", 4), "fine-tuned-on-top").is_file()
+    assert len([*evaluation_folder(config.run, "test", 4).glob("*.parts.parquet")]) == 1

@@ -99,7 +99,8 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     peft = PeftModel.from_pretrained(load_base_model(config.model), str(folder)).peft_config["default"]
     assert (peft.r, peft.peft_type.value) == (16, "LORA")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "log.jsonl", "whereupon.json",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "log.jsonl", "pools.json",
+        "whereupon.json",
     ]  # fmt: skip
 
 

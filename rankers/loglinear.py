@@ -1,4 +1,6 @@
-"""The fit of log-linear models of choice: p(i) is proportional to exp(sum over k of b_k f_ki) among the candidates.
+"""Fits of models of choice: Adam, and Newton's method for log-linear ones.
+
+There, p(i) is proportional to exp(sum over k of b_k f_ki) among the candidates.
 
 Shapes: see `arrays`; K = features, P = the questions of a part.
 """
@@ -58,3 +60,21 @@ def _likelihood(parts: Parts, weight_K: Float64, ridge: float) -> tuple[float, F
         curve_KK += moment_KPI.reshape(flat) @ feature_KPI.reshape(flat).T - mean_KP @ mean_KP.T
     loss = loss / num + ridge / 2 * float(weight_K @ weight_K)
     return loss, slope_K / num + ridge * weight_K, curve_KK / num + ridge * np.eye(len(weight_K))
+
+
+class Adam:
+    """Arrays that are learnt together, and the running means of their slopes: Kingma and Ba, ICLR 2015, with decoupled
+    decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    def __init__(self, values: list[Float64]) -> None:
+        self.values, self._step = values, 0
+        self._mean, self._square = ([np.zeros_like(value) for value in values] for _ in range(2))
+
+    def descend(self, slopes: list[Float64], rate: float, decays: tuple[float, ...]) -> None:
+        """One step down the slopes; each array also shrinks by its decay times the rate."""
+        self._step += 1
+        for i, (slope, decay) in enumerate(zip(slopes, decays, strict=True)):
+            self._mean[i] = 0.9 * self._mean[i] + 0.1 * slope
+            self._square[i] = 0.999 * self._square[i] + 0.001 * slope**2
+            mean, square = self._mean[i] / (1 - 0.9**self._step), self._square[i] / (1 - 0.999**self._step)
+            self.values[i] = self.values[i] * (1 - rate * decay) - rate * mean / (np.sqrt(square) + 1e-8)

@@ -23,6 +23,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
 from ..histories.questions import SPLIT_CODES, num_previous
 from .clock import DAY_S, local_seconds
+from .loglinear import Adam
 from .pasts import LastFit
 from .places import where_users_are
 from .protocol import Arrays, Family, Fitting, Scored, Sparse
@@ -235,7 +236,7 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     if not len(row_Q):
         return Returns(start[0], start[1], np.zeros(_WIDTH))
     steps = min(max(_EPOCHS * len(row_Q) // _BATCH, _LEAST), _MOST)
-    adam, order_Q = _Adam(start), rng.permutation(row_Q)
+    adam, order_Q = Adam(start), rng.permutation(row_Q)
     for step in range(steps):
         at = np.arange(step * _BATCH, (step + 1) * _BATCH) % len(order_Q)
         row_B = np.sort(order_Q[np.unique(at)])
@@ -246,23 +247,6 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
         slopes[0] += 2 * _PENALTY * found.weight_W
         adam.descend(slopes, _RATE * 0.5 * (1 + np.cos(np.pi * step / steps)), (0.0, _DECAY, _DECAY))
     return Returns(*adam.values)
-
-
-class _Adam:
-    """Arrays that are learnt together, and the running means of their slopes."""
-
-    def __init__(self, values: list[Float64]) -> None:
-        self.values, self._step = values, 0
-        self._mean, self._square = ([np.zeros_like(value) for value in values] for _ in range(2))
-
-    def descend(self, slopes: list[Float64], rate: float, decays: tuple[float, ...]) -> None:
-        """One step down the slopes; each array also shrinks by its decay times the rate."""
-        self._step += 1
-        for i, (slope, decay) in enumerate(zip(slopes, decays, strict=True)):
-            self._mean[i] = 0.9 * self._mean[i] + 0.1 * slope
-            self._square[i] = 0.999 * self._square[i] + 0.001 * slope**2
-            mean, square = self._mean[i] / (1 - 0.9**self._step), self._square[i] / (1 - 0.999**self._step)
-            self.values[i] = self.values[i] * (1 - rate * decay) - rate * mean / (np.sqrt(square) + 1e-8)
 
 
 def _learnt_from(pasts: Pasts, split: EvaluatedSplit, seed: int) -> Int64:

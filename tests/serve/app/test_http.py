@@ -16,8 +16,10 @@ import pytest
 from whereupon.config import Config, load_config
 from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
+from whereupon.decode.reweighting import Reweighting
 from whereupon.decode.search import score_all
 from whereupon.histories import prepare, read_histories
+from whereupon.rankers.blend import read_pools
 from whereupon.recommend import Recommender, RequestContext, RequestFilters, catalogue_verbs
 from whereupon.recommend.shown import recommend_verb, show_prompt
 from whereupon.tests.recommend.asking import build_prompt
@@ -90,14 +92,16 @@ def refused(answer: Any, status: int) -> str:
 
 
 def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
-    """Every title's probability for p00, by the engine of `recommend`, with nothing pruned."""
-    histories = read_histories(config.run)
-    engine, encoder, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
-        title_recipe=histories.title_recipe,
-    )  # fmt: skip
+    """Every title's probability for p00, by the engine of `recommend` as calibrated in training; nothing is pruned."""
+    histories, adapter = read_histories(config.run), current_adapter(config.run)
+    engine, encoder, card = load_engine(
+        config.model, config.prompts, histories.items, histories.location, adapter, title_recipe=histories.title_recipe
+    )
+    assert card is not None
+    calibrated = Reweighting(read_pools(card, adapter, None).new.temperature)
     tokens_L = build_prompt(histories, encoder, "p00", moment).tokens_L
-    log_prob_I = score_all(engine.read(tokens_L, np.array([len(tokens_L) - 1])), engine.trie)
+    reading = engine.read(tokens_L, np.array([len(tokens_L) - 1]))
+    log_prob_I = score_all(reading, engine.trie, reweighting=calibrated)
     return dict(zip(histories.items["title"].to_list(), np.exp(log_prob_I.astype(float)).tolist(), strict=True))
 
 

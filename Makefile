@@ -38,7 +38,7 @@ demo: $(READY)
 	$(BIN)/whereupon report $(DEMO) -o runs/flights-demo/report.html
 	$(BIN)/whereupon recommend $(DEMO) --user $(AIRCRAFT) --at 2013-02-01T07:00 --weather "clear, 2 C" --versus "2013-02-01T20:00; snow, -5 C"
 	$(BIN)/whereupon serve $(DEMO) --set serve.port=0 \
-	  --then "$(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT) --ids | $(BIN)/python examples/client.py"
+	  --then "$(BIN)/whereupon prompt show $(DEMO) --user $(AIRCRAFT) --ids | $(BIN)/python examples/client.py $(AIRCRAFT)"
 	@echo
 	@echo "To try next:"
 	@echo "  $(BIN)/whereupon serve $(DEMO)                            the same server, until Ctrl-C"

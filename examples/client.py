@@ -1,8 +1,9 @@
 """Five titles from a running `whereupon serve`, by the ordinary OpenAI client.
 
-    whereupon prompt show CONFIG --user U --ids | python examples/client.py
+    whereupon prompt show CONFIG --user U --ids | python examples/client.py [U]
 
-The prompt comes on stdin as a JSON list of token ids. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY what it
+The prompt comes on stdin as a JSON list of token ids. With `priors`, the user named by U is whose past the rankers look
+at; without U they know what is popular. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY what it
 asks for. Takes a second; expect five lines of rank, probability, title and item id.
 """
 
@@ -23,6 +24,7 @@ def main() -> None:
         model=name,
         prompt=json.load(sys.stdin),
         n=5,
+        user=sys.argv[1] if len(sys.argv) > 1 else "",
         extra_body={"vllm_xargs": {"catalogue": name}},
     )
     for rank, choice in enumerate(answer.choices, start=1):

@@ -27,9 +27,9 @@ class Prompt:
     num_profile_tokens: int
 
     @classmethod
-    def of_tokens(cls, tokens: Sequence[int]) -> Prompt:
-        """A prompt that somebody else made, of whose person nothing is known."""
-        return cls(np.array(tokens, np.int32), None, 0, 0, 0)
+    def of_tokens(cls, tokens: Sequence[int], asked: pl.DataFrame | None = None) -> Prompt:
+        """A prompt that somebody else made; of its person is known what `asked` has."""
+        return cls(np.array(tokens, np.int32), asked, 0, 0, 0)
 
     @property
     def item_M(self) -> Int64:

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ...catalogue import Filters, Selection, select_items
 from ...decode import beam_searching, sampling
 from ...decode.vllm_engine import together
-from ...errors import PromptError
+from ...errors import DataError, PromptError
 from ...recommend.prompt import Prompt
-from ...recommend.recommender import Answer, Plan, Question, exact_plan
+from ...recommend.recommender import Answer, Plan, Question, Request, exact_plan
 from ...recommend.versions import CatalogueVersion
 from .service import Service
 
@@ -42,7 +43,8 @@ async def complete(
     _check(service, request, prompts)
     selection = await asyncio.to_thread(_selection, version, xargs)
     budget, plan = service.budget(xargs.get("max_expansions")), _plan(request)
-    questions = [Question(version, Prompt.of_tokens(prompt), selection) for prompt in prompts]
+    asked = await asyncio.to_thread(_asked, service, version, request.user)
+    questions = [Question(version, Prompt.of_tokens(prompt, asked), selection) for prompt in prompts]
     results = await together([service.search("completions", question, plan, budget) for question in questions])
     answers = [Answer(question, result, request.n) for question, result in zip(questions, results, strict=True)]
     choices = [choice for answer in answers for choice in _choices(answer, request.logprobs is not None)]
@@ -60,6 +62,16 @@ async def complete(
         chunks = iter([f"data: {json.dumps(body, ensure_ascii=False)}\n\n", "data: [DONE]\n\n"])
         return StreamingResponse(chunks, media_type="text/event-stream")
     return JSONResponse(body)
+
+
+def _asked(service: Service, version: CatalogueVersion, user: str | None) -> pl.DataFrame | None:
+    """What the run's stack of rankers looks at: the past of the user that OpenAI's `user` names, if there is one."""
+    if not user or service.recommender.config.priors == "none":
+        return None
+    try:
+        return service.recommender.question(Request(user), version).prompt.asked
+    except DataError:  # to OpenAI, a user may be called anything
+        return None
 
 
 def _check(service: Service, request: CompletionRequest, prompts: list[list[int]]) -> None:

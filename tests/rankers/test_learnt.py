@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from whereupon.histories import Histories
-from whereupon.rankers import discovery, gate, returns
+from whereupon.rankers import discovery, gate, item_features, returns
 from whereupon.rankers.gate import Gate, fit_gate
 from whereupon.rankers.loglinear import fit_loglinear
 from whereupon.rankers.protocol import Dense, Family, Scored, Sparse, UnfitDataError
@@ -159,23 +159,23 @@ def test_that_nobody_chose_an_item_never_speaks_for_it(build: Build) -> None:
     histories = build(rows, 60)
     ranker = DISCOVERY.ranker(histories, "test", {}, 0)
     assert isinstance(ranker, discovery.Discovery)
-    weights = dict(zip(discovery.NAMES, ranker.weight_K.tolist(), strict=True))
+    weights = dict(zip(item_features.NAMES, ranker.weight_K.tolist(), strict=True))
     assert all(weights[name] >= 0 for name in ("events", "users", "users lately", "recent", "moves", "moves soon"))
 
 
 def test_data_without_places_and_categories_has_no_weights_for_them(build: Build) -> None:
     ranker = DISCOVERY.ranker(build(random_rows(1), 12), "test", {}, 0)
     assert isinstance(ranker, discovery.Discovery)
-    used = {name for name, weight in zip(discovery.NAMES, ranker.weight_K, strict=True) if weight}
+    used = {name for name, weight in zip(item_features.NAMES, ranker.weight_K, strict=True) if weight}
     assert used <= {"events", "users", "users lately", "recent", "moves", "moves soon"}
 
 
 def test_several_categories_of_an_item_share_it() -> None:
     for values in (["a, b", "b", None], [["a", "b"], ["b"], None]):
-        tag_IC = discovery._tags(pl.DataFrame({"category": values}, strict=False))
+        tag_IC = item_features.tags(pl.DataFrame({"category": values}, strict=False))
         assert tag_IC is not None
         assert tag_IC.tolist() == [[0.5, 0.5], [0, 1], [0, 0]]
-    assert discovery._tags(pl.DataFrame({"category": pl.Series([None, None], dtype=pl.String)})) is None
+    assert item_features.tags(pl.DataFrame({"category": pl.Series([None, None], dtype=pl.String)})) is None
 
 
 def test_catalogue_of_too_many_items_does_not_fit(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_catalogue_of_too_many_items_does_not_fit(build: Build, monkeypatch: pyt
 def test_too_many_items_for_a_table_of_distances_give_the_same(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     histories = placed(build(random_rows(2), 12))
     found = new(histories, asked(histories))
-    monkeypatch.setattr(discovery, "_CACHED", 0)
+    monkeypatch.setattr(item_features, "_CACHED", 0)
     again_built = placed(build(random_rows(2), 12))
     assert new(again_built, asked(again_built)) == pytest.approx(found, abs=1e-4)
 

@@ -11,8 +11,8 @@ from whereupon.files import versions, write_json
 RESULTS = Path(__file__).parent / "results"
 
 
-def bar(name: str, value: float, bound: str, ok: bool) -> dict[str, Any]:
-    """One figure that was asked for: what it is, its bound in words, and whether it keeps it."""
+def bar(name: str, value: float | None, bound: str, ok: bool) -> dict[str, Any]:
+    """One figure that was asked for: what it is (None: not measured), its bound in words, and whether it keeps it."""
     return {"name": name, "value": value, "bound": bound, "ok": bool(ok)}
 
 
@@ -36,5 +36,6 @@ def record(
                "versions": found, "seed": seed, "bars": bars, **figures}  # fmt: skip
     write_json((folder or RESULTS) / f"{name}.json", content)
     for one in bars:
-        print(f"{'met   ' if one['ok'] else 'MISSED'} {one['name']}: {one['value']:.6g} (asked: {one['bound']})")
+        value = "not measured" if one["value"] is None else f"{one['value']:.6g}"
+        print(f"{'met   ' if one['ok'] else 'MISSED'} {one['name']}: {value} (asked: {one['bound']})")
     return 0 if all(one["ok"] for one in bars) else 1

@@ -127,14 +127,14 @@ def run_stack(config: Config, histories: Histories, split: EvaluatedSplit) -> St
 
 
 def calibrate_run(
-    config: Config, limit: int | None = None, adapter: Path | None = None
+    config: Config, limit: int | None = None, adapter: Path | None = None, stack: Stack | None = None
 ) -> dict[str, Calibration]:  # fmt: skip
     """`whereupon calibrate`: see `rankers.calibrate`. Of the stack, what answers need is kept, too.
 
-    `adapter`: the adapter's folder; default: that in use.
+    `adapter`: the adapter's folder; default: that in use. `stack`: the run's for the valid split, where it is fitted.
     """
     histories = read_histories(config.run)
-    stack = run_stack(config, histories, "valid")
+    stack = stack or run_stack(config, histories, "valid")
     fitted = calibrate(config, histories, stack, adapter or current_adapter(config.run), limit)
     run_stack(config, histories, "test")
     return fitted

@@ -31,7 +31,7 @@ class FinetuneSettings(BaseModel):
         None,
         gt=0,
         description="Divides the logits before the softmax over a node's edges, in training and serving alike; by "
-        "default 1, and 2.5 on top of rankers, so that a model that knows nothing yet does not drown them.",
+        "default 1, and 2.5 on top of rankers, so that an untrained model does not outweigh them.",
     )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         "auto",

@@ -62,6 +62,42 @@ def finetune(config: Config) -> Path:
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    base = _base_model(config)
+    TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
+    peft_model = add_lora(base, settings)
+    with only_training(config.run, accelerator.is_main_process):
+        stack, prior = (
+            on_top_of(config, histories, encoder.catalogue.trie, accelerator) if config.on_top else (None, None)
+        )
+        lessons = make_lessons(histories, encoder, prior)
+        schedule = Schedule(
+            np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes
+        )
+        trie = TrieTensors.of(encoder.catalogue.trie, accelerator.device)
+        module = CatalogueModel(peft_model, trie, config.temperature)
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        module, optimizer = accelerator.prepare(module, optimizer)
+        if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
+            torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))
+
+        validator = Validator.build(histories, encoder, settings, config.seed, stack)
+        identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
+        identity["priors"] = stack.recipe.identity if stack else ALONE
+        keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
+        if accelerator.is_main_process:
+            _announce(lessons, schedule, accelerator, trainable, validator)
+        _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper, prior).run()
+        folder = keeper.finish()
+    if accelerator.is_main_process and validator.num_events:
+        calibrate_run(config, adapter=folder, stack=stack)
+    elif stack and accelerator.is_main_process:
+        run_stack(config, histories, "test")  # which answers need
+    return folder
+
+
+def _base_model(config: Config) -> Any:
+    """Raises ConfigError for prompts longer than the model sees."""
     base = load_base_model(config.model)
     budget, bound = config.prompts.budget_tokens, longest_text(base)
     if bound is not None and budget > bound:
@@ -69,33 +105,7 @@ def finetune(config: Config) -> Path:
             f"prompts.budget_tokens is {budget} but the model {config.model.base} sees at most {bound} tokens: "
             f"set it to at most {bound}."
         )
-    TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
-    peft_model = add_lora(base, settings)
-    stack, prior = on_top_of(config, histories, encoder.catalogue.trie, accelerator) if config.on_top else (None, None)
-    lessons = make_lessons(histories, encoder, prior)
-    schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes)
-    trie = TrieTensors.of(encoder.catalogue.trie, accelerator.device)
-    module = CatalogueModel(peft_model, trie, config.temperature)
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    module, optimizer = accelerator.prepare(module, optimizer)
-    if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))
-
-    validator = Validator.build(histories, encoder, settings, config.seed, stack)
-    identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-    identity["priors"] = stack.recipe.identity if stack else ALONE
-    keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
-    if accelerator.is_main_process:
-        _announce(lessons, schedule, accelerator, trainable, validator)
-    with only_training(config.run, accelerator.is_main_process):
-        _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper, prior).run()
-        folder = keeper.finish()
-    if accelerator.is_main_process and validator.num_events:
-        calibrate_run(config, adapter=folder)
-    elif stack and accelerator.is_main_process:
-        run_stack(config, histories, "test")  # which answers need
-    return folder
+    return base
 
 
 @dataclass

@@ -1,14 +1,16 @@
 """How fast and how right is the server, beside what people write on vLLM today?
 
-    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/serve.py [--only online|offline|agreement]
+    WHEREUPON_NYC_CHECKINS=<folder of the three files> python bench/serve.py [--only online|offline|agreement|stack]
 
 The fine-tuned model of examples/nyc-checkins.yaml (needs its run folder after `whereupon finetune`, and vLLM), base and
-adapter merged, in float32. Three parts, each of which can be run by itself; what another run found is kept:
+adapter merged, in float32. Four parts, each of which can be run by itself; what another run found is kept:
 online      ours, a client-side beam search against a stock vLLM (a_stock) and against our server's settings (a_tuned),
             an unconstrained greedy title (floor), and one token of the same prompt
 offline     vLLM's `LLM.beam_search` with all titles as structured output (b, see bench/serve_offline.py)
 agreement   the answers of the server and those of the in-process engine on 200 prompts, and brute force on the first
             20 of them; goes on where it was killed
+stack       what the stack of rankers costs an answer, beside a model that was trained alone (the run folder with
+            "-alone" at its end: `whereupon finetune` with `--set priors=none`); left out where there is none
 
 Titles in answers are compared with the catalogue, ten titles at most are asked for, and every prompt is that of a test
 event, as many different people's as there are. Writes bench/results/serve.json and serve.md; exits with 1 if a bar is
@@ -29,6 +31,7 @@ from typing import Any
 import serve_agreement
 import serve_offline
 import serve_online
+import serve_stack
 from record import RESULTS, bar, record
 from rich.console import Console
 from serve_load import figures, overlap
@@ -37,11 +40,12 @@ from serve_tables import as_markdown
 
 from whereupon.config import load_config
 from whereupon.files import atomic_path, read_json, versions
+from whereupon.histories import read_histories
 from whereupon.serve.launcher.merged import merged_weights
 
 CONFIG = Path(__file__).parents[1] / "examples" / "nyc-checkins.yaml"
-PARTS = ("online", "offline", "agreement")
-NUM_PROMPTS, NUM_AGREEMENT, NUM_BRUTE_FORCE = 16, 200, 20
+PARTS = ("online", "offline", "agreement", "stack")
+NUM_PROMPTS, NUM_AGREEMENT, NUM_BRUTE_FORCE, NUM_STACK = 16, 200, 20, 40
 OFFLINE_LIMIT_MIN = 15.0
 DTYPE = "float32"
 FIXED = [f"model.dtype={DTYPE}"]
@@ -55,7 +59,9 @@ def main() -> int:
     found = read_json(RESULTS / "serve.json") if (RESULTS / "serve.json").is_file() else {}
     sections = {part: found[part] for part in PARTS if part in found}
     status, seed = 0, load_config(args.config, args.settings).seed
-    for part in [args.only] if args.only else PARTS:  # written after each: a later one may fail
+    alone = serve_stack.alone_run(load_config(args.config, args.settings))
+    parts = [part for part in PARTS if part != "stack" or (alone / "adapters").is_dir()]
+    for part in [args.only] if args.only else parts:  # written after each: a later one may fail
         sections[part] = _about() | measure(part, args)
         with_overlap(sections)
         status = record("serve", seed, bars(sections), **sections)
@@ -104,6 +110,11 @@ def measure(part: str, args: argparse.Namespace) -> Section:
         task = read_task(config, args.agreement_prompts)
         log = logs / "serve-agreement.log"
         return serve_agreement.measure(args.config, args.settings, task, args.brute_force, log, _say)
+    if part == "stack":
+        histories = read_histories(config.run)
+        bodies = serve_stack.requests(histories, [one.row for one in read_task(config, NUM_STACK + 1).questions])
+        alone = serve_stack.alone_run(config)
+        return serve_stack.measure(args.config, args.settings, alone, bodies, logs, _say)
     plan = serve_online.plans(args.prompts)
     # One more than is asked at once: the last one is for warming up.
     task = read_task(config, max(max(one.values()) for one in plan.values()) + 1)
@@ -173,6 +184,9 @@ def bars(sections: dict[str, Section]) -> list[dict[str, Any]]:
     if ours and "one_token" in of:
         ratio = ours["at"]["1"]["p50_s"] / of["one_token"]["at"]["1"]["p50_s"]
         found.append(bar("p50 at concurrency 1 over a one-token completion", ratio, "<= 2.5", ratio <= 2.5))
+    if "stack" in sections:
+        ratio = sections["stack"]["p50_ratio"]
+        found.append(bar("p50 with the stack over that of a model alone", ratio, "<= 1.1", ratio <= 1.1))
     return found
 
 

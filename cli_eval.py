@@ -66,7 +66,9 @@ def evaluate(
         bool, typer.Option("--no-adapter", help="Evaluate the base model without its adapter.")
     ] = False,
     limit: PredictedLimit = None,
-    baselines_only: Annotated[bool, typer.Option("--baselines-only", help="Evaluate baselines only.")] = False,
+    baselines_only: Annotated[
+        bool, typer.Option("--baselines-only", help="Run no model: baselines, and the stack that `priors` chose.")
+    ] = False,
     baseline: Baselines = None,
     set_: Overrides = None,
     debug: Debug = False,

@@ -41,7 +41,7 @@ from .rankings import (
     write_rankings,
 )  # fmt: skip
 from .slices import first_visits
-from .stacking import run_stack
+from .stacking import is_chosen, run_stack
 from .table import RankerResult, as_json, as_table
 from .tuning import tune
 from .wording import ON_VALIDATION
@@ -57,6 +57,7 @@ def evaluate(
     """Rank the events of `split`, print the table, write rankings and `summary.json`; returns the table's rows.
 
     With a limit there are only so many events, the same for every ranker. Without adapter the base model is asked.
+    With `baselines_only` no model is; the stack of priors is ranked if it was chosen before.
 
     Raises:
         DataError: nothing to predict, an adapter of other data, or rankings of another kind that would be replaced.
@@ -74,7 +75,8 @@ def evaluate(
     for name in config.evaluate.baselines:  # before the model is asked, which may take hours
         refuse_other_kind(folder, slug_of(name), "baseline")
     # The model first: what is wrong with it should be known before a baseline is tuned for minutes.
-    stack = None if baselines_only else run_stack(config, histories, split)
+    wanted = not baselines_only or (config.priors != "none" and is_chosen(config, histories))
+    stack = run_stack(config, histories, split) if wanted else None
     model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder, stack)
     found = []
     if stack is not None and (alone := evaluate_stack(config, task, stack, folder)):

@@ -86,6 +86,14 @@ def stack_recipe(config: Config, histories: Histories, *, for_training: bool = F
     return recipe
 
 
+def is_chosen(config: Config, histories: Histories) -> bool:
+    """Whether a recipe was chosen for these histories and settings, so that no minutes pass until there is one."""
+    try:
+        return read_object(config.run / "priors" / "recipe.json").get("key") == _key(config, histories)
+    except DataError:
+        return False
+
+
 def _key(config: Config, histories: Histories) -> str:
     priors, repeats = _asked(config)
     parts = [__version__, priors, histories.data_hash, repeats, config.seed]

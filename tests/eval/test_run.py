@@ -23,7 +23,7 @@ from whereupon.eval.answers import evaluate_model
 from whereupon.eval.protocol import read_task
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in, write_rankings
 from whereupon.eval.run import evaluate
-from whereupon.eval.stacking import calibrate_run
+from whereupon.eval.stacking import calibrate_run, choose_priors
 from whereupon.files import read_json, write_json
 from whereupon.histories import Histories, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit
@@ -185,6 +185,14 @@ def test_baselines_need_no_model(simulated: Town) -> None:
     config = simulated("model.base=/nowhere")
     assert [result.name for result in evaluate(config, split="valid", baselines_only=True)] == BASELINES
     assert [one["name"] for one in _summary(config, "valid")["results"]] == BASELINES
+
+
+def test_stack_that_was_chosen_is_ranked_without_a_model(simulated: Town) -> None:
+    config = simulated("model.base=/nowhere", "evaluate.baselines=[popularity]", "priors=[own counts, popularity]")
+    assert [one.name for one in evaluate(config, split="test", baselines_only=True)] == ["popularity"]
+    choose_priors(config)
+    found = evaluate(config, split="test", baselines_only=True)
+    assert [one.name for one in found] == ["stack of priors", "popularity"]
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])

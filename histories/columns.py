@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError, DataError
-from .guessing import guess_by_names
+from .formats import Cells
+from .formats.delimited import RECORD
+from .guessing import guess_by_names, guess_events, guess_items
 from .settings import TableSettings
 
 _MOST_SHOWN: Final = 12
+_NUM_LOOKED_AT: Final = 10_000
 
 
 def shown(names: Sequence[str]) -> str:
@@ -44,9 +47,7 @@ def check_mapping(settings: TableSettings, what: str, known: Iterable[str] | Non
             roles[theirs] = ours
 
 
-def resolved(
-    settings: TableSettings, path: Path, names: Sequence[str], what: str, required: Iterable[str], *, has_header: bool
-) -> dict[str, str]:
+def resolved(settings: TableSettings, path: Path, cells: Cells, what: str, required: Iterable[str]) -> dict[str, str]:
     """Our names of the mapped columns -> those in the file.
 
     Raises DataError: a column that is mapped or required is missing.
@@ -54,32 +55,32 @@ def resolved(
     mapped = {}
     for ours, theirs in settings.columns.items():
         where = f"histories.{what}.columns.{ours}"
-        if isinstance(theirs, int):
-            if theirs > len(names):
-                raise DataError(
-                    f"{path} should have a column {theirs} for {ours} but has {len(names)}; correct {where}."
-                )
-            mapped[ours] = names[theirs - 1]
-            continue
-        if theirs not in names:
-            raise DataError(_missing(path, theirs, ours, names, what, f"correct {where}", has_header=has_header))
-        mapped[ours] = theirs
+        if isinstance(theirs, str):
+            if theirs not in cells.names:
+                raise DataError(_missing(path, theirs, ours, cells, what, f"correct {where}"))
+            mapped[ours] = theirs
+        elif theirs <= len(cells.names):
+            mapped[ours] = cells.names[theirs - 1]
+        else:
+            raise DataError(
+                f"{path} should have a column {theirs} for {ours} but has {len(cells.names)} columns; correct {where}."
+            )
     for ours in required:
-        if ours not in mapped and ours not in names:
+        if ours not in mapped and ours not in cells.names:
             remedy = f"say in histories.{what}.columns.{ours} how it is called there"
-            raise DataError(_missing(path, ours, ours, names, what, remedy, has_header=has_header))
+            raise DataError(_missing(path, ours, ours, cells, what, remedy))
     return mapped
 
 
-def _missing(
-    path: Path, name: str, role: str, names: Sequence[str], what: str, remedy: str, *, has_header: bool
-) -> str:
+def _missing(path: Path, name: str, role: str, cells: Cells, what: str, remedy: str) -> str:
     use = "" if name == role else f" for {role}"
-    if not has_header:
-        return (
-            f"{path} should have a column {name!r}{use} but has no header, only {len(names)} columns; give "
-            f"their numbers in histories.{what}.columns (`{role}: 1`), or their names as histories.{what}.header."
-        )
-    guess = guess_by_names(names).get(role)
-    hint = f" (did you mean {guess!r}?)" if guess else nearest(name, names)
-    return f"{path} should have a column {name!r}{use} but has only {shown(names)}{hint}; {remedy}."
+    if cells.has_header:
+        guess = guess_by_names(cells.names).get(role)
+        hint = f" (did you mean {guess!r}?)" if guess else nearest(name, cells.names)
+        return f"{path} should have a column {name!r}{use} but has only {shown(cells.names)}{hint}; {remedy}."
+    guesses = (guess_items if what == "items" else guess_events)(cells.table.head(_NUM_LOOKED_AT).drop(RECORD))
+    numbers = ", ".join(f"{ours}: {cells.names.index(theirs) + 1}" for ours, theirs in guesses.items())
+    return (
+        f"{path} should have a column {name!r}{use} but has no header, only {len(cells.names)} columns; give their "
+        f"numbers in histories.{what}.columns, perhaps {{{numbers}}}, or their names as histories.{what}.header."
+    )

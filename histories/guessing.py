@@ -16,8 +16,9 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "item_id": (
         "itemid", "item", "iid", "movieid", "venueid", "venue", "locationid", "businessid", "parentasin", "asin",
-        "isbn",         "productid", "articleid", "poiid", "poi", "placeid", "bookid", "songid", "trackid", "artistid", "gameid", 
-        "appid", "newsid", "videoid", "recipeid", "streamid", "sku", "productcode", "stockcode", "location", "product", "i",
+        "isbn", "productid", "articleid", "poiid", "poi", "placeid", "bookid", "songid", "trackid", "artistid",
+        "gameid", "appid", "newsid", "videoid", "recipeid", "streamid", "sku", "productcode", "stockcode", "location",
+        "product", "i",
     ),
     "time": (
         "time", "timestamp", "unixreviewtime", "datetime", "eventtime", "utctime", "checkintime", "createdat", "tdat",

@@ -68,7 +68,7 @@ def read_table(
     tables, broken, said, num_rows = [], [], list[str](), 0
     for file in files:
         cells = _read(file, settings, what, required, known)
-        mapped = resolved(settings, file, cells.names, what, required, has_header=cells.has_header)
+        mapped = resolved(settings, file, cells, what, required)
         table = _renamed(cells.table, mapped, known)
         num_records = cells.table.height + cells.broken.height
         first = f"rows {num_rows + 1:,} to {num_rows + num_records:,}, " if len(files) > 1 else ""
@@ -87,12 +87,8 @@ def read_table(
 
 def _read(file: Path, settings: TableSettings, what: str, required: list[str], known: list[str] | None) -> Cells:
     theirs = [name for name in settings.columns.values() if isinstance(name, str)]
-    numbers = {f"column_{name}" for name in settings.columns.values() if isinstance(name, int)}
-    wanted = (
-        None
-        if known is None or any(isinstance(name, int) for name in settings.columns.values())
-        else ({*theirs, *numbers, *known, *required})
-    )
+    are_names = len(theirs) == len(settings.columns)
+    wanted = {*theirs, *known, *required} if known is not None and are_names else None
     return read_file(file, settings, what=what, expected={*theirs, *required}, wanted=wanted)
 
 

@@ -102,7 +102,7 @@ def _text(
     file: Path, dialect: Dialect, wanted: Collection[str] | None, folder: Path, *, is_damaged: bool = False
 ) -> Records:
     plain, dialect_of_plain = plain_copy(file, dialect, folder, is_damaged=is_damaged)
-    kept = None if dialect.is_atomic else wanted
+    kept = wanted if dialect.has_header and not dialect.is_atomic else None  # else names are made or changed later
     return read_records(plain, dialect_of_plain, kept, is_damaged=is_damaged)
 
 

@@ -116,7 +116,10 @@ def _clean(source: Source, rejects: Rejects, notes: Counter[str]) -> tuple[pl.Da
     settings = source.settings
     items = None
     if source.items is not None:
-        items = clean_items(source.items, source=source.items_name, rejects=rejects, notes=notes)
+        time_format = settings.items.time_format if settings.items else None
+        items = clean_items(
+            source.items, source=source.items_name, rejects=rejects, notes=notes, time_format=time_format
+        )
     events = clean_events(
         source.events,
         source=source.events_name,

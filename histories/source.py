@@ -58,7 +58,7 @@ def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects, bool]:
     rejects = Rejects()
     reading = read_table(table, what="items", required=("item_id",), numeric=_PLACE)
     rejects.add(reading.broken, source=table.name, reason=_BROKEN)
-    items = clean_items(reading.table, source=table.name, rejects=rejects)
+    items = clean_items(reading.table, source=table.name, rejects=rejects, time_format=table.time_format)
     if not items.height:
         raise DataError(
             f"{table.name} should hold items but each of its {reading.table.height} rows is rejected; correct them."

@@ -61,9 +61,10 @@ def draft_configuration(paths: Sequence[Path], folder: Path) -> str:
     item_ids = events.table[events.events["item_id"]]
     described = [(each, guess_items(each.table, item_ids)) for each in rest if _shares_items(each.table, item_ids)]
     paths_of = {looked_at.path: path for looked_at, path in zip(looked, paths, strict=True)}
+    command = f"whereupon init {' '.join(shlex.quote(path.name) for path in paths)}"
     lines = [
-        f"# Guessed by `whereupon init {' '.join(shlex.quote(path.name) for path in paths)}`: check each column, then run",
-        "# `whereupon prepare` with this file. It prints how the files were read, with one event as an example.",
+        f"# Guessed by `{command}`: check each column, then run `whereupon prepare` with this file.",
+        "# It prints how the files were read, with one event as an example.",
         f"run: {_yaml(f'runs/{_stem(events.path)}')}",
         "histories:",
         "  # time_zone: Europe/Berlin  # of all events; without it, that of the coordinates, else UTC",
@@ -144,8 +145,8 @@ def _no_events(looked: Sequence[_Looked]) -> str:
     best = max(looked, key=lambda each: len(set(each.events) & set(_NEEDED)))
     missing = " and ".join(name for name in _NEEDED if name not in best.events)
     return (
-        f"{best.path} should be a table of events but has no column that looks like {missing}; name a file with a user, "
-        "an item and a time, or write the configuration by hand (examples/ holds some)."
+        f"{best.path} should be a table of events but has no column that looks like {missing}; name a file with a "
+        "user, an item and a time, or write the configuration by hand (examples/ holds some)."
     )
 
 

@@ -19,6 +19,7 @@ _OTHERS: Final = ["gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1250", 
 _HIGH_RUN: Final = re.compile(rb"[\x80-\xff]+")
 _WORD: Final = re.compile(r"[^\W\d_]{3,}")
 _MOST: Final = 0.9
+_MOSTLY: Final = 0.6
 
 
 def sniff_encoding(head: bytes, is_whole: bool) -> str:
@@ -86,11 +87,13 @@ def _western(sample: bytes) -> str:
 
 
 def _is_well_cased(sample: bytes, encoding: str) -> bool:
-    """Whether the words that are not ASCII have capitals at their beginning only, or throughout."""
+    """Whether what is not ASCII is mostly words that have capitals at their beginning only, or throughout."""
     try:
-        words = [word for word in _WORD.findall(sample.decode(encoding)) if not word.isascii()]
+        text = sample.decode(encoding)
     except UnicodeDecodeError:
         return False
+    words = [word for word in _WORD.findall(text) if not word.isascii()]
     pure = [word for word in words if not re.search("[A-Za-z]", word)]  # no word mixes alphabets
-    cased = [word.islower() or word.isupper() or word.istitle() for word in pure]
-    return bool(words) and sum(cased) >= _MOST * len(words)
+    cased = [word for word in pure if word.islower() or word.isupper() or word.istitle()]
+    num_high = sum(character > "\x7f" for character in text)
+    return sum(map(len, cased)) >= _MOSTLY * num_high and len(cased) >= _MOST * len(words) > 0

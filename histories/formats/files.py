@@ -89,7 +89,7 @@ def _read(
     try:
         records = _text(file, dialect, wanted, folder)
     except pl.exceptions.ComputeError as error:
-        if "utf-8" not in str(error).lower():
+        if "utf8" not in str(error).lower().replace("-", ""):
             raise
         encoding = settings.encoding or whole_file_encoding(file)
         dialect = with_encoding(dialect, encoding)

@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from ...errors import first_line
 from .containers import Kind
 
 _LARGEST_WHOLE: Final = 2.0**53  # above, a float does not hold every whole number
@@ -33,11 +34,16 @@ def _kept(names: Collection[str], wanted: Collection[str] | None) -> list[str]:
 
 
 def _excel(file: Path) -> pl.DataFrame:
-    """The first sheet; numbers that are all whole become integers, since Excel has no others than floats."""
+    """The first sheet; numbers that are all whole become integers, since Excel has no others than floats.
+
+    Raises ValueError: the workbook is damaged.
+    """
     import fastexcel
 
-    sheet = fastexcel.read_excel(file).load_sheet(0)
-    table = sheet.to_polars()
+    try:
+        table = fastexcel.read_excel(file).load_sheet(0).to_polars()
+    except fastexcel.FastExcelError as error:
+        raise ValueError(first_line(error)) from None
     wholes = [
         column.name
         for column in table.iter_columns()

@@ -92,7 +92,7 @@ def test_empty_file_is_told(tmp_path: Path, content: bytes) -> None:
 def test_unreadable_file_is_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(DataError, match=says(name, "events", "cannot be read")) as error:
+    with pytest.raises(DataError, match=says(name, "cannot be read")) as error:
         read(path)
     assert "\n" not in str(error.value)
 

@@ -11,6 +11,7 @@ from whereupon.histories import TableSettings
 from whereupon.histories.reading import ROW, Reading, read_table
 from whereupon.tests.texts import says
 
+NEEDED = ("user_id", "item_id", "time")
 ROWS = [("u1", "café", "2024-01-01T08:00"), ("u2", "bar", "2024-01-02T09:30"), ("u1", "bar", "2024-01-03T10:00")]
 BY_NUMBER: dict[str, str | int] = {"user_id": 1, "item_id": 2, "time": 3}
 

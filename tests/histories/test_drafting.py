@@ -25,8 +25,8 @@ def movielens(folder: Path) -> list[Path]:
 
 def foursquare(folder: Path) -> list[Path]:
     rows = [
-        f"{day % 4}\t49bbd6c0f964a{day % 6}\t4bf58dd8d48988d12{day % 6}\tCafé {day % 6}\t40.7{day:02}81\t-74.0{day:02}46"
-        f"\t-240\t{datetime(2012, 4, day, 18):%a %b %d %H:%M:%S} +0000 2012\n"
+        f"{day % 4}\t49bbd6c0f964a{day % 6}\t4bf58dd8d48988d12{day % 6}\tCafé {day % 6}\t40.7{day:02}81\t"
+        f"-74.0{day:02}46\t-240\t{datetime(2012, 4, day, 18):%a %b %d %H:%M:%S} +0000 2012\n"
         for day in DAYS
     ]
     (folder / "dataset_NYC.txt").write_bytes("".join(rows).encode("latin-1"))

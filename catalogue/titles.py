@@ -120,7 +120,7 @@ def _raw_titles(items: pl.DataFrame, settings: TitleSettings) -> list[str]:
     if settings.title is None:
         column = "title" if "title" in items.columns else "item_id"
         return items[column].cast(pl.String).fill_null("").to_list()
-    if not _names(settings) and "{%" not in settings.title:
+    if "{{" not in settings.title and "{%" not in settings.title:
         some = "{{ " + next((name for name in _LIKELY if name in items.columns), "item_id") + " }}"
         raise CatalogueError(
             f"catalogue.title should name a column in double braces, such as {some!r}, but names none; it reads "

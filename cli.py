@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .cli_eval import eval_app
-from .console import bar
+from .console import bar, say
 from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
 app = typer.Typer(
@@ -56,6 +56,31 @@ def prepare(config: ConfigFile, set_: Overrides = None, debug: Debug = False) ->
         record("prepare", settings)
         report = prepare(settings.histories, settings.catalogue, settings.run, settings.seed)
         print("\n".join(report.lines()))
+
+
+@app.command()
+def init(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Files of events and items, in any form.")],
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The YAML file to write; default: stdout.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Look at files and write a first configuration for them."""
+    with one_sentence(debug):
+        from .errors import ConfigError
+        from .files import atomic_path
+        from .histories import draft_configuration
+
+        if out is not None and out.exists():
+            raise ConfigError(f"{out} should be a new file but exists; name another one, or remove it first.")
+        text = draft_configuration(files, out.resolve().parent if out is not None else Path.cwd())
+        if out is None:
+            print(text, end="")
+            return
+        with atomic_path(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        say(f"written to {out}; check its columns, then run: whereupon prepare {out}")
 
 
 @app.command()

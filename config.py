@@ -87,6 +87,8 @@ def _validated(
     except ValidationError as error:
         raise ConfigError(_explain(error, file, line_of, overridden)) from None
     located: Config = _located(config, (), folder, overridden)
+    if located.run.exists() and not located.run.is_dir():
+        raise ConfigError(f"run should name a folder for results but {located.run} is a file; choose another name.")
     return located
 
 
@@ -147,7 +149,12 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         data = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{file}, line {line}: not valid YAML ({error.problem}).") from None
+        hint = ""
+        if "cannot start any token" in str(error.problem):
+            hint = "; indent with spaces, and put quotes around a value that begins with such a character"
+        elif "unknown escape" in str(error.problem):
+            hint = "; put single quotes around a path with backslashes"
+        raise ConfigError(f"{file}, line {line}: not valid YAML ({error.problem}){hint}.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())}).") from None
     data = {} if data is None else data
@@ -225,6 +232,8 @@ def _problem(problem: ErrorDetails) -> str:
         return f"unknown key {key}; {remedy}"
     if problem["type"] == "missing":
         return f"{key} is missing"
+    if problem["type"] == "model_type":
+        return f"{key}: should be a section of `key: value` lines, found {problem['input']!r:.60}"
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     found = repr(problem["input"])
     found = "" if isinstance(problem["input"], dict | BaseModel) else f", found {found[:60]}"

@@ -17,6 +17,7 @@ from ..errors import CatalogueError
 
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
 
+_LIKELY = ("name", "title", "category")
 _ADDED = re.compile(r"( \(.*\))*( \d+)?")  # what may have been added behind an item's own title
 
 
@@ -119,6 +120,12 @@ def _raw_titles(items: pl.DataFrame, settings: TitleSettings) -> list[str]:
     if settings.title is None:
         column = "title" if "title" in items.columns else "item_id"
         return items[column].cast(pl.String).fill_null("").to_list()
+    if "{{" not in settings.title and "{%" not in settings.title:
+        some = "{{ " + next((name for name in _LIKELY if name in items.columns), "item_id") + " }}"
+        raise CatalogueError(
+            f"catalogue.title should name a column in double braces, such as {some!r}, but names none; it reads "
+            f"{settings.title!r}, so that all items would be called the same."
+        )
     environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=_text)
     try:
         template = environment.from_string(settings.title)
@@ -127,7 +134,7 @@ def _raw_titles(items: pl.DataFrame, settings: TitleSettings) -> list[str]:
     except jinja2.TemplateSyntaxError as error:
         problem = f"is no Jinja template ({error.message}); it reads {settings.title!r}"
     except jinja2.UndefinedError as error:
-        problem = f"should name columns of the items ({', '.join(items.columns)}) but {error.message}"
+        problem = f"should name columns of the items ({', '.join(items.columns[:12])}) but {error.message}"
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         problem = f"cannot be rendered for the items ({error}); it reads {settings.title!r}"
     raise CatalogueError(f"catalogue.title {problem}.")

@@ -62,7 +62,14 @@ def clean_events(
     return kept.select(ROW, *ours, *outcomes, *(_context(kept, name) for name in context_columns))
 
 
-def clean_items(raw: pl.DataFrame, *, source: str, rejects: Rejects, notes: Counter[str] | None = None) -> pl.DataFrame:
+def clean_items(
+    raw: pl.DataFrame,
+    *,
+    source: str,
+    rejects: Rejects,
+    notes: Counter[str] | None = None,
+    time_format: str | None = None,
+) -> pl.DataFrame:
     """Typed items in the order of their file: `item_id`, further columns as they are, coordinates as float64.
 
     A row without `item_id` or with one that came before is rejected. Coordinates that are no place become null, and the
@@ -79,7 +86,7 @@ def clean_items(raw: pl.DataFrame, *, source: str, rejects: Rejects, notes: Coun
         placed = _on_earth(pl.col("latitude"), pl.col("longitude"))
         kept = kept.with_columns(pl.when(placed).then(name).alias(name) for name in ("latitude", "longitude"))
     if _AVAILABLE_FROM in kept.columns:
-        since = to_times(kept[_AVAILABLE_FROM])
+        since = to_times(kept[_AVAILABLE_FROM], time_format)
         unread = since.null_count() - kept.select(_given(kept, _AVAILABLE_FROM).not_().sum()).item()
         if unread and notes is not None:
             notes["items whose available_from cannot be read, taken as always known"] += unread

@@ -12,6 +12,7 @@ import polars as pl
 from ..errors import DataError
 from ..files import atomic_path, read_object, sha256_file, versions, write_json
 from .events import available_at_first_event, clean_events, clean_items, items_of_events, place_at_items, require_events
+from .guessing import guess_items
 from .local_time import local_times
 from .reading import ROW
 from .recipes import read_source
@@ -48,6 +49,7 @@ class PrepareReport:
         """A friendly account for the terminal."""
         m = self.manifest
         lines = [
+            *m["read_as"],
             f"{m['num_events']:,} events of {m['num_users']:,} users on {m['num_items']:,} items "
             f"({m['num_items_seen']:,} of them seen), {m['first_time'][:10]} to {m['last_time'][:10]}",
         ]
@@ -83,15 +85,17 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     _refuse_others(histories_folder(run))
     rejects, notes = Rejects(), Counter[str]()
     source = read_source(settings, rejects)
+    notes += source.notes
     items, events = _clean(source, rejects, notes)
     events = _enrich(source, events, rejects, notes, seed)
     title_recipe = titles.recipe(source.title)
+    read_as = [*source.said, _example(events, settings), *_likely_titles(source, title_recipe)]
     previous = _previous_titles(run, title_recipe)
     names, title_counts = titles.make_titles(items, default_title=source.title, previous=previous)
     items = items.with_columns(pl.Series("title", names, dtype=pl.String))
     items = items.select("item_id", "title", pl.exclude("item_id", "title"))
     events = _index(events, items)
-    manifest = _manifest(source, events, items, rejects, notes)
+    manifest = _manifest(source, events, items, rejects, notes) | {"read_as": read_as}
     manifest |= {"seed": seed, "title_recipe": title_recipe, "titles": title_counts, "versions": versions()}
     _write(run, {"events": events, "items": items, "rejects": rejects.table()}, manifest)
     return PrepareReport(run=run, manifest=manifest)
@@ -112,7 +116,10 @@ def _clean(source: Source, rejects: Rejects, notes: Counter[str]) -> tuple[pl.Da
     settings = source.settings
     items = None
     if source.items is not None:
-        items = clean_items(source.items, source=source.items_name, rejects=rejects, notes=notes)
+        time_format = settings.items.time_format if settings.items else None
+        items = clean_items(
+            source.items, source=source.items_name, rejects=rejects, notes=notes, time_format=time_format
+        )
     events = clean_events(
         source.events,
         source=source.events_name,
@@ -170,6 +177,23 @@ def _known_place(name: str, location: str) -> pl.Expr:
     return pl.when(first).then(own).otherwise(own.shift(1).forward_fill()).over("user_id")
 
 
+def _example(events: pl.DataFrame, settings: HistoriesSettings) -> str:
+    """The first event of the file as it was understood, for people to check."""
+    first = events.row(int(events[ROW].arg_min() or 0), named=True)
+    zone = f"{settings.time_zone} time" if settings.time_zone else "local time"
+    return f"read as: user {first['user_id']}, item {first['item_id']}, {first['local_time']:%a %Y-%m-%d %H:%M} {zone}"
+
+
+def _likely_titles(source: Source, title_recipe: Mapping[str, Any]) -> list[str]:
+    """What to say where ids become titles although the table of items has a column that looks like titles."""
+    if source.items is None or title_recipe.get("title") is not None or "title" in source.items.columns:
+        return []
+    said = f"titles: {source.items_name} has no column title, so each item is called by its id"
+    likely = guess_items(source.items.drop(ROW, strict=False).head(_BATCH)).get("title")
+    hint = f"; {likely!r} looks like one: set histories.items.columns.title or catalogue.title" if likely else ""
+    return [said + hint]
+
+
 def _index(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     item_idx = items.select("item_id").with_row_index("item_idx").cast({"item_idx": pl.Int32})
     users = events.select(pl.col("user_id").unique().sort()).with_row_index("user_idx").cast({"user_idx": pl.Int32})
@@ -213,10 +237,18 @@ def _manifest(
         "splits": {name: _split_entry(events.filter(pl.col("split") == name)) for name in SPLITS},
         "rejects": rejects.counts(),
         "notes": dict(sorted(notes.items())),
-        "inputs": {file.name: sha256_file(file) for file in source.files},
+        "inputs": _fingerprints(source.files),
         "data_hash": _data_hash(events, items),
         "catalogue_hash": catalogue_hash(items),
         "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _fingerprints(files: list[Path]) -> dict[str, str]:
+    """SHA-256 by name; files of equal names in several folders bear their folder too."""
+    names = Counter(file.name for file in set(files))
+    return {
+        file.name if names[file.name] == 1 else f"{file.parent.name}/{file.name}": sha256_file(file) for file in files
     }
 
 

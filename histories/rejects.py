@@ -30,6 +30,15 @@ class Rejects:
             )
         return marked.filter(~pl.col("_bad")).drop("_bad")
 
+    def add(self, broken: pl.DataFrame, *, source: str, reason: str) -> None:
+        """Remember rows that never made it into a table: their `_row` and `detail`."""
+        if broken.height:
+            self.frames.append(
+                broken.select(
+                    pl.lit(source).alias("source"), pl.col(ROW).alias("row"), pl.lit(reason).alias("reason"), "detail"
+                )
+            )
+
     def table(self) -> pl.DataFrame:
         """All rejected rows: `source`, `row`, `reason`, `detail`, in order of source and row."""
         if not self.frames:

@@ -1,11 +1,12 @@
 """Settings of `prepare`: which tables to read, how their columns are called, and how to split and join them."""
 
+import codecs
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Location = Literal["context", "outcome"]
 Protocol = Literal["global_time", "leave_one_out", "user_cold_start", "item_cold_start"]
@@ -18,19 +19,55 @@ class _Settings(BaseModel):
 
 
 class TableSettings(_Settings):
-    """One input table: CSV, Parquet, or an atomic file of RecBole.
+    """One input table, in one file or several of the same columns.
+
+    Read are delimited text (CSV and the like), JSON Lines, Parquet, Arrow, Excel and RecBole's atomic files, plain or
+    packed by gzip, bzip2, xz, zstd or zip; what a file is, its bytes say. How a text is laid out is sniffed and
+    printed; the settings below replace what is sniffed.
 
     Attributes:
-        path: the file; the ending `.parquet` or `.pq` says Parquet, `.inter`, `.item` or `.user` an atomic file (tabs,
-            a header of `name:type`), anything else is read as CSV with a header.
-        columns: our name -> the file's name, for columns that are called differently there.
-        time_format: strftime format of the time column (of `local_day` in a daily weather table); without it,
-            ISO 8601 and unix seconds are understood. A time without an offset is read as UTC.
+        path: a file, a folder of files, a pattern such as `part-*.csv`, a list of these, or a folder that
+            `datasets.save_to_disk` has written.
+        columns: our name -> the file's name, or the number of the column, counted from 1.
+        time_format: strftime format of the time column (of `local_day` in a daily weather table, of `available_from` in
+            items); without it, ISO 8601 and unix seconds are understood. A time without an offset is read as UTC.
+        separator: what stands between cells; sniffed among comma, tab, semicolon, pipe and `::`.
+        header: whether the first line names the columns, or the names where no line does.
+        encoding: that of a text, such as `cp1252`.
+        decimal: the decimal sign of numbers.
+        skip_rows: lines before the header to leave out; blank lines, comments (#) and `sep=` are left out anyway.
     """
 
-    path: Path
-    columns: dict[str, str] = {}
+    path: Path | list[Path]
+    columns: dict[str, str | int] = {}
     time_format: str | None = None
+    separator: str | None = Field(default=None, min_length=1)
+    header: bool | list[str] | None = None
+    encoding: str | None = None
+    decimal: Literal[".", ","] | None = None
+    skip_rows: int = Field(default=0, ge=0)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _counted_from_one(cls, columns: Any) -> Any:
+        if isinstance(columns, dict) and any(isinstance(theirs, int) and theirs < 1 for theirs in columns.values()):
+            raise ValueError("columns are counted from 1")
+        return columns
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str | None) -> str | None:
+        try:
+            return encoding and codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError("should be an encoding that Python knows, such as utf-8 or cp1252") from None
+
+    @property
+    def name(self) -> str:
+        """What the table is called in messages: its file, or the first of several."""
+        if isinstance(self.path, Path):
+            return self.path.name
+        return f"{self.path[0].name} and {len(self.path) - 1} more" if len(self.path) > 1 else self.path[0].name
 
 
 class WeatherSettings(TableSettings):

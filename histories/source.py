@@ -1,19 +1,23 @@
 """The raw tables of one data set, under our column names: as recipes give them, or read as the settings describe."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from ..errors import ConfigError, DataError
 from .events import clean_items
-from .reading import read_table
+from .reading import Reading, read_table
 from .rejects import Rejects
 from .settings import HistoriesSettings, Location, TableSettings
 from .weather import SOURCE_FIELDS, WEATHER_COLUMNS
 
 _EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "latitude", "longitude")
 _OUTCOME_FIELDS = ("event", "value")
+_PLACE = ("latitude", "longitude")
+_QUANTITIES = tuple(name for name in SOURCE_FIELDS if name not in ("time", "local_day", "condition"))
+_BROKEN = "broken line"
 _RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
 
 
@@ -27,6 +31,8 @@ class Source:
         settings: the settings with what the recipe filled in.
         title: Jinja template of the recipe's titles over item columns; None takes the column `title`.
         num_left_out: events outside of the asked slice.
+        said: for people: how the files were read.
+        notes: counts of what was repaired in reading.
     """
 
     events: pl.DataFrame
@@ -40,50 +46,83 @@ class Source:
     location: Location
     title: str | None = None
     num_left_out: int = 0
+    said: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
 
 
-def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects]:
-    """The items of a table alone, as `clean_items` gives them, and the rows that were rejected.
+def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects, bool]:
+    """The items of a table alone, as `clean_items` gives them, the rows that were rejected, and whether all is text.
 
     Raises DataError: a file that is missing or cannot be read, lacks a column, or has no usable row.
     """
     rejects = Rejects()
-    raw = read_table(table, what="items", required=("item_id",))
-    items = clean_items(raw, source=table.path.name, rejects=rejects)
+    reading = read_table(table, what="items", required=("item_id",), numeric=_PLACE)
+    rejects.add(reading.broken, source=table.name, reason=_BROKEN)
+    items = clean_items(reading.table, source=table.name, rejects=rejects, time_format=table.time_format)
     if not items.height:
-        raise DataError(f"{table.path} should hold items but each of its {raw.height} rows is rejected; mend them.")
-    return items, rejects
+        raise DataError(
+            f"{table.name} should hold items but each of its {reading.table.height} rows is rejected; correct them."
+        )
+    return items, rejects, reading.is_text
 
 
-def read_tables(settings: HistoriesSettings, title: str | None = None) -> Source:
+def read_tables(settings: HistoriesSettings, rejects: Rejects, title: str | None = None) -> Source:
     """The tables that the settings describe; `title` is the recipe's template of titles.
 
-    Raises ConfigError: no table of events, or a context column that cannot be one. DataError: a file is missing or
-    lacks a column.
+    Lines that cannot be read are added to `rejects`. Raises ConfigError: no table of events, or a context column that
+    cannot be one. DataError: a file is missing or lacks a column.
     """
     if settings.events is None:
         raise ConfigError("histories.events should describe the table of events (path, columns); add it.")
     _check_context(settings)
-    context = settings.context_columns
-    known = (*_EVENT_FIELDS, *_OUTCOME_FIELDS, *context)
-    events = read_table(settings.events, what="events", required=("user_id", "item_id", "time", *context), known=known)
-    _demand_pair(events, settings.events)
+    events = _events(settings, settings.events)
     items = weather = None
     if settings.items is not None:
-        items = read_table(settings.items, what="items", required=("item_id",))
+        items = read_table(settings.items, what="items", required=("item_id",), numeric=_PLACE)
     if settings.weather is not None:
-        weather = read_table(settings.weather, what="weather", required=(), known=SOURCE_FIELDS)
+        weather = read_table(settings.weather, what="weather", required=(), known=SOURCE_FIELDS, numeric=_QUANTITIES)
+    return _source(settings, rejects, title, events, items, weather)
+
+
+def _events(settings: HistoriesSettings, table: TableSettings) -> Reading:
+    context = settings.context_columns
+    reading = read_table(
+        table,
+        what="events",
+        required=("user_id", "item_id", "time", *context),
+        known=(*_EVENT_FIELDS, *_OUTCOME_FIELDS, *context),
+        numeric=(*_PLACE, "utc_offset_minutes", "value", *context),
+    )
+    _demand_pair(reading.table, table)
+    return reading
+
+
+def _source(
+    settings: HistoriesSettings,
+    rejects: Rejects,
+    title: str | None,
+    events: Reading,
+    items: Reading | None,
+    weather: Reading | None,
+) -> Source:
+    tables = ((settings.events, events), (settings.items, items), (settings.weather, weather))
+    read = [(table, reading) for table, reading in tables if table is not None and reading is not None]
+    for table, reading in read:
+        rejects.add(reading.broken, source=table.name, reason=_BROKEN)
+    said = [line for _, reading in read for line in reading.said]
     return Source(
-        events=events,
-        items=items,
-        weather=weather,
-        events_name=settings.events.path.name,
-        items_name=settings.items.path.name if settings.items else "",
-        weather_name=settings.weather.path.name if settings.weather else "",
-        files=[table.path for table in (settings.events, settings.items, settings.weather) if table is not None],
+        events=events.table,
+        items=items.table if items else None,
+        weather=weather.table if weather else None,
+        events_name=settings.events.name if settings.events else "",
+        items_name=settings.items.name if settings.items else "",
+        weather_name=settings.weather.name if settings.weather else "",
+        files=[file for _, reading in read for file in reading.files],
         settings=settings,
         location=settings.location or "outcome",
         title=title,
+        said=said,
+        notes=sum((reading.notes for _, reading in read), Counter[str]()),
     )
 
 
@@ -99,6 +138,6 @@ def _demand_pair(events: pl.DataFrame, settings: TableSettings) -> None:
     found = {"latitude", "longitude"} & set(events.columns)
     if len(found) == 1:
         raise DataError(
-            f"{settings.path} should have latitude and longitude or neither but has only {found.pop()}; "
+            f"{settings.name} should have latitude and longitude or neither but has only {found.pop()}; "
             "name the other in histories.events.columns."
         )

@@ -60,10 +60,10 @@ def _saved(config: RunConfig) -> SavedCatalogue:
 def _table(config: RunConfig, file: Path) -> tuple[pl.DataFrame, bool]:
     """Items with columns named as those of `histories.items`, and whether all cells are text; rejects are counted."""
     mapped = config.histories.items.columns if config.histories.items else {}
-    items, rejects = read_items(TableSettings(path=file, columns=mapped))
+    items, rejects, is_text = read_items(TableSettings(path=file, columns=mapped))
     for what, count in rejects.counts().items():
         say(f"rejected, {what}: {count:,} rows")
-    return items, file.suffix.lower() not in (".parquet", ".pq")
+    return items, is_text
 
 
 def _print_unedited(histories: Histories) -> None:

@@ -211,3 +211,20 @@ def test_file_of_events_is_found_from_the_configuration_and_a_url_is_left_alone(
     assert load_config(written).serve.events == written.parent / "kept" / "events.sqlite"
     url = "postgresql://ada@db/shop"
     assert load_config(written, [f"serve.events={url}"]).serve.events == url
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("run: t.yaml\nhistories: {recipe: nycflights13}\n", ["run", "folder", "is a file"]),
+        ("run: r\nhistories:\n  events: {path: e.csv, time_format: %Y}\n", ["line 3", "quotes"]),
+        ("run: r\nhistories:\n\tevents: {path: e.csv}\n", ["line 3", "spaces"]),
+        ('run: r\nhistories:\n  events: {path: "C:\\data\\e.csv"}\n', ["line 3", "single quotes"]),
+        ("run: r\nhistories:\n  events: e.csv\n", ["line 3", "histories.events", "key: value"]),
+        ("run: r\nhistories:\n  events: {path: e.csv, columns: {user_id: 0}}\n", ["line 3", "counted from 1"]),
+    ],
+)
+def test_common_mistakes_say_what_to_do(tmp_path: Path, text: str, facts: list[str]) -> None:
+    (tmp_path / "t.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says(*facts)):
+        load_config(tmp_path / "t.yaml")

@@ -32,8 +32,8 @@ def read_source(settings: HistoriesSettings, rejects: Rejects) -> Source:
     if settings.recipe == "movielens-100k":
         return read_movielens(settings)
     if settings.recipe == "nyc-checkins":
-        return read_checkins(settings)
-    return read_tables(settings)
+        return read_checkins(settings, rejects)
+    return read_tables(settings, rejects)
 
 
 def _refuse_foreign(settings: HistoriesSettings) -> None:

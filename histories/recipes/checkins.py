@@ -1,6 +1,7 @@
 """The recipe nyc-checkins: check-ins in New York 2012 and 2013, with the daily weather of Central Park."""
 
 from ...errors import ConfigError, DataError
+from ..rejects import Rejects
 from ..settings import HistoriesSettings, TableSettings, WeatherSettings
 from ..source import Source, read_tables
 
@@ -20,7 +21,7 @@ _WEATHER = {
 _CENTRAL_PARK = (40.7790, -73.9692)
 
 
-def read_checkins(settings: HistoriesSettings) -> Source:
+def read_checkins(settings: HistoriesSettings, rejects: Rejects) -> Source:
     """The three files of the folder as tables: check-ins are events, venues items.
 
     Raises ConfigError: `path` is not given. DataError: the folder or one of its files is missing or lacks a column.
@@ -37,4 +38,4 @@ def read_checkins(settings: HistoriesSettings) -> Source:
         "items": TableSettings(path=folder / "venues.csv", columns={"item_id": "venue_id"}),
         "weather": WeatherSettings(path=weather, columns=_WEATHER, latitude=latitude, longitude=longitude),
     }
-    return read_tables(settings.model_copy(update=tables), title=_TITLE)
+    return read_tables(settings.model_copy(update=tables), rejects, title=_TITLE)

@@ -65,8 +65,8 @@ def _events(ratings: Path, people: Path) -> pl.DataFrame:
     """`_row`, `user_id`, `item_id`, `time`, `value`, `place` and `utc_offset_minutes` (both null where unknown)."""
     columns = {"time": "timestamp", "value": "rating"}
     asked = ("user_id", "item_id", "time", "value")
-    events = read_table(TableSettings(path=ratings, columns=columns), what="events", required=asked)
-    users = read_table(TableSettings(path=people), what="users", required=("user_id", "zip_code"))
+    events = read_table(TableSettings(path=ratings, columns=columns), what="events", required=asked).table
+    users = read_table(TableSettings(path=people), what="users", required=("user_id", "zip_code")).table
     homes = users.select("user_id").hstack(places_of(users["zip_code"])).unique("user_id", keep="first")
     located = events.select(ROW, *asked).join(homes, on="user_id", how="left", maintain_order="left")
     return _with_offsets(located).drop("time_zone")
@@ -91,7 +91,7 @@ def _items(movies: Path) -> pl.DataFrame:
         TableSettings(path=movies, columns={"name": "movie_title", "category": "class"}),
         what="items",
         required=("item_id", "name", "release_year", "category"),
-    )
+    ).table
     name = pl.col("name").str.replace_all(_ARTICLE_BEHIND, "$2 $1$3").str.replace_all(_ELISION_BEHIND, "$2$1$3")
     year = pl.col("release_year").str.extract(r"^(\d{4})$")
     new_year = pl.date(year.cast(pl.Int32), 1, 1).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")

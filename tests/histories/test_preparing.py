@@ -118,7 +118,7 @@ def test_failure_leaves_the_earlier_histories_whole(
 
 def test_summary_tells_counts_in_words(visits: Path, run_prepare: Prepare) -> None:
     report, _ = run_prepare(events={"path": visits}, split={"train": 0.5, "valid": 0.25})
-    assert report.lines()[:4] == [
+    assert report.lines()[2:6] == [
         "4 events of 2 users on 2 items (2 of them seen), 2024-01-01 to 2024-01-04",
         "train: 2 events, from 2024-01-01T08:00:00Z",
         "valid: 1 events, from 2024-01-03T12:00:00Z",
@@ -165,3 +165,52 @@ def test_files_of_others_in_the_folder_are_never_replaced(
     run_prepare(events={"path": visits})
     (theirs.parent / ".DS_Store").touch()  # of a file manager that has shown the folder
     run_prepare(events={"path": visits})  # its own files it does replace
+
+
+def test_what_was_sniffed_is_said_with_one_event_as_an_example(tmp_path: Path, run_prepare: Prepare) -> None:
+    events = tmp_path / "e.dat"
+    events.write_bytes("42::17::1406894400\n43::café::1406894500\n".encode("latin-1"))
+    columns = {"user_id": 1, "item_id": 2, "time": 3}
+    report, _ = run_prepare(events={"path": events, "columns": columns}, time_zone="America/New_York")
+    said = "\n".join(report.lines()[:2])
+    for fact in ("e.dat", "'::'", "no header", "cp1252", "user 42, item 17, Fri 2014-08-01 08:00 America/New_York"):
+        assert fact in said
+
+
+def test_broken_lines_of_every_table_are_rejected_with_their_number(write: Write, run_prepare: Prepare) -> None:
+    events = write("e.csv", "user_id,item_id,time\nann,park,2024-01-01T08:00Z\nann,a,b,c,d\nann,zoo,2024-01-02T08:00Z")
+    items = write("i.csv", "item_id,title\npark,Park\nx,The Good, the Bad\nzoo,Zoo")
+    report, histories = run_prepare(events={"path": events}, items={"path": items})
+    assert report.manifest["rejects"] == {"e.csv: broken line": 1, "i.csv: broken line": 1}
+    assert histories.events.height == 2
+
+
+def test_items_without_titles_are_said_with_the_likely_column(visits: Path, write: Write, run_prepare: Prepare) -> None:
+    items = write("i.csv", "item_id,prod_name,category\npark,Green Park,a\ncinema,Old Cinema,a")
+    report, _ = run_prepare(events={"path": visits}, items={"path": items})
+    said = "\n".join(report.lines())
+    assert "no column title" in said
+    assert "'prod_name'" in said
+    report, _ = run_prepare(events={"path": visits}, items={"path": items, "columns": {"title": "prod_name"}})
+    assert "no column title" not in "\n".join(report.lines())
+
+
+def test_time_format_of_items_reads_their_available_from(visits: Path, write: Write, run_prepare: Prepare) -> None:
+    items = write("i.csv", "item_id,title,available_from\npark,Park,01.02.2022\ncinema,Cinema,03.02.2022")
+    _, histories = run_prepare(events={"path": visits}, items={"path": items, "time_format": "%d.%m.%Y"})
+    assert histories.items["available_from"].dt.date().cast(pl.String).to_list() == ["2022-02-01", "2022-02-03"]
+
+
+@pytest.mark.parametrize("title", ["{name}", "item_id"])
+def test_title_template_without_a_column_is_refused(title: str, visits: Path, run_prepare: Prepare) -> None:
+    with pytest.raises(CatalogueError, match=says("catalogue.title", "{{ item_id }}", title)):
+        run_prepare(events={"path": visits}, catalogue={"title": title})
+
+
+def test_decimal_commas_are_numbers_in_events_and_items(write: Write, run_prepare: Prepare) -> None:
+    events = write("e.csv", "user_id;item_id;time;value\nann;park;2024-01-01T08:00Z;4,5\nann;zoo;2024-01-02T08:00Z;3")
+    items = write("i.csv", 'item_id,title,latitude,longitude\npark,Park,"52,514","13,404"\nzoo,Zoo,"52,5","13,4"')
+    report, histories = run_prepare(events={"path": events}, items={"path": items})
+    assert histories.events["value"].to_list() == [4.5, 3.0]
+    assert histories.items["latitude"].to_list() == [52.514, 52.5]
+    assert "decimal comma" in "\n".join(report.lines())

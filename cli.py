@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .cli_eval import eval_app
-from .console import bar, say
+from .console import bar
 from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
 app = typer.Typer(
@@ -68,19 +68,12 @@ def init(
 ) -> None:
     """Look at files and write a first configuration for them."""
     with one_sentence(debug):
-        from .errors import ConfigError
-        from .files import atomic_path
-        from .histories import draft_configuration
+        from .histories import draft_configuration, write_draft
 
-        if out is not None and out.exists():
-            raise ConfigError(f"{out} should be a new file but exists; name another one, or remove it first.")
-        text = draft_configuration(files, out.resolve().parent if out is not None else Path.cwd())
         if out is None:
-            print(text, end="")
-            return
-        with atomic_path(out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        say(f"written to {out}; check its columns, then run: whereupon prepare {out}")
+            print(draft_configuration(files, Path.cwd()), end="")
+        else:
+            write_draft(files, out)
 
 
 @app.command()

@@ -11,7 +11,9 @@ from typing import Final
 import polars as pl
 import yaml
 
-from ..errors import DataError
+from ..console import say
+from ..errors import ConfigError, DataError
+from ..files import atomic_path
 from .formats import Cells, input_files, read_file
 from .formats.delimited import RECORD
 from .guessing import EVENT_FIELDS, guess_by_names, guess_events, guess_items
@@ -80,6 +82,16 @@ def draft_configuration(paths: Sequence[Path], folder: Path) -> str:
     lines += [f"  # not used: {each.path.name}, which is neither events nor their items" for each in rest
               if each.path not in used]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def write_draft(paths: Sequence[Path], out: Path) -> None:
+    """Write the configuration of `draft_configuration` to a new file. Raises ConfigError: it is there already."""
+    if out.exists():
+        raise ConfigError(f"{out} should be a new file but exists; name another one, or remove it first.")
+    text = draft_configuration(paths, out.resolve().parent)
+    with atomic_path(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    say(f"written to {out}; check its columns, then run: whereupon prepare {out}")
 
 
 def _look(file: Path) -> _Looked:

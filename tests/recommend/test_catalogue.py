@@ -107,7 +107,7 @@ def test_rejected_rows_of_an_items_table_are_counted(
 
 
 def test_table_without_a_usable_row_is_one_sentence(town: Config, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"should hold items but each of its 1 rows is rejected; mend them\.$"):
+    with pytest.raises(DataError, match=r"should hold items but each of its 1 rows is rejected; correct them\.$"):
         catalogue.add(town, _table(tmp_path, {"item_id": "", "title": "Y"}))
 
 

@@ -7,14 +7,15 @@ import polars as pl
 
 from ..errors import ConfigError, DataError
 from .events import clean_items
+from .parsing import are_whole
 from .reading import read_table
-from .rejects import Rejects
+from .rejects import Notes, Rejects
 from .settings import HistoriesSettings, Location, TableSettings
 from .weather import SOURCE_FIELDS, WEATHER_COLUMNS
 
-_EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "latitude", "longitude")
+_EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "time_zone", "latitude", "longitude")
 _OUTCOME_FIELDS = ("event", "value")
-_RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
+_RESERVED = {*_EVENT_FIELDS, "hour_known", "user_idx", "item_idx", "local_time", "split"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects]:
     """
     rejects = Rejects()
     raw = read_table(table, what="items", required=("item_id",))
-    items = clean_items(raw, source=table.path.name, rejects=rejects)
+    items = clean_items(
+        raw, source=table.path.name, rejects=rejects, notes=Notes(), time_format=table.time_format,
+        coordinates=table.coordinates, whole_ids=are_whole(raw["item_id"]),
+    )  # fmt: skip
     if not items.height:
         raise DataError(f"{table.path} should hold items but each of its {raw.height} rows is rejected; mend them.")
     return items, rejects

@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from ...errors import DataError
-from ..parsing import to_times
+from ..times import to_times
 from ..reading import ROW, read_table
 from ..settings import HistoriesSettings, TableSettings
 from ..source import Source

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from whereupon.errors import ConfigError, DataError
 from whereupon.histories import WeatherJoinSettings, WeatherSettings
 from whereupon.histories.reading import ROW
-from whereupon.histories.rejects import Rejects
+from whereupon.histories.rejects import Notes, Rejects
 from whereupon.histories.weather import clean_weather, join_weather, nearest_stations
 from whereupon.tests.texts import says
 
@@ -31,7 +31,7 @@ STATIONS = [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)]  # 111 km apart
 def clean(columns: dict[str, Any], **settings: Any) -> pl.DataFrame:
     raw = pl.DataFrame(columns).with_row_index(ROW, offset=1)
     chosen = WeatherSettings(path=Path("w.csv"), **settings)
-    return clean_weather(raw, chosen, source="w.csv", rejects=Rejects())
+    return clean_weather(raw, chosen, source="w.csv", rejects=Rejects(), notes=Notes())
 
 
 def test_units_are_converted() -> None:
@@ -77,7 +77,7 @@ def test_bad_rows_are_rejected() -> None:
             "wind_mps": [1, 2, 3],
         }
     ).with_row_index(ROW, offset=1)
-    kept = clean_weather(raw, WeatherSettings(path=Path("w.csv")), source="w.csv", rejects=rejects)
+    kept = clean_weather(raw, WeatherSettings(path=Path("w.csv")), source="w.csv", rejects=rejects, notes=Notes())
     assert kept["wind_mps"].to_list() == [1]
     assert rejects.table().rows() == [
         ("w.csv", 2, "unparsable time", "x"),

@@ -55,7 +55,7 @@ def test_units_are_converted() -> None:
     }
 
 
-@pytest.mark.parametrize(("field", "value", "mps"), [("wind_kmh", 36, 10), ("wind_kn", 3600, 1852), ("wind_mps", 2, 2)])
+@pytest.mark.parametrize(("field", "value", "mps"), [("wind_kmh", 36, 10), ("wind_kn", 36, 18.52), ("wind_mps", 2, 2)])
 def test_wind_units_agree(field: str, value: int, mps: float) -> None:
     found = clean({"time": ["2024-01-01T00:00Z"], field: [value]}, latitude=0, longitude=0)
     assert found["wind_mps"].to_list() == [mps]
@@ -71,7 +71,7 @@ def test_bad_rows_are_rejected() -> None:
     rejects = Rejects()
     raw = pl.DataFrame(
         {
-            "time": ["2024-01-01", "x", "2024-01-01"],
+            "time": ["2024-01-01T00:00Z", "x", "2024-01-01T00:00Z"],
             "latitude": [0, 0, 99],
             "longitude": [0, 0, 0],
             "wind_mps": [1, 2, 3],
@@ -260,7 +260,7 @@ def test_one_station_serves_events_without_coordinates(write: Write, run_prepare
     weather = {"path": write("weather.csv", DAILY), "latitude": 50, "longitude": 8}
     report, histories = run_prepare(events={"path": visits}, weather=weather, time_zone="UTC")
     assert histories.events["temperature_c"].null_count() == 1
-    assert report.manifest["notes"] == {"events without a weather row": 1}
+    assert report.manifest["notes"]["events without a weather row"] == 1
     assert report.manifest["weather_missing"] == {"temperature_c": 1}
 
 

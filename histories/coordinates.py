@@ -46,7 +46,9 @@ def clean_places(
             y, x = frame["y"], frame["x"]
             frame = pl.DataFrame([x.zip_with(swapped, y).alias("y"), y.zip_with(swapped, x).alias("x")])
         else:
-            notes[f"{what}: latitude and longitude look exchanged, left so ({setting}: swap_back puts them back)"] += num
+            notes[f"{what}: latitude and longitude look exchanged, left so ({setting}: swap_back puts them back)"] += (
+                num
+            )
     return frame["y"].alias(latitude.name), frame["x"].alias(longitude.name)
 
 

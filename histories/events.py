@@ -221,7 +221,9 @@ def _offsets(raw: pl.DataFrame, notes: Notes) -> pl.Series:
     numbers, spelt = to_floats(cells), None
     if cells.dtype == pl.String:
         text = cells.str.strip_chars()
-        spelt = text.set(~text.str.contains(r"^([+-]\d{1,2}:\d{2}|[+-]0\d{3}|[+-]1[0-4][03]0|[Zz])$").fill_null(False), None)
+        spelt = text.set(
+            ~text.str.contains(r"^([+-]\d{1,2}:\d{2}|[+-]0\d{3}|[+-]1[0-4][03]0|[Zz])$").fill_null(False), None
+        )
         numbers = numbers.set(spelt.is_not_null(), None)
     usual = numbers.filter((numbers != 0).fill_null(False)).abs().median()
     for largest, unit, minutes in _OFFSET_UNITS:
@@ -249,7 +251,9 @@ def _zones(raw: pl.DataFrame, source: str, notes: Notes) -> pl.Series:
 def _absent(name: str) -> pl.Expr:
     """What stands where an id should: nothing, or a mark for nothing."""
     cell = pl.col(name).cast(pl.String)
-    return pl.when(cell.str.strip_chars() != "").then(pl.lit(f"{name} is ") + cell).otherwise(pl.lit(f"{name} is empty"))
+    return (
+        pl.when(cell.str.strip_chars() != "").then(pl.lit(f"{name} is ") + cell).otherwise(pl.lit(f"{name} is empty"))
+    )
 
 
 def _cells(*names: str) -> pl.Expr:
@@ -267,12 +271,16 @@ def _reject_bad_numbers(table: pl.DataFrame, columns: list[str], source: str, re
         given = table.select("latitude", "longitude")
         is_given = given_cells(given["latitude"]) | given_cells(given["longitude"])
         zero = (to_degrees(given["latitude"]) == 0) & (to_degrees(given["longitude"]) == 0)
-        bad = pl.lit(is_given & ~zero.fill_null(False)) & ~_on_earth(pl.col("_latitude"), pl.col("_longitude")).fill_null(False)
+        bad = pl.lit(is_given & ~zero.fill_null(False)) & ~_on_earth(
+            pl.col("_latitude"), pl.col("_longitude")
+        ).fill_null(False)
         detail = _cells("latitude", "longitude")
         table = rejects.take(table, bad, source=source, reason="coordinates out of range", detail=detail)
     if "utc_offset_minutes" in columns:
         offset = pl.col("_utc_offset_minutes")
-        bad = pl.lit(given_cells(table["utc_offset_minutes"])) & ~offset.is_between(-_DAY_MINUTES, _DAY_MINUTES).fill_null(False)
+        bad = pl.lit(given_cells(table["utc_offset_minutes"])) & ~offset.is_between(
+            -_DAY_MINUTES, _DAY_MINUTES
+        ).fill_null(False)
         table = rejects.take(table, bad, source=source, reason="bad UTC offset", detail=pl.col("utc_offset_minutes"))
     return table
 

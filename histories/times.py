@@ -117,9 +117,12 @@ def _by_forms(text: pl.Series) -> Times:
     if (at := left & ~number).any():
         read, asked = read_texts(text.filter(at))
         problem = problem or asked
-        time = read["wall"].dt.replace_time_zone("UTC") - pl.select(
-            pl.duration(microseconds=(pl.lit(read["offset_minutes"].fill_null(0)) * 60e6).cast(pl.Int64))
-        ).to_series()
+        time = (
+            read["wall"].dt.replace_time_zone("UTC")
+            - pl.select(
+                pl.duration(microseconds=(pl.lit(read["offset_minutes"].fill_null(0)) * 60e6).cast(pl.Int64))
+            ).to_series()
+        )
         part = _frame(
             time, has_offset=read["offset_minutes"].is_not_null(), offset=read["offset_minutes"], zone=read["zone"],
             hour_known=read["hour_known"],
@@ -186,7 +189,10 @@ def _named_zone(text: pl.Series, time_format: str, fitted: str) -> Times:
     # An abbreviation that is not known leaves the clock and says nothing.
     return _times(
         _frame(
-            (read.time - shift).cast(_UTC), has_offset=offset.is_not_null(), offset=offset, zone=zones["zone"],
+            (read.time - shift).cast(_UTC),
+            has_offset=offset.is_not_null(),
+            offset=offset,
+            zone=zones["zone"],
             hour_known=read.hour_known,
         )  # fmt: skip
     )

@@ -42,7 +42,11 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
         "new_day": (day != previous_day).fill_null(True),
     }
     days |= {name: pl.col(f"_{name}") for name in GIVEN if f"_{name}" in events.columns}
-    computed = [*_time(HOUR_KNOWN in events.columns), *_weather(set(events.columns)), *(days[name].alias(name) for name in GIVEN)]
+    computed = [
+        *_time(HOUR_KNOWN in events.columns),
+        *_weather(set(events.columns)),
+        *(days[name].alias(name) for name in GIVEN),
+    ]
     if "place" not in further:  # as with weather, a template may speak of it where some data have none
         computed.append(pl.lit(None, pl.String).alias("place"))
     taken = {expression.meta.output_name() for expression in computed} & set(further)

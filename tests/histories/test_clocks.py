@@ -54,20 +54,22 @@ def test_offset_in_the_cell_is_the_clock(write: Write, run_prepare: Prepare) -> 
     assert clocks(run_prepare(events={"path": events})[1]) == [("Mon 08:30", "13:30")]
 
 
-@pytest.mark.parametrize(("cell", "said"), [("-5", "hours"), ("-300", ""), ("-3e2", ""), ("-18000", "seconds"), ("-05:00", "")])
+@pytest.mark.parametrize(
+    ("cell", "said"), [("-5", "hours"), ("-300", ""), ("-3e2", ""), ("-18000", "seconds"), ("-05:00", "")]
+)
 def test_offset_is_understood_by_its_size(write: Write, run_prepare: Prepare, cell: str, said: str) -> None:
     events = trips(write, "2019-07-01T13:30:00Z", columns=",utc_offset_minutes", cells=f",{cell}")
     report, histories = run_prepare(events={"path": events})
     assert clocks(histories) == [("Mon 08:30", "13:30")]
-    assert any("read as " + said in remark for remark in report.manifest["remarks"] if "offsets" in remark) == bool(said)
+    assert any("read as " + said in remark for remark in report.manifest["remarks"] if "offsets" in remark) == bool(
+        said
+    )
 
 
 def test_zone_of_a_column_goes_before_that_of_the_settings(write: Write, run_prepare: Prepare) -> None:
     rows = "ann,a,2019-07-01T13:30Z,America/Chicago\nann,b,2019-07-02T13:30Z,Mars/Olympus\nann,c,2019-07-03T13:30Z,NA"
     events = write("e.csv", f"user_id,item_id,time,tz\n{rows}")
-    report, histories = run_prepare(
-        events={"path": events, "columns": {"time_zone": "tz"}}, time_zone="Europe/Berlin"
-    )
+    report, histories = run_prepare(events={"path": events, "columns": {"time_zone": "tz"}}, time_zone="Europe/Berlin")
     assert [local for local, _ in clocks(histories)] == ["Mon 08:30", "Tue 15:30", "Wed 15:30"]
     assert sum(num for note, num in report.manifest["notes"].items() if "IANA" in note) == 1
 

@@ -89,7 +89,9 @@ def test_hour_24_and_leap_second_are_the_next_day() -> None:
     assert to_times(cells).to_list() == [datetime(2021, 5, 3, tzinfo=UTC)] * 2
 
 
-@pytest.mark.parametrize("wrong", ["2021-05-03 12:61", "2021-05-03 49:00", "2021-05-03 13:00 PM", "31.04.2021", "x/y/z"])
+@pytest.mark.parametrize(
+    "wrong", ["2021-05-03 12:61", "2021-05-03 49:00", "2021-05-03 13:00 PM", "31.04.2021", "x/y/z"]
+)
 def test_impossible_clock_or_day_is_no_time(wrong: str) -> None:
     assert to_times(pl.Series([wrong, "2021-05-03T12:00:05Z"])).to_list() == [None, NOON]
 

@@ -28,8 +28,8 @@ def clean_places(
         latitude, longitude = latitude / _E7, longitude / _E7
     elif (latitude.abs() > _NO_DEGREES).sum() > 0.5 * latitude.count() > 0:
         raise DataError(
-            f"{what} should have coordinates in degrees, but a latitude like {latitude.drop_nulls()[0]:.15g} is degrees "
-            f"times ten million; set {setting}: e7."
+            f"{what} should have coordinates in degrees, but a latitude like {latitude.drop_nulls()[0]:.15g} is "
+            f"degrees times ten million; set {setting}: e7."
         )
     frame = pl.DataFrame({"y": latitude, "x": longitude})
     is_null = (pl.col("y") == 0) & (pl.col("x") == 0)
@@ -60,9 +60,9 @@ def _swapped(others: pl.DataFrame) -> pl.Expr:
         return impossible
     low, high = _INHABITED
     beyond = ~y.is_between(low, high) & x.is_between(low, high)
-    if others.select(beyond.mean()).item() > 0.5:
+    if float(others.select(beyond.mean()).item()) > 0.5:
         return impossible | beyond
     middle_y, middle_x = others.select(pl.all().median()).row(0)
-    far = ((y - middle_y).abs() > _FAR) | ((x - middle_x).abs() > _FAR)
-    near = ((x - middle_y).abs() < _NEAR) & ((y - middle_x).abs() < _NEAR)
+    far: pl.Expr = ((y - middle_y).abs() > _FAR) | ((x - middle_x).abs() > _FAR)
+    near: pl.Expr = ((x - middle_y).abs() < _NEAR) & ((y - middle_x).abs() < _NEAR)
     return impossible | (far & near)

@@ -73,8 +73,8 @@ def _moments(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 def utc_of_wall(wall: pl.Series, zone: str, notes: Counter[str]) -> pl.Series | None:
     """Moments of what a clock in `zone` says, Datetime[us, UTC]; None for a zone that the installed rules do not know.
 
-    `wall` is Datetime[us, UTC] of which the UTC is not meant. Of an hour that the clock shows twice, the first is taken,
-    and what falls into an hour that it leaves out is an hour later; both are counted.
+    `wall` is Datetime[us, UTC] of which the UTC is not meant. Of an hour that the clock shows twice, the first is
+    taken, and what falls into an hour that it leaves out is an hour later; both are counted.
     """
     clock = wall.dt.replace_time_zone(None)
     try:

@@ -110,9 +110,9 @@ def _joined() -> list[pl.Expr]:
     padded = [part.cast(pl.String).str.zfill(width) for part, width in ((year, 4), (month, 2), (pl.col("d"), 2))]
     day = pl.concat_str(padded, separator="-").str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
     compact = r"^(\d{2})(\d{2})(\d{2})?([^:\d].*)?$"  # of ISO 8601's basic format
-    rest = pl.when(pl.col("rest").str.contains(compact)).then(
-        pl.col("rest").str.replace(r"^(\d{2})(\d{2})(\d{2})", "$1:$2:$3").str.replace(r"^(\d{2})(\d{2})([^:\d]|$)", "$1:$2$3")
-    ).otherwise("rest")  # fmt: skip
+    spelt = pl.col("rest").str.replace(r"^(\d{2})(\d{2})(\d{2})", "$1:$2:$3")
+    spelt = spelt.str.replace(r"^(\d{2})(\d{2})([^:\d]|$)", "$1:$2$3")
+    rest = pl.when(pl.col("rest").str.contains(compact)).then(spelt).otherwise("rest")
     clock = rest.str.extract_groups(_CLOCK)
     read = {name: clock.struct.field(name) for name in ("hour", "minute", "second", "fraction", "half", "offset")}
     hour, minute, second = (read[name].cast(pl.Int64, strict=False) for name in ("hour", "minute", "second"))
@@ -128,7 +128,7 @@ def _joined() -> list[pl.Expr]:
     has_clock = pl.col("rest").is_not_null()
     wall = pl.when(~has_clock).then(day).when(valid).then(day + pl.duration(microseconds=since))
     return [
-        wall.alias("wall"), pl.coalesce(offset_minutes(read["offset"]), "named").alias("offset_minutes"), "zone",
+        wall.alias("wall"), pl.coalesce(offset_minutes(read["offset"]), "named").alias("offset_minutes"), pl.col("zone"),
         has_clock.alias("hour_known"),
     ]  # fmt: skip
 

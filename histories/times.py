@@ -110,7 +110,7 @@ def _by_forms(text: pl.Series) -> Times:
         numbers = text.set(~at, None).cast(pl.Float64, strict=False)
         found = read_numbers(numbers)
         # A few odd numbers among other times are rows to reject, and no reason to refuse the column.
-        problem = found.problem if at.sum() > 0.5 * (~missing).sum() else ""
+        problem = found.problem if 2 * int(at.sum()) > int((~missing).sum()) else ""
         remarks += _unit_remark(found.unit)
         zero = seconds_to_times(numbers.set(numbers != 0, None)) if found.problem else found.time
         frame = _filled(frame, at, _frame(zero, has_offset=found.is_moment, hour_known=found.hour_known))
@@ -181,9 +181,8 @@ def _named_zone(text: pl.Series, time_format: str, fitted: str) -> Times:
     """A format that ends in %Z: the zone's name, which chrono would pass over, is read as `read_texts` does."""
     bare = text.str.replace(r"\s*[A-Za-z_]+(/[A-Za-z_/+-]+)?$", "")
     read = _by_format(bare, fitted)
-    zones, _ = read_texts(pl.Series(["2000-01-01 00:00 "]).new_from_index(0, len(text)) + text.str.slice(-40).str.extract(
-        r"([A-Za-z_]+(?:/[A-Za-z_/+-]+)?)$"
-    ))  # fmt: skip
+    name = text.str.extract(r"([A-Za-z_]+(?:/[A-Za-z_/+-]+)?)$")
+    zones, _ = read_texts(pl.select(pl.lit("2000-01-01 00:00 ") + pl.lit(name)).to_series())
     offset = zones["offset_minutes"]
     shift = pl.select(pl.duration(microseconds=(pl.lit(offset.fill_null(0)) * 60e6).cast(pl.Int64))).to_series()
     # An abbreviation that is not known leaves the clock and says nothing.
@@ -194,7 +193,7 @@ def _named_zone(text: pl.Series, time_format: str, fitted: str) -> Times:
             offset=offset,
             zone=zones["zone"],
             hour_known=read.hour_known,
-        )  # fmt: skip
+        )
     )
 
 

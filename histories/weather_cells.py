@@ -1,4 +1,4 @@
-"""Quantities of a weather table in our units: flags and codes of weather services read, marks and impossible values out.
+"""Quantities of a weather table in our units: flags and codes are read, marks and impossible values left out.
 
 No sensor can say what is left out here: a temperature above 60 or below -90 degrees Celsius reaches no event. Values
 that would fit in another unit are not converted by guess: a sentence asks for the setting.
@@ -167,27 +167,25 @@ def _coded(cells: pl.Series, column: str) -> pl.Series | None:
 
 def _refuse_units(scaled: pl.Series, value: pl.Series, name: str, settings: WeatherSettings) -> None:
     """Raise DataError for a column that is impossible in its unit and possible in another one."""
-    given = value.drop_nulls()
-    if not len(given):
-        return
     where = f"{settings.path} should have {name}"
-    if name.startswith("temperature") and (~given.is_between(*_BOUNDS["temperature_c"])).mean() > _MANY:
-        odd = scaled.filter(~value.is_between(*_BOUNDS["temperature_c"]))
-        unit = name.rsplit("_", 1)[1]
-        if unit != "k" and scaled.drop_nulls().is_between(*_KELVIN).mean() > 1 - _MANY:
-            kelvin = f"{name.rsplit('_', 1)[0]}_k"
+    scale = f"set histories.weather.scale, such as {{{name}: 0.1}}"
+    odd = scaled.filter(~value.is_between(*_BOUNDS["temperature_c"])).to_list()
+    if name.startswith("temperature") and len(odd) > _MANY * value.count():
+        quantity, unit = name.rsplit("_", 1)
+        within = int(scaled.is_between(*_KELVIN).sum())
+        if unit != "k" and within > (1 - _MANY) * scaled.count():
             raise DataError(
-                f"{where} in degrees, but values like {odd[0]:g} are Kelvin; call the column {kelvin} in "
-                "histories.weather.columns."
+                f"{where} in degrees, but values like {odd[0]:g} are Kelvin or tenths of a degree; if Kelvin, call the "
+                f"column {quantity}_k in histories.weather.columns, if tenths, {scale}."
             )
         raise DataError(
-            f"{where} in degrees, but values like {odd[0]:g} are possible only as tenths or in another unit; set "
-            f"histories.weather.scale, such as {{{name}: 0.1}} (in GHCN-Daily, precipitation is in tenths, too)."
+            f"{where} in degrees, but values like {odd[0]:g} are possible only as tenths or in another unit; {scale} "
+            "(in GHCN-Daily, precipitation is in tenths, too)."
         )
     if name == "precipitation_mm":
-        wet = given.filter(given > 0)
-        if len(wet) >= 3 and wet.max() < _LEAST_RAIN_MM:  # type: ignore[operator]  # floats, as there are some
+        wet = [float(fall) for fall in value.filter(value > 0).top_k(3)]
+        if len(wet) == 3 and max(wet) < _LEAST_RAIN_MM:
             raise DataError(
-                f"{where}, but its largest value is {wet.max():g}, as if in metres; call the column precipitation_m in "
+                f"{where}, but its largest value is {max(wet):g}, as if in metres; call the column precipitation_m in "
                 "histories.weather.columns, or set histories.weather.scale."
             )

@@ -28,8 +28,9 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
     """One row of template variables per event; `events` sorted by user and time, `location` 'context' or 'outcome'.
 
     Needs the columns `user_idx` and `local_time`; weather columns and others are optional. Coordinates are offered only
-    where they are known before the event. Where `hour_known` is false, `hour`, `hour12` and `daypart` are empty. A column named like one of GIVEN with an underscore before it replaces what
-    would be computed. Raises PromptError for a further column named like a computed variable.
+    where they are known before the event. Where `hour_known` is false, `hour`, `hour12` and `daypart` are empty. A
+    column named like one of GIVEN with an underscore before it replaces what would be computed. Raises PromptError
+    for a further column named like a computed variable.
     """
     hidden = set(OUTCOME) | {"time", "local_time", HOUR_KNOWN, *(f"_{name}" for name in GIVEN)}
     if location == "outcome":

@@ -19,9 +19,10 @@ def counted(report: Any, *words: str) -> int:
 
 
 def log(write: Write, *rows: str, columns: str = "") -> Path:
-    stamped = [f"{row.split(',', 2)[0]},{row.split(',', 2)[1]},2020-02-{at:02}T10:00Z{''.join(',' + x for x in row.split(',')[2:])}"
-               for at, row in enumerate(rows, 1)]  # fmt: skip
-    return write("log.csv", "\n".join([f"user_id,item_id,time{columns}", *stamped]))
+    """Events of a user, an item and further cells each, a day apart."""
+    cells = [row.split(",") for row in rows]
+    stamped = [[*row[:2], f"2020-02-{at:02}T10:00Z", *row[2:]] for at, row in enumerate(cells, 1)]
+    return write("log.csv", "\n".join([f"user_id,item_id,time{columns}", *map(",".join, stamped)]))
 
 
 def test_whole_numbers_with_and_without_fraction_are_one_id(write: Write, run_prepare: Prepare) -> None:

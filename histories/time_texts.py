@@ -128,7 +128,9 @@ def _joined() -> list[pl.Expr]:
     has_clock = pl.col("rest").is_not_null()
     wall = pl.when(~has_clock).then(day).when(valid).then(day + pl.duration(microseconds=since))
     return [
-        wall.alias("wall"), pl.coalesce(offset_minutes(read["offset"]), "named").alias("offset_minutes"), pl.col("zone"),
+        wall.alias("wall"),
+        pl.coalesce(offset_minutes(read["offset"]), "named").alias("offset_minutes"),
+        pl.col("zone"),
         has_clock.alias("hour_known"),
     ]  # fmt: skip
 

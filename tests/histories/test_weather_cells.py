@@ -47,7 +47,7 @@ def test_marks_for_missing_are_missing_and_counted() -> None:
         ({"temperature_c": [271.2, 280.4, 290.9]}, ["temperature_k", "271.2"]),
         ({"temperature_c": ["215", "-31", "180", "64"]}, ["scale", "temperature_c", "215"]),
         ({"temperature_max_c": [215, 204], "temperature_min_c": [98, 77]}, ["scale", "temperature_max_c", "215"]),
-        ({"precipitation_mm": [0, 0.0011, 0.0002, 0.0125]}, ["precipitation_m", "0.0125"]),
+        ({"precipitation_mm": [0.0, 0.0011, 0.0002, 0.0125]}, ["precipitation_m", "0.0125"]),
     ],
 )
 def test_other_units_are_asked_for(cells: dict[str, list[Any]], words: list[str]) -> None:

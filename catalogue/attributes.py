@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import CatalogueError
-from ..histories.parsing import to_days, to_times
+from ..histories.times import to_days, to_times
 
 _TYPES: dict[type, pl.DataType] = {
     bool: pl.Boolean(), int: pl.Float64(), float: pl.Float64(), str: pl.String(), datetime: pl.Datetime("us", "UTC"),

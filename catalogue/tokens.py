@@ -10,8 +10,11 @@ import numpy as np
 import polars as pl
 
 from ..arrays import Bool, Int32, Int64
-from ..console import tracked
+from ..console import say, tracked
 
+MAX_TITLE_TOKENS = 64
+"""A prompt keeps room for the longest title that may be its answer: one of 800 tokens would shorten every prompt."""
+_TAIL = 8  # with the terminator, and the number that tells equal titles apart
 TERMINATOR = "\n"
 BATCH_TITLES = 50_000
 BAR_FROM_TITLES = 200_000  # fewer are done before anybody wonders
@@ -66,7 +69,8 @@ def pointers(length: Int64) -> Int64:
 def encode_titles(titles: pl.Series, encode: Encode) -> Ragged:
     """The tokens of every title as it stands in a prompt: a space after the context's colon, and the terminator.
 
-    In batches, so that no more than one of them is ever held as Python lists; with a bar on stderr for many titles.
+    Of more than MAX_TITLE_TOKENS tokens, the first and the last few are kept; how many titles are cut is said. In
+    batches, so that no more than one of them is ever held as Python lists; with a bar on stderr for many titles.
     """
     # `+`, for polars 2.1 panics in `format` and `concat_str` where a column has an empty chunk, as edits leave them.
     texts = titles.to_frame("title").select(pl.lit(" ") + pl.col("title") + pl.lit(TERMINATOR))
@@ -74,4 +78,21 @@ def encode_titles(titles: pl.Series, encode: Encode) -> Ragged:
         texts.iter_slices(BATCH_TITLES), "tokenising titles", total=-(-len(titles) // BATCH_TITLES),
         shown=len(titles) >= BAR_FROM_TITLES,
     )  # fmt: skip
-    return Ragged.join([Ragged.of(encode(batch.to_series().to_list())) for batch in batches])
+    lists = Ragged.join([Ragged.of(encode(batch.to_series().to_list())) for batch in batches])
+    return _cut(lists, titles)
+
+
+def _cut(lists: Ragged, titles: pl.Series) -> Ragged:
+    """Token lists of at most MAX_TITLE_TOKENS: without their middle where they are longer."""
+    length = lists.length
+    long = np.flatnonzero(length > MAX_TITLE_TOKENS)
+    if not len(long):
+        return lists
+    say(
+        f"{len(long):,} of {len(length):,} titles have more than {MAX_TITLE_TOKENS} tokens and are cut in prompts and "
+        f"answers, such as {titles[int(long[0])][:60]!r} with {length[long[0]]:,}"
+    )
+    place = np.arange(len(lists.tokens)) - np.repeat(lists.ptr[:-1], length)
+    from_end = np.repeat(length, length) - place
+    kept = (place < MAX_TITLE_TOKENS - _TAIL) | (from_end <= _TAIL) | np.repeat(length <= MAX_TITLE_TOKENS, length)
+    return Ragged(lists.tokens[kept], pointers(np.minimum(length, MAX_TITLE_TOKENS)))

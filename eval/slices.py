@@ -73,7 +73,10 @@ def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.D
 
 def _of_time(histories: Histories, row_E: Int64) -> Iterator[pl.Series]:
     local = histories.events["local_time"].gather(row_E)
-    yield _coded("daypart", (local.dt.hour().cast(pl.Int64) // 6).to_numpy(), DAYPARTS)
+    part = local.dt.hour().cast(pl.Int64) // 6
+    if "hour_known" in histories.events.columns:
+        part = part.set(~histories.events["hour_known"].gather(row_E).fill_null(True), -1)
+    yield _coded("daypart", part.to_numpy(), DAYPARTS)
     yield _coded("week", (local.dt.weekday() >= 6).cast(pl.Int64).to_numpy(), ("weekday", "weekend"))
     yield _coded("season", (local.dt.month().cast(pl.Int64) % 12 // 3).to_numpy(), SEASONS)
 

@@ -1,66 +1,36 @@
-"""Columns of text or typed cells turned into times, days, numbers and labels; what cannot be turned is null."""
+"""Columns of text or typed cells turned into numbers, degrees, labels and ids; what cannot be turned is null."""
 
-from collections.abc import Callable
+from collections import Counter
+from typing import Final
 
 import polars as pl
 
-from ..errors import ConfigError
+# What programs write for "nothing": Python, R, SQL dumps, spreadsheets, pandas. Compared without case.
+_MARKS: Final = (
+    "", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "(null)", "nil", "none", r"\n",
+)  # fmt: skip
+# Marks that could be somebody's id or an item's title: only numbers and times are missing by them.
+_DASHES: Final = ("-", "--", "?", ".")
+# "NA" is no mark here: it is an id of its own in data by country or airline.
+_ID_MARKS: Final = ("", "nan", "<na>", "null", "none", r"\n", "nat")
+_HEMISPHERE: Final = r"^([+-]?\d+(?:\.\d+)?)\s*°?\s*([NSEWnsew])$"
+_WHOLE: Final = r"^(-?\d+)\.0+$"
+_FRACTION: Final = r"^-?\d+\.\d+$"
+_SCIENTIFIC: Final = r"^\d(\.\d+)?[eE]\+?\d+$"
 
-_UTC = pl.Datetime("us", "UTC")
-_ZONED_PARTS = ("%z", "%:z", "%#z")
-_CLOCK_PARTS = ("%H", "%I", "%T", "%R", "%X", "%s", "%c")
-_UNIX = r"^-?\d{1,12}(\.\d+)?$"  # 13 digits would be milliseconds: rejected rather than read as the year 50,000
-_LAST_SECOND = 253_402_300_799  # of the year 9999
+
+def is_missing(cells: pl.Expr) -> pl.Expr:
+    """Whether text cells are empty or hold one of the usual marks for a missing value."""
+    return cells.str.strip_chars().str.to_lowercase().is_in([*_MARKS, *_DASHES]).fill_null(True)
 
 
-def to_times(cells: pl.Series, time_format: str | None = None) -> pl.Series:
-    """Times as Datetime[us, UTC].
-
-    Text is read by `time_format`, else as ISO 8601 (with or without clock, seconds, fraction and offset) or unix
-    seconds; numbers are unix seconds. What says nothing of its offset is UTC. Raises ConfigError: `time_format` is no
-    strftime format.
-    """
+def given_cells(cells: pl.Series) -> pl.Series:
+    """Which cells (bool) hold anything at all, be it what it should be or not."""
     if cells.dtype == pl.String:
-        text = cells.str.strip_chars()
-        return (_by_format(text, time_format) if time_format else _iso(text)).cast(_UTC)
-    if isinstance(cells.dtype, pl.Datetime):
-        aware = cells if cells.dtype.time_zone else cells.dt.replace_time_zone("UTC")
-        return aware.dt.convert_time_zone("UTC").cast(_UTC)
-    if cells.dtype == pl.Date:
-        return _midnight(cells)
-    if cells.dtype.is_numeric():
-        return _unix(cells.cast(pl.Float64))
-    return pl.Series(cells.name, [None], dtype=_UTC).new_from_index(0, len(cells))
-
-
-def has_offset(cells: pl.Series, time_format: str | None = None) -> pl.Series:
-    """Which times (bool) say by themselves where they stand to UTC; `to_times` takes the others for UTC."""
-    if cells.dtype == pl.String and time_format is None:
-        text = cells.str.strip_chars()
-        return text.str.contains(r"\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$") | text.str.contains(_UNIX)
-    if cells.dtype == pl.String:
-        aware = any(part in str(time_format) for part in (*_ZONED_PARTS, "%s"))
-    elif isinstance(cells.dtype, pl.Datetime):
-        aware = cells.dtype.time_zone is not None
-    else:
-        aware = cells.dtype != pl.Date
-    return pl.Series(cells.name, [aware], dtype=pl.Boolean).new_from_index(0, len(cells))
-
-
-def to_days(cells: pl.Series, time_format: str | None = None) -> pl.Series:
-    """Calendar days as Date; text by `time_format`, else ISO 8601 (a clock after it is ignored) or YYYYMMDD.
-
-    Raises ConfigError: `time_format` is no strftime format.
-    """
-    if cells.dtype == pl.String:
-        text = cells.str.strip_chars()
-        if time_format:
-            return _checked(text, time_format, lambda: text.str.to_date(time_format, strict=False))
-        day = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-        return day.zip_with(day.is_not_null(), text.str.to_date("%Y%m%d", strict=False))
-    if cells.dtype == pl.Date or isinstance(cells.dtype, pl.Datetime):
-        return cells.cast(pl.Date)
-    return pl.Series(cells.name, [None], dtype=pl.Date).new_from_index(0, len(cells))
+        return pl.select(~is_missing(pl.lit(cells))).to_series()
+    if cells.dtype.is_float():
+        return cells.is_not_nan().fill_null(False)  # some writers put NaN for "nothing"
+    return cells.is_not_null()
 
 
 def to_floats(cells: pl.Series) -> pl.Series:
@@ -70,58 +40,74 @@ def to_floats(cells: pl.Series) -> pl.Series:
     return pl.select(pl.when(numbers.is_finite()).then(numbers).alias(cells.name)).to_series()
 
 
+def counted_floats(cells: pl.Series, notes: Counter[str], what: str) -> pl.Series:
+    """`to_floats`; `notes` counts the cells that hold something else, under the name of the column, `what`."""
+    return _counted(cells, to_floats(cells), notes, what)
+
+
+def to_degrees(cells: pl.Series) -> pl.Series:
+    """Degrees as float64, also where the hemisphere is a letter behind the number (`52.5N`, `13.4 W`)."""
+    numbers = to_floats(cells)
+    if cells.dtype != pl.String or numbers.null_count() == cells.null_count():
+        return numbers
+    parts = cells.str.strip_chars().str.extract_groups(_HEMISPHERE).struct.unnest()
+    degrees, letter = parts.to_series(0).cast(pl.Float64, strict=False), parts.to_series(1).str.to_lowercase()
+    sign = letter.is_in(["s", "w"]).cast(pl.Float64) * -2 + 1
+    return numbers.zip_with(numbers.is_not_null(), degrees * sign)
+
+
+def counted_degrees(cells: pl.Series, notes: Counter[str], what: str) -> pl.Series:
+    """`to_degrees`; `notes` counts the cells that hold something else, under the name of the column, `what`."""
+    return _counted(cells, to_degrees(cells), notes, what)
+
+
 def to_text(cells: pl.Series) -> pl.Series:
-    """Identifiers and labels as stripped strings; empty ones are null."""
+    """Labels as stripped strings; empty ones and the usual marks for a missing value are null."""
     text = cells.cast(pl.String, strict=False).str.strip_chars()
-    return pl.select(pl.when(text != "").then(text).alias(cells.name)).to_series()
+    missing = text.str.to_lowercase().is_in(list(_MARKS))
+    return pl.select(pl.when(~missing).then(text).alias(cells.name)).to_series()
 
 
-def _iso(text: pl.Series) -> pl.Series:
-    """One spelling for all of ISO 8601, then two formats: with and without seconds."""
-    name = text.name
-    spelt = (
-        text.str.replace(r"^(\d{4}-\d{2}-\d{2})[ t]", "${1}T")
-        .str.replace(r"\s*[Zz]$", "+00:00")
-        .str.replace(r"(T.*[+-]\d{2}):?(\d{2})$", "${1}:${2}")
-        .str.replace(r"(T[^+-]*[+-]\d{2})$", "${1}:00")
-    )
-    frame = pl.DataFrame({"text": text, "spelt": spelt})
-    zoned = pl.col("spelt").str.contains(r"T.*[+-]\d{2}:\d{2}$")
-    full = pl.when(zoned).then("spelt").otherwise(pl.col("spelt") + "+00:00")
-    clocks = [
-        full.str.to_datetime(f"%Y-%m-%dT{clock}%:z", strict=False, time_unit="us") for clock in ("%H:%M:%S%.f", "%H:%M")
-    ]
-    times = frame.select(pl.coalesce(*(clock.cast(_UTC) for clock in clocks)).alias(name)).to_series()
-    if times.null_count() == text.null_count():
-        return times
-    days = _midnight(text.str.to_date("%Y-%m-%d", strict=False))
-    seconds = text.str.extract(f"({_UNIX})").cast(pl.Float64, strict=False)
-    return pl.select(pl.coalesce(times, days, _unix(seconds)).alias(name)).to_series()
+def to_ids(cells: pl.Series, *, whole: bool = False) -> pl.Series:
+    """Identifiers as stripped strings in Unicode's composed form (NFC); marks for a missing value are null.
+
+    `whole`: `12.0` is `12`, see `are_whole`.
+    """
+    text = cells.cast(pl.String, strict=False).str.strip_chars()
+    missing = text.str.to_lowercase().is_in(list(_ID_MARKS))
+    text = pl.select(pl.when(~missing).then(text).alias(cells.name)).to_series().str.normalize("NFC")
+    return text.str.replace(_WHOLE, "$1") if whole else text
 
 
-def _by_format(text: pl.Series, time_format: str) -> pl.Series:
-    is_zoned = any(part in time_format for part in _ZONED_PARTS)
-    if is_zoned or any(part in time_format for part in _CLOCK_PARTS):
-        times = _checked(text, time_format, lambda: text.str.to_datetime(time_format, strict=False, time_unit="us"))
-        return times if is_zoned else times.dt.replace_time_zone("UTC")
-    return _midnight(_checked(text, time_format, lambda: text.str.to_date(time_format, strict=False)))
+def are_whole(*columns: pl.Series) -> bool:
+    """Whether ids with a fraction are whole numbers that went through a column of floats: each of them ends in `.0`.
+
+    `columns` are those in which the same ids are written, of events and items.
+    """
+    has_fraction = False
+    for cells in columns:
+        if cells.dtype.is_integer():
+            continue
+        text = cells.cast(pl.String, strict=False).str.strip_chars()
+        fractions = text.filter(text.str.contains(_FRACTION).fill_null(False))
+        if len(fractions) and not fractions.str.contains(_WHOLE).all():
+            return False
+        has_fraction |= len(fractions) > 0
+    return has_fraction
 
 
-def _checked(text: pl.Series, time_format: str, parse: Callable[[], pl.Series]) -> pl.Series:
-    try:
-        return parse()
-    except pl.exceptions.PolarsError:
-        raise ConfigError(
-            f"time_format should be a strftime format that fits times like {text.drop_nulls().first()!r}, "
-            f"not {time_format!r}."
-        ) from None
+def note_ids(cells: pl.Series, notes: Counter[str], what: str, *, whole: bool) -> None:
+    """Count under the name of the column, `what`, ids that lost their digits, and those whose `.0` is dropped."""
+    if cells.dtype.is_integer():
+        return
+    text = cells.cast(pl.String, strict=False).str.strip_chars()
+    if whole and (num := int(text.str.contains(_WHOLE).sum())):
+        notes[f"{what}: ids like 12.0, which is 12"] += num
+    if num := int(text.str.contains(_SCIENTIFIC).sum()):
+        notes[f"{what}: ids like 8.5E+17, which a spreadsheet has rounded, so several may be one now"] += num
 
 
-def _midnight(days: pl.Series) -> pl.Series:
-    return days.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-
-
-def _unix(seconds: pl.Series) -> pl.Series:
-    valid = seconds.abs() <= _LAST_SECOND
-    micros = pl.when(valid).then((seconds * 1e6).round(0)).cast(pl.Int64)
-    return pl.select(micros.cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias(seconds.name)).to_series()
+def _counted(cells: pl.Series, read: pl.Series, notes: Counter[str], what: str) -> pl.Series:
+    if num := int((given_cells(cells) & read.is_null()).sum()):
+        notes[f"{what}: cells that are no number, left empty"] += num
+    return read

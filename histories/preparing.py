@@ -13,11 +13,12 @@ from ..errors import DataError
 from ..files import atomic_path, read_object, sha256_file, versions, write_json
 from .events import available_at_first_event, clean_events, clean_items, items_of_events, place_at_items, require_events
 from .guessing import guess_items
-from .local_time import local_times
+from .local_time import with_clocks
+from .parsing import are_whole
 from .reading import ROW
 from .recipes import read_source
-from .rejects import Rejects
-from .settings import HistoriesSettings, SplitSettings
+from .rejects import Notes, Rejects
+from .settings import HistoriesSettings, SplitSettings, times_of
 from .source import Source
 from .splitting import CAVEATS, SPLITS, split_events
 from .store import FORMAT_VERSION, histories_folder
@@ -50,6 +51,7 @@ class PrepareReport:
         m = self.manifest
         lines = [
             *m["read_as"],
+            *m["remarks"],
             f"{m['num_events']:,} events of {m['num_users']:,} users on {m['num_items']:,} items "
             f"({m['num_items_seen']:,} of them seen), {m['first_time'][:10]} to {m['last_time'][:10]}",
         ]
@@ -83,13 +85,13 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     if run.exists() and not run.is_dir():
         raise DataError(f"{run} should be the run folder but is a file; choose another name.")
     _refuse_others(histories_folder(run))
-    rejects, notes = Rejects(), Counter[str]()
+    rejects, notes = Rejects(), Notes()
     source = read_source(settings, rejects)
     notes += source.notes
     items, events = _clean(source, rejects, notes)
     events = _enrich(source, events, rejects, notes, seed)
     title_recipe = titles.recipe(source.title)
-    read_as = [*source.said, _example(events, settings), *_likely_titles(source, title_recipe)]
+    read_as = [*source.said, *_likely_titles(source, title_recipe)]
     previous = _previous_titles(run, title_recipe)
     names, title_counts = titles.make_titles(items, default_title=source.title, previous=previous)
     items = items.with_columns(pl.Series("title", names, dtype=pl.String))
@@ -111,46 +113,57 @@ def catalogue_hash(items: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _clean(source: Source, rejects: Rejects, notes: Counter[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _clean(source: Source, rejects: Rejects, notes: Notes) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Items and events, typed and without what cannot be used."""
     settings = source.settings
-    items = None
+    table, items_table = settings.events, settings.items
+    raw_ids = [source.events["item_id"], *([] if source.items is None else [source.items["item_id"]])]
+    whole, items = are_whole(*raw_ids), None
     if source.items is not None:
-        time_format = settings.items.time_format if settings.items else None
         items = clean_items(
-            source.items, source=source.items_name, rejects=rejects, notes=notes, time_format=time_format
+            source.items,
+            source=source.items_name,
+            rejects=rejects,
+            notes=notes,
+            time_format=items_table.time_format if items_table else None,
+            coordinates=items_table.coordinates if items_table else "as_given",
+            whole_ids=whole,
         )
     events = clean_events(
         source.events,
         source=source.events_name,
         context_columns=settings.context_columns,
-        time_format=settings.events.time_format if settings.events else None,
+        time_format=table.time_format if table else None,
         item_ids=None if items is None else items["item_id"],
         rejects=rejects,
         notes=notes,
+        coordinates=table.coordinates if table else "as_given",
+        whole_item_ids=whole,
     )
     require_events(events, source.events_name, rejects)
-    if items is None:
-        return items_of_events(events), events
-    items = available_at_first_event(items, events, notes)
-    return items, place_at_items(events, items) if source.location == "outcome" else events
+    if items is not None and source.location == "outcome":
+        events = place_at_items(events, items)
+    times = times_of(table) if table else None
+    events = with_clocks(events, time_zone=settings.time_zone, times=times, notes=notes)
+    if events["hour_known"].all():
+        events = events.drop("hour_known")
+    return items_of_events(events) if items is None else available_at_first_event(items, events, notes), events
 
 
-def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Counter[str], seed: int) -> pl.DataFrame:
-    """Local time, order, split and weather."""
-    events = events.with_columns(local_times(events, time_zone=source.settings.time_zone, notes=notes))
+def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Notes, seed: int) -> pl.DataFrame:
+    """Order, split and weather."""
     events = _split(events.sort("time", ROW), source.settings.split, notes, seed).sort("user_id", "time", ROW)
     if source.weather is None or source.settings.weather is None:
         return events
     settings = source.settings.weather
-    weather = clean_weather(source.weather, settings, source=source.weather_name, rejects=rejects)
+    weather = clean_weather(source.weather, settings, source=source.weather_name, rejects=rejects, notes=notes)
     places = (_known_place(name, source.location).alias(f"_{name}") for name in ("latitude", "longitude"))
     return join_weather(events.with_columns(places), weather, source.settings.weather_join, notes).drop(
         "_latitude", "_longitude"
     )
 
 
-def _split(events: pl.DataFrame, settings: SplitSettings, notes: Counter[str], seed: int) -> pl.DataFrame:
+def _split(events: pl.DataFrame, settings: SplitSettings, notes: Notes, seed: int) -> pl.DataFrame:
     """Add `split`; what the protocol leaves out goes, and is counted."""
     split = events.with_columns(split_events(events, settings, seed))
     kept = split.filter(pl.col("split").is_not_null())
@@ -161,6 +174,10 @@ def _split(events: pl.DataFrame, settings: SplitSettings, notes: Counter[str], s
             f"Under {settings.protocol} none of {split.height:,} events is left: held-out items are all there are; "
             "choose another histories.split.protocol."
         )
+    first = pl.int_range(pl.len()).over("user_id") == 0
+    for name in ("valid", "test"):
+        if alone := kept.select((first & (pl.col("split") == name)).sum()).item():
+            notes[f"{name} events that are the first of their user, which nothing predicts: not evaluated"] += alone
     return kept
 
 
@@ -175,13 +192,6 @@ def _known_place(name: str, location: str) -> pl.Expr:
         return own
     first = pl.int_range(pl.len()) == 0
     return pl.when(first).then(own).otherwise(own.shift(1).forward_fill()).over("user_id")
-
-
-def _example(events: pl.DataFrame, settings: HistoriesSettings) -> str:
-    """The first event of the file as it was understood, for people to check."""
-    first = events.row(int(events[ROW].arg_min() or 0), named=True)
-    zone = f"{settings.time_zone} time" if settings.time_zone else "local time"
-    return f"read as: user {first['user_id']}, item {first['item_id']}, {first['local_time']:%a %Y-%m-%d %H:%M} {zone}"
 
 
 def _likely_titles(source: Source, title_recipe: Mapping[str, Any]) -> list[str]:
@@ -218,7 +228,7 @@ def _previous_titles(run: Path, title_recipe: dict[str, Any]) -> dict[str, str] 
 
 
 def _manifest(
-    source: Source, events: pl.DataFrame, items: pl.DataFrame, rejects: Rejects, notes: Counter[str]
+    source: Source, events: pl.DataFrame, items: pl.DataFrame, rejects: Rejects, notes: Notes
 ) -> dict[str, Any]:
     settings = source.settings
     return {
@@ -237,6 +247,7 @@ def _manifest(
         "splits": {name: _split_entry(events.filter(pl.col("split") == name)) for name in SPLITS},
         "rejects": rejects.counts(),
         "notes": dict(sorted(notes.items())),
+        "remarks": notes.remarks,
         "inputs": _fingerprints(source.files),
         "data_hash": _data_hash(events, items),
         "catalogue_hash": catalogue_hash(items),

@@ -1,5 +1,6 @@
-"""Rows that cannot be used: taken out one reason at a time, each remembered with its file and row."""
+"""What cleaning did: rows taken out one reason at a time, each with its file and row; counts and remarks."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -7,6 +8,14 @@ import polars as pl
 from .reading import ROW
 
 _SCHEMA = {"source": pl.String, "row": pl.Int64, "reason": pl.String, "detail": pl.String}
+
+
+class Notes(Counter[str]):
+    """Counts of what was repaired or looked odd, by a phrase; and `remarks`, sentences on how the input was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remarks: list[str] = []
 
 
 @dataclass

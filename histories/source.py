@@ -8,17 +8,18 @@ import polars as pl
 
 from ..errors import ConfigError, DataError
 from .events import clean_items
+from .parsing import are_whole
 from .reading import Reading, read_table
-from .rejects import Rejects
+from .rejects import Notes, Rejects
 from .settings import HistoriesSettings, Location, TableSettings
 from .weather import SOURCE_FIELDS, WEATHER_COLUMNS
 
-_EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "latitude", "longitude")
+_EVENT_FIELDS = ("user_id", "item_id", "time", "utc_offset_minutes", "time_zone", "latitude", "longitude")
 _OUTCOME_FIELDS = ("event", "value")
 _PLACE = ("latitude", "longitude")
 _QUANTITIES = tuple(name for name in SOURCE_FIELDS if name not in ("time", "local_day", "condition"))
 _BROKEN = "broken line"
-_RESERVED = {*_EVENT_FIELDS, "user_idx", "item_idx", "local_time", "split"}
+_RESERVED = {*_EVENT_FIELDS, "hour_known", "user_idx", "item_idx", "local_time", "split"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ def read_items(table: TableSettings) -> tuple[pl.DataFrame, Rejects, bool]:
     rejects = Rejects()
     reading = read_table(table, what="items", required=("item_id",), numeric=_PLACE)
     rejects.add(reading.broken, source=table.name, reason=_BROKEN)
-    items = clean_items(reading.table, source=table.name, rejects=rejects, time_format=table.time_format)
+    items = clean_items(
+        reading.table, source=table.name, rejects=rejects, notes=Notes(), time_format=table.time_format,
+        coordinates=table.coordinates, whole_ids=are_whole(reading.table["item_id"]),
+    )  # fmt: skip
     if not items.height:
         raise DataError(
             f"{table.name} should hold items but each of its {reading.table.height} rows is rejected; correct them."

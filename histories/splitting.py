@@ -39,7 +39,8 @@ def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -
     """
     if settings.protocol == "leave_one_out":
         from_end = pl.int_range(pl.len(), dtype=pl.Int64).reverse().over("user_id")
-        return _named(events, 2 - from_end.clip(upper_bound=2))
+        is_first = pl.int_range(pl.len()).over("user_id") == 0
+        return _named(events, pl.when(is_first).then(0).otherwise(2 - from_end.clip(upper_bound=2)))
     num_train, num_seen = (_not_within_a_moment(events, num) for num in _cuts(events.height, settings))
     rank = pl.int_range(pl.len(), dtype=pl.Int64)
     period = (rank >= num_train).cast(pl.Int64) + (rank >= num_seen).cast(pl.Int64)

@@ -8,41 +8,29 @@ import polars as pl
 from ..arrays import Float64, Int64
 from ..errors import DataError
 from .distance import nearest, points
-from .parsing import to_days, to_floats, to_text, to_times
+from .local_time import known_zones, utc_of_wall, zones_at
+from .parsing import counted_degrees
 from .reading import ROW
-from .rejects import Rejects
-from .settings import WeatherJoinSettings, WeatherSettings
+from .rejects import Notes, Rejects
+from .settings import TimesMeaning, WeatherJoinSettings, WeatherSettings, times_of
+from .times import Times, read_times, to_days
+from .weather_cells import QUANTITY_FIELDS, quantities
 
 WEATHER_COLUMNS = ("temperature_c", "precipitation_mm", "snowfall_cm", "snow_depth_cm", "wind_mps", "condition")
 
-# field of a table -> (our column, factor, summand): ours = field * factor + summand
-_UNITS: dict[str, tuple[str, float, float]] = {
-    "temperature_c": ("temperature_c", 1.0, 0.0),
-    "temperature_f": ("temperature_c", 5 / 9, -160 / 9),
-    "precipitation_mm": ("precipitation_mm", 1.0, 0.0),
-    "precipitation_in": ("precipitation_mm", 25.4, 0.0),
-    "snowfall_cm": ("snowfall_cm", 1.0, 0.0),
-    "snowfall_in": ("snowfall_cm", 2.54, 0.0),
-    "snow_depth_cm": ("snow_depth_cm", 1.0, 0.0),
-    "snow_depth_in": ("snow_depth_cm", 2.54, 0.0),
-    "wind_mps": ("wind_mps", 1.0, 0.0),
-    "wind_kmh": ("wind_mps", 1 / 3.6, 0.0),
-    "wind_mph": ("wind_mps", 0.44704, 0.0),
-    "wind_kn": ("wind_mps", 1852 / 3600, 0.0),
-}
-# A day's extremes stand for its mean where no mean is given.
-_EXTREMES = {
-    "temperature_c": ("temperature_max_c", "temperature_min_c"),
-    "temperature_f": ("temperature_max_f", "temperature_min_f"),
-}
 _PLACE_AND_TIME = ("latitude", "longitude", "time", "local_day")
-SOURCE_FIELDS = (*_PLACE_AND_TIME, *_UNITS, *(name for pair in _EXTREMES.values() for name in pair), "condition")
+SOURCE_FIELDS = (*_PLACE_AND_TIME, *QUANTITY_FIELDS)
 
 
-def clean_weather(raw: pl.DataFrame, settings: WeatherSettings, *, source: str, rejects: Rejects) -> pl.DataFrame:
+def clean_weather(
+    raw: pl.DataFrame, settings: WeatherSettings, *, source: str, rejects: Rejects, notes: Notes
+) -> pl.DataFrame:  # fmt: skip
     """Typed weather rows: `latitude`, `longitude`, `time` (UTC) or `local_day`, and those of WEATHER_COLUMNS it has.
 
-    Raises DataError: neither time nor day, no place, or no weather in the table.
+    Days in the column `time` are local days: what is known of a whole day is not known when it begins.
+
+    Raises DataError: neither time nor day, no place, no weather in the table, or times or values that cannot be
+    understood without a setting.
     """
     when = next((name for name in ("time", "local_day") if name in raw.columns), None)
     if when is None:
@@ -50,12 +38,24 @@ def clean_weather(raw: pl.DataFrame, settings: WeatherSettings, *, source: str, 
             f"{settings.path} should have a column for time or local_day but has only {_names(raw)}; "
             "name it in histories.weather.columns."
         )
-    parse = to_times if when == "time" else to_days
-    typed = raw.with_columns(
-        parse(raw[when], settings.time_format).alias(f"_{when}"), *_places(raw, settings), *_quantities(raw, settings)
-    )
-    bad, cell = pl.col(f"_{when}").is_null(), pl.col(when).cast(pl.String)
-    typed = rejects.take(typed, bad, source=source, reason=f"unparsable {when}", detail=cell)
+    found = quantities(raw, settings, source, notes)
+    typed = raw.with_columns(*_places(raw, settings, source, notes), *found.columns)
+    cell = pl.col(when).cast(pl.String)
+    if when == "time":
+        times = read_times(raw["time"], settings.time_format)
+        if times.problem:
+            raise DataError(f"{source} should have times, but {times.problem}.")
+        notes.remarks += [f"{source}: {remark}" for remark in times.remarks]
+        if times.time.count() and not times.hour_known.filter(times.time.is_not_null()).any():
+            when = "local_day"
+            notes.remarks.append(f"{source}: its times are days, read as local_day")
+            typed = typed.with_columns(times.time.dt.date().alias("_local_day"))
+        else:
+            meaning = times_of(settings) or ("utc" if found.coded else None)  # ISD is in UTC throughout
+            typed = typed.with_columns(_moments(typed, times, meaning, source, notes))
+    else:
+        typed = typed.with_columns(to_days(raw[when], settings.time_format).alias(f"_{when}"))
+    typed = rejects.take(typed, pl.col(f"_{when}").is_null(), source=source, reason=f"unparsable {when}", detail=cell)
     on_earth = pl.col("_latitude").is_between(-90, 90) & pl.col("_longitude").is_between(-180, 180)
     place = pl.concat_str([pl.col(f"_{x}").cast(pl.String).fill_null("?") for x in _PLACE_AND_TIME[:2]], separator=", ")
     off_earth, reason = ~on_earth.fill_null(False), "coordinates out of range"
@@ -64,6 +64,30 @@ def clean_weather(raw: pl.DataFrame, settings: WeatherSettings, *, source: str, 
         raise DataError(f"{settings.path} should hold usable weather but each row was rejected; see its columns.")
     ours = [f"_{name}" for name in ("latitude", "longitude", when, *WEATHER_COLUMNS) if f"_{name}" in typed.columns]
     return typed.select(pl.col(name).alias(name[1:]) for name in ours)
+
+
+def _moments(
+    typed: pl.DataFrame, times: Times, meaning: TimesMeaning | None, source: str, notes: Notes
+) -> pl.Series:  # fmt: skip
+    """`_time`: moments; a time without an offset is by the clock at its station, unless it is UTC."""
+    if times.has_offset.all() or meaning == "utc":
+        return times.time.alias("_time")
+    zone = known_zones(times.zone)
+    zone = zone.zip_with(zone.is_not_null(), zones_at(typed["_latitude"], typed["_longitude"]))
+    frame = pl.DataFrame({"time": times.time, "zone": zone}).with_row_index("_at")
+    parts = [frame.select("_at", "time").filter(times.has_offset | zone.is_null())]
+    for (name,), group in frame.filter(~times.has_offset & zone.is_not_null()).group_by("zone", maintain_order=True):
+        moments = utc_of_wall(group["time"], str(name), notes)
+        parts.append(group.select("_at", group["time"] if moments is None else moments.alias("time")))
+    read = pl.concat(parts).sort("_at")["time"]
+    first = (~times.has_offset & times.time.is_not_null()).arg_max() or 0
+    if not times.has_offset[first] and zone[first] is not None and read[first] is not None:
+        local, utc = times.time[first], read[first]
+        notes.remarks.append(
+            f"{source}: times without an offset are local: {local:%Y-%m-%d %H:%M} in {zone[first]} is {utc:%H:%M} UTC "
+            "(histories.weather.times: utc reads them otherwise)"
+        )
+    return read.alias("_time")
 
 
 def join_weather(
@@ -141,41 +165,19 @@ def _join_daily(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinS
     return events.with_columns(day.alias("local_day")).join(unique, on=["_station", "local_day"], how="left")
 
 
-def _places(raw: pl.DataFrame, settings: WeatherSettings) -> list[pl.Series]:
+def _places(raw: pl.DataFrame, settings: WeatherSettings, source: str, notes: Notes) -> list[pl.Series]:
     places = []
     for name, constant in (("latitude", settings.latitude), ("longitude", settings.longitude)):
         if constant is not None:
             places.append(pl.Series(f"_{name}", [constant], dtype=pl.Float64).new_from_index(0, raw.height))
         elif name in raw.columns:
-            places.append(to_floats(raw[name]).alias(f"_{name}"))
+            places.append(counted_degrees(raw[name], notes, f"{source}, {name}").alias(f"_{name}"))
         else:
             raise DataError(
                 f"{settings.path} should say where its station stands but has no column for {name}; "
                 f"name it in histories.weather.columns or set histories.weather.{name}."
             )
     return places
-
-
-def _quantities(raw: pl.DataFrame, settings: WeatherSettings) -> list[pl.Series]:
-    found: dict[str, pl.Series] = {}
-    for field, (column, factor, summand) in _UNITS.items():
-        extremes = _EXTREMES.get(field, ())
-        if field in raw.columns:
-            value = to_floats(raw[field])
-        elif extremes and set(extremes) <= set(raw.columns):
-            value = (to_floats(raw[extremes[0]]) + to_floats(raw[extremes[1]])) / 2
-        else:
-            continue
-        # Six decimals keep every instrument's digits and drop the dust of the conversion.
-        found.setdefault(column, (value * factor + summand).round(6).alias(f"_{column}"))
-    if "condition" in raw.columns:
-        found["condition"] = to_text(raw["condition"]).alias("_condition")
-    if not found:
-        raise DataError(
-            f"{settings.path} should have a weather column ({', '.join(_UNITS)} or condition) "
-            f"but has only {_names(raw)}; name it in histories.weather.columns."
-        )
-    return list(found.values())
 
 
 def _names(raw: pl.DataFrame) -> str:

@@ -19,6 +19,7 @@ TEMPERATURE_WORDS = ((0.0, "freezing"), (8.0, "cold"), (15.0, "cool"), (21.0, "m
 WINDY_MPS = 8.0
 OUTCOME = frozenset({"user_id", "user_idx", "item_id", "item_idx", "title", "split", "event", "value"})
 WEATHER = tuple(name for name in WEATHER_COLUMNS if name != "condition")
+HOUR_KNOWN = "hour_known"  # a column of events where some are dates without a clock
 # Events whose times were exchanged bring these along: computed from exchanged times, days would run backwards.
 GIVEN = ("days_since_previous", "new_day")
 
@@ -27,10 +28,11 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
     """One row of template variables per event; `events` sorted by user and time, `location` 'context' or 'outcome'.
 
     Needs the columns `user_idx` and `local_time`; weather columns and others are optional. Coordinates are offered only
-    where they are known before the event. A column named like one of GIVEN with an underscore before it replaces what
-    would be computed. Raises PromptError for a further column named like a computed variable.
+    where they are known before the event. Where `hour_known` is false, `hour`, `hour12` and `daypart` are empty. A
+    column named like one of GIVEN with an underscore before it replaces what would be computed. Raises PromptError
+    for a further column named like a computed variable.
     """
-    hidden = set(OUTCOME) | {"time", "local_time", *(f"_{name}" for name in GIVEN)}
+    hidden = set(OUTCOME) | {"time", "local_time", HOUR_KNOWN, *(f"_{name}" for name in GIVEN)}
     if location == "outcome":
         hidden |= {"latitude", "longitude"}
     further = [name for name in events.columns if name not in hidden and name not in (*WEATHER, "condition")]
@@ -41,7 +43,11 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
         "new_day": (day != previous_day).fill_null(True),
     }
     days |= {name: pl.col(f"_{name}") for name in GIVEN if f"_{name}" in events.columns}
-    computed = [*_time(), *_weather(set(events.columns)), *(days[name].alias(name) for name in GIVEN)]
+    computed = [
+        *_time(HOUR_KNOWN in events.columns),
+        *_weather(set(events.columns)),
+        *(days[name].alias(name) for name in GIVEN),
+    ]
     if "place" not in further:  # as with weather, a template may speak of it where some data have none
         computed.append(pl.lit(None, pl.String).alias("place"))
     taken = {expression.meta.output_name() for expression in computed} & set(further)
@@ -53,16 +59,23 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
     return events.select(*computed, *further)
 
 
-def _time() -> list[pl.Expr]:
+def hours_unknown(events: pl.DataFrame) -> bool:
+    """Whether any of the events has a day without an hour, so that lines have gaps to be tidied."""
+    return HOUR_KNOWN in events.columns and not events[HOUR_KNOWN].fill_null(True).all()
+
+
+def _time(has_unknown: bool) -> list[pl.Expr]:
     local = pl.col("local_time")
-    hour = local.dt.hour().cast(pl.Int32)
+    hour: pl.Expr = local.dt.hour().cast(pl.Int32)
+    if has_unknown:
+        hour = pl.when(pl.col(HOUR_KNOWN).fill_null(True)).then(hour)
     hour12 = pl.when(hour % 12 == 0).then(12).otherwise(hour % 12)
     return [
         _name(local.dt.weekday().cast(pl.Int32) - 1, WEEKDAYS).alias("weekday"),
         (local.dt.weekday() >= 6).alias("is_weekend"),
         hour.alias("hour"),
         hour12.alias("hour12"),
-        _name(hour // 6, DAYPARTS).alias("daypart"),
+        _name(hour // 6, DAYPARTS).fill_null("").alias("daypart"),
         local.dt.day().alias("day_of_month"),
         local.dt.strftime("%B").alias("month"),
         _name(local.dt.month().cast(pl.Int32) % 12 // 3, SEASONS).alias("season"),

@@ -17,7 +17,7 @@ import polars as pl
 from ..arrays import Int32, Int64
 from ..catalogue import TERMINATOR, Catalogue, Encode, Ragged
 from ..errors import PromptError
-from .context import context_frame
+from .context import HOUR_KNOWN, context_frame, hours_unknown
 from .kinds import CONTEXT_KINDS, ContextKind, leave_out, leave_out_of_profile, tidy
 from .profile import profile_frame
 from .settings import PromptSettings
@@ -98,9 +98,9 @@ class PromptEncoder:
         frame, settings = context_frame(events, self.location), self.settings
         return leave_out(frame, events, settings.leave_out, settings.column_kinds) if settings.leave_out else frame
 
-    def _render(self, file: str, frame: pl.DataFrame) -> tuple[list[str], pl.Series]:
+    def _render(self, file: str, frame: pl.DataFrame, has_gaps: bool) -> tuple[list[str], pl.Series]:
         texts, index = self.templates.render(file, frame)
-        return [tidy(text) for text in texts] if self.settings.leave_out else texts, index
+        return [tidy(text) for text in texts] if has_gaps or self.settings.leave_out else texts, index
 
     def text(self, events: pl.DataFrame, num_users: int) -> HistoryText:
         """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`).
@@ -108,7 +108,7 @@ class PromptEncoder:
         Raises PromptError where there would be nothing to read before a title.
         """
         offset_U1 = np.searchsorted(events["user_idx"].to_numpy(), np.arange(num_users + 1)).astype(np.int64)
-        texts, index = self._render("context.j2", self.context(events))
+        texts, index = self._render("context.j2", self.context(events), hours_unknown(events))
         contexts = Ragged.of(self.encode(texts))
         if not len(self.preamble) and (contexts.length == 0).any():
             raise PromptError(
@@ -117,7 +117,7 @@ class PromptEncoder:
             )
         return HistoryText(
             self, contexts, index.to_numpy().astype(np.int64), events["item_idx"].to_numpy().astype(np.int64),
-            events["local_time"], offset_U1,
+            events["local_time"], offset_U1, events[HOUR_KNOWN] if hours_unknown(events) else None,
         )  # fmt: skip
 
 
@@ -142,6 +142,7 @@ class HistoryText:
     item_idx_N: Int64
     local_time: pl.Series
     offset_U1: Int64
+    hour_known: pl.Series | None = None
 
     @cached_property
     def windows(self) -> Windows:
@@ -190,10 +191,10 @@ class HistoryText:
             return lines
         frame = profile_frame(
             self.item_idx_N, self.local_time, windows.first_W[late], windows.start_W[late],
-            encoder.settings.profile_order == "recent",
+            encoder.settings.profile_order == "recent", self.hour_known,
         )  # fmt: skip
         frame = leave_out_of_profile(frame, encoder.settings.leave_out)
-        texts, index = encoder._render("profile.j2", frame)
+        texts, index = encoder._render("profile.j2", frame, self.hour_known is not None)
         heads, item = Ragged.of(encoder.encode(texts)), frame["item_idx"].to_numpy().astype(np.int64)
         head = index.to_numpy().astype(np.int64)
         window = frame["window"].to_numpy()

@@ -20,7 +20,7 @@ CONTEXT_KINDS: Final[tuple[ContextKind, ...]] = get_args(ContextKind)
 
 COORDINATES: Final = ("latitude", "longitude")
 _COLUMNS: Final[dict[str, ContextKind]] = {
-    "local_time": "time", "holiday": "time",
+    "local_time": "time", "hour_known": "time", "holiday": "time",
     **dict.fromkeys((*COORDINATES, "place", "origin", "neighbourhood", "borough", "city", "distance_km"), "place"),
     **dict.fromkeys(WEATHER_COLUMNS, "weather"),
 }  # fmt: skip

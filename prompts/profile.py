@@ -19,26 +19,30 @@ MAX_PLACES = 64
 
 def profile_frame(
     item_idx_N: NDArray[np.int64], local_time: pl.Series, first_W: NDArray[np.int64], start_W: NDArray[np.int64],
-    by_recency: bool = False,
+    by_recency: bool = False, hour_known: pl.Series | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """The places of the events `first_W[w]:start_W[w]` of each window w, most important first.
 
     Columns: `window`, `item_idx`, `count` (visits), `share` (of the events told), `days` ('weekdays', 'weekends',
-    'any day'), `hours` (the one or two usual ones, '8 morning, 7 evening' as 'morning 8, evening 7').
+    'any day'), `hours` (the one or two usual ones, '8 morning, 7 evening' as 'morning 8, evening 7'; "" where
+    `hour_known`, boolean, an event each, holds for none of the visits).
     """
     length_W = start_W - first_W
     window_V = np.repeat(np.arange(len(first_W)), length_W)
     event_V = np.arange(len(window_V)) + np.repeat(first_W - np.cumsum(length_W) + length_W, length_W)
     local = local_time.gather(event_V)
+    hour = local.dt.hour()
+    if hour_known is not None:
+        hour = hour.set(~hour_known.gather(event_V).fill_null(True), None)
     age_V = np.repeat(start_W, length_W) - event_V
     visits = pl.DataFrame({
-        "window": window_V, "item_idx": item_idx_N[event_V], "hour": local.dt.hour(), "weekday": local.dt.weekday(),
+        "window": window_V, "item_idx": item_idx_N[event_V], "hour": hour, "weekday": local.dt.weekday(),
         "weight": 0.5 ** (age_V / 100.0) if by_recency else np.ones(len(age_V)), "event": event_V,
     })  # fmt: skip
     places = (
         visits.group_by("window", "item_idx")
         .agg(pl.len().alias("count"), (pl.col("weekday") >= 6).mean().alias("weekend"), pl.col("weight").sum(),
-             pl.col("event").max(), pl.col("hour"))
+             pl.col("event").max(), pl.col("hour").drop_nulls())
         .sort(["window", "weight", "event"], descending=[False, True, True])
         .group_by("window", maintain_order=True).head(MAX_PLACES)
     )  # fmt: skip
@@ -56,7 +60,8 @@ def _usual_hours(hours: pl.Series) -> pl.Series:
     """The hour around which most visits fall, and a second one far from it that has a quarter of them."""
     count_P = hours.list.len().to_numpy()
     histogram_PH = np.zeros((len(hours), 24))
-    np.add.at(histogram_PH, (np.repeat(np.arange(len(hours)), count_P), hours.explode().to_numpy()), 1.0)
+    told = hours.explode().drop_nulls().to_numpy()
+    np.add.at(histogram_PH, (np.repeat(np.arange(len(hours)), count_P), told), 1.0)
     smooth_PH = histogram_PH + 0.5 * (np.roll(histogram_PH, 1, axis=1) + np.roll(histogram_PH, -1, axis=1))
     first_P = smooth_PH.argmax(axis=1)
     distance_PH = np.abs(np.arange(24) - first_P[:, None])
@@ -67,4 +72,5 @@ def _usual_hours(hours: pl.Series) -> pl.Series:
     has_second_P = (far_P >= SECOND_HOUR_SHARE * count_P) & (far_P >= 2)
     names = np.array([f"{DAYPARTS[hour // 6]} {hour % 12 or 12}" for hour in range(24)])
     joined = np.char.add(np.char.add(names[first_P], ", "), names[second_P])
-    return pl.Series("hours", np.where(has_second_P, joined, names[first_P]))
+    told_P = np.where(has_second_P, joined, names[first_P])
+    return pl.Series("hours", np.where(count_P > 0, told_P, ""))

@@ -26,8 +26,15 @@ def local_hours(histories: Histories) -> Float64:
 
 
 def local_seconds(events: pl.DataFrame) -> Int64:
-    """Local wall-clock seconds since 1970-01-01 00:00 of every event: int64 [N]."""
-    return events["local_time"].cast(pl.Datetime("us")).dt.epoch("s").cast(pl.Int64).to_numpy()
+    """Local wall-clock seconds since 1970-01-01 00:00 of every event: int64 [N].
+
+    Where some events have a day without an hour, all have the begin of their day: an hour beside a missing one says
+    which kind of row it is and not when people come.
+    """
+    local = events["local_time"].cast(pl.Datetime("us"))
+    if "hour_known" in events.columns and not events["hour_known"].fill_null(True).all():
+        local = local.dt.truncate("1d")
+    return local.dt.epoch("s").cast(pl.Int64).to_numpy()
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,10 @@ def open_question(
     if local is not None:
         shift = local - last["local_time"][0]
         row = row.with_columns(pl.col("local_time") + shift, pl.col("time") + shift)
+        if "hour_known" in row.columns:  # an hour that is asked about is told where hours are told at all
+            row = row.with_columns(
+                pl.lit(bool(histories.events["hour_known"].fill_null(True).any())).alias("hour_known")
+            )
         if shift >= _KNOWN_FOR:
             row = _with_weather(row, {})
     row = _as_said(histories, row, moment)

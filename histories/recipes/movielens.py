@@ -10,10 +10,10 @@ from typing import Final
 import polars as pl
 
 from ...errors import DataError
-from ..parsing import to_times
 from ..reading import ROW, read_table
 from ..settings import HistoriesSettings, TableSettings
 from ..source import Source
+from ..times import to_times
 from .wheels import Wheel, cached_files
 from .zip_codes import places_of
 

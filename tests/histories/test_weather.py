@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from whereupon.errors import ConfigError, DataError
 from whereupon.histories import WeatherJoinSettings, WeatherSettings
 from whereupon.histories.reading import ROW
-from whereupon.histories.rejects import Rejects
+from whereupon.histories.rejects import Notes, Rejects
 from whereupon.histories.weather import clean_weather, join_weather, nearest_stations
 from whereupon.tests.texts import says
 
@@ -31,7 +31,7 @@ STATIONS = [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)]  # 111 km apart
 def clean(columns: dict[str, Any], **settings: Any) -> pl.DataFrame:
     raw = pl.DataFrame(columns).with_row_index(ROW, offset=1)
     chosen = WeatherSettings(path=Path("w.csv"), **settings)
-    return clean_weather(raw, chosen, source="w.csv", rejects=Rejects())
+    return clean_weather(raw, chosen, source="w.csv", rejects=Rejects(), notes=Notes())
 
 
 def test_units_are_converted() -> None:
@@ -55,7 +55,7 @@ def test_units_are_converted() -> None:
     }
 
 
-@pytest.mark.parametrize(("field", "value", "mps"), [("wind_kmh", 36, 10), ("wind_kn", 3600, 1852), ("wind_mps", 2, 2)])
+@pytest.mark.parametrize(("field", "value", "mps"), [("wind_kmh", 36, 10), ("wind_kn", 36, 18.52), ("wind_mps", 2, 2)])
 def test_wind_units_agree(field: str, value: int, mps: float) -> None:
     found = clean({"time": ["2024-01-01T00:00Z"], field: [value]}, latitude=0, longitude=0)
     assert found["wind_mps"].to_list() == [mps]
@@ -71,13 +71,13 @@ def test_bad_rows_are_rejected() -> None:
     rejects = Rejects()
     raw = pl.DataFrame(
         {
-            "time": ["2024-01-01", "x", "2024-01-01"],
+            "time": ["2024-01-01T00:00Z", "x", "2024-01-01T00:00Z"],
             "latitude": [0, 0, 99],
             "longitude": [0, 0, 0],
             "wind_mps": [1, 2, 3],
         }
     ).with_row_index(ROW, offset=1)
-    kept = clean_weather(raw, WeatherSettings(path=Path("w.csv")), source="w.csv", rejects=rejects)
+    kept = clean_weather(raw, WeatherSettings(path=Path("w.csv")), source="w.csv", rejects=rejects, notes=Notes())
     assert kept["wind_mps"].to_list() == [1]
     assert rejects.table().rows() == [
         ("w.csv", 2, "unparsable time", "x"),
@@ -260,7 +260,7 @@ def test_one_station_serves_events_without_coordinates(write: Write, run_prepare
     weather = {"path": write("weather.csv", DAILY), "latitude": 50, "longitude": 8}
     report, histories = run_prepare(events={"path": visits}, weather=weather, time_zone="UTC")
     assert histories.events["temperature_c"].null_count() == 1
-    assert report.manifest["notes"] == {"events without a weather row": 1}
+    assert report.manifest["notes"]["events without a weather row"] == 1
     assert report.manifest["weather_missing"] == {"temperature_c": 1}
 
 

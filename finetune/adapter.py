@@ -26,6 +26,7 @@ from ..decode.adapters import ADAPTERS, CHECKPOINT, adapter_versions, current_na
 from ..decode.identity import ADAPTER_FILES
 from ..errors import ModelError
 from ..files import atomic_path, sha256_text, versions, write_json
+from .settings import AROUND_TRAINING
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -85,6 +86,7 @@ class Keeper:
             "versions",
         )  # notes: what a model is called, and with what it is trained
         asked = {key: value for key, value in self._card.items() if key not in named}
+        asked["finetune"] = config.finetune.model_dump(mode="json", exclude=set(AROUND_TRAINING))
         self._fingerprint = sha256_text(json.dumps(asked, sort_keys=True))
         self._writes = accelerator.is_main_process
         self.standing = Standing()

@@ -18,8 +18,9 @@ import torch
 from whereupon.arrays import Int64
 from whereupon.config import load_config
 from whereupon.finetune.adapter import Keeper
-from whereupon.finetune.lessons import Schedule
-from whereupon.finetune.train import TrainingProgress, finetune
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.train import finetune
 from whereupon.finetune.validation import Validator
 
 

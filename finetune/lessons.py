@@ -19,7 +19,7 @@ from ..arrays import Int64, ragged
 from ..catalogue import Trie
 from ..errors import DataError
 from ..histories import Histories
-from ..prompts import EncodedWindow, PromptEncoder
+from ..prompts import EncodedWindow, HistoryText, PromptEncoder
 from .on_top import TrainingPrior
 
 _WINDOWS: Final = 1024
@@ -80,29 +80,59 @@ class Batch(_OfTensors):
     prior: PriorBatch | None = None
 
 
-def make_lessons(
-    histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None,
-    teach: Literal["once", "every_window"] = "every_window",
-) -> Iterator[Lesson]:  # fmt: skip
-    """Every window over the training events, as a lesson; events of later splits are not looked at.
+@dataclass(frozen=True)
+class TrainingWindow:
+    """The text of one window over training events: `start` to `end` are their numbers among these, and those before
+    `target` stand in an earlier window already."""
 
-    With `teach` "once", what a window repeats of the one before is context alone. Raises DataError without training
-    events.
+    text: EncodedWindow
+    start: int
+    target: int
+    end: int
+
+
+def training_windows(histories: Histories, encoder: PromptEncoder) -> tuple[pl.DataFrame, Iterator[TrainingWindow]]:
+    """The training events, and every window over them; events of later splits are not looked at.
+
+    Raises DataError without training events.
     """
     events = histories.events.filter(pl.col("split") == "train")
     if not events.height:
         raise DataError(
             "There are no training events: expected some before the validation split begins; see histories.split."
         )
-    text, row_N = encoder.text(events, len(histories.user_ids)), np.flatnonzero(histories.split_N == 0)
-    windows, trie = text.windows, encoder.catalogue.trie
-    for first in range(0, len(windows), _WINDOWS):  # text of so many at once in memory
-        some = windows.select(np.arange(len(windows)) // _WINDOWS == first // _WINDOWS)
-        taught_W = some.target_W if teach == "once" else some.start_W
-        each = zip(text.encode_windows(some), some.start_W, taught_W, some.end_W, strict=True)
-        for window, start, taught, end in each:
-            asked = EncodedWindow(window.tokens_L, window.title_start_V[taught - start :])
-            yield lesson_of(asked, text.item_idx_N[taught:end], trie, prior, row_N[taught:end])
+    return events, _windows(encoder.text(events, len(histories.user_ids)))
+
+
+def _windows(text: HistoryText) -> Iterator[TrainingWindow]:
+    number_W = np.arange(len(text.windows))
+    for first in range(0, len(number_W), _WINDOWS):  # the tokens of so many at once in memory
+        some = text.windows.select((first <= number_W) & (number_W < first + _WINDOWS))
+        bounds = zip(some.start_W.tolist(), some.target_W.tolist(), some.end_W.tolist(), strict=True)
+        for encoded, (start, target, end) in zip(text.encode_windows(some), bounds, strict=True):
+            yield TrainingWindow(encoded, start, target, end)
+
+
+def make_lessons(
+    histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None,
+    teach: Literal["once", "every_window"] = "every_window",
+) -> Iterator[Lesson]:  # fmt: skip
+    """Every window over the training events, as a lesson.
+
+    With `teach` "once", what a window repeats of the one before is context alone. Raises DataError without training
+    events, before the first lesson is asked for.
+    """
+    events, windows = training_windows(histories, encoder)
+    item_idx_N, row_N = events["item_idx"].to_numpy(), np.flatnonzero(histories.split_N == 0)
+
+    def lessons() -> Iterator[Lesson]:
+        for window in windows:
+            first = window.target if teach == "once" else window.start
+            asked = EncodedWindow(window.text.tokens_L, window.text.title_start_V[first - window.start :])
+            taught = slice(first, window.end)
+            yield lesson_of(asked, item_idx_N[taught].astype(np.int64), encoder.catalogue.trie, prior, row_N[taught])
+
+    return lessons()
 
 
 def lesson_of(

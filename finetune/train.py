@@ -32,6 +32,7 @@ from .model import CatalogueModel, add_lora
 from .on_top import on_top_of
 from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
 from .schedule import Schedule, micro_batches
+from .sharding import all_finite, gathered
 from .validation import Validator
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class _Training:
                     now.step, now.train_loss, taken = step, progress.loss, []
                     journal.write(figures)
                     if is_due or is_mark:
-                        if not all(bool(p.isfinite().all()) for p in self.module.parameters() if p.requires_grad):
+                        if not all_finite(self.module):
                             raise diverged(step, "weights are no numbers any more")
                         keeper.checkpoint(self.optimizer)
                         saved = time.perf_counter()
@@ -165,7 +166,7 @@ class _Training:
 
     def _validate(self, step: int, journal: Journal) -> None:
         try:
-            with attention(self._base, self._plain_attention):
+            with attention(self._base, self._plain_attention), gathered(self.module):
                 scores = self.validator.validate(self.accelerator, self.module)
         except NonFiniteError as error:
             raise diverged(step, "scores are no numbers any more") from error

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from torch.optim import AdamW, Optimizer
@@ -41,8 +41,8 @@ def as_launched(config: Config) -> Config:
 
 
 def accelerator_of(config: Config) -> Accelerator:
-    """Raises ConfigError for what `accelerate launch` was asked for and what would not be done, and for trackers whose
-    package is missing."""
+    """Raises ConfigError for what `accelerate launch` was asked for and would not be done, and for trackers whose package
+    is missing."""
     chosen, asked = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default
         raise ConfigError(
@@ -62,8 +62,29 @@ def accelerator_of(config: Config) -> Accelerator:
     if config.finetune.track:
         more = {"log_with": list(config.finetune.track), "project_dir": str(config.run / "tracking")}
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", **more)
+    _check_kind(accelerator)
     accelerator.gradient_accumulation_steps = 1  # every title weighs the same, by weights of our own
     return accelerator
+
+
+def _check_kind(accelerator: Accelerator) -> None:
+    """Raises ConfigError for ways to share a training that would be passed over, or would train something else."""
+    kind, plugin = accelerator.distributed_type, accelerator.state.fsdp_plugin
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA):
+        raise ConfigError(
+            f"accelerate was launched with {kind.value}, which whereupon does not train with: launch one process a GPU "
+            "(MULTI_GPU), or FSDP with fsdp_version 2; examples/accelerate/ holds files of both."
+        )
+    if kind == DistributedType.FSDP and plugin.fsdp_version != 2:
+        raise ConfigError(
+            f"accelerate was launched with fsdp_version {plugin.fsdp_version}: set it to 2, as in "
+            "examples/accelerate/fsdp2.yaml."
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true" and kind != DistributedType.FSDP:
+        raise ConfigError(
+            "accelerate was launched with FSDP, which needs a GPU for each process: accelerate spreads no weights over "
+            "CPUs; use examples/accelerate/cpu.yaml there."
+        )
 
 
 def optimizer_of(parameters: list[Any], settings: FinetuneSettings, device: torch.device) -> Optimizer:

@@ -55,9 +55,9 @@ def estimate(config: Config) -> Estimate:
     set_up_base(base, settings)
     trie = encoder.catalogue.trie
     module = CatalogueModel(add_lora(base, settings), TrieTensors.of(trie, accelerator.device), config.temperature)
+    split = plan_memory(module, examples, schedule, trie, accelerator)
     optimizer = optimizer_of([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)
-    split = plan_memory(module, examples, schedule, trie, accelerator)
     chosen = [part for batch in (mine * NUM_STEPS)[:NUM_STEPS] for part in np.array_split(batch, split) if len(part)]
     seconds, tokens = 0.0, 0
     with attention(base, settings.attn_implementation):

@@ -69,15 +69,15 @@ def accelerator_of(config: Config) -> Accelerator:
 
 def _check_kind(accelerator: Accelerator) -> None:
     """Raises ConfigError for ways to share a training that would be passed over, or would train something else."""
-    kind, plugin = accelerator.distributed_type, accelerator.state.fsdp_plugin
+    kind = accelerator.distributed_type
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA):
         raise ConfigError(
             f"accelerate was launched with {kind.value}, which whereupon does not train with: launch one process a GPU "
             "(MULTI_GPU), or FSDP with fsdp_version 2; examples/accelerate/ holds files of both."
         )
-    if kind == DistributedType.FSDP and plugin.fsdp_version != 2:
+    if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ConfigError(
-            f"accelerate was launched with fsdp_version {plugin.fsdp_version}: set it to 2, as in "
+            "accelerate was launched with the first version of FSDP: set fsdp_version to 2, as in "
             "examples/accelerate/fsdp2.yaml."
         )
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true" and kind != DistributedType.FSDP:

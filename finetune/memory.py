@@ -65,12 +65,14 @@ class MemoryPlan:
 
 
 def plan_memory(
-    module: Any, examples: Examples, schedule: Schedule, trie: Trie, accelerator: Accelerator
+    module: CatalogueModel, examples: Examples, schedule: Schedule, trie: Trie, accelerator: Accelerator
 ) -> int:  # fmt: skip
-    """Say what the training will need, and give the number of parts of each batch with which it fits: 1 on a CPU, whose
-    system can lend more than there is, and the same on all processes."""
-    plain: CatalogueModel = accelerator.unwrap_model(module)
-    plan = memory_plan(plain, examples, schedule, trie, accelerator)
+    """Say what a training will need, and give the number of parts of each batch with which it fits.
+
+    The parts are as many on all processes, and 1 on a CPU, whose system can lend more than there is. The module is one
+    that is not wrapped for several processes yet.
+    """
+    plan = memory_plan(module, examples, schedule, trie, accelerator)
     on_gpu, split = accelerator.device.type == "cuda", 1
     if on_gpu:
         wanted = torch.tensor([plan.split], device=accelerator.device)
@@ -91,8 +93,9 @@ def memory_plan(
     """The plan for the largest batches of the first epoch. Takes no random numbers."""
     base: Any = module.model.get_base_model()
     parts = list(module.model.parameters())
-    weights = sum(p.numel() * p.element_size() for p in parts if not p.requires_grad)
-    adapter = sum(p.numel() * p.element_size() for p in parts if p.requires_grad)
+    weights, adapter = (
+        sum(p.numel() * p.element_size() for p in parts if p.requires_grad == trained) for trained in (False, True)
+    )
     cost = _cost_of_length(base, accelerator, schedule.settings.gradient_checkpointing)
     batches = [batch for batch in schedule.batches(0) if len(batch)]
     costs = [len(batch) * cost(int(examples.length_W[batch].max())) for batch in batches]
@@ -102,6 +105,8 @@ def memory_plan(
         _edge_bytes(examples, batches[number], trie, width) for number in {int(np.argmax(costs)), int(np.argmax(edges))}
     )
     there = _there(accelerator.device, weights + adapter)
+    if accelerator.is_fsdp2:  # each process keeps its part
+        weights, adapter = weights // accelerator.num_processes, adapter // accelerator.num_processes
     copies = 2 if accelerator.num_processes > 1 else 1  # gradients, and the buckets in which they are averaged
     return MemoryPlan(weights, adapter, copies * adapter, 2 * adapter, int(max(costs)), found, there)
 

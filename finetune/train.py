@@ -66,6 +66,7 @@ def finetune(config: Config) -> Path:
             examples = open_examples(config.run, histories, encoder, identity, settings.teach, prior)
         schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes)
         module = CatalogueModel(peft_model, TrieTensors.of(trie, accelerator.device), config.temperature)
+        split = plan_memory(module, examples, schedule, trie, accelerator)
         trainable = [p for p in module.parameters() if p.requires_grad]
         module, optimizer = accelerator.prepare(module, optimizer_of(trainable, settings, accelerator.device))
         if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
@@ -77,7 +78,6 @@ def finetune(config: Config) -> Path:
         if accelerator.is_main_process:
             forget_others(examples)
             _announce(examples, schedule, accelerator, trainable, validator)
-        split = plan_memory(module, examples, schedule, trie, accelerator)
         _Training(config, accelerator, module, optimizer, examples, schedule, validator, keeper, split).run()
         folder = keeper.finish()
     if accelerator.is_main_process and validator.num_events:

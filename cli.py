@@ -98,9 +98,9 @@ def export_sft(
 
 @app.command()
 def runs(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A run folder, or one that holds some.")
-    ] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one that holds some.")] = Path(
+        "runs"
+    ),
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     debug: Debug = False,
 ) -> None:

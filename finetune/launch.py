@@ -34,15 +34,15 @@ def as_launched(config: Config) -> Config:
         return config
     if own != 1:
         raise ConfigError(
-            f"accelerate was launched with gradient_accumulation_steps {asked} but finetune.accumulate is {own}: say it "
-            "in one place only."
+            f"accelerate was launched with gradient_accumulation_steps {asked} but finetune.accumulate is {own}: say "
+            "it in one place only."
         )
     return config.model_copy(update={"finetune": config.finetune.model_copy(update={"accumulate": asked})})
 
 
 def accelerator_of(config: Config) -> Accelerator:
-    """Raises ConfigError for what `accelerate launch` was asked for and would not be done, and for trackers whose package
-    is missing."""
+    """Raises ConfigError for what `accelerate launch` was asked for and would not be done, and for trackers whose
+    package is missing."""
     chosen, asked = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default
         raise ConfigError(

@@ -174,7 +174,9 @@ def _read(folder: Path, key: str) -> TrainingPrior | None:
     return TrainingPrior(**known, **mapped, key=key)
 
 
-def on_top_of(config: Config, histories: Histories, trie: Trie, accelerator: Accelerator) -> tuple[Stack, TrainingPrior]:
+def on_top_of(
+    config: Config, histories: Histories, trie: Trie, accelerator: Accelerator
+) -> tuple[Stack, TrainingPrior]:
     """The stack for validation, and the prior of training events; what is missing is chosen and made."""
     repeats, seed = config.evaluate.repeats, config.seed
     with accelerator.main_process_first():  # one makes them, the others read what it wrote

@@ -23,7 +23,9 @@ class FinetuneSettings(BaseModel):
     )
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
     floor: float = Field(0.0, ge=0, lt=1, description="What the schedule ends at, as a share of the peak.")
-    decay_fraction: float = Field(0.2, gt=0, le=1, description="Share of the steps after warm-up that wsd goes down in.")
+    decay_fraction: float = Field(
+        0.2, gt=0, le=1, description="Share of the steps after warm-up that wsd goes down in."
+    )
     teach: Literal["once", "every_window"] = Field(
         "every_window",
         description="Windows repeat `prompts.keep_fraction` of the window before. once: the repeated events are "

@@ -44,8 +44,8 @@ def export_sft(config: Config, folder: Path) -> int:
     say(f"{num:,} training events in {folder / 'train.jsonl'} and {folder / 'dataset'}")
     if altered:
         checked = min(num, _CHECKED)
-        say(f"{altered} of the first {checked} texts have other token ids when they are tokenised as a whole: whereupon "
-            "tokenises lines and titles one by one")  # fmt: skip
+        say(f"{altered} of the first {checked} texts have other token ids when they are tokenised as a whole: "
+            "whereupon tokenises lines and titles one by one")  # fmt: skip
     return num
 
 

@@ -221,7 +221,10 @@ class _Training:
         Gradients are averaged over processes, while every title of the step must weigh the same.
         """
         accelerator, num = self.accelerator, self.accelerator.num_processes
-        titles, rows = int(self.examples.titles_W[np.concatenate(batches)].sum()), micro_batches(batches, num, self.split)
+        titles, rows = (
+            int(self.examples.titles_W[np.concatenate(batches)].sum()),
+            micro_batches(batches, num, self.split),
+        )
         total = torch.zeros((), device=accelerator.device)
         self.module.train()
         for number, row in enumerate(rows, 1):
@@ -240,8 +243,8 @@ class _Training:
         if self.split >= rows or num > 1:
             what = "one window" if self.split >= rows else f"a batch of {rows} windows, on one of {num} processes,"
             raise ModelError(
-                f"There is not enough memory on the GPU for {what} at step {step}: set finetune.gradient_checkpointing, "
-                "or lower finetune.batch_tokens (and raise finetune.accumulate for it) or prompts.budget_tokens."
+                f"There is not enough memory on the GPU for {what} at step {step}: set "
+                "finetune.gradient_checkpointing, or lower finetune.batch_tokens (and raise finetune.accumulate for it) or prompts.budget_tokens."
             ) from error
         self.optimizer.zero_grad()
         self.split *= 2

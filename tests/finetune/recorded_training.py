@@ -1,7 +1,8 @@
 """Run as a script: train, write the loss of each step to a file, and stop by SIGKILL where it is asked for.
 
 Arguments are one JSON object: `config`, `overrides`, `losses` (the file), `together` (one process takes the batches of
-two), `sharded` (FSDP2), `kill` ("before", "inside" or "after" a validation, or when it is done and "unwritten") with `at`, its step.
+two), `sharded` (FSDP2), `kill` ("before", "inside" or "after" a validation, or when it is done and "unwritten") with
+`at`, its step.
 """
 
 import dataclasses
@@ -15,13 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import FSDPModule
 
 from whereupon.arrays import Int64
 from whereupon.config import Config, load_config
 from whereupon.finetune import train
 from whereupon.finetune.adapter import Keeper
-from whereupon.finetune.schedule import Schedule
 from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.schedule import Schedule
 from whereupon.finetune.train import finetune
 from whereupon.finetune.validation import Validator
 
@@ -77,7 +79,12 @@ def _spread_weights() -> None:
         accelerator.state.distributed_type = DistributedType.FSDP
         return accelerator
 
+    def running(self: train._Training, original: Any = train._Training.run) -> None:
+        assert isinstance(self.module, FSDPModule)
+        original(self)
+
     train.accelerator_of = accelerator_of
+    train._Training.run = running  # type: ignore[method-assign, assignment]
 
 
 def main(asked: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from whereupon.config import load_config
 from whereupon.decode.models import build_encoder, load_tokenizer
-from whereupon.finetune.settings import FinetuneSettings
 from whereupon.finetune.lessons import make_lessons
+from whereupon.finetune.settings import FinetuneSettings
 from whereupon.finetune.validation import Validator
 from whereupon.histories import HISTORY, Histories, prepare, read_histories
 from whereupon.histories.questions import evaluated_events

@@ -22,7 +22,8 @@ def test_every_schedule_rises_in_a_line_to_its_peak(shape: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "middle", "end"), [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1.0, 1.0), ("wsd", 1.0, 0.1)]
+    ("shape", "middle", "end"),
+    [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1.0, 1.0), ("wsd", 1.0, 0.1)],
 )
 def test_schedule_goes_down_to_its_floor(shape: str, middle: float, end: float) -> None:
     rates = _rates(schedule=shape, floor=0.1)

@@ -36,9 +36,7 @@ def test_losses_do_not_depend_on_how_often_they_are_looked_at(town: Town) -> Non
 
 
 @pytest.mark.slow
-def test_steps_taken_again_after_an_interruption_stand_there_once(
-    town: Town, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_taken_again_after_an_interruption_stand_there_once(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint is that of a validation, some steps before."""
     config, step = town(*SHORT, "finetune.log_every=1"), TrainingProgress.step
 
@@ -77,9 +75,7 @@ def test_tensorboard_has_what_the_files_have(town: Town) -> None:
 
 
 def test_curve_is_a_picture_of_every_panel() -> None:
-    drawn = ElementTree.fromstring(
-        learning_curve({"loss": [(1, 2.0), (5, 1.0)], "validation nDCG@10": [(5, 0.5)]})
-    )
+    drawn = ElementTree.fromstring(learning_curve({"loss": [(1, 2.0), (5, 1.0)], "validation nDCG@10": [(5, 0.5)]}))
     assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
     words = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert {"loss", "validation nDCG@10", "step"} <= set(words)

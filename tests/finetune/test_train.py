@@ -31,9 +31,9 @@ from whereupon.decode.models import adapter_identity, load_base_model, load_engi
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.finetune import FinetuneSettings, launch, train
 from whereupon.finetune.adapter import Keeper, only_training
-from whereupon.finetune.schedule import Schedule
 from whereupon.finetune.model import add_lora
 from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.schedule import Schedule
 from whereupon.finetune.train import finetune
 from whereupon.finetune.validation import Validator
 from whereupon.histories import read_histories

@@ -11,8 +11,8 @@ from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import build_encoder, load_base_model, load_tokenizer
 from whereupon.eval import METRICS
 from whereupon.eval.run import evaluate
-from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.lessons import make_lessons
+from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.validation import Validator
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import PromptEncoder

@@ -243,8 +243,8 @@ class _Training:
         if self.split >= rows or num > 1:
             what = "one window" if self.split >= rows else f"a batch of {rows} windows, on one of {num} processes,"
             raise ModelError(
-                f"There is not enough memory on the GPU for {what} at step {step}: set "
-                "finetune.gradient_checkpointing, or lower finetune.batch_tokens (and raise finetune.accumulate for it) or prompts.budget_tokens."
+                f"There is not enough memory on the GPU for {what} at step {step}: lower finetune.batch_tokens (and "
+                "raise finetune.accumulate for it) or prompts.budget_tokens, or set finetune.gradient_checkpointing."
             ) from error
         self.optimizer.zero_grad()
         self.split *= 2

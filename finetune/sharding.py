@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -42,8 +43,9 @@ def spread_optimizer(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def gathered(module: nn.Module) -> Iterator[None]:
+def gathered(module: nn.Module, accelerator: Accelerator) -> Iterator[None]:
     """All weights whole on each process while the body runs: processes may then pass different numbers of texts."""
+    frees = accelerator.is_fsdp2 and accelerator.state.fsdp_plugin.reshard_after_forward
     parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -52,7 +54,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(part is not parts[0], recurse=False)
+            part.set_reshard_after_forward(frees and part is not parts[0], recurse=False)
             part.reshard()
 
 

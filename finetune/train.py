@@ -166,7 +166,7 @@ class _Training:
 
     def _validate(self, step: int, journal: Journal) -> None:
         try:
-            with attention(self._base, self._plain_attention), gathered(self.module):
+            with attention(self._base, self._plain_attention), gathered(self.module, self.accelerator):
                 scores = self.validator.validate(self.accelerator, self.module)
         except NonFiniteError as error:
             raise diverged(step, "scores are no numbers any more") from error

@@ -61,14 +61,13 @@ class Examples(TorchDataset[Batch]):
     def lessons(self, windows: Int64) -> list[Lesson]:
         """The lessons of some windows, in their order."""
         table = self.dataset.with_format("arrow")[windows.tolist()]
-        columns = {name: _arrays(table.column(name)) for name in _LISTS}
-        titles = self.titles_W[windows]
+        tokens, positions, nodes, edges, decisions = (_arrays(table.column(name)) for name in _LISTS)
         return [
             Lesson(
-                columns["tokens"][i], *(columns[name][i].astype(np.int64) for name in ("position", "node", "edge")),
-                int(titles[i]), columns["decision"][i] if self.prior is not None else None,
+                tokens[row], positions[row].astype(np.int64), nodes[row].astype(np.int64), edges[row].astype(np.int64),
+                num_titles, decisions[row] if self.prior is not None else None,
             )
-            for i in range(len(windows))
+            for row, num_titles in enumerate(self.titles_W[windows].tolist())
         ]  # fmt: skip
 
     def loader(self, batches: Sequence[Int64], workers: int, pinned: bool) -> DataLoader[Batch]:
@@ -95,8 +94,10 @@ def open_examples(
         dataset = _opened(folder)
     assert dataset is not None
     table = dataset.data
-    sizes = (table.column(name).to_numpy().astype(np.int64) for name in ("num_tokens", "titles", "num_decisions"))
-    return Examples(dataset, *sizes, prior)
+    length_W, titles_W, decisions_W = (
+        table.column(name).to_numpy().astype(np.int64) for name in ("num_tokens", "titles", "num_decisions")
+    )
+    return Examples(dataset, length_W, titles_W, decisions_W, prior)
 
 
 def forget_others(examples: Examples) -> None:

@@ -27,7 +27,7 @@ from ..decode.identity import ADAPTER_FILES
 from ..errors import ModelError
 from ..files import atomic_path, sha256_text, versions, write_json
 from .settings import AROUND_TRAINING
-from .sharding import spread_like, spread_optimizer, whole
+from .sharding import spread_like, spread_optimizer, whole, whole_where_spread
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -136,9 +136,9 @@ class Keeper:
         if self._writes:
             with atomic_path(self.folder / LOG) as path:
                 path.write_text("".join(f"{json.dumps(entry)}\n" for entry in now.log), encoding="utf-8")
-        adapter = whole(get_peft_model_state_dict(self._model)) if better else {}
+        learnt = whole_where_spread(self._model) if better else None
         if self._writes and better:
-            self._save(scores, adapter)
+            self._save(scores, learnt)
         self.checkpoint(optimizer)
 
     def checkpoint(self, optimizer: Any) -> None:
@@ -204,12 +204,12 @@ class Keeper:
         if self._writes:
             say(text)
 
-    def _save(self, scores: dict[str, float], adapter: dict[str, Any]) -> None:
+    def _save(self, scores: dict[str, float], learnt: dict[str, Any] | None) -> None:
         """Replace the best adapter so far, file by file: beside it lies the checkpoint, which must never be away."""
         card = {**self._card, "complete": False, "step": self.standing.step, "validation": scores}
         (self.folder / ADAPTER_CARD).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix=".best.", dir=self.folder) as scratch:
-            self._model.save_pretrained(scratch, state_dict=adapter)
+            self._model.save_pretrained(scratch, state_dict=learnt)  # None: peft takes what is there
             for name in ADAPTER_FILES:
                 with atomic_path(self.folder / name) as path:
                     shutil.move(Path(scratch) / name, path)

@@ -22,6 +22,12 @@ def whole(value: Any) -> Any:
     return [whole(held) for held in value] if isinstance(value, list) else value
 
 
+def whole_where_spread(module: nn.Module) -> dict[str, Any] | None:
+    """The trained weights by name, whole; None where they are not spread. All processes must call it at once."""
+    trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    return dict(whole(trained)) if any(isinstance(p, DTensor) for p in trained.values()) else None
+
+
 def spread_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A whole tensor, in the parts and on the device of another one of its shape."""
     if not isinstance(like, DTensor):

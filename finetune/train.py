@@ -206,8 +206,9 @@ class _Training:
             try:
                 nats = self._gradients(batches)
                 break
-            except torch.OutOfMemoryError as error:
-                self._take_smaller(step, batches, error)
+            except torch.OutOfMemoryError:
+                pass  # what the traceback holds is freed before the next try
+            self._take_smaller(step, batches)
         self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.finetune.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -237,7 +238,7 @@ class _Training:
             total += loss.detach().float() / num
         return total
 
-    def _take_smaller(self, step: int, batches: list[Int64], error: Exception) -> None:
+    def _take_smaller(self, step: int, batches: list[Int64]) -> None:
         """Raises ModelError where a batch cannot be made smaller, or other processes wait for its gradients."""
         rows, num = max(len(batch) for batch in batches), self.accelerator.num_processes
         if self.split >= rows or num > 1:
@@ -245,7 +246,7 @@ class _Training:
             raise ModelError(
                 f"There is not enough memory on the GPU for {what} at step {step}: lower finetune.batch_tokens (and "
                 "raise finetune.accumulate for it) or prompts.budget_tokens, or set finetune.gradient_checkpointing."
-            ) from error
+            )
         self.optimizer.zero_grad()
         self.split *= 2
         say(f"step {step} does not fit into memory: batches are passed in {self.split} parts from now on, the steps "

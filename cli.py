@@ -1,5 +1,6 @@
 """The command line: `whereupon VERB CONFIG [--set a.b=c]`. Each verb loads the configuration and calls one room."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from .cli_eval import eval_app
 from .console import bar
+from .console import show as show_table
 from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
 app = typer.Typer(
@@ -96,6 +98,39 @@ def finetune(
 
         record("finetune", settings)
         finetune(settings)
+
+
+@app.command("export-sft")
+def export_sft(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write into.")],
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Write the training events as prompts and completions, for trainers of other libraries."""
+    with verb("export-sft", config, set_, debug) as settings:
+        from .finetune.sft import export_sft
+
+        print(export_sft(settings, out))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one that holds some.")] = Path(
+        "runs"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List the runs below a folder with the figures of their adapters."""
+    with one_sentence(debug):
+        from .finetune.runs import list_runs, table_of
+
+        found = list_runs(folder)
+        if json:
+            print(dumps([one.as_json() for one in found]))
+        else:
+            show_table(table_of(found))
 
 
 @app.command()

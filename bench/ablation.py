@@ -36,8 +36,8 @@ from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.eval.ablation import told_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
 from whereupon.files import read_object
-from whereupon.finetune.lessons import Schedule
-from whereupon.finetune.train import make_lessons
+from whereupon.finetune.lessons import make_lessons
+from whereupon.finetune.schedule import Schedule
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import CONTEXT_KINDS, ContextKind, PromptEncoder
 

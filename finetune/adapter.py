@@ -26,6 +26,8 @@ from ..decode.adapters import ADAPTERS, CHECKPOINT, adapter_versions, current_na
 from ..decode.identity import ADAPTER_FILES
 from ..errors import ModelError
 from ..files import atomic_path, sha256_text, versions, write_json
+from .settings import AROUND_TRAINING
+from .sharding import spread_like, spread_optimizer, whole, whole_where_spread
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -85,6 +87,7 @@ class Keeper:
             "versions",
         )  # notes: what a model is called, and with what it is trained
         asked = {key: value for key, value in self._card.items() if key not in named}
+        asked["finetune"] = config.finetune.model_dump(mode="json", exclude=set(AROUND_TRAINING))
         self._fingerprint = sha256_text(json.dumps(asked, sort_keys=True))
         self._writes = accelerator.is_main_process
         self.standing = Standing()
@@ -133,8 +136,9 @@ class Keeper:
         if self._writes:
             with atomic_path(self.folder / LOG) as path:
                 path.write_text("".join(f"{json.dumps(entry)}\n" for entry in now.log), encoding="utf-8")
-            if better:
-                self._save(scores)
+        learnt = whole_where_spread(self._model) if better else None
+        if self._writes and better:
+            self._save(scores, learnt)
         self.checkpoint(optimizer)
 
     def checkpoint(self, optimizer: Any) -> None:
@@ -142,16 +146,17 @@ class Keeper:
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         # What dropout draws from, process by process: a checkpoint thereby knows their number.
         rngs = gather_object([{"cpu": torch.get_rng_state(), "cuda": cuda}])
+        adapter, learnt = whole(get_peft_model_state_dict(self._model)), whole(optimizer.state_dict())
         if self._writes:
-            adapter, standing = get_peft_model_state_dict(self._model), asdict(self.standing)
-            state = {"fingerprint": self._fingerprint, "standing": standing, "adapter": adapter,
-                     "optimizer": optimizer.state_dict(), "rngs": rngs}  # fmt: skip
+            state = {"fingerprint": self._fingerprint, "standing": asdict(self.standing), "adapter": adapter,
+                     "optimizer": learnt, "rngs": rngs}  # fmt: skip
             with atomic_path(self.folder / CHECKPOINT) as path:
                 torch.save(state, path)
 
     def _restore(self, state: dict[str, Any], optimizer: Any) -> None:
-        set_peft_model_state_dict(self._model, state["adapter"])
-        optimizer.load_state_dict(state["optimizer"])
+        there = get_peft_model_state_dict(self._model)
+        set_peft_model_state_dict(self._model, {k: spread_like(v, there[k]) for k, v in state["adapter"].items()})
+        optimizer.load_state_dict(spread_optimizer(state["optimizer"], optimizer))
         self.standing = Standing(**state["standing"])
         if self._accelerator.process_index < len(state["rngs"]):  # a process that was not there keeps its own
             rng = state["rngs"][self._accelerator.process_index]
@@ -199,12 +204,12 @@ class Keeper:
         if self._writes:
             say(text)
 
-    def _save(self, scores: dict[str, float]) -> None:
+    def _save(self, scores: dict[str, float], learnt: dict[str, Any] | None) -> None:
         """Replace the best adapter so far, file by file: beside it lies the checkpoint, which must never be away."""
         card = {**self._card, "complete": False, "step": self.standing.step, "validation": scores}
         (self.folder / ADAPTER_CARD).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix=".best.", dir=self.folder) as scratch:
-            self._model.save_pretrained(scratch)
+            self._model.save_pretrained(scratch, state_dict=learnt)  # None: peft takes what is there
             for name in ADAPTER_FILES:
                 with atomic_path(self.folder / name) as path:
                     shutil.move(Path(scratch) / name, path)

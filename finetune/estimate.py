@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..console import say
 from ..decode.branching import TrieTensors
-from ..decode.models import build_encoder, load_base_model, load_tokenizer
+from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..histories import read_histories
-from .lessons import Schedule, collate
+from .examples import open_examples
+from .launch import accelerator_of, as_launched, attention, optimizer_of, set_up_base
+from .memory import plan_memory
 from .model import CatalogueModel, add_lora
-from .train import accelerator_of, make_lessons
+from .schedule import Schedule
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -39,28 +40,38 @@ class Estimate:
 
 def estimate(config: Config) -> Estimate:
     """Take a few steps, keep nothing, and say how long all of them would take. Raises what `finetune` raises."""
-    accelerator = accelerator_of(config)
-    histories = read_histories(config.run)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
-    lessons = make_lessons(histories, encoder)
-    lengths = np.array([len(lesson.tokens_L) for lesson in lessons])
-    schedule = Schedule(lengths, config.finetune, config.seed, accelerator.num_processes)
-    batches = [batches[accelerator.process_index] for batches, _ in schedule.steps()]
-    base = add_lora(load_base_model(config.model), config.finetune)
-    module = CatalogueModel(base, TrieTensors.of(encoder.catalogue.trie, accelerator.device), config.temperature)
-    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=0.0)
+    config = as_launched(config)
+    settings, accelerator, histories = config.finetune, accelerator_of(config), read_histories(config.run)
+    tokenizer = load_tokenizer(config.model)
+    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
+    with accelerator.main_process_first():
+        examples = open_examples(config.run, histories, encoder, identity, settings.teach)
+    schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes)
+    steps = [batches for batches, _ in schedule.steps()]
+    mine = [batch for batches in steps for batch in batches[accelerator.process_index :: accelerator.num_processes]]
+    base = load_base_model(config.model)
+    set_up_base(base, settings)
+    trie = encoder.catalogue.trie
+    module = CatalogueModel(add_lora(base, settings), TrieTensors.of(trie, accelerator.device), config.temperature)
+    split = plan_memory(module, examples, schedule, trie, accelerator)
+    optimizer = optimizer_of([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)
+    chosen = [part for batch in (mine * NUM_STEPS)[:NUM_STEPS] for part in np.array_split(batch, split) if len(part)]
     seconds, tokens = 0.0, 0
-    for number, batch in enumerate((batches * NUM_STEPS)[:NUM_STEPS]):
-        began = time.perf_counter()
-        with accelerator.autocast():
-            loss = module(collate([lessons[i] for i in batch], device=accelerator.device))
-        accelerator.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad()
-        if number:
-            seconds, tokens = seconds + time.perf_counter() - began, tokens + int(lengths[batch].sum())
-    found = Estimate(len(batches), int(sum(lengths[batch].sum() for batch in batches)), tokens / seconds)
+    with attention(base, settings.attn_implementation):
+        for number, windows in enumerate(chosen):
+            began = time.perf_counter()
+            with accelerator.autocast():
+                loss = module(examples[windows].to(accelerator.device))
+            accelerator.backward(loss)
+            optimizer.step()
+            loss.item()  # a GPU has done it only then
+            if number:
+                seconds, tokens = seconds + time.perf_counter() - began, tokens + int(examples.length_W[windows].sum())
+            optimizer.zero_grad()
+    num_tokens = int(sum(examples.length_W[batch].sum() for batch in mine))
+    found = Estimate(len(steps), num_tokens, tokens / seconds)
     say(f"this machine trains on about {found.tokens_per_s:,.0f} tokens/s ({accelerator.mixed_precision} precision): "
         f"{found.num_steps:,} steps of {found.num_tokens:,} tokens take about {max(1, round(found.minutes))} min; "
         "choosing rankers and validation come on top")  # fmt: skip

@@ -1,25 +1,28 @@
-"""Windows as lessons, and their order: every title of a window is a target where the catalogue branches.
+"""Windows as lessons and batches of them: every title of a window is a target where the catalogue branches.
 
 Shape legend: R windows of a batch, L padded length, P branching decisions of all titles in it, J their edges.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Self
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arrays import Int64, ragged
 from ..catalogue import Trie
-from ..prompts import EncodedWindow
+from ..errors import DataError
+from ..histories import Histories
+from ..prompts import EncodedWindow, HistoryText, PromptEncoder
 from .on_top import TrainingPrior
-from .settings import FinetuneSettings
+
+_WINDOWS: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,25 @@ class Lesson:
     decision_P: Int64 | None = None
 
 
+class _OfTensors:
+    """A dataclass of tensors, moved as one; also the interface by which torch's DataLoader pins memory."""
+
+    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
+        """On another device; the copy of pinned memory is not waited for."""
+        return self._each(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        return self._each(lambda value: value.pin_memory())
+
+    def _each(self, moved: Callable[[Any], Any]) -> Self:
+        held = {name: getattr(self, name) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
+        kinds = Tensor, _OfTensors
+        changed = {name: moved(value) for name, value in held.items() if isinstance(value, kinds)}
+        return replace(self, **changed)  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class PriorBatch:
+class PriorBatch(_OfTensors):
     """The prior at the decisions of a batch: for each of J edges its number, the decision it belongs to (int64,
     ascending) and the logarithm of the prior mass below (float32); `taken_P` int64 is where in J the edge taken is."""
 
@@ -49,7 +69,7 @@ class PriorBatch:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(_OfTensors):
     """Lessons as int64 tensors: `tokens_RL` padded on the right, the decisions at flat positions r * L + position."""
 
     tokens_RL: Tensor
@@ -58,6 +78,61 @@ class Batch:
     edge_P: Tensor
     num_titles: int
     prior: PriorBatch | None = None
+
+
+@dataclass(frozen=True)
+class TrainingWindow:
+    """The text of one window over training events: `start` to `end` are their numbers among these, and those before
+    `target` stand in an earlier window already."""
+
+    text: EncodedWindow
+    start: int
+    target: int
+    end: int
+
+
+def training_windows(histories: Histories, encoder: PromptEncoder) -> tuple[pl.DataFrame, Iterator[TrainingWindow]]:
+    """The training events, and every window over them; events of later splits are not looked at.
+
+    Raises DataError without training events.
+    """
+    events = histories.events.filter(pl.col("split") == "train")
+    if not events.height:
+        raise DataError(
+            "There are no training events: expected some before the validation split begins; see histories.split."
+        )
+    return events, _windows(encoder.text(events, len(histories.user_ids)))
+
+
+def _windows(text: HistoryText) -> Iterator[TrainingWindow]:
+    number_W = np.arange(len(text.windows))
+    for first in range(0, len(number_W), _WINDOWS):  # the tokens of so many at once in memory
+        some = text.windows.select((first <= number_W) & (number_W < first + _WINDOWS))
+        bounds = zip(some.start_W.tolist(), some.target_W.tolist(), some.end_W.tolist(), strict=True)
+        for encoded, (start, target, end) in zip(text.encode_windows(some), bounds, strict=True):
+            yield TrainingWindow(encoded, start, target, end)
+
+
+def make_lessons(
+    histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None,
+    teach: Literal["once", "every_window"] = "every_window",
+) -> Iterator[Lesson]:  # fmt: skip
+    """Every window over the training events, as a lesson.
+
+    With `teach` "once", what a window repeats of the one before is context alone. Raises DataError without training
+    events, before the first lesson is asked for.
+    """
+    events, windows = training_windows(histories, encoder)
+    item_idx_N, row_N = events["item_idx"].to_numpy(), np.flatnonzero(histories.split_N == 0)
+
+    def lessons() -> Iterator[Lesson]:
+        for window in windows:
+            first = window.target if teach == "once" else window.start
+            asked = EncodedWindow(window.text.tokens_L, window.text.title_start_V[first - window.start :])
+            taught = slice(first, window.end)
+            yield lesson_of(asked, item_idx_N[taught].astype(np.int64), encoder.catalogue.trie, prior, row_N[taught])
+
+    return lessons()
 
 
 def lesson_of(
@@ -74,13 +149,11 @@ def lesson_of(
     return Lesson(window.tokens_L, position_P, node_P, edge_P, len(item_idx_V))
 
 
-def collate(
-    lessons: Sequence[Lesson], pad: int = 0, device: torch.device | str = "cpu", prior: TrainingPrior | None = None
-) -> Batch:
-    """Pad on the right: with causal attention no position sees the padding."""
+def collate(lessons: Sequence[Lesson], pad: int = 0, prior: TrainingPrior | None = None) -> Batch:
+    """Pad on the right: with causal attention no position sees the padding. All tensors are on the CPU."""
 
     def flat(parts: Iterable[Int64]) -> Tensor:
-        return torch.from_numpy(np.concatenate(list(parts))).to(device)
+        return torch.from_numpy(np.concatenate(list(parts)))
 
     length = np.array([len(lesson.tokens_L) for lesson in lessons])
     width = int(length.max())
@@ -88,89 +161,18 @@ def collate(
     tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([lesson.tokens_L for lesson in lessons])
     decisions = [lesson.decision_P for lesson in lessons if lesson.decision_P is not None]
     return Batch(
-        torch.from_numpy(tokens_RL).to(device),
+        torch.from_numpy(tokens_RL),
         flat(row * width + lesson.position_P for row, lesson in enumerate(lessons)),
         flat(lesson.node_P for lesson in lessons),
         flat(lesson.edge_P for lesson in lessons),
         sum(lesson.num_titles for lesson in lessons),
-        None if prior is None else _prior_batch(prior, np.concatenate(decisions), device),
+        None if prior is None else _prior_batch(prior, np.concatenate(decisions)),
     )
 
 
-def _prior_batch(prior: TrainingPrior, decision_P: Int64, device: torch.device | str) -> PriorBatch:
+def _prior_batch(prior: TrainingPrior, decision_P: Int64) -> PriorBatch:
     count_P = prior.count_D[decision_P]
     row_J, at_J = ragged(prior.begin_D[decision_P], count_P)
     taken_P = np.cumsum(count_P) - count_P + prior.taken_D[decision_P]
     arrays = (prior.edge_J[at_J].astype(np.int64), row_J, prior.log_mass_J[at_J], taken_P)
-    return PriorBatch(*(torch.from_numpy(array).to(device) for array in arrays))
-
-
-def plan_batches(length_W: Int64, batch_tokens: int, generator: np.random.Generator) -> list[Int64]:
-    """Group windows of similar length so that rows x longest stays within `batch_tokens`, in random order.
-
-    Every window is in exactly one batch; one longer than `batch_tokens` is a batch of its own.
-    """
-    # Jitter before sorting: batches differ between epochs, yet hardly any padding is needed.
-    order = np.argsort(length_W * generator.uniform(0.85, 1.0, len(length_W)), kind="stable")
-    batches: list[list[int]] = []
-    longest = 0
-    for window in order.tolist():
-        longest = max(longest, int(length_W[window]))
-        if not batches or longest * (len(batches[-1]) + 1) > batch_tokens:
-            batches.append([])
-            longest = int(length_W[window])
-        batches[-1].append(window)
-    return [np.array(batches[i]) for i in generator.permutation(len(batches))]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Which batch comes when, where validations follow, and the learning rates.
-
-    The batches of a step follow from the seed, so that a killed run resumes.
-    """
-
-    length_W: Int64
-    settings: FinetuneSettings
-    seed: int
-    num_processes: int
-
-    def batches(self, epoch: int) -> list[Int64]:
-        """Batches of one epoch, and as many empty ones as make them a multiple of the number of processes."""
-        planned = plan_batches(self.length_W, self.settings.batch_tokens, np.random.default_rng([self.seed, epoch]))
-        return planned + [np.empty(0, np.int64)] * (-len(planned) % self.num_processes)
-
-    def num_steps(self) -> int:
-        whole, part = divmod(self.settings.epochs, 1)
-        full = sum(len(self.batches(e)) // self.num_processes for e in range(int(whole)))
-        return max(1, full + round(part * len(self.batches(int(whole))) / self.num_processes))
-
-    def steps(self) -> Iterator[tuple[list[Int64], bool]]:
-        """The batches of each step, one for each process, and whether a validation follows."""
-        num_steps, step, num, times = self.num_steps(), 0, self.num_processes, self.settings.validations_per_epoch
-        for epoch in itertools.count():
-            batches = self.batches(epoch)
-            marks = {round(len(batches) // num * (i + 1) / times) for i in range(times)}
-            for index in range(len(batches) // num):
-                step += 1
-                yield batches[index * num : (index + 1) * num], index + 1 in marks or step == num_steps
-                if step == num_steps:
-                    return
-
-    def step_after(self, step: int, num_processes: int) -> int:
-        """The step here before which no more batches are done than after `step` steps of so many processes."""
-        there, done = replace(self, num_processes=num_processes), 0
-        for epoch in itertools.count():
-            per_epoch = len(there.batches(epoch)) // num_processes
-            if step < per_epoch:
-                break
-            step, done = step - per_epoch, done + len(self.batches(epoch)) // self.num_processes
-        return min(done + step * num_processes // self.num_processes, self.num_steps())
-
-    def learning_rate(self, step: int, num_steps: int) -> float:
-        """After `step` steps: up in a line, then down in half a cosine."""
-        warmup = int(self.settings.warmup_fraction * num_steps)
-        if step < warmup:
-            return self.settings.learning_rate * (step / warmup)
-        done = (step - warmup) / max(1, num_steps - warmup)
-        return self.settings.learning_rate * max(0.0, 0.5 * (1 + math.cos(math.pi * done)))
+    return PriorBatch(*(torch.from_numpy(array) for array in arrays))

@@ -47,6 +47,10 @@ class CatalogueModel(nn.Module):
         super().__init__()
         self.model, self.trie, self.temperature = model, trie, temperature
 
+    @property
+    def _no_split_modules(self) -> Any:  # by which accelerate knows the layers that FSDP gathers one at a time
+        return self.model.get_base_model()._no_split_modules
+
     def forward(self, batch: Batch) -> Tensor:
         base: Any = self.model.get_base_model()
         backbone, weight_VH, bias_V = output_layers(base)

@@ -7,25 +7,33 @@ one block, X = decisions of a block.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from .. import __version__
 from ..arrays import Float32, Int32, Int64, ragged
 from ..catalogue import Trie
 from ..console import tracked
 from ..decode.segments import Segments
 from ..errors import DataError
+from ..eval.stacking import stack_recipe
 from ..files import atomic_path, read_object, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.crossfit import cross_fitted
 from ..rankers.pooling import Pools, Served, change_of
-from ..rankers.stack import BoundStack, Stack
+from ..rankers.stack import BoundStack, Stack, fit_stack
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 _ROWS: Final = 256  # asked about at once
 _ARRAYS: Final = {"edge_J": np.int32, "log_mass_J": np.float32}
@@ -39,6 +47,7 @@ class TrainingPrior:
     of the title stand before a decision. Its edges are the `count_D` (int64) from `begin_D` (int64) on of `edge_J`
     (int32, an edge of the trie) and `log_mass_J` (float32, of the prior mass below); `taken_D` int64 says which of them
     was taken. Edges without mass, and decisions with one edge, are left out. The arrays over J are memory-mapped.
+    `key`: the fingerprint of all that it follows from.
     """
 
     first_N1: Int64
@@ -48,6 +57,7 @@ class TrainingPrior:
     taken_D: Int64
     edge_J: Int32
     log_mass_J: Float32
+    key: str
 
     def of_titles(self, row_V: Int64, title_start_V: Int64) -> tuple[Int64, Int64]:
         """Decisions of the titles of some rows, and the position of the token that predicts each, int64 [P]; a title
@@ -64,7 +74,7 @@ def training_prior(
     `fit` makes the stack of histories, for the valid split; it is called once for each fold of the users. A prior of
     another trie, which other titles or another tokenizer make, is made anew, too.
     """
-    key = sha256_text(key + _fingerprint(trie))
+    key = sha256_text(key + trie_fingerprint(trie))
     if (found := _read(folder, key)) is not None:
         return found
     shutil.rmtree(folder, ignore_errors=True)
@@ -130,7 +140,7 @@ def _block(bound: BoundStack, trie: Trie, row_Q: Int64, edges: IO[bytes], masses
     return _Block(row_Q[owner_X[open_X]], trie.depth_B[node_X[open_X]].astype(np.int64), count_X, taken_D)
 
 
-def _fingerprint(trie: Trie) -> str:
+def trie_fingerprint(trie: Trie) -> str:
     """Of what decisions and their edges depend on."""
     digest = hashlib.sha256()
     for array in (trie.token_P, trie.token_ptr_I1, trie.item_of_row_I):
@@ -161,4 +171,17 @@ def _read(folder: Path, key: str) -> TrainingPrior | None:
         }
     except (DataError, OSError, ValueError, KeyError, SafetensorError):
         return None
-    return TrainingPrior(**known, **mapped)
+    return TrainingPrior(**known, **mapped, key=key)
+
+
+def on_top_of(
+    config: Config, histories: Histories, trie: Trie, accelerator: Accelerator
+) -> tuple[Stack, TrainingPrior]:
+    """The stack for validation, and the prior of training events; what is missing is chosen and made."""
+    repeats, seed = config.evaluate.repeats, config.seed
+    with accelerator.main_process_first():  # one makes them, the others read what it wrote
+        recipe = stack_recipe(config, histories, for_training=True)
+        key = sha256_text(json.dumps([recipe.identity, histories.data_hash, repeats, seed, __version__]))
+        fit = partial(fit_stack, recipe, split="valid", seed=seed, repeats=repeats)
+        prior = training_prior(config.run / "priors" / "training", key, histories, trie, fit, seed)
+    return fit(histories), prior

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
 class FinetuneSettings(BaseModel):
@@ -13,9 +15,35 @@ class FinetuneSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: float = Field(3.0, gt=0, description="Passes over all training windows.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak of a cosine schedule.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the schedule.")
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        "cosine",
+        description="How the learning rate goes down after the warm-up: half a cosine, a line, not at all, or a line "
+        "over the last `decay_fraction` of the steps (warm-up, stable, decay).",
+    )
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
-    batch_tokens: int = Field(2048, gt=0, description="Tokens per step and process, padding included.")
+    floor: float = Field(0.0, ge=0, lt=1, description="What the schedule ends at, as a share of the peak.")
+    decay_fraction: float = Field(
+        0.2, gt=0, le=1, description="Share of the steps after warm-up that wsd goes down in."
+    )
+    teach: Literal["once", "every_window"] = Field(
+        "every_window",
+        description="Windows repeat `prompts.keep_fraction` of the window before. once: the repeated events are "
+        "context; every_window: they are targets again, with less context before them.",
+    )
+    batch_tokens: int = Field(2048, gt=0, description="Tokens of a batch, padding included: what is in memory at once.")
+    accumulate: int = Field(
+        1,
+        gt=0,
+        description="Batches that a process adds up for one step of the optimizer; `accelerate launch "
+        "--gradient_accumulation_steps` says it too.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, about a third slower."
+    )
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
+        "auto", description="Attention of the training steps, as in transformers; validation keeps the model's own."
+    )
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     rank: int = Field(32, gt=0, description="LoRA rank.")
@@ -41,3 +69,19 @@ class FinetuneSettings(BaseModel):
     validations_per_epoch: int = Field(2, ge=0, description="How often to validate; always once at the end.")
     validation_events: int = Field(300, gt=0, description="About how many events to validate on (whole windows).")
     patience: int = Field(4, gt=0, description="Stop after so many validations without a better nDCG@10.")
+    loader_workers: int | None = Field(
+        None,
+        ge=0,
+        description="Processes that read and pad batches ahead of each training process; by default 2 beside a GPU, "
+        "else 0.",
+    )
+    log_every: int = Field(
+        10, gt=0, description="Steps between two lines of steps.jsonl. The GPU is waited for as often, no oftener."
+    )
+    track: tuple[Tracker, ...] = Field(
+        (), description="Where figures go beside the adapter's own files: tensorboard, mlflow, wandb, trackio."
+    )
+
+
+# What may change while an interrupted training goes on: it changes no weight.
+AROUND_TRAINING: Final = frozenset({"loader_workers", "log_every", "track"})

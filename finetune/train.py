@@ -2,92 +2,83 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch.optim import AdamW
 
-from .. import __version__
 from ..arrays import Int64
-from ..catalogue import Trie
-from ..console import bar, say, talk
+from ..console import say
 from ..decode.branching import TrieTensors
-from ..decode.hardware import choose_device, has_native_bf16
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..decode.transformers_engine import TransformersEngine, longest_text
-from ..errors import ConfigError, DataError, ModelError, NonFiniteError
-from ..eval.stacking import calibrate_run, run_stack, stack_recipe
-from ..files import sha256_text
-from ..histories import Histories, read_histories
-from ..prompts import PromptEncoder
+from ..errors import ConfigError, ModelError, NonFiniteError
+from ..eval.stacking import calibrate_run, run_stack
+from ..histories import read_histories
 from ..rankers.blend import ALONE
-from ..rankers.stack import Stack, fit_stack
 from .adapter import Keeper, only_training
-from .lessons import Lesson, Schedule, collate, lesson_of
+from .curve import draw_curve
+from .examples import Examples, forget_others, open_examples
+from .launch import accelerator_of, as_launched, attention, optimizer_of, set_up_base
+from .lessons import Batch
+from .memory import plan_memory
 from .model import CatalogueModel, add_lora
-from .on_top import TrainingPrior, training_prior
-from .settings import FinetuneSettings
+from .on_top import on_top_of
+from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
+from .schedule import Schedule, micro_batches
+from .sharding import all_finite, gathered
 from .validation import Validator
 
 if TYPE_CHECKING:
     from ..config import Config
 
 CHECKPOINT_EVERY_S = 300.0
-LINE_EVERY_S = 30.0  # of the progress, in a log
-SMOOTHING = 0.98
-FIRST_FAST_FP16 = (7, 0)
 
 
 def finetune(config: Config) -> Path:
     """Train an adapter for the run, a new version, and return its folder.
 
     Raises DataError without training events, ConfigError for `finetune.target_modules` that cannot be trained, a
-    `prompts.budget_tokens` longer than the base model sees or flags of `accelerate launch` that would be ignored,
-    ModelError for a base model that cannot be searched, before the first step, or where the training diverges.
+    `prompts.budget_tokens` longer than the base model sees or flags of `accelerate launch` that contradict the
+    settings, ModelError for a base model that cannot be searched, before the first step, or where the training
+    diverges or its smallest batch needs more memory than there is.
     """
-    settings = config.finetune
-    accelerator = accelerator_of(config)
+    config = as_launched(config)
+    settings, accelerator = config.finetune, accelerator_of(config)
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    trie, identity = encoder.catalogue.trie, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     base = _base_model(config)
-    TransformersEngine(base, encoder.catalogue.trie)  # what validates later: a model that it refuses is not trained
+    TransformersEngine(base, trie)  # what validates later: a model that it refuses is not trained
+    set_up_base(base, settings)
     peft_model = add_lora(base, settings)
     with only_training(config.run, accelerator.is_main_process):
-        stack, prior = (
-            on_top_of(config, histories, encoder.catalogue.trie, accelerator) if config.on_top else (None, None)
-        )
-        lessons = make_lessons(histories, encoder, prior)
-        schedule = Schedule(
-            np.array([len(x.tokens_L) for x in lessons]), settings, config.seed, accelerator.num_processes
-        )
-        trie = TrieTensors.of(encoder.catalogue.trie, accelerator.device)
-        module = CatalogueModel(peft_model, trie, config.temperature)
+        stack, prior = on_top_of(config, histories, trie, accelerator) if config.on_top else (None, None)
+        with accelerator.main_process_first():
+            examples = open_examples(config.run, histories, encoder, identity, settings.teach, prior)
+        schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes)
+        module = CatalogueModel(peft_model, TrieTensors.of(trie, accelerator.device), config.temperature)
+        split = plan_memory(module, examples, schedule, trie, accelerator)
         trainable = [p for p in module.parameters() if p.requires_grad]
-        optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        module, optimizer = accelerator.prepare(module, optimizer)
+        module, optimizer = accelerator.prepare(module, optimizer_of(trainable, settings, accelerator.device))
         if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
             torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))
-
         validator = Validator.build(histories, encoder, settings, config.seed, stack)
-        identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-        identity["priors"] = stack.recipe.identity if stack else ALONE
-        keeper = Keeper(config, peft_model, accelerator, {**identity, "data_hash": histories.data_hash}, validator.hash)
+        priors = stack.recipe.identity if stack else ALONE
+        belongs_to = {**identity, "priors": priors, "data_hash": histories.data_hash}
+        keeper = Keeper(config, peft_model, accelerator, belongs_to, validator.hash)
         if accelerator.is_main_process:
-            _announce(lessons, schedule, accelerator, trainable, validator)
-        _Training(accelerator, module, optimizer, lessons, schedule, validator, keeper, prior).run()
+            forget_others(examples)
+            _announce(examples, schedule, accelerator, trainable, validator)
+        _Training(config, accelerator, module, optimizer, examples, schedule, validator, keeper, split).run()
         folder = keeper.finish()
     if accelerator.is_main_process and validator.num_events:
         calibrate_run(config, adapter=folder, stack=stack)
@@ -110,47 +101,81 @@ def _base_model(config: Config) -> Any:
 
 @dataclass
 class _Training:
-    """One training on all its processes, each of which holds one of these."""
+    """One training on all its processes, each of which holds one of these.
 
+    `split`: in how many parts each batch is passed through the model, where the whole does not fit into memory.
+    """
+
+    config: Config
     accelerator: Accelerator
     module: CatalogueModel
     optimizer: Any
-    lessons: list[Lesson]
+    examples: Examples
     schedule: Schedule
     validator: Validator
     keeper: Keeper
-    prior: TrainingPrior | None = None
+    split: int = 1
+    _steps: list[tuple[list[Int64], bool]] = field(default_factory=list)
+    _batches: Iterator[Batch] = field(default_factory=lambda: iter(()))
+    _plain_attention: str = "auto"
 
     def run(self) -> None:
         """Take every step that is not done yet, and every validation."""
-        keeper, num_steps = self.keeper, self.schedule.num_steps()
-        self._resume(num_steps)
-        now, saved = keeper.standing, time.perf_counter()
+        self._steps = list(self.schedule.steps())
+        self._resume()
+        now, base = self.keeper.standing, self._base
+        journal = Journal(self.config, self.accelerator, self.keeper.folder, now.step)
+        self._batches, self._plain_attention = self._read_from(now.step + 1), base.config._attn_implementation
+        with attention(base, self.config.finetune.attn_implementation):
+            try:
+                self._run(journal)
+            finally:
+                journal.close()
+
+    @property
+    def _base(self) -> Any:
+        return self.accelerator.unwrap_model(self.module).model.get_base_model()
+
+    def _run(self, journal: Journal) -> None:
+        keeper, num_steps, every = self.keeper, len(self._steps), self.config.finetune.log_every
+        now, saved, began, taken = keeper.standing, time.perf_counter(), time.perf_counter(), list[StepTaken]()
         progress = TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process)
         with progress.bar:
-            for step, (batches, is_mark) in enumerate(self.schedule.steps(), 1):
+            for step, (batches, is_mark) in enumerate(self._steps, 1):
                 if step < now.step:
                     continue
                 if step > now.step:
-                    late = time.perf_counter() - saved > CHECKPOINT_EVERY_S
-                    is_due = self._step(step, batches, self.schedule.learning_rate(step - 1, num_steps), late, progress)
-                    now.step, now.train_loss = step, progress.loss
+                    taken.append(self._step(step, batches, self.schedule.learning_rate(step - 1, num_steps)))
+                if taken and (is_mark or step % every == 0):
+                    late, seconds = time.perf_counter() - saved > CHECKPOINT_EVERY_S, time.perf_counter() - began
+                    figures, is_due = settled(taken, late, seconds, self.accelerator, progress)
+                    now.step, now.train_loss, taken = step, progress.loss, []
+                    journal.write(figures)
                     if is_due or is_mark:
-                        if not all(bool(p.isfinite().all()) for p in self.module.parameters() if p.requires_grad):
-                            raise _diverged(step, "weights are no numbers any more")
+                        if not all_finite(self.module):
+                            raise diverged(step, "weights are no numbers any more")
                         keeper.checkpoint(self.optimizer)
                         saved = time.perf_counter()
                 if is_mark and now.validated < step:
-                    try:
-                        scores = self.validator.validate(self.accelerator, self.module)
-                    except NonFiniteError as error:
-                        raise _diverged(step, "scores are no numbers any more") from error
-                    keeper.keep(scores, self.schedule.learning_rate(step, num_steps), self.optimizer)
+                    self._validate(step, journal)
                     saved = time.perf_counter()
+                if not taken:
+                    began = time.perf_counter()
                 if keeper.out_of_patience:
                     break
 
-    def _resume(self, num_steps: int) -> None:
+    def _validate(self, step: int, journal: Journal) -> None:
+        try:
+            with attention(self._base, self._plain_attention), gathered(self.module, self.accelerator):
+                scores = self.validator.validate(self.accelerator, self.module)
+        except NonFiniteError as error:
+            raise diverged(step, "scores are no numbers any more") from error
+        self.keeper.keep(scores, self.schedule.learning_rate(step, len(self._steps)), self.optimizer)
+        journal.validated(step, scores)
+        if self.accelerator.is_main_process:
+            draw_curve(self.keeper.folder)
+
+    def _resume(self) -> None:
         written_by, num = self.keeper.resume(self.optimizer), self.accelerator.num_processes
         if written_by == num:
             return
@@ -159,144 +184,87 @@ class _Training:
         now.validated = now.step if now.validated == found else min(now.validated, now.step - 1)
         if self.accelerator.is_main_process:
             say(f"the checkpoint was written by {written_by} processes, now there are {num}: its step {found} is "
-                f"step {now.step} of {num_steps} here, and tokens per step, learning rates and dropout change from "
-                "now on")  # fmt: skip
+                f"step {now.step} of {len(self._steps)} here, and tokens per step, learning rates and dropout change "
+                "from now on")  # fmt: skip
 
-    def _step(
-        self, step: int, batches: list[Int64], learning_rate: float, late: bool, progress: TrainingProgress
-    ) -> bool:
-        """One step of the optimizer; whether a checkpoint is due, by the main process's clock (its `late`)."""
-        began, accelerator, mine = time.perf_counter(), self.accelerator, batches[self.accelerator.process_index]
-        # Where no batch is left for a process, it takes part with one that counts for nothing.
-        lessons = [self.lessons[i] for i in (mine if len(mine) else batches[0][:1])]
-        batch = collate(lessons, device=accelerator.device, prior=self.prior)
-        of_step = [self.lessons[i] for i in np.concatenate(batches)]
-        titles, num = sum(lesson.num_titles for lesson in of_step), accelerator.num_processes
-        # Gradients are averaged over processes, while every title of the step must weigh the same.
-        weight = num * batch.num_titles / titles if len(mine) else 0.0
+    def _read_from(self, step: int) -> Iterator[Batch]:
+        """This process's batches from a step on. Where no batch is left for it, one that will count for nothing."""
+        accelerator, workers = self.accelerator, self.config.finetune.loader_workers
+        num, process, on_gpu = accelerator.num_processes, accelerator.process_index, accelerator.device.type == "cuda"
+        rows = [
+            row[process] if len(row[process]) else batches[0][:1]
+            for batches, _ in self._steps[step - 1 :]
+            for row in micro_batches(batches, num, self.split)
+        ]
+        return iter(self.examples.loader(rows, 2 * on_gpu if workers is None else workers, pinned=on_gpu))
+
+    def _step(self, step: int, batches: list[Int64], learning_rate: float) -> StepTaken:
+        """One step of the optimizer; a batch that does not fit into memory is passed in parts from now on."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.module.train()
-        with accelerator.autocast():
-            loss = self.module(batch) * weight
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(self.module.parameters(), self.schedule.settings.max_grad_norm)
+        while True:
+            try:
+                nats = self._gradients(batches)
+                break
+            except torch.OutOfMemoryError:
+                pass  # what the traceback holds is freed before the next try
+            self._take_smaller(step, batches)
+        self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.finetune.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        is_due = float(late and accelerator.is_main_process)
-        shared = torch.stack([loss.detach().float() / num, torch.tensor(is_due, device=loss.device)])
-        nats, is_due = accelerator.reduce(shared, "sum").tolist()
-        if not math.isfinite(nats):
-            raise _diverged(step, f"the loss is {nats}")
-        num_tokens = sum(len(lesson.tokens_L) for lesson in of_step)
-        progress.step(step, nats, titles, num_tokens, time.perf_counter() - began)
-        return bool(is_due)
+        windows = np.concatenate(batches)
+        sizes = int(self.examples.titles_W[windows].sum()), int(self.examples.length_W[windows].sum())
+        return StepTaken(step, nats, learning_rate, *sizes)
 
+    def _gradients(self, batches: list[Int64]) -> torch.Tensor:
+        """Add up the gradients of a step; this process's share of its loss, which the device may still be computing.
 
-class TrainingProgress:
-    """A bar on a terminal, a line every half minute in a log: steps, smoothed loss, events/s and tokens/s.
-
-    The rates are of the time spent in steps, validation not counted.
-    """
-
-    def __init__(self, num_steps: int, first: int = 0, loss: float | None = None, enabled: bool = True) -> None:
-        """`first`, `loss`: where an interrupted run goes on, and its smoothed loss there."""
-        self.loss, self._enabled, self._total = loss, enabled, num_steps
-        self._seconds, self._events, self._tokens = 0.0, 0, 0
-        self._last_line = time.perf_counter()
-        self.bar = bar(shown=enabled)
-        self._task = self.bar.add_task("training", total=num_steps, completed=first)
-
-    def step(self, step: int, loss: float, num_events: int, num_tokens: int, seconds: float) -> None:
-        """Count one optimiser step, and smooth the loss (nats per title) exponentially."""
-        self.loss = loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
-        self._seconds += seconds
-        self._events += num_events
-        self._tokens += num_tokens
-        rate = f"{self._events / self._seconds:.1f} events/s, {self._tokens / self._seconds:.0f} tokens/s"
-        now = f"loss {self.loss:.3f}, {rate}"
-        self.bar.update(self._task, completed=step, description=now)
-        if self._enabled and not talk.is_terminal and time.perf_counter() - self._last_line > LINE_EVERY_S:
-            self._last_line = time.perf_counter()
-            say(f"step {step}/{self._total}: {now}")
-
-
-def on_top_of(
-    config: Config, histories: Histories, trie: Trie, accelerator: Accelerator
-) -> tuple[Stack, TrainingPrior]:  # fmt: skip
-    """The stack for validation, and the prior of training events; what is missing is chosen and made."""
-    repeats, seed = config.evaluate.repeats, config.seed
-    with accelerator.main_process_first():  # one makes them, the others read what it wrote
-        recipe = stack_recipe(config, histories, for_training=True)
-        key = sha256_text(json.dumps([recipe.identity, histories.data_hash, repeats, seed, __version__]))
-        fit = partial(fit_stack, recipe, split="valid", seed=seed, repeats=repeats)
-        prior = training_prior(config.run / "priors" / "training", key, histories, trie, fit, seed)
-    return fit(histories), prior
-
-
-def make_lessons(histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None) -> list[Lesson]:
-    """Every window over the training events, as a lesson; events of later splits are not looked at."""
-    events = histories.events.filter(pl.col("split") == "train")
-    if not events.height:
-        raise DataError(
-            "There are no training events: expected some before the validation split begins; see histories.split."
+        Gradients are averaged over processes, while every title of the step must weigh the same.
+        """
+        accelerator, num = self.accelerator, self.accelerator.num_processes
+        titles, rows = (
+            int(self.examples.titles_W[np.concatenate(batches)].sum()),
+            micro_batches(batches, num, self.split),
         )
-    text, row_N = encoder.text(events, len(histories.user_ids)), np.flatnonzero(histories.split_N == 0)
-    windows, trie = text.windows, encoder.catalogue.trie
-    encoded = zip(text.encode_windows(windows), windows.start_W, windows.end_W, strict=True)
-    return [
-        lesson_of(window, text.item_idx_N[start:end], trie, prior, row_N[start:end]) for window, start, end in encoded
-    ]
+        total = torch.zeros((), device=accelerator.device)
+        self.module.train()
+        for number, row in enumerate(rows, 1):
+            batch = next(self._batches).to(accelerator.device)
+            weight = num * batch.num_titles / titles if len(row[accelerator.process_index]) else 0.0
+            with nullcontext() if number == len(rows) else accelerator.no_sync(self.module):
+                with accelerator.autocast():
+                    loss = self.module(batch) * weight
+                accelerator.backward(loss)
+            total += loss.detach().float() / num
+        return total
 
-
-def _diverged(step: int, how: str) -> ModelError:
-    return ModelError(
-        f"The training diverged at step {step} ({how}): lower finetune.learning_rate; the best adapter so far, if any, "
-        "is kept as an unfinished version, see `whereupon adapters CONFIG`."
-    )
-
-
-def accelerator_of(config: Config) -> Accelerator:
-    """Raises ConfigError for what `accelerate launch` was asked for and what would not be done."""
-    chosen, asked = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default
-        raise ConfigError(
-            f"accelerate was launched with mixed_precision {asked} but finetune.mixed_precision is {chosen}: leave it "
-            "out there, and set finetune.mixed_precision to no, bf16 or fp16."
-        )
-    device = choose_device(config.model)
-    precision = asked if asked != "no" else _precision(config.finetune, device)
-    AcceleratorState._reset_state()  # in a notebook an earlier training may have had another precision
-    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
-    if accelerator.gradient_accumulation_steps != 1:
-        raise ConfigError(
-            f"accelerate was launched with gradient_accumulation_steps {accelerator.gradient_accumulation_steps}, but "
-            "each batch is a step: leave it 1, and set finetune.batch_tokens."
-        )
-    return accelerator
-
-
-def _precision(settings: FinetuneSettings, device: torch.device) -> str:
-    """For accelerate. Raises ConfigError for fp16 on a CPU, where nothing scales gradients."""
-    on_gpu = device.type == "cuda"
-    if settings.mixed_precision == "fp16" and not on_gpu:
-        raise ConfigError("finetune.mixed_precision is fp16 but training runs on a CPU: set it to auto, bf16 or no.")
-    if settings.mixed_precision != "auto":
-        return settings.mixed_precision
-    if has_native_bf16("cuda" if on_gpu else "cpu"):
-        return "bf16"
-    # Older GPUs have no matrix units, or multiply fp16 at a small part of their speed.
-    return "fp16" if on_gpu and torch.cuda.get_device_capability() >= FIRST_FAST_FP16 else "no"
+    def _take_smaller(self, step: int, batches: list[Int64]) -> None:
+        """Raises ModelError where a batch cannot be made smaller, or other processes wait for its gradients."""
+        rows, num = max(len(batch) for batch in batches), self.accelerator.num_processes
+        if self.split >= rows or num > 1:
+            what = "one window" if self.split >= rows else f"a batch of {rows} windows, on one of {num} processes,"
+            raise ModelError(
+                f"There is not enough memory on the GPU for {what} at step {step}: lower finetune.batch_tokens (and "
+                "raise finetune.accumulate for it) or prompts.budget_tokens, or set finetune.gradient_checkpointing."
+            )
+        self.optimizer.zero_grad()
+        self.split *= 2
+        say(f"step {step} does not fit into memory: batches are passed in {self.split} parts from now on, the steps "
+            "stay the same")  # fmt: skip
+        self._batches = self._read_from(step)
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _announce(
-    lessons: list[Lesson], schedule: Schedule, accelerator: Accelerator, trainable: list[Any], validator: Validator
+    examples: Examples, schedule: Schedule, accelerator: Accelerator, trainable: list[Any], validator: Validator
 ) -> None:  # fmt: skip
-    settings, num_steps = schedule.settings, schedule.num_steps()
-    titles, tokens = sum(x.num_titles for x in lessons), sum(len(x.tokens_L) for x in lessons)
-    num, decisions = len(lessons), sum(len(x.node_P) for x in lessons)
+    settings, num, decisions = schedule.settings, len(examples), int(examples.decisions_W.sum())
+    titles, tokens = int(examples.titles_W.sum()), int(examples.length_W.sum())
     say(f"{num:,} windows teach {titles:,} titles in {tokens:,} tokens: {titles / num:.1f} titles a pass")
     say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
-    say(f"{num_steps:,} steps of up to {settings.batch_tokens:,} tokens x {accelerator.num_processes} process(es)")
+    added = f" x {settings.accumulate} batches" if settings.accumulate > 1 else ""
+    say(f"{schedule.num_steps():,} steps of up to {settings.batch_tokens:,} tokens{added} x "
+        f"{accelerator.num_processes} process(es)")  # fmt: skip
     say(f"LoRA rank {settings.rank}: {sum(p.numel() for p in trainable):,} parameters; {accelerator.device}, "
         f"mixed precision {accelerator.mixed_precision}; validating on {validator.num_events} events")  # fmt: skip

@@ -12,8 +12,8 @@ from whereupon.cli import app
 from whereupon.config import load_config
 from whereupon.decode.adapter_card import ADAPTER_CARD
 from whereupon.files import read_json
-from whereupon.finetune.lessons import Schedule
-from whereupon.finetune.train import make_lessons
+from whereupon.finetune.lessons import make_lessons
+from whereupon.finetune.schedule import Schedule
 from whereupon.prompts import ContextKind
 
 

@@ -1,7 +1,8 @@
 """Run as a script: train, write the loss of each step to a file, and stop by SIGKILL where it is asked for.
 
 Arguments are one JSON object: `config`, `overrides`, `losses` (the file), `together` (one process takes the batches of
-two), `kill` ("before", "inside" or "after" a validation, or when it is done and "unwritten") with `at`, its step.
+two), `sharded` (FSDP2), `kill` ("before", "inside" or "after" a validation, or when it is done and "unwritten") with
+`at`, its step.
 """
 
 import dataclasses
@@ -14,12 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import FSDPModule
 
 from whereupon.arrays import Int64
-from whereupon.config import load_config
+from whereupon.config import Config, load_config
+from whereupon.finetune import train
 from whereupon.finetune.adapter import Keeper
-from whereupon.finetune.lessons import Schedule
-from whereupon.finetune.train import TrainingProgress, finetune
+from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import finetune
 from whereupon.finetune.validation import Validator
 
 
@@ -62,6 +67,26 @@ def _kill_at(when: str, at: int) -> None:
     Keeper.keep, Keeper.resume = keeping, resuming  # type: ignore[method-assign]
 
 
+def _spread_weights() -> None:
+    """FSDP2 by accelerate itself, though on CPUs, where accelerate passes over what the launcher asked for."""
+
+    def accelerator_of(config: Config, original: Any = train.accelerator_of) -> Accelerator:
+        accelerator = original(config)
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2, auto_wrap_policy="transformer_based_wrap", reshard_after_forward=True,
+            cpu_ram_efficient_loading=False,
+        )  # fmt: skip
+        accelerator.state.distributed_type = DistributedType.FSDP
+        return accelerator
+
+    def running(self: train._Training, original: Any = train._Training.run) -> None:
+        assert isinstance(self.module, FSDPModule)
+        original(self)
+
+    train.accelerator_of = accelerator_of
+    train._Training.run = running  # type: ignore[method-assign, assignment]
+
+
 def main(asked: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     losses: list[float] = []
@@ -71,6 +96,8 @@ def main(asked: dict[str, Any]) -> None:
         original(self, now, loss, *rest)
 
     TrainingProgress.step = step  # type: ignore[method-assign, assignment]
+    if asked.get("sharded"):
+        _spread_weights()
     if asked.get("together"):
         Schedule.batches = _batches_of_two  # type: ignore[method-assign, assignment]
     if asked.get("kill"):

@@ -9,8 +9,8 @@ import pytest
 
 from whereupon.config import load_config
 from whereupon.decode.models import build_encoder, load_tokenizer
+from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.settings import FinetuneSettings
-from whereupon.finetune.train import make_lessons
 from whereupon.finetune.validation import Validator
 from whereupon.histories import HISTORY, Histories, prepare, read_histories
 from whereupon.histories.questions import evaluated_events
@@ -42,7 +42,7 @@ def test_lessons_are_those_of_the_training_events_alone(cold: tuple[Histories, P
     histories, encoder = cold
     train = histories.events[np.flatnonzero(histories.split_N == 0).tolist()]
     alone = dataclasses.replace(histories, events=train)
-    taught, expected = (make_lessons(one, encoder) for one in (histories, alone))
+    taught, expected = (list(make_lessons(one, encoder)) for one in (histories, alone))
     assert [lesson.tokens_L.tolist() for lesson in taught] == [lesson.tokens_L.tolist() for lesson in expected]
 
 

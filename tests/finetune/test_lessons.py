@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.catalogue import Catalogue
-from whereupon.finetune.lessons import Lesson, collate, lesson_of, plan_batches
+from whereupon.finetune.lessons import Lesson, collate, lesson_of
+from whereupon.finetune.schedule import plan_batches
 from whereupon.prompts import EncodedWindow
 
 # "? ?: Bar Two", "?: Park", "?: Bar One Two" with every unknown word as 9; see `places` for the others.

@@ -18,13 +18,15 @@ from whereupon.config import Config
 from whereupon.decode.adapters import adapter_versions, current_adapter
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.errors import ModelError
-from whereupon.finetune.lessons import Schedule
-from whereupon.finetune.train import make_lessons
+from whereupon.finetune.lessons import make_lessons
+from whereupon.finetune.schedule import Schedule
 from whereupon.histories import read_histories
 
 Town = Callable[..., Config]
 SCRIPT = Path(__file__).with_name("recorded_training.py")
-SETTINGS = ("finetune.epochs=2", "finetune.batch_tokens=350", "finetune.validations_per_epoch=1")
+FILE = Path(__file__).resolve().parents[2] / "examples" / "accelerate" / "cpu.yaml"
+SETTINGS = ("finetune.epochs=2", "finetune.batch_tokens=350", "finetune.validations_per_epoch=1",
+            "finetune.log_every=1")  # fmt: skip
 
 
 def _train(prepared: Path, config: Config, *overrides: str, processes: int = 1, **asked: Any) -> Any:
@@ -33,9 +35,9 @@ def _train(prepared: Path, config: Config, *overrides: str, processes: int = 1, 
     sets = [f"run={config.run}", *SETTINGS, *overrides]
     words = json.dumps({"config": str(prepared), "overrides": sets, "losses": str(losses), **asked})
     command = [sys.executable, str(SCRIPT), words]
-    if processes > 1:  # torchrun, as `accelerate launch --cpu` starts one process only
-        launch = f"-m torch.distributed.run --standalone --nproc_per_node {processes}"
-        command = [sys.executable, *launch.split(), str(SCRIPT), words]
+    if processes > 1:  # by the file that is shipped, as `accelerate launch --cpu` starts one process only
+        launch = ["-m", "accelerate.commands.launch", "--config_file", str(FILE), "--num_processes", str(processes)]
+        command = [sys.executable, *launch, str(SCRIPT), words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
@@ -55,7 +57,7 @@ def test_two_processes_learn_what_one_learns_from_their_batches_together(town: T
     two, one = town(*SETTINGS, run="two"), town(*SETTINGS, run="one")
     histories = read_histories(two.run)
     encoder = build_encoder(histories.items, histories.location, two.prompts, load_tokenizer(two.model))
-    lessons = make_lessons(histories, encoder)
+    lessons = list(make_lessons(histories, encoder))
     schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), two.finetune, two.seed, 2)
     titles = [[sum(lessons[i].num_titles for i in b) for b in step] for step, _ in schedule.steps()]
     assert any(a != b for a, b in titles)
@@ -118,3 +120,21 @@ def test_resuming_by_fewer_processes_says_what_changes(town: Town, prepared: Pat
     assert "written by 2 processes, now there are 1: its step 2 is step 3 of 6 here" in said
     assert "learning rates and dropout change" in said
     assert [int(entry["step"]) for entry in _log(config)] == [2, 6]
+
+
+@pytest.mark.slow
+def test_weights_spread_by_fsdp_are_trained_kept_and_resumed(town: Town, prepared: Path) -> None:
+    """FSDP2 over gloo, which accelerate itself offers for GPUs only."""
+    more = ("finetune.accumulate=2", "finetune.batch_tokens=200")
+    whole, cut, copies = (town(*SETTINGS, *more, run=name) for name in ("whole", "cut", "copies"))
+    result = _train(prepared, whole, *more, processes=2, sharded=True)
+    assert result.returncode == 0, result.stderr
+    assert _train(prepared, copies, *more, processes=2).returncode == 0
+    assert _losses(whole) == pytest.approx(_losses(copies), abs=1e-5)
+    for mine, theirs in zip(_log(whole), _log(copies), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+    first = int(_log(whole)[0]["step"])
+    assert _train(prepared, cut, *more, processes=2, sharded=True, kill="inside", at=first).returncode != 0
+    result = _train(prepared, cut, *more, processes=2, sharded=True)
+    assert f"resuming at step {first}" in result.stderr
+    assert all(torch.equal(weight, _weights(cut)[name]) for name, weight in _weights(whole).items())

@@ -4,17 +4,17 @@ import pytest
 from rich.console import Console
 
 from whereupon import console
-from whereupon.finetune import train
-from whereupon.finetune.train import TrainingProgress
+from whereupon.finetune import progress
+from whereupon.finetune.progress import TrainingProgress
 
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is said, as into a file of 40 columns, every step rather than every half minute."""
     written = io.StringIO()
-    monkeypatch.setattr(train, "talk", Console(file=written, width=40, highlight=False))
-    monkeypatch.setattr(console, "talk", train.talk)
-    monkeypatch.setattr(train, "LINE_EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "talk", Console(file=written, width=40, highlight=False))
+    monkeypatch.setattr(console, "talk", progress.talk)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", -1.0)
     return written
 
 
@@ -45,7 +45,7 @@ def test_process_that_is_not_the_first_says_nothing(log: io.StringIO) -> None:
 
 
 def test_lines_are_half_a_minute_apart(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "LINE_EVERY_S", 30.0)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 30.0)
     bar = TrainingProgress(10)
     with bar.bar:
         bar.step(1, 1.0, 1, 1, 1.0)

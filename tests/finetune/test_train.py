@@ -29,11 +29,12 @@ from whereupon.decode.adapters import adapter_versions, current_adapter
 from whereupon.decode.hardware import choose_device
 from whereupon.decode.models import adapter_identity, load_base_model, load_engine, load_tokenizer
 from whereupon.errors import ConfigError, DataError, ModelError
-from whereupon.finetune import FinetuneSettings, train
+from whereupon.finetune import FinetuneSettings, launch, train
 from whereupon.finetune.adapter import Keeper, only_training
-from whereupon.finetune.lessons import Schedule
 from whereupon.finetune.model import add_lora
-from whereupon.finetune.train import TrainingProgress, finetune
+from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import finetune
 from whereupon.finetune.validation import Validator
 from whereupon.histories import read_histories
 
@@ -70,7 +71,7 @@ def _interrupted(config: Config, step: int) -> None:
             finetune(config)
 
 
-SHORT = ("finetune.epochs=2", "finetune.validations_per_epoch=1")
+SHORT = ("finetune.epochs=2", "finetune.validations_per_epoch=1", "finetune.log_every=1")
 
 
 def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
@@ -99,8 +100,8 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     peft = PeftModel.from_pretrained(load_base_model(config.model), str(folder)).peft_config["default"]
     assert (peft.r, peft.peft_type.value) == (16, "LORA")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "log.jsonl", "pools.json",
-        "whereupon.json",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "curve.svg", "log.jsonl", "pools.json",
+        "steps.jsonl", "whereupon.json",
     ]  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def test_mixed_precision_of_a_gpu_is_never_emulated(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: gpu)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    assert train._precision(FinetuneSettings(mixed_precision=setting), torch.device("cuda")) == expected
+    assert launch._precision(FinetuneSettings(mixed_precision=setting), torch.device("cuda")) == expected
 
 
 @pytest.mark.parametrize(("capabilities", "expected"), [({"amx_bf16": True}, "bf16"), ({"avx2": True}, "no")])
@@ -129,9 +130,9 @@ def test_mixed_precision_of_a_cpu_is_bf16_where_it_is_native(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert train._precision(FinetuneSettings(), torch.device("cpu")) == expected
+    assert launch._precision(FinetuneSettings(), torch.device("cpu")) == expected
     with pytest.raises(ConfigError, match=r"^finetune\.mixed_precision is fp16 but training runs on a CPU: set it to"):
-        train._precision(FinetuneSettings(mixed_precision="fp16"), torch.device("cpu"))
+        launch._precision(FinetuneSettings(mixed_precision="fp16"), torch.device("cpu"))
 
 
 def test_training_runs_on_the_device_of_evaluation_on_a_mac_too(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_training_runs_on_the_device_of_evaluation_on_a_mac_too(town: Town, monk
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(train, "Accelerator", accelerator)
+    monkeypatch.setattr(launch, "Accelerator", accelerator)
     config = town("model.device=auto")
     with pytest.raises(KeyboardInterrupt):
         finetune(config)
@@ -391,7 +392,7 @@ def test_input_layer_of_its_own_may_be_a_target() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "setting"),
     [
-        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "gradient_accumulation_steps"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "gradient_accumulation_steps"),  # and 2 in the settings
         ("ACCELERATE_MIXED_PRECISION", "fp16", "mixed_precision"),
         ("ACCELERATE_MIXED_PRECISION", "bf16", "mixed_precision"),  # the town's own is "no"
     ],
@@ -401,7 +402,7 @@ def test_flag_of_accelerate_that_would_be_ignored_is_refused(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=rf"^accelerate was launched with {setting} {value}"):
-        finetune(town())
+        finetune(town("finetune.accumulate=2"))
 
 
 def test_model_that_cannot_be_searched_is_refused_before_the_first_step(

@@ -11,10 +11,12 @@ import pytest
 from whereupon.config import Config
 from whereupon.errors import DataError
 from whereupon.finetune import on_top
-from whereupon.finetune.train import TrainingProgress, finetune
+from whereupon.finetune.progress import TrainingProgress
+from whereupon.finetune.train import finetune
 
 Town = Callable[..., Config]
-SHORT = ("finetune.epochs=1", "finetune.validations_per_epoch=2", "finetune.batch_tokens=100", "evaluate.baselines=[]")
+SHORT = ("finetune.epochs=1", "finetune.validations_per_epoch=2", "finetune.batch_tokens=100", "evaluate.baselines=[]",
+         "finetune.log_every=1")  # fmt: skip
 PRIORS = "priors=[popularity,own counts]"
 
 

@@ -11,8 +11,8 @@ from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import build_encoder, load_base_model, load_tokenizer
 from whereupon.eval import METRICS
 from whereupon.eval.run import evaluate
+from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.model import CatalogueModel, add_lora
-from whereupon.finetune.train import make_lessons
 from whereupon.finetune.validation import Validator
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import PromptEncoder
@@ -70,7 +70,7 @@ def test_validation_without_events_is_silent(town: Town) -> None:
 def test_lessons_hold_training_events_only(town: Town) -> None:
     config = town()
     histories, encoder = _read(config)
-    lessons = make_lessons(histories, encoder)
+    lessons = list(make_lessons(histories, encoder))
     text = encoder.text(histories.events, len(histories.user_ids))
     taught = sum(lesson.num_titles for lesson in lessons)
     assert taught >= int((histories.split_N == 0).sum())

@@ -1,0 +1,152 @@
+"""Training examples as an Arrow data set in the run folder: written once, memory-mapped by every process.
+
+<run>/examples/KEY/    what `datasets.load_from_disk` opens; KEY is the fingerprint of all that the examples follow from
+
+One row is a window: `tokens`, the branching decisions of its titles (`position` of the predicting token, `node` and
+`edge` of the trie, or `decision` of the prior), and how many `titles` it teaches.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from .. import __version__
+from ..arrays import Int64
+from ..files import atomic_path, sha256_text
+from ..histories import Histories
+from ..prompts import PromptEncoder
+from .lessons import Batch, Lesson, collate, make_lessons
+from .on_top import TrainingPrior, trie_fingerprint
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+EXAMPLES: Final = "examples"
+_LISTS: Final = {"tokens": "int32", "position": "int32", "node": "int32", "edge": "int32", "decision": "int64"}
+_ROWS: Final = 1024  # written at once
+
+
+@dataclass(frozen=True)
+class Examples(TorchDataset[Batch]):
+    """W windows of training events, memory-mapped; with int64 `length_W` tokens, `titles_W` and
+    `decisions_W` of each.
+
+    Made for torch's DataLoader: an index is the windows (int64) of one batch.
+    """
+
+    dataset: Dataset
+    length_W: Int64
+    titles_W: Int64
+    decisions_W: Int64
+    prior: TrainingPrior | None = None
+
+    def __getitem__(self, windows: Int64) -> Batch:
+        return collate(self.lessons(windows), prior=self.prior)
+
+    def __len__(self) -> int:
+        return len(self.length_W)
+
+    def lessons(self, windows: Int64) -> list[Lesson]:
+        """The lessons of some windows, in their order."""
+        table = self.dataset.with_format("arrow")[windows.tolist()]
+        tokens, positions, nodes, edges, decisions = (_arrays(table.column(name)) for name in _LISTS)
+        return [
+            Lesson(
+                tokens[row], positions[row].astype(np.int64), nodes[row].astype(np.int64), edges[row].astype(np.int64),
+                num_titles, decisions[row] if self.prior is not None else None,
+            )
+            for row, num_titles in enumerate(self.titles_W[windows].tolist())
+        ]  # fmt: skip
+
+    def loader(self, batches: Sequence[Int64], workers: int, pinned: bool) -> DataLoader[Batch]:
+        """Each batch of windows in turn, read ahead by so many processes."""
+        own = torch.Generator()  # else each loader takes a number out of the stream that dropout draws from
+        return DataLoader(
+            self, batch_size=None, sampler=list(batches), num_workers=workers, pin_memory=pinned, generator=own
+        )
+
+
+def open_examples(
+    run: Path, histories: Histories, encoder: PromptEncoder, identity: dict[str, Any],
+    teach: Literal["once", "every_window"], prior: TrainingPrior | None = None,
+) -> Examples:  # fmt: skip
+    """The examples of a run, written if they are not there. One process calls it first, see `main_process_first`.
+
+    `identity` says what prompts are made of, see `decode.models.adapter_identity`. Raises what `make_lessons` raises.
+    """
+    trie, key = trie_fingerprint(encoder.catalogue.trie), prior.key if prior else None
+    what = [__version__, histories.data_hash, identity, trie, teach, key]
+    folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
+    if (dataset := _opened(folder)) is None:
+        _write(folder, make_lessons(histories, encoder, prior, teach))
+        dataset = _opened(folder)
+    assert dataset is not None
+    table = dataset.data
+    length_W, titles_W, decisions_W = (
+        table.column(name).to_numpy().astype(np.int64) for name in ("num_tokens", "titles", "num_decisions")
+    )
+    return Examples(dataset, length_W, titles_W, decisions_W, prior)
+
+
+def forget_others(examples: Examples) -> None:
+    """Remove the data sets that earlier settings of this run have left; only a training that holds the lock may."""
+    [folder] = {Path(file["filename"]).parent for file in examples.dataset.cache_files}
+    for other in folder.parent.iterdir():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _opened(folder: Path) -> Dataset | None:
+    """What is there; None where it is missing or damaged, as it is soon written again."""
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(folder), keep_in_memory=False)
+    except Exception:  # pyarrow and datasets raise many kinds
+        return None
+
+
+def _write(folder: Path, lessons: Iterator[Lesson]) -> None:
+    from datasets import Dataset, Features, List, Value, disable_progress_bars
+    from datasets.arrow_writer import ArrowWriter
+
+    features = Features({**{name: List(Value(kind)) for name, kind in _LISTS.items()},
+                         **{name: Value("int32") for name in ("num_tokens", "num_decisions", "titles")}})  # fmt: skip
+    disable_progress_bars()
+    with atomic_path(folder) as path:
+        raw = path.parent / "raw.arrow"  # in a private folder that goes away
+        with ArrowWriter(path=str(raw), features=features) as writer:
+            while some := list(islice(lessons, _ROWS)):
+                writer.write_batch(_columns(some))
+            writer.finalize()
+        Dataset.from_file(str(raw)).save_to_disk(str(path))
+
+
+def _columns(lessons: Iterable[Lesson]) -> dict[str, list[Any]]:
+    none = np.empty(0, np.int64)
+    rows = [
+        {"tokens": one.tokens_L, "position": one.position_P, "node": one.node_P, "edge": one.edge_P,
+         "decision": none if one.decision_P is None else one.decision_P, "num_tokens": len(one.tokens_L),
+         "num_decisions": len(one.position_P), "titles": one.num_titles}
+        for one in lessons
+    ]  # fmt: skip
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _arrays(column: Any) -> list[NDArray[Any]]:
+    """The lists of a column of an Arrow table, as views of it."""
+    [whole] = column.chunks if column.num_chunks == 1 else [column.combine_chunks()]
+    offset, values = whole.offsets.to_numpy(), whole.values.to_numpy()
+    return [values[start:end] for start, end in pairwise(offset)]

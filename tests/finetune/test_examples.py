@@ -1,0 +1,131 @@
+"""Training examples on disk, and the loader that reads them."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from whereupon.config import Config
+from whereupon.decode.models import adapter_identity, build_encoder, load_tokenizer
+from whereupon.finetune import examples as room
+from whereupon.finetune.examples import Examples, forget_others, open_examples
+from whereupon.finetune.lessons import Batch, Lesson, collate, make_lessons, training_windows
+from whereupon.histories import Histories, read_histories
+from whereupon.prompts import PromptEncoder
+
+Town = Callable[..., Config]
+
+
+def _read(config: Config) -> tuple[Histories, PromptEncoder, dict[str, Any]]:
+    histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
+    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    return histories, encoder, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
+
+
+def _open(config: Config, teach: Literal["once", "every_window"] = "every_window") -> Examples:
+    histories, encoder, identity = _read(config)
+    return open_examples(config.run, histories, encoder, identity, teach)
+
+
+def _same(one: Lesson, other: Lesson) -> bool:
+    names = ("tokens_L", "position_P", "node_P", "edge_P")
+    equal = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
+    return equal and one.num_titles == other.num_titles
+
+
+def _equal(one: Batch, other: Batch) -> bool:
+    names = ("tokens_RL", "position_P", "node_P", "edge_P")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+@pytest.fixture
+def small(town: Town) -> Config:
+    """Histories of several windows a person."""
+    return town("prompts.budget_tokens=110")
+
+
+def test_examples_read_from_disk_are_the_lessons_in_any_order(small: Config) -> None:
+    histories, encoder, _ = _read(small)
+    lessons, found = list(make_lessons(histories, encoder)), _open(small)
+    order = np.random.default_rng(0).permutation(len(lessons))
+    assert all(_same(lessons[i], one) for i, one in zip(order, found.lessons(order), strict=True))
+    assert found.length_W.tolist() == [len(one.tokens_L) for one in lessons]
+    assert found.titles_W.tolist() == [one.num_titles for one in lessons]
+    assert found.decisions_W.tolist() == [len(one.position_P) for one in lessons]
+
+
+def test_examples_can_be_looked_at_with_datasets(small: Config) -> None:
+    length_W = _open(small).length_W
+    [folder] = (small.run / "examples").iterdir()
+    seen = datasets.load_from_disk(str(folder))
+    assert seen.column_names == [
+        "tokens", "position", "node", "edge", "decision", "num_tokens", "num_decisions", "titles",
+    ]  # fmt: skip
+    assert len(seen[0]["tokens"]) == seen[0]["num_tokens"] == length_W[0]
+
+
+def test_examples_are_written_once_and_anew_where_they_are_damaged(
+    small: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _open(small)
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "make_lessons", lambda *_: pytest.fail("the examples are there"))
+        assert np.array_equal(_open(small).length_W, first.length_W)
+    [folder] = (small.run / "examples").iterdir()
+    (folder / "state.json").write_text("{")
+    assert np.array_equal(_open(small).length_W, first.length_W)
+
+
+def test_examples_of_other_settings_lie_beside_until_a_training_removes_them(small: Config) -> None:
+    _open(small)
+    other = _open(small, teach="once")
+    assert len(list((small.run / "examples").iterdir())) == 2
+    forget_others(other)
+    assert len(list((small.run / "examples").iterdir())) == 1
+    assert len(_open(small, teach="once").lessons(np.arange(1))) == 1
+
+
+def test_writer_that_fails_leaves_nothing(small: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Any:
+        yield from list(make_lessons(*_read(small)[:2]))[:2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, "make_lessons", failing)
+    with pytest.raises(KeyboardInterrupt):
+        _open(small)
+    assert list((small.run / "examples").iterdir()) == []
+
+
+def test_event_is_taught_once_or_in_every_window_that_holds_it(small: Config) -> None:
+    histories, encoder, _ = _read(small)
+    _, windows = training_windows(histories, encoder)
+    bounds = [(one.start, one.target, one.end) for one in windows]
+    once, often = _open(small, teach="once"), _open(small, teach="every_window")
+    num_events = int((histories.split_N == 0).sum())
+    assert once.titles_W.tolist() == [end - target for _, target, end in bounds]
+    assert often.titles_W.tolist() == [end - start for start, _, end in bounds]
+    assert once.titles_W.sum() == num_events < often.titles_W.sum()
+    assert np.array_equal(once.length_W, often.length_W), "what is not taught is still read"
+
+
+def test_lesson_of_an_event_taught_once_is_its_part_of_the_whole_one(small: Config) -> None:
+    histories, encoder, _ = _read(small)
+    often, once = (list(make_lessons(histories, encoder, teach=how)) for how in ("every_window", "once"))
+    _, windows = training_windows(histories, encoder)
+    for window, whole, part in zip(windows, often, once, strict=True):
+        first = window.text.title_start_V[window.target - window.start] - 1
+        kept_P = whole.position_P >= first
+        assert sorted(whole.position_P[kept_P].tolist()) == sorted(part.position_P.tolist())
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_loader_gives_the_batches_in_their_order_and_takes_no_random_number(small: Config, workers: int) -> None:
+    found = _open(small)
+    batches = [np.array([2, 0]), np.array([1]), np.array([0, 1, 2])]
+    before = torch.get_rng_state()
+    read = list(found.loader(batches, workers, pinned=False))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(_equal(one, collate(found.lessons(b))) for one, b in zip(read, batches, strict=True))

@@ -17,8 +17,8 @@ from ..files import atomic_path
 from .formats import Cells, input_files, read_file
 from .formats.delimited import RECORD
 from .guessing import EVENT_FIELDS, guess_by_names, guess_events, guess_items
-from .parsing import to_times
 from .settings import TableSettings
+from .times import to_times
 
 _HEAD_BYTES: Final = 1 << 24
 _NUM_ROWS: Final = 100_000

@@ -16,7 +16,6 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch.optim import AdamW
 
 from .. import __version__
 from ..arrays import Int64
@@ -37,6 +36,7 @@ from .adapter import Keeper, only_training
 from .lessons import Lesson, Schedule, collate, lesson_of
 from .model import CatalogueModel, add_lora
 from .on_top import TrainingPrior, training_prior
+from .optimizers import check_optimizer, make_optimizer
 from .settings import FinetuneSettings
 from .validation import Validator
 
@@ -52,12 +52,14 @@ FIRST_FAST_FP16 = (7, 0)
 def finetune(config: Config) -> Path:
     """Train an adapter for the run, a new version, and return its folder.
 
-    Raises DataError without training events, ConfigError for `finetune.target_modules` that cannot be trained, a
-    `prompts.budget_tokens` longer than the base model sees or flags of `accelerate launch` that would be ignored,
-    ModelError for a base model that cannot be searched, before the first step, or where the training diverges.
+    Raises DataError without training events, ConfigError for modules that cannot be trained (`add_lora`), an optimizer
+    that does not run here (`check_optimizer`), a `prompts.budget_tokens` longer than the base model sees or flags of
+    `accelerate launch` that would be ignored, ModelError for a base model that cannot be searched, before the first
+    step, or where the training diverges.
     """
     settings = config.finetune
     accelerator = accelerator_of(config)
+    check_optimizer(settings, accelerator.device)
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
@@ -76,7 +78,7 @@ def finetune(config: Config) -> Path:
         trie = TrieTensors.of(encoder.catalogue.trie, accelerator.device)
         module = CatalogueModel(peft_model, trie, config.temperature)
         trainable = [p for p in module.parameters() if p.requires_grad]
-        optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = make_optimizer(trainable, settings)
         module, optimizer = accelerator.prepare(module, optimizer)
         if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
             torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))

@@ -62,10 +62,10 @@ class CatalogueModel(nn.Module):
 def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
     """A fresh adapter on the model's linear layers; the base weights are frozen, and prepared if they are quantized.
 
-    Raises ConfigError for modules that do not exist or cannot be trained: see `_check_saved` and `_check_output_layer`.
+    Raises ConfigError for modules that do not exist or cannot be trained (`_saved_modules`, `_check_output_layer`).
     """
     linear = {name.rpartition(".")[2]: part for name, part in model.named_modules() if isinstance(part, LINEAR)}
-    _check_saved(model, settings)
+    saved = _saved_modules(model, settings.modules_to_save)
     if is_quantized(model):
         # All that is not quantized becomes float32, norms above all. Checkpointing without re-entry needs nothing more.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -73,7 +73,7 @@ def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
         r=settings.rank, lora_dropout=settings.dropout, target_modules=settings.target_modules, task_type="CAUSAL_LM",
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft says int and takes any scale
         use_dora=settings.adapter == "dora", use_rslora=settings.adapter == "rslora",
-        modules_to_save=settings.modules_to_save or None,
+        modules_to_save=saved or None,
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in linear.values()),
     )  # fmt: skip
     try:
@@ -88,24 +88,27 @@ def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
     return adapted
 
 
-def _check_saved(model: Any, settings: FinetuneSettings) -> None:
-    """Raises ConfigError for `modules_to_save` that do not exist, or whose weights are quantized.
+def _saved_modules(model: Any, names: list[str]) -> list[str]:
+    """The paths of `modules_to_save`, whole, as peft would also take each module whose name only ends so.
 
-    peft passes over the first, and the second cannot learn: they are no numbers with a gradient.
+    Raises ConfigError for names that do not exist, which peft passes over, and for quantized weights: they have no
+    gradient.
     """
-    for name in settings.modules_to_save:
-        found = [part for path, part in model.named_modules() if path == name or path.endswith(f".{name}")]
-        with_weights = {path.split(".")[-1] for path, part in model.named_modules() if any(part.parameters(False))}
+    parts: dict[str, nn.Module] = dict(model.named_modules())
+    paths = {name: [path for path in parts if f".{path}".endswith(f".{name}")] for name in names}
+    for name, found in paths.items():
         if not found:
+            known = {path.rpartition(".")[2] for path, part in parts.items() if [*part.parameters(recurse=False)]}
             raise ConfigError(
                 f"finetune.modules_to_save names {name!r}, which the base model has not: expected some of "
-                f"{', '.join(sorted(with_weights))}."
+                f"{', '.join(sorted(known))}."
             )
-        if not all(weight.is_floating_point() for part in found for weight in part.parameters()):
+        if not all(weight.is_floating_point() for path in found for weight in parts[path].parameters()):
             raise ConfigError(
                 f"finetune.modules_to_save names {name!r}, whose weights are quantized and cannot be trained whole: "
                 "leave it out, or set model.quantize to none."
             )
+    return [path for found in paths.values() for path in found]
 
 
 def _check_output_layer(adapted: PeftModel, settings: FinetuneSettings) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..config import Config
 
 LOG, METRIC = "log.jsonl", "nDCG@10"
-_KINDS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
+KINDS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
 
 
 @contextlib.contextmanager
@@ -235,7 +235,7 @@ tags: [{card["finetune"]["adapter"]}, recommendation, whereupon]
 
 # A next-item recommender
 
-{_KINDS[card["finetune"]["adapter"]]} adapter for {card["base_model"]}{few}, trained by whereupon
+{KINDS[card["finetune"]["adapter"]]} adapter for {card["base_model"]}{few}, trained by whereupon
 to continue a person's history with the title of the next item. Use it with the base model, prompts and recipe of titles
 that stand in `whereupon.json`; whereupon refuses others.
 

@@ -32,7 +32,7 @@ from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
 from ..rankers.blend import ALONE
 from ..rankers.stack import Stack, fit_stack
-from .adapter import Keeper, only_training
+from .adapter import KINDS, Keeper, only_training
 from .lessons import Lesson, Schedule, collate, lesson_of
 from .model import CatalogueModel, add_lora
 from .on_top import TrainingPrior, training_prior
@@ -300,5 +300,6 @@ def _announce(
     say(f"{num:,} windows teach {titles:,} titles in {tokens:,} tokens: {titles / num:.1f} titles a pass")
     say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
     say(f"{num_steps:,} steps of up to {settings.batch_tokens:,} tokens x {accelerator.num_processes} process(es)")
-    say(f"LoRA rank {settings.rank}: {sum(p.numel() for p in trainable):,} parameters; {accelerator.device}, "
+    num_weights = sum(p.numel() for p in trainable)
+    say(f"{KINDS[settings.adapter]} rank {settings.rank}: {num_weights:,} parameters; {accelerator.device}, "
         f"mixed precision {accelerator.mixed_precision}; validating on {validator.num_events} events")  # fmt: skip

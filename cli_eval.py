@@ -131,13 +131,28 @@ def export(
         list[str] | None,
         typer.Option("--of", metavar="NAME", help="Export only this ranker; may be given several times."),
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Instead: adapter and base model in one, a transformers checkpoint.")
+    ] = False,
+    adapter: Annotated[bool, typer.Option("--adapter", help="Instead: the adapter alone, a PEFT folder.")] = False,
     split: PredictedSplit = None,
     limit: PredictedLimit = None,
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Write finished rankings and the true items for other tools."""
+    """Write finished rankings and the true items for other tools, or the trained model."""
+    if merge and adapter:
+        raise typer.BadParameter("give either --merge or --adapter")
+    if (merge or adapter) and (of or split or limit):
+        raise typer.BadParameter("--of, --split and --limit are for rankings; leave them out with --merge or --adapter")
     with verb("export", config, set_, debug) as settings:
+        if merge or adapter:
+            from .decode.adapters import current_adapter
+            from .decode.export import export_adapter, export_merged
+
+            found = current_adapter(settings.run)
+            export_merged(settings.model, found, out) if merge else export_adapter(found, out)
+            return
         from .eval.exchange import export
 
         export(settings, out, format=format, **_events(settings, split, limit), names=of or ())

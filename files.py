@@ -115,7 +115,7 @@ def versions() -> dict[str, str]:
     """What a result was computed with: Python, machine, processor, versions of installed packages, any git revision."""
     found = {"whereupon": __version__, "python": platform.python_version(), "platform": platform.platform()}
     found |= {"cpu": _cpu_name(), "cpu_count": str(os.cpu_count() or 1)}
-    for package in ("torch", "transformers", "peft", "accelerate", "numpy", "polars"):
+    for package in ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "polars"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     revision = _git_revision()

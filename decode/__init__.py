@@ -1,5 +1,7 @@
 """Search, beam and sampling over the trie, and the engines that score it. Knows nothing of users or HTTP."""
 
+import logging
+
 from .decisions import Decisions, decisions_of
 from .protocol import FROM_PROMPT, AsyncReading, Engine, Reading, Scored
 from .reweighting import AgainOrNew, Change, ItemPrior, Reweighting
@@ -12,3 +14,6 @@ __all__ = [
     "ModelSettings", "Reading", "Reweighting", "Scored", "SearchResult", "Searching", "beam_search",
     "beam_searching", "decisions_of", "run", "run_async", "sample", "sampling", "score_all", "search", "searching",
 ]  # fmt: skip
+
+# bitsandbytes, which peft imports where it is there, misses a kernel aloud that is never used here.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

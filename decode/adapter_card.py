@@ -45,6 +45,8 @@ def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> 
         if key not in expected or card.get(key) == expected[key]:
             continue
         found, wanted = card.get(key), expected[key]
+        if key == "base_hash" and quantization_of(card) != quantization_of(expected):
+            raise ModelError(_otherwise_quantized(card, folder, expected))
         if key == "base_hash":  # with the name, which says more where it differs
             names = [Path(str(of.get("base_model"))).name for of in (card, expected)]
             found, wanted = f"{names[0]}, hash {_short(found)}", f"{names[1]}, hash {_short(wanted)}"
@@ -55,6 +57,21 @@ def check_card(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> 
             f"The adapter in {folder} was trained for another {name} ({_short(found)}) than this run's "
             f"({_short(wanted)}): run `whereupon finetune` again, or use the configuration of its training."
         )
+
+
+def quantization_of(card: dict[str, Any]) -> str:
+    """What `model.quantize` was in a training, by its card; cards of old say nothing of it and mean none."""
+    return str(card.get("quantize", "none"))
+
+
+def _otherwise_quantized(card: dict[str, Any], folder: Path, expected: dict[str, Any]) -> str:
+    trained, here = (Path(str(of.get("base_model"))).name for of in (card, expected))
+    return (
+        f"The adapter in {folder} was trained on {trained} with model.quantize {quantization_of(card)}, and this run "
+        f"has {here} with {quantization_of(expected)}: an adapter makes up for the rounding of its own base model. Set "
+        f"model.quantize to {quantization_of(card)}, or with that run `whereupon export --merge` and use the merged "
+        "model as model.base."
+    )
 
 
 def check_data(card: dict[str, Any], folder: Path, data_hash: str) -> None:

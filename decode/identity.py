@@ -23,9 +23,10 @@ _SETTLED_NS = 2_000_000_000
 
 
 def base_identity(model: ModelSettings) -> dict[str, Any]:
-    """Name, revision (a hub model's commit) and `base_hash`, which alone decides whether two base models are the same.
+    """Name, revision (a hub model's commit), quantization, and `base_hash`: whether two base models are the same.
 
-    The hash is that of weights and config.json, so a folder may move. Raises ModelError: see `resolve_base_model`.
+    The hash is that of weights, config.json and quantization, so a folder may move. Raises ModelError: see
+    `resolve_base_model`.
     """
     folder = resolve_base_model(model.base, model.revision)
     is_snapshot = folder.parent.name == "snapshots"
@@ -35,10 +36,13 @@ def base_identity(model: ModelSettings) -> dict[str, Any]:
     except DataError as error:
         raise ModelError(f"The base model {model.base} cannot be read ({first_line(error)}); fetch it again.") from None
     kept = {name: value for name, value in config.items() if name not in _IDLE}
-    contents = [kept, {file.name: hash_of(file) for file in weights}]
+    contents: list[Any] = [kept, {file.name: hash_of(file) for file in weights}]
+    if model.quantize != "none":
+        contents.append(model.quantize)
     return {
         "base_model": model.base,
         "base_revision": folder.name if is_snapshot else None,
+        "quantize": model.quantize,
         "base_hash": sha256_text(json.dumps(contents, sort_keys=True)),
     }
 

@@ -21,6 +21,7 @@ from .adapter_card import check_card, check_data, read_card
 from .base_models import resolve_base_model
 from .hardware import choose_device, resolve_dtype
 from .identity import base_identity, check_files
+from .quantize import compute_plainly, dequantized, is_quantized, loading_arguments
 from .settings import ModelSettings
 from .tokenizer import Tokenizer
 from .transformers_engine import TransformersEngine
@@ -60,8 +61,7 @@ def load_engine(
     check_card(card, adapter, adapter_identity(model, encoder, tokenizer, title_recipe))
     if data_hash is not None:
         check_data(card, adapter, data_hash)
-    merged = merge_adapter(load_base_model(model), adapter)
-    return TransformersEngine(merged, trie, card["temperature"]), encoder, card
+    return TransformersEngine(load_adapted(model, adapter), trie, card["temperature"]), encoder, card
 
 
 def load_tokenizer(settings: ModelSettings) -> Tokenizer:
@@ -76,13 +76,18 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
 
 
 def load_base_model(settings: ModelSettings) -> PreTrainedModel:
-    """The base model on its device. Raises ModelError where it cannot be read, or lacks weights."""
+    """The base model on its device, quantized if `quantize` says so.
+
+    Raises ModelError where it cannot be read, lacks weights, or cannot be quantized: see `loading_arguments` and
+    `compute_plainly`.
+    """
     path, device = resolve_base_model(settings.base, settings.revision), choose_device(settings)
     dtype = getattr(torch, resolve_dtype(settings))
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # in a log each of its steps is a line
+    how = loading_arguments(settings, path, dtype, device)
     try:
-        read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
+        read: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True, **how)
     except Exception as error:  # a damaged file raises many kinds
         what = f"The base model {settings.base} cannot be read ({first_line(error)}); fetch it again."
         raise ModelError(what) from error
@@ -92,20 +97,45 @@ def load_base_model(settings: ModelSettings) -> PreTrainedModel:
             f"The base model {settings.base} lacks {len(missing)} weights ({missing[0]}, ...); "
             "expected a whole causal language model."
         )
+    if is_quantized(model):
+        compute_plainly(model, settings.base)
+        quantized: PreTrainedModel = model  # read onto its device; moving it is refused
+        return quantized
     loaded: PreTrainedModel = model.to(device)
     return loaded
 
 
+def load_adapted(settings: ModelSettings, folder: Path) -> PreTrainedModel:
+    """Base model and adapter: merged, or beside each other where the base is quantized and has no room for the update.
+
+    Raises ModelError as `load_base_model` and `merge_adapter`.
+    """
+    base = load_base_model(settings)
+    return _with_adapter(base, folder, merge=False) if is_quantized(base) else merge_adapter(base, folder)
+
+
 def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """The base model with the adapter's update added to its weights. Raises ModelError for a corrupt adapter."""
+    """The base model with the adapter's update added to its weights; quantized ones become plain numbers before.
+
+    Rounding the sum to few bits again would lose what the adapter has learnt. Raises ModelError for a corrupt adapter.
+    """
+    if is_quantized(model):
+        check_files(folder)
+        model = dequantized(model, model.dtype)
+    return _with_adapter(model, folder, merge=True)
+
+
+def _with_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> PreTrainedModel:
+    """The base model with the adapter beside its weights, or merged into them."""
     check_files(folder)  # peft would ask the hub
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, str(folder))
-        merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+        found: Any = adapted.merge_and_unload(safe_merge=True) if merge else adapted.get_base_model()
     except Exception as error:  # peft and safetensors raise many kinds for a damaged file
         raise ModelError(
             f"The adapter in {folder} is corrupt ({first_line(error)}): run `whereupon finetune` again."
         ) from error
-    return merged
+    assert isinstance(found, PreTrainedModel)
+    return found

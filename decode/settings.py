@@ -23,6 +23,11 @@ class ModelSettings(BaseModel):
         "auto",
         description="Number format of the weights; auto: bfloat16 on a GPU that multiplies it natively, else float32.",
     )
+    quantize: Literal["none", "nf4", "int8"] = Field(
+        "none",
+        description="Few bits for the frozen weights, by bitsandbytes: nf4 (QLoRA) holds a layer in an eighth of "
+        "float32, int8 in a quarter; an adapter belongs to the quantization that it was trained on.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; auto takes an NVIDIA or AMD GPU if there is one, never Apple's."
     )

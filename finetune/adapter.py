@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..config import Config
 
 LOG, METRIC = "log.jsonl", "nDCG@10"
+KINDS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
 
 
 @contextlib.contextmanager
@@ -229,17 +230,19 @@ def _read_checkpoint(file: Path) -> dict[str, Any] | None:
 
 
 def _model_card(card: dict[str, Any]) -> str:
+    few = "" if card["quantize"] == "none" else f" in {card['quantize']} (bitsandbytes), and for that alone"
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in card["validation"].items())
     return f"""---
 base_model: {card["base_model"]}
 library_name: peft
-tags: [lora, recommendation, whereupon]
+tags: [{card["finetune"]["adapter"]}, recommendation, whereupon]
 ---
 
 # A next-item recommender
 
-LoRA adapter for {card["base_model"]}, trained by whereupon to continue a person's history with the title of the next
-item. Use it with the base model, prompts and recipe of titles that stand in `whereupon.json`; whereupon refuses others.
+{KINDS[card["finetune"]["adapter"]]} adapter for {card["base_model"]}{few}, trained by whereupon
+to continue a person's history with the title of the next item. Use it with the base model, prompts and recipe of titles
+that stand in `whereupon.json`; whereupon refuses others.
 
 | validation, step {card["step"]} | |
 |---|---|

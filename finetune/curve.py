@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,7 @@ def draw_curve(folder: Path) -> None:
             path.write_text(str(learning_curve(shown)), encoding="utf-8")
 
 
-def learning_curve(panels: dict[str, _Points]) -> Markup:
+def learning_curve(panels: Mapping[str, _Points]) -> Markup:
     """One panel below the other, by its title; each holds points of step and value, and all share the steps' scale."""
     last = max(step for points in panels.values() for step, _ in points)
     x = Scale(0, max(1.0, last), _LEFT, _WIDTH - 20)

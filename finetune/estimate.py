@@ -13,9 +13,10 @@ from ..decode.branching import TrieTensors
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..histories import read_histories
 from .examples import open_examples
-from .launch import accelerator_of, as_launched, attention, optimizer_of, set_up_base
+from .launch import accelerator_of, as_launched, attention, set_up_base
 from .memory import plan_memory
 from .model import CatalogueModel, add_lora
+from .optimizers import make_optimizer
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def estimate(config: Config) -> Estimate:
     trie = encoder.catalogue.trie
     module = CatalogueModel(add_lora(base, settings), TrieTensors.of(trie, accelerator.device), config.temperature)
     split = plan_memory(module, examples, schedule, trie, accelerator)
-    optimizer = optimizer_of([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
+    optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)
     chosen = [part for batch in (mine * NUM_STEPS)[:NUM_STEPS] for part in np.array_split(batch, split) if len(part)]
     seconds, tokens = 0.0, 0

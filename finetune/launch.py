@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from torch.optim import AdamW, Optimizer
 
 from ..decode.hardware import choose_device, has_native_bf16
 from ..errors import ConfigError, first_line
@@ -85,13 +84,6 @@ def _check_kind(accelerator: Accelerator) -> None:
             "accelerate was launched with FSDP, which needs a GPU for each process: accelerate spreads no weights over "
             "CPUs; use examples/accelerate/cpu.yaml there."
         )
-
-
-def optimizer_of(parameters: list[Any], settings: FinetuneSettings, device: torch.device) -> Optimizer:
-    """AdamW; one kernel for all parameters on a GPU. A CPU keeps the plain one, by which runs were recorded."""
-    return AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type == "cuda" or None
-    )
 
 
 def set_up_base(base: Any, settings: FinetuneSettings) -> None:

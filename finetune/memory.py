@@ -108,7 +108,9 @@ def memory_plan(
     if accelerator.is_fsdp2:  # each process keeps its part
         weights, adapter = weights // accelerator.num_processes, adapter // accelerator.num_processes
     copies = 2 if accelerator.num_processes > 1 else 1  # gradients, and the buckets in which they are averaged
-    return MemoryPlan(weights, adapter, copies * adapter, 2 * adapter, int(max(costs)), found, there)
+    # AdamW has two numbers for each weight, of 32 bits (as the adapter is) or of 8.
+    states = 2 * adapter if schedule.settings.optimizer == "adamw" else adapter // 2
+    return MemoryPlan(weights, adapter, copies * adapter, states, int(max(costs)), found, there)
 
 
 def _there(device: torch.device, held: int) -> int:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from ..decode.branching import TrieTensors, edge_log_probs, edge_logits, log_softmax
+from ..decode.quantize import is_quantized
 from ..decode.transformers_engine import output_layers
 from ..errors import ConfigError
 from .lessons import Batch
 from .settings import FinetuneSettings
+
+LINEAR = (nn.Linear, Conv1D)
 
 
 def catalogue_loss(
@@ -59,30 +64,68 @@ class CatalogueModel(nn.Module):
 
 
 def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:
-    """A fresh LoRA adapter on the model's linear layers; the base weights are frozen.
+    """A fresh adapter on the model's linear layers; the base weights are frozen, and prepared if they are quantized.
 
-    Raises ConfigError for modules that do not exist, and where the output layer or what shares its weights is adapted.
+    Raises ConfigError for modules that do not exist or cannot be trained (`_saved_modules`, `_check_output_layer`).
     """
+    linear = {name.rpartition(".")[2]: part for name, part in model.named_modules() if isinstance(part, LINEAR)}
+    saved = _saved_modules(model, settings.modules_to_save)
+    if is_quantized(model):
+        # All that is not quantized becomes float32, norms above all. Checkpointing without re-entry needs nothing more.
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     lora = LoraConfig(
         r=settings.rank, lora_dropout=settings.dropout, target_modules=settings.target_modules, task_type="CAUSAL_LM",
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft says int and takes any scale
+        use_dora=settings.adapter == "dora", use_rslora=settings.adapter == "rslora",
+        modules_to_save=saved or None,
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in linear.values()),
     )  # fmt: skip
     try:
         adapted = get_peft_model(model, lora)
     except ValueError as error:
-        linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
         raise ConfigError(
             f"finetune.target_modules should be all-linear or name modules of the base model "
             f"({', '.join(sorted(linear))}), not {settings.target_modules!r}."
         ) from error
     assert isinstance(adapted, PeftModel)
+    _check_output_layer(adapted, settings)
+    return adapted
+
+
+def _saved_modules(model: Any, names: list[str]) -> list[str]:
+    """The paths of `modules_to_save`, whole, as peft would also take each module whose name only ends so.
+
+    Raises ConfigError for names that do not exist, which peft passes over, and for quantized weights: they have no
+    gradient.
+    """
+    parts: dict[str, nn.Module] = dict(model.named_modules())
+    paths = {name: [path for path in parts if f".{path}".endswith(f".{name}")] for name in names}
+    for name, found in paths.items():
+        if not found:
+            known = {path.rpartition(".")[2] for path, part in parts.items() if [*part.parameters(recurse=False)]}
+            raise ConfigError(
+                f"finetune.modules_to_save names {name!r}, which the base model has not: expected some of "
+                f"{', '.join(sorted(known))}."
+            )
+        if not all(weight.is_floating_point() for path in found for weight in parts[path].parameters()):
+            raise ConfigError(
+                f"finetune.modules_to_save names {name!r}, whose weights are quantized and cannot be trained whole: "
+                "leave it out, or set model.quantize to none."
+            )
+    return [path for found in paths.values() for path in found]
+
+
+def _check_output_layer(adapted: PeftModel, settings: FinetuneSettings) -> None:
+    """Raises ConfigError where the output layer, or what shares its weights, is adapted.
+
+    Scores are computed with the base model's output layer: in training, an adapter of it would do nothing.
+    """
     base: Any = adapted.get_base_model()
     head, embeddings = base.get_output_embeddings(), base.get_input_embeddings()
-    tied = head.weight is embeddings.weight
-    # Scores are computed with the base model's output layer: in training, an adapter of it would do nothing.
-    if isinstance(head, BaseTunerLayer) or (tied and isinstance(embeddings, BaseTunerLayer)):
-        raise ConfigError(
-            f"finetune.target_modules is {settings.target_modules!r}, which holds the output layer or what shares its "
-            "weights; these stay as they are: leave it out, all-linear does so."
-        )
-    return adapted
+    tied = getattr(base.config.get_text_config(), "tie_word_embeddings", False)
+    for setting, kind in (("target_modules", BaseTunerLayer), ("modules_to_save", ModulesToSaveWrapper)):
+        if isinstance(head, kind) or (tied and isinstance(embeddings, kind)):
+            raise ConfigError(
+                f"finetune.{setting} is {getattr(settings, setting)!r}, which holds the output layer or what shares "
+                "its weights; these stay as they are: leave it out, all-linear does so."
+            )

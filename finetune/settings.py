@@ -49,7 +49,20 @@ class FinetuneSettings(BaseModel):
     rank: int = Field(32, gt=0, description="LoRA rank.")
     alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is multiplied by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the LoRA branch.")
+    adapter: Literal["lora", "dora", "rslora"] = Field(
+        "lora",
+        description="Kind of adapter: LoRA; DoRA, which learns the length of each weight row apart from its direction; "
+        "or rsLoRA, which scales by alpha / sqrt(rank), for high ranks.",
+    )
     target_modules: str | list[str] = Field("all-linear", description="Modules that get an adapter, as in peft.")
+    modules_to_save: list[str] = Field(
+        [], description="Modules that are trained whole and kept in the adapter, such as norm; not the output layer."
+    )
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        "adamw",
+        description="AdamW; with states of eight bits, by bitsandbytes; or paged besides: kept in main memory while "
+        "a GPU's is full.",
+    )
     on_top: bool | None = Field(
         None,
         description="Whether the model trains inside the blend with the rankers of `priors`, such that its loss is "

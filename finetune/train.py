@@ -22,14 +22,15 @@ from ..errors import ConfigError, ModelError, NonFiniteError
 from ..eval.stacking import calibrate_run, run_stack
 from ..histories import read_histories
 from ..rankers.blend import ALONE
-from .adapter import Keeper, only_training
+from .adapter import KINDS, Keeper, only_training
 from .curve import draw_curve
 from .examples import Examples, forget_others, open_examples
-from .launch import accelerator_of, as_launched, attention, optimizer_of, set_up_base
+from .launch import accelerator_of, as_launched, attention, set_up_base
 from .lessons import Batch
 from .memory import plan_memory
 from .model import CatalogueModel, add_lora
 from .on_top import on_top_of
+from .optimizers import check_optimizer, make_optimizer
 from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
 from .schedule import Schedule, micro_batches
 from .sharding import all_finite, gathered
@@ -44,13 +45,14 @@ CHECKPOINT_EVERY_S = 300.0
 def finetune(config: Config) -> Path:
     """Train an adapter for the run, a new version, and return its folder.
 
-    Raises DataError without training events, ConfigError for `finetune.target_modules` that cannot be trained, a
-    `prompts.budget_tokens` longer than the base model sees or flags of `accelerate launch` that contradict the
-    settings, ModelError for a base model that cannot be searched, before the first step, or where the training
-    diverges or its smallest batch needs more memory than there is.
+    Raises DataError without training events, ConfigError for modules that cannot be trained (`add_lora`), an optimizer
+    that does not run here (`check_optimizer`), a `prompts.budget_tokens` longer than the base model sees or flags of
+    `accelerate launch` that contradict the settings, ModelError for a base model that cannot be searched, before the
+    first step, or where the training diverges or its smallest batch needs more memory than there is.
     """
     config = as_launched(config)
     settings, accelerator = config.finetune, accelerator_of(config)
+    check_optimizer(settings, accelerator.device)
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
@@ -68,7 +70,8 @@ def finetune(config: Config) -> Path:
         module = CatalogueModel(peft_model, TrieTensors.of(trie, accelerator.device), config.temperature)
         split = plan_memory(module, examples, schedule, trie, accelerator)
         trainable = [p for p in module.parameters() if p.requires_grad]
-        module, optimizer = accelerator.prepare(module, optimizer_of(trainable, settings, accelerator.device))
+        optimizer = make_optimizer(trainable, settings, accelerator.device)
+        module, optimizer = accelerator.prepare(module, optimizer)
         if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
             torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))
         validator = Validator.build(histories, encoder, settings, config.seed, stack)
@@ -266,5 +269,6 @@ def _announce(
     added = f" x {settings.accumulate} batches" if settings.accumulate > 1 else ""
     say(f"{schedule.num_steps():,} steps of up to {settings.batch_tokens:,} tokens{added} x "
         f"{accelerator.num_processes} process(es)")  # fmt: skip
-    say(f"LoRA rank {settings.rank}: {sum(p.numel() for p in trainable):,} parameters; {accelerator.device}, "
+    num_weights = sum(p.numel() for p in trainable)
+    say(f"{KINDS[settings.adapter]} rank {settings.rank}: {num_weights:,} parameters; {accelerator.device}, "
         f"mixed precision {accelerator.mixed_precision}; validating on {validator.num_events} events")  # fmt: skip

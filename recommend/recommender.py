@@ -327,9 +327,9 @@ class Recommender:
 
     @cached_property
     def _model(self) -> Any:
-        from ..decode.models import load_base_model, merge_adapter
+        from ..decode.models import load_adapted
 
-        return merge_adapter(load_base_model(self.config.model), self._adapter)
+        return load_adapted(self.config.model, self._adapter)
 
 
 def _frame(user_id: str, answer: Answer) -> pl.DataFrame:

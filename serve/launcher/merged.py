@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from ...console import say
 from ...decode.adapter_card import read_card
 from ...decode.adapters import current_adapter
+from ...decode.export import write_merged
 from ...decode.identity import model_identity
-from ...errors import DataError, ModelError, first_line
+from ...errors import DataError
 from ...files import atomic_path, read_object, sha256_text, versions, write_json
 
 if TYPE_CHECKING:
@@ -77,24 +78,11 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> dict[str, Any]:
     """Make the weights; their manifest."""
     began = time.perf_counter()
-    from transformers import GenerationConfig
-
-    from ...decode.models import load_base_model, load_tokenizer, merge_adapter
     from ...decode.transformers_engine import longest_text
 
-    model = merge_adapter(load_base_model(settings), adapter)
-    # What a checkpoint's generation_config.json says would silently change decoding; an invalid one cannot be saved.
-    model.generation_config = GenerationConfig()
     with atomic_path(folder) as unfinished:
-        try:
-            model.save_pretrained(unfinished)
-        except (ValueError, NotImplementedError, ImportError) as error:  # a quantized model, for example
-            raise ModelError(
-                f"transformers cannot save {settings.base} merged with its adapter ({first_line(error)}); expected a "
-                "base model of plain weights: choose another model.base."
-            ) from error
-        (unfinished / "generation_config.json").unlink(missing_ok=True)
-        load_tokenizer(settings).tokenizer.save_pretrained(unfinished)
+        unfinished.mkdir()
+        model = write_merged(settings, adapter, unfinished)
         files = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
         manifest = {"base": settings.base, "dtype": settings.dtype, "max_tokens": longest_text(model), "files": files,
                     "adapter_hash": read_card(adapter)["adapter_hash"]}  # fmt: skip

@@ -119,6 +119,8 @@ def test_identity_knows_base_adapter_temperature_and_number_format(base: Path) -
         auto, model_identity(settings, card), model_identity(settings, card | {"adapter_hash": "b"}),
         model_identity(settings, card | {"temperature": 2.0}),
         model_identity(settings.model_copy(update={"dtype": "bfloat16"}), card),
+        model_identity(settings.model_copy(update={"quantize": "nf4"}), card),
+        model_identity(settings.model_copy(update={"quantize": "int8"}), card),
     ]  # fmt: skip
     assert model_identity(settings, card | {"catalogue_hash": "of today", "data_hash": "y"}) == others[1]
     assert len({json.dumps(one) for one in others}) == len(others)

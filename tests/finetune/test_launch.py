@@ -17,7 +17,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from whereupon.config import Config
 from whereupon.errors import ConfigError
 from whereupon.finetune import FinetuneSettings, launch
-from whereupon.finetune.launch import accelerator_of, as_launched, attention, optimizer_of, set_up_base
+from whereupon.finetune.launch import accelerator_of, as_launched, attention, set_up_base
+from whereupon.finetune.optimizers import make_optimizer
 from whereupon.finetune.train import finetune
 from whereupon.tests.texts import says
 
@@ -130,8 +131,8 @@ def test_model_without_recomputation_is_one_sentence() -> None:
 
 def test_gpu_has_one_kernel_for_all_parameters_and_a_cpu_the_plain_optimizer() -> None:
     parameters = [torch.nn.Parameter(torch.zeros(2))]
-    assert optimizer_of(parameters, FinetuneSettings(), torch.device("cuda")).defaults["fused"] is True
-    assert optimizer_of(parameters, FinetuneSettings(), torch.device("cpu")).defaults["fused"] is None
+    assert make_optimizer(parameters, FinetuneSettings(), torch.device("cuda")).defaults["fused"] is True
+    assert make_optimizer(parameters, FinetuneSettings(), torch.device("cpu")).defaults["fused"] is None
 
 
 def test_tracker_that_is_not_installed_is_one_sentence(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

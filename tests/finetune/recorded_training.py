@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from accelerate import Accelerator, PartialState, DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.fsdp import FSDPModule
 
 from whereupon.arrays import Int64
@@ -77,6 +77,7 @@ def _spread_weights() -> None:
             cpu_ram_efficient_loading=False,
         )  # fmt: skip
         accelerator.state.distributed_type = DistributedType.FSDP
+        PartialState().distributed_type = DistributedType.FSDP  # what each later AcceleratorState() copies
         return accelerator
 
     def running(self: train._Training, original: Any = train._Training.run) -> None:

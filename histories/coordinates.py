@@ -25,7 +25,7 @@ def clean_places(
     DataError: degrees times ten million that `how` does not name.
     """
     if how == "e7":
-        latitude, longitude = latitude / _E7, longitude / _E7
+        latitude, longitude = (latitude / _E7).round(7), (longitude / _E7).round(7)
     elif (latitude.abs() > _NO_DEGREES).sum() > 0.5 * latitude.count() > 0:
         raise DataError(
             f"{what} should have coordinates in degrees, but a latitude like {latitude.drop_nulls()[0]:.15g} is "

@@ -63,7 +63,7 @@ def clean_events(
         _offsets(raw, notes).alias("_utc_offset_minutes"),
         _zones(raw, source, notes).alias("_zone"),
     )
-    typed = typed.with_columns(pl.coalesce("_zone", "_time_zone").alias("_zone"))
+    typed = typed.with_columns(pl.coalesce("_zone", "_time_zone"))
     by = f" (time_format is {time_format!r})" if time_format else ""
     for bad, reason, detail in (
         (pl.col("_user_id").is_null(), "missing user", _absent("user_id")),
@@ -83,11 +83,15 @@ def clean_events(
     events = kept.select(ROW, *ours, "_has_offset", "_cell_offset", "_zone", *outcomes, *context, cells)
     copies = pl.struct(pl.exclude(ROW, "_cells")).is_first_distinct().not_()
     events = rejects.take(events, copies, source=source, reason="duplicate", detail=pl.col("_cells")).drop("_cells")
+    _note_times(events, notes)
+    return events
+
+
+def _note_times(events: pl.DataFrame, notes: Notes) -> None:
     if odd := events.select(suspicious(pl.col("time")).sum()).item():
         notes["events at dates that programs write for none, such as 1970-01-01 or 9999-12-31"] += odd
     if unknown_hours := int((~events["hour_known"]).sum()):
         notes["events whose hour is not known: prompts tell none, and rankers go by the day"] += unknown_hours
-    return events
 
 
 def clean_items(

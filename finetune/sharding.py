@@ -53,6 +53,8 @@ def gathered(module: nn.Module, accelerator: Accelerator) -> Iterator[None]:
     """All weights whole on each process while the body runs: processes may then pass different numbers of texts."""
     frees = accelerator.is_fsdp2 and accelerator.state.fsdp_plugin.reshard_after_forward
     parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    if parts:  # validation passes through parts alone, which torch refuses before the whole module knows them
+        parts[0]._get_fsdp_state()._lazy_init()
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()

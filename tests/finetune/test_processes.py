@@ -136,5 +136,6 @@ def test_weights_spread_by_fsdp_are_trained_kept_and_resumed(town: Town, prepare
     first = int(_log(whole)[0]["step"])
     assert _train(prepared, cut, *more, processes=2, sharded=True, kill="inside", at=first).returncode != 0
     result = _train(prepared, cut, *more, processes=2, sharded=True)
+    assert result.returncode == 0, result.stderr
     assert f"resuming at step {first}" in result.stderr
     assert all(torch.equal(weight, _weights(cut)[name]) for name, weight in _weights(whole).items())

@@ -74,7 +74,8 @@ def settings_page() -> str:
     opening = (
         "# Settings\n\n"
         "A configuration is one YAML file. Each section below is a key of that file.\n"
-        "`--set section.key=value` overrides one setting. `run` and `histories` are required; all others have a default.\n"
+        "`--set section.key=value` overrides one setting.\n"
+        "`run` and `histories` are required. All others have a default.\n"
     )
     names = "\n".join(f"- `{name}`" for name in get_args(BaselineName))
     baselines = f"## Baseline names\n\n[Evaluation](evaluation.md#baselines) describes each one.\n\n{names}\n"

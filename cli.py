@@ -11,7 +11,7 @@ from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
 app = typer.Typer(
     name="whereupon",
-    help="Recommends what comes next for a person, given where they are, when it is and what the weather does.",
+    help="Fine-tune a language model into a next-item recommender that answers only with items of your catalogue.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -25,6 +25,7 @@ TINY = {  # what makes the configuration of README train in seconds
     "model": {"base": "./model", "device": "cpu"},
     "prompts": {"budget_tokens": 200, "profile_tokens": 32},
     "finetune": {"epochs": 0.2, "batch_tokens": 1024, "mixed_precision": "no", "validations_per_epoch": 0},
+    "evaluate": {"baselines": ["popularity", "own counts", "transitions"]},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "priors.md": {"priors": ["own counts", "transitions"]}

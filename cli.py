@@ -122,7 +122,7 @@ def recommend(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Rank the catalogue for one user at one moment, or for every user into a file."""
+    """Rank the catalogue for one user in one context, or for every user into a file."""
     if (user is None) != all_users or all_users != (out is not None):
         raise typer.BadParameter("give either --user ID, or --all-users and -o FILE")
     if all_users and (versus or json):

@@ -32,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }  # where a page needs more
 SKIPPED = ("serve", "fetch")  # vLLM; a network
 TITLES = {"SKU-1": "Bar, East Village", "SKU-2": "Music Venue, Lower East Side", "SKU-3": "Coffee Shop, Chelsea"}
-USERS, DAYS = ("42", "43", "44"), 21
+USERS, DAYS = ("42", "43", "44", "45"), 42
 
 
 @pytest.fixture(scope="session")
@@ -99,8 +99,8 @@ def run_python(block: Block) -> None:
 
 
 def write_tables(folder: Path) -> None:
-    """Three weeks of events, three items, hourly weather, items to add and to rename, with the columns of README."""
-    draw, begin = random.Random(7), datetime(2025, 12, 29, tzinfo=UTC)
+    """Six weeks of events, three items, hourly weather, items to add and to rename, with the columns of README."""
+    draw, begin = random.Random(7), datetime(2025, 12, 8, tzinfo=UTC)
     events = [
         (user, draw.choice(list(TITLES)), begin + timedelta(days=day, hours=draw.randrange(20, 24)), 40.73, -73.99)
         for user in USERS

@@ -27,9 +27,8 @@ TINY = {  # what makes the configuration of README train in seconds
     "finetune": {"epochs": 0.2, "batch_tokens": 1024, "mixed_precision": "no", "validations_per_epoch": 0},
     "evaluate": {"baselines": ["popularity", "own counts", "transitions"]},
 }
-SETTINGS: dict[str, dict[str, Any]] = {
-    "priors.md": {"priors": ["own counts", "transitions"]}
-}  # where a page needs more
+STACK = {"priors": ["own counts", "transitions"]}
+SETTINGS: dict[str, dict[str, Any]] = {"priors.md": STACK, "production.md": STACK}  # where a page needs more
 SKIPPED = ("serve", "fetch")  # vLLM; a network
 TITLES = {"SKU-1": "Bar, East Village", "SKU-2": "Music Venue, Lower East Side", "SKU-3": "Coffee Shop, Chelsea"}
 USERS, DAYS = ("42", "43", "44", "45"), 42

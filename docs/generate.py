@@ -112,7 +112,7 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
 def _attributes(docstring: str) -> dict[str, str]:
     _, found, listed = docstring.partition("Attributes:\n")
     entries = re.split(r"\n(?=\S)", textwrap.dedent(listed)) if found else []
-    texts = {}
+    texts: dict[str, str] = {}
     for entry in entries:
         names, _, text = entry.partition(":")
         texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
@@ -156,8 +156,8 @@ def _name(annotation: Any) -> str:
         return _name(arguments[0])
     if arguments:
         return " or ".join(_name(argument) for argument in arguments if argument is not NoneType)
-    names = {str: "text", int: "whole number", float: "number", bool: "yes or no", Path: "path"}
-    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    plain = {str: "text", int: "whole number", float: "number", bool: "yes or no", Path: "path"}
+    return plain.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def _default(field: FieldInfo) -> str:

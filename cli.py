@@ -13,7 +13,7 @@ from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
 app = typer.Typer(
     name="whereupon",
-    help="Recommends what comes next for a person, given where they are, when it is and what the weather does.",
+    help="Fine-tune a language model into a next-item recommender that answers only with items of your catalogue.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -175,7 +175,7 @@ def recommend(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Rank the catalogue for one user at one moment, or for every user into a file."""
+    """Rank the catalogue for one user in one context, or for every user into a file."""
     if (user is None) != all_users or all_users != (out is not None):
         raise typer.BadParameter("give either --user ID, or --all-users and -o FILE")
     if all_users and (versus or json):

@@ -55,8 +55,11 @@ def calibrate(
     fitted = _fitted(decisions, stack)
     pools = Pools(**{name: Pool(one.temperature, one.weight) for name, one in fitted.items()})
     facts = {
-        "num_events": len(row_E), "seed": config.seed, "fitted": {name: vars(one) for name, one in fitted.items()},
-        "versions": versions(),
+        "num_events": len(row_E), "seed": config.seed, "versions": versions(),
+        "fitted": {
+            name: {key: None if np.isnan(value) else value for key, value in vars(one).items()}
+            for name, one in fitted.items()
+        },
     }  # fmt: skip
     write_pools(adapter, stack.recipe if stack else None, pools, facts)
     show(_table(fitted, len(row_E)))

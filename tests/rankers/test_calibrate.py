@@ -8,8 +8,10 @@ import pytest
 from whereupon.config import Config
 from whereupon.decode.adapters import current_adapter
 from whereupon.errors import DataError, ModelError
+from whereupon.eval import stacking
 from whereupon.eval.run import evaluate
 from whereupon.eval.stacking import calibrate_run
+from whereupon.rankers import calibrate
 from whereupon.rankers.fitting import Calibration
 
 Town = Callable[..., Config]
@@ -69,3 +71,13 @@ def test_calibration_needs_an_adapter_and_validation_events(town_copy: Town) -> 
     pl.read_parquet(events).with_columns(split=pl.lit("train")).write_parquet(events)
     with pytest.raises(DataError, match=r"^The valid split should have events"):
         calibrate_run(config)
+
+
+def test_part_with_few_events_stays_as_it_was_trained(on_top_copy: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacking, "GATE_GAIN", -1e9)  # a gate and two parts in any case
+    monkeypatch.setattr(calibrate, "_LEAST_EVENTS", 10**6)
+    config = on_top_copy("priors=[own counts, transitions]")
+    assert list(calibrate_run(config)) == ["again", "new"]
+    written = json.loads((current_adapter(config.run) / "pools.json").read_text())
+    assert written["pools"] == {part: {"temperature": 1, "weight": 1} for part in ("again", "new")}
+    assert written["fitted"]["new"]["nll_after"] is None

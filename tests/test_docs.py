@@ -147,8 +147,13 @@ def check(command: Sequence[str]) -> None:
     if program == "whereupon":
         parsed(arguments)
     elif program == "accelerate":
-        assert arguments[:3] == ["launch", "-m", "whereupon.cli"]
-        parsed(arguments[3:])
+        at = arguments.index("-m")
+        launcher = arguments[:at]
+        assert launcher == ["launch"] or (
+            launcher[:2] == ["launch", "--config_file"] and (ROOT / launcher[2]).is_file()
+        )
+        assert arguments[at + 1] == "whereupon.cli"
+        parsed(arguments[at + 2 :])
     elif program == "python":
         module = arguments[1] if arguments[0] == "-m" else None
         found = importlib.util.find_spec(module) if module else (ROOT / arguments[0]).is_file()

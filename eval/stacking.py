@@ -68,7 +68,8 @@ def stack_recipe(config: Config, histories: Histories, *, for_training: bool = F
         recipe = StackRecipe.of_json(found["recipe"])
         if found.get("key") == key:
             return recipe
-        if not for_training and found.get("asked", _asked(config)) == _asked(config) and _is_in_use(config, recipe):
+        same = found.get("asked", _asked(config))[0] == _asked(config)[0]  # whatever candidates are evaluated
+        if not for_training and same and _is_in_use(config, recipe):
             say("the adapter's rankers are kept and fitted to the histories; `whereupon finetune` chooses anew")
             return recipe
     except (DataError, KeyError, TypeError):

@@ -262,6 +262,12 @@ def test_histories_prepared_again_go_on_with_the_rankers_of_the_adapter_fitted_t
     assert _asked(config, Request("p00")).keys() == {*ITEMS, "tea"}
 
 
+def test_other_candidates_are_evaluated_with_the_rankers_of_the_adapter(on_top_copy: TownCopy) -> None:
+    config = on_top_copy("evaluate.baselines=[]", "evaluate.repeats=excluded")
+    names = [result.name for result in evaluate(config, split="test")]
+    assert names == ["stack of priors", "fine-tuned model, on top"]
+
+
 def test_stack_of_other_histories_is_refused(config: Config) -> None:
     manifest = config.run / "histories" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"data_hash": "other"}))

@@ -2,7 +2,8 @@
 
     python bench/on_top.py [--only tables,cost] [EXAMPLE=RUN ...]
 
-`tables` reads the rankings that `whereupon evaluate` left in run folders. EXAMPLE is a configuration in examples/
+`tables` reads the rankings that `whereupon evaluate` left in run folders; where no model was trained on top of the
+stack, the stack alone stands for it, by its name. EXAMPLE is a configuration in examples/
 without its ending, RUN the folder of a run that was trained on top (default: runs/EXAMPLE, of all four examples).
 Rankings of a model that was trained alone, and of the same pooled afterwards, are looked for in RUN-alone; those among
 new items in RUN-new, a copy of RUN that was evaluated with `--set evaluate.repeats=excluded`. A missing figure is a
@@ -103,15 +104,17 @@ def tables(example: str, run: Path) -> tuple[dict[str, Any], list[dict[str, Any]
         for part, mask_E, ranked, user_E in _parts(histories, run):
             told = _table(part, mask_E, ranked, user_E)
             rows += told
-            if part in ("all", NEW) and told[0]["ranker"] == "on top":
+            if part in ("all", NEW) and told[0]["ranker"] in ("on top", "stack of priors"):
                 bars += list(_tested(example, part, told))
     except DataError as error:
         print(f"{example}: {error}", file=sys.stderr)
-    figures = {(row["part"], name): row[name] for row in rows if row["ranker"] == "on top" for name in METRICS}
+    first = {row["part"]: row for row in reversed(rows) if row["ranker"] in ("on top", "stack of priors")}
     for _, part, metric, at in (one for one in ASKED if one[0] == example):
-        value, is_loss = figures.get((part, metric)), metric == "log-loss"
+        row, is_loss = first.get(part, {"ranker": "on top"}), metric == "log-loss"
+        value = row.get(metric)
         ok = value is not None and (value <= at if is_loss else value >= at)
-        bars.append(bar(f"{example}, {part}, {metric} on top", value, f"{'<=' if is_loss else '>='} {at}", ok))
+        name = f"{example}, {part}, {metric}, {row['ranker']}"
+        bars.append(bar(name, value, f"{'<=' if is_loss else '>='} {at}", ok))
     _print(example, rows)
     return {"rows": rows}, bars
 
@@ -128,7 +131,7 @@ def _rankers(*runs: Path) -> list[Ranked]:
                 found.setdefault(name, Ranked(name, facts["kind"] == "baseline", rankings.row_E, _values(rankings)))
         if not found:
             raise DataError(f"{folder} has no rankings; run `whereupon evaluate` for this run.")
-    return sorted(found.values(), key=lambda one: one.name != "on top")
+    return sorted(found.values(), key=lambda one: (one.name != "on top", one.name != "stack of priors"))
 
 
 def _values(rankings: Rankings) -> dict[str, Float64]:
@@ -185,13 +188,13 @@ def _table(part: str, mask_E: Bool, rankers: list[Ranked], user_E: Int32) -> lis
 
 
 def _tested(example: str, part: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """On top against the best baseline, and against its own parts, in nDCG@10."""
+    """On top (or the stack, where no model was trained on it) against the best baseline and its own parts: nDCG@10."""
     others = [row for row in rows if row["baseline"]]
     best = max(others, key=lambda row: row["nDCG@10"], default=None)
-    for row in filter(None, [best, *(row for row in rows if row["ranker"] in SLUGS and row["ranker"] != "on top")]):
+    for row in filter(None, [best, *(row for row in rows if row["ranker"] in SLUGS and row is not rows[0])]):
         told = row["nDCG@10 difference"]
         gain, sure = -told["difference"], told["p_holm"] is not None and told["p_holm"] < 0.05
-        name = f"{example}, {part}, nDCG@10 gained over {row['ranker']}"
+        name = f"{example}, {part}, nDCG@10, {rows[0]['ranker']} over {row['ranker']}"
         if row is best:
             yield bar(name, gain, "> 0, p < 0.05", gain > 0 and sure)
         else:

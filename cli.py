@@ -128,7 +128,7 @@ def runs(
 
         found = list_runs(folder)
         if json:
-            print(dumps([one.as_json() for one in found]))
+            print(dumps([vars(one) for one in found]))
         else:
             show_table(table_of(found))
 

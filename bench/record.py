@@ -11,6 +11,11 @@ from whereupon.files import versions, write_json
 RESULTS = Path(__file__).parent / "results"
 
 
+def command(script: str) -> str:
+    """What was typed; paths below the repository without the folder that it lies in."""
+    return f"python bench/{script}.py {' '.join(sys.argv[1:])}".strip().replace(f"{RESULTS.parents[1]}/", "")
+
+
 def bar(name: str, value: float | None, bound: str, ok: bool) -> dict[str, Any]:
     """One figure that was asked for: what it is (None: not measured), its bound in words, and whether it keeps it."""
     return {"name": name, "value": value, "bound": bound, "ok": bool(ok)}
@@ -32,7 +37,7 @@ def record(
     """
     found = versions()
     machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count") if key in found}
-    content = {"command": f"python bench/{script or name}.py {' '.join(sys.argv[1:])}".strip(), "machine": machine,
+    content = {"command": command(script or name), "machine": machine,
                "versions": found, "seed": seed, "bars": bars, **figures}  # fmt: skip
     write_json((folder or RESULTS) / f"{name}.json", content)
     for one in bars:

@@ -32,7 +32,7 @@ import serve_agreement
 import serve_offline
 import serve_online
 import serve_stack
-from record import RESULTS, bar, record
+from record import RESULTS, bar, command, record
 from rich.console import Console
 from serve_load import figures, overlap
 from serve_questions import Task, read_task
@@ -98,7 +98,7 @@ def _about() -> Section:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name.removesuffix("-cpu")] = importlib.metadata.version(name)
     return {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "versions": found,
-            "command": f"python bench/serve.py {' '.join(sys.argv[1:])}".strip(), "dtype": DTYPE,
+            "command": command("serve"), "dtype": DTYPE,
             "load_average": os.getloadavg()[0]}  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What `accelerate launch` was asked for and what the settings say, as one Accelerator, one optimizer and one step."""
+"""What `accelerate launch` was asked for and what the settings say, as one Accelerator; and how the base is set up."""
 
 from __future__ import annotations
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -27,9 +26,6 @@ class TrainedRun:
     events: str
     figures: dict[str, float]
     started: str
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def list_runs(folder: Path) -> list[TrainedRun]:

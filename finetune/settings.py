@@ -19,7 +19,7 @@ class FinetuneSettings(BaseModel):
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
         "cosine",
         description="How the learning rate goes down after the warm-up: half a cosine, a line, not at all, or a line "
-        "over the last `decay_fraction` of the steps (warm-up, stable, decay).",
+        "over the last `decay_fraction` of the steps (wsd: warm-up, stable, decay).",
     )
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
     floor: float = Field(0.0, ge=0, lt=1, description="What the schedule ends at, as a share of the peak.")
@@ -44,8 +44,8 @@ class FinetuneSettings(BaseModel):
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
         "auto", description="Attention of the training steps, as in transformers; validation keeps the model's own."
     )
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     rank: int = Field(32, gt=0, description="LoRA rank.")
     alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is multiplied by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the LoRA branch.")
@@ -60,8 +60,8 @@ class FinetuneSettings(BaseModel):
     )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw",
-        description="AdamW; with states of eight bits, by bitsandbytes; or paged besides: kept in main memory while "
-        "a GPU's is full.",
+        description="AdamW; the same with 8-bit states (bitsandbytes); or 8-bit and paged, which moves states to main "
+        "memory while the GPU's memory is full.",
     )
     on_top: bool | None = Field(
         None,
@@ -89,7 +89,7 @@ class FinetuneSettings(BaseModel):
         "else 0.",
     )
     log_every: int = Field(
-        10, gt=0, description="Steps between two lines of steps.jsonl. The GPU is waited for as often, no oftener."
+        10, gt=0, description="Steps between two lines of steps.jsonl; the GPU is synchronised only then."
     )
     track: tuple[Tracker, ...] = Field(
         (), description="Where figures go beside the adapter's own files: tensorboard, mlflow, wandb, trackio."

@@ -118,7 +118,7 @@ class WeatherJoinSettings(_Settings):
             its hour needs 60; otherwise the rest of the hour would leak into events inside it.
         daily: daily tables: a day's totals are known only when the day is over. `previous_day` joins yesterday's row
             and never leaks the future; `same_day` joins the day's own row, which is honest only where a forecast of
-            about that quality would be at hand at the moment of asking.
+            about that quality is available when the request is made.
     """
 
     max_distance_km: float = Field(default=100.0, gt=0)
@@ -132,14 +132,14 @@ class SplitSettings(_Settings):
 
     Attributes:
         protocol: `global_time` orders all events by time and cuts twice: the first `train` share, the next `valid`
-            share; the rest is test. Nobody's future is in anybody's training.
+            share; the rest is test. No training event is later than a test event.
             `leave_one_out` makes each user's last event test and the one before valid, but a user's first event is
             always train, as there is nothing to predict it from; the shares are then unused. It
             leaks by construction: a training event of one user may be later than a test event of another.
             `user_cold_start` cuts time as global_time does and holds users out: test is what some of them do in the
             last period, valid what some others do in the second, train what all the rest does in the first. All
             other events are history: seen as their own user's past, never fitted on, never predicted. That of
-            held-out users counts for nobody else.
+            held-out users is used for those users only.
             `item_cold_start` does the same with items: test is events at held-out items in the last period, and so
             on. Events at held-out items before their period are left out altogether, and counted.
         train, valid: shares of all events.

@@ -34,14 +34,15 @@ class PromptSettings(BaseModel):
         1,
         ge=1,
         le=1024,
-        description="Fill prompts up to a multiple of so many tokens, with empty lines behind the preamble: vLLM reads "
-        "a last part block of its cache (32 tokens on a CPU) again for each continuation. To be set before training.",
+        description="Fill prompts up to a multiple of so many tokens, with empty lines after the preamble. vLLM "
+        "computes an incomplete last cache block (32 tokens on a CPU) again for each continuation. "
+        "Set it before training.",
     )
     profile_order: Literal["count", "recent"] = Field("count", description="Which places the profile names first.")
     leave_out: tuple[ContextKind, ...] = Field(
         (),
-        description="Kinds of context that no prompt tells, in training, evaluation and serving alike: time, place, "
-        "weather. To be set before training; `whereupon ablate` says what each is worth.",
+        description="Kinds of context that no prompt shows, in training, evaluation and serving: time, place, weather. "
+        "Set it before training; `whereupon ablate` measures what each kind is worth.",
     )
     column_kinds: dict[str, ContextKind] = Field(
         default={},

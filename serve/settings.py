@@ -21,7 +21,9 @@ class ServeSettings(StoreSettings):
         "WHEREUPON_API_KEY",
         description="Environment variable that holds the API key; unset or empty: none is asked for.",
     )
-    kv_cache_gib: float = Field(2.0, gt=0, description="Memory for texts that were read, on a CPU; a GPU fills itself.")
+    kv_cache_gib: float = Field(
+        2.0, gt=0, description="Size of the KV cache in GiB, on a CPU; a GPU uses the memory that is free."
+    )
     max_k: int = Field(100, ge=1, description="Most items a request may ask for (k, or n).")
     max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
     max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
@@ -29,7 +31,7 @@ class ServeSettings(StoreSettings):
         64, ge=1, description="Most searches at once; others wait, and beyond twice as many requests get 429."
     )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
-    log_requests: bool = Field(False, description="Whether user ids, places and prompts may stand in the log.")
+    log_requests: bool = Field(False, description="Log user ids, places and prompts.")
 
 
 class ServeConfig(RecommendConfig):

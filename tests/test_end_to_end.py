@@ -166,7 +166,9 @@ def test_title_longer_than_the_budget_is_one_sentence(copy: Path) -> None:
     text = (copy.parent / "items.csv").read_text()
     (copy.parent / "items.csv").write_text(text.replace("Old Cinema", "Old Cinema " * 80))
     assert _run("prepare", copy).exit_code == 0
-    assert "does not fit into prompts.budget_tokens=160" in _sentence(_run("finetune", copy))
+    result = _run("finetune", copy, overrides=["prompts.budget_tokens=100"])
+    assert "1 of 5 titles have more than 64 tokens and are cut" in result.output
+    assert "does not fit into prompts.budget_tokens=100" in _sentence(result)
 
 
 def test_baselines_are_evaluated_without_a_model(copy: Path) -> None:

@@ -1,22 +1,24 @@
 """What is training on top of counting worth? Tables of finished runs, and what the prior costs.
 
-    python bench/on_top.py [--only tables,cost] [EXAMPLE=RUN ...]
+    python bench/on_top.py [--only tables,cost,training] [EXAMPLE=RUN ...]
 
 `tables` reads the rankings that `whereupon evaluate` left in run folders; where no model was trained on top of the
 stack, the stack alone stands for it, by its name. EXAMPLE is a configuration in examples/
 without its ending, RUN the folder of a run that was trained on top (default: runs/EXAMPLE, of all four examples).
 Rankings of a model that was trained alone, and of the same pooled afterwards, are looked for in RUN-alone; those among
 new items in RUN-new, a copy of RUN that was evaluated with `--set evaluate.repeats=excluded`. A missing figure is a
-missed bar. `cost` times the masses of a question over a million made-up titles. Whether searches with a
-stack are exact is shown by bench/exact_nyc.py.
+missed bar. `cost` times the masses of a question over a million made-up titles. `training` times the same training
+steps with and without the prior, in turns, on the run of flights-demo. Whether searches with a stack are exact is shown
+by bench/exact_nyc.py.
 
-Writes bench/results/on_top.json; exits with 1 if a bar is missed. A minute or two.
+Writes bench/results/on_top.json; exits with 1 if a bar is missed. Some five minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -32,12 +34,21 @@ from record import bar, record
 from whereupon.arrays import Bool, Float64, Int32, Int64
 from whereupon.catalogue import Trie
 from whereupon.catalogue.building import build_trie_ragged
+from whereupon.config import load_config
 from whereupon.decode import Change
+from whereupon.decode.branching import TrieTensors
+from whereupon.decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from whereupon.errors import DataError
 from whereupon.eval.metrics import evaluate_rankings
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in
 from whereupon.eval.significance import compare
 from whereupon.eval.slices import first_visits, slices_of
+from whereupon.finetune.examples import open_examples
+from whereupon.finetune.launch import accelerator_of, set_up_base
+from whereupon.finetune.model import CatalogueModel, add_lora
+from whereupon.finetune.on_top import on_top_of
+from whereupon.finetune.optimizers import make_optimizer
+from whereupon.finetune.schedule import Schedule
 from whereupon.histories import Histories, build_histories, read_histories
 from whereupon.rankers.blend import Blend
 from whereupon.rankers.pooling import Pools
@@ -53,6 +64,7 @@ SLUGS: Final = {
 EXAMPLES: Final = ("flights-demo", "nyc-checkins", "movielens-100k", "movielens-100k-loo")
 NEW: Final = "among new items"
 NUM_TITLES: Final = 1_000_000
+NUM_STEPS: Final = 12  # of training, with and without the prior each
 # What was asked: example, part of its events, metric, and the least (or, of a loss, the most) that it should be.
 ASKED: Final = (
     ("flights-demo", "all", "nDCG@10", 0.800), ("flights-demo", "all", "log-loss", 1.15),
@@ -75,7 +87,7 @@ class Ranked:
 def main() -> int:
     """Measure, and the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="tables,cost", help="parts, with commas (default: %(default)s)")
+    parser.add_argument("--only", default="tables,cost,training", help="parts, with commas (default: %(default)s)")
     parser.add_argument("runs", nargs="*", metavar="EXAMPLE=RUN")
     given = parser.parse_args()
     named = dict(one.split("=", 1) for one in given.runs if "=" in one)
@@ -92,6 +104,10 @@ def main() -> int:
         found, more = cost()
         figures["cost"] = found
         bars += more
+    if "training" in given.only:
+        found, more = training(Path(named.get("flights-demo", ROOT / "runs" / "flights-demo")))
+        figures["training"] = found
+        bars += more
     return record("on_top", SEED, bars, **figures)
 
 
@@ -102,10 +118,10 @@ def tables(example: str, run: Path) -> tuple[dict[str, Any], list[dict[str, Any]
     try:
         histories = read_histories(run)
         for part, mask_E, ranked, user_E in _parts(histories, run):
-            told = _table(part, mask_E, ranked, user_E)
-            rows += told
-            if part in ("all", NEW) and told[0]["ranker"] in ("on top", "stack of priors"):
-                bars += list(_tested(example, part, told))
+            these = _table(part, mask_E, ranked, user_E)
+            rows += these
+            if part in ("all", NEW) and these[0]["ranker"] in ("on top", "stack of priors"):
+                bars += list(_tested(example, part, these))
     except DataError as error:
         print(f"{example}: {error}", file=sys.stderr)
     first = {row["part"]: row for row in reversed(rows) if row["ranker"] in ("on top", "stack of priors")}
@@ -149,9 +165,9 @@ def _parts(histories: Histories, run: Path) -> Iterator[tuple[str, Bool, list[Ra
         yield "repeats", ~first_E, rankers, user_E
         yield "first visits", first_E, rankers, user_E
     followed = slices_of(histories, "test", row_E)["followed"].cast(pl.String).to_numpy()
-    for name, told in (("followed the last item in training", "yes"), ("did not follow it in training", "no")):
-        if (followed == told).any():
-            yield name, followed == told, rankers, user_E
+    for name, value in (("followed the last item in training", "yes"), ("did not follow it in training", "no")):
+        if (followed == value).any():
+            yield name, followed == value, rankers, user_E
     among_new = run.with_name(run.name + "-new")
     if among_new.is_dir():
         rankers = _rankers(among_new)
@@ -192,8 +208,8 @@ def _tested(example: str, part: str, rows: list[dict[str, Any]]) -> Iterator[dic
     others = [row for row in rows if row["baseline"]]
     best = max(others, key=lambda row: row["nDCG@10"], default=None)
     for row in filter(None, [best, *(row for row in rows if row["ranker"] in SLUGS and row is not rows[0])]):
-        told = row["nDCG@10 difference"]
-        gain, sure = -told["difference"], told["p_holm"] is not None and told["p_holm"] < 0.05
+        found = row["nDCG@10 difference"]
+        gain, sure = -found["difference"], found["p_holm"] is not None and found["p_holm"] < 0.05
         name = f"{example}, {part}, nDCG@10, {rows[0]['ranker']} over {row['ranker']}"
         if row is best:
             yield bar(name, gain, "> 0, p < 0.05", gain > 0 and sure)
@@ -238,6 +254,49 @@ def cost() -> tuple[dict[str, float], list[dict[str, Any]]]:
         bar("1 M titles, memory of a question, MB", mb, "< 1", mb < 1),
     ]
     return {"ms_median": ms, "ms_worst": 1e3 * max(times), "mb_median": mb, "num_titles": trie.num_items}, bars
+
+
+def training(run: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Seconds of training steps with the prior over those without it: the same windows, each first in turns.
+
+    Raises DataError: the run is not prepared.
+    """
+    config = load_config(ROOT / "examples" / "flights-demo.yaml", [f"run={run}"])
+    accelerator, histories = accelerator_of(config), read_histories(run)
+    tokenizer = load_tokenizer(config.model)
+    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
+    trie = encoder.catalogue.trie
+    _, prior = on_top_of(config, histories, trie, accelerator)
+    base = load_base_model(config.model)
+    set_up_base(base, config.finetune)
+    lora = add_lora(base, config.finetune)
+    module: Any = CatalogueModel(lora, TrieTensors.of(trie, accelerator.device), config.temperature)
+    optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], config.finetune, accelerator.device)
+    module, optimizer = accelerator.prepare(module, optimizer)
+    seconds = np.zeros((NUM_STEPS + 1, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = [
+            open_examples(Path(folder) / name, histories, encoder, identity, config.finetune.teach, one)
+            for name, one in (("without", None), ("with", prior))
+        ]
+        steps = Schedule(kinds[0].length_W, config.finetune, config.seed, 1).steps()
+        for step, (batches, _) in zip(range(NUM_STEPS + 1), steps, strict=False):
+            for kind in (step % 2, 1 - step % 2):
+                began = time.perf_counter()
+                with accelerator.autocast():
+                    loss = module(kinds[kind][batches[0]].to(accelerator.device))
+                accelerator.backward(loss)
+                optimizer.step()
+                optimizer.zero_grad()
+                loss.item()
+                seconds[step, kind] = time.perf_counter() - began
+    without_s, with_s = (float(value) for value in seconds[1:].sum(0))  # the first step warms up
+    ratio = with_s / without_s
+    figures = {"steps": NUM_STEPS, "without_s": without_s, "with_s": with_s}
+    return figures, [
+        bar("flights-demo, seconds of training steps with the prior over without", ratio, "<= 1.1", ratio <= 1.1)
+    ]
 
 
 def _large(rng: np.random.Generator) -> tuple[Histories, Trie]:

@@ -7,12 +7,18 @@ end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..catalogue import Trie
+
+WIDE: Final = 1024
+"""A node with more edges than this is scored by one matrix product."""
+_DENSE_LOGITS: Final = 16_000_000  # held at once, float32
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,42 @@ def edge_log_probs(
     row_J = torch.repeat_interleave(torch.arange(len(node_X), device=node_X.device), count_X)
     edge_J = torch.arange(len(row_J), device=node_X.device) + (begin_X - first_X)[row_J]
     return log_softmax(edge_logits(hidden_XH, edge_J, row_J, trie, weight_VH, bias_V) / temperature, row_J), first_X
+
+
+def taken_log_probs(
+    hidden_XH: Tensor, node_X: Tensor, edge_X: Tensor, trie: TrieTensors, weight_VH: Tensor, bias_V: Tensor | None,
+    temperature: float,
+) -> Tensor:  # fmt: skip
+    """float32 [X]: the log-probability of one edge of each node, `edge_X` int64, counted within the node.
+
+    The same as that edge of `edge_log_probs`. Nodes with more than `WIDE` edges, such as the root of a large catalogue,
+    are scored node by node: one matrix product for all positions at the node, in blocks whose logits are computed again
+    for the gradient. So no index of every position and edge is made, and memory does not grow with their product.
+    """
+    is_wide_X = trie.child_ptr_B1[node_X + 1] - trie.child_ptr_B1[node_X] > WIDE
+    narrow_Y = torch.nonzero(~is_wide_X)[:, 0]
+    node_Y = node_X[narrow_Y]
+    log_prob_J, first_Y = edge_log_probs(hidden_XH[narrow_Y], node_Y, trie, weight_VH, bias_V, temperature)
+    taken_Y = log_prob_J[first_Y + edge_X[narrow_Y]]
+    if len(narrow_Y) == len(node_X):
+        return taken_Y
+    found_X = torch.zeros(len(node_X), device=node_X.device).index_copy(0, narrow_Y, taken_Y)
+    for node in torch.unique(node_X[is_wide_X]).tolist():
+        token_C = trie.child_token_C[trie.child_ptr_B1[node] : trie.child_ptr_B1[node + 1]]
+        weight_CH, bias_C = weight_VH[token_C].float(), None if bias_V is None else bias_V[token_C].float()
+        for at_Y in torch.nonzero(node_X == node)[:, 0].split(max(1, _DENSE_LOGITS // len(token_C))):
+            arguments = hidden_XH[at_Y], edge_X[at_Y], weight_CH, bias_C, temperature
+            found_X = found_X.index_copy(0, at_Y, checkpoint(_dense_log_probs, *arguments, use_reentrant=False))
+    return found_X
+
+
+def _dense_log_probs(
+    hidden_YH: Tensor, edge_Y: Tensor, weight_CH: Tensor, bias_C: Tensor | None, temperature: float
+) -> Tensor:
+    """float32 [Y]: the log-probability of one of the C edges of a node at each position."""
+    with torch.autocast(hidden_YH.device.type, enabled=False):
+        logits_YC = torch.nn.functional.linear(hidden_YH.float(), weight_CH, bias_C) / temperature
+    return logits_YC.gather(1, edge_Y[:, None])[:, 0] - logits_YC.logsumexp(1)
 
 
 def edge_logits(

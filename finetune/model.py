@@ -13,7 +13,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..decode.branching import TrieTensors, edge_log_probs, edge_logits, log_softmax
+from ..decode.branching import TrieTensors, edge_logits, log_softmax, taken_log_probs
 from ..decode.quantize import is_quantized
 from ..decode.transformers_engine import output_layers
 from ..errors import ConfigError
@@ -36,9 +36,9 @@ def catalogue_loss(
         return hidden_RLH.sum() * 0.0
     hidden_PH = hidden_RLH.flatten(0, 1)[batch.position_P]
     if batch.prior is None:
-        log_prob_J, first_P = edge_log_probs(hidden_PH, batch.node_P, trie, weight_VH, bias_V, temperature)
-        chosen_P = first_P + batch.edge_P - trie.child_ptr_B1[batch.node_P]
-        return -log_prob_J[chosen_P].sum() / batch.num_titles
+        edge_P = batch.edge_P - trie.child_ptr_B1[batch.node_P]
+        log_prob_P = taken_log_probs(hidden_PH, batch.node_P, edge_P, trie, weight_VH, bias_V, temperature)
+        return -log_prob_P.sum() / batch.num_titles
     prior = batch.prior
     logits_J = edge_logits(hidden_PH, prior.edge_J, prior.row_J, trie, weight_VH, bias_V)
     log_prob_J = log_softmax(logits_J / temperature + prior.log_mass_J, prior.row_J)

@@ -114,6 +114,21 @@ def export_sft(
         print(export_sft(settings, out))
 
 
+@app.command("export-data")
+def export_data(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write into.")],
+    form: Annotated[str, typer.Option("--form", help="parquet, datasets or recbole.")] = "parquet",
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Write the prepared events and items in the form of another library."""
+    with verb("export-data", config, set_, debug) as settings:
+        from .histories import export_data, read_histories
+
+        print(export_data(read_histories(settings.run), out, form))
+
+
 @app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one that holds some.")] = Path(

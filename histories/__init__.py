@@ -1,6 +1,7 @@
 """Reading, cleaning, joining weather, local time and place, splitting."""
 
 from .drafting import draft_configuration, write_draft
+from .exporting import export_data
 from .preparing import PrepareReport, TitleMaker, catalogue_hash, prepare
 from .settings import HistoriesSettings, SplitSettings, TableSettings, WeatherJoinSettings, WeatherSettings
 from .source import read_items
@@ -10,5 +11,5 @@ from .store import Histories, build_histories, histories_folder, read_histories
 __all__ = [
     "CAVEATS", "HISTORY", "SPLITS", "Histories", "HistoriesSettings", "PrepareReport", "SplitSettings", "TableSettings",
     "TitleMaker", "WeatherJoinSettings", "WeatherSettings", "build_histories", "catalogue_hash",
-    "draft_configuration", "histories_folder", "prepare", "read_histories", "read_items", "write_draft",
+    "draft_configuration", "export_data", "histories_folder", "prepare", "read_histories", "read_items", "write_draft",
 ]  # fmt: skip

@@ -71,7 +71,7 @@ def _as_recbole(events: pl.DataFrame, items: pl.DataFrame, folder: Path) -> None
 
 
 def _atomic(table: pl.DataFrame, path: Path) -> None:
-    """Write one atomic file. A title is a sequence of words, other texts and truth values are tokens, numbers floats."""
+    """Write one atomic file. A title is a sequence of words, other texts and truth values are tokens."""
     columns = []
     for name, dtype in table.schema.items():
         if dtype.is_numeric():

@@ -130,6 +130,20 @@ def export_data(
 
 
 @app.command()
+def weather(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The CSV file to write.")],
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Download hourly weather near the prepared events from Meteostat."""
+    with verb("weather", config, set_, debug) as settings:
+        from .histories import fetch_weather, read_histories
+
+        print(fetch_weather(read_histories(settings.run), out, settings.histories.weather))
+
+
+@app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one that holds some.")] = Path(
         "runs"

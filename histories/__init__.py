@@ -7,9 +7,10 @@ from .settings import HistoriesSettings, SplitSettings, TableSettings, WeatherJo
 from .source import read_items
 from .splitting import CAVEATS, HISTORY, SPLITS
 from .store import Histories, build_histories, histories_folder, read_histories
+from .weather_fetch import fetch_weather
 
 __all__ = [
     "CAVEATS", "HISTORY", "SPLITS", "Histories", "HistoriesSettings", "PrepareReport", "SplitSettings", "TableSettings",
-    "TitleMaker", "WeatherJoinSettings", "WeatherSettings", "build_histories", "catalogue_hash",
-    "draft_configuration", "export_data", "histories_folder", "prepare", "read_histories", "read_items", "write_draft",
+    "TitleMaker", "WeatherJoinSettings", "WeatherSettings", "build_histories", "catalogue_hash", "draft_configuration",
+    "export_data", "fetch_weather", "histories_folder", "prepare", "read_histories", "read_items", "write_draft",
 ]  # fmt: skip

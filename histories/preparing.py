@@ -23,6 +23,7 @@ from .source import Source
 from .splitting import CAVEATS, SPLITS, split_events
 from .store import FORMAT_VERSION, histories_folder
 from .weather import WEATHER_COLUMNS, clean_weather, join_weather
+from .weather_fetch import SOURCE_SUFFIX
 
 _BATCH = 1 << 17  # rows that are held as text at once
 
@@ -249,6 +250,7 @@ def _manifest(
         "notes": dict(sorted(notes.items())),
         "remarks": notes.remarks,
         "inputs": _fingerprints(source.files),
+        "sources": _sources(source.files),
         "data_hash": _data_hash(events, items),
         "catalogue_hash": catalogue_hash(items),
         "settings": settings.model_dump(mode="json"),
@@ -261,6 +263,12 @@ def _fingerprints(files: list[Path]) -> dict[str, str]:
     return {
         file.name if names[file.name] == 1 else f"{file.parent.name}/{file.name}": sha256_file(file) for file in files
     }
+
+
+def _sources(files: list[Path]) -> dict[str, Any]:
+    """What a file's own record says of its source and licence (`weather_fetch` writes one), by the file's name."""
+    records = {file.name: file.with_name(file.name + SOURCE_SUFFIX) for file in files}
+    return {name: read_object(record) for name, record in records.items() if record.is_file()}
 
 
 def _split_entry(part: pl.DataFrame) -> dict[str, Any]:

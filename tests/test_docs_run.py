@@ -29,7 +29,7 @@ TINY = {  # what makes the configuration of README train in seconds
 }
 STACK = {"priors": ["own counts", "transitions"]}
 SETTINGS: dict[str, dict[str, Any]] = {"priors.md": STACK, "production.md": STACK}  # where a page needs more
-SKIPPED = ("serve", "fetch")  # vLLM; a network
+SKIPPED = ("serve", "fetch", "weather")  # vLLM; a network
 TITLES = {"SKU-1": "Bar, East Village", "SKU-2": "Music Venue, Lower East Side", "SKU-3": "Coffee Shop, Chelsea"}
 USERS, DAYS = ("42", "43", "44", "45"), 42
 

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 _NAMES: Final[Mapping[Pool, tuple[BaselineName, ...]]] = {
     "again": (
-        "learnt own events", "context-weighted own events", "own counts by hour of week", "own counts",
-        "popularity by hour of week", "transitions", "nearest", "SASRec + time",
+        "boosted two-stage", "learnt own events", "context-weighted own events", "own counts by hour of week",
+        "own counts", "popularity by hour of week", "transitions", "nearest", "SASRec + time",
     ),
     "new": (
-        "learnt new items", "popularity", "popularity by hour of week", "recent popularity", "transitions", "nearest",
-        "ItemKNN", "EASE", "SASRec + time", "GRU4Rec",
+        "boosted two-stage", "learnt new items", "popularity", "popularity by hour of week", "recent popularity",
+        "transitions", "nearest", "ItemKNN", "EASE", "SASRec + time", "GRU4Rec",
     ),
 }  # fmt: skip
 """What `priors: auto` chooses from. FPMC is no prior: its vectors of users cannot be fitted to other users."""

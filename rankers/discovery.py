@@ -138,7 +138,7 @@ def _of_network(features: Mapping[str, Float32]) -> Float32:
 
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
-    returns, histories = fit_returns(histories, split, seed), _earlier(histories, split)
+    returns, histories = fit_returns(histories, split, seed), earlier_histories(histories, split)
     weight_K = np.zeros(len(NAMES))
     weight_K[NAMES.index("users")] = 1.0
     if not len(row_Q := _learnt_from(histories, seed)):
@@ -175,7 +175,7 @@ def _others(allowed_PI: Bool, true_P: NDArray[np.int32], rng: np.random.Generato
     return np.stack([rng.choice(np.flatnonzero(other_I), _SAMPLED) for other_I in other_PI])
 
 
-def _earlier(histories: Histories, split: EvaluatedSplit) -> Histories:
+def earlier_histories(histories: Histories, split: EvaluatedSplit) -> Histories:
     """The same without events of this split and later ones, which may lie before those that are learnt from."""
     events = histories.events.filter(histories.split_N < SPLIT_CODES[split])
     events = events.with_columns(user_idx=(pl.col("user_idx").rank("dense") - 1).cast(pl.Int32))

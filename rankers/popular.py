@@ -94,7 +94,7 @@ class HourOfWeekPopularity(Counting):
         known = known or histories
         stream, share_I = stream_of(known), popular_shares(known, split)
         hour_N, there_N = _hours_and_places(known)
-        hours, place_N, time = local_hours(histories), _places(histories, known), histories.time_s_N
+        hours, place_N, time = local_hours(histories), places_known(histories, known), histories.time_s_N
         width = min(1.0, self.sigma_hours)
         step_N = (hours / width).astype(np.int64)
 
@@ -128,10 +128,10 @@ class HourOfWeekPopularity(Counting):
 def _hours_and_places(known: Histories) -> tuple[Float64, Int64]:
     """Hour of the week and place of the events of their stream, in its order: float64 and int64 [N]."""
     row_N = stream_of(known).row_N
-    return local_hours(known)[row_N], _places(known, known)[row_N]
+    return local_hours(known)[row_N], places_known(known, known)[row_N]
 
 
-def _places(histories: Histories, known: Histories) -> Int64:
+def places_known(histories: Histories, known: Histories) -> Int64:
     """A number for each kilometre or so where a user is known to be before the event: int64 [N]; all 0 if that is never
     so in `known`."""
     if known.location == "outcome" or not _has_places(known):

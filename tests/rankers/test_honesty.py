@@ -29,9 +29,13 @@ TICKS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, NUM_ITEMS - 1), st.integers(0, 30)), min_size=2, max_size=30
 )
 NETWORKS: Final = [name for name, family in FAMILIES.items() if family in families.SEQUENTIAL]
+PACKAGES: Final = {"ALS": "implicit", "boosted two-stage": "lightgbm"}
 NAMES: Final = [
-    name for name in FAMILIES if name not in NETWORKS and (name != "ALS" or importlib.util.find_spec("implicit"))
+    name
+    for name in FAMILIES
+    if name not in NETWORKS and (name not in PACKAGES or importlib.util.find_spec(PACKAGES[name]))
 ]
+BOOSTED: Final = [name for name in NAMES if "rounds" in FAMILIES[name].grid()[0]]
 TINY: Final = {"hidden": 4, "layers": 1, "length": 6, "max_epochs": 2, "epochs_unwatched": 2}
 REPEATS: Final[Sequence[Repeats]] = ("allowed", "excluded")
 
@@ -41,6 +45,8 @@ def some_settings(family: Family) -> list[Mapping[str, Any]]:
     grid = family.grid()
     if family in families.SEQUENTIAL:
         return [{**one, **TINY} for one in grid[:1]]
+    if "rounds" in grid[0]:
+        return [{**grid[0], "rounds": 3}]
     chosen = [grid[0], grid[len(grid) // 2], grid[-1]]
     return [{**one, "epochs": 2} if "epochs" in one else one for one in chosen]
 
@@ -93,7 +99,7 @@ def same(before: tuple[list[int], NDArray[np.float64]], after: tuple[list[int], 
     assert [set(part) for part in np.split(item_K, ends)] == [set(part) for part in np.split(after[0], ends)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in BOOSTED])
 @given(ticks=TICKS, repeats=st.sampled_from(REPEATS), data=st.data())
 def test_events_at_or_after_the_moment_change_nothing(
     build: Build, with_splits: Any, tasks: Any, name: BaselineName, ticks: Any, repeats: Repeats, data: st.DataObject
@@ -114,10 +120,10 @@ def test_events_at_or_after_the_moment_change_nothing(
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, *BOOSTED])
 @given(ticks=TICKS, data=st.data())
 @settings(max_examples=8, deadline=None)
-def test_events_at_or_after_the_moment_change_nothing_for_a_network(
+def test_events_at_or_after_the_moment_change_nothing_where_learning_takes_long(
     build: Build, with_splits: Any, tasks: Any, name: BaselineName, ticks: Any, data: st.DataObject
 ) -> None:
     """On test only: a network stops by all validation events, which are the future of the earlier ones of them."""

@@ -17,7 +17,7 @@ from .test_asking import NAMES, everybody, fitted, scores_of, some_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FPMC = "factorised transitions (FPMC)"
-OF_OWN = ("learnt own events", "learnt new items")
+OF_OWN = ("learnt own events", "learnt new items", "boosted two-stage")
 LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", FPMC, *OF_OWN, "SASRec + time")]
 
 

@@ -1,0 +1,167 @@
+"""What is known of a candidate at a moment, side by side, for models that find out themselves what matters.
+
+Features are answers of counting rankers, votes of earlier events (`votes`), those of `item_features`, and what is the
+same for all items of a question (clock, weather, gaps) or for all questions (the item and its place). All are as of the
+moment.
+
+Shapes: see `arrays`; K = features; C = candidates of all questions, flattened.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ..arrays import Bool, Float32, Int64
+from ..histories import Histories
+from ..histories.candidates import EvaluatedSplit
+from ..histories.distance import distance_km
+from ..histories.questions import num_previous
+from ..histories.weather import WEATHER_COLUMNS
+from .clock import DAY_S
+from .item_features import AskedFeatures
+from .own import OwnHours
+from .popular import HourOfWeekPopularity, RecentPopularity
+from .protocol import Dense
+from .returns import Returns
+from .transitions import Transitions
+from .votes import OF_HOURS, OF_MOVES, OF_OWN, Votes
+
+SMALL: Final = 256  # items that are all learnt from
+_SAMPLED = 60  # other items of a large catalogue
+_SOURCES: Final[Mapping[str, int]] = {
+    "own attention": 40, "moves here": 20, "moves by clock": 20, "popularity by hour of week": 20,
+    "recent popularity": 20, "last 0.05": 30, "own 0.3": 30, "category attended": 10,
+}  # fmt: skip
+"""Features by which candidates are found in a large catalogue, and how many by each."""
+
+_RANKERS: Final = {
+    "popularity by hour": HourOfWeekPopularity(0.05, 30.0, 100.0, 0.0),
+    "popularity by hour of week": HourOfWeekPopularity(1.0, 0.3, 10.0, 0.0),
+    "recent popularity": RecentPopularity(7.0),
+    "transitions": Transitions(3.0, 10.0),
+    "own counts by hour of week": OwnHours(0.5, 0.3, 3.0, 10.0),
+}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Candidates of questions: `query_C`, `item_C` int64, both ascending, and `feature_CK` float32."""
+
+    query_C: Int64
+    item_C: Int64
+    feature_CK: Float32
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of rows of some histories; `moment_NK` float32 are of the moments, `item_IK` of the items."""
+
+    votes: Votes
+    asked: AskedFeatures
+    answers: Mapping[str, Dense]
+    moment_NK: Float32
+    item_IK: Float32
+    names: list[str]
+
+    @classmethod
+    def of(cls, histories: Histories, known: Histories, split: EvaluatedSplit, returns: Returns) -> "Features":
+        votes, asked = Votes.of(histories, known), AskedFeatures.of(histories, known, returns)
+        answers = {name: ranker.on(histories, split, known) for name, ranker in _RANKERS.items()}
+        moments, items = _moments(votes), _items(votes)
+        of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *asked.facts.names, *answers]
+        return cls(
+            votes, asked, answers, np.stack(list(moments.values()), axis=1), np.stack(list(items.values()), axis=1),
+            [*of_pairs, *moments, *items],
+        )  # fmt: skip
+
+    @property
+    def chunk(self) -> int:
+        """How many rows to ask for at a time, which bounds memory to some 100 MB."""
+        return max(1, 400_000 // self.votes.num_items)
+
+    def pairs(self, row_Q: Int64, chosen_QI: Bool) -> Pairs:
+        """Some items of each of some rows with their features; `row_Q` need not be sorted."""
+        return self._pairs(row_Q, list(self._dense(row_Q)), chosen_QI)
+
+    def sample(self, row_Q: Int64, allowed_QI: Bool, true_Q: Int64, rng: np.random.Generator) -> tuple[Pairs, Float32]:
+        """Pairs to learn from: of a large catalogue the true item, the best by some of the features, and a random
+        sample of the others. Also the logarithm of how many items each stands for, float32 [C]."""
+        dense, at_Q = list(self._dense(row_Q)), np.arange(len(row_Q))
+        if allowed_QI.shape[1] <= SMALL:
+            pairs = self._pairs(row_Q, dense, allowed_QI)
+            return pairs, np.zeros(len(pairs.query_C), np.float32)
+        chosen_QI = self._best(dict(zip(self.names, dense, strict=False)), allowed_QI)
+        chosen_QI[at_Q, true_Q] = True
+        rest_QI = allowed_QI & ~chosen_QI
+        num_rest_Q1 = rest_QI.sum(axis=1, keepdims=True)
+        drawn_QI = rest_QI & (rng.random(rest_QI.shape, np.float32) * num_rest_Q1 < _SAMPLED)
+        stands_Q = np.log(np.maximum(num_rest_Q1[:, 0], 1) / np.maximum(drawn_QI.sum(axis=1), 1))
+        pairs = self._pairs(row_Q, dense, chosen_QI | drawn_QI)
+        is_drawn_C = drawn_QI[pairs.query_C, pairs.item_C]
+        return pairs, np.where(is_drawn_C, stands_Q[pairs.query_C], 0.0).astype(np.float32)
+
+    def _pairs(self, row_Q: Int64, dense: list[Float32], chosen_QI: Bool) -> Pairs:
+        query_C, item_C = np.nonzero(chosen_QI)
+        same_CK = np.concatenate([self.moment_NK[row_Q][query_C], self.item_IK[item_C]], axis=1)
+        columns = [one_QI[query_C, item_C] for one_QI in dense]
+        return Pairs(query_C, item_C, np.concatenate([np.stack(columns, axis=1), same_CK], axis=1))
+
+    def _dense(self, row_Q: Int64) -> Iterator[Float32]:
+        """Features of all items. Rounded, since the last digits may depend on what else is asked, and trees would not
+        forgive it."""
+        votes = self.votes
+        for one_QI in (*votes.of_hours(row_Q), *votes.of_moves(row_Q), *votes.of_own(row_Q, self.asked.returns)):
+            yield _rounded(one_QI)
+        yield from map(_rounded, self.asked.features(row_Q))
+        for answers in self.answers.values():
+            yield _rounded(answers.scores(row_Q))
+
+    def _best(self, found: Mapping[str, Float32], allowed_QI: Bool) -> Bool:
+        """The best allowed items of each row by each of `_SOURCES`."""
+        chosen_QI = np.zeros_like(allowed_QI)
+        for name, num in _SOURCES.items():
+            if name in found:
+                score_QI = np.where(allowed_QI, found[name], -np.inf)
+                best_QM = np.argpartition(-score_QI, num, axis=1)[:, :num]
+                np.put_along_axis(chosen_QI, best_QM, True, axis=1)
+        return chosen_QI & allowed_QI
+
+
+def _rounded(score_QI: NDArray[np.floating]) -> Float32:
+    return np.round(score_QI, 3).astype(np.float32)
+
+
+def _moments(votes: Votes) -> dict[str, Float32]:
+    """float32 [N] each: the clock, what is since the last event, and the weather where it is known."""
+    pasts, events = votes.pasts, votes.pasts.histories.events
+    local_N, last_N = pasts.local_N, np.roll(pasts.local_N, 1)
+    found: dict[str, NDArray[np.floating]] = {
+        "clock hour": local_N % DAY_S / 3600,
+        "weekday": (local_N // DAY_S + 3) % 7.0,  # day 0, 1 January 1970, was a Thursday
+        "log gap": pasts.log_gap_N,
+        "hour of last": last_N % DAY_S / 3600,
+        "number of events": num_previous(pasts.histories).astype(np.float32),
+    }
+    if pasts.place_I3 is not None and pasts.here_N3 is not None:
+        last_N3 = np.where((pasts.from_N >= 0)[:, None], pasts.place_I3[pasts.from_N], np.nan)
+        found["km of last"] = distance_km(pasts.here_N3, last_N3)
+    for name in WEATHER_COLUMNS:
+        if name in events.columns and events[name].dtype.is_numeric():
+            found[name] = events[name].cast(pl.Float32).fill_null(np.nan).to_numpy()
+    first_N = pasts.from_N < 0
+    for name in ("log gap", "hour of last"):
+        found[name] = np.where(first_N, np.nan, found[name])
+    return {name: np.round(one_N, 3).astype(np.float32) for name, one_N in found.items()}
+
+
+def _items(votes: Votes) -> dict[str, Float32]:
+    """float32 [I] each: the item's number, and its place on the unit sphere."""
+    found = {"item": np.arange(votes.num_items, dtype=np.float32)}
+    if votes.pasts.place_I3 is not None:
+        for axis, name in enumerate("xyz"):
+            found[name] = votes.pasts.place_I3[:, axis].astype(np.float32)
+    return found

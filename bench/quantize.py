@@ -1,22 +1,20 @@
 """What does training on four bits cost, and what does it save? flights-demo, float32 LoRA against NF4 (QLoRA).
 
-    python bench/quantize.py [--epochs E] [--limit N] [--quantize nf4 int8]
+    python bench/quantize.py [--on-top] [--epochs E] [--limit N] [--quantize nf4 int8]
 
 Takes the prepared data and the settings of examples/flights-demo.yaml, without `priors`, so that the model's own figure
-is compared. Trains an adapter on the plain base model and one on each quantized one, with the same seed, windows and
-number of steps and without early stopping, in run folders of their own (runs/flights-demo-none, -nf4, -int8; a training
-that was killed goes on), and evaluates each on the test split. The bytes of the weights are counted, and the peak
-memory of reading them is measured in a process of its own. About half an hour a model on two cores.
+is compared; with `--on-top` as the example is, on top of its rankers. Trains an adapter on the plain base model and one
+on each quantized one, with the same seed, windows and number of steps and without early stopping, in run folders of
+their own (runs/flights-demo-none, -nf4, -int8; with -on-top behind; a training that was killed goes on), and evaluates
+each on the test split. The bytes of the weights are counted. About half an hour a model on two cores.
 
-Writes bench/results/quantize.json; exits with 1 if a bar is missed. `--epochs 0.01 --limit 20` tries it in minutes, and
-its figures mean nothing.
+Writes bench/results/quantize.json or quantize_on_top.json; exits with 1 if a bar is missed. `--epochs 0.01 --limit 20`
+tries it in minutes, and its figures mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -37,7 +35,6 @@ ROOT: Final = Path(__file__).parents[1]
 EXAMPLE: Final = ROOT / "examples" / "flights-demo.yaml"
 PLAIN: Final = "none"
 WITHIN, SHARE = 0.01, 0.35
-_READ: Final = "--read"  # of this script in a process of its own
 
 
 def main() -> int:
@@ -45,26 +42,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--epochs", type=float, help="default: the example's")
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate N events only")
+    parser.add_argument("--on-top", action="store_true", help="train on top of the example's rankers")
     parser.add_argument("--quantize", nargs="+", default=["nf4"], choices=["nf4", "int8"])
-    parser.add_argument(_READ, choices=[PLAIN, "nf4", "int8"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.read:
-        print(_peak_bytes(asked.read))
-        return 0
-    rows = [_measured(quantize, asked.epochs, asked.limit) for quantize in (PLAIN, *asked.quantize)]
+    rows = [_measured(quantize, asked.on_top, asked.epochs, asked.limit) for quantize in (PLAIN, *asked.quantize)]
     bars = [one for row in rows[1:] for one in _bars(row, rows[0])]
-    return record.record("quantize", load_config(EXAMPLE).seed, bars, rows=rows, limit=asked.limit)
+    name = "quantize_on_top" if asked.on_top else "quantize"
+    return record.record(name, load_config(EXAMPLE).seed, bars, script="quantize", rows=rows, limit=asked.limit)
 
 
-def _overrides(quantize: str, epochs: float | None) -> list[str]:
-    found = [f"model.quantize={quantize}", "priors=none", "finetune.patience=1000"]
+def _overrides(quantize: str, on_top: bool, epochs: float | None) -> list[str]:
+    found = [f"model.quantize={quantize}", "finetune.patience=1000", *([] if on_top else ["priors=none"])]
     return [*found, f"finetune.epochs={epochs}"] if epochs else found
 
 
-def _measured(quantize: str, epochs: float | None, limit: int | None) -> dict[str, Any]:
+def _measured(quantize: str, on_top: bool, epochs: float | None, limit: int | None) -> dict[str, Any]:
     """One training, unless it is done, and what it came to."""
-    first, overrides = load_config(EXAMPLE), _overrides(quantize, epochs)
-    run = first.run.with_name(f"{first.run.name}-{quantize}")
+    first, overrides = load_config(EXAMPLE), _overrides(quantize, on_top, epochs)
+    run = first.run.with_name(f"{first.run.name}-{quantize}{'-on-top' * on_top}")
     config = load_config(EXAMPLE, [f"run={run}", *overrides])
     prepare_copy(EXAMPLE, first, run)
     began = time.perf_counter()
@@ -72,20 +67,11 @@ def _measured(quantize: str, epochs: float | None, limit: int | None) -> dict[st
     seconds = time.perf_counter() - began
     task = read_task(read_histories(run), "test", config.evaluate, limit, config.seed)
     rankings, facts = evaluate_run_model(config, task, True, evaluation_folder(run, "test"))
-    command = [sys.executable, __file__, _READ, quantize]
-    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return {
         "quantize": quantize, "metrics": finite(summarise(rankings.rank_E, rankings.log_prob_E)),
         "events": len(rankings.rank_E), "training_s": round(seconds, 1), "evaluation_s": facts["wall_s"],
-        "weight_bytes": weight_bytes(load_base_model(config.model)), "peak_bytes_of_reading": peak,
+        "weight_bytes": weight_bytes(load_base_model(config.model)),
     }  # fmt: skip
-
-
-def _peak_bytes(quantize: str) -> int:
-    """By how much this process has grown at most while it read the weights."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    load_base_model(load_config(EXAMPLE, _overrides(quantize, None)).model)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 
 def _bars(row: dict[str, Any], plain: dict[str, Any]) -> list[dict[str, Any]]:

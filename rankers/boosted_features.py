@@ -38,7 +38,7 @@ _SOURCES: Final[Mapping[str, int]] = {
 }  # fmt: skip
 """Features by which candidates are found in a large catalogue, and how many by each."""
 
-_RANKERS: Final = {
+_RANKERS: Final[Mapping[str, HourOfWeekPopularity | RecentPopularity | Transitions | OwnHours]] = {
     "popularity by hour": HourOfWeekPopularity(0.05, 30.0, 100.0, 0.0),
     "popularity by hour of week": HourOfWeekPopularity(1.0, 0.3, 10.0, 0.0),
     "recent popularity": RecentPopularity(7.0),

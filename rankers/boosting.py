@@ -96,10 +96,10 @@ class Boosted:
         other_PI = np.where(allowed_PI, -np.inf, log_share_I)
         part_P2 = np.log(np.tile([1 - _ELSEWHERE, _ELSEWHERE], (len(row_P), 1)))
         part_P2[allowed_PI.all(axis=1), 0] = part_P2[~allowed_PI.any(axis=1), 1] = 0.0
-        found_PI = np.where(
+        found_PI: Float64 = np.where(
             allowed_PI, _log_softmax(score_PI) + part_P2[:, :1], _log_softmax(other_PI) + part_P2[:, 1:]
         )
-        return np.maximum(found_PI, -700.0)
+        return found_PI.clip(-700.0)
 
     def _of_pairs(self, feature_CK: Float32, names: list[str]) -> Float64:
         if self.booster is None:
@@ -109,17 +109,15 @@ class Boosted:
     def arrays(self) -> Arrays:
         """The trees as LightGBM's text, bytes as uint8; empty where there are none."""
         text = "" if self.booster is None else self.booster.model_to_string()
-        return {
-            "trees": np.frombuffer(text.encode(), np.uint8),
-            **self.returns.arrays(),
-        }
+        return {"trees": np.frombuffer(text.encode(), np.uint8), **self.returns.arrays()}
 
 
 def _log_softmax(score_PI: Float64) -> Float64:
     """Logarithms of shares in each row, [P, I]; -inf for -inf, and all of it where a row has nothing else."""
     most_P1 = score_PI.max(axis=1, keepdims=True, initial=-1e300)
     total_P1 = np.exp(score_PI - most_P1).sum(axis=1, keepdims=True)
-    return score_PI - most_P1 - np.log(np.maximum(total_P1, 1e-300))
+    log_PI: Float64 = score_PI - most_P1 - np.log(np.maximum(total_P1, 1e-300))
+    return log_PI
 
 
 def softmax(score_C: Float64, query_C: Int64, num: int) -> Float64:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from . import als, boosting, cooccurrence, discovery, own, places, popular, returns, transitions
+from . import als, boosting, cooccurrence, discovery, own, places, popular, returns, spatial_knn, transitions
 from .protocol import Arrays, Family, Fitted, Fitting, Ranker, UnfitDataError, require
 from .sequences import SequenceSettings, Transitions, Watched
 from .settings import BaselineName
@@ -51,7 +51,7 @@ SEQUENTIAL: Final = (
     Family("SASRec", _grid(network="SASRec"), _sequential, _restored),
     Family("SASRec + time", _grid(network="SASRec", timed=True), _sequential, _restored),
 )
-_ALL: Final = (popular, own, transitions, places, returns, discovery, boosting, cooccurrence, als)
+_ALL: Final = (popular, own, transitions, places, spatial_knn, returns, discovery, boosting, cooccurrence, als)
 FAMILIES: Final[Mapping[BaselineName, Family]] = {
     family.name: family for some in (*(module.FAMILIES for module in _ALL), SEQUENTIAL) for family in some
 }

@@ -109,7 +109,8 @@ known_of: Final = kept(Known.of)
 def apart_hours(local_X: Int64, other_X: Int64) -> Float64:
     """Hours between two times of day: float64 [X], at most 12."""
     apart_X = np.abs(local_X % DAY_S - other_X % DAY_S) / 3600
-    return np.minimum(apart_X, 24 - apart_X)
+    nearer_X: Float64 = np.minimum(apart_X, 24 - apart_X)
+    return nearer_X
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,9 @@ def recommend(
     open_now: Annotated[bool, typer.Option("--open-now", help="Only items that are open at that time.")] = False,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many items; default: decode.k.")] = None,
     versus: Versus = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say of each item why it stands where it stands; takes as long as a few answers.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     set_: Overrides = None,
     debug: Debug = False,
@@ -207,8 +210,8 @@ def recommend(
     """Rank the catalogue for one user in one context, or for every user into a file."""
     if (user is None) != all_users or all_users != (out is not None):
         raise typer.BadParameter("give either --user ID, or --all-users and -o FILE")
-    if all_users and (versus or json):
-        raise typer.BadParameter("--versus and --json are for one user; leave them out with --all-users")
+    if all_users and (versus or json or why):
+        raise typer.BadParameter("--versus, --why and --json are for one user; leave them out with --all-users")
     with verb("recommend", config, set_, debug) as settings:
         from .recommend.context import RequestContext
         from .recommend.selection import RequestFilters
@@ -223,7 +226,7 @@ def recommend(
         from .recommend.shown import recommend_verb
 
         assert user is not None
-        recommend_verb(settings, user, context, filters, k=k, versus=versus, as_json=json)
+        recommend_verb(settings, user, context, filters, k=k, versus=versus, why=why, as_json=json)
 
 
 @app.command()

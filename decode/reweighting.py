@@ -233,6 +233,33 @@ class Reweighting:
 
 
 @dataclass(frozen=True)
+class ForAll:
+    """One question's change, made of every question alike: of one request in several wordings."""
+
+    change: Change
+
+    @property
+    def pools(self) -> tuple[Reweighting, Reweighting]:
+        """See `Change.pools`."""
+        return self.change.pools
+
+    def checked(self, num_queries: int) -> ForAll:
+        """See `Change.checked`."""
+        self.change.checked(1)
+        return self
+
+    def start(self, num_queries: int) -> Float32:
+        """See `Change.start`."""
+        return np.repeat(self.change.start(1), num_queries, axis=0)
+
+    def apply(
+        self, trie: Trie, query_X: Int64, node_X: Int64, part_XP: Float32, log_prob_J: Float32
+    ) -> tuple[Float32, Float32]:  # fmt: skip
+        """See `Change.apply`."""
+        return self.change.apply(trie, np.zeros_like(query_X), node_X, part_XP, log_prob_J)
+
+
+@dataclass(frozen=True)
 class AgainOrNew:
     """A mixture: items that the user has chosen before as `again` pools them, all others as `new` does.
 

@@ -7,6 +7,7 @@ the search is one forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class TransformersEngine:
         self.device = self.weight_VH.device
         self.tensors = TrieTensors.of(trie, self.device)
         self.max_tokens = longest_text(model)
-        self._deepest = int(trie.depth_B.max(initial=0))
+        self.deepest = int(trie.depth_B.max(initial=0))
         check_branches(self)
 
     @torch.inference_mode()
@@ -53,16 +54,19 @@ class TransformersEngine:
 
         Raises ModelError for a text, or a text and title, longer than the model can see.
         """
-        need = max(len(tokens_L), int(position_Q.max(initial=0)) + 1 + self._deepest)
+        self.check_length(max(len(tokens_L), int(position_Q.max(initial=0)) + 1 + self.deepest))
+        cache = DynamicCache()
+        ids = torch.from_numpy(tokens_L.astype(np.int64))[None].to(self.device)
+        hidden_LH = self.backbone(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[0]
+        return TransformersReading(self, cache, hidden_LH, position_Q)
+
+    def check_length(self, need: int) -> None:
+        """Raise ModelError where a text and a title of `need` tokens are longer than the model can see."""
         if self.max_tokens is not None and need > self.max_tokens:
             raise ModelError(
                 f"The model {self.model.config.name_or_path} sees at most {self.max_tokens} tokens but prompt and "
                 f"title have {need}: set prompts.budget_tokens to at most {self.max_tokens}."
             )
-        cache = DynamicCache()
-        ids = torch.from_numpy(tokens_L.astype(np.int64))[None].to(self.device)
-        hidden_LH = self.backbone(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[0]
-        return TransformersReading(self, cache, hidden_LH, position_Q)
 
     @torch.inference_mode()
     def edge_log_probs_at(self, reading: TransformersReading, position_P: Int64, node_P: Int64) -> Float32:
@@ -173,17 +177,20 @@ class TransformersReading:
     """A text in the KV cache, and behind it the tokens of all branches scored so far.
 
     `_seen_SK` bool [S, K]: for each handle, which of the K branch tokens its node descends from (itself included);
-    `_depth_S` its depth in tokens.
+    `_depth_S` its depth in tokens. Where questions have tokens of their own behind the text (`continued`), the first Q
+    handles are those, and `own_QH` holds the hidden state of the last token of each.
     """
 
     engine: TransformersEngine
     cache: DynamicCache
     hidden_LH: Tensor
     position_Q: Int64
+    own_QH: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._seen_SK: NDArray[np.bool_] = np.zeros((0, 0), bool)
         self._depth_S: Int64 = np.zeros(0, np.int64)
+        self._text_end_Q = self.position_Q
 
     @property
     def num_queries(self) -> int:
@@ -195,16 +202,50 @@ class TransformersReading:
         return TransformersReading(self.engine, self.cache, self.hidden_LH, position_Q)
 
     @torch.inference_mode()
+    def continued(self, position_Q: Int64, own_Q: Sequence[Int32]) -> TransformersReading:
+        """The same text with other questions, of which question q sees the text up to `position_Q[q]` and then its own
+        tokens `own_Q[q]` (int32, any number). All of them run in one forward pass; see `ask` for this reading.
+
+        Raises ModelError for more tokens than the model can see.
+        """
+        if extra := self.cache.get_seq_length() - len(self.hidden_LH):
+            self.cache.crop(-extra)
+        length_Q = np.array([len(own) for own in own_Q], np.int64)
+        self.engine.check_length(int((position_Q + 1 + length_Q).max(initial=0)) + self.engine.deepest)
+        owner_T = np.repeat(np.arange(len(own_Q)), length_Q)
+        within_T = np.arange(len(owner_T)) - np.repeat(np.cumsum(length_Q) - length_Q, length_Q)
+        last_QH = self.hidden_LH[torch.from_numpy(position_Q).to(self.hidden_LH.device)]
+        if len(owner_T):
+            text_TL = np.arange(len(self.hidden_LH)) <= position_Q[owner_T][:, None]
+            same_TT = (owner_T[:, None] == owner_T) & (within_T[:, None] >= within_T)
+            mask = np.concatenate([text_TL, same_TT], axis=1)
+            hidden_TH = self.forward(np.concatenate(own_Q), position_Q[owner_T] + 1 + within_T, mask)
+            has_own = np.flatnonzero(length_Q)
+            last_QH[torch.from_numpy(has_own)] = hidden_TH[torch.from_numpy(np.cumsum(length_Q)[has_own] - 1)]
+        reading = TransformersReading(self.engine, self.cache, self.hidden_LH, position_Q + length_Q, last_QH)
+        reading._remember(
+            np.arange(len(own_Q))[:, None] == owner_T, np.full(len(own_Q), FROM_PROMPT), np.zeros(len(own_Q), np.int32)
+        )
+        # The text that a question sees ends before its own tokens, whose positions it counts on from.
+        reading._text_end_Q = position_Q
+        return reading
+
+    @torch.inference_mode()
     def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:
         """See `Reading.score`; one forward pass, none if no token is forced or chosen since the prompt."""
         trie, device = self.engine.trie, self.engine.device
+        if self.own_QH is not None:
+            parent_X = np.where(parent_X == FROM_PROMPT, query_X, parent_X)
         above_X = np.where(parent_X == FROM_PROMPT, 0, np.append(self._depth_S, 0)[parent_X])
         count_X = trie.depth_B[node_X].astype(np.int64) - above_X
         if count_X.any():
             assert count_X.all(), "only the topmost node can need no token, and it is scored alone"
             last_X = self._extend(query_X, node_X, parent_X, above_X, count_X)
         else:
-            last_X = self.hidden_LH[torch.from_numpy(self.position_Q[query_X]).to(device)]
+            at_prompt_QH = self.own_QH
+            if at_prompt_QH is None:
+                at_prompt_QH = self.hidden_LH[torch.from_numpy(self.position_Q).to(device)]
+            last_X = at_prompt_QH[torch.from_numpy(query_X).to(device)]
             self._remember(np.zeros((len(node_X), 0), bool), parent_X, trie.depth_B[node_X])
         node = torch.from_numpy(node_X.astype(np.int64)).to(device)
         log_prob_J, _ = self.engine.edges(last_X, node)
@@ -223,7 +264,7 @@ class TransformersReading:
         position_T = self.position_Q[query_X[owner_T]] + 1 + depth_T
         parent_seen_XK = np.concatenate([self._seen_SK, np.zeros((1, self._seen_SK.shape[1]), bool)])[parent_X]
         same_TT = (owner_T[:, None] == owner_T) & (within_T[:, None] >= within_T)
-        text_TL = np.arange(len(self.hidden_LH)) <= self.position_Q[query_X[owner_T]][:, None]
+        text_TL = np.arange(len(self.hidden_LH)) <= self._text_end_Q[query_X[owner_T]][:, None]
         mask = np.concatenate([text_TL, parent_seen_XK[owner_T], same_TT], axis=1)
         hidden_TH = self.forward(tokens_T, position_T, mask)
         self._remember(np.arange(len(node_X))[:, None] == owner_T, parent_X, trie.depth_B[node_X])

@@ -1,21 +1,14 @@
 """What each part of a model on top of rankers adds to an answer: the parts of the log-odds of the true item.
 
 For each event, log p(true item) - log p(other item) under the served distribution, where the other item is the first of
-the model's ranking that is not the true one. It is a sum of
-
-- `gate`: the difference of the log-probabilities of the two items' parts, chosen before and new; 0 if in one part;
-- a part for each ranker of the stack: weight * what it says of the true item, minus the same of the other one;
-- `normaliser`: the difference of what the two parts' masses are divided by; 0, but for rounding, if in one part;
-- `model`: the rest, which is what the language model changed.
-
-Weights are those of the ranker in the stack times that of the stack in the pool (`rankers.pooling.Pools`).
+the model's ranking that is not the true one, as the sum of the parts that `rankers.parts` names.
 
 Shapes: E = evaluated events, Q = those of a chunk, 2 = the true item and the other one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +20,10 @@ from ..decode import Change
 from ..decode.reweighting import AgainOrNew
 from ..errors import DataError, first_line
 from ..files import atomic_path
+from ..rankers.parts import MODEL, stack_parts
 from ..rankers.stack import BoundStack
 from .rankings import Rankings, parts_file
 
-GATE, NORMALISER, MODEL = "gate", "normaliser", "model"
 _CHUNK: Final = 256  # events at a time
 
 
@@ -61,50 +54,14 @@ def parts_of(
     for first in range(0, len(known_E), _CHUNK):
         some_Q = known_E[first : first + _CHUNK]
         pair_Q2 = np.stack([item_E[some_Q], other_E[some_Q]], axis=1)
-        for name, value_Q in _of_chunk(stack, change_of(rankings.row_E[some_Q]), rankings.row_E[some_Q], pair_Q2):
+        row_Q = rankings.row_E[some_Q]
+        change = change_of(row_Q)
+        assert isinstance(change, AgainOrNew)
+        for name, value_Q in stack_parts(change, pair_Q2, stack.said(row_Q, pair_Q2)):
             found.setdefault(name, np.where(np.isnan(log_odds_E), np.nan, 0.0))[some_Q] = value_Q
     if found:
         found[MODEL] = log_odds_E - np.sum(list(found.values()), axis=0)
-    names = [GATE, *(name for name in found if name not in (GATE, NORMALISER, MODEL)), NORMALISER, MODEL]
-    return {name: found[name] for name in names if name in found}
-
-
-def _of_chunk(
-    stack: BoundStack, change: Change, row_Q: Int64, pair_Q2: Int64
-) -> Iterator[tuple[str, Float64]]:  # fmt: skip
-    """All parts but the model's, float64 [Q]."""
-    assert isinstance(change, AgainOrNew)
-    query_Q = np.arange(len(row_Q))
-    part_Q2 = np.stack([change.is_new(item_Q) for item_Q in pair_Q2.T], axis=1).astype(np.int64)
-    share_Q2 = change.log_share_Q2[query_Q[:, None], part_Q2]
-    yield GATE, np.where(part_Q2[:, 0] == part_Q2[:, 1], 0.0, _odds(share_Q2))
-    weights, log_total_2Q, log_mass_22Q = np.zeros(2), np.zeros((2, len(row_Q))), np.zeros((2, 2, len(row_Q)))
-    for part, pool in enumerate(change.pools):
-        assert pool.prior is not None
-        weights[part] = pool.weight
-        log_total_2Q[part] = _log(pool.prior.totals())
-        log_mass_22Q[part] = [_log(pool.prior.of_item(query_Q, item_Q)) for item_Q in pair_Q2.T]
-    weight_Q2 = weights[part_Q2]
-    mass_Q2 = np.stack([log_mass_22Q[part_Q2[:, at], at, query_Q] for at in (0, 1)], axis=1)
-    total_Q2 = log_total_2Q[part_Q2, query_Q[:, None]]
-    rest_Q = _odds(weight_Q2 * (mass_Q2 - total_Q2))
-    for name, said_Q2 in stack.said(row_Q, pair_Q2).items():
-        added_Q = _odds(weight_Q2 * said_Q2)
-        rest_Q = rest_Q - added_Q
-        yield name, added_Q
-    yield NORMALISER, rest_Q
-
-
-def _odds(value_Q2: Float64) -> Float64:
-    with np.errstate(invalid="ignore"):  # of a part that is impossible
-        odds_Q: Float64 = value_Q2[:, 0] - value_Q2[:, 1]
-    return odds_Q
-
-
-def _log(mass: Float64) -> Float64:
-    with np.errstate(divide="ignore"):
-        log_mass: Float64 = np.log(mass)
-    return log_mass
+    return found
 
 
 def write_parts(folder: Path, slug: str, row_E: Int64, parts: dict[str, Float64]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,8 @@ from ..prompts import PromptEncoder
 class Prompt:
     """Token ids int32 [L], the events that they are made of, and how many of these have a line of their own.
 
-    `asked` are the events with the open question as last row, see `context.open_question`; None where nothing is known
-    of the person.
+    `line_start_V` int64 [V]: where these lines begin among the tokens, and last the open question. `asked` are the
+    events with the open question as last row, see `context.open_question`; None where nothing is known of the person.
     """
 
     tokens_L: Int32
@@ -25,6 +25,7 @@ class Prompt:
     num_events: int
     num_lines: int
     num_profile_tokens: int
+    line_start_V: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[int], asked: pl.DataFrame | None = None) -> Prompt:
@@ -46,4 +47,6 @@ def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
     window = text.encode_windows(last)[0]
     profile = len(text.profiles(last)[0])
     tokens_L = window.tokens_L[: window.title_start_V[-1]]
-    return Prompt(tokens_L, events, events.height - 1, len(window.title_start_V) - 1, profile)
+    context_V = text.contexts.length[text.context_N[last.start_W[0] :]]
+    start_V = window.title_start_V - context_V
+    return Prompt(tokens_L, events, events.height - 1, len(start_V) - 1, profile, start_V)

@@ -43,11 +43,14 @@ from .versions import Catalogues, CatalogueVersion
 if TYPE_CHECKING:
     from ..decode.tokenizer import Tokenizer
     from ..decode.transformers_engine import TransformersEngine
+    from .explanation import Explanation
 
 __all__ = ["Answer", "Question", "Recommender", "Request"]
 
 # From a trie, the items allowed, the reweighting, the budget and the slack to a search for one question.
 Plan = Callable[[Trie, Subset | None, Change | None, int | None, float], Searching]
+EXPLAIN_S = 30.0
+"""Seconds that an explanation may take."""
 SCHEMA = {
     "user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "title": pl.String, "probability": pl.Float64,
 }  # fmt: skip
@@ -301,6 +304,26 @@ class Recommender:
             return Answer(question, SearchResult(*nothing, question.selection.reason), wanted)
         budget = max_expansions or self.config.decode.max_expansions
         return Answer(question, self._search(question, wanted, budget), wanted)
+
+    def explain(
+        self, user_id: str, *, k: int | None = None, at: str | None = None, weather: str | None = None,
+        place: str | None = None, filters: RequestFilters | None = None, budget_s: float = EXPLAIN_S,
+    ) -> Explanation:  # fmt: skip
+        """Why each of the k items that a user is most likely to choose next stands where it stands; see `recommend`.
+
+        Args:
+            budget_s: seconds; what is not started by then is left out and named in `left_out`.
+        """
+        context, filters = RequestContext(at, weather, place), filters or RequestFilters()
+        self.check_place(context, filters)
+        return self.explained(self.answer(self.question(Request(user_id, None, context, filters)), k), budget_s)
+
+    def explained(self, answer: Answer, budget_s: float = EXPLAIN_S) -> Explanation:
+        """`explain` of an answer."""
+        from .why import explain_with, explaining
+
+        found = explaining(answer, self.catalogues.blend, self.histories, budget_s)
+        return explain_with(self._engine(answer.question.version.trie), found)
 
     def _search(self, question: Question, k: int, budget: int | None) -> SearchResult:
         tokens_L = question.prompt.tokens_L

@@ -30,6 +30,9 @@ class ServeSettings(StoreSettings):
     max_searches: int = Field(
         64, ge=1, description="Most searches at once; others wait, and beyond twice as many requests get 429."
     )
+    explain_seconds: float = Field(
+        10.0, ge=0, description="How long an explanation may take; what is not done by then is named in the answer."
+    )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Log user ids, places and prompts.")
 

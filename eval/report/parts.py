@@ -12,8 +12,9 @@ import numpy as np
 from markupsafe import Markup
 
 from ...arrays import Bool, Float64
+from ...rankers.parts import GATE, MODEL, NORMALISER
 from ..metrics import VISITS
-from ..parts import GATE, MODEL, NORMALISER, other_items, read_parts
+from ..parts import other_items, read_parts
 from ..slices import first_visits
 from ..wording import signed
 from . import pictures as svg

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from ...recommend.context import RequestContext
+from ...recommend.explanation import Explanation
 from ...recommend.recommender import Request
 from ...recommend.selection import RequestFilters
 from ...recommend.store.event import ContextValue, Event, Label, Number, PastEvent, Placed
@@ -57,6 +58,7 @@ class RecommendationRequest(_Request):
     k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
     filters: Wanted = Field(default_factory=Wanted, description="Which items may answer.")
     max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
+    explain: bool = Field(False, description="Say of each item why it stands where it stands; costs a few answers.")
 
     def asked(self) -> Request:
         """What a `Recommender` is asked; without a time, about now."""
@@ -92,6 +94,7 @@ class Recommendations(BaseModel):
     data: list[Recommendation]
     num_events: int = Field(description="Events before the moment that the prompt rests on.")
     prompt_tokens: int
+    explanation: Explanation | None = Field(None, description="Why, item by item, if that was asked.")
 
 
 class ItemRow(BaseModel):

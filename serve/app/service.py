@@ -17,12 +17,15 @@ from starlette.exceptions import HTTPException
 from ...catalogue import Selection
 from ...decode import SearchResult, run_async
 from ...decode.search import SLACK
-from ...decode.vllm_engine import Limits, VllmEngine
+from ...decode.vllm_engine import Limits, VllmEngine, together
 from ...errors import ModelError, PromptError, UnknownUserError
 from ...files import read_object
+from ...recommend.explanation import Explanation
 from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
 from ...recommend.versions import CatalogueVersion
+from ...recommend.why import Explaining, explaining
+from ...recommend.wordings import Wordings
 from ..settings import ServeConfig
 from .schemas import Recommendation, Recommendations
 
@@ -135,8 +138,9 @@ class Service:
         return True
 
     async def recommend(
-        self, request: Request, k: int | None, most: int | None = None, version: CatalogueVersion | None = None
-    ) -> Recommendations:
+        self, request: Request, k: int | None, most: int | None = None, version: CatalogueVersion | None = None, *,
+        explain: bool = False,
+    ) -> Recommendations:  # fmt: skip
         """Rank items of a version of the catalogue, else of the current one; `most`: how many nodes may be expanded.
 
         Raises WhereuponError or HTTPException for what cannot be answered.
@@ -150,9 +154,11 @@ class Service:
         async with self.limit.request():
             question = await asyncio.to_thread(self._question, request, version)
             answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
+            why = await self._explained(answer, budget) if explain else None
         return Recommendations(
             **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
             num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
+            explanation=why,
         )  # fmt: skip
 
     async def search(self, kind: str, question: Question, plan: Plan, budget: int) -> SearchResult:
@@ -175,6 +181,20 @@ class Service:
         REQUESTED_TOKENS.inc(reading.num_tokens)
         CACHED_TOKENS.inc(reading.num_cached_tokens)
         return result
+
+    async def _explained(self, answer: Answer, budget: int) -> Explanation:
+        """Why: every wording is a search of its own, whose beginning vLLM's prefix cache has from the one before."""
+        recommender = self.recommender
+        found = explaining(
+            answer, recommender.catalogues.blend, recommender.histories, self.config.serve.explain_seconds
+        )
+        results: list[SearchResult] | None = None
+        while True:
+            wordings = await asyncio.to_thread(_next, found, results)
+            if isinstance(wordings, Explanation):
+                return wordings
+            questions, plan = wordings.questions(answer.question), exact_plan(wordings.k)
+            results = await together([self.search("explanations", one, plan, budget) for one in questions])
 
     def about(self, answer: Answer) -> dict[str, Any]:
         """What an answer says of itself, by the fields of `schemas.Recommendations`."""
@@ -202,6 +222,15 @@ class Service:
         except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None
+
+
+def _next(found: Explaining, results: list[SearchResult] | None) -> Wordings | Explanation:
+    """The next wordings to be asked, or the end; a StopIteration could not leave a thread."""
+    try:
+        return found.send(results)  # type: ignore[arg-type]  # a generator is started by None
+    except StopIteration as end:
+        explanation: Explanation = end.value
+        return explanation
 
 
 def _check_weights(client: Any, recommender: Recommender) -> None:

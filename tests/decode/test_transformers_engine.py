@@ -75,6 +75,29 @@ def test_best_ten_are_those_of_the_plain_model(
     assert 0 < result.num_expansions < engine.trie.num_nodes
 
 
+def test_continuations_of_a_text_are_scored_as_texts_of_their_own(
+    llama: PreTrainedModel, titles: Titles, engine: TransformersEngine
+) -> None:
+    """Also where one adds nothing, or leaves the text early, and where another answer was searched before."""
+    text, own_Q = random_text(4, 12), [random_text(5, 3), random_text(6, 0), random_text(7, 5)]
+    reading, position_Q = engine.read(text, np.array([11])), np.array([11, 8, 4])
+    search(reading, engine.trie, k=3)
+    continued = reading.continued(position_Q, own_Q)
+    for query, (position, own) in enumerate(zip(position_Q.tolist(), own_Q, strict=True)):
+        expected = naive_log_probs(llama, np.concatenate([text[: position + 1], own]), titles)
+        assert np.abs(score_all(continued, engine.trie, query) - expected).max() < TOLERANCE
+    again = reading.continued(position_Q[:1], own_Q[:1])
+    (result,) = search(again, engine.trie, k=30)
+    expected = naive_log_probs(llama, np.concatenate([text, own_Q[0]]), titles)
+    assert np.abs(result.log_prob_K - expected[result.item_idx_K]).max() < TOLERANCE
+
+
+def test_continuation_beyond_what_the_model_sees_is_refused(engine: TransformersEngine) -> None:
+    reading = engine.read(random_text(4, 12), np.array([11]))
+    with pytest.raises(ModelError, match="sees at most 128 tokens"):
+        reading.continued(np.array([11]), [random_text(5, 120)])
+
+
 def test_temperature_divides_the_logits(llama: PreTrainedModel, titles: Titles) -> None:
     text = random_text(5, 9)
     engine = TransformersEngine(llama, build_trie(titles), temperature=0.4)

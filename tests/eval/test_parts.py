@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from whereupon.decode.search import score_all
 from whereupon.errors import DataError
-from whereupon.eval.parts import GATE, MODEL, NORMALISER, other_items, parts_of, read_parts, write_parts
+from whereupon.eval.parts import other_items, parts_of, read_parts, write_parts
 from whereupon.eval.rankings import Rankings, parts_file, read_rankings, slug_of, write_rankings
 from whereupon.eval.report import report
 from whereupon.eval.report.parts import EVERYTHING, TOTAL, added_parts, explained, first_with_parts
@@ -21,6 +21,7 @@ from whereupon.histories import Histories
 from whereupon.histories.questions import num_previous
 from whereupon.rankers import stack
 from whereupon.rankers.families import FAMILIES
+from whereupon.rankers.parts import GATE, MODEL, NORMALISER
 from whereupon.rankers.pooling import Pool, Pools, Served, change_of
 from whereupon.rankers.settings import BaselineName
 from whereupon.rankers.stack import BoundStack, Member, StackRanker, StackRecipe, fit_stack

@@ -63,6 +63,10 @@ bench-search bench-api: bench-%: $(READY)
 	@$(PIP) --editable ".[bench]"
 	$(BIN)/python bench/$*.py $(ARGS)
 
+bench-explain: $(READY)
+	@$(PIP) --editable ".[explain-check]"
+	$(BIN)/python bench/explain.py $(ARGS)
+
 bench-%: $(READY)
 	$(BIN)/python bench/$*.py $(ARGS)
 

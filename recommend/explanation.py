@@ -31,7 +31,7 @@ class Part(_Said):
 class Alternative(_Said):
     """How the item would stand in another prompt."""
 
-    rank: int | None = Field(description="null: not among as many items as were asked for.")
+    rank: int | None = Field(description="null: not among as many items as were asked for, or the search was stopped.")
     probability: float
 
 

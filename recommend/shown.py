@@ -12,6 +12,7 @@ from rich.text import Text
 from ..console import say, show
 from ..decode import SearchResult
 from .context import RequestContext
+from .explanation import Explanation
 from .recommender import Answer, Recommender, Request
 from .selection import RequestFilters
 from .settings import RecommendConfig
@@ -35,9 +36,9 @@ def show_prompt(config: RecommendConfig, user: str, context: RequestContext, *, 
 
 def recommend_verb(
     config: RecommendConfig, user: str, context: RequestContext, filters: RequestFilters, *, k: int | None,
-    versus: str | None, as_json: bool,
+    versus: str | None, as_json: bool, why: bool = False,
 ) -> None:  # fmt: skip
-    """Print the ranked titles for one moment, or for two side by side."""
+    """Print the ranked titles for one moment, or for two side by side, and where that is asked why."""
     contexts = [context, *([context.versus(versus)] if versus else [])]
     with Recommender.load(config) as recommender:
         for one in contexts:
@@ -45,8 +46,9 @@ def recommend_verb(
         # All questions before the first answer: what is wrong with one of them is said before a model is read.
         questions = [recommender.question(Request(user, None, one, filters)) for one in contexts]
         answers = [recommender.answer(question, k) for question in questions]
+        whys = [recommender.explained(answer) if why else None for answer in answers]
     if as_json:
-        found = [_as_dict(user, *each) for each in zip(contexts, answers, strict=True)]
+        found = [_as_dict(user, *each) for each in zip(contexts, answers, whys, strict=True)]
         print(json.dumps(found, ensure_ascii=False, indent=2))
         return
     if any(len(answer.result.item_idx_K) or not answer.result.exact for answer in answers):
@@ -54,6 +56,9 @@ def recommend_verb(
     for one, answer in zip(contexts, answers, strict=True):
         for line in _notes(answer):
             print(f"{one}: {line}" if versus else line)
+    for one, explanation in zip(contexts, whys, strict=True):
+        if explanation is not None:
+            print("\n".join(["", *([f"{one}:"] if versus else []), *_why_lines(explanation)]))
 
 
 def _notes(answer: Answer) -> list[str]:
@@ -67,12 +72,29 @@ def _notes(answer: Answer) -> list[str]:
     return notes
 
 
-def _as_dict(user: str, context: RequestContext, answer: Answer) -> dict[str, object]:
+def _why_lines(explanation: Explanation) -> list[str]:
+    """A sentence for each item, and below it what each group of the prompt and each part of the log-odds adds."""
+    lines = []
+    for item in explanation.items:
+        shares = [f"{share.group} {share.log_prob:+.2f}" for share in item.groups if share.log_prob is not None]
+        parts = [f"{part.name} {part.log_odds:+.2f}" for part in item.parts]
+        lines.append(f"{item.rank}. {item.sentence}")
+        if shares:
+            lines.append(f"   prompt: {', '.join(shares)} (nats of log-probability)")
+        if parts:
+            lines.append(f"   against {item.against}: {', '.join(parts)} (nats of log-odds)")
+    if explanation.left_out:
+        lines.append(f"Not done within the time budget: {'; '.join(explanation.left_out)}.")
+    return lines
+
+
+def _as_dict(user: str, context: RequestContext, answer: Answer, explanation: Explanation | None) -> dict[str, object]:
     selection = answer.question.selection
     items = [{name: value for name, value in row.items() if name != "distance_km"} for row in answer.rows()]
+    why = {} if explanation is None else {"explanation": explanation.model_dump(mode="json")}
     return {"user_id": user, "moment": str(context), "num_candidates": selection.num_allowed,
             "filters": selection.reason, "exact": answer.result.exact,
-            "missing_probability": answer.missing_probability, "items": items}  # fmt: skip
+            "missing_probability": answer.missing_probability, "items": items, **why}  # fmt: skip
 
 
 def _table(user: str, contexts: list[RequestContext], answers: list[Answer]) -> Table:

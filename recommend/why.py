@@ -185,7 +185,7 @@ def _values(result: SearchResult, answer: Answer) -> Float64:
 
 
 def _alternatives(answer: Answer, value_K: Float64, ranked: SearchResult) -> list[Alternative]:
-    rank_of = {item: rank for rank, item in enumerate(ranked.item_idx_K.tolist(), start=1)}
+    rank_of = {item: rank for rank, item in enumerate(ranked.item_idx_K.tolist(), start=1)} if ranked.exact else {}
     items = answer.result.item_idx_K.tolist()
     return [
         Alternative(rank=rank_of.get(item), probability=math.exp(value))

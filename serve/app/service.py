@@ -154,14 +154,14 @@ class Service:
         async with self.limit.request():
             question = await asyncio.to_thread(self._question, request, version)
             answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
-            why = await self._explained(answer, budget) if explain else None
+            why = await self._explained(answer) if explain else None
         return Recommendations(
             **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
             num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
             explanation=why,
         )  # fmt: skip
 
-    async def search(self, kind: str, question: Question, plan: Plan, budget: int) -> SearchResult:
+    async def search(self, kind: str, question: Question, plan: Plan, budget: int | None) -> SearchResult:
         """Run one search, once it is its turn."""
         tokens_L, trie = question.prompt.tokens_L, question.version.trie
         need, seen = len(tokens_L) + int(trie.length_I.max()), self.limits.max_tokens
@@ -182,7 +182,7 @@ class Service:
         CACHED_TOKENS.inc(reading.num_cached_tokens)
         return result
 
-    async def _explained(self, answer: Answer, budget: int) -> Explanation:
+    async def _explained(self, answer: Answer) -> Explanation:
         """Why: every wording is a search of its own, whose beginning vLLM's prefix cache has from the one before."""
         recommender = self.recommender
         found = explaining(
@@ -194,6 +194,9 @@ class Service:
             if isinstance(wordings, Explanation):
                 return wordings
             questions, plan = wordings.questions(answer.question), exact_plan(wordings.k)
+            # Where all that may answer is scored, there are few nodes, and without one of them a value would be wrong.
+            is_scoring = wordings.k >= wordings.selection.num_allowed
+            budget = None if is_scoring else self.config.serve.max_expansions
             results = await together([self.search("explanations", one, plan, budget) for one in questions])
 
     def about(self, answer: Answer) -> dict[str, Any]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
+from whereupon.arrays import Float64
 from whereupon.config import Config
-from whereupon.recommend import Recommender, Request, RequestContext
+from whereupon.recommend import Recommender, Request, RequestContext, RequestFilters
 from whereupon.recommend.shapley import shapley_values
+from whereupon.recommend.shown import recommend_verb
 from whereupon.recommend.why import explaining
 from whereupon.recommend.wordings import EVENT_GROUPS, Worded
+from whereupon.tests.recommend.games import captum_values, shap_values, value_function
 
 AT, RAIN = "2024-01-20T12:00:00", "rain, 18 C"
-LONG = ("prompts.budget_tokens=160",)
 
 
 @pytest.fixture(params=["alone", "on top"])
@@ -155,8 +158,6 @@ def test_what_the_time_does_not_suffice_for_is_left_out_and_named(alone: Recomme
 
 
 def test_answer_without_items_has_nothing_to_explain(alone: Recommender) -> None:
-    from whereupon.recommend import RequestFilters
-
     found = alone.explain("p00", at=AT, filters=RequestFilters(only=[]))
     assert (found.items, found.left_out) == ([], [])
 
@@ -221,3 +222,56 @@ def test_explanation_asks_the_model_nothing_once_the_time_is_up(alone: Recommend
     answer = alone.answer(alone.question(Request("p00", None, RequestContext(AT))))
     with pytest.raises(StopIteration):
         next(explaining(answer, alone.catalogues.blend, alone.histories, 0.0))
+
+
+# Against readings that share nothing, and other libraries
+
+
+def test_shares_are_those_of_wordings_that_are_read_one_by_one(recommender: Recommender) -> None:
+    answer = recommender.answer(recommender.question(Request("p00", None, RequestContext(AT, RAIN))), 3)
+    expected_GK = shapley_values(value_function(recommender, answer))
+    found_GK = np.array([[share.log_prob for share in why.groups] for why in recommender.explained(answer).items]).T
+    assert np.abs(found_GK - expected_GK).max() < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")  # of what these libraries import
+@pytest.mark.parametrize(("name", "library"), [("captum", captum_values), ("shap", shap_values)])
+def test_shares_are_those_of_another_library(
+    alone: Recommender, name: str, library: Callable[[Float64], Float64 | None]
+) -> None:
+    answer = alone.answer(alone.question(Request("p00", None, RequestContext(AT, RAIN))), 3)
+    expected_GK = library(value_function(alone, answer))
+    if expected_GK is None:
+        pytest.skip(f"{name} is not installed; it comes with the extra explain-check")
+    found_GK = np.array([[share.log_prob for share in why.groups] for why in alone.explained(answer).items]).T
+    assert np.abs(found_GK - expected_GK).max() < 1e-3
+
+
+# On the command line
+
+
+def test_command_line_says_why_in_a_sentence_and_in_figures(
+    alone: Recommender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moment = RequestContext(AT, RAIN)
+    recommend_verb(alone.config, "p00", moment, RequestFilters(), k=2, versus=None, as_json=False, why=True)
+    printed = capsys.readouterr().out
+    [first, second] = alone.explain("p00", k=2, at=AT, weather=RAIN).items
+    assert f"1. {first.sentence}" in printed
+    assert f"2. {second.sentence}" in printed
+    assert f"against {first.item_id}: model " in printed
+    assert "prompt: time " in printed
+
+
+def test_command_line_gives_the_explanation_as_json_where_it_is_asked(
+    alone: Recommender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for why in (True, False):
+        recommend_verb(
+            alone.config, "p00", RequestContext(AT), RequestFilters(), k=2, versus=None, as_json=True, why=why
+        )
+        [printed] = json.loads(capsys.readouterr().out)
+        assert ("explanation" in printed) is why
+        if why:
+            expected = alone.explain("p00", k=2, at=AT).items
+            assert [one["item_id"] for one in printed["explanation"]["items"]] == [one.item_id for one in expected]

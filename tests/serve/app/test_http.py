@@ -115,6 +115,30 @@ def test_recommendations_are_those_of_the_in_process_engine(server: Any) -> None
     assert {item["title"]: item["probability"] for item in found["data"]} == pytest.approx(expected, abs=1e-4)
 
 
+def test_explanation_is_that_of_the_in_process_engine(server: Any) -> None:
+    moment = {"at": AT, "weather": "rain, 18 C"}
+    found = recommended(server, context=moment, k=3, explain=True, max_expansions=1000)["explanation"]
+    with Recommender.load(server.config) as recommender:
+        expected = recommender.explain("p00", k=3, **moment)
+    assert found["left_out"] == []
+    for one, why in zip(found["items"], expected.items, strict=True):
+        assert (one["item_id"], one["against"]) == (why.item_id, why.against)
+        assert [share["group"] for share in one["groups"]] == [share.group for share in why.groups]
+        shares = [share["log_prob"] for share in one["groups"]]
+        assert shares == pytest.approx([share.log_prob for share in why.groups], abs=1e-3)
+        assert [share["without"]["rank"] for share in one["groups"]] == [share.without.rank for share in why.groups]
+        assert one["hour_later"]["probability"] == pytest.approx(why.hour_later.probability, rel=1e-3)
+        assert {event["item_id"] for event in one["events"]} <= {"cinema", "park", "bar1", "bar2", "bar3"}
+    assert recommended(server, context=moment)["explanation"] is None
+
+
+def test_explanation_that_has_no_time_names_what_it_lacks(start: Any) -> None:
+    found = recommended(start("serve.explain_seconds=0"), explain=True)["explanation"]
+    assert len(found["items"]) == 5
+    assert found["items"][0]["groups"] == []
+    assert found["left_out"]
+
+
 def test_completion_gives_distinct_titles_best_first_with_ids_and_probabilities(server: Any) -> None:
     found = completed(server, n=5, logprobs=1)
     texts, probabilities = zip(*((c["text"], c["probability"]) for c in found["choices"]), strict=True)

@@ -1,0 +1,165 @@
+"""Explanations: do their shares add up, do other libraries agree, are they true to what decides, and what do they cost?
+
+    make bench-explain
+
+Two simulated towns (`tests/conftest.py`), trained until the answer is known: in one the weather decides between two
+places, in the other the weather table is shuffled. For answers of the first, the shares of each item are compared with
+what captum (`ShapleyValues`) and shap (`KernelExplainer` over all sets of groups) find for the same value function. The
+cost is that of the groups and of an hour later, without past events left out one by one, against a plain answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import itertools
+import math
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import bar, record
+
+import whereupon
+from whereupon.config import Config, load_config
+from whereupon.recommend import Recommender, Request, RequestContext
+from whereupon.recommend.explanation import Explanation
+from whereupon.recommend.recommender import Answer
+from whereupon.recommend.why import explain_with, explaining
+from whereupon.recommend.wordings import Worded
+from whereupon.tests import conftest
+from whereupon.tests.recommend.games import captum_values, shap_values, value_function
+
+SEED = 5
+LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512", "prompts.budget_tokens=160"]
+ANSWERS_OF_RUN = 10
+WEATHER = ("rain, 18 C", "clear, 18 C")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--answers", type=int, default=50, help="answers that the other libraries are asked about")
+    parser.add_argument("--run", type=Path, help="the run folder of another model, whose cost is measured, too")
+    parser.add_argument("--output", type=Path, help="folder to write to instead of bench/results")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        with Recommender.load(_trained(Path(scratch) / "town", shuffled=False)) as recommender:
+            exact = _exactness(recommender, options.answers)
+            rains = _weather_shares(recommender)
+            cost = _cost(recommender, _asked(recommender, 30))
+        with Recommender.load(_trained(Path(scratch) / "shuffled", shuffled=True)) as recommender:
+            shuffled = _weather_shares(recommender)
+    more = _cost_of_run(options.run) if options.run else {}
+    bars = [
+        bar("shares: largest difference of their sum to the whole", exact["sum"], "at most 1e-4", exact["sum"] <= 1e-4),
+        *(
+            bar(f"{name}: largest difference of a share, {options.answers} answers", exact[name], "at most 1e-3",
+                exact[name] is not None and exact[name] <= 1e-3)
+            for name in ("captum", "shap")
+        ),
+        bar("rain decides: answers in which weather has the largest share", rains["largest"], "all (1)",
+            rains["largest"] == 1),
+        bar("weather is shuffled: mean share of weather, of all shares", shuffled["of_all"], "at most 0.1",
+            shuffled["of_all"] <= 0.1),
+        bar("cost of five groups, in plain answers (median)", cost["ratio"], "at most 8", cost["ratio"] <= 8),
+    ]  # fmt: skip
+    return record("explain", SEED, bars, folder=options.output, exactness=exact, rain_decides=rains,
+                  weather_is_shuffled=shuffled, cost=cost, cost_of_run=more)  # fmt: skip
+
+
+def _trained(folder: Path, shuffled: bool) -> Config:
+    make_town = inspect.unwrap(conftest._make_town)(inspect.unwrap(conftest._make_model)())
+    path = make_town(folder, people=20, days=20, hidden=64, shuffled=shuffled)
+    config = load_config(path, LEARNT)
+    whereupon.prepare(config)
+    whereupon.finetune(config)
+    return config
+
+
+def _asked(recommender: Recommender, num: int) -> list[tuple[str, RequestContext]]:
+    """Users and moments: hours from 9 to 17 of the day after the last, in rain and in sunshine, a sample of all."""
+    turns = list(itertools.product(range(9, 18), WEATHER, recommender.user_ids))
+    chosen = np.random.default_rng(SEED).permutation(len(turns))[:num].tolist()
+    return [
+        (user, RequestContext(f"2024-01-21T{hour:02}:00", weather))
+        for hour, weather, user in (turns[number] for number in chosen)
+    ]
+
+
+def _exactness(recommender: Recommender, num: int) -> dict[str, Any]:
+    """The largest differences, over answers, of sums and of shares that libraries find."""
+    worst: dict[str, float | None] = {"sum": 0.0, "captum": 0.0, "shap": 0.0}
+    for user, context in _asked(recommender, num):
+        answer = recommender.answer(recommender.question(Request(user, None, context)), 3)
+        found = recommender.explained(answer)
+        share_GK = np.array([[share.log_prob for share in why.groups] for why in found.items]).T
+        nothing_K = np.array([why.nothing_log_prob for why in found.items])
+        whole_K = np.log([why.probability for why in found.items])
+        worst["sum"] = max(worst["sum"] or 0.0, float(np.abs(share_GK.sum(axis=0) + nothing_K - whole_K).max()))
+        value_SK = value_function(recommender, answer)
+        for name, library in (("captum", captum_values), ("shap", shap_values)):
+            other_GK = library(value_SK)
+            if other_GK is None or worst[name] is None:
+                worst[name] = None
+            else:
+                worst[name] = max(worst[name], float(np.abs(share_GK - other_GK).max()))
+    return {**worst, "answers": num, "items_each": 3}
+
+
+def _weather_shares(recommender: Recommender) -> dict[str, float]:
+    """Over answers in rain and sunshine: how often weather has the largest share of the first item against the second,
+    and how much of all shares it has. A share is that of the log-odds of the two, as a probability has no other."""
+    largest, of_all = [], []
+    for user, context in _asked(recommender, 40):
+        found = recommender.explain(user, k=2, at=context.at, weather=context.weather).items
+        odds = {
+            first.group: abs((first.log_prob or 0.0) - (second.log_prob or 0.0))
+            for first, second in zip(found[0].groups, found[1].groups, strict=True)
+        }
+        largest.append(max(odds, key=lambda group: odds[group]) == "weather")
+        of_all.append(odds["weather"] / sum(odds.values()))
+    return {"largest": statistics.mean(largest), "of_all": statistics.mean(of_all), "answers": len(largest)}
+
+
+def _cost(recommender: Recommender, asked: list[tuple[str, RequestContext]]) -> dict[str, float]:
+    """Seconds of a plain answer and of its explanation, k = 10."""
+    plain, why, whole, groups = [], [], [], []
+    for number, (user, context) in enumerate(asked):
+        question = recommender.question(Request(user, None, context))
+        began = time.perf_counter()
+        answer = recommender.answer(question, 10)
+        answered = time.perf_counter()
+        _explained(recommender, answer, 0)
+        explained = time.perf_counter()
+        _explained(recommender, answer, 10)
+        if number:  # the first one warms up
+            plain.append(answered - began)
+            why.append(explained - answered)
+            whole.append(time.perf_counter() - explained)
+            groups.append(len(Worded(question).groups))
+    each = {"plain_ms": plain, "explained_ms": why, "with_ten_past_events_ms": whole}
+    found = {name: 1e3 * statistics.median(seconds) for name, seconds in each.items()}
+    return found | {
+        "ratio": found["explained_ms"] / found["plain_ms"],
+        "ratio_with_ten_past_events": found["with_ten_past_events_ms"] / found["plain_ms"],
+        "fewest_groups": min(groups), "most_groups": max(groups), "answers": len(plain),
+    }  # fmt: skip
+
+
+def _explained(recommender: Recommender, answer: Answer, events: int) -> Explanation:
+    found = explaining(answer, recommender.catalogues.blend, recommender.histories, math.inf, events)
+    return explain_with(recommender._engine(answer.question.version.trie), found)
+
+
+def _cost_of_run(run: Path) -> dict[str, float]:
+    """The same of a run that is there, for some of its users, right after their last events."""
+    with Recommender.load(run) as recommender:
+        users = np.random.default_rng(SEED).permutation(recommender.user_ids)[:ANSWERS_OF_RUN].tolist()
+        return _cost(recommender, [(user, RequestContext()) for user in users])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

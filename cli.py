@@ -252,6 +252,21 @@ def serve(
             raise typer.Exit(code)
 
 
+@app.command()
+def doctor(
+    config: ConfigFile,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Look at the machine and the run: what is well, what is not, what to do. Exits with 1 if something is wrong."""
+    with verb("doctor", config, set_, debug) as settings:
+        from .serve.doctor.verb import doctor as examined
+
+        if code := examined(settings, json=json):
+            raise typer.Exit(code)
+
+
 @prompt_app.command("show")
 def show(
     config: ConfigFile,

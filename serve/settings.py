@@ -21,6 +21,11 @@ class ServeSettings(StoreSettings):
         "WHEREUPON_API_KEY",
         description="Environment variable that holds the API key; unset or empty: none is asked for.",
     )
+    admin_key_variable: str = Field(
+        "WHEREUPON_ADMIN_KEY",
+        description="Environment variable that holds the key for changes of the catalogue, the stored events of users "
+        "and their deletion; unset or empty: the API key opens these too.",
+    )
     kv_cache_gib: float = Field(
         2.0, gt=0, description="Size of the KV cache in GiB, on a CPU; a GPU uses the memory that is free."
     )

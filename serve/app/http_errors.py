@@ -25,6 +25,7 @@ _TYPE = re.compile(r"str|int|float|bool|.*\[.*\]")
 _MEANING = {
     400: "The request is malformed or cannot be answered as it is; nothing was changed.",
     401: "The API key is missing or wrong.",
+    403: "The API key asks only; this needs the key that administers.",
     404: "There is no such user or catalogue.",
     409: "An event id came before with other content; nothing was stored.",
     413: "The request is too large; nothing was stored.",
@@ -61,7 +62,7 @@ def error_response(
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route's OpenAPI says of the errors that any route may answer with, and of further `statuses`."""
     said: dict[int | str, dict[str, Any]] = {
-        401: {"description": _MEANING[401]},  # by vLLM itself, in another form
+        401: {"model": ErrorBody, "description": _MEANING[401]},
         "4XX": {"model": ErrorBody, "description": _MEANING[400]},  # keeps FastAPI from promising a 422
     }
     return said | {status: {"model": ErrorBody, "description": _MEANING[status]} for status in (400, 503, *statuses)}

@@ -25,9 +25,11 @@ from ...errors import ConfigError, PromptError
 from ...files import read_json
 from ...prompts import encode_text
 from ...recommend.versions import CatalogueVersion
+from ..launcher.command import ADMIN_KEY, ASKING_KEY
 from ..settings import ServeConfig
 from .completions import MAX_PROMPTS, complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
+from .keys import Keys
 from .routes import event_router, router, the_service, until_disconnect
 from .service import Service
 
@@ -46,10 +48,11 @@ class Endpoints:
         self.config = ServeConfig.model_validate(read_json(Path(os.environ[VARIABLE])))
 
     def attach_router(self, app: FastAPI) -> None:
-        """Add the routes, the limit on bodies, and how the server ends."""
+        """Add the routes, the limit on bodies, the keys, and how the server ends."""
         for added in (router, event_router(self.config.serve), _completions, APIRouter(lifespan=_lifespan)):
             app.include_router(added)
         app.add_middleware(BodyLimit, max_bytes=self.config.serve.max_body_kib * 1024)
+        app.add_middleware(Keys, asking=os.environ.get(ASKING_KEY), admin=os.environ.get(ADMIN_KEY))
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Load histories, catalogue and event store, and warm the model up."""

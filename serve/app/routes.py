@@ -28,7 +28,7 @@ _ALIVE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The server answers."},
     503: {"model": ErrorBody, "description": "The model or the catalogue is missing."},
 }
-_EDITING: dict[str, Any] = {"responses": documented(404, 413), "tags": ["catalogues"]}
+_EDITING: dict[str, Any] = {"responses": documented(403, 404, 413), "tags": ["catalogues"]}
 
 router = APIRouter(route_class=OpenAIErrorRoute)
 
@@ -183,7 +183,7 @@ def event_router(limits: ServeSettings) -> APIRouter:
             return error_response(message, 413, "events")
         return (await asyncio.to_thread(store.append, body.events))._asdict()
 
-    @router.get("/v1/events/{user_id:anything}", responses=documented())
+    @router.get("/v1/events/{user_id:anything}", responses=documented(403))
     async def events_of_user(
         user_id: Annotated[Label, Path(description="Whose events; an id may hold slashes.")],
         store: Annotated[EventStore, Depends(the_store)],

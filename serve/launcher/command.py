@@ -28,6 +28,8 @@ TITLE_TOKENS = 256
 # Smaller blocks waste less of a prompt, whose last part block is read again for each of its continuations; the CPU's
 # attention wants multiples of 32. Its default is 128.
 CPU_BLOCK_TOKENS = 32
+# By these the process knows its keys, whatever variables the settings name.
+ASKING_KEY, ADMIN_KEY = "WHEREUPON_SERVE_ASKING_KEY", "WHEREUPON_SERVE_ADMIN_KEY"
 FEW_CPUS = 4
 STOP_S = 30.0  # for the requests that run
 STOP_LOADING_S = 5.0
@@ -94,7 +96,10 @@ def server_command(config: ServeConfig, weights: Weights, dtype: str, device: De
 
 
 def server_environment(settings: ServeSettings, settings_file: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the process, made of that of the launcher; the API key goes this way."""
+    """The environment of the process, made of that of the launcher; the keys go this way.
+
+    vLLM itself is given no key, for it would refuse the other one: `serve.app.keys` guards its routes too.
+    """
     made = {**cpu_environment(own_cpus()), **environment}
     made.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would outdo serve.kv_cache_gib
     made |= {
@@ -104,8 +109,12 @@ def server_environment(settings: ServeSettings, settings_file: Path, environment
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",  # all is there already; a hub that does not answer would hold up the start
     }
+    for name in ("VLLM_API_KEY", ASKING_KEY, ADMIN_KEY):
+        made.pop(name, None)
     if variable := key_variable(settings, environment):
-        made["VLLM_API_KEY"] = environment[variable]
+        made[ASKING_KEY] = environment[variable]
+    if admin := environment.get(settings.admin_key_variable):
+        made[ADMIN_KEY] = admin
     return made
 
 

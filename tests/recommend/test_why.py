@@ -65,7 +65,7 @@ def test_game_of_another_size_is_refused() -> None:
 
 
 def test_shares_add_up_to_each_items_log_probability(recommender: Recommender) -> None:
-    found = recommender.explain("p00", at=AT, weather=RAIN)
+    found = recommender.explain("p00", at=AT, weather=RAIN, budget_s=math.inf)
     assert found.left_out == []
     ranked = recommender.recommend("p00", at=AT, weather=RAIN)
     assert [why.item_id for why in found.items] == ranked["item_id"].to_list()
@@ -100,7 +100,7 @@ def test_model_alone_is_all_of_the_log_odds(alone: Recommender) -> None:
 
 def test_without_weather_is_the_answer_to_a_question_without_weather(recommender: Recommender) -> None:
     """The moment is a week after the last event, so that the weather is unknown where it is not said."""
-    found = recommender.explain("p00", at="2024-01-30T12:00", weather=RAIN)
+    found = recommender.explain("p00", at="2024-01-30T12:00", weather=RAIN, budget_s=math.inf)
     ranked = recommender.recommend("p00", at="2024-01-30T12:00").rows(named=True)
     expected = {row["item_id"]: (row["rank"], row["probability"]) for row in ranked}
     for why in found.items:
@@ -111,7 +111,7 @@ def test_without_weather_is_the_answer_to_a_question_without_weather(recommender
 
 
 def test_hour_later_is_the_answer_an_hour_later(recommender: Recommender) -> None:
-    found = recommender.explain("p00", at=AT, weather=RAIN)
+    found = recommender.explain("p00", at=AT, weather=RAIN, budget_s=math.inf)
     ranked = recommender.recommend("p00", at="2024-01-20T13:00:00", weather=RAIN).rows(named=True)
     expected = {row["item_id"]: (row["rank"], row["probability"]) for row in ranked}
     for why in found.items:
@@ -124,7 +124,7 @@ def test_hour_later_is_the_answer_an_hour_later(recommender: Recommender) -> Non
 def test_past_events_are_the_users_own_and_the_most_important_come_first(recommender: Recommender) -> None:
     own = recommender.histories.events.filter(user_id="p01")
     known = {(row["item_id"], row["local_time"].isoformat(timespec="minutes")) for row in own.iter_rows(named=True)}
-    for why in recommender.explain("p01", at=AT, weather=RAIN).items:
+    for why in recommender.explain("p01", at=AT, weather=RAIN, budget_s=math.inf).items:
         assert 1 <= len(why.events) <= 3
         assert {(event.item_id, event.time) for event in why.events} <= known
         sizes = [abs(event.log_prob) for event in why.events]
@@ -133,12 +133,12 @@ def test_past_events_are_the_users_own_and_the_most_important_come_first(recomme
 
 
 def test_nobody_elses_events_change_or_enter_an_explanation(alone: Recommender) -> None:
-    shown = alone.explain("p00", at=AT).model_dump_json()
+    shown = alone.explain("p00", at=AT, budget_s=math.inf).model_dump_json()
     assert not [user for user in alone.user_ids if user != "p00" and user in shown]
 
 
 def test_sentence_names_the_item_its_rank_and_an_hour_later(recommender: Recommender) -> None:
-    found = recommender.explain("p00", at=AT, weather=RAIN)
+    found = recommender.explain("p00", at=AT, weather=RAIN, budget_s=math.inf)
     for why, place in zip(found.items, ("first", "second", "third", "number 4", "number 5"), strict=True):
         assert why.sentence.startswith(f"{why.title} is {place} with ")
         assert "an hour later it would be" in why.sentence
@@ -158,7 +158,7 @@ def test_what_the_time_does_not_suffice_for_is_left_out_and_named(alone: Recomme
 
 
 def test_answer_without_items_has_nothing_to_explain(alone: Recommender) -> None:
-    found = alone.explain("p00", at=AT, filters=RequestFilters(only=[]))
+    found = alone.explain("p00", at=AT, filters=RequestFilters(only=[]), budget_s=math.inf)
     assert (found.items, found.left_out) == ([], [])
 
 
@@ -166,7 +166,7 @@ def test_rank_is_unknown_where_an_item_leaves_the_list(alone: Recommender) -> No
     ranks = [
         share.without.rank
         for at in range(8)
-        for why in alone.explain("p00", k=1, at=f"2024-01-30T{9 + at:02}:00", weather=RAIN).items
+        for why in alone.explain("p00", k=1, at=f"2024-01-30T{9 + at:02}:00", weather=RAIN, budget_s=math.inf).items
         for share in why.groups
     ]
     assert set(ranks) <= {1, None}
@@ -213,7 +213,7 @@ def test_groups_that_the_prompt_does_not_have_are_no_players(town_copy: Callable
         worded = Worded(recommender.question(Request(None, [], RequestContext(AT))))
         assert worded.groups == ("time",)
         answer = recommender.answer(worded.question)
-        found = recommender.explained(answer)
+        found = recommender.explained(answer, math.inf)
     assert [share.group for share in found.items[0].groups] == ["time"]
     assert found.items[0].events == []
 
@@ -230,7 +230,9 @@ def test_explanation_asks_the_model_nothing_once_the_time_is_up(alone: Recommend
 def test_shares_are_those_of_wordings_that_are_read_one_by_one(recommender: Recommender) -> None:
     answer = recommender.answer(recommender.question(Request("p00", None, RequestContext(AT, RAIN))), 3)
     expected_GK = shapley_values(value_function(recommender, answer))
-    found_GK = np.array([[share.log_prob for share in why.groups] for why in recommender.explained(answer).items]).T
+    found_GK = np.array(
+        [[share.log_prob for share in why.groups] for why in recommender.explained(answer, math.inf).items]
+    ).T
     assert np.abs(found_GK - expected_GK).max() < 1e-4
 
 
@@ -243,7 +245,7 @@ def test_shares_are_those_of_another_library(
     expected_GK = library(value_function(alone, answer))
     if expected_GK is None:
         pytest.skip(f"{name} is not installed; it comes with the extra explain-check")
-    found_GK = np.array([[share.log_prob for share in why.groups] for why in alone.explained(answer).items]).T
+    found_GK = np.array([[share.log_prob for share in why.groups] for why in alone.explained(answer, math.inf).items]).T
     assert np.abs(found_GK - expected_GK).max() < 1e-3
 
 
@@ -256,7 +258,7 @@ def test_command_line_says_why_in_a_sentence_and_in_figures(
     moment = RequestContext(AT, RAIN)
     recommend_verb(alone.config, "p00", moment, RequestFilters(), k=2, versus=None, as_json=False, why=True)
     printed = capsys.readouterr().out
-    [first, second] = alone.explain("p00", k=2, at=AT, weather=RAIN).items
+    [first, second] = alone.explain("p00", k=2, at=AT, weather=RAIN, budget_s=math.inf).items
     assert f"1. {first.sentence}" in printed
     assert f"2. {second.sentence}" in printed
     assert f"against {first.item_id}: model " in printed
@@ -273,5 +275,5 @@ def test_command_line_gives_the_explanation_as_json_where_it_is_asked(
         [printed] = json.loads(capsys.readouterr().out)
         assert ("explanation" in printed) is why
         if why:
-            expected = alone.explain("p00", k=2, at=AT).items
+            expected = alone.explain("p00", k=2, at=AT, budget_s=math.inf).items
             assert [one["item_id"] for one in printed["explanation"]["items"]] == [one.item_id for one in expected]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "WHEREUPON_TEST_MARK"
-KEYS = ("WHEREUPON_API_KEY", "VLLM_API_KEY")  # no server asks for one that a shell happens to have
+# No server asks for one that a shell happens to have.
+KEYS = ("WHEREUPON_API_KEY", "WHEREUPON_ADMIN_KEY", "VLLM_API_KEY")
 # What `nohup` or a script's `&` lets its children ignore, they are asked to obey again.
 DEFAULT_SIGNALS = ["env", "--default-signal=HUP,INT,TERM"]
 # Small enough for a machine that does other things too; patient enough for one that does many.

@@ -115,11 +115,12 @@ def test_recommendations_are_those_of_the_in_process_engine(server: Any) -> None
     assert {item["title"]: item["probability"] for item in found["data"]} == pytest.approx(expected, abs=1e-4)
 
 
-def test_explanation_is_that_of_the_in_process_engine(server: Any) -> None:
+def test_explanation_is_that_of_the_in_process_engine(start: Any) -> None:
+    server = start("serve.explain_seconds=1000")
     moment = {"at": AT, "weather": "rain, 18 C"}
     found = recommended(server, context=moment, k=3, explain=True, max_expansions=1000)["explanation"]
     with Recommender.load(server.config) as recommender:
-        expected = recommender.explain("p00", k=3, **moment)
+        expected = recommender.explain("p00", k=3, budget_s=1000.0, **moment)
     assert found["left_out"] == []
     for one, why in zip(found["items"], expected.items, strict=True):
         assert (one["item_id"], one["against"]) == (why.item_id, why.against)

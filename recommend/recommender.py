@@ -28,10 +28,11 @@ from ..console import say, tracked
 from ..decode import Change, Searching, SearchResult, run, searching
 from ..decode.adapters import current_adapter
 from ..decode.search import SLACK
-from ..errors import DataError, PromptError
+from ..errors import DataError, PromptError, UnknownUserError
 from ..histories import Histories, read_histories
 from ..rankers.blend import read_blend
 from .context import RequestContext, check_context, open_question, places_in_prompts
+from .forgotten import Forgotten
 from .history import user_history
 from .prompt import Prompt, prompt_of
 from .selection import RequestFilters, candidates, place_of
@@ -133,6 +134,7 @@ class Recommender:
         catalogues: the catalogue's current version, and the ways to another one.
         store: events since `prepare`; None where none were ever kept.
         card: what the adapter says of itself.
+        forgotten: people of whose prepared events nothing may be used.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class Recommender:
     ) -> None:  # fmt: skip
         self.config, self.histories, self.tokenizer, self.catalogues = config, histories, tokenizer, catalogues
         self.store, self.card, self._adapter = store, card, adapter
+        self.forgotten = Forgotten.of_run(config.run)
         self._last_engine: TransformersEngine | None = None
 
     @classmethod
@@ -274,7 +277,8 @@ class Recommender:
     def user_ids(self) -> list[str]:
         """All users of the histories, and those that only stored events know, in the order of their ids."""
         stored = self.store.users() if self.store is not None else []
-        return sorted({*self.histories.user_ids, *stored}) if stored else self.histories.user_ids
+        prepared = self.forgotten.without(self.histories.user_ids)
+        return sorted({*prepared, *stored}) if stored else prepared
 
     def question(self, request: Request, version: CatalogueVersion | None = None) -> Question:
         """Make a request ready, from the current version of the catalogue or a given one; no model is asked.
@@ -338,6 +342,10 @@ class Recommender:
         stored: Sequence[PastEvent] = ()
         if user is not None and self.store is not None:
             stored = self.store.of_user(user, self.config.serve.max_events)
+        if user is not None and user in self.forgotten:  # who came back is known by what happened since
+            if not stored and not request.events:
+                raise UnknownUserError(f"There is no user {user!r}; correct the id, or send events along.")
+            user = None
         return user_history(self.histories, version, user, stored, request.events or (), time_zone)
 
     def _engine(self, trie: Trie) -> TransformersEngine:

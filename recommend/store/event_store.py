@@ -65,6 +65,10 @@ class EventStore(ABC):
         query = f"{self.SELECT} WHERE user_id = {self.MARK} ORDER BY time DESC, seq DESC LIMIT {self.MARK}"
         return [to_event(row) for row in reversed(self._rows(query, user_id, limit))]
 
+    def forget(self, user_id: str) -> int:
+        """Delete all events of a user; how many there were. Once this returns, the deletion is on disk."""
+        return self._run(lambda connection: self._delete(connection, user_id))
+
     def users(self) -> list[str]:
         """Every user with an event, in the order of the ids."""
         return [row[0] for row in self._rows("SELECT DISTINCT user_id FROM whereupon_events ORDER BY user_id")]
@@ -92,6 +96,11 @@ class EventStore(ABC):
     @abstractmethod
     def _insert(self, connection: Any, new: list[Event]) -> int:
         """Store the events, each id once; how many were not there. Raises ConflictError."""
+
+    def _delete(self, connection: Any, user_id: str) -> int:
+        """Delete the events of a user; how many there were."""
+        query = f"DELETE FROM whereupon_events WHERE user_id = {self.MARK}"
+        return int(connection.execute(query, (user_id,)).rowcount)
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
         return self._run(lambda connection: list(connection.execute(query, values).fetchall()))

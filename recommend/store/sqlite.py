@@ -65,6 +65,13 @@ class SqliteStore(EventStore):
             connection.execute("COMMIT")
         return accepted
 
+    def _delete(self, connection: sqlite3.Connection, user_id: str) -> int:
+        with self._writing:
+            connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, and not only unlinked
+            deleted = super()._delete(connection, user_id)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the log beside the file still has it
+        return deleted
+
     def _make_tables(self, connection: sqlite3.Connection) -> None:
         with self._writing:
             connection.execute("BEGIN IMMEDIATE")

@@ -168,7 +168,7 @@ register_url_convertor("anything", _Anything())
 
 
 def event_router(limits: ServeSettings) -> APIRouter:
-    """The routes under /v1/events."""
+    """The routes under /v1/events and /v1/users."""
     most = limits.max_events
     router = APIRouter(route_class=OpenAIErrorRoute, tags=["events"])
 
@@ -194,5 +194,12 @@ def event_router(limits: ServeSettings) -> APIRouter:
         """A user's latest events, earliest first; none for a user who is not known."""
         events = await asyncio.to_thread(store.of_user, user_id, limit + 1)
         return schemas.StoredEvents(data=events[-limit:], has_more=len(events) > limit)
+
+    @router.delete("/v1/users/{user_id:anything}", responses=documented(403), tags=["users"])
+    async def forget(
+        user_id: Annotated[Label, Path(description="Whom to forget; an id may hold slashes.")], service: Loaded
+    ) -> schemas.Forgotten:
+        """Forget a person: delete the stored events, and use nothing that was prepared. Sending it again is safe."""
+        return await service.forget(user_id)
 
     return router

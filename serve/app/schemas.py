@@ -164,6 +164,19 @@ class Stored(BaseModel):
     duplicates: int = Field(description="Events that had been stored before, with the same content.")
 
 
+class Forgotten(BaseModel):
+    """What was deleted, and what may still be known."""
+
+    events: int = Field(description="Stored events that were deleted.")
+    prepared_events: int = Field(
+        description="Events in the prepared data. No answer shows or uses them any more; they leave the disk when "
+        "their source is cleaned and `whereupon prepare` runs again."
+    )
+    adapter_may_know: bool = Field(
+        description="Whether adapter and rankers were fitted to events of this person. They forget by a new training."
+    )
+
+
 class StoredEvents(BaseModel):
     """Events of one user, earliest first."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.exceptions import HTTPException
 
@@ -27,7 +28,7 @@ from ...recommend.versions import CatalogueVersion
 from ...recommend.why import Explaining, explaining
 from ...recommend.wordings import Wordings
 from ..settings import ServeConfig
-from .schemas import Recommendation, Recommendations
+from .schemas import Forgotten, Recommendation, Recommendations
 
 # Shown beside vLLM's own figures under /metrics.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
@@ -160,6 +161,21 @@ class Service:
             num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
             explanation=why,
         )  # fmt: skip
+
+    async def forget(self, user_id: str) -> Forgotten:
+        """Delete what is stored of a person, and use nothing of what is prepared from now on.
+
+        The prefix cache of the model is emptied, since it holds prompts. Raises StoreError: nothing was deleted, though
+        prepared events are not used any more; asking again is safe.
+        """
+        recommender, store = self.recommender, self.recommender.store
+        assert store is not None, "a server opens one"
+        await asyncio.to_thread(recommender.forgotten.add, user_id)
+        deleted = await asyncio.to_thread(store.forget, user_id)
+        await self.client.reset_prefix_cache()
+        prepared = recommender.histories.events.filter(pl.col("user_id") == user_id)
+        learnt = prepared.filter(pl.col("split") != "test").height
+        return Forgotten(events=deleted, prepared_events=prepared.height, adapter_may_know=bool(learnt))
 
     async def search(self, kind: str, question: Question, plan: Plan, budget: int | None) -> SearchResult:
         """Run one search, once it is its turn."""

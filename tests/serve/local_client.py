@@ -17,7 +17,11 @@ class LocalClient:
         self.model = merge_adapter(load_base_model(config.model), current_adapter(config.run)).eval()
         self.model_config = SimpleNamespace(max_model_len=400, get_vocab_size=lambda: self.model.config.vocab_size)
         self.vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=16))
-        self.is_alive, self.running, self.delay_s = True, 0, 0.0
+        self.is_alive, self.running, self.delay_s, self.num_resets = True, 0, 0.0, 0
+
+    async def reset_prefix_cache(self) -> bool:
+        self.num_resets += 1
+        return True
 
     async def check_health(self) -> None:
         if not self.is_alive:

@@ -372,3 +372,25 @@ def test_postgres_account_that_may_write_but_not_create_can_use_what_is_there(cl
 def test_tables_have_a_column_for_every_field() -> None:
     assert sorted(COLUMNS) == sorted(Event.model_fields)
     assert COLUMNS[:2] == ("event_id", "user_id")  # where the stores look for the id
+
+
+# Forgetting
+
+
+def test_forgotten_user_has_no_events_and_others_keep_theirs(store: EventStore) -> None:
+    store.append([made("e1"), made("e2", minute=1), made("e3", user_id="u2")])
+    assert store.forget("u1") == 2
+    assert store.of_user("u1", 10) == []
+    assert ids(store.of_user("u2", 10)) == ["e3"]
+    assert store.users() == ["u2"]
+    assert store.forget("u1") == 0
+    assert store.append([made("e1")]).accepted == 1, "who comes back is stored again"
+
+
+def test_forgotten_events_are_in_no_file_of_a_sqlite_store(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "events.sqlite")
+    store.append([made(f"e{number}", user_id="remarkable-name", minute=number) for number in range(200)])
+    store.forget("remarkable-name")
+    found = [file.name for file in tmp_path.iterdir() if b"remarkable-name" in file.read_bytes()]
+    store.close()
+    assert found == []

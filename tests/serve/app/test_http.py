@@ -140,6 +140,36 @@ def test_explanation_that_has_no_time_names_what_it_lacks(start: Any) -> None:
     assert found["left_out"]
 
 
+def test_deleted_user_is_forgotten_in_store_cache_and_live_histories(server: Any) -> None:
+    event = {"event_id": "e1", "user_id": "p00", "item_id": "bar1", "time": "2024-01-19T20:00:00Z"}
+    assert server.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+    known = read_histories(server.config.run).events.filter(pl.col("user_id") == "p00").height
+    answer = server.delete("/v1/users/p00")
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"events": 1, "prepared_events": known, "adapter_may_know": True}
+    assert server.engine.num_resets == 1
+    assert server.get("/v1/events/p00").json()["data"] == []
+    body = {"user_id": "p00", "context": {"at": AT}}
+    assert "No events of user 'p00'" in refused(server.post("/v1/recommendations", json=body), 404)
+    assert recommended(server, user_id="p01")["num_events"] > 0
+    assert server.delete("/v1/users/p00").json()["events"] == 0
+    nobody = {"events": 0, "prepared_events": 0, "adapter_may_know": False}
+    assert server.delete("/v1/users/never/was").json() == nobody
+
+
+def test_keys_guard_the_routes_of_the_server(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHEREUPON_SERVE_ASKING_KEY", "a5k")
+    monkeypatch.setenv("WHEREUPON_SERVE_ADMIN_KEY", "adm1n")
+    server = start()
+    asking, admin = ({"Authorization": f"Bearer {key}"} for key in ("a5k", "adm1n"))
+    assert server.get("/health").status_code == 200
+    assert refused(server.delete("/v1/users/p00"), 401)
+    assert refused(server.delete("/v1/users/p00", headers=asking), 403)
+    assert server.get("/v1/catalogues", headers=asking).status_code == 200
+    assert server.get("/v1/events/p00", headers=admin).status_code == 200
+    assert server.delete("/v1/users/p00", headers=admin).status_code == 200
+
+
 def test_completion_gives_distinct_titles_best_first_with_ids_and_probabilities(server: Any) -> None:
     found = completed(server, n=5, logprobs=1)
     texts, probabilities = zip(*((c["text"], c["probability"]) for c in found["choices"]), strict=True)

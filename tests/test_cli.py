@@ -129,7 +129,7 @@ def test_recommend_passes_the_context_on_even_if_it_starts_with_a_minus(config: 
     assert _run("prompt show", config, *moment).exit_code == 0
     context = RequestContext("2013-01-05T08:00", "-3 C", "-33.9,151.2")
     assert [(args[1:], kwargs) for _, args, kwargs in rooms.calls] == [
-        (("Ada", context, RequestFilters()), {"k": 3, "versus": "rain", "as_json": True}),
+        (("Ada", context, RequestFilters()), {"k": 3, "versus": "rain", "why": False, "as_json": True}),
         (("Ada", context), {"ids": False}),
     ]
 

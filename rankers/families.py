@@ -48,6 +48,9 @@ def _grid(**fixed: Any) -> list[dict[str, Any]]:
 
 SEQUENTIAL: Final = (
     Family("GRU4Rec", _grid(network="GRU4Rec"), _sequential, _restored),
+    Family("GRU4Rec + time", _grid(network="GRU4Rec", timed=True), _sequential, _restored),
+    Family("LSTM", _grid(network="LSTM"), _sequential, _restored),
+    Family("LSTM + time", _grid(network="LSTM", timed=True), _sequential, _restored),
     Family("SASRec", _grid(network="SASRec"), _sequential, _restored),
     Family("SASRec + time", _grid(network="SASRec", timed=True), _sequential, _restored),
 )

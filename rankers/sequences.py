@@ -1,4 +1,4 @@
-"""What sequential models over item ids read, and to what end: SASRec, SASRec that knows the time, and GRU4Rec.
+"""What sequential models over item ids read, and to what end: GRU4Rec, LSTM and SASRec, each with and without time.
 
 They are trained on the train split alone and stop by the validation split (`sequences_networks`); for each predicted
 event they read the same user's last events of any split.
@@ -40,16 +40,17 @@ class SequenceSettings:
     """A network and its training; a family's grid names the fields that differ from these defaults.
 
     Attributes:
-        timed: SASRec only: read hour, day of the week and time since the previous event, of each event and of the one
-            that is asked for.
-        layers, heads: blocks of self-attention and their heads; for GRU4Rec recurrent layers, heads without effect.
+        timed: read hour, day of the week and time since the previous event, of each event and of the one that is asked
+            for.
+        layers, heads: blocks of self-attention and their heads; for GRU4Rec and LSTM recurrent layers, heads without
+            effect.
         learning_rate, weight_decay: of AdamW.
         length: how many events the network sees at most; a batch has `batch_size` windows of them.
         max_epochs, patience: training ends after so many epochs, or when so many in a row brought nothing better.
         epochs_unwatched: how many epochs where there is no validation event to stop by.
     """
 
-    network: Literal["SASRec", "GRU4Rec"] = "SASRec"
+    network: Literal["SASRec", "GRU4Rec", "LSTM"] = "SASRec"
     timed: bool = False
     hidden: int = 64
     layers: int = 2

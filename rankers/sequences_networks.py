@@ -12,7 +12,6 @@ N = events, Q = queries.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from ..errors import ModelError
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
+from .devices import device, own_seed
 from .protocol import Arrays, Dense
 from .sequences import NUM_GAPS, SequenceSettings, Transitions, Watched, Windows, moments, windows_before
 
@@ -145,20 +145,56 @@ class _Block(nn.Module):
         return hidden_WLD + added_WLD
 
 
-class GRU4Rec(Network):
-    """Gated recurrent units over the events so far: Hidasi et al., "Session-based Recommendations with Recurrent Neural
-    Networks", ICLR 2016; tied embeddings and softmax after Hidasi and Karatzoglou, CIKM 2018."""
+class Recurrent(Network):
+    """Recurrent cells over the events so far. With `timed` each event is read with the moments that `SASRec` reads."""
 
-    def __init__(self, known_I: Tensor, hidden: int, layers: int, dropout: float) -> None:
+    def __init__(self, known_I: Tensor, hidden: int, dropout: float, timed: bool) -> None:
         super().__init__(known_I, hidden)
+        self.own_moment = _Moment(hidden) if timed else None
+        self.asked_moment = _Moment(hidden) if timed else None
         self.dropout = nn.Dropout(dropout)
-        self.gru = nn.GRU(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        _start_small(self, hidden)
+
+    def states(self, read_WLD: Tensor) -> Tensor:
+        """States of the cells: float32 [W, L, D]."""
+        raise NotImplementedError
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Hidden states: float32 [W, L, D]."""
-        hidden_WLD: Tensor = self.gru(self.dropout(self.read(inputs.item_WL)))[0]
-        return self.dropout(hidden_WLD)  # type: ignore[no-any-return]
+        read_WLD = self.read(inputs.item_WL)
+        if self.own_moment is not None and self.asked_moment is not None:
+            read_WLD = read_WLD + self.own_moment(inputs.moment_WL3) + self.asked_moment(inputs.asked_WL3)
+        hidden_WLD: Tensor = self.dropout(self.states(self.dropout(read_WLD)))
+        return hidden_WLD
+
+
+class GRU4Rec(Recurrent):
+    """Gated recurrent units: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016;
+    tied embeddings and softmax after Hidasi and Karatzoglou, CIKM 2018."""
+
+    def __init__(self, known_I: Tensor, hidden: int, layers: int, dropout: float, timed: bool) -> None:
+        super().__init__(known_I, hidden, dropout, timed)
+        self.gru = nn.GRU(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        _start_small(self, hidden)
+
+    def states(self, read_WLD: Tensor) -> Tensor:
+        """See `Recurrent.states`."""
+        hidden_WLD: Tensor = self.gru(read_WLD)[0]
+        return hidden_WLD
+
+
+class LSTM(Recurrent):
+    """Long short-term memory: Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997; with
+    the embeddings and the loss of GRU4Rec."""
+
+    def __init__(self, known_I: Tensor, hidden: int, layers: int, dropout: float, timed: bool) -> None:
+        super().__init__(known_I, hidden, dropout, timed)
+        self.lstm = nn.LSTM(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        _start_small(self, hidden)
+
+    def states(self, read_WLD: Tensor) -> Tensor:
+        """See `Recurrent.states`."""
+        hidden_WLD: Tensor = self.lstm(read_WLD)[0]
+        return hidden_WLD
 
 
 def _start_small(network: Network, hidden: int) -> None:
@@ -182,32 +218,37 @@ class Reader:
         """The same network, reading other histories of the same catalogue."""
         return replace(self, histories=histories, moment_N3=torch.from_numpy(moments(histories)))
 
+    @property
+    def place(self) -> torch.device:
+        """The device that the network is on."""
+        return self.network.items.weight.device
+
     @torch.inference_mode()
     def log_probs(self, row_Q: Int64) -> NDArray[np.float32]:
         """Log-probability of every item after the last events before each row, in nats: float32 [Q, I].
 
         Where there is none, all are equally likely.
         """
-        with torch.autocast("cpu", enabled=False):  # a language model may be at work around it
+        with torch.autocast(self.place.type, enabled=False):  # a language model may be at work around it
             return self._log_probs(row_Q)
 
     def _log_probs(self, row_Q: Int64) -> NDArray[np.float32]:
         self.network.eval()
-        hidden_QD = torch.zeros(len(row_Q), self.network.items.embedding_dim)
+        hidden_QD = torch.zeros(len(row_Q), self.network.items.embedding_dim, device=self.place)
         at_X = np.flatnonzero(num_previous(self.histories)[row_Q])
         windows = windows_before(self.histories, row_Q[at_X], self.length)
         step = max(1, _EVENTS_PER_PASS // self.length)
         for start in range(0, len(at_X), step):
             part = np.arange(start, min(start + step, len(at_X)))
             hidden_QD[at_X[part]] = self._last_states(windows.take(part))
-        log_prob_QI: NDArray[np.float32] = torch.log_softmax(self.network.scores(hidden_QD), -1).numpy()
+        log_prob_QI: NDArray[np.float32] = torch.log_softmax(self.network.scores(hidden_QD), -1).cpu().numpy()
         return log_prob_QI
 
     def loss(self, windows: Windows) -> Tensor:
         """Mean cross-entropy of all steps of some windows, in nats: a scalar."""
         real_WL = windows.real_WL
-        hidden_XD = self.network(self._inputs(windows))[torch.from_numpy(real_WL)]
-        item_X = torch.from_numpy(self.histories.item_idx_N[windows.asked_WL[real_WL]].astype(np.int64))
+        hidden_XD = self.network(self._inputs(windows))[torch.from_numpy(real_WL).to(self.place)]
+        item_X = torch.from_numpy(self.histories.item_idx_N[windows.asked_WL[real_WL]].astype(np.int64)).to(self.place)
         return functional.cross_entropy(self.network.scores(hidden_XD), item_X)
 
     def _last_states(self, windows: Windows) -> Tensor:
@@ -218,7 +259,8 @@ class Reader:
         item_WL = torch.from_numpy(self.histories.item_idx_N[windows.row_WL].astype(np.int64))
         row_WL, asked_WL = torch.from_numpy(windows.row_WL), torch.from_numpy(windows.asked_WL)
         place_WL = np.maximum(windows.length_W[:, None] - 1 - np.arange(windows.row_WL.shape[1]), 0)
-        return Inputs(item_WL, self.moment_N3[row_WL], self.moment_N3[asked_WL], torch.from_numpy(place_WL))
+        read = item_WL, self.moment_N3[row_WL], self.moment_N3[asked_WL], torch.from_numpy(place_WL)
+        return Inputs(*(tensor.to(self.place) for tensor in read))
 
 
 @dataclass(frozen=True)
@@ -253,19 +295,17 @@ class SequenceRanker:
 
     def arrays(self) -> Arrays:
         """The network's weights and buffers by their names."""
-        return {name: tensor.detach().numpy() for name, tensor in self.reader.network.state_dict().items()}
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.reader.network.state_dict().items()}
 
 
 def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Watched | None) -> Trained:
     """Train a network on the steps of the train split, in which some user has two events.
 
-    On one machine and with one number of threads the same `seed` gives the same weights; torch's global generator is
-    left as it was. `valid` are the events to stop by; None: train for `settings.epochs_unwatched` epochs. Raises
+    On the CPU of one machine the same `seed` gives the same weights; torch's global generators are left as they were. `valid` are the events to stop by; None: train for `settings.epochs_unwatched` epochs. Raises
     ModelError where the training diverges.
     """
     transitions, generator = Transitions.of(histories), np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]), _one_thread():
-        torch.manual_seed(seed)
+    with own_seed(seed):
         network = _build(settings, transitions.known(histories))
         reader = Reader(histories, network, settings.length, torch.from_numpy(moments(histories)))
         optimizer = torch.optim.AdamW(
@@ -276,24 +316,15 @@ def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Wa
         return _keep_best(reader, losses, settings.patience, valid)
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Networks this small are not faster on several cores, and much slower where these are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _build(settings: SequenceSettings, known_I: NDArray[np.bool_]) -> Network:
     known = torch.from_numpy(known_I)
-    if settings.network == "GRU4Rec":
-        return GRU4Rec(known, settings.hidden, settings.layers, settings.dropout)
-    return SASRec(
-        known, settings.length, settings.hidden, settings.layers, settings.heads, settings.dropout, settings.timed
-    )
+    if settings.network == "SASRec":
+        sasrec = SASRec(
+            known, settings.length, settings.hidden, settings.layers, settings.heads, settings.dropout, settings.timed
+        )
+        return sasrec.to(device())
+    kind = GRU4Rec if settings.network == "GRU4Rec" else LSTM
+    return kind(known, settings.hidden, settings.layers, settings.dropout, settings.timed).to(device())
 
 
 def _epochs(

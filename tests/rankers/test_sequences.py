@@ -34,6 +34,8 @@ NETWORKS: list[dict[str, Any]] = [
     {"network": "SASRec"},
     {"network": "SASRec", "timed": True},
     {"network": "GRU4Rec"},
+    {"network": "LSTM"},
+    {"network": "LSTM", "timed": True},
 ]
 
 
@@ -91,7 +93,8 @@ def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network
     assert (rankings.rank_E[after_b_E] == 1).all()
 
 
-def test_only_who_is_told_the_time_knows_what_is_done_at_noon(build: Build) -> None:
+@pytest.mark.parametrize("network", ["SASRec", "GRU4Rec", "LSTM"])
+def test_only_who_is_told_the_time_knows_what_is_done_at_noon(build: Build, network: str) -> None:
     """Item 0 at midnight and item 1 at noon, but which of the two comes next is random."""
     generator = np.random.default_rng(2)
     rows: list[Row] = []
@@ -102,9 +105,9 @@ def test_only_who_is_told_the_time_knows_what_is_done_at_noon(build: Build) -> N
             (user, int(n), int(t), _split_of(at, 14)) for at, (n, t) in enumerate(zip(noon_E, time_E, strict=True))
         ]
     histories = build(rows, 3)
-    assert _share_at_top(histories, _settings(timed=True)) > 0.95
+    assert _share_at_top(histories, _settings(network=network, timed=True)) > 0.95
     # Weekday and gap are not known to it either; what is left is a coin.
-    assert _share_at_top(histories, _settings()) < 0.7
+    assert _share_at_top(histories, _settings(network=network)) < 0.7
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -255,8 +258,7 @@ def test_family_is_listed_and_its_settings_are_distinct_json(family: Family) -> 
     grid = [SequenceSettings(**json.loads(json.dumps(one))) for one in family.grid()]
     assert len(set(grid)) == len(grid) >= 4
     assert all(one.hidden % one.heads == 0 for one in grid)
-    assert {one.timed for one in grid} == {family.name == "SASRec + time"}
-    assert {one.network for one in grid} == {"GRU4Rec" if family.name == "GRU4Rec" else "SASRec"}
+    assert {one.network + " + time" * one.timed for one in grid} == {family.name}
 
 
 def test_family_without_torch_is_left_out(random_town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:

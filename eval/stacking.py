@@ -26,7 +26,7 @@ from ..histories.candidates import EvaluatedSplit, Repeats
 from ..histories.questions import SPLIT_CODES, evaluated_events
 from ..rankers.blend import known_priors
 from ..rankers.calibrate import calibrate
-from ..rankers.families import FAMILIES, SEQUENTIAL
+from ..rankers.families import FAMILIES, NETWORKS
 from ..rankers.fitting import Calibration
 from ..rankers.gate import fit_gate
 from ..rankers.protocol import Dense, Sparse, UnfitDataError
@@ -266,7 +266,7 @@ def _verdict(selected: Mapping[str, Selected], recipe: StackRecipe) -> str:
 
 def _tuned(config: Config, histories: Histories, name: BaselineName, repeats: Repeats) -> Mapping[str, Any]:
     """Settings of the highest nDCG@10 on validation; of networks the first of the grid, since each costs a training."""
-    if any(name == family.name for family in SEQUENTIAL):
+    if any(name == family.name for family in NETWORKS):
         return FAMILIES[name].grid()[0]
     protocol = config.evaluate.model_copy(update={"repeats": repeats})
     sampled = int((histories.split_N == SPLIT_CODES["valid"]).sum()) > MAX_EVENTS
@@ -277,7 +277,7 @@ def _tuned(config: Config, histories: Histories, name: BaselineName, repeats: Re
 
 def _repeats(config: Config, pool: Pool, name: BaselineName) -> Repeats:
     """Networks are trained once for both parts."""
-    if pool == "again" or any(name == family.name for family in SEQUENTIAL):
+    if pool == "again" or any(name == family.name for family in NETWORKS):
         return config.evaluate.repeats
     return "excluded"
 

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from . import als, boosting, cooccurrence, discovery, own, places, popular, returns, spatial_knn, transitions
+from . import (
+    als, boosting, cooccurrence, discovery, light_gcn, own, places, popular, returns, spatial_knn, st_cnn, transitions,
+)  # fmt: skip
 from .protocol import Arrays, Family, Fitted, Fitting, Ranker, UnfitDataError, require
 from .sequences import SequenceSettings, Transitions, Watched
 from .settings import BaselineName
@@ -54,8 +56,10 @@ SEQUENTIAL: Final = (
     Family("SASRec", _grid(network="SASRec"), _sequential, _restored),
     Family("SASRec + time", _grid(network="SASRec", timed=True), _sequential, _restored),
 )
+NETWORKS: Final = (*SEQUENTIAL, *light_gcn.FAMILIES, *st_cnn.FAMILIES)
+"""Families of which a fit is the training of a network."""
 _ALL: Final = (popular, own, transitions, places, spatial_knn, returns, discovery, boosting, cooccurrence, als)
 FAMILIES: Final[Mapping[BaselineName, Family]] = {
-    family.name: family for some in (*(module.FAMILIES for module in _ALL), SEQUENTIAL) for family in some
+    family.name: family for some in (*(module.FAMILIES for module in _ALL), NETWORKS) for family in some
 }
 """Every family by its name, weak kinds first; `tests/eval/test_settings.py` holds names and settings together."""

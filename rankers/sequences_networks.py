@@ -301,8 +301,9 @@ class SequenceRanker:
 def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Watched | None) -> Trained:
     """Train a network on the steps of the train split, in which some user has two events.
 
-    On the CPU of one machine the same `seed` gives the same weights; torch's global generators are left as they were. `valid` are the events to stop by; None: train for `settings.epochs_unwatched` epochs. Raises
-    ModelError where the training diverges.
+    On the CPU of one machine the same `seed` gives the same weights; torch's global generators are left as they were.
+    `valid` are the events to stop by; None: train for `settings.epochs_unwatched` epochs. Raises ModelError where the
+    training diverges.
     """
     transitions, generator = Transitions.of(histories), np.random.default_rng(seed)
     with own_seed(seed):

@@ -28,7 +28,7 @@ from whereupon.recommend.context import RequestContext, open_question
 NUM_ITEMS, NUM_USERS = 12, 6
 PACKAGES: Final = {"ALS": "implicit", "boosted two-stage": "lightgbm", "spatial KNN": "scipy"}
 NAMES: Final = [name for name in FAMILIES if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
-TINY: Final = {"hidden": 8, "layers": 1, "length": 6, "max_epochs": 2, "epochs_unwatched": 2}
+TINY: Final = {"hidden": 8, "layers": 1, "max_epochs": 2, "epochs_unwatched": 2}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -80,8 +80,8 @@ def full(request: pytest.FixtureRequest) -> Histories:
 def some_settings(family: Family) -> Mapping[str, Any]:
     grid = family.grid()
     one = grid[len(grid) // 2]
-    if family in families.SEQUENTIAL:
-        return {**one, **TINY}
+    if family in families.NETWORKS:
+        return {**one, **TINY, **({"length": 6} if family in families.SEQUENTIAL else {})}
     half_lives = {"half_life_days": 7.0, "half_life_events": 3.0}
     changes: dict[str, Any] = {"elsewhere": 0.1, "epochs": 2, "own": 3.0, **half_lives}
     return one | {name: value for name, value in changes.items() if name in one}

@@ -28,7 +28,7 @@ NUM_ITEMS = 6
 TICKS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, NUM_ITEMS - 1), st.integers(0, 30)), min_size=2, max_size=30
 )
-NETWORKS: Final = [name for name, family in FAMILIES.items() if family in families.SEQUENTIAL]
+NETWORKS: Final = [name for name, family in FAMILIES.items() if family in families.NETWORKS]
 PACKAGES: Final = {"ALS": "implicit", "boosted two-stage": "lightgbm", "spatial KNN": "scipy"}
 NAMES: Final = [
     name
@@ -36,15 +36,16 @@ NAMES: Final = [
     if name not in NETWORKS and (name not in PACKAGES or importlib.util.find_spec(PACKAGES[name]))
 ]
 BOOSTED: Final = [name for name in NAMES if "rounds" in FAMILIES[name].grid()[0]]
-TINY: Final = {"hidden": 4, "layers": 1, "length": 6, "max_epochs": 2, "epochs_unwatched": 2}
+TINY: Final = {"hidden": 4, "layers": 1, "max_epochs": 2, "epochs_unwatched": 2}
 REPEATS: Final[Sequence[Repeats]] = ("allowed", "excluded")
 
 
 def some_settings(family: Family) -> list[Mapping[str, Any]]:
     """The two ends of the grid and its middle, made small where learning takes long."""
     grid = family.grid()
-    if family in families.SEQUENTIAL:
-        return [{**one, **TINY} for one in grid[:1]]
+    if family in families.NETWORKS:
+        length = {"length": 6} if family in families.SEQUENTIAL else {}
+        return [{**one, **TINY, **length} for one in grid[:1]]
     if "rounds" in grid[0]:
         return [{**grid[0], "rounds": 3}]
     chosen = [grid[0], grid[len(grid) // 2], grid[-1]]

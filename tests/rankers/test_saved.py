@@ -10,7 +10,7 @@ from whereupon.errors import DataError
 from whereupon.files import read_object, write_json
 from whereupon.histories import Histories
 from whereupon.histories.questions import evaluated_events
-from whereupon.rankers.families import FAMILIES, SEQUENTIAL
+from whereupon.rankers.families import FAMILIES, NETWORKS
 from whereupon.rankers.saved import SavedRanker, read_ranker, save_ranker
 
 from .test_asking import NAMES, everybody, fitted, scores_of, some_settings
@@ -18,7 +18,8 @@ from .test_asking import NAMES, everybody, fitted, scores_of, some_settings
 pytestmark = pytest.mark.usefixtures("one_thread")
 FPMC = "factorised transitions (FPMC)"
 OF_OWN = ("learnt own events", "learnt new items", "boosted two-stage")
-LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", FPMC, *OF_OWN, "SASRec + time")]
+NETS = ("SASRec + time", "LightGCN", "ST-CNN")
+LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", FPMC, *OF_OWN, *NETS)]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_ranker_that_was_saved_answers_as_before(full: Histories, tmp_path: Path
 
 def test_what_rankers_learn_is_saved_and_what_they_count_is_not(full: Histories) -> None:
     learnt = {name for name in NAMES if fitted(name, full).arrays()}
-    assert learnt == {*LEARNT, *(family.name for family in SEQUENTIAL)}
+    assert learnt == {*LEARNT, *(family.name for family in NETWORKS)}
 
 
 @pytest.mark.parametrize("name", LEARNT)

@@ -1,0 +1,135 @@
+"""The training of LightGCN, see `light_gcn`.
+
+Shapes: U = users, I = items, V = users and then items, D = hidden size, B = edges of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..arrays import Int64
+from ..errors import ModelError
+from ..histories import Histories
+from .devices import device, own_seed
+from .light_gcn import Graph, GraphSettings, GraphVectors
+from .pasts import FadedHistory
+from .sequences import Watched
+
+_START: Final = 0.1  # standard deviation of the vectors before training, as in the authors' code
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Vectors of users and items, float32 [V, D], and the matrix that passes them along the edges, sparse [V, V]."""
+
+    start_VD: Tensor
+    passing_VV: Tensor
+    layers: int
+    num_users: int
+
+    @classmethod
+    def of(cls, graph: Graph, settings: GraphSettings) -> _Network:
+        num_nodes = graph.num_users + graph.num_items
+        ends_2P = np.stack([graph.user_P, graph.item_P + graph.num_users])
+        ends = torch.from_numpy(np.concatenate([ends_2P, ends_2P[::-1]], axis=1))
+        weight = torch.from_numpy(np.tile(graph.normed_P, 2).astype(np.float32))
+        passing_VV = torch.sparse_coo_tensor(ends, weight, (num_nodes, num_nodes), check_invariants=False).coalesce()
+        start_VD = torch.nn.init.normal_(torch.empty(num_nodes, settings.hidden), std=_START).to(device())
+        return cls(start_VD.requires_grad_(), passing_VV.to(device()), settings.layers, graph.num_users)
+
+    def vectors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Users [U, D], what they read of items [I, D], and items [I, D]: means over the layers.
+
+        What a user reads of an item is of the layers below; a user's own vector before the first is left out, since
+        users to come have none.
+        """
+        layers = [self.start_VD]
+        for _ in range(self.layers):
+            layers.append(torch.sparse.mm(self.passing_VV, layers[-1]))
+        read_VD, last_VD = torch.stack(layers[:-1]).sum(0) / len(layers), layers[-1] / len(layers)
+        user_UD = (read_VD + last_VD - self.start_VD / len(layers))[: self.num_users]
+        read_ID = read_VD[self.num_users :]
+        return user_UD, read_ID, read_ID + last_VD[self.num_users :]
+
+    @torch.no_grad()
+    def learnt(self, graph: Graph) -> GraphVectors:
+        """What users of any past are ranked by."""
+        _, read_ID, item_ID = self.vectors()
+        degree_I = graph.degree_I
+        root_I = np.divide(1.0, np.sqrt(degree_I), out=np.zeros_like(degree_I), where=degree_I > 0)
+        return GraphVectors(read_ID.cpu().numpy() * root_I[:, None].astype(np.float32), item_ID.cpu().numpy())
+
+
+def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watched | None) -> GraphVectors:
+    """Train on the graph of the train split, which has an edge.
+
+    On the CPU of one machine the same `seed` gives the same vectors; torch's global generators are left as they were.
+    `valid` are the events to stop by; None: train for `settings.epochs_unwatched` epochs. Raises ModelError where the
+    training diverges.
+    """
+    graph, generator = Graph.of(histories, settings.edge_half_life_days), np.random.default_rng(seed)
+    with own_seed(seed):
+        network = _Network.of(graph, settings)
+        optimizer = torch.optim.Adam([network.start_VD], settings.learning_rate)
+        kept, best, since = network.learnt(graph), -1.0, 0
+        for epoch in range(1, (settings.max_epochs if valid else settings.epochs_unwatched) + 1):
+            _epoch(network, graph, optimizer, settings, generator, epoch)
+            learnt = network.learnt(graph)
+            ndcg = 0.0 if valid is None else _ndcg(learnt, histories, valid)
+            if valid is None or ndcg > best:
+                kept, best, since = learnt, ndcg, 0
+            elif (since := since + 1) >= settings.patience:
+                break
+    return kept
+
+
+def _ndcg(vectors: GraphVectors, histories: Histories, valid: Watched) -> float:
+    return valid.ndcg_at_10(FadedHistory(vectors, None, 0.0).on(histories, "valid").scores)
+
+
+def _epoch(
+    network: _Network, graph: Graph, optimizer: torch.optim.Optimizer, settings: GraphSettings,
+    generator: np.random.Generator, epoch: int,
+) -> None:  # fmt: skip
+    """Every edge once, in random order."""
+    order_P = generator.permutation(len(graph.user_P))
+    for batch_B in np.split(order_P, np.arange(settings.batch_size, len(order_P), settings.batch_size)):
+        loss = _loss(network, graph, batch_B, settings, generator)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if not np.isfinite(loss.item()):
+            raise ModelError(
+                f"The training loss of LightGCN should fall but was {loss.item()} in epoch {epoch}; lower its "
+                f"learning_rate of {settings.learning_rate:g}."
+            )
+
+
+def _loss(
+    network: _Network, graph: Graph, batch_B: Int64, settings: GraphSettings, generator: np.random.Generator
+) -> Tensor:
+    """BPR, the chosen item of each edge against one drawn at random, in nats, and the penalty: a scalar.
+
+    A user's vector is without the item that is asked for: when it is asked for, it is not in the past. Otherwise each
+    item would learn no more than to be like itself.
+    """
+    user_B, item_B = _on(graph.user_P[batch_B]), _on(graph.item_P[batch_B])
+    user_UD, read_ID, item_ID = network.vectors()
+    edge_B = torch.from_numpy(graph.normed_P[batch_B].astype(np.float32)).to(device())
+    user_BD = user_UD[user_B] - edge_B[:, None] * read_ID[item_B]
+    other_B = _on(generator.integers(0, graph.num_items, len(batch_B)))
+    loss = functional.softplus((user_BD * (item_ID[other_B] - item_ID[item_B])).sum(-1)).mean()
+    start_ID = network.start_VD[network.num_users :]
+    drawn = [network.start_VD[user_B], start_ID[item_B], start_ID[other_B]]
+    return loss + settings.penalty * torch.stack([part.square().sum() for part in drawn]).sum() / len(batch_B) / 2
+
+
+def _on(index: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(index).to(device())

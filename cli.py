@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_data import data_app
 from .cli_eval import eval_app
 from .console import bar
 from .console import show as show_table
@@ -22,6 +23,7 @@ app = typer.Typer(
 prompt_app = typer.Typer(no_args_is_help=True, help="Show the text that the model reads.")
 model_app = typer.Typer(no_args_is_help=True, help="Download base models.")
 catalogue_app = typer.Typer(no_args_is_help=True, help="Change what can be recommended, without training.")
+app.add_typer(data_app)
 app.add_typer(eval_app)
 app.add_typer(prompt_app, name="prompt")
 app.add_typer(model_app, name="model")

@@ -1,11 +1,11 @@
-"""Verbs about data that no model is needed for: `simulate`."""
+"""Verbs about data that no model is needed for: `simulate`, `anomalies`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from .verbs import Debug, one_sentence
+from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
 
 data_app = typer.Typer()
 
@@ -42,3 +42,18 @@ def simulate(
             people=people, days=days, scene=scene, seed=seed, anomalies=anomalies, weather=weather
         )  # fmt: skip
         print("\n".join(simulated(settings, out).lines()))
+
+
+@data_app.command()
+def anomalies(
+    config: ConfigFile,
+    num: Annotated[int, typer.Option("--num", min=1, metavar="N", help="How many events to list.")] = 20,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """List the events that are most surprising for their user, and write all scores to anomalies.parquet."""
+    with verb("anomalies", config, set_, debug) as settings:
+        from .eval.anomalies import anomalies as listed
+
+        record("anomalies", settings)
+        print(listed(settings, num))

@@ -28,11 +28,11 @@ TownWeather = Literal["shown", "hidden", "shuffled"]
 START: Final = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
 LATITUDE: Final = 52.5
 LONGITUDE: Final = 13.4
-REACH_KM: Final = 0.8
+REACH_KM: Final = 0.5
 RAIN_SHARE: Final = 0.35
 _RADIUS_KM: Final = 3.0
 _KM_PER_DEGREE: Final = 111.2
-_TASTE_ITEM, _TASTE_CATEGORY, _APPEAL = 1.6, 1.0, 0.5  # standard deviations
+_TASTE_ITEM, _TASTE_CATEGORY, _APPEAL = 2.0, 1.0, 0.5  # standard deviations
 _MOST_EVENTS: Final = 8  # of a person in a day
 _BLOCK: Final = 50_000  # days of people whose utilities are held at once
 

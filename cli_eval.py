@@ -203,6 +203,26 @@ def ablate(
 
 
 @eval_app.command()
+def forecast(
+    config: ConfigFile,
+    by: Annotated[Literal["category", "area", "item"], typer.Option(help="What gets a series of its own.")] = "item",
+    every: Annotated[Literal["hour", "day"], typer.Option(help="How long a step is.")] = "hour",
+    horizon: Annotated[str, typer.Option(metavar="TIME", help="How far ahead, such as 48h or 7d.")] = "48h",
+    series: Annotated[
+        int, typer.Option(min=1, max=500, metavar="N", help="Forecast the N largest groups; pool all others.")
+    ] = 20,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Forecast how many events come next by ARIMA, with 80 % intervals; needs the extra `forecast`."""
+    with verb("forecast", config, set_, debug) as settings:
+        from .eval.forecast import forecast_run
+
+        record("forecast", settings)
+        print(forecast_run(settings.run, by=by, every=every, horizon=horizon, series=series))
+
+
+@eval_app.command()
 def guard(
     config: ConfigFile,
     split: PredictedSplit = None,

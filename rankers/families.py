@@ -6,7 +6,8 @@ from typing import Any, Final
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from . import (
-    als, boosting, cooccurrence, discovery, light_gcn, own, places, popular, returns, spatial_knn, st_cnn, transitions,
+    als, boosting, cooccurrence, demand, discovery, light_gcn, own, places, popular, returns, spatial_knn, st_cnn,
+    transitions,
 )  # fmt: skip
 from .protocol import Arrays, Family, Fitted, Fitting, Ranker, UnfitDataError, require
 from .sequences import SequenceSettings, Transitions, Watched
@@ -58,7 +59,7 @@ SEQUENTIAL: Final = (
 )
 NETWORKS: Final = (*SEQUENTIAL, *light_gcn.FAMILIES, *st_cnn.FAMILIES)
 """Families of which a fit is the training of a network."""
-_ALL: Final = (popular, own, transitions, places, spatial_knn, returns, discovery, boosting, cooccurrence, als)
+_ALL: Final = (popular, own, transitions, places, spatial_knn, returns, discovery, boosting, cooccurrence, als, demand)
 FAMILIES: Final[Mapping[BaselineName, Family]] = {
     family.name: family for some in (*(module.FAMILIES for module in _ALL), NETWORKS) for family in some
 }

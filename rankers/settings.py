@@ -16,8 +16,8 @@ BaselineName = Literal[
     "popularity", "recent popularity", "popularity by hour of week", "own counts", "own counts + transitions",
     "context-weighted own events", "own counts by hour of week", "transitions", "factorised transitions (FPMC)",
     "nearest", "spatial KNN", "learnt own events", "learnt new items", "boosted two-stage", "ItemKNN", "EASE", "ALS",
-    "GRU4Rec", "GRU4Rec + time", "LSTM", "LSTM + time", "SASRec", "SASRec + time", "LightGCN", "LightGCN + time",
-    "ST-CNN",
+    "demand forecast", "GRU4Rec", "GRU4Rec + time", "LSTM", "LSTM + time", "SASRec", "SASRec + time", "LightGCN",
+    "LightGCN + time", "ST-CNN",
 ]  # fmt: skip
 QUICK: Final[tuple[BaselineName, ...]] = get_args(BaselineName)[:8]
 """What takes a minute or two together, tuning included, on the data of the examples."""

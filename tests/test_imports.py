@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-_BELOW = ["histories", "catalogue", "prompts", "decode", "rankers"]
+_BELOW = ["histories", "catalogue", "prompts", "decode", "forecasts", "rankers"]
 # What each room may import at run time, beside itself: rooms on the way to an answer, and rooms on the way to figures.
 BEFORE = {
     **{room: _BELOW[:number] for number, room in enumerate(_BELOW)},

@@ -26,7 +26,9 @@ from whereupon.rankers.transitions import FactorisedTransitions
 from whereupon.recommend.context import RequestContext, open_question
 
 NUM_ITEMS, NUM_USERS = 12, 6
-PACKAGES: Final = {"ALS": "implicit", "boosted two-stage": "lightgbm", "spatial KNN": "scipy"}
+PACKAGES: Final = {
+    "ALS": "implicit", "boosted two-stage": "lightgbm", "demand forecast": "statsforecast", "spatial KNN": "scipy",
+}  # fmt: skip
 NAMES: Final = [name for name in FAMILIES if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
 TINY: Final = {"hidden": 8, "layers": 1, "max_epochs": 2, "epochs_unwatched": 2}
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -29,7 +29,9 @@ TICKS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, NUM_ITEMS - 1), st.integers(0, 30)), min_size=2, max_size=30
 )
 NETWORKS: Final = [name for name, family in FAMILIES.items() if family in families.NETWORKS]
-PACKAGES: Final = {"ALS": "implicit", "boosted two-stage": "lightgbm", "spatial KNN": "scipy"}
+PACKAGES: Final = {
+    "ALS": "implicit", "boosted two-stage": "lightgbm", "demand forecast": "statsforecast", "spatial KNN": "scipy",
+}  # fmt: skip
 NAMES: Final = [
     name
     for name in FAMILIES

@@ -1,0 +1,97 @@
+"""How good demand forecasts are: per destination and hour on flights-demo, per category and hour on nyc-checkins.
+
+    python bench/forecasts.py                  minutes; needs the prepared runs of the examples
+
+MASE is the mean absolute error over that of the seasonal naive forecast for the same steps, over rolling origins. The
+season of the naive forecast is a day; figures beside a week's season and beside AutoETS are written down, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from record import bar, record
+
+from whereupon.config import load_config
+from whereupon.forecasts import By, Series, count_series, group_items, measure
+from whereupon.forecasts.rolling import actual, origins_of, seasonal_naive
+from whereupon.histories import Histories, read_histories
+
+ROOT: Final = Path(__file__).parents[1]
+CASES: Final[tuple[tuple[str, By, int], ...]] = (("flights-demo", "item", 60), ("nyc-checkins", "category", 20))
+HORIZON_H: Final = 24
+
+
+def series_of(histories: Histories, by: By, most: int) -> Series:
+    """Groups by training events; counts of all events."""
+    grouping = group_items(histories, by, histories.split_N == 0, most=most)
+    return count_series(histories, grouping, "hour")
+
+
+def ets_mase(series: Series) -> float:
+    """MASE of AutoETS with a season of a day, fitted on what ARIMA is fitted on, at the same origins."""
+    from statsforecast.models import AutoETS
+
+    origin_O = origins_of(series, HORIZON_H)
+    came, naive = (
+        actual(series.count_ST, origin_O, HORIZON_H), seasonal_naive(series.count_ST, origin_O, HORIZON_H, 24)
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = [AutoETS(24).fit(count_T[: origin_O[0]]) for count_T in series.count_ST]
+        ets = np.array(
+            [
+                [model.forward(count_T[:origin], HORIZON_H)["mean"] for origin in origin_O.tolist()]
+                for model, count_T in zip(fitted, series.count_ST, strict=True)
+            ]
+        )
+    return float(np.abs(ets - came).sum() / np.abs(naive - came).sum())
+
+
+def demand_figures(histories: Histories, by: By, most: int) -> dict[str, Any]:
+    """MASE beside a day's and a week's seasonal naive forecast, coverage, AutoETS, and seconds."""
+    series, began = series_of(histories, by, most), time.perf_counter()
+    daily, _ = measure(series, HORIZON_H)
+    seconds = time.perf_counter() - began
+    weekly, _ = measure(series, HORIZON_H, season=168)
+    return {
+        "by": by, "num_series": len(series.count_ST), "num_hours": series.count_ST.shape[1],
+        "num_origins": daily.num_origins, "mase": daily.mase, "mase_beside_weekly_naive": weekly.mase,
+        "median_mase_of_series": float(np.nanmedian(daily.mase_S)), "coverage": float(daily.coverage_S.mean()),
+        "mae": float(daily.mae_S.mean()), "naive_mae": float(daily.naive_mae_S.mean()),
+        "weekly_naive_mae": float(weekly.naive_mae_S.mean()), "mase_of_auto_ets": ets_mase(series), "seconds": seconds,
+    }  # fmt: skip
+
+
+def demand_bars(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """MASE below 1 and coverage from 75 to 85 %, for each of the data sets."""
+    return [
+        one
+        for name, figures in found.items()
+        for one in (
+            bar(f"{name}: MASE of ARIMA by {figures['by']} and hour", figures["mase"], "below 1", figures["mase"] < 1),
+            bar(f"{name}: coverage of 80 % intervals", figures["coverage"], "0.75 to 0.85",
+                0.75 <= figures["coverage"] <= 0.85),
+        )
+    ]  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, help="folder of prepared runs; default: those of the examples")
+    runs = parser.parse_args().runs
+    found = {}
+    for name, by, most in CASES:
+        run = runs / name if runs else load_config(ROOT / "examples" / f"{name}.yaml").run
+        found[name] = demand_figures(read_histories(run), by, most)
+    return record("forecasts", None, demand_bars(found), figures=found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

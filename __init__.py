@@ -38,12 +38,12 @@ def prepare(config: Any, overrides: Sequence[str] = ()) -> PrepareReport:
     return prepare(settings.histories, settings.catalogue, settings.run, settings.seed)
 
 
-def finetune(config: Any, overrides: Sequence[str] = ()) -> Path:
-    """Train an adapter on the prepared histories; its folder."""
+def finetune(config: Any, overrides: Sequence[str] = (), start: str | None = None) -> Path:
+    """Train an adapter on the prepared histories, or go on from `start`, a version or a folder; its folder."""
     from importlib import import_module
 
     room: Any = import_module(".finetune", __name__)  # of the same name, so that it takes the place of this function
-    folder: Path = room(config, overrides)
+    folder: Path = room(config, overrides, start)
     return folder
 
 

@@ -86,10 +86,18 @@ def finetune(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Take a few steps, and say how long all of them would take.")
     ] = False,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="ADAPTER", help="Go on from an adapter (a version or a folder) on newer events."
+        ),
+    ] = None,
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
     """Train an adapter on the prepared histories."""
+    if estimate and from_:
+        raise typer.BadParameter("--estimate takes steps of a new adapter; leave --from out")
     with verb("finetune", config, set_, debug) as settings:
         if estimate:
             from .finetune.estimate import estimate as estimated
@@ -99,7 +107,17 @@ def finetune(
         from .finetune.train import finetune
 
         record("finetune", settings)
-        finetune(settings)
+        finetune(settings, from_)
+
+
+@app.command()
+def tune(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Search for better settings of the training on the validation split."""
+    with verb("tune", config, set_, debug) as settings:
+        from .finetune.tuning import tune
+
+        record("tune", settings)
+        print(tune(settings))
 
 
 @app.command("export-sft")
@@ -143,6 +161,20 @@ def weather(
         from .histories import fetch_weather, read_histories
 
         print(fetch_weather(read_histories(settings.run), out, settings.histories.weather))
+
+
+@app.command("export-events")
+def export_events(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .csv or .parquet file to write.")],
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Write the stored events as one more file of histories.events."""
+    with verb("export-events", config, set_, debug) as settings:
+        from .recommend.stored_events import export_events
+
+        print(export_events(settings, out))
 
 
 @app.command()

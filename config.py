@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from .errors import ConfigError, DataError
 from .eval.settings import EvaluateSettings
 from .files import NameOrFolder, read_object
-from .finetune.settings import FinetuneSettings
+from .finetune.settings import FinetuneSettings, TuneSettings
 from .rankers.settings import RunConfig
 from .serve.settings import ServeConfig
 
@@ -35,6 +35,7 @@ class Config(ServeConfig):
 
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    tune: TuneSettings = Field(default_factory=TuneSettings)
 
     @property
     def on_top(self) -> bool:

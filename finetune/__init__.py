@@ -17,7 +17,7 @@ __all__ = ["FinetuneSettings"]
 class _Callable(ModuleType):
     """A module that trains when it is called: importing it takes the place of the function in the package."""
 
-    def __call__(self, config: Any, overrides: Sequence[str] = ()) -> Path:
+    def __call__(self, config: Any, overrides: Sequence[str] = (), start: str | None = None) -> Path:
         """See `whereupon.finetune`."""
         from ..config import configured
         from ..verbs import record
@@ -25,7 +25,7 @@ class _Callable(ModuleType):
 
         settings = configured(config, overrides)
         record("finetune", settings)
-        return finetune(settings)
+        return finetune(settings, start)
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -75,12 +75,18 @@ class Keeper:
     """
 
     def __init__(
-        self, config: Config, model: PeftModel, accelerator: Accelerator, belongs_to: dict[str, Any], validated_on: str
+        self,
+        config: Config,
+        model: PeftModel,
+        accelerator: Accelerator,
+        belongs_to: dict[str, Any],
+        notes: dict[str, Any],
     ) -> None:
-        """`belongs_to`: what a run must agree on with the adapter; `validated_on`: hash of the validation events."""
+        """`belongs_to`: what a run must agree on with the adapter; `notes`: what else its card says: the hash of the
+        validation events, the last training event, and the adapter that it started from."""
         self._config, self._model, self._accelerator, self._belongs_to = config, model, accelerator, belongs_to
         self._card = {**belongs_to, "temperature": config.temperature, "seed": config.seed,
-                      "finetune": config.finetune.model_dump(mode="json"), "validated_on": validated_on,
+                      "finetune": config.finetune.model_dump(mode="json"), **notes,
                       "versions": versions()}  # fmt: skip
         named = (
             "base_model",
@@ -93,6 +99,11 @@ class Keeper:
         self._writes = accelerator.is_main_process
         self.standing = Standing()
         self.folder = config.run / ADAPTERS / "0001"
+
+    @property
+    def starts_from_another(self) -> bool:
+        """Whether the weights at the first step are those of an earlier adapter."""
+        return self._card["started_from"] is not None
 
     @property
     def out_of_patience(self) -> bool:
@@ -127,8 +138,7 @@ class Keeper:
     def keep(self, scores: dict[str, float], learning_rate: float, optimizer: Any) -> None:
         """After a validation at `standing.step`: log it, keep the adapter if it is the best yet, write a checkpoint."""
         now = self.standing
-        assert now.train_loss is not None
-        score = scores.get(METRIC, -now.train_loss)
+        score = scores.get(METRIC, -(now.train_loss or 0.0))
         better = score > now.best
         now.validated, now.best, now.stale = now.step, max(score, now.best), 0 if better else now.stale + 1
         now.log.append({"step": now.step, "train_loss": now.train_loss, "learning_rate": learning_rate, **scores})

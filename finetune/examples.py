@@ -3,7 +3,8 @@
 <run>/examples/KEY/    what `datasets.load_from_disk` opens; KEY is the fingerprint of all that the examples follow from
 
 One row is a window: `tokens`, the branching decisions of its titles (`position` of the predicting token, `node` and
-`edge` of the trie, or `decision` of the prior), and how many `titles` it teaches.
+`edge` of the trie, or `decision` of the prior), how many `titles` it teaches, and the number of the training event
+that it ends before.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = "examples"
 _LISTS: Final = {"tokens": "int32", "position": "int32", "node": "int32", "edge": "int32", "decision": "int64"}
+_NUMBERS: Final = ("num_tokens", "num_decisions", "titles", "end")
 _ROWS: Final = 1024  # written at once
 
 
 @dataclass(frozen=True)
 class Examples(TorchDataset[Batch]):
     """W windows of training events, memory-mapped; with int64 `length_W` tokens, `titles_W` and
-    `decisions_W` of each.
+    `decisions_W` of each, and `end_W`, the number of the training event that it ends before.
 
     Made for torch's DataLoader: an index is the windows (int64) of one batch.
     """
@@ -50,6 +52,7 @@ class Examples(TorchDataset[Batch]):
     length_W: Int64
     titles_W: Int64
     decisions_W: Int64
+    end_W: Int64
     prior: TrainingPrior | None = None
 
     def __getitem__(self, windows: Int64) -> Batch:
@@ -87,17 +90,15 @@ def open_examples(
     `identity` says what prompts are made of, see `decode.models.adapter_identity`. Raises what `make_lessons` raises.
     """
     trie, key = trie_fingerprint(encoder.catalogue.trie), prior.key if prior else None
-    what = [__version__, histories.data_hash, identity, trie, teach, key]
+    what = [__version__, histories.data_hash, identity, trie, teach, key, _NUMBERS]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
     if (dataset := _opened(folder)) is None:
         _write(folder, make_lessons(histories, encoder, prior, teach))
         dataset = _opened(folder)
     assert dataset is not None
     table = dataset.data
-    length_W, titles_W, decisions_W = (
-        table.column(name).to_numpy().astype(np.int64) for name in ("num_tokens", "titles", "num_decisions")
-    )
-    return Examples(dataset, length_W, titles_W, decisions_W, prior)
+    length_W, decisions_W, titles_W, end_W = (table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS)
+    return Examples(dataset, length_W, titles_W, decisions_W, end_W, prior)
 
 
 def forget_others(examples: Examples) -> None:
@@ -123,7 +124,7 @@ def _write(folder: Path, lessons: Iterator[Lesson]) -> None:
     from datasets.arrow_writer import ArrowWriter
 
     features = Features({**{name: List(Value(kind)) for name, kind in _LISTS.items()},
-                         **{name: Value("int32") for name in ("num_tokens", "num_decisions", "titles")}})  # fmt: skip
+                         **{name: Value("int32") for name in _NUMBERS}})  # fmt: skip
     disable_progress_bars()
     with atomic_path(folder) as path:
         raw = path.parent / "raw.arrow"  # in a private folder that goes away
@@ -139,7 +140,7 @@ def _columns(lessons: Iterable[Lesson]) -> dict[str, list[Any]]:
     rows = [
         {"tokens": one.tokens_L, "position": one.position_P, "node": one.node_P, "edge": one.edge_P,
          "decision": none if one.decision_P is None else one.decision_P, "num_tokens": len(one.tokens_L),
-         "num_decisions": len(one.position_P), "titles": one.num_titles}
+         "num_decisions": len(one.position_P), "titles": one.num_titles, "end": one.end}
         for one in lessons
     ]  # fmt: skip
     return {name: [row[name] for row in rows] for name in rows[0]}

@@ -29,7 +29,8 @@ _WINDOWS: Final = 1024
 class Lesson:
     """One window: its tokens, and P branching decisions (position of the predicting token, node, edge) of V titles.
 
-    `decision_P` int64 says which decisions of the prior they are (see `on_top`); None without a prior.
+    `decision_P` int64 says which decisions of the prior they are (see `on_top`); None without a prior. `end`: how many
+    of the training events come before the end of the window, in their order.
     """
 
     tokens_L: NDArray[np.int32]
@@ -38,6 +39,7 @@ class Lesson:
     edge_P: Int64
     num_titles: int
     decision_P: Int64 | None = None
+    end: int = 0
 
 
 class _OfTensors:
@@ -130,7 +132,8 @@ def make_lessons(
             first = window.target if teach == "once" else window.start
             asked = EncodedWindow(window.text.tokens_L, window.text.title_start_V[first - window.start :])
             taught = slice(first, window.end)
-            yield lesson_of(asked, item_idx_N[taught].astype(np.int64), encoder.catalogue.trie, prior, row_N[taught])
+            items = item_idx_N[taught].astype(np.int64)
+            yield replace(lesson_of(asked, items, encoder.catalogue.trie, prior, row_N[taught]), end=window.end)
 
     return lessons()
 

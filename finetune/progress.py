@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..console import bar, say, talk
-from ..errors import ModelError
+from ..errors import NonFiniteError
 from ..files import atomic_path
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def settled(
     return figures, bool(is_due)
 
 
-def diverged(step: int, how: str) -> ModelError:
+def diverged(step: int, how: str) -> NonFiniteError:
     """The sentence for a training whose numbers are no numbers any more."""
-    return ModelError(
+    return NonFiniteError(
         f"The training diverged at step {step} ({how}): lower finetune.learning_rate; the best adapter so far, if any, "
         "is kept as an unfinished version, see `whereupon adapters CONFIG`."
     )

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Int64
+from .continual import replayed
 from .settings import FinetuneSettings
 
 
@@ -37,12 +39,14 @@ class Schedule:
     """Which batches come when, where validations follow, and the learning rates.
 
     A step takes `settings.accumulate` batches of each process. All follow from the seed, so that a killed run resumes.
+    With `old_W` (bool), of the windows that are old only some are taken in an epoch (see `continual.replayed`).
     """
 
     length_W: Int64
     settings: FinetuneSettings
     seed: int
     num_processes: int
+    old_W: NDArray[np.bool_] | None = None
 
     @property
     def per_step(self) -> int:
@@ -51,7 +55,11 @@ class Schedule:
 
     def batches(self, epoch: int) -> list[Int64]:
         """Batches of one epoch, and as many empty ones as make them a multiple of `per_step`."""
-        planned = plan_batches(self.length_W, self.settings.batch_tokens, np.random.default_rng([self.seed, epoch]))
+        generator, chosen = np.random.default_rng([self.seed, epoch]), np.arange(len(self.length_W))
+        if self.old_W is not None:
+            chosen = replayed(self.old_W, self.settings, generator)
+        batches = plan_batches(self.length_W[chosen], self.settings.batch_tokens, generator)
+        planned = [chosen[batch] for batch in batches]
         return planned + [np.empty(0, np.int64)] * (-len(planned) % self.per_step)
 
     def num_steps(self) -> int:

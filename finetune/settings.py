@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
@@ -30,6 +30,13 @@ class FinetuneSettings(BaseModel):
         "every_window",
         description="Windows repeat `prompts.keep_fraction` of the window before. once: the repeated events are "
         "context; every_window: they are targets again, with less context before them.",
+    )
+    replay_share: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="With `finetune --from`: share of the windows of an epoch that hold older events only, chosen at "
+        "random.",
     )
     batch_tokens: int = Field(2048, gt=0, description="Tokens of a batch, padding included: what is in memory at once.")
     accumulate: int = Field(
@@ -98,3 +105,56 @@ class FinetuneSettings(BaseModel):
 
 # What may change while an interrupted training goes on: it changes no weight.
 AROUND_TRAINING: Final = frozenset({"loader_workers", "log_every", "track"})
+
+
+class Range(BaseModel):
+    """Numbers from `low` to `high`; with `log`, by their logarithm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("should have low below high, and with log both above 0")
+        return self
+
+
+_SPACE: Final[dict[str, Range | list[float | int | str | bool]]] = {
+    "finetune.learning_rate": Range(low=2e-4, high=5e-3, log=True),
+    "finetune.rank": [8, 16, 32, 64],
+    "finetune.dropout": [0.0, 0.05, 0.1],
+    "finetune.temperature": Range(low=1.0, high=4.0),
+}
+
+
+class TuneSettings(BaseModel):
+    """Which settings `whereupon tune` tries, and how often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trials: int = Field(20, gt=0, description="Trainings in all, those of earlier calls included.")
+    startup_trials: int = Field(
+        5, ge=1, description="Trials with random settings, none of which is stopped early, before the search begins."
+    )
+    space: dict[str, Range | list[float | int | str | bool]] = Field(
+        _SPACE,
+        description="What is tried: settings of finetune or prompts, each with a list of values or with low, high and "
+        "log. By default learning rate, rank, dropout and temperature, which on top of rankers is the model's share.",
+    )
+
+    @field_validator("space")
+    @classmethod
+    def _of_training(cls, space: dict[str, object]) -> dict[str, object]:
+        for key in space:
+            section, _, name = key.partition(".")
+            if section not in ("finetune", "prompts") or not name or "." in name:
+                raise ValueError(
+                    f"should name settings such as finetune.learning_rate or prompts.budget_tokens, not {key}"
+                )
+        if not space or any(isinstance(choice, list) and not choice for choice in space.values()):
+            raise ValueError("should name a setting at least, and a value for each")
+        return space

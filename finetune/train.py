@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from ..arrays import Int64
 from ..console import say
@@ -23,6 +24,7 @@ from ..eval.stacking import calibrate_run, run_stack
 from ..histories import read_histories
 from ..rankers.blend import ALONE
 from .adapter import KINDS, Keeper, only_training
+from .continual import TRAINED_UNTIL, last_training_time, start_from
 from .curve import draw_curve
 from .examples import Examples, forget_others, open_examples
 from .launch import accelerator_of, as_launched, attention, set_up_base
@@ -37,13 +39,36 @@ from .sharding import all_finite, gathered
 from .validation import Validator
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from ..catalogue import Trie
     from ..config import Config
+    from ..rankers.stack import Stack
 
 CHECKPOINT_EVERY_S = 300.0
 
 
-def finetune(config: Config) -> Path:
-    """Train an adapter for the run, a new version, and return its folder.
+Validated = Callable[[int, Mapping[str, float]], None]
+
+
+def finetune(config: Config, start: str | None = None) -> Path:
+    """Train an adapter for the run (`train_adapter`), pool it with the stack of rankers, and return its folder."""
+    folder, stack, has_validation = train_adapter(config, start)
+    if AcceleratorState().is_main_process and has_validation:
+        calibrate_run(config, adapter=folder, stack=stack)
+    elif stack and AcceleratorState().is_main_process:
+        run_stack(config, read_histories(config.run), "test")  # which answers need
+    return folder
+
+
+def train_adapter(
+    config: Config, start: str | None = None, validated: Validated | None = None
+) -> tuple[Path, Stack | None, bool]:
+    """Train a new version of the run's adapter; its folder, the stack that it is on top of, and whether it was
+    validated.
+
+    `start`: a version of the run or a folder, whose adapter goes on learning (see `continual`). `validated` is given
+    the step and the figures of each validation.
 
     Raises DataError without training events, ConfigError for modules that cannot be trained (`add_lora`), an optimizer
     that does not run here (`check_optimizer`), a `prompts.budget_tokens` longer than the base model sees or flags of
@@ -58,40 +83,45 @@ def finetune(config: Config) -> Path:
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     trie, identity = encoder.catalogue.trie, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-    base = _base_model(config)
-    TransformersEngine(base, trie)  # what validates later: a model that it refuses is not trained
-    set_up_base(base, settings)
-    peft_model = add_lora(base, settings)
+    peft_model = _adapted(config, trie)
+    earlier = start_from(config, start, identity, histories) if start else None
+    if earlier:
+        earlier.load_into(peft_model)
     with only_training(config.run, accelerator.is_main_process):
         stack, prior = on_top_of(config, histories, trie, accelerator) if config.on_top else (None, None)
         with accelerator.main_process_first():
             examples = open_examples(config.run, histories, encoder, identity, settings.teach, prior)
-        schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes)
+        old_W = earlier.old_windows(histories, examples.end_W) if earlier else None
+        schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes, old_W)
         module = CatalogueModel(peft_model, TrieTensors.of(trie, accelerator.device), config.temperature)
         split = plan_memory(module, examples, schedule, trie, accelerator)
         trainable = [p for p in module.parameters() if p.requires_grad]
         optimizer = make_optimizer(trainable, settings, accelerator.device)
         module, optimizer = accelerator.prepare(module, optimizer)
-        if process := accelerator.process_index:  # the same adapter on all, but dropout of their own
-            torch.manual_seed(int(np.random.SeedSequence([config.seed, process]).generate_state(1)[0]))
+        _own_dropout(accelerator, config.seed)
         validator = Validator.build(histories, encoder, settings, config.seed, stack)
         priors = stack.recipe.identity if stack else ALONE
         belongs_to = {**identity, "priors": priors, "data_hash": histories.data_hash}
-        keeper = Keeper(config, peft_model, accelerator, belongs_to, validator.hash)
+        notes = {"validated_on": validator.hash, TRAINED_UNTIL: last_training_time(histories),
+                 "started_from": earlier.hash if earlier else None}  # fmt: skip
+        keeper = Keeper(config, peft_model, accelerator, belongs_to, notes)
         if accelerator.is_main_process:
             forget_others(examples)
             _announce(examples, schedule, accelerator, trainable, validator)
-        _Training(config, accelerator, module, optimizer, examples, schedule, validator, keeper, split).run()
+        _Training(config, accelerator, module, optimizer, examples, schedule, validator, keeper, split,
+                  validated).run()  # fmt: skip
         folder = keeper.finish()
-    if accelerator.is_main_process and validator.num_events:
-        calibrate_run(config, adapter=folder, stack=stack)
-    elif stack and accelerator.is_main_process:
-        run_stack(config, histories, "test")  # which answers need
-    return folder
+    return folder, stack, validator.num_events > 0
 
 
-def _base_model(config: Config) -> Any:
-    """Raises ConfigError for prompts longer than the model sees."""
+def _own_dropout(accelerator: Accelerator, seed: int) -> None:
+    """All processes have made the same adapter; from now on each draws random numbers of its own."""
+    if process := accelerator.process_index:
+        torch.manual_seed(int(np.random.SeedSequence([seed, process]).generate_state(1)[0]))
+
+
+def _adapted(config: Config, trie: Trie) -> PeftModel:
+    """The base model under a fresh adapter. Raises ConfigError for prompts longer than the model sees."""
     base = load_base_model(config.model)
     budget, bound = config.prompts.budget_tokens, longest_text(base)
     if bound is not None and budget > bound:
@@ -99,7 +129,9 @@ def _base_model(config: Config) -> Any:
             f"prompts.budget_tokens is {budget} but the model {config.model.base} sees at most {bound} tokens: "
             f"set it to at most {bound}."
         )
-    return base
+    TransformersEngine(base, trie)  # what validates later: a model that it refuses is not trained
+    set_up_base(base, config.finetune)
+    return add_lora(base, config.finetune)
 
 
 @dataclass
@@ -118,6 +150,7 @@ class _Training:
     validator: Validator
     keeper: Keeper
     split: int = 1
+    validated: Validated | None = None
     _steps: list[tuple[list[Int64], bool]] = field(default_factory=list)
     _batches: Iterator[Batch] = field(default_factory=lambda: iter(()))
     _plain_attention: str = "auto"
@@ -143,6 +176,8 @@ class _Training:
         keeper, num_steps, every = self.keeper, len(self._steps), self.config.finetune.log_every
         now, saved, began, taken = keeper.standing, time.perf_counter(), time.perf_counter(), list[StepTaken]()
         progress = TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process)
+        if keeper.starts_from_another and not now.log and self.validator.num_events:
+            self._validate(0, journal)  # what it must beat to be kept
         with progress.bar:
             for step, (batches, is_mark) in enumerate(self._steps, 1):
                 if step < now.step:
@@ -175,6 +210,8 @@ class _Training:
             raise diverged(step, "scores are no numbers any more") from error
         self.keeper.keep(scores, self.schedule.learning_rate(step, len(self._steps)), self.optimizer)
         journal.validated(step, scores)
+        if self.validated is not None:
+            self.validated(step, scores)
         if self.accelerator.is_main_process:
             draw_curve(self.keeper.folder)
 
@@ -265,6 +302,10 @@ def _announce(
     settings, num, decisions = schedule.settings, len(examples), int(examples.decisions_W.sum())
     titles, tokens = int(examples.titles_W.sum()), int(examples.length_W.sum())
     say(f"{num:,} windows teach {titles:,} titles in {tokens:,} tokens: {titles / num:.1f} titles a pass")
+    if schedule.old_W is not None:
+        chosen = schedule.batches(0)
+        say(f"an epoch has the {int((~schedule.old_W).sum()):,} windows with newer events, and "
+            f"{int(schedule.old_W[np.concatenate(chosen)].sum()):,} older ones")  # fmt: skip
     say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
     added = f" x {settings.accumulate} batches" if settings.accumulate > 1 else ""
     say(f"{schedule.num_steps():,} steps of up to {settings.batch_tokens:,} tokens{added} x "

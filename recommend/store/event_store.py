@@ -69,6 +69,10 @@ class EventStore(ABC):
         """Delete all events of a user; how many there were. Once this returns, the deletion is on disk."""
         return self._run(lambda connection: self._delete(connection, user_id))
 
+    def all(self) -> list[Event]:
+        """Every event, by time and then in the order in which they were stored."""
+        return [to_event(row) for row in self._rows(f"{self.SELECT} ORDER BY time, seq")]
+
     def users(self) -> list[str]:
         """Every user with an event, in the order of the ids."""
         return [row[0] for row in self._rows("SELECT DISTINCT user_id FROM whereupon_events ORDER BY user_id")]

@@ -62,7 +62,7 @@ def test_examples_can_be_looked_at_with_datasets(small: Config) -> None:
     [folder] = (small.run / "examples").iterdir()
     seen = datasets.load_from_disk(str(folder))
     assert seen.column_names == [
-        "tokens", "position", "node", "edge", "decision", "num_tokens", "num_decisions", "titles",
+        "tokens", "position", "node", "edge", "decision", "num_tokens", "num_decisions", "titles", "end",
     ]  # fmt: skip
     assert len(seen[0]["tokens"]) == seen[0]["num_tokens"] == length_W[0]
 

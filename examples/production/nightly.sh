@@ -1,0 +1,35 @@
+#!/bin/sh
+# Every night: what the server stored becomes training data, and the adapter goes on learning from it.
+#
+#   sh examples/production/nightly.sh examples/production/shop.yaml
+#
+# 1. Stored events are written beside the shop's own files of events.
+# 2. All of them are prepared again; validation and test are now the newest events.
+# 3. The adapter in use is validated on them and trained on; the new version is the best of these validations.
+# 4. The new version is evaluated on the test split.
+# 5. Where training has changed it, SWAP is run with its name, such as a script that starts a second server on another
+#    port, waits for its /health and moves the traffic. Where nothing was better than before, nothing is swapped.
+#
+# A night without new events ends at step 3 with exit code 1 and changes nothing that is in use.
+# WHEREUPON: the command, if it is not on the path. SETTINGS: more --set options for all steps.
+set -eu
+
+config=$1
+whereupon=${WHEREUPON:-whereupon}
+settings=${SETTINGS:-}
+folder=$(dirname "$config")
+run=${RUN:-$folder/runs/shop}
+
+$whereupon export-events "$config" -o "$folder/events/stored.csv" $settings
+$whereupon prepare "$config" $settings
+before=$(cat "$run/adapters/CURRENT")
+$whereupon finetune "$config" --from "$before" --set finetune.epochs=1 --set finetune.learning_rate=3e-4 $settings
+after=$(cat "$run/adapters/CURRENT")
+$whereupon evaluate "$config" $settings
+
+if grep -q '"step": 0,' "$run/adapters/$after/whereupon.json"; then
+  echo "nothing was better than adapter $before: the server keeps it"
+else
+  echo "adapter $after is better than $before on the newest events"
+  ${SWAP:-echo restart the server for adapter} "$after"
+fi

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from rich.table import Table
@@ -38,6 +38,8 @@ from .tuning import tune
 
 if TYPE_CHECKING:
     from ..config import Config
+
+T = TypeVar("T")
 
 _NAMES: Final[Mapping[Pool, tuple[BaselineName, ...]]] = {
     "again": (
@@ -196,9 +198,8 @@ class _Candidates:
         return cls(config, histories, settings, answers)
 
     def of_pool(self, pool: Pool) -> dict[BaselineName, Dense | Sparse]:
-        """What the candidates of one pool answer; of all items and for the gate, those of both."""
-        pools = (pool,) if pool != "all" else ("new", "again")
-        return {name: one for each in pools for (where, name), one in self.answers.items() if where == each}
+        """What the candidates of one pool answer."""
+        return {name: one for (_, name), one in self._of(pool, self.answers).items()}
 
     def select(self) -> dict[str, Selected]:
         """Choose for each pool, and for the gate."""
@@ -225,12 +226,20 @@ class _Candidates:
         )  # fmt: skip
 
     def _members(self, pool: Pool, selected: Selected) -> dict[BaselineName, Member]:
-        where: tuple[Pool, ...] = (pool,) if pool != "all" else ("new", "again")
-        found: dict[BaselineName, Member] = {}
-        for (at, name), settings in self.settings.items():
-            if at in where and name in selected.weights:
-                found[name] = Member(settings, selected.weights[name])  # of two, the last one answered: see `of_pool`
-        return found
+        return {
+            name: Member(settings, selected.weights[name])
+            for (_, name), settings in self._of(pool, self.settings).items()
+            if name in selected.weights
+        }
+
+    @staticmethod
+    def _of(pool: Pool, given: Mapping[tuple[Pool, BaselineName], T]) -> dict[tuple[Pool, BaselineName], T]:
+        """Those of one pool. For all items and for the gate, a ranker as it is tuned on all events, if there is one:
+        what is tuned on first visits alone may know nothing of other items."""
+        if pool != "all":
+            return {key: one for key, one in given.items() if key[0] == pool}
+        again = {name for where, name in given if where == "again"}
+        return {key: one for key, one in given.items() if key[0] == "again" or key[1] not in again}
 
 
 def _names(config: Config, histories: Histories) -> Mapping[Pool, Sequence[BaselineName]]:

@@ -6,7 +6,18 @@ from typing import Any, Final
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from . import (
-    als, boosting, cooccurrence, demand, discovery, light_gcn, own, places, popular, returns, spatial_knn, st_cnn,
+    als,
+    boosting,
+    cooccurrence,
+    demand,
+    discovery,
+    light_gcn,
+    own,
+    places,
+    popular,
+    returns,
+    spatial_knn,
+    st_cnn,
     transitions,
 )  # fmt: skip
 from .protocol import Arrays, Family, Fitted, Fitting, Ranker, UnfitDataError, require

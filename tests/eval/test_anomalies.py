@@ -79,7 +79,7 @@ def test_score_knows_nothing_of_what_comes_after_the_event(build: Build) -> None
     rows = [(int(rng.integers(0, 3)), int(rng.integers(0, 4)), 5_003 * number, "train") for number in range(300)]
     whole = build(rows, 4)
     early = build(rows[:250], 4)
-    row_Q = np.flatnonzero((whole.time_s_N < rows[250][2])).astype(np.int64)
+    row_Q = np.flatnonzero(whole.time_s_N < rows[250][2]).astype(np.int64)
     early_Q = np.arange(250, dtype=np.int64)
     for ratio in (lambda histories, row: item_ratio(histories, row)[0], hour_ratio):
         assert ratio(whole, row_Q) == pytest.approx(ratio(early, early_Q))

@@ -22,7 +22,7 @@ from ..histories.distance import distance_km
 from ..histories.questions import num_previous
 from ..histories.weather import WEATHER_COLUMNS
 from .clock import DAY_S
-from .item_features import AskedFeatures
+from .item_features import OF_COUNTS, AskedFeatures
 from .own import OwnHours
 from .popular import HourOfWeekPopularity, RecentPopularity
 from .protocol import Dense
@@ -45,6 +45,9 @@ _RANKERS: Final[Mapping[str, HourOfWeekPopularity | RecentPopularity | Transitio
     "transitions": Transitions(3.0, 10.0),
     "own counts by hour of week": OwnHours(0.5, 0.3, 3.0, 10.0),
 }
+OF_EVERYBODY: Final = frozenset((*OF_HOURS, *OF_COUNTS, *_RANKERS, "item", "x", "y", "z"))
+"""Features that trees may have to go without. That nobody has ever chosen an item would often say that somebody will:
+data sets hold the items that were chosen in the end."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ Shapes: see `arrays`; C = candidates of all questions, flattened; K = features.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,12 +20,12 @@ from ..arrays import Bool, Float32, Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import num_previous
-from .boosted_features import SMALL, Features
+from .boosted_features import OF_EVERYBODY, SMALL, Features
 from .counting import Visits
 from .discovery import earlier_histories
 from .pasts import LastFit
 from .popular import log_popular_shares
-from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, grid_of, require
+from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, require
 from .returns import Returns, fit_returns, sums
 
 if TYPE_CHECKING:
@@ -41,12 +41,18 @@ _LEAST_PAST = 3  # events before those that are learnt from, where there are suc
 
 @dataclass(frozen=True)
 class BoostingSettings:
-    """What is tuned: whether it learns from first visits alone, which then have only new items as candidates; the
-    number of trees, and leaves of each."""
+    """What is tuned: whether it learns from first visits alone, which then have only new items as candidates; whether
+    it sees how often all users chose an item, and which item it is (`OF_EVERYBODY`); the number of trees, and leaves of
+    each."""
 
     new_items: bool
+    everybody: bool
     rounds: int
     leaves: int
+
+    def columns(self, names: list[str]) -> list[int]:
+        """The places of the features that the trees see."""
+        return [at for at, name in enumerate(names) if self.everybody or name not in OF_EVERYBODY]
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,13 @@ class Boosted:
 
     booster: "Booster | None"
     returns: Returns
-    new_items: bool
+    settings: BoostingSettings
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """Log-probabilities over all items; everything is as of each row."""
         known = known or histories
         features = Features.of(histories, known, split, self.returns)
-        candidates = Candidates.of(histories, "excluded" if self.new_items else "allowed")
+        candidates = Candidates.of(histories, "excluded" if self.settings.new_items else "allowed")
         log_share_I = log_popular_shares(known, split)
 
         def scores_of(row_Q: Int64) -> Float64:
@@ -104,6 +110,7 @@ class Boosted:
     def _of_pairs(self, feature_CK: Float32, names: list[str]) -> Float64:
         if self.booster is None:
             return feature_CK[:, names.index("recent popularity")].astype(np.float64)
+        feature_CK = feature_CK[:, self.settings.columns(names)]
         return np.asarray(self.booster.predict(feature_CK, raw_score=True, num_threads=_threads()), np.float64)
 
     def arrays(self) -> Arrays:
@@ -149,13 +156,15 @@ def _grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: in
 
     parameters = {
         "objective": slopes, "learning_rate": 0.05, "num_leaves": settings.leaves, "min_data_in_leaf": _LEAF,
-        "lambda_l2": 1.0, "feature_fraction": 0.5, "seed": seed, "deterministic": True, "force_row_wise": True,
+        "lambda_l2": 3.0, "feature_fraction": 0.5, "seed": seed, "deterministic": True, "force_row_wise": True,
         "num_threads": _threads(), "verbosity": -1,
     }  # fmt: skip
-    at = names.index("item")
-    categories = [at] if learnt.feature_CK[:, at].max() < SMALL else []
+    columns = settings.columns(names)
+    feature_CK, seen = learnt.feature_CK[:, columns], [names[at] for at in columns]
+    is_small = learnt.feature_CK[:, names.index("item")].max() < SMALL
+    categories = [seen.index("item")] if "item" in seen and is_small else []
     fixed = {"verbosity": -1, "feature_pre_filter": False}
-    data = lightgbm.Dataset(learnt.feature_CK, np.zeros(num), categorical_feature=categories, params=fixed)
+    data = lightgbm.Dataset(feature_CK, np.zeros(num), categorical_feature=categories, params=fixed)
     return lightgbm.train(parameters, data, settings.rounds)
 
 
@@ -207,7 +216,7 @@ def _ranker(fitting: Fitting) -> Boosted:
     key = (split, one.new_items, seed)
     learnt, names = _learnt.get(histories, key, lambda: _learn(histories, split, one.new_items, seed))
     booster = _grow(learnt, names, one, seed)
-    return Boosted(booster, fit_returns(histories, split, seed), one.new_items)
+    return Boosted(booster, fit_returns(histories, split, seed), one)
 
 
 def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Boosted:
@@ -216,8 +225,12 @@ def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, spl
 
     text = arrays["trees"].tobytes().decode()
     booster = Booster(model_str=text) if text else None
-    return Boosted(booster, Returns.of(arrays), BoostingSettings(**settings).new_items)
+    return Boosted(booster, Returns.of(arrays), BoostingSettings(**settings))
 
 
-_GRID: Final = grid_of(BoostingSettings, (False, True), (200, 400), (31,))
+_GRID: Final = tuple(
+    asdict(BoostingSettings(new_items, everybody, 300 if everybody else 200, 31 if everybody else 15))
+    for new_items in (False, True)
+    for everybody in (True, False)
+)
 FAMILIES: Final = (Family(_NAME, _GRID, _ranker, _restored),)

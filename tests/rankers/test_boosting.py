@@ -15,7 +15,7 @@ from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.rankers import boosted_features
-from whereupon.rankers.boosting import FAMILIES, Boosted, _learn, softmax
+from whereupon.rankers.boosting import FAMILIES, Boosted, BoostingSettings, _learn, softmax
 from whereupon.rankers.families import FAMILIES as ALL
 from whereupon.rankers.protocol import Dense, UnfitDataError
 
@@ -23,7 +23,7 @@ Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
 HOUR, DAY = 3600, 86_400
 [BOOSTED] = FAMILIES
-SOME: Final[Mapping[str, Any]] = {"new_items": False, "rounds": 40, "leaves": 7}
+SOME: Final[Mapping[str, Any]] = {"new_items": False, "everybody": True, "rounds": 40, "leaves": 7}
 needs_trees = pytest.mark.skipif(importlib.util.find_spec("lightgbm") is None, reason="lightgbm is not installed")
 
 
@@ -68,8 +68,8 @@ def test_timetable_that_counts_alone_miss_is_found(build: Build) -> None:
 
 
 @needs_trees
-@pytest.mark.parametrize("new_items", [False, True])
-def test_later_events_change_nothing(build: Build, new_items: bool) -> None:
+@pytest.mark.parametrize(("new_items", "everybody"), [(False, True), (True, False)])
+def test_later_events_change_nothing(build: Build, new_items: bool, everybody: bool) -> None:
     rng = np.random.default_rng(1)
     rows = [(u, int(rng.integers(9)), t * 5 * HOUR, s) for u, item, t, s in drawn(rng)]
     row = int(asked(build(rows, 9))[20])
@@ -79,7 +79,7 @@ def test_later_events_change_nothing(build: Build, new_items: bool) -> None:
               for u, item, t, s in rows if t <= now or (u + t) % 3]  # fmt: skip
     altered = build(others, 9)
     [altered_row] = np.flatnonzero((altered.user_idx_N == user) & (altered.time_s_N == now))
-    settings = {**SOME, "new_items": new_items}
+    settings = {**SOME, "new_items": new_items, "everybody": everybody}
     before = log_probs(placed(histories), np.array([row]), settings)
     after = log_probs(placed(altered), np.array([altered_row]), settings)
     assert after == pytest.approx(before, abs=1e-9)
@@ -129,6 +129,12 @@ def test_ranker_of_new_items_learns_first_visits_alone(build: Build) -> None:
     found = rank(BOOSTED.ranker(histories, "test", {**SOME, "new_items": True}, 3), task, 10)
     assert found.log_prob_E is not None
     assert np.isfinite(found.log_prob_E).all()
+
+
+def test_settings_say_whether_trees_see_how_often_all_users_chose_an_item() -> None:
+    names = ["today", "own events", "item", "last 1"]
+    for everybody, seen in ((True, [0, 1, 2, 3]), (False, [1, 3])):
+        assert BoostingSettings(**{**SOME, "everybody": everybody}).columns(names) == seen
 
 
 def test_softmax_adds_up_to_one_for_each_question() -> None:

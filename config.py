@@ -51,6 +51,8 @@ class Config(ServeConfig):
     def _priors_are_there(self) -> "Config":
         if self.finetune.on_top and self.priors == "none":
             raise ValueError("finetune.on_top needs rankers to train on top of; set priors: auto")
+        if self.finetune.objective == "plain" and self.on_top:
+            raise ValueError("finetune.objective plain cannot be trained on top of rankers; set finetune.on_top: false")
         return self
 
     def in_brief(self) -> Iterator[str]:

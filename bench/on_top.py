@@ -277,7 +277,7 @@ def training(run: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
     seconds = np.zeros((NUM_STEPS + 1, 2))
     with tempfile.TemporaryDirectory() as folder:
         kinds = [
-            open_examples(Path(folder) / name, histories, encoder, identity, config.finetune.teach, one)
+            open_examples(Path(folder) / name, histories, encoder, identity, config.finetune, one)
             for name, one in (("without", None), ("with", prior))
         ]
         steps = Schedule(kinds[0].length_W, config.finetune, config.seed, 1).steps()

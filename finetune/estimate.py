@@ -47,14 +47,16 @@ def estimate(config: Config) -> Estimate:
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     with accelerator.main_process_first():
-        examples = open_examples(config.run, histories, encoder, identity, settings.teach)
+        examples = open_examples(config.run, histories, encoder, identity, settings)
     schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes)
     steps = [batches for batches, _ in schedule.steps()]
     mine = [batch for batches in steps for batch in batches[accelerator.process_index :: accelerator.num_processes]]
     base = load_base_model(config.model)
     set_up_base(base, settings)
     trie = encoder.catalogue.trie
-    module = CatalogueModel(add_lora(base, settings), TrieTensors.of(trie, accelerator.device), config.temperature)
+    module = CatalogueModel(
+        add_lora(base, settings), TrieTensors.of(trie, accelerator.device), config.temperature, settings.objective
+    )
     split = plan_memory(module, examples, schedule, trie, accelerator)
     optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -30,12 +30,14 @@ from ..histories import Histories
 from ..prompts import PromptEncoder
 from .lessons import Batch, Lesson, collate, make_lessons
 from .on_top import TrainingPrior, trie_fingerprint
+from .settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 EXAMPLES: Final = "examples"
-_LISTS: Final = {"tokens": "int32", "position": "int32", "node": "int32", "edge": "int32", "decision": "int64"}
+_LISTS: Final = {"tokens": "int32", "position": "int32", "node": "int32", "edge": "int32", "decision": "int64",
+                 "weight": "float32"}  # fmt: skip
 _NUMBERS: Final = ("num_tokens", "num_decisions", "titles", "end")
 _ROWS: Final = 1024  # written at once
 
@@ -64,11 +66,12 @@ class Examples(TorchDataset[Batch]):
     def lessons(self, windows: Int64) -> list[Lesson]:
         """The lessons of some windows, in their order."""
         table = self.dataset.with_format("arrow")[windows.tolist()]
-        tokens, positions, nodes, edges, decisions = (_arrays(table.column(name)) for name in _LISTS)
+        tokens, positions, nodes, edges, decisions, weights = (_arrays(table.column(name)) for name in _LISTS)
         return [
             Lesson(
                 tokens[row], positions[row].astype(np.int64), nodes[row].astype(np.int64), edges[row].astype(np.int64),
                 num_titles, decisions[row] if self.prior is not None else None,
+                weight_P=weights[row] if len(weights[row]) else None,
             )
             for row, num_titles in enumerate(self.titles_W[windows].tolist())
         ]  # fmt: skip
@@ -83,17 +86,18 @@ class Examples(TorchDataset[Batch]):
 
 def open_examples(
     run: Path, histories: Histories, encoder: PromptEncoder, identity: dict[str, Any],
-    teach: Literal["once", "every_window"], prior: TrainingPrior | None = None,
+    settings: FinetuneSettings, prior: TrainingPrior | None = None,
 ) -> Examples:  # fmt: skip
     """The examples of a run, written if they are not there. One process calls it first, see `main_process_first`.
 
     `identity` says what prompts are made of, see `decode.models.adapter_identity`. Raises what `make_lessons` raises.
     """
     trie, key = trie_fingerprint(encoder.catalogue.trie), prior.key if prior else None
-    what = [__version__, histories.data_hash, identity, trie, teach, key, _NUMBERS]
+    asked = settings.model_dump(mode="json", include={"teach", "objective", "weights"})
+    what = [__version__, histories.data_hash, identity, trie, asked, key, _NUMBERS]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
     if (dataset := _opened(folder)) is None:
-        _write(folder, make_lessons(histories, encoder, prior, teach))
+        _write(folder, make_lessons(histories, encoder, prior, settings))
         dataset = _opened(folder)
     assert dataset is not None
     table = dataset.data
@@ -139,7 +143,8 @@ def _columns(lessons: Iterable[Lesson]) -> dict[str, list[Any]]:
     none = np.empty(0, np.int64)
     rows = [
         {"tokens": one.tokens_L, "position": one.position_P, "node": one.node_P, "edge": one.edge_P,
-         "decision": none if one.decision_P is None else one.decision_P, "num_tokens": len(one.tokens_L),
+         "decision": none if one.decision_P is None else one.decision_P,
+         "weight": none if one.weight_P is None else one.weight_P, "num_tokens": len(one.tokens_L),
          "num_decisions": len(one.position_P), "titles": one.num_titles, "end": one.end}
         for one in lessons
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import polars as pl
@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arrays import Int64, ragged
+from ..arrays import Float32, Int64, ragged
 from ..catalogue import Trie
 from ..errors import DataError
 from ..histories import Histories
 from ..prompts import EncodedWindow, HistoryText, PromptEncoder
 from .on_top import TrainingPrior
+from .settings import FinetuneSettings
+from .weighting import event_weights
 
 _WINDOWS: Final = 1024
 
@@ -30,7 +32,8 @@ class Lesson:
     """One window: its tokens, and P branching decisions (position of the predicting token, node, edge) of V titles.
 
     `decision_P` int64 says which decisions of the prior they are (see `on_top`); None without a prior. `end`: how many
-    of the training events come before the end of the window, in their order.
+    of the training events come before the end of the window, in their order. `weight_P` float32 says how much each
+    decision counts; None where all count the same. For the plain objective, a decision is a token of a title.
     """
 
     tokens_L: NDArray[np.int32]
@@ -40,6 +43,7 @@ class Lesson:
     num_titles: int
     decision_P: Int64 | None = None
     end: int = 0
+    weight_P: Float32 | None = None
 
 
 class _OfTensors:
@@ -80,6 +84,7 @@ class Batch(_OfTensors):
     edge_P: Tensor
     num_titles: int
     prior: PriorBatch | None = None
+    weight_P: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -117,23 +122,33 @@ def _windows(text: HistoryText) -> Iterator[TrainingWindow]:
 
 def make_lessons(
     histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None,
-    teach: Literal["once", "every_window"] = "every_window",
+    settings: FinetuneSettings | None = None,
 ) -> Iterator[Lesson]:  # fmt: skip
     """Every window over the training events, as a lesson.
 
-    With `teach` "once", what a window repeats of the one before is context alone. Raises DataError without training
-    events, before the first lesson is asked for.
+    With `settings.teach` "once", what a window repeats of the one before is context alone. Raises DataError without
+    training events, before the first lesson is asked for.
     """
     events, windows = training_windows(histories, encoder)
+    settings = settings or FinetuneSettings()
+    weight_N, trie = event_weights(events, settings.weights), encoder.catalogue.trie
     item_idx_N, row_N = events["item_idx"].to_numpy(), np.flatnonzero(histories.split_N == 0)
 
     def lessons() -> Iterator[Lesson]:
         for window in windows:
-            first = window.target if teach == "once" else window.start
+            first = window.target if settings.teach == "once" else window.start
             asked = EncodedWindow(window.text.tokens_L, window.text.title_start_V[first - window.start :])
             taught = slice(first, window.end)
             items = item_idx_N[taught].astype(np.int64)
-            yield replace(lesson_of(asked, items, encoder.catalogue.trie, prior, row_N[taught]), end=window.end)
+            if settings.objective == "plain":
+                lesson = plain_lesson_of(asked, encoder.titles.length[items].astype(np.int64))
+            else:
+                lesson = lesson_of(asked, items, trie, prior, row_N[taught])
+            yield replace(
+                lesson,
+                end=window.end,
+                weight_P=None if weight_N is None else weight_N[taught][_owners(asked, lesson.position_P)],
+            )
 
     return lessons()
 
@@ -152,6 +167,18 @@ def lesson_of(
     return Lesson(window.tokens_L, position_P, node_P, edge_P, len(item_idx_V))
 
 
+def plain_lesson_of(window: EncodedWindow, length_V: Int64) -> Lesson:
+    """The lesson of a window for the plain objective: each of the `length_V` tokens of a title is predicted."""
+    _, position_P = ragged(window.title_start_V - 1, length_V)
+    none_P = np.zeros(len(position_P), np.int64)
+    return Lesson(window.tokens_L, position_P, none_P, none_P, len(length_V))
+
+
+def _owners(window: EncodedWindow, position_P: Int64) -> Int64:
+    """int64 [P]: which title of the window a predicting position belongs to."""
+    return np.searchsorted(window.title_start_V, position_P + 1, side="right").astype(np.int64) - 1
+
+
 def collate(lessons: Sequence[Lesson], pad: int = 0, prior: TrainingPrior | None = None) -> Batch:
     """Pad on the right: with causal attention no position sees the padding. All tensors are on the CPU."""
 
@@ -162,6 +189,7 @@ def collate(lessons: Sequence[Lesson], pad: int = 0, prior: TrainingPrior | None
     width = int(length.max())
     tokens_RL = np.full((len(lessons), width), pad, np.int64)
     tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([lesson.tokens_L for lesson in lessons])
+    weights = [lesson.weight_P for lesson in lessons if lesson.weight_P is not None]
     decisions = [lesson.decision_P for lesson in lessons if lesson.decision_P is not None]
     return Batch(
         torch.from_numpy(tokens_RL),
@@ -170,6 +198,7 @@ def collate(lessons: Sequence[Lesson], pad: int = 0, prior: TrainingPrior | None
         flat(lesson.edge_P for lesson in lessons),
         sum(lesson.num_titles for lesson in lessons),
         None if prior is None else _prior_batch(prior, np.concatenate(decisions)),
+        torch.from_numpy(np.concatenate(weights)) if weights else None,
     )
 
 

@@ -100,9 +100,11 @@ def memory_plan(
     batches = [batch for batch in schedule.batches(0) if len(batch)]
     costs = [len(batch) * cost(int(examples.length_W[batch].max())) for batch in batches]
     edges = [int(examples.decisions_W[batch].sum()) for batch in batches]
-    width = int(base.get_output_embeddings().weight.shape[1])
+    vocabulary, width = base.get_output_embeddings().weight.shape
+    at_all_tokens = 8 * int(vocabulary) if module.objective == "plain" else 0  # logits and their gradient
     found = max(
-        _edge_bytes(examples, batches[number], trie, width) for number in {int(np.argmax(costs)), int(np.argmax(edges))}
+        at_all_tokens * edges[number] or _edge_bytes(examples, batches[number], trie, int(width))
+        for number in {int(np.argmax(costs)), int(np.argmax(edges))}
     )
     there = _there(accelerator.device, weights + adapter)
     if accelerator.is_fsdp2:  # each process keeps its part

@@ -5,8 +5,9 @@ The loss is the negative log-probability of each title under the distribution th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
@@ -38,19 +39,40 @@ def catalogue_loss(
     if batch.prior is None:
         edge_P = batch.edge_P - trie.child_ptr_B1[batch.node_P]
         log_prob_P = taken_log_probs(hidden_PH, batch.node_P, edge_P, trie, weight_VH, bias_V, temperature)
-        return -log_prob_P.sum() / batch.num_titles
+        return _mean_nats(log_prob_P, batch)
     prior = batch.prior
     logits_J = edge_logits(hidden_PH, prior.edge_J, prior.row_J, trie, weight_VH, bias_V)
     log_prob_J = log_softmax(logits_J / temperature + prior.log_mass_J, prior.row_J)
-    return -log_prob_J[prior.taken_P].sum() / batch.num_titles
+    return _mean_nats(log_prob_J[prior.taken_P], batch)
+
+
+def plain_loss(hidden_RLH: Tensor, batch: Batch, weight_VH: Tensor, bias_V: Tensor | None) -> Tensor:
+    """Mean over titles of -log p(its tokens), nats: the cross-entropy of language models, at title tokens alone."""
+    if not len(batch.position_P):
+        return hidden_RLH.sum() * 0.0
+    target_P = batch.tokens_RL.flatten()[batch.position_P + 1]
+    with torch.autocast(hidden_RLH.device.type, enabled=False):
+        hidden_PH = hidden_RLH.flatten(0, 1)[batch.position_P].float()
+        logits_PV = nn.functional.linear(hidden_PH, weight_VH.float(), None if bias_V is None else bias_V.float())
+    return _mean_nats(-nn.functional.cross_entropy(logits_PV, target_P, reduction="none"), batch)
+
+
+def _mean_nats(log_prob_P: Tensor, batch: Batch) -> Tensor:
+    """Summed over each title's decisions by their weights, and averaged over titles."""
+    weighted_P = log_prob_P if batch.weight_P is None else log_prob_P * batch.weight_P
+    return -weighted_P.sum() / batch.num_titles
 
 
 class CatalogueModel(nn.Module):
-    """A PEFT model whose forward pass is the catalogue loss, so that wrappers for many devices see one module."""
+    """A PEFT model whose forward pass is the catalogue loss, or the plain one, so that wrappers for many devices see
+    one module."""
 
-    def __init__(self, model: PeftModel, trie: TrieTensors, temperature: float) -> None:
+    def __init__(
+        self, model: PeftModel, trie: TrieTensors, temperature: float,
+        objective: Literal["catalogue", "plain"] = "catalogue",
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.model, self.trie, self.temperature = model, trie, temperature
+        self.model, self.trie, self.temperature, self.objective = model, trie, temperature, objective
 
     @property
     def _no_split_modules(self) -> Any:  # by which accelerate knows the layers that FSDP gathers one at a time
@@ -60,6 +82,8 @@ class CatalogueModel(nn.Module):
         base: Any = self.model.get_base_model()
         backbone, weight_VH, bias_V = output_layers(base)
         hidden: Any = backbone(input_ids=batch.tokens_RL, use_cache=False).last_hidden_state
+        if self.objective == "plain":
+            return plain_loss(hidden, batch, weight_VH, bias_V)
         return catalogue_loss(hidden, batch, self.trie, weight_VH, bias_V, self.temperature)
 
 

@@ -9,6 +9,25 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
+class WeightSettings(BaseModel):
+    """How much each training event counts in the loss; the mean is 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    half_life_days: float | None = Field(
+        None,
+        gt=0,
+        description="An event this many days before the last training event counts half; by default as much.",
+    )
+    popularity_power: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Events are divided by the number of events of their item to this power: 1 lets all items count "
+        "the same, 0 all events.",
+    )
+
+
 class FinetuneSettings(BaseModel):
     """LoRA training of every title in every window."""
 
@@ -38,6 +57,12 @@ class FinetuneSettings(BaseModel):
         description="With `finetune --from`: share of the windows of an epoch that hold older events only, chosen at "
         "random.",
     )
+    objective: Literal["catalogue", "plain"] = Field(
+        "catalogue",
+        description="catalogue: the log-probability of a title among the titles of the catalogue, by which answers are "
+        "ranked; plain: of its tokens among the whole vocabulary, as language models are trained, for comparison.",
+    )
+    weights: WeightSettings = Field(default_factory=WeightSettings)
     batch_tokens: int = Field(2048, gt=0, description="Tokens of a batch, padding included: what is in memory at once.")
     accumulate: int = Field(
         1,

@@ -90,10 +90,12 @@ def train_adapter(
     with only_training(config.run, accelerator.is_main_process):
         stack, prior = on_top_of(config, histories, trie, accelerator) if config.on_top else (None, None)
         with accelerator.main_process_first():
-            examples = open_examples(config.run, histories, encoder, identity, settings.teach, prior)
+            examples = open_examples(config.run, histories, encoder, identity, settings, prior)
         old_W = earlier.old_windows(histories, examples.end_W) if earlier else None
         schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes, old_W)
-        module = CatalogueModel(peft_model, TrieTensors.of(trie, accelerator.device), config.temperature)
+        module = CatalogueModel(
+            peft_model, TrieTensors.of(trie, accelerator.device), config.temperature, settings.objective
+        )
         split = plan_memory(module, examples, schedule, trie, accelerator)
         trainable = [p for p in module.parameters() if p.requires_grad]
         optimizer = make_optimizer(trainable, settings, accelerator.device)

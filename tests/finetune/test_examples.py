@@ -10,6 +10,7 @@ import torch
 
 from whereupon.config import Config
 from whereupon.decode.models import adapter_identity, build_encoder, load_tokenizer
+from whereupon.finetune import FinetuneSettings
 from whereupon.finetune import examples as room
 from whereupon.finetune.examples import Examples, forget_others, open_examples
 from whereupon.finetune.lessons import Batch, Lesson, collate, make_lessons, training_windows
@@ -27,7 +28,7 @@ def _read(config: Config) -> tuple[Histories, PromptEncoder, dict[str, Any]]:
 
 def _open(config: Config, teach: Literal["once", "every_window"] = "every_window") -> Examples:
     histories, encoder, identity = _read(config)
-    return open_examples(config.run, histories, encoder, identity, teach)
+    return open_examples(config.run, histories, encoder, identity, FinetuneSettings(teach=teach))
 
 
 def _same(one: Lesson, other: Lesson) -> bool:
@@ -62,7 +63,7 @@ def test_examples_can_be_looked_at_with_datasets(small: Config) -> None:
     [folder] = (small.run / "examples").iterdir()
     seen = datasets.load_from_disk(str(folder))
     assert seen.column_names == [
-        "tokens", "position", "node", "edge", "decision", "num_tokens", "num_decisions", "titles", "end",
+        "tokens", "position", "node", "edge", "decision", "weight", "num_tokens", "num_decisions", "titles", "end",
     ]  # fmt: skip
     assert len(seen[0]["tokens"]) == seen[0]["num_tokens"] == length_W[0]
 
@@ -113,7 +114,9 @@ def test_event_is_taught_once_or_in_every_window_that_holds_it(small: Config) ->
 
 def test_lesson_of_an_event_taught_once_is_its_part_of_the_whole_one(small: Config) -> None:
     histories, encoder, _ = _read(small)
-    often, once = (list(make_lessons(histories, encoder, teach=how)) for how in ("every_window", "once"))
+    often, once = (
+        list(make_lessons(histories, encoder, settings=FinetuneSettings(teach=how))) for how in ("every_window", "once")
+    )
     _, windows = training_windows(histories, encoder)
     for window, whole, part in zip(windows, often, once, strict=True):
         first = window.text.title_start_V[window.target - window.start] - 1

@@ -47,7 +47,7 @@ def _planned(config: Config) -> tuple[MemoryPlan, CatalogueModel, Any]:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-    examples = open_examples(config.run, histories, encoder, identity, "every_window")
+    examples = open_examples(config.run, histories, encoder, identity, config.finetune)
     schedule = Schedule(examples.length_W, config.finetune, config.seed, 1)
     trie = encoder.catalogue.trie
     adapted = add_lora(load_base_model(config.model), config.finetune)

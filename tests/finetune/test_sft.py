@@ -8,6 +8,7 @@ import numpy as np
 
 from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
+from whereupon.finetune import FinetuneSettings
 from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.sft import examples_of, export_sft
 from whereupon.histories import read_histories
@@ -46,7 +47,7 @@ def test_tokens_of_an_exported_event_are_those_that_training_reads(town: Town) -
     config = town(SMALL)
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    trained = list(make_lessons(histories, encoder, teach="once"))
+    trained = list(make_lessons(histories, encoder, settings=FinetuneSettings(teach="once")))
     rows = list(examples_of(histories, encoder, tokenizer))
     assert len(rows) == sum(one.num_titles for one in trained)
     number = 0

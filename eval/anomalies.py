@@ -105,7 +105,8 @@ def anomaly_table(histories: Histories, scores: Scores) -> pl.DataFrame:
 
     `anomaly_nats`, its parts `item_nats`, `hour_nats`, `gap_nats`, `speed_kmh`, `item_probability`, `scored_by`;
     `unusual_item`, `unusual_hour`, `unusual_gap`, `unusual_speed` and `flagged` (bool, false where not scored);
-    `reason` in words; and `last_flagged`: whether the user's event before is flagged, which alone is known before an event.
+    `reason` in words; and `last_flagged`: whether the user's event before is flagged, which alone is known before an
+    event.
     """
     events = histories.events
     speed_N = speeds_kmh(histories)

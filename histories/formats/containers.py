@@ -6,6 +6,7 @@ import lzma
 import shutil
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -111,7 +112,9 @@ def _unpack(file: Path, target: Path, packing: str, path: Path) -> None:
     try:
         with _opener(packing)(file) as source, target.open("wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
-    except (EOFError, OSError, RuntimeError, ValueError, lzma.LZMAError, zstd.ZstdError, zipfile.BadZipFile) as error:
+    except (
+        EOFError, OSError, RuntimeError, ValueError, lzma.LZMAError, zlib.error, zstd.ZstdError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.filename:
             raise
         reason = "is cut off" if isinstance(error, EOFError) else f"cannot be unpacked ({first_line(error)})"

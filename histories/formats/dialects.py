@@ -112,6 +112,12 @@ def split_line(line: str, separator: str, quote: str | None, is_escaped: bool = 
         line, separator = line.replace(separator, "\x1f"), "\x1f"
     if quote is None:
         return line.split(separator)
+    return quoted_cells(line, separator, quote)
+
+
+def quoted_cells(line: str, separator: str, quote: str) -> list[str]:
+    """The cells of one line as Python's lenient reader takes them, however long they are."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(line) + 1))  # a cell above it is an error
     return next(csv.reader([line], delimiter=separator, quotechar=quote), [""])
 
 
@@ -121,6 +127,7 @@ def is_value(cell: str) -> bool:
 
 
 def _demand_text(text: str, path: Path) -> None:
+    text = text.rstrip("\0")  # what a crash leaves behind the last line
     odd = sum(character < " " and character not in "\t\r\n\x1c\x1d\x1e\x1f" for character in text[:4096])
     if odd > len(text[:4096]) // 20:
         raise DataError(

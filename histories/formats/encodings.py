@@ -27,8 +27,9 @@ def sniff_encoding(head: bytes, is_whole: bool) -> str:
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
             return encoding
-    zeros = (head[0::2].count(0), head[1::2].count(0))
-    if max(zeros) > len(head) // 5:
+    written = head.rstrip(b"\0")  # without what a crash leaves behind the last line
+    zeros = (written[0::2].count(0), written[1::2].count(0))
+    if max(zeros) > len(written) // 5:
         return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     try:
         codecs.getincrementaldecoder(_UTF_8)().decode(head, final=is_whole)

@@ -1,6 +1,5 @@
 """Lines with quotes that do not pair: where records begin and end nevertheless."""
 
-import csv
 import itertools
 from collections import Counter
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from .dialects import Dialect
+from .dialects import Dialect, quoted_cells
 
 LINE: Final = "_line"
 TEXT: Final = "_text"
@@ -82,5 +81,5 @@ def _as_it_stands(text: str, dialect: Dialect) -> list[str]:
     cells = text.rstrip("\r").split(dialect.separator)
     if len(cells) == len(dialect.names) or dialect.quote is None:
         return cells
-    lenient = next(csv.reader([text], delimiter=dialect.separator, quotechar=dialect.quote), [""])
+    lenient = quoted_cells(text, dialect.separator, dialect.quote)
     return lenient if len(lenient) == len(dialect.names) else cells

@@ -174,3 +174,10 @@ def test_setting_of_texts_for_a_typed_table_is_refused(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": ["u1"], "item_id": ["a"], "time": [5]}).write_parquet(tmp_path / "e.parquet")
     with pytest.raises(ConfigError, match=says("histories.events.separator", "e.parquet")):
         read(tmp_path / "e.parquet", separator=";")
+
+
+def test_damage_within_a_packed_file_is_a_sentence(tmp_path: Path) -> None:
+    packed = gzip.compress(CSV * 200)
+    (tmp_path / "e.csv.gz").write_bytes(packed[:30] + b"\xff\xff\xff" + packed[33:])
+    with pytest.raises(DataError, match=says("gzip", "cannot be unpacked", "fetch or write it again")):
+        read(tmp_path / "e.csv.gz")

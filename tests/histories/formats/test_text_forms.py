@@ -235,3 +235,15 @@ def test_only_mapped_columns_are_kept_for_events(tmp_path: Path) -> None:
     reading = read(tmp_path / "e.csv", COMMENT + "u1,a,1,long text\n")
     assert reading.table.columns == [ROW, "user_id", "item_id", "time"]
     assert reading.table.schema[ROW] == pl.Int64
+
+
+def test_cell_longer_than_any_limit_is_read(tmp_path: Path) -> None:
+    long = "y" * 200_000
+    content = f'user_id,item_id,time,note\nu1,bar,2024-01-01T08:00,"{long}"\nu2,bar,2024-01-02T09:00,{long}"\n'
+    assert [row[0] for row in cells(read(tmp_path / "e.csv", content))] == ["u1", "u2"]
+
+
+def test_zeros_behind_the_last_line_hide_no_row(tmp_path: Path) -> None:
+    reading = read(tmp_path / "e.csv", text(",").encode() + b"\0" * 4096)
+    assert cells(reading)[: len(ROWS)] == ROWS
+    assert reading.table.height + reading.broken.height == len(ROWS) + 1

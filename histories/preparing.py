@@ -11,6 +11,7 @@ import polars as pl
 
 from ..errors import DataError
 from ..files import atomic_path, read_object, sha256_file, versions, write_json
+from .cleaning import clean_declared, demand_few_rejects
 from .events import available_at_first_event, clean_events, clean_items, items_of_events, place_at_items, require_events
 from .guessing import guess_items
 from .local_time import with_clocks
@@ -118,6 +119,7 @@ def _clean(source: Source, rejects: Rejects, notes: Notes) -> tuple[pl.DataFrame
     """Items and events, typed and without what cannot be used."""
     settings = source.settings
     table, items_table = settings.events, settings.items
+    num_rows = source.events.height + rejects.num_of(source.events_name)
     raw_ids = [source.events["item_id"], *([] if source.items is None else [source.items["item_id"]])]
     whole, items = are_whole(*raw_ids), None
     if source.items is not None:
@@ -146,6 +148,8 @@ def _clean(source: Source, rejects: Rejects, notes: Notes) -> tuple[pl.DataFrame
         events = place_at_items(events, items)
     times = times_of(table) if table else None
     events = with_clocks(events, time_zone=settings.time_zone, times=times, notes=notes)
+    events = clean_declared(events, settings.clean, source=source.events_name, rejects=rejects)
+    demand_few_rejects(rejects, settings.clean, source=source.events_name, num_rows=num_rows)
     if events["hour_known"].all():
         events = events.drop("hour_known")
     return items_of_events(events) if items is None else available_at_first_event(items, events, notes), events

@@ -48,6 +48,10 @@ class Rejects:
                 )
             )
 
+    def num_of(self, source: str) -> int:
+        """How many rows of a table are rejected so far."""
+        return sum(frame.filter(pl.col("source") == source).height for frame in self.frames)
+
     def table(self) -> pl.DataFrame:
         """All rejected rows: `source`, `row`, `reason`, `detail`, in order of source and row."""
         if not self.frames:

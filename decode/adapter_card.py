@@ -16,6 +16,7 @@ MUST_AGREE = {
     "base_hash": "base model",
     "tokenizer": "tokenizer",
     "template_hash": "prompt template",
+    "chat_hash": "chat format",
     "prompts": "set of prompt settings",
     "title_recipe": "recipe of titles",
 }

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..catalogue import Catalogue
 from ..errors import ModelError, first_line
+from ..files import sha256_text
 from ..prompts import PromptEncoder, PromptSettings
 from .adapter_card import check_card, check_data, read_card
 from .base_models import resolve_base_model
@@ -30,7 +31,7 @@ from .transformers_engine import TransformersEngine
 def build_encoder(items: pl.DataFrame, location: str, prompts: PromptSettings, tokenizer: Tokenizer) -> PromptEncoder:
     """Catalogue (`items`: a row per item index, with `item_id` and `title`) and prompt encoder for one tokenizer."""
     catalogue = Catalogue.build(items, tokenizer)
-    return PromptEncoder.build(prompts, catalogue, tokenizer, location, tokenizer.prefix)
+    return PromptEncoder.build(prompts, catalogue, tokenizer, location, tokenizer.prefix, tokenizer.chat)
 
 
 def adapter_identity(
@@ -38,6 +39,8 @@ def adapter_identity(
 ) -> dict[str, Any]:
     """What an adapter's card says it belongs to, see `check_card`; `title_recipe` is that of the histories."""
     bound = {"tokenizer": tokenizer.fingerprint, "title_recipe": dict(title_recipe)}
+    if encoder.templates.pack.chat:  # the tokenizer's fingerprint says nothing of its chat format
+        bound["chat_hash"] = sha256_text(encoder.preamble_text)
     return {**base_identity(model), **bound, **encoder.identity}
 
 

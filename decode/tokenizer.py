@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -58,6 +58,18 @@ class Tokenizer:
         """The text of ids as it stands behind other text; special tokens are shown."""
         _, anchor_ids = self._anchors[0]
         return self._decoded([*anchor_ids, *ids]).removeprefix(self._decoded(anchor_ids))
+
+    @property
+    def chat(self) -> Callable[[str], str] | None:
+        """Puts a user's message into the model's chat format, up to where its answer begins; None if it has none."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            return None
+
+        def said(message: str) -> str:
+            turns = [{"role": "user", "content": message}]
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+        return said
 
     @property
     def fingerprint(self) -> str:

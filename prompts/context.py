@@ -10,6 +10,7 @@ import polars as pl
 
 from ..errors import PromptError
 from ..histories.weather import WEATHER_COLUMNS
+from .features import FEATURES, Features
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAYPARTS = ("night", "morning", "afternoon", "evening")
@@ -22,17 +23,19 @@ WEATHER = tuple(name for name in WEATHER_COLUMNS if name != "condition")
 HOUR_KNOWN = "hour_known"  # a column of events where some are dates without a clock
 # Events whose times were exchanged bring these along: computed from exchanged times, days would run backwards.
 GIVEN = ("days_since_previous", "new_day")
+NO_FEATURES = Features()
 
 
-def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
+def context_frame(events: pl.DataFrame, location: str, features: Features = NO_FEATURES) -> pl.DataFrame:
     """One row of template variables per event; `events` sorted by user and time, `location` 'context' or 'outcome'.
 
     Needs the columns `user_idx` and `local_time`; weather columns and others are optional. Coordinates are offered only
     where they are known before the event. Where `hour_known` is false, `hour`, `hour12` and `daypart` are empty. A
-    column named like one of GIVEN with an underscore before it replaces what would be computed. Raises PromptError
-    for a further column named like a computed variable.
+    column named like one of GIVEN or of FEATURES with an underscore before it replaces what would be computed.
+    `features` are further variables that a template names. Raises PromptError for a further column named like a
+    computed variable.
     """
-    hidden = set(OUTCOME) | {"time", "local_time", HOUR_KNOWN, *(f"_{name}" for name in GIVEN)}
+    hidden = set(OUTCOME) | {"time", "local_time", HOUR_KNOWN, *(f"_{name}" for name in (*GIVEN, *FEATURES))}
     if location == "outcome":
         hidden |= {"latitude", "longitude"}
     further = [name for name in events.columns if name not in hidden and name not in (*WEATHER, "condition")]
@@ -56,7 +59,8 @@ def context_frame(events: pl.DataFrame, location: str) -> pl.DataFrame:
             f"The context column '{min(taken)}' is named like a variable that is computed for every event; "
             "give it another name in histories.events.columns and run `whereupon prepare` again."
         )
-    return events.select(*computed, *further)
+    told = events.select(*computed, *further)
+    return told.with_columns(features.columns(events, location, told, further)) if features.wanted else told
 
 
 def hours_unknown(events: pl.DataFrame) -> bool:

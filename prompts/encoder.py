@@ -6,7 +6,7 @@ each event), so that training, evaluation and serving agree token for token, wha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from ..arrays import Int32, Int64
 from ..catalogue import TERMINATOR, Catalogue, Encode, Ragged
 from ..errors import PromptError
 from .context import HOUR_KNOWN, context_frame, hours_unknown
+from .features import Features
 from .kinds import CONTEXT_KINDS, ContextKind, leave_out, leave_out_of_profile, tidy
 from .profile import profile_frame
 from .settings import PromptSettings
@@ -38,6 +39,7 @@ class EncodedWindow:
 class PromptEncoder:
     """Renders and tokenises with one template set, catalogue and tokenizer.
 
+    `chat` puts a user's message into the chat format of the model, up to where its answer begins.
     `added_titles`: token ids of titles that prompts may name beside the catalogue's; item indices go on behind its.
     """
 
@@ -47,14 +49,21 @@ class PromptEncoder:
     encode: Encode
     location: str
     prefix: tuple[int, ...] = ()
+    chat: Callable[[str], str] | None = None
     added_titles: Ragged = field(default_factory=lambda: Ragged.of([]))
 
     @classmethod
     def build(
-        cls, settings: PromptSettings, catalogue: Catalogue, encode: Encode, location: str, prefix: tuple[int, ...] = ()
-    ) -> PromptEncoder:
-        """`prefix`: token ids that the model expects first (a BOS token); `location`: see `context_frame`."""
-        return cls(settings, load_templates(settings.template), catalogue, encode, location, prefix)
+        cls, settings: PromptSettings, catalogue: Catalogue, encode: Encode, location: str,
+        prefix: tuple[int, ...] = (), chat: Callable[[str], str] | None = None,
+    ) -> PromptEncoder:  # fmt: skip
+        """`prefix`: token ids that the model expects first (a BOS token); `location`: see `context_frame`.
+
+        Raises PromptError for a template set or a `place_column` that is not there.
+        """
+        encoder = cls(settings, load_templates(settings.template), catalogue, encode, location, prefix, chat)
+        _ = encoder.features  # a column that items lack is noticed here
+        return encoder
 
     def without(self, kinds: Collection[ContextKind]) -> PromptEncoder:
         """The same, leaving more kinds of context out: of another identity, as no adapter was trained for it."""
@@ -67,15 +76,33 @@ class PromptEncoder:
         return identity_of(self.settings, self.templates, self.catalogue.fingerprint)
 
     @cached_property
+    def features(self) -> Features:
+        """The further variables that the lines of events name."""
+        return features_of(self.settings, self.templates, self.catalogue.items)
+
+    @cached_property
     def preamble_text(self) -> str:
-        """The lines that every prompt begins with; may be none."""
+        """The lines that every prompt begins with; may be none. Those of a chat end where the model's answer begins.
+
+        Raises PromptError where the template is a chat and the tokenizer has no chat format.
+        """
         texts, _ = self.templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
-        return f"{texts[0].rstrip()}\n" if texts[0].strip() else ""
+        if not self.templates.pack.chat:
+            return f"{texts[0].rstrip()}\n" if texts[0].strip() else ""
+        if self.chat is None:
+            raise PromptError(
+                f"The template set {self.templates.folder.name} is a chat, and this tokenizer has no chat template; "
+                "choose another prompts.template, or a model.base that was trained for chats."
+            )
+        said = self.chat(texts[0].strip())
+        return said if said.endswith("\n") else f"{said}\n"
 
     @cached_property
     def preamble(self) -> Int32:
+        """Token ids that every prompt begins with; a chat format that has the model's first tokens has them once."""
         tokens = self.encode([self.preamble_text])[0] if self.preamble_text else []
-        return np.array([*self.prefix, *tokens], np.int32)
+        prefix = [] if tuple(tokens[: len(self.prefix)]) == self.prefix else [*self.prefix]
+        return np.array([*prefix, *tokens], np.int32)
 
     @cached_property
     def filler(self) -> int:
@@ -95,7 +122,7 @@ class PromptEncoder:
 
     def context(self, events: pl.DataFrame) -> pl.DataFrame:
         """What the template may say of each event, see `context_frame`; empty where `prompts.leave_out` says so."""
-        frame, settings = context_frame(events, self.location), self.settings
+        frame, settings = context_frame(events, self.location, self.features), self.settings
         return leave_out(frame, events, settings.leave_out, settings.column_kinds) if settings.leave_out else frame
 
     def _render(self, file: str, frame: pl.DataFrame, has_gaps: bool) -> tuple[list[str], pl.Series]:
@@ -126,7 +153,18 @@ def identity_of(settings: PromptSettings, templates: TemplateSet, catalogue_hash
     hashes = {"template_hash": templates.fingerprint, "catalogue_hash": catalogue_hash}
     unset = {"align_tokens"} if settings.align_tokens == 1 else set()  # older adapters know nothing of them
     unset |= set() if settings.leave_out else {"leave_out", "column_kinds"}
+    unset |= {name for name in ("place_column", "holiday_country") if not getattr(settings, name)}
     return {**hashes, "prompts": settings.model_dump(mode="json", exclude={"template", *unset})}
+
+
+def features_of(settings: PromptSettings, templates: TemplateSet, items: pl.DataFrame) -> Features:
+    """The further variables that templates name. Raises PromptError for a `place_column` that `items` lack."""
+    column = settings.place_column
+    if column and column not in items.columns:
+        known = ", ".join(name for name in items.columns if name not in ("item_id", "title")) or "none"
+        raise PromptError(f"prompts.place_column names {column!r}, which is no column of the items; they have {known}.")
+    names_I = items[column] if column else None
+    return Features.of(templates.variables("context.j2"), settings.holiday_country, names_I)
 
 
 @dataclass(frozen=True)

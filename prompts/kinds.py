@@ -14,6 +14,8 @@ import polars as pl
 
 from ..errors import PromptError
 from ..histories.weather import WEATHER_COLUMNS
+from .moments import TIME_VARIABLES, WEATHER_VARIABLES
+from .places import PLACE_VARIABLES
 
 ContextKind = Literal["time", "place", "weather"]
 CONTEXT_KINDS: Final[tuple[ContextKind, ...]] = get_args(ContextKind)
@@ -27,10 +29,10 @@ _COLUMNS: Final[dict[str, ContextKind]] = {
 # What `context_frame` computes. `new_day` says where a template tells more than the hour, see `context_changes`.
 VARIABLES: Final[dict[ContextKind, tuple[str, ...]]] = {
     "time": ("weekday", "is_weekend", "hour", "hour12", "daypart", "day_of_month", "month", "season",
-             "days_since_previous", "new_day"),
-    "place": ("place",),
+             "days_since_previous", "new_day", *TIME_VARIABLES),
+    "place": ("place", *PLACE_VARIABLES),
     "weather": ("temperature_c", "temperature_f", "temperature_word", "precipitation_word", "wind_word",
-                "precipitation_mm", "wind_mps", "weather"),
+                "precipitation_mm", "wind_mps", "weather", *WEATHER_VARIABLES),
 }  # fmt: skip
 PROFILE_TIME: Final = ("days", "hours")
 

@@ -50,6 +50,17 @@ class PromptSettings(BaseModel):
         "`whereupon ablate` ask.",
     )
 
+    place_column: str = Field(
+        "",
+        description="A column of the items that names where each is, such as neighbourhood: the variable `here` of "
+        "templates. Without it, `here` is the geohash of a cell of about 1 km.",
+    )
+    holiday_country: str = Field(
+        "",
+        description="Whose public holidays the variable `public_holiday` of templates names: an ISO 3166 code such as "
+        "US or DE-BY. Needs the extra whereupon[holidays].",
+    )
+
     @field_validator("leave_out")
     @classmethod
     def _each_once_in_order(cls, kinds: tuple[ContextKind, ...]) -> tuple[ContextKind, ...]:

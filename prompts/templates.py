@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import PromptError
+from ..errors import PromptError, first_line
+from .chinese import in_chinese
 from .settings import SHIPPED, SHIPPED_SETS
 
 # context: an event line up to its title (and so the query line); profile: the same for a place of the profile.
 FILES = ("preamble.j2", "context.j2", "profile.j2")
+PACK = "pack.yaml"
+
+
+class Pack(BaseModel):
+    """What a folder's `pack.yaml` says of its templates; a folder without one has none of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = Field(1, ge=1)
+    chat: bool = False  # the preamble is a user's message in the chat format of the model
 
 
 @dataclass(frozen=True)
 class TemplateSet:
-    """The three templates of one folder and a fingerprint of their sources."""
+    """The three templates of one folder, its `pack.yaml`, and a fingerprint of the sources of all."""
 
     folder: Path
     fingerprint: str
+    pack: Pack
     _sources: dict[str, str]
     _templates: dict[str, Template]
 
@@ -70,6 +85,7 @@ _RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, Look
 _ENVIRONMENT = SandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_nothing_for_null
 )
+_ENVIRONMENT.filters["zh"] = in_chinese
 
 
 def load_templates(name: str) -> TemplateSet:
@@ -93,4 +109,18 @@ def load_templates(name: str) -> TemplateSet:
             templates[file] = _ENVIRONMENT.from_string(sources[file])
         except TemplateSyntaxError as error:
             raise PromptError(f"{path}, line {error.lineno}: {error.message}.") from error
-    return TemplateSet(folder, digest.hexdigest(), sources, templates)
+    pack = _pack(folder / PACK)
+    if pack is not None:
+        digest.update(f"{PACK}\x00{json.dumps(pack.model_dump(), sort_keys=True)}\x01".encode())
+    return TemplateSet(folder, digest.hexdigest(), pack or Pack(), sources, templates)
+
+
+def _pack(path: Path) -> Pack | None:
+    if not path.is_file():
+        return None
+    try:
+        return Pack.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise PromptError(
+            f"{path} should hold `version: 1` and perhaps `chat: true`, but cannot be read ({first_line(error)})."
+        ) from None

@@ -126,7 +126,9 @@ def prompts_of(ranker: Ranked, histories: Histories, row_Q: Int64) -> tuple[list
     tokenizer = _tokenizer(base, model.get("revision"))
     try:
         if tokenizer:
-            prompts = _rendered(settings, tokenizer, tokenizer.decode, tokenizer.prefix, histories, row_Q)
+            prompts = _rendered(
+                settings, tokenizer, tokenizer.decode, tokenizer.prefix, histories, row_Q, tokenizer.chat
+            )
             read = "read" if ranker.kind == "model" else "would read"
             budget = f"at most {settings.budget_tokens:,} tokens with the answer"
             return prompts, f"Prompts are those that {name} {read}, token for token: {template}, {budget}."
@@ -162,10 +164,10 @@ def _tokenizer(base: str, revision: str | None) -> Tokenizer | None:
 
 def _rendered(
     settings: PromptSettings, encode: Encode, decode: Callable[[Sequence[int]], str], prefix: tuple[int, ...],
-    histories: Histories, row_Q: Int64,
+    histories: Histories, row_Q: Int64, chat: Callable[[str], str] | None = None,
 ) -> list[Part]:  # fmt: skip
     catalogue = Catalogue.build(histories.items, encode)
-    encoder = PromptEncoder.build(settings, catalogue, encode, histories.location, prefix)
+    encoder = PromptEncoder.build(settings, catalogue, encode, histories.location, prefix, chat)
     user_U, offset_U1 = np.unique(histories.user_idx_N[row_Q]), histories.offset_U1.astype(np.int64)
     _, row_X = ragged(offset_U1[user_U], offset_U1[user_U + 1] - offset_U1[user_U])  # all rows of these users
     text = encoder.text(histories.events[row_X], len(histories.user_ids))

@@ -30,7 +30,7 @@ from ...decode.identity import base_identity
 from ...errors import ServerError
 from ...files import write_json
 from ...histories import Histories, read_histories
-from ...prompts import PromptSettings, context_frame, identity_of, load_templates
+from ...prompts import PromptSettings, context_frame, features_of, identity_of, load_templates
 from ..settings import ServeSettings
 from .command import Address, ServerProcess, key_variable, served_dtype, server_command, server_environment
 from .install import HOW, SERIES, Build, installed_build
@@ -227,7 +227,8 @@ def example(histories: Histories, settings: PromptSettings) -> tuple[str, str]:
     start, end = histories.offset_U1[user : user + 2].tolist()
     events = histories.events[max(start, end - LINES) : end]
     templates = load_templates(settings.template)
-    texts, index = templates.render("context.j2", context_frame(events, histories.location))
+    features = features_of(settings, templates, histories.items)
+    texts, index = templates.render("context.j2", context_frame(events, histories.location, features))
     preamble, _ = templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
     titles = histories.items["title"].gather(events["item_idx"]).to_list()
     lines = [f"{texts[i]} {title}" for i, title in zip(index, titles, strict=True)]

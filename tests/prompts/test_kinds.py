@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.errors import PromptError
-from whereupon.prompts import PromptEncoder, context_frame
+from whereupon.prompts import FEATURES, Features, PromptEncoder, context_frame
 from whereupon.prompts.kinds import CONTEXT_KINDS, VARIABLES, ContextKind, columns_of, leave_out, tidy
-from whereupon.prompts.templates import SHIPPED
 
 Events = Callable[..., pl.DataFrame]
 Templates = Callable[..., str]
@@ -21,7 +20,7 @@ PLACES = ["Bar", "Park"]
 NOON = "2024-01-01T12:00"  # a Monday
 TOWN = {"origin": ["EWR"], "carrier": ["UA"], "place": ["Ohio"], "temperature_c": [-3.0], "snowfall_cm": [1.0]}
 EVERY_COMBINATION = [kinds for count in range(1, 4) for kinds in itertools.combinations(CONTEXT_KINDS, count)]
-SHIPPED_SETS = sorted(path.name for path in SHIPPED.iterdir())
+ALL = Features(frozenset(FEATURES), "US")
 # The line of that event in each shipped set, and what each kind contributes to it.
 LINES = {
     "checkins": "Monday afternoon 12 freezing snow:", "flights": "EWR UA Monday afternoon 12 freezing snow:",
@@ -41,10 +40,10 @@ def _line(encoder: PromptEncoder, events: pl.DataFrame) -> str:
 
 
 def _without(events: pl.DataFrame, kinds: Sequence[ContextKind], location: str = "context") -> pl.DataFrame:
-    return leave_out(context_frame(events, location), events, kinds, {})
+    return leave_out(context_frame(events, location, ALL), events, kinds, {})
 
 
-@pytest.mark.parametrize("template", SHIPPED_SETS)
+@pytest.mark.parametrize("template", sorted(LINES))
 @pytest.mark.parametrize("kinds", EVERY_COMBINATION, ids="+".join)
 def test_shipped_set_reads_well_without_any_kinds_of_context(
     template: str, kinds: tuple[ContextKind, ...], events: Events, make_encoder: MakeEncoder
@@ -58,7 +57,7 @@ def test_shipped_set_reads_well_without_any_kinds_of_context(
     assert line == " ".join(kept) + ":"
 
 
-@pytest.mark.parametrize("template", SHIPPED_SETS)
+@pytest.mark.parametrize("template", sorted(LINES))
 def test_shipped_profile_without_time_tells_how_often(template: str, events: Events, make_encoder: MakeEncoder) -> None:
     rows = [(0, f"2024-01-{day:02}T08:00", 0) for day in range(1, 13)]
     encoder = make_encoder(PLACES, template=template, leave_out=["time"], budget_tokens=32, profile_tokens=6,
@@ -69,7 +68,7 @@ def test_shipped_profile_without_time_tells_how_often(template: str, events: Eve
 
 
 def test_every_computed_variable_is_of_one_kind(events: Events) -> None:
-    computed = context_frame(events([(0, NOON, 0)]), "context").columns
+    computed = context_frame(events([(0, NOON, 0)]), "context", ALL).columns
     assert sorted(computed) == sorted(itertools.chain(*VARIABLES.values()))
 
 
@@ -79,7 +78,7 @@ def test_left_out_variables_are_empty_and_the_others_as_they_were(
 ) -> None:
     told = events([(0, NOON, 0), (0, "2024-01-01T13:00", 1)], latitude=[1.0, 2.0], longitude=[3.0, 4.0],
                   origin=["EWR", "JFK"], carrier=["UA", "B6"], temperature_c=[1.0, 20.0])  # fmt: skip
-    whole, part = context_frame(told, "context"), _without(told, kinds)
+    whole, part = context_frame(told, "context", ALL), _without(told, kinds)
     gone = {name for kind in kinds for name in VARIABLES[kind]} - {"new_day"}
     gone |= {"latitude", "longitude", "origin"} if "place" in kinds else set()
     assert set(itertools.chain(*part.select(gone).rows())) <= {"", None}

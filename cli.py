@@ -8,9 +8,10 @@ import typer
 
 from .cli_data import data_app
 from .cli_eval import eval_app
+from .cli_prompt import prompt_app
 from .console import bar
 from .console import show as show_table
-from .verbs import ConfigFile, Debug, Overrides, one_sentence, record, verb
+from .verbs import At, ConfigFile, Debug, Overrides, Place, Weather, one_sentence, record, verb
 
 app = typer.Typer(
     name="whereupon",
@@ -20,7 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-prompt_app = typer.Typer(no_args_is_help=True, help="Show the text that the model reads.")
 model_app = typer.Typer(no_args_is_help=True, help="Download base models.")
 catalogue_app = typer.Typer(no_args_is_help=True, help="Change what can be recommended, without training.")
 app.add_typer(data_app)
@@ -29,15 +29,6 @@ app.add_typer(prompt_app, name="prompt")
 app.add_typer(model_app, name="model")
 app.add_typer(catalogue_app, name="catalogue")
 
-User = Annotated[str, typer.Option("--user", metavar="U", help="The user_id.")]
-At = Annotated[
-    str | None,
-    typer.Option("--at", metavar="TIME", help="Time of the request, ISO 8601; default: after the last event."),
-]
-Weather = Annotated[
-    str | None, typer.Option("--weather", metavar="TEXT", help='Weather at that time, such as "snow, -3 C".')
-]
-Place = Annotated[str | None, typer.Option("--place", metavar="LAT,LON", help="Where the user is, in degrees.")]
 Near = Annotated[
     float | None,
     typer.Option("--near", metavar="KM", help="Only items within KM kilometres of --place, or of the last place."),
@@ -299,25 +290,6 @@ def doctor(
 
         if code := examined(settings, json=json):
             raise typer.Exit(code)
-
-
-@prompt_app.command("show")
-def show(
-    config: ConfigFile,
-    user: User,
-    at: At = None,
-    weather: Weather = None,
-    place: Place = None,
-    ids: Annotated[bool, typer.Option("--ids", help="Print token ids as JSON instead of text.")] = False,
-    set_: Overrides = None,
-    debug: Debug = False,
-) -> None:
-    """Print exactly what the model reads, with token counts."""
-    with verb("prompt show", config, set_, debug) as settings:
-        from .recommend.context import RequestContext
-        from .recommend.shown import show_prompt
-
-        show_prompt(settings, user, RequestContext(at, weather, place), ids=ids)
 
 
 @catalogue_app.command("show")

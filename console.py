@@ -20,9 +20,9 @@ def say(text: str, style: str = "") -> None:
     talk.print(text, style=style, markup=False, soft_wrap=True)
 
 
-def show(table: RenderableType) -> None:
-    """A table or text on stdout."""
-    Console(highlight=False).print(table)
+def show(table: RenderableType, *, wrap: bool = True) -> None:
+    """A table or text on stdout; without `wrap`, lines stay lines however long they are."""
+    Console(highlight=False).print(table, soft_wrap=not wrap)
 
 
 def bar(*, rate: bool = True, shown: bool = True) -> progress.Progress:

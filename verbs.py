@@ -24,6 +24,14 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; may be given several times.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Time of the request, ISO 8601; default: after the last event."),
+]
+Weather = Annotated[
+    str | None, typer.Option("--weather", metavar="TEXT", help='Weather at that time, such as "snow, -3 C".')
+]
+Place = Annotated[str | None, typer.Option("--place", metavar="LAT,LON", help="Where the user is, in degrees.")]
 
 
 @contextlib.contextmanager

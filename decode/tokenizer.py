@@ -72,6 +72,11 @@ class Tokenizer:
         return said
 
     @property
+    def control_tokens(self) -> list[str]:
+        """Texts that are one token wherever they stand, among them those that end a text or begin a turn."""
+        return sorted({*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()})
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of the tokenizer's serialisation, which says what token ids mean."""
         if self._backend is None:

@@ -176,7 +176,7 @@ def _at_test_time(
     """The kind removed and shuffled, each with the share of the questions whose own line it changes."""
     histories, without = task.histories, encoder.without([kind])
     removed_N = _changed(plain, _text(without, histories))
-    exchanged = exchange(histories, task.split, kind, config.prompts.column_kinds, config.seed)
+    exchanged = exchange(histories, task.split, kind, config.prompts.column_kinds, config.seed, encoder.features)
     shuffled_N = _changed(plain, _text(encoder, exchanged))
     yield _Pass(kind, "removed", config, histories, (kind,), float(removed_N[task.row_E].mean()))
     yield _Pass(kind, "shuffled", config, exchanged, (), float(shuffled_N[task.row_E].mean()))

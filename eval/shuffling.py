@@ -22,29 +22,36 @@ from ..arrays import Int64
 from ..histories import HISTORY, Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
-from ..prompts import CONTEXT_KINDS, ContextKind, columns_of, context_changes, context_frame
+from ..prompts import CONTEXT_KINDS, ContextKind, Features, columns_of, context_changes, context_frame
+from ..prompts.context import NO_FEATURES
+from ..prompts.kinds import VARIABLES
 
 NEVER = np.iinfo(np.int64).max
 
 
 def exchange(
-    histories: Histories, split: EvaluatedSplit, kind: ContextKind, column_kinds: Mapping[str, ContextKind], seed: int
-) -> Histories:
+    histories: Histories, split: EvaluatedSplit, kind: ContextKind, column_kinds: Mapping[str, ContextKind], seed: int,
+    features: Features = NO_FEATURES,
+) -> Histories:  # fmt: skip
     """The histories, each event of `split` and of its past with one kind of context from a random one among these.
 
     All columns of the kind travel together. Rows, items, users, the true times and all other columns stay, and so do
     events of splits behind `split`, which are in no prompt. With a local time travels how many days lay before it;
     `new_day` follows weather and place, see `prompts.kinds.context_changes`. Each kind has its own draw by the seed.
+    `features`, those of the template, travel too: what they say of the true events would be told otherwise.
     """
     events = histories.events
+    frame = context_frame(events, histories.location, features)
     names = columns_of(kind, events.columns, column_kinds)
     if kind == "time":
-        frame = context_frame(events, histories.location)
         days = frame["days_since_previous"].alias("_days_since_previous")
         events = events.with_columns(days, context_changes(frame, events, column_kinds).alias("_new_day"))
         names.append("_days_since_previous")
     elif kind == "place" and histories.location == "outcome":  # those coordinates are the answer, and never shown
         names = [name for name in names if name not in ("latitude", "longitude")]
+    further = [name for name in VARIABLES[kind] if name in features.wanted and name not in histories.events.columns]
+    events = events.with_columns(frame[name].alias(f"_{name}") for name in further)
+    names += [f"_{name}" for name in further]
     random, from_N = np.random.default_rng([seed, CONTEXT_KINDS.index(kind)]), np.arange(events.height)
     row_X = np.flatnonzero((histories.split_N <= SPLIT_CODES[split]) | (histories.split_N == HISTORY))
     from_N[row_X] = row_X[draw(histories.time_s_N[row_X], deadlines(histories, split)[row_X], random)]

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,6 +91,7 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     source = read_source(settings, rejects)
     notes += source.notes
     items, events = _clean(source, rejects, notes)
+    source = replace(source, events=source.events.clear())  # which nothing reads any more, and takes room
     events = _enrich(source, events, rejects, notes, seed)
     title_recipe = titles.recipe(source.title)
     read_as = [*source.said, *_likely_titles(source, title_recipe)]
@@ -212,10 +213,11 @@ def _likely_titles(source: Source, title_recipe: Mapping[str, Any]) -> list[str]
 def _index(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     item_idx = items.select("item_id").with_row_index("item_idx").cast({"item_idx": pl.Int32})
     users = events.select(pl.col("user_id").unique().sort()).with_row_index("user_idx").cast({"user_idx": pl.Int32})
-    indexed = events.join(item_idx, on="item_id", how="left").join(users, on="user_id", how="left")
+    # In the order of users and times, which the joins keep: another sort would need the room of all events again.
+    indexed = events.join(item_idx, on="item_id", how="left", maintain_order="left")
+    indexed = indexed.join(users, on="user_id", how="left", maintain_order="left")
     first = ["user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"]
     weather = [name for name in WEATHER_COLUMNS if name in events.columns]
-    indexed = indexed.sort("user_idx", "time", ROW)
     return indexed.select(*first, *weather, pl.exclude(*first, *weather, ROW, "utc_offset_minutes"))
 
 

@@ -99,7 +99,9 @@ def join_weather(
     counts those without a station, and those whose station has no row at that time.
     """
     stations = weather.select("latitude", "longitude").unique(maintain_order=True).with_row_index("_station")
-    placed = events.with_row_index("_at").with_columns(_station_of(events, stations, settings.max_distance_km))
+    # The columns that the join needs: it copies and sorts what it is given, which all columns have no memory for.
+    placed = events.select("time", "local_time", _station_of(events, stations, settings.max_distance_km))
+    placed = placed.with_row_index("_at")
     rows = weather.join(stations, on=["latitude", "longitude"]).drop("latitude", "longitude")
     rows = rows.with_columns(pl.lit(True).alias("_hit"))
     join = _join_daily if "local_day" in rows.columns else _join_timed
@@ -109,7 +111,7 @@ def join_weather(
     for reason, count in (("events without a weather station in reach", far), ("events without a weather row", misses)):
         if count:
             notes[reason] += count
-    return joined.select(*events.columns, *(name for name in WEATHER_COLUMNS if name in weather.columns))
+    return events.hstack(joined.select(name for name in WEATHER_COLUMNS if name in weather.columns))
 
 
 def _station_of(events: pl.DataFrame, stations: pl.DataFrame, max_distance_km: float) -> pl.Series:

@@ -129,13 +129,17 @@ class PromptEncoder:
         texts, index = self.templates.render(file, frame)
         return [tidy(text) for text in texts] if has_gaps or self.settings.leave_out else texts, index
 
+    def context_texts(self, events: pl.DataFrame) -> tuple[list[str], pl.Series]:
+        """The distinct texts before titles, and for each event the index of its text."""
+        return self._render("context.j2", self.context(events), hours_unknown(events))
+
     def text(self, events: pl.DataFrame, num_users: int) -> HistoryText:
         """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`).
 
         Raises PromptError where there would be nothing to read before a title.
         """
         offset_U1 = np.searchsorted(events["user_idx"].to_numpy(), np.arange(num_users + 1)).astype(np.int64)
-        texts, index = self._render("context.j2", self.context(events), hours_unknown(events))
+        texts, index = self.context_texts(events)
         contexts = Ragged.of(self.encode(texts))
         if not len(self.preamble) and (contexts.length == 0).any():
             raise PromptError(

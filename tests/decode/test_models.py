@@ -278,3 +278,15 @@ def test_tokenizer_cut_short_is_refused_in_one_sentence(base: Path) -> None:
 def test_gpu_that_is_not_there_is_refused(base: Path) -> None:
     with pytest.raises(ModelError, match=r"^model.device is cuda but torch finds no GPU: set model.device to auto or"):
         load_base_model(ModelSettings(base=str(base), device="cuda"))
+
+
+def test_tokenizer_puts_a_message_into_its_chat_format_if_it_has_one() -> None:
+    plain = byte_tokenizer()
+    assert Tokenizer(plain).chat is None
+    plain.chat_template = (
+        "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>\n{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant: {% endif %}"
+    )
+    chat = Tokenizer(plain).chat
+    assert chat is not None
+    assert chat("Log.") == "<s>user: Log.</s>\n<s>assistant: "

@@ -13,7 +13,7 @@ from whereupon.eval.shuffling import NEVER, deadlines, draw, exchange, without_c
 from whereupon.histories import Histories
 from whereupon.histories.candidates import EvaluatedSplit
 from whereupon.histories.questions import SPLIT_CODES
-from whereupon.prompts import CONTEXT_KINDS, ContextKind, context_frame
+from whereupon.prompts import CONTEXT_KINDS, ContextKind, Features, context_frame
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
@@ -158,6 +158,20 @@ def test_column_of_ones_own_is_exchanged_with_its_kind(build: Build) -> None:
     histories = _told(build(WEEK, 3))
     after = exchange(histories, "test", "place", {"carrier": "place"}, 0).events
     assert [name[8:] for name in after["carrier"]] == [name[6:] for name in after["origin"]]
+
+
+@pytest.mark.parametrize(("kind", "names"), [("time", ["since_last", "sun"]), ("place", ["cell", "moved", "home_km"])])
+def test_variables_that_only_some_templates_name_travel_with_their_kind(
+    build: Build, kind: ContextKind, names: list[str]
+) -> None:
+    features = Features(frozenset(names))
+    histories = _told(build(WEEK, 3), "outcome")
+    before = context_frame(histories.events, "outcome", features)
+    exchanged = exchange(histories, "test", kind, {}, 0, features)
+    after = context_frame(exchanged.events, "outcome", features)
+    assert {*after.select(names).rows()} <= {*before.select(names).rows()}
+    assert not after.select(names).equals(before.select(names))
+    assert after["weather"].equals(before["weather"])
 
 
 @settings(deadline=None)

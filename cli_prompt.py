@@ -1,0 +1,68 @@
+"""The verbs of prompts: shown as the model reads them, compared, and checked."""
+
+from typing import Annotated
+
+import typer
+
+from .verbs import At, ConfigFile, Debug, Overrides, Place, Weather, verb
+
+prompt_app = typer.Typer(no_args_is_help=True, help="Show, compare and check the text that the model reads.")
+
+User = Annotated[str, typer.Option("--user", metavar="U", help="The user_id.")]
+_SIDE = "A template set, a folder, or settings of prompts such as 'template=places; budget_tokens=512'."
+
+
+@prompt_app.command("show")
+def show(
+    config: ConfigFile,
+    user: User,
+    at: At = None,
+    weather: Weather = None,
+    place: Place = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Print token ids as JSON instead of text.")] = False,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Print exactly what the model reads, with token counts."""
+    with verb("prompt show", config, set_, debug) as settings:
+        from .recommend.context import RequestContext
+        from .recommend.shown import show_prompt
+
+        show_prompt(settings, user, RequestContext(at, weather, place), ids=ids)
+
+
+@prompt_app.command("diff")
+def diff(
+    config: ConfigFile,
+    one: Annotated[str, typer.Argument(metavar="A", help=_SIDE)],
+    other: Annotated[str, typer.Argument(metavar="B", help="The same, for the other prompt.")],
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="U", help="The user_id; default: who has the most events.")
+    ] = None,
+    at: At = None,
+    weather: Weather = None,
+    place: Place = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Print how two prompts of one question differ, and how many tokens each takes."""
+    with verb("prompt diff", config, set_, debug) as settings:
+        from .recommend.context import RequestContext
+        from .recommend.prompt_verbs import diff_prompts
+
+        moment = RequestContext(at, weather, place)
+        diff_prompts(settings, one, other, user, moment, settings.histories.time_zone)
+
+
+@prompt_app.command("lint")
+def lint(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Check the template: unknown variables, leaks, unclear ends of lines, budget, injected text.
+
+    Exits with 1 if there is an error.
+    """
+    with verb("prompt lint", config, set_, debug) as settings:
+        from .recommend.prompt_verbs import lint_prompts
+
+        found = lint_prompts(settings)
+    if any(one.level == "error" for one in found):
+        raise typer.Exit(1)

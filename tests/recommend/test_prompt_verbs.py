@@ -1,0 +1,72 @@
+"""`prompt diff` and `prompt lint` on a prepared town; neither needs an adapter."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from whereupon.cli import app
+from whereupon.config import load_config
+from whereupon.errors import ConfigError
+from whereupon.histories import prepare
+from whereupon.prompts import PromptSettings
+from whereupon.recommend.prompt_verbs import changed, difference
+
+
+@pytest.fixture(scope="module")
+def town(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = make_town(tmp_path_factory.mktemp("town"), people=4, days=10)
+    config = load_config(path)
+    prepare(config.histories, config.catalogue, config.run)
+    return path
+
+
+def test_diff_shows_lines_that_differ_and_what_both_cost(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    done = CliRunner().invoke(app, ["prompt", "diff", str(town), "plain", "template=terse; budget_tokens=300"])
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("- ") and "day " in line]
+    assert [line for line in lines if line.startswith("+ ") and "h" in line]
+    table = lines[-3:]
+    assert all(word in table[0] for word in ("tokens", "budget", "events", "profile", "preamble"))
+    assert table[1].startswith("- plain")
+    assert table[2].startswith("+ template=terse")
+
+
+def test_diff_of_a_prompt_with_itself_has_no_coloured_lines(town: Path) -> None:
+    done = CliRunner().invoke(app, ["prompt", "diff", str(town), "terse", "terse", "--user", "p00"])
+    assert [line for line in done.stdout.splitlines() if line.startswith(("- ", "+ "))][2:] == [
+        line for line in done.stdout.splitlines()[-2:]
+    ]
+    assert "user p00" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["templat=plain", "budget_tokens=none", "budget_tokens=[", "profile_tokens=-1"])
+def test_settings_that_cannot_be_are_one_sentence(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected a template set, or settings such as"):
+        changed(PromptSettings(), text)
+
+
+def test_settings_change_the_rest_of_the_run_stays() -> None:
+    base = PromptSettings(template="movies", budget_tokens=99)
+    assert changed(base, "terse") == PromptSettings(template="terse", budget_tokens=99)
+    assert changed(base, "prompts.budget_tokens=7; profile_tokens=1").budget_tokens == 7
+
+
+def test_events_are_compared_from_the_question_on() -> None:
+    one, other = ["Log.", "a: Bar", "b: Bar", "c:"], ["Log!", "b2: Bar", "c:"]
+    said = [line.plain for line in difference(one, other, (3, 2))]
+    assert said == ["- Log.", "+ Log!", "- a: Bar", "- b: Bar", "+ b2: Bar", "  c:"]
+
+
+def test_lint_exits_with_1_only_for_errors(town: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["prompt", "lint", str(town)])
+    assert done.exit_code == 0, done.stdout + done.stderr
+    assert "0 errors" in done.stderr
+    for name, text in (("preamble", "Log."), ("context", "{{ title }}:"), ("profile", "x{{ count }}:")):
+        (tmp_path / f"{name}.j2").write_text(text)
+    done = CliRunner().invoke(app, ["prompt", "lint", str(town), "--set", f"prompts.template={tmp_path}"])
+    assert done.exit_code == 1
+    assert "error leak: context.j2 uses 'title'" in done.stdout

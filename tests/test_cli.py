@@ -52,6 +52,7 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     recommend = room(recommend_verb=stand_in("recommend"), show_prompt=stand_in("prompt show"))
     monkeypatch.setitem(sys.modules, "whereupon.recommend.shown", recommend)
     monkeypatch.setitem(sys.modules, "whereupon.serve.launcher.launch", room(serve_verb=stand_in("serve")))
+    monkeypatch.setitem(sys.modules, "whereupon.serve.doctor.verb", room(doctor=stand_in("doctor")))
     return rooms
 
 
@@ -139,6 +140,20 @@ def test_recommend_passes_on_what_the_answer_should_be(config: Path, rooms: Simp
     assert _run("recommend", config, *wanted).exit_code == 0
     [(_, args, _)] = rooms.calls
     assert args[3] == RequestFilters(1.5, ("Bar", "Café, Tea"), unseen=True, open_now=True)
+
+
+def test_recommend_passes_on_that_reasons_are_wanted(config: Path, rooms: SimpleNamespace) -> None:
+    assert _run("recommend", config, "--why").exit_code == 0
+    [(_, _, kwargs)] = rooms.calls
+    assert kwargs["why"] is True
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_doctor_exits_with_what_it_found(config: Path, rooms: SimpleNamespace, code: int) -> None:
+    rooms.does = lambda: code
+    assert _run("doctor", config, "--json").exit_code == code
+    [(name, _, kwargs)] = rooms.calls
+    assert (name, kwargs) == ("doctor", {"json": True})
 
 
 def test_serve_passes_on_how_and_exits_with_what_it_is_told(config: Path, rooms: SimpleNamespace) -> None:

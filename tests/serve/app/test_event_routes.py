@@ -215,7 +215,8 @@ def test_schema_tells_fields_bounds_and_errors(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     post, get = schema["paths"]["/v1/events"]["post"], schema["paths"]["/v1/events/{user_id}"]["get"]
     assert set(post["responses"]) == {"200", "400", "401", "409", "413", "4XX", "503"}
-    assert set(get["responses"]) == {"200", "400", "401", "4XX", "503"}
+    assert set(get["responses"]) == {"200", "400", "401", "403", "4XX", "503"}
+    assert set(schema["paths"]["/v1/users/{user_id}"]["delete"]["responses"]) == set(get["responses"])
     error = post["responses"]["409"]["content"]["application/json"]["schema"]
     assert error == {"$ref": "#/components/schemas/ErrorBody"}
     event = next(model for name, model in schema["components"]["schemas"].items() if name.startswith("Event"))

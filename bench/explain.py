@@ -94,31 +94,31 @@ def _exactness(recommender: Recommender, num: int) -> dict[str, Any]:
     worst: dict[str, float | None] = {"sum": 0.0, "captum": 0.0, "shap": 0.0}
     for user, context in _asked(recommender, num):
         answer = recommender.answer(recommender.question(Request(user, None, context)), 3)
-        found = recommender.explained(answer)
+        found = _explained(recommender, answer, 0)
         share_GK = np.array([[share.log_prob for share in why.groups] for why in found.items]).T
         nothing_K = np.array([why.nothing_log_prob for why in found.items])
         whole_K = np.log([why.probability for why in found.items])
         worst["sum"] = max(worst["sum"] or 0.0, float(np.abs(share_GK.sum(axis=0) + nothing_K - whole_K).max()))
         value_SK = value_function(recommender, answer)
         for name, library in (("captum", captum_values), ("shap", shap_values)):
-            other_GK = library(value_SK)
-            if other_GK is None or worst[name] is None:
-                worst[name] = None
-            else:
-                worst[name] = max(worst[name], float(np.abs(share_GK - other_GK).max()))
+            other_GK, before = library(value_SK), worst[name]
+            missing = other_GK is None or before is None
+            worst[name] = None if missing else max(before or 0.0, float(np.abs(share_GK - other_GK).max()))
     return {**worst, "answers": num, "items_each": 3}
 
 
 def _weather_shares(recommender: Recommender) -> dict[str, float]:
-    """Over answers in rain and sunshine: how often weather has the largest share of the first item against the second,
-    and how much of all shares it has. A share is that of the log-odds of the two, as a probability has no other."""
+    """What weather has of the log-odds of cinema against park, between which it decides: how often the largest share,
+    and how much of all shares, as a mean over answers."""
     largest, of_all = [], []
     for user, context in _asked(recommender, 40):
-        found = recommender.explain(user, k=2, at=context.at, weather=context.weather).items
-        odds = {
-            first.group: abs((first.log_prob or 0.0) - (second.log_prob or 0.0))
-            for first, second in zip(found[0].groups, found[1].groups, strict=True)
+        found = recommender.explain(user, k=5, at=context.at, weather=context.weather, budget_s=math.inf).items
+        share_of = {
+            why.item_id: {share.group: share.log_prob or 0.0 for share in why.groups}
+            for why in found
+            if why.item_id in ("cinema", "park")
         }
+        odds = {group: abs(value - share_of["park"][group]) for group, value in share_of["cinema"].items()}
         largest.append(max(odds, key=lambda group: odds[group]) == "weather")
         of_all.append(odds["weather"] / sum(odds.values()))
     return {"largest": statistics.mean(largest), "of_all": statistics.mean(of_all), "answers": len(largest)}

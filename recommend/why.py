@@ -99,13 +99,13 @@ def _groups(
 ) -> Generator[Wordings, list[SearchResult], None]:
     """Every set of groups, past by past, and an hour later; the past as it was first."""
     context, event_groups = _subsets(worded.context_groups), [g for g in worded.groups if g in EVENT_GROUPS]
+    lines = worded.last_lines(context) if time.monotonic() < ends else []
     for gone in _subsets(event_groups):
         if time.monotonic() >= ends:
             found.left_out.append("what each group of the prompt adds")
             break
         text_L, asked = worded.past_without(gone)
         change = answer.question.version.change_of(asked)
-        lines = worded.last_lines(context)
         scored = yield from _ask(text_L, lines, change, _only(answer), len(answer.result.item_idx_K))
         for kinds, result in zip(context, scored, strict=True):
             found.value_of[frozenset(worded.groups) - kinds - gone] = _values(result, answer)
@@ -181,7 +181,8 @@ def _only(answer: Answer) -> Selection:
 def _values(result: SearchResult, answer: Answer) -> Float64:
     """float64 [K]: the log-probability of each item of the answer in another wording."""
     value_of = dict(zip(result.item_idx_K.tolist(), result.log_prob_K.astype(np.float64).tolist(), strict=True))
-    return np.maximum([value_of.get(item, -math.inf) for item in answer.result.item_idx_K.tolist()], _NOT_POSSIBLE)
+    found = [max(value_of.get(item, -math.inf), _NOT_POSSIBLE) for item in answer.result.item_idx_K.tolist()]
+    return np.array(found, np.float64)
 
 
 def _alternatives(answer: Answer, value_K: Float64, ranked: SearchResult) -> list[Alternative]:

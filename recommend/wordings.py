@@ -70,6 +70,10 @@ class Worded:
         assert asked is not None, "a question of a Recommender has one"
         return asked
 
+    @cached_property
+    def _known_lines(self) -> dict[frozenset[Group], Int32]:
+        return {}
+
     @property
     def num_shown(self) -> int:
         """Events with a line of their own."""
@@ -94,7 +98,8 @@ class Worded:
         pieces = [prompt.tokens_L[: begins - prompt.num_profile_tokens]]
         if "profile" not in left_out:
             pieces.append(prompt.tokens_L[begins - prompt.num_profile_tokens : begins])
-        for group in ("older events", "recent events"):
+        in_order: tuple[Group, ...] = ("older events", "recent events")
+        for group in in_order:
             rows = self._rows(group)
             if group not in left_out and len(rows):
                 lines = rows - first_line
@@ -123,17 +128,19 @@ class Worded:
     def _rows(self, group: Group) -> Int64:
         last = self.asked.height - 1
         first_recent, first_line = last - min(RECENT, self.num_shown), last - self.num_shown
-        bounds = {"profile": (0, first_line), "older events": (first_line, first_recent)}
+        bounds: dict[Group, tuple[int, int]] = {"profile": (0, first_line), "older events": (first_line, first_recent)}
         return np.arange(*bounds.get(group, (first_recent, last)))
 
     def _without_rows(self, row_X: Int64) -> pl.DataFrame:
         return self.asked.filter(~pl.int_range(pl.len()).is_in(row_X.tolist()))
 
     def _last_line(self, left_out: Collection[Group]) -> Int32:
-        if not left_out:
+        kinds = frozenset(left_out)
+        if kinds not in self._known_lines:
             prompt = self.question.prompt
-            return prompt.tokens_L[prompt.line_start_V[-1] :]
-        return self._line(self.asked, left_out)
+            whole_L = prompt.tokens_L[prompt.line_start_V[-1] :]
+            self._known_lines[kinds] = self._line(self.asked, kinds) if kinds else whole_L
+        return self._known_lines[kinds]
 
     def _line(self, asked: pl.DataFrame, left_out: Collection[Group]) -> Int32:
         """Tokens of the last row; what it says is made of it and the row before."""

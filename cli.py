@@ -226,7 +226,7 @@ def recommend(
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many items; default: decode.k.")] = None,
     versus: Versus = None,
     why: Annotated[
-        bool, typer.Option("--why", help="Say of each item why it stands there; takes as long as a few answers.")
+        bool, typer.Option("--why", help="Say of each item why it stands there; takes many times as long.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     set_: Overrides = None,

@@ -58,7 +58,7 @@ class RecommendationRequest(_Request):
     k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
     filters: Wanted = Field(default_factory=Wanted, description="Which items may answer.")
     max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
-    explain: bool = Field(False, description="Say of each item why it stands where it stands; costs a few answers.")
+    explain: bool = Field(False, description="Say of each item why it stands there; takes many times as long.")
 
     def asked(self) -> Request:
         """What a `Recommender` is asked; without a time, about now."""

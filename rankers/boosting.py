@@ -9,7 +9,6 @@ random sample of the other items, each of which stands for many: the sum over al
 Shapes: see `arrays`; C = candidates of all questions, flattened; K = features.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -111,7 +110,7 @@ class Boosted:
         if self.booster is None:
             return feature_CK[:, names.index("recent popularity")].astype(np.float64)
         feature_CK = feature_CK[:, self.settings.columns(names)]
-        return np.asarray(self.booster.predict(feature_CK, raw_score=True, num_threads=_threads()), np.float64)
+        return np.asarray(self.booster.predict(feature_CK, raw_score=True), np.float64)
 
     def arrays(self) -> Arrays:
         """The trees as LightGBM's text, bytes as uint8; empty where there are none."""
@@ -136,10 +135,6 @@ def softmax(score_C: Float64, query_C: Int64, num: int) -> Float64:
     return exp_C / sums(query_C, exp_C, num)[query_C]
 
 
-def _threads() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-
-
 def _grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: int) -> "Booster | None":
     """Trees whose softmax over each question's candidates makes the true items likeliest; None where there is too
     little to split."""
@@ -157,7 +152,7 @@ def _grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: in
     parameters = {
         "objective": slopes, "learning_rate": 0.05, "num_leaves": settings.leaves, "min_data_in_leaf": _LEAF,
         "lambda_l2": 3.0, "feature_fraction": 0.5, "seed": seed, "deterministic": True, "force_row_wise": True,
-        "num_threads": _threads(), "verbosity": -1,
+        "verbosity": -1,
     }  # fmt: skip
     columns = settings.columns(names)
     feature_CK, seen = learnt.feature_CK[:, columns], [names[at] for at in columns]
@@ -229,8 +224,8 @@ def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, spl
 
 
 _GRID: Final = tuple(
-    asdict(BoostingSettings(new_items, everybody, 300 if everybody else 200, 31 if everybody else 15))
+    asdict(BoostingSettings(new_items, everybody, rounds, leaves))
     for new_items in (False, True)
-    for everybody in (True, False)
+    for everybody, rounds, leaves in ((True, 300, 31), (True, 200, 15), (False, 200, 15))
 )
 FAMILIES: Final = (Family(_NAME, _GRID, _ranker, _restored),)

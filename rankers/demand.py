@@ -32,9 +32,11 @@ _DAY_H: Final = 24
 
 @dataclass(frozen=True)
 class DemandSettings:
-    """`most` groups have a series of their own; `popular` is the weight of the share in earlier splits, in (0, 1]."""
+    """At most `most` groups, with `least_events` each, have a series of their own; `popular` is the weight of the share
+    in earlier splits, in (0, 1]."""
 
     most: int
+    least_events: int
     popular: float
 
 
@@ -113,10 +115,10 @@ def _counts(known: Histories, learnt: _Learnt) -> Float64:
     return count_X.reshape(num_series, num_hours)
 
 
-def _fit(histories: Histories, split: EvaluatedSplit, most: int) -> _Learnt | None:
+def _fit(histories: Histories, split: EvaluatedSplit, one: DemandSettings) -> _Learnt | None:
     earlier_N = histories.split_N < SPLIT_CODES[split]
     by = "category" if "category" in histories.items.columns else "item"
-    grouping: Grouping = group_items(histories, by, earlier_N, most=most)
+    grouping: Grouping = group_items(histories, by, earlier_N, most=one.most, least_events=one.least_events)
     try:
         series: Series = count_series(histories, grouping, "hour", earlier_N)
     except DataError:  # no hour is over
@@ -133,7 +135,7 @@ _fits: Final[LastFit[_Learnt | None]] = LastFit()
 def _demand_ranker(fitting: Fitting) -> Demand:
     require("statsforecast", "forecast", _NAME)
     one, histories, split = DemandSettings(**fitting.settings), fitting.histories, fitting.split
-    learnt = _fits.get(histories, (split, one.most), lambda: _fit(histories, split, one.most))
+    learnt = _fits.get(histories, (split, one.most, one.least_events), lambda: _fit(histories, split, one))
     return Demand(one.popular, learnt)
 
 
@@ -147,5 +149,5 @@ def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, spl
     return Demand(one.popular, _Learnt(arrays["series_I"], first_step, offset_s, models))
 
 
-_GRID: Final = grid_of(DemandSettings, (20, 60), (0.05, 0.2, 0.5, 0.8))
+_GRID: Final = grid_of(DemandSettings, (20, 60), (30,), (0.05, 0.2, 0.5, 0.8))
 FAMILIES: Final = (Family(_NAME, _GRID, _demand_ranker, _restored),)

@@ -12,7 +12,7 @@ from whereupon.rankers.protocol import Fitted, UnfitDataError
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 HOUR, DAY = 3_600, 86_400
-SETTINGS = {"most": 20, "popular": 0.05}
+SETTINGS = {"most": 20, "least_events": 20, "popular": 0.05}
 NAME = "demand forecast"
 
 

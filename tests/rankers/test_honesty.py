@@ -1,5 +1,6 @@
 """No ranker of any family looks ahead: what happens at or after the predicted moment changes nothing."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -51,7 +52,15 @@ def some_settings(family: Family) -> list[Mapping[str, Any]]:
     if "rounds" in grid[0]:
         return [{**grid[0], "rounds": 3}]
     chosen = [grid[0], grid[len(grid) // 2], grid[-1]]
-    return [{**one, "epochs": 2} if "epochs" in one else one for one in chosen]
+    small = {"epochs": 2, "most": 6, "least_events": 3}
+    return [{**one, **{name: value for name, value in small.items() if name in one}} for one in chosen]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """An import within an example would count as an example that is slow to make."""
+    if importlib.util.find_spec("statsforecast"):
+        importlib.import_module("statsforecast.models")
 
 
 def with_places(histories: Histories) -> Histories:

@@ -52,7 +52,7 @@ def some_settings(family: Family) -> list[Mapping[str, Any]]:
     if "rounds" in grid[0]:
         return [{**grid[0], "rounds": 3}]
     chosen = [grid[0], grid[len(grid) // 2], grid[-1]]
-    small = {"epochs": 2, "most": 6, "least_events": 3}
+    small = {"epochs": 2, "most": 2, "least_events": 3}
     return [{**one, **{name: value for name, value in small.items() if name in one}} for one in chosen]
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from whereupon.catalogue import Trie
 from whereupon.decode.branching import TrieTensors, edge_log_probs
+from whereupon.decode.output_layer import OutputLayer
 from whereupon.decode.protocol import Scored
 from whereupon.decode.search import SearchResult, beam_search, search
 
@@ -65,7 +66,7 @@ class RandomReading:
         self._num_scored += len(node_X)
         hidden_XH = self._hidden_SH[torch.arange(first, self._num_scored) % NUM_STATES]
         log_prob_J, _ = edge_log_probs(
-            hidden_XH, torch.from_numpy(node_X), self._tensors, self._weight_VH, None, 1.0
+            hidden_XH, torch.from_numpy(node_X), self._tensors, OutputLayer(self._weight_VH), 1.0
         )  # fmt: skip
         scored = Scored(log_prob_J.numpy(), np.arange(first, self._num_scored))
         self._rounds.append((asked, time.perf_counter(), len(node_X), len(scored.log_prob_J)))

@@ -37,7 +37,7 @@ from record import bar, record
 
 from whereupon.config import Config, load_config
 from whereupon.decode.models import build_encoder, load_base_model, load_tokenizer
-from whereupon.decode.transformers_engine import output_layers
+from whereupon.decode.transformers_engine import split_model
 from whereupon.finetune import train
 from whereupon.finetune.model import add_lora
 from whereupon.finetune.sft import examples_of
@@ -158,7 +158,7 @@ def _own_steps(config: Config, steps: int) -> tuple[Clock, Clock]:
 
 def _bare_pass(training: Any, tokens_RL: torch.Tensor) -> None:
     """Forward and backward through all layers, from a gradient that costs nothing to make."""
-    backbone, _, _ = output_layers(training.accelerator.unwrap_model(training.module).model.get_base_model())
+    backbone, _ = split_model(training.accelerator.unwrap_model(training.module).model.get_base_model())
     with training.accelerator.autocast():
         hidden_RLH = backbone(input_ids=tokens_RL, use_cache=False).last_hidden_state
     hidden_RLH.backward(torch.ones_like(hidden_RLH))

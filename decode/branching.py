@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..catalogue import Trie
+from .output_layer import OutputLayer
 
 WIDE: Final = 1024
 """A node with more edges than this is scored by one matrix product."""
@@ -35,7 +36,7 @@ class TrieTensors:
 
 
 def edge_log_probs(
-    hidden_XH: Tensor, node_X: Tensor, trie: TrieTensors, weight_VH: Tensor, bias_V: Tensor | None, temperature: float
+    hidden_XH: Tensor, node_X: Tensor, trie: TrieTensors, output: OutputLayer, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """float32 [J] log-probabilities of the nodes' edges, end to end, and int64 [X] where each node's edges begin.
 
@@ -47,13 +48,12 @@ def edge_log_probs(
     first_X = count_X.cumsum(0) - count_X
     row_J = torch.repeat_interleave(torch.arange(len(node_X), device=node_X.device), count_X)
     edge_J = torch.arange(len(row_J), device=node_X.device) + (begin_X - first_X)[row_J]
-    return log_softmax(edge_logits(hidden_XH, edge_J, row_J, trie, weight_VH, bias_V) / temperature, row_J), first_X
+    return log_softmax(edge_logits(hidden_XH, edge_J, row_J, trie, output) / temperature, row_J), first_X
 
 
 def taken_log_probs(
-    hidden_XH: Tensor, node_X: Tensor, edge_X: Tensor, trie: TrieTensors, weight_VH: Tensor, bias_V: Tensor | None,
-    temperature: float,
-) -> Tensor:  # fmt: skip
+    hidden_XH: Tensor, node_X: Tensor, edge_X: Tensor, trie: TrieTensors, output: OutputLayer, temperature: float
+) -> Tensor:
     """float32 [X]: the log-probability of one edge of each node, `edge_X` int64, counted within the node.
 
     The same as that edge of `edge_log_probs`. Nodes with more than `WIDE` edges, such as the root of a large catalogue,
@@ -63,39 +63,30 @@ def taken_log_probs(
     is_wide_X = trie.child_ptr_B1[node_X + 1] - trie.child_ptr_B1[node_X] > WIDE
     narrow_Y = torch.nonzero(~is_wide_X)[:, 0]
     node_Y = node_X[narrow_Y]
-    log_prob_J, first_Y = edge_log_probs(hidden_XH[narrow_Y], node_Y, trie, weight_VH, bias_V, temperature)
+    log_prob_J, first_Y = edge_log_probs(hidden_XH[narrow_Y], node_Y, trie, output, temperature)
     taken_Y = log_prob_J[first_Y + edge_X[narrow_Y]]
     if len(narrow_Y) == len(node_X):
         return taken_Y
     found_X = torch.zeros(len(node_X), device=node_X.device).index_copy(0, narrow_Y, taken_Y)
     for node in torch.unique(node_X[is_wide_X]).tolist():
         token_C = trie.child_token_C[trie.child_ptr_B1[node] : trie.child_ptr_B1[node + 1]]
-        weight_CH, bias_C = weight_VH[token_C].float(), None if bias_V is None else bias_V[token_C].float()
+        chosen = output.rows(token_C)
         for at_Y in torch.nonzero(node_X == node)[:, 0].split(max(1, _DENSE_LOGITS // len(token_C))):
-            arguments = hidden_XH[at_Y], edge_X[at_Y], weight_CH, bias_C, temperature
+            arguments = hidden_XH[at_Y], edge_X[at_Y], chosen, temperature
             found_X = found_X.index_copy(0, at_Y, checkpoint(_dense_log_probs, *arguments, use_reentrant=False))
     return found_X
 
 
-def _dense_log_probs(
-    hidden_YH: Tensor, edge_Y: Tensor, weight_CH: Tensor, bias_C: Tensor | None, temperature: float
-) -> Tensor:
-    """float32 [Y]: the log-probability of one of the C edges of a node at each position."""
-    with torch.autocast(hidden_YH.device.type, enabled=False):
-        logits_YC = torch.nn.functional.linear(hidden_YH.float(), weight_CH, bias_C) / temperature
+def _dense_log_probs(hidden_YH: Tensor, edge_Y: Tensor, output: OutputLayer, temperature: float) -> Tensor:
+    """float32 [Y]: the log-probability of one of a node's edges at each position; `output` is of the edges' tokens."""
+    logits_YC = output.logits(hidden_YH) / temperature
     return logits_YC.gather(1, edge_Y[:, None])[:, 0] - logits_YC.logsumexp(1)
 
 
-def edge_logits(
-    hidden_XH: Tensor, edge_J: Tensor, row_J: Tensor, trie: TrieTensors, weight_VH: Tensor, bias_V: Tensor | None
-) -> Tensor:
+def edge_logits(hidden_XH: Tensor, edge_J: Tensor, row_J: Tensor, trie: TrieTensors, output: OutputLayer) -> Tensor:
     """float32 [J]: the model's logits of edges (int64 [J]), each at the position `row_J` (int64 [J], below X)."""
     token_U, column_J = torch.unique(trie.child_token_C[edge_J], return_inverse=True)
-    with torch.autocast(hidden_XH.device.type, enabled=False):
-        logits_XU = hidden_XH.float() @ weight_VH[token_U].float().T
-        if bias_V is not None:
-            logits_XU = logits_XU + bias_V[token_U].float()
-    return logits_XU[row_J, column_J]
+    return output.logits(hidden_XH, token_U)[row_J, column_J]
 
 
 def log_softmax(score_J: Tensor, row_J: Tensor) -> Tensor:

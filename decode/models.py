@@ -19,7 +19,7 @@ from ..errors import ModelError, first_line
 from ..files import sha256_text
 from ..prompts import PromptEncoder, PromptSettings
 from .adapter_card import check_card, check_data, read_card
-from .base_models import resolve_base_model
+from .architecture import searchable_model
 from .hardware import choose_device, resolve_dtype
 from .identity import base_identity, check_files
 from .quantize import compute_plainly, dequantized, is_quantized, loading_arguments
@@ -68,8 +68,8 @@ def load_engine(
 
 
 def load_tokenizer(settings: ModelSettings) -> Tokenizer:
-    """The base model's tokenizer. Raises ModelError where it cannot be read."""
-    path = resolve_base_model(settings.base, settings.revision)
+    """The base model's tokenizer. Raises ModelError where it cannot be read, or its model cannot be searched."""
+    path = searchable_model(settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # a damaged file raises many kinds, from a bare Exception on
@@ -81,10 +81,10 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
 def load_base_model(settings: ModelSettings) -> PreTrainedModel:
     """The base model on its device, quantized if `quantize` says so.
 
-    Raises ModelError where it cannot be read, lacks weights, or cannot be quantized: see `loading_arguments` and
-    `compute_plainly`.
+    Raises ModelError where it cannot be read, cannot be searched (`check_architecture`), lacks weights, or cannot be
+    quantized: see `loading_arguments` and `compute_plainly`.
     """
-    path, device = resolve_base_model(settings.base, settings.revision), choose_device(settings)
+    path, device = searchable_model(settings), choose_device(settings)
     dtype = getattr(torch, resolve_dtype(settings))
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # in a log each of its steps is a line

@@ -20,31 +20,24 @@ from transformers import DynamicCache, PreTrainedModel
 from ..arrays import Float32, Int32, Int64
 from ..catalogue import Trie
 from ..errors import ModelError, NonFiniteError, first_line
+from .architecture import SLIDING, check_architecture, has_layer_types, longest_text, short_window, sliding_window
 from .branching import TrieTensors, edge_log_probs
+from .output_layer import UNSUPPORTED, OutputLayer, output_layer_of
 from .protocol import FROM_PROMPT, Scored
-
-# Settings that change logits after the output projection; the catalogue distribution would silently differ.
-UNSUPPORTED = (
-    "final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier", "output_multiplier",
-)  # fmt: skip
-# Settings that bound how far back a token sees; the branches' mask knows nothing of them.
-WINDOWS = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
-# Kinds of layers with a running state: a mask cannot keep the tokens of one branch out of another's.
-RECURRENT = {"linear_attention", "conv", "hybrid", "hybrid_sliding"}
 
 
 class TransformersEngine:
     """Scores the titles of one trie with one model; `temperature` divides the logits, as it did in training.
 
-    Raises ModelError for a model that cannot be searched: see `output_layers` and `check_branches`.
+    Raises ModelError for a model that cannot be searched: see `split_model` and `check_branches`.
     """
 
     def __init__(self, model: PreTrainedModel, trie: Trie, temperature: float = 1.0) -> None:
         self.model, self.trie, self.temperature = model.eval(), trie, temperature
-        self.backbone, self.weight_VH, self.bias_V = output_layers(model)
-        self.device = self.weight_VH.device
+        self.backbone, self.output = split_model(model)
+        self.device = self.output.weight_VH.device
         self.tensors = TrieTensors.of(trie, self.device)
-        self.max_tokens = longest_text(model)
+        self.max_tokens = longest_text(model.config)
         self.deepest = int(trie.depth_B.max(initial=0))
         check_branches(self)
 
@@ -81,8 +74,7 @@ class TransformersEngine:
 
     def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
         """See `edge_log_probs`. Raises NonFiniteError for scores that are no numbers: no ranking could be trusted."""
-        head = self.tensors, self.weight_VH, self.bias_V, self.temperature
-        log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, *head)
+        log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, self.tensors, self.output, self.temperature)
         if not log_prob_J.isfinite().all():
             raise NonFiniteError(
                 f"The model {self.model.config.name_or_path} gives scores that are no numbers: its weights or its "
@@ -91,53 +83,48 @@ class TransformersEngine:
         return log_prob_J, first_X
 
 
-def longest_text(model: PreTrainedModel) -> int | None:
-    """How many tokens the model sees at once; None where nothing bounds them."""
-    bounds = [getattr(model.config.get_text_config(), name, None) for name in WINDOWS]
-    return min((bound for bound in bounds if bound), default=None)
+def split_model(model: PreTrainedModel) -> tuple[Any, OutputLayer]:
+    """The backbone (text to hidden states), and the output layer (hidden states to logits).
 
-
-def output_layers(model: PreTrainedModel) -> tuple[Any, Tensor, Tensor | None]:
-    """The backbone (text to hidden states), and weight and bias of the output projection.
-
-    Raises ModelError for a model whose logits are more than that projection, or that has no such backbone.
+    Raises ModelError for a model whose logits are computed in another way, that has no such backbone, or that
+    `check_architecture` refuses.
     """
-    config = model.config.get_text_config()
-    changed = [name for name in UNSUPPORTED if getattr(config, name, None) not in (None, 1, 1.0)]
-    recurrent = RECURRENT.intersection(getattr(config, "layer_types", None) or ())
+    config, name = model.config.get_text_config(), model.config.name_or_path
+    check_architecture(model.config, name)
+    changed = [setting for setting in UNSUPPORTED if getattr(config, setting, None) not in (None, 1, 1.0)]
     head = model.get_output_embeddings()
     what = ""
     if changed:
-        what = f"rescales its logits ({', '.join(changed)})"
-    elif recurrent:
-        what = f"has layers with a running state ({', '.join(sorted(recurrent))}), which cannot follow several branches"
+        what = f"changes its logits in a way that is not known here ({', '.join(changed)})"
     elif head is None:
         what = "has no output embeddings"
     elif model.base_model is model:
         what = f"does not give its hidden states apart from its output layer ({type(model).__name__})"
     if what:
         raise ModelError(
-            f"The model {model.config.name_or_path} {what}; expected a causal transformer of attention layers with a "
-            "plain output layer: choose another model.base."
+            f"The model {name} {what}; expected a causal transformer of attention layers with an output layer of its "
+            "own: choose another model.base."
         )
-    bias = getattr(head, "bias", None)
-    return model.base_model, head.weight.detach(), None if bias is None else bias.detach()
+    return model.base_model, output_layer_of(head, config)
 
 
 def check_branches(engine: TransformersEngine) -> None:
     """Raise ModelError unless a branch behind a text gets the logits that the model itself gives to text and branch.
 
-    Holds off models with another output layer than it seems, without a KV cache, or that ignore mask or positions; the
-    distribution over the catalogue would be silently wrong. Two passes over a dozen tokens.
+    Refuses models with another output layer than it seems, without a KV cache, or that ignore mask or positions; the
+    distribution over the catalogue would be silently wrong. Two passes over a dozen tokens, in which a sliding window
+    is two tokens long, so that what it hides is compared too.
     """
     name, highest = engine.model.config.name_or_path, int(engine.trie.token_P.max())
-    if highest >= len(engine.weight_VH):
+    num_known, dtype = len(engine.output.weight_VH), engine.output.weight_VH.dtype
+    if highest >= num_known:
         raise ModelError(
-            f"The titles have token ids up to {highest} but the model {name} knows only {len(engine.weight_VH)}; "
+            f"The titles have token ids up to {highest} but the model {name} knows only {num_known}; "
             "expected a tokenizer that belongs to the model."
         )
     try:
-        found_TV, expected_TV = _probe(engine)
+        with short_window(engine.model.config, 2):
+            found_TV, expected_TV = _probe(engine)
     except Exception as error:  # what a model of another kind raises is anything, IndexError and KeyError included
         kind = "" if isinstance(error, ModelError) else f"{type(error).__name__}: "
         raise ModelError(
@@ -146,10 +133,10 @@ def check_branches(engine: TransformersEngine) -> None:
         ) from error
     # Damaged weights pass here, as no number compares with NaN: `edges` has a sentence of their own.
     off = float((found_TV - expected_TV).abs().max() / expected_TV.abs().max())
-    if off > (0.01 if engine.weight_VH.dtype == torch.float32 else 0.1):
+    if off > (0.001 if dtype == torch.float32 else 0.1):
         raise ModelError(
             f"The model {name} gives other logits to a branch than to a text (off by {off:.0%}); expected a causal "
-            "transformer whose output layer is a plain projection and which heeds attention masks and positions."
+            "transformer whose logits are a projection, scaled or capped, and that follows masks and positions."
         )
 
 
@@ -167,7 +154,7 @@ def _probe(engine: TransformersEngine) -> tuple[Tensor, Tensor]:
     if reading.cache.get_seq_length() != len(text):
         raise ModelError("it keeps no keys and values")
     hidden_TH = reading.forward(np.concatenate([beside, branch]), len(text) + within_T, mask)[num:]
-    found_TV = torch.nn.functional.linear(hidden_TH, engine.weight_VH, engine.bias_V).float()
+    found_TV = engine.output.logits(hidden_TH)
     ids = torch.from_numpy(np.concatenate([text, branch]).astype(np.int64))[None].to(engine.device)
     return found_TV, engine.model(input_ids=ids).logits[0, -num:].float()
 
@@ -191,6 +178,7 @@ class TransformersReading:
         self._seen_SK: NDArray[np.bool_] = np.zeros((0, 0), bool)
         self._depth_S: Int64 = np.zeros(0, np.int64)
         self._text_end_Q = self.position_Q
+        self._position_K: Int64 = np.zeros(0, np.int64)  # of the branch tokens in the cache
 
     @property
     def num_queries(self) -> int:
@@ -210,6 +198,7 @@ class TransformersReading:
         """
         if extra := self.cache.get_seq_length() - len(self.hidden_LH):
             self.cache.crop(-extra)
+        self._position_K = np.zeros(0, np.int64)
         length_Q = np.array([len(own) for own in own_Q], np.int64)
         self.engine.check_length(int((position_Q + 1 + length_Q).max(initial=0)) + self.engine.deepest)
         owner_T = np.repeat(np.arange(len(own_Q)), length_Q)
@@ -227,7 +216,7 @@ class TransformersReading:
             np.arange(len(own_Q))[:, None] == owner_T, np.full(len(own_Q), FROM_PROMPT), np.zeros(len(own_Q), np.int32)
         )
         # The text that a question sees ends before its own tokens, whose positions it counts on from.
-        reading._text_end_Q = position_Q
+        reading._text_end_Q, reading._position_K = position_Q, self._position_K
         return reading
 
     @torch.inference_mode()
@@ -274,16 +263,34 @@ class TransformersReading:
         """Hidden states [T, H] of new tokens behind the text, at positions `position_T`; `mask` bool [T, L + K + T]
         says what each sees of text, branch tokens before and new tokens. The cache keeps them."""
         device = self.engine.device
-        allowed = torch.from_numpy(mask)[None, None].to(device)
-        bias = torch.zeros(allowed.shape, dtype=self.hidden_LH.dtype, device=device)
-        bias.masked_fill_(~allowed, torch.finfo(bias.dtype).min)
         out = self.engine.backbone(
             input_ids=torch.from_numpy(tokens_T.astype(np.int64))[None].to(device),
             position_ids=torch.from_numpy(position_T)[None].to(device),
-            attention_mask=bias, past_key_values=self.cache, use_cache=True,
+            attention_mask=self._masks(position_T, mask), past_key_values=self.cache, use_cache=True,
         )  # fmt: skip
         hidden: Tensor = out.last_hidden_state[0]
         return hidden
+
+    def _masks(self, position_T: Int64, mask: NDArray[np.bool_]) -> Tensor | dict[str, Tensor]:
+        """What is added to attention scores, float [1, 1, T, L + K + T]; one for each kind of layer.
+
+        A sliding window counts positions, not places in the cache: behind the text lie the tokens of all branches.
+        """
+        config = self.engine.model.config
+        self._position_K = np.concatenate([self._position_K, position_T])
+        window, slid = sliding_window(config), mask
+        if window:
+            before = np.concatenate([np.arange(len(self.hidden_LH)), self._position_K])
+            slid = mask & (position_T[:, None] - before < window)
+        if not has_layer_types(config):
+            return self._bias(slid)
+        full = self._bias(mask)
+        return {"full_attention": full, SLIDING: self._bias(slid) if window else full}
+
+    def _bias(self, mask: NDArray[np.bool_]) -> Tensor:
+        allowed = torch.from_numpy(mask)[None, None].to(self.engine.device)
+        bias = torch.zeros(allowed.shape, dtype=self.hidden_LH.dtype, device=self.engine.device)
+        return bias.masked_fill_(~allowed, torch.finfo(bias.dtype).min)
 
     def _remember(self, own_XT: NDArray[np.bool_], parent_X: Int64, depth_X: Int32) -> None:
         old, width = self._seen_SK, self._seen_SK.shape[1]

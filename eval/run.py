@@ -63,6 +63,10 @@ def evaluate(
         DataError: nothing to predict, an adapter of other data, or rankings of another kind that would be replaced.
         ModelError, PromptError, ConfigError: see `evaluate_model`.
     """
+    if not baselines_only:
+        from ..decode.architecture import searchable_model
+
+        searchable_model(config.model)
     histories = read_histories(config.run)
     task = read_task(histories, split, config.evaluate, limit, config.seed)
     if caveat := caveat_of(histories):

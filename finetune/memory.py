@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from ..arrays import Int64
 from ..catalogue import Trie
 from ..console import say
-from ..decode.transformers_engine import output_layers
+from ..decode.transformers_engine import split_model
 from .examples import Examples
 from .model import CatalogueModel
 from .schedule import Schedule
@@ -127,7 +127,7 @@ def _cost_of_length(base: Any, accelerator: Accelerator, recomputed: bool) -> An
 
     `recomputed`: with gradient checkpointing, which keeps what goes into each layer, and one layer's activations.
     """
-    backbone, _, _ = output_layers(base)
+    backbone, _ = split_model(base)
     saved = np.array([_saved_bytes(backbone, length, accelerator) for length in _LENGTHS], np.float64)
     _, a, b = np.linalg.solve(np.vander(np.array(_LENGTHS, np.float64), increasing=True), saved)
     a, b = max(0.0, float(a)), max(0.0, float(b))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..decode.branching import TrieTensors, edge_logits, log_softmax, taken_log_probs
+from ..decode.output_layer import OutputLayer
 from ..decode.quantize import is_quantized
-from ..decode.transformers_engine import output_layers
+from ..decode.transformers_engine import split_model
 from ..errors import ConfigError
 from .lessons import Batch
 from .settings import FinetuneSettings
@@ -25,7 +25,7 @@ LINEAR = (nn.Linear, Conv1D)
 
 
 def catalogue_loss(
-    hidden_RLH: Tensor, batch: Batch, trie: TrieTensors, weight_VH: Tensor, bias_V: Tensor | None, temperature: float
+    hidden_RLH: Tensor, batch: Batch, trie: TrieTensors, output: OutputLayer, temperature: float
 ) -> Tensor:
     """Mean over titles of -log p(title), nats; trie-masked cross-entropy summed over each title's branching nodes.
 
@@ -38,22 +38,20 @@ def catalogue_loss(
     hidden_PH = hidden_RLH.flatten(0, 1)[batch.position_P]
     if batch.prior is None:
         edge_P = batch.edge_P - trie.child_ptr_B1[batch.node_P]
-        log_prob_P = taken_log_probs(hidden_PH, batch.node_P, edge_P, trie, weight_VH, bias_V, temperature)
+        log_prob_P = taken_log_probs(hidden_PH, batch.node_P, edge_P, trie, output, temperature)
         return _mean_nats(log_prob_P, batch)
     prior = batch.prior
-    logits_J = edge_logits(hidden_PH, prior.edge_J, prior.row_J, trie, weight_VH, bias_V)
+    logits_J = edge_logits(hidden_PH, prior.edge_J, prior.row_J, trie, output)
     log_prob_J = log_softmax(logits_J / temperature + prior.log_mass_J, prior.row_J)
     return _mean_nats(log_prob_J[prior.taken_P], batch)
 
 
-def plain_loss(hidden_RLH: Tensor, batch: Batch, weight_VH: Tensor, bias_V: Tensor | None) -> Tensor:
+def plain_loss(hidden_RLH: Tensor, batch: Batch, output: OutputLayer) -> Tensor:
     """Mean over titles of -log p(its tokens), nats: the cross-entropy of language models, at title tokens alone."""
     if not len(batch.position_P):
         return hidden_RLH.sum() * 0.0
     target_P = batch.tokens_RL.flatten()[batch.position_P + 1]
-    with torch.autocast(hidden_RLH.device.type, enabled=False):
-        hidden_PH = hidden_RLH.flatten(0, 1)[batch.position_P].float()
-        logits_PV = nn.functional.linear(hidden_PH, weight_VH.float(), None if bias_V is None else bias_V.float())
+    logits_PV = output.logits(hidden_RLH.flatten(0, 1)[batch.position_P])
     return _mean_nats(-nn.functional.cross_entropy(logits_PV, target_P, reduction="none"), batch)
 
 
@@ -80,11 +78,11 @@ class CatalogueModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         base: Any = self.model.get_base_model()
-        backbone, weight_VH, bias_V = output_layers(base)
+        backbone, output = split_model(base)
         hidden: Any = backbone(input_ids=batch.tokens_RL, use_cache=False).last_hidden_state
         if self.objective == "plain":
-            return plain_loss(hidden, batch, weight_VH, bias_V)
-        return catalogue_loss(hidden, batch, self.trie, weight_VH, bias_V, self.temperature)
+            return plain_loss(hidden, batch, output)
+        return catalogue_loss(hidden, batch, self.trie, output, self.temperature)
 
 
 def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:

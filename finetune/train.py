@@ -16,9 +16,10 @@ from accelerate.state import AcceleratorState
 
 from ..arrays import Int64
 from ..console import say
+from ..decode.architecture import longest_text
 from ..decode.branching import TrieTensors
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
-from ..decode.transformers_engine import TransformersEngine, longest_text
+from ..decode.transformers_engine import TransformersEngine
 from ..errors import ConfigError, ModelError, NonFiniteError
 from ..eval.stacking import calibrate_run, run_stack
 from ..histories import read_histories
@@ -125,7 +126,7 @@ def _own_dropout(accelerator: Accelerator, seed: int) -> None:
 def _adapted(config: Config, trie: Trie) -> PeftModel:
     """The base model under a fresh adapter. Raises ConfigError for prompts longer than the model sees."""
     base = load_base_model(config.model)
-    budget, bound = config.prompts.budget_tokens, longest_text(base)
+    budget, bound = config.prompts.budget_tokens, longest_text(base.config)
     if bound is not None and budget > bound:
         raise ConfigError(
             f"prompts.budget_tokens is {budget} but the model {config.model.base} sees at most {bound} tokens: "

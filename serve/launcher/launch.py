@@ -86,7 +86,10 @@ def serve_verb(config: ServeConfig, *, verbose: bool, as_json: bool, then: str |
 
 def _check(config: ServeConfig, as_json: bool) -> Start:
     """Everything that can be refused before a model is loaded."""
+    from ...decode.architecture import searchable_model
+
     build = _needed_build()
+    searchable_model(config.model)
     dtype = served_dtype(config.model, build.device)
     histories = read_histories(config.run)
     adapter = current_adapter(config.run)  # it must belong to this run; the tokenizer is for the server to compare

@@ -78,14 +78,14 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> dict[str, Any]:
     """Make the weights; their manifest."""
     began = time.perf_counter()
-    from ...decode.transformers_engine import longest_text
+    from ...decode.architecture import longest_text
 
     with atomic_path(folder) as unfinished:
         unfinished.mkdir()
         model = write_merged(settings, adapter, unfinished)
         files = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
-        manifest = {"base": settings.base, "dtype": settings.dtype, "max_tokens": longest_text(model), "files": files,
-                    "adapter_hash": read_card(adapter)["adapter_hash"]}  # fmt: skip
+        manifest = {"base": settings.base, "dtype": settings.dtype, "max_tokens": longest_text(model.config),
+                    "files": files, "adapter_hash": read_card(adapter)["adapter_hash"]}  # fmt: skip
         write_json(unfinished / MANIFEST, manifest | {"versions": versions()})
     say(f"base model and adapter merged in {time.perf_counter() - began:.1f} s")
     return manifest

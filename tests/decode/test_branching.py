@@ -10,6 +10,7 @@ from torch import Tensor
 from whereupon.catalogue import Trie, build_trie
 from whereupon.decode import branching
 from whereupon.decode.branching import TrieTensors, edge_log_probs, taken_log_probs
+from whereupon.decode.output_layer import OutputLayer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,7 +63,7 @@ def test_log_probabilities_are_those_of_the_naive_loop(
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(seed, num, scale)
     bias = bias_V if has_bias else None
     found_J, first_X = edge_log_probs(
-        hidden_XH, torch.tensor(nodes), TrieTensors.of(trie, CPU), weight_VH, bias, temperature
+        hidden_XH, torch.tensor(nodes), TrieTensors.of(trie, CPU), OutputLayer(weight_VH, bias), temperature
     )
     naive = _naive(hidden_XH, nodes, trie, weight_VH, bias, temperature)
     torch.testing.assert_close(found_J, torch.cat(naive).float(), rtol=1e-4, atol=1e-4)
@@ -79,7 +80,7 @@ def test_gradient_is_that_of_the_naive_loop(seed: int, num: int, temperature: fl
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(seed, num, 1.0)
     one, other = hidden_XH.clone().requires_grad_(), hidden_XH.clone().requires_grad_()
     tensors = TrieTensors.of(trie, CPU)
-    found_J, _ = edge_log_probs(one, torch.tensor(nodes), tensors, weight_VH, bias_V, temperature)
+    found_J, _ = edge_log_probs(one, torch.tensor(nodes), tensors, OutputLayer(weight_VH, bias_V), temperature)
     naive_J = torch.cat(_naive(other, nodes, trie, weight_VH, bias_V, temperature))
     weight_J = torch.randn(len(found_J), generator=torch.Generator().manual_seed(seed))
     (found_J * weight_J).sum().backward()
@@ -90,7 +91,7 @@ def test_gradient_is_that_of_the_naive_loop(seed: int, num: int, temperature: fl
 
 def test_autocast_to_bfloat16_leaves_the_distribution_in_float32() -> None:
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(3, 6, 1.0)
-    arguments = (torch.tensor(nodes), TrieTensors.of(trie, CPU), weight_VH, bias_V, 1.0)
+    arguments = (torch.tensor(nodes), TrieTensors.of(trie, CPU), OutputLayer(weight_VH, bias_V), 1.0)
     with torch.autocast("cpu", torch.bfloat16):
         found_J, _ = edge_log_probs(hidden_XH, *arguments)
     assert found_J.dtype == torch.float32
@@ -101,7 +102,7 @@ def test_bfloat16_hidden_states_and_weights_are_projected_in_float32() -> None:
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(4, 6, 1.0)
     low = (hidden_XH.bfloat16(), weight_VH.bfloat16(), bias_V.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
-        found_J, _ = edge_log_probs(low[0], torch.tensor(nodes), TrieTensors.of(trie, CPU), *low[1:], 1.0)
+        found_J, _ = edge_log_probs(low[0], torch.tensor(nodes), TrieTensors.of(trie, CPU), OutputLayer(*low[1:]), 1.0)
     assert found_J.dtype == torch.float32
     torch.testing.assert_close(found_J, torch.cat(_naive(low[0], nodes, trie, *low[1:], 1.0)).float())
 
@@ -110,14 +111,18 @@ def test_huge_logits_neither_overflow_nor_vanish() -> None:
     """One node of two edges, logits 2000 and -2000: the second has log-probability -4000, not minus infinity."""
     trie = TrieTensors.of(build_trie([[1, 0], [2, 0]]), CPU)
     weight_VH = torch.tensor([[0.0], [2000.0], [-2000.0]])
-    found_J, _ = edge_log_probs(torch.ones(1, 1), torch.tensor([0]), trie, weight_VH, None, 1.0)
+    found_J, _ = edge_log_probs(torch.ones(1, 1), torch.tensor([0]), trie, OutputLayer(weight_VH), 1.0)
     assert found_J.tolist() == [0.0, -4000.0]
 
 
 def test_no_nodes_have_no_edges() -> None:
     trie, _, _, weight_VH, bias_V = _case(5, 1, 1.0)
     found_J, first_X = edge_log_probs(
-        torch.empty(0, HIDDEN), torch.empty(0, dtype=torch.int64), TrieTensors.of(trie, CPU), weight_VH, bias_V, 1.0
+        torch.empty(0, HIDDEN),
+        torch.empty(0, dtype=torch.int64),
+        TrieTensors.of(trie, CPU),
+        OutputLayer(weight_VH, bias_V),
+        1.0,
     )
     assert (found_J.tolist(), first_X.tolist()) == ([], [])
 
@@ -128,7 +133,8 @@ def test_wide_nodes_by_matrix_product_have_the_same_value_and_gradient(
     seed: int, has_bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trie, nodes, hidden_XH, weight_VH, bias_V = _case(seed, 40, 1.0)
-    tensors, bias = TrieTensors.of(trie, CPU), bias_V if has_bias else None
+    tensors = TrieTensors.of(trie, CPU)
+    output = OutputLayer(weight_VH, bias_V if has_bias else None, scale=0.5, cap=3.0)
     node_X = torch.tensor(nodes)
     count_X = torch.from_numpy(np.diff(trie.child_ptr_B1)[nodes].astype(np.int64))
     edge_X = torch.randint(1 << 20, (len(nodes),), generator=torch.Generator().manual_seed(seed)) % count_X
@@ -136,10 +142,10 @@ def test_wide_nodes_by_matrix_product_have_the_same_value_and_gradient(
     assert (count_X <= 2).any()
 
     def taken(hidden_XH: Tensor) -> Tensor:
-        return taken_log_probs(hidden_XH, node_X, edge_X, tensors, weight_VH, bias, 0.7)
+        return taken_log_probs(hidden_XH, node_X, edge_X, tensors, output, 0.7)
 
     def by_index(hidden_XH: Tensor) -> Tensor:
-        log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, tensors, weight_VH, bias, 0.7)
+        log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, tensors, output, 0.7)
         return log_prob_J[first_X + edge_X]
 
     monkeypatch.setattr(branching, "WIDE", 2)

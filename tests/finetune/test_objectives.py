@@ -11,6 +11,7 @@ import torch
 
 from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
+from whereupon.decode.output_layer import OutputLayer
 from whereupon.errors import ConfigError
 from whereupon.finetune.lessons import Batch, make_lessons
 from whereupon.finetune.model import plain_loss
@@ -50,11 +51,11 @@ def test_plain_loss_is_the_cross_entropy_of_title_tokens_and_has_its_gradient() 
     torch.manual_seed(1)
     hidden_RLH, weight_VH = torch.randn(2, 4, 6, requires_grad=True), torch.randn(5, 6)
     bias_V = torch.randn(5)
-    loss = plain_loss(hidden_RLH, _batch(), weight_VH, bias_V)
+    loss = plain_loss(hidden_RLH, _batch(), OutputLayer(weight_VH, bias_V))
     logits_RLV = (hidden_RLH @ weight_VH.T + bias_V).log_softmax(-1)
     nats = -(logits_RLV[0, 0, 1] + logits_RLV[0, 1, 2] + logits_RLV[1, 1, 1])
     assert loss.item() == pytest.approx(nats.item() / 2, rel=1e-6)
-    weighted = plain_loss(hidden_RLH, _batch(torch.tensor([0.0, 0.0, 3.0])), weight_VH, bias_V)
+    weighted = plain_loss(hidden_RLH, _batch(torch.tensor([0.0, 0.0, 3.0])), OutputLayer(weight_VH, bias_V))
     assert weighted.item() == pytest.approx(-3 * logits_RLV[1, 1, 1].item() / 2, rel=1e-6)
     exact = hidden_RLH.detach().double().requires_grad_()
     own = torch.autograd.grad(loss, hidden_RLH)[0]

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from whereupon.catalogue import Trie, build_trie
 from whereupon.decode.branching import TrieTensors
+from whereupon.decode.output_layer import OutputLayer
 from whereupon.finetune import on_top
 from whereupon.finetune.lessons import collate, lesson_of
 from whereupon.finetune.model import CatalogueModel, add_lora, catalogue_loss
@@ -195,7 +196,7 @@ def test_loss_of_a_model_without_an_opinion_is_that_of_the_stack(histories: Hist
     window, row_V = _window(histories, trie, 2)
     batch = collate([lesson_of(window, histories.item_idx_N[row_V], trie, prior, row_V)], prior=prior)
     hidden_RLH, tensors = torch.zeros(1, len(window.tokens_L), 4), TrieTensors.of(trie, torch.device("cpu"))
-    loss = catalogue_loss(hidden_RLH, batch, tensors, torch.ones(11, 4), None, 2.5)
+    loss = catalogue_loss(hidden_RLH, batch, tensors, OutputLayer(torch.ones(11, 4)), 2.5)
     expected = [-np.log(direct[row][histories.item_idx_N[row]] / direct[row].sum()) for row in row_V.tolist()]
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
 

@@ -1,7 +1,7 @@
-"""Names of array types, the letters of their shapes, and ragged ranges: shared by all rooms.
+"""Names of array types, the letters of their shapes, and ragged ranges: shared by all packages.
 
 A variable's suffix says its shape: `score_QI` has a row for each question and a column for each item. These letters
-mean the same in every room:
+mean the same in every package:
 
     B  branching nodes of a trie         J  edges of the nodes that are scored, end to end
     C  edges of all branching nodes      K  ranked items, best first

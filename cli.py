@@ -1,4 +1,4 @@
-"""The command line: `whereupon VERB CONFIG [--set a.b=c]`. Each verb loads the configuration and calls one room."""
+"""The command line: `whereupon VERB CONFIG [--set a.b=c]`. Each verb loads the configuration and calls one package."""
 
 from json import dumps
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend.
+"""Errors that a user can cause and correct.
 
     WhereuponError            any of the below; the command line prints it as one sentence and exits with 1
     ├── ConfigError           the configuration file or a --set override
@@ -17,7 +17,7 @@ Each message is one sentence that says what was expected, what was found (file a
 
 
 class WhereuponError(Exception):
-    """Base of every error that a user can mend."""
+    """Base of every error that a user can correct."""
 
 
 class ConfigError(WhereuponError):

@@ -65,7 +65,7 @@ def one_sentence(debug: bool) -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str | None:
-    """What to say to the user; None for what nobody foresaw, whose traceback is worth more than a guess."""
+    """What to say to the user; None for an unforeseen error, whose traceback is worth more than a guess."""
     if isinstance(error, WhereuponError):
         return str(error)
     file = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""

@@ -150,7 +150,7 @@ def _batch_tokens(config: Config, kind: ContextKind) -> int:
 
 
 def _texts(config: Config) -> tuple[Histories, PromptEncoder]:
-    """The prepared data, and what tells them."""
+    """The prepared data, and what separates them."""
     histories = read_histories(config.run)
     return histories, build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
 

@@ -1,4 +1,4 @@
-"""One function in a process of its own, so that its memory and its imports are nobody else's, within limits.
+"""One function in a process of its own, so that its memory and its imports are its own, within limits.
 
     outcome = fresh("tries", "build", {"folder": "/somewhere"}, limit_s=120, limit_gib=8)
 

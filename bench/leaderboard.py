@@ -7,7 +7,7 @@ evaluate` has ranked its test split (default: runs/EXAMPLE); several runs of one
 table. Nothing is ranked here.
 
 Writes eval/RESULTS.md and bench/results/leaderboard.json, or FILE and a JSON of its name beside it, and prints the
-short table of the README. Some examples alone need --out, lest the others vanish from the results. Where rankings are
+short table of the README. Some examples alone need --out, or the others vanish from the results. Where rankings are
 missing, it says so with the command that makes them, and exits with 1, as it does where a bar is missed.
 """
 
@@ -46,7 +46,7 @@ same events of the {SPLIT} split, from the same candidates of the full catalogue
 split.
 
 - In brackets: 95 % interval, bootstrap over users (BCa).
-- difference: in {texts.METRIC}, from the best baseline on these very events; nobody could have picked a harder one.
+- difference: in {texts.METRIC}, from the best baseline on these very events; no harder one could have been picked.
   From the best ranker where no baseline was ranked.
 - p: paired test by sign flips over users, with Holm's correction for all tests of its table.
 - per user: mean over users of the mean over each one's events.

@@ -1,4 +1,4 @@
-"""Sections of eval/RESULTS.md as Markdown: everything is worked out by `whereupon.eval.report`, and only told here."""
+"""Sections of eval/RESULTS.md as Markdown: `whereupon.eval.report` computes everything, this only describes it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def own_settings(ranker: Ranked) -> dict[str, Any]:
 
 
 def command_of(ranker: Ranked, config: str) -> str:
-    """What makes a ranker's line, free of places of the machine that it was typed on; "" if nobody noted it.
+    """What makes a ranker's line, free of places of the machine that it was typed on; "" if it was not noted.
 
     A baseline is asked for by its name and seed, whichever others its configuration named, with the other overrides
     that were typed. Others have the command that was typed, with the configuration called by its path in the

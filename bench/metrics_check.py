@@ -3,7 +3,7 @@
     python bench/metrics_check.py [--runs 1000] [--seed 0]
 
 Each run has its own number of events and items, lists of its own length, a cutoff, and raw scores with many ties. The
-ranker breaks ties (by item) and exports strictly decreasing scores, as `whereupon` does, so that nobody else's way of
+ranker breaks ties (by item) and exports strictly decreasing scores, as `whereupon` does, so that no other way of
 breaking them decides. Compared are each event's own value and the mean. Log-loss has no counterpart there. F1@k is
 compared with the harmonic mean of their P@k and R@k, and, where no list is shorter than k, with their set measure over
 the first k.
@@ -100,7 +100,7 @@ def compare(item_EK: Int64, true_item_E: Int64, k: int) -> Iterator[tuple[str, f
 
 
 def exported(item_EK: Int64) -> Listed:
-    """As a run: scores decrease strictly by place; written backwards, lest the order of writing decide anything."""
+    """As a run: scores decrease strictly by place; written backwards, so that the order of writing decides nothing."""
     places = range(item_EK.shape[1])[::-1]
     rows = enumerate(item_EK.tolist())
     return {str(event): {str(items[place]): float(-place) for place in places} for event, items in rows if items}

@@ -136,7 +136,7 @@ def tables(example: str, run: Path) -> tuple[dict[str, Any], list[dict[str, Any]
 
 
 def _rankers(*runs: Path) -> list[Ranked]:
-    """Who ranked the test split of some runs, each once, on top first. Raises DataError: nobody of the first run."""
+    """Who ranked the test split of some runs, each once, on top first. Raises DataError: no event of the first run."""
     found: dict[str, Ranked] = {}
     for run in runs:
         folder = evaluation_folder(run, "test")

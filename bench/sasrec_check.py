@@ -4,7 +4,7 @@
 
 Twenty minutes on two idle cores, one for each. On MovieLens-100K, where SASRec is at home, and on nyc-checkins, where
 it is not; the latter is left out where the variable is not set. RecTools gets an environment of its own under --side,
-made from bench/sasrec_requirements.txt where it is not there yet. It is told the training events, what was before each
+made from bench/sasrec_requirements.txt where it is not there yet. It is given the training events, what was before each
 question, and the answers of validation to stop by; not those of test. Each tries the same grid with the first seed,
 takes what is best on validation and trains that with the other seeds, stops by the same rule on the same validation
 events, and ranks for the same test events. Writes bench/results/sasrec_check.json; exits with 1 if on some data the
@@ -138,7 +138,7 @@ def compare(valid: Task, test: Task, seeds: list[int], python: Path, folder: Pat
 
 
 def export(valid: Task, test: Task, seeds: list[int], folder: Path) -> None:
-    """Write all that `sasrec_rectools.py` is told, and nothing of the test events' own items."""
+    """Write all that `sasrec_rectools.py` is given, and nothing of the test events' own items."""
     folder.mkdir(parents=True, exist_ok=True)
     histories = valid.histories
     steps = Transitions.of(histories).windows(GRID[0].length, np.random.default_rng(0))

@@ -159,10 +159,10 @@ def is_same(engine: Row, server: Row) -> bool:
     )
 
 
-def _key(config: Config, rooms: tuple[str, ...]) -> str:
-    """Fingerprint of all that answers depend on: model, prompts, data, versions, and the code of `rooms`."""
+def _key(config: Config, packages: tuple[str, ...]) -> str:
+    """Fingerprint of all that answers depend on: model, prompts, data, versions, and the code of `packages`."""
     root = Path(whereupon.__file__).parent
-    files = [Path(__file__), *(path for room in rooms for path in sorted((root / room).glob("*.py")))]
+    files = [Path(__file__), *(path for package in packages for path in sorted((root / package).glob("*.py")))]
     found = {name: version for name, version in versions().items() if name != "git"}
     histories = read_histories(config.run)
     asked = [

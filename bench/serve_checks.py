@@ -72,7 +72,7 @@ class Tally:
             self._judge(request, body)
 
     def finish(self) -> None:
-        """Count answers whose version nobody has heard of."""
+        """Count answers whose version is unknown."""
         for request, body in self._waiting:
             self.problem("answer of an unknown version", request.kind, _about(body)["version"])
 

@@ -18,7 +18,7 @@ K = 10
 class Answer:
     """Items best first, None for a text that is no title, and their log-probabilities; what it took to get there.
 
-    `num_calls` HTTP requests; `num_lost` children of trie nodes whose probability the client was not told.
+    `num_calls` HTTP requests; `num_lost` children of trie nodes whose probability the client was not shown.
     """
 
     item_ids: list[str | None]

@@ -87,7 +87,7 @@ def stock_server(weights: str, dtype: str, log: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _child(command: list[str], environment: dict[str, str], log: Path, said: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, told to end by SIGTERM, also where this process is; `log` gets its stderr,
+    """A process in a session of its own, ended by SIGTERM, also where this process is; `log` gets its stderr,
     `said` its stdout."""
     environment = {**os.environ, **ENVIRONMENT, **environment}
     environment.pop("VLLM_API_KEY", None)

@@ -36,7 +36,7 @@ class Task:
 
 
 def read_task(config: Config, num_questions: int) -> Task:
-    """The first questions in a seeded order, in which nobody is asked about again before everybody was."""
+    """The first questions in a seeded order, in which no user is asked about again before all were."""
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     row_E = np.random.default_rng(config.seed).permutation(evaluated_events(histories, "test"))

@@ -69,7 +69,7 @@ def _quality(of: dict[str, Section]) -> str:
     note = (
         "\nThe ten best by brute force over all titles. Calls are HTTP requests an answer; children lost are branches "
         "of the trie whose tokens were not among the 20 that the server names. (a) and (b) rank by probabilities of "
-        "the whole vocabulary: (a) renormalised among the branches that it is told of, (b) not at all.\n"
+        "the whole vocabulary: (a) renormalised among the branches that it is shown, (b) not at all.\n"
     )
     return "## Titles\n\n" + table(header, rows) + note
 

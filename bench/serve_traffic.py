@@ -81,7 +81,7 @@ class Traffic:
             ("body of a completion", "/v1/completions", large), ("body of events", "/v1/events", large),
             ("body of a recommendation", "/v1/recommendations", large),
             ("events", "/v1/events", _json({"events": too_many})),
-            ("events told", "/v1/recommendations", _json({"user_id": user_id, "events": told})),
+            ("events given", "/v1/recommendations", _json({"user_id": user_id, "events": told})),
         ]  # fmt: skip
         name, path, content = choices[self.rng.integers(len(choices))]
         return Request(f"oversized: {name}", "refusal", path, content)
@@ -120,7 +120,7 @@ class Traffic:
         prompt: Body = {"model": self.model, "prompt": [1, 2, 3]}
         event = _event("bad", self.user_ids[0], self.items[0])
         return {
-            "unknown user": (recommend, {"user_id": "nobody at all"}),
+            "unknown user": (recommend, {"user_id": "no user at all"}),
             "nobody": (recommend, {}),
             "k of 0": (recommend, {**user, "k": 0}),
             "k too large": (recommend, {**user, "k": self.limits.max_k + 1}),

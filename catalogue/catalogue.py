@@ -63,7 +63,7 @@ class Catalogue:
         """With new items behind the others; only their titles are tokenised and sorted.
 
         Args:
-            items: `item_id`, and any other columns; their titles are told apart from all others, no other is renamed.
+            items: `item_id`, and any other columns; their titles are made distinct, no other is renamed.
             encode: the encoder that the catalogue was built with.
             settings: how titles are made where none is given, see `given_titles`; by default from the `item_id`.
             is_text: see `fit_columns`.
@@ -145,7 +145,9 @@ class Catalogue:
         found = item_ids.to_frame("item_id").join(known, on="item_id", how="left", maintain_order="left")
         if found["item_idx"].null_count():
             unknown = found.filter(pl.col("item_idx").is_null())["item_id"]
-            raise CatalogueError(f"{_some(unknown)} not in the catalogue of {self.items.height} items; mend the ids.")
+            raise CatalogueError(
+                f"{_some(unknown)} not in the catalogue of {self.items.height} items; correct the ids."
+            )
         return found["item_idx"].to_numpy().astype(np.int64)
 
     def _titled(self, items: pl.DataFrame, settings: CatalogueSettings, given: pl.Series | None) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """What a request may ask of the items that answer it: near here, of a category, open now, new to the user, listed.
 
 An item is left in if it is *known* to fit: one without coordinates is not near, one without a category is of none, one
-without readable opening hours is not open (unless `keep_unknown_hours`). How many were left out for that is told.
+without readable opening hours is not open (unless `keep_unknown_hours`). How many were left out for that is said.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Filters(BaseModel):
             raise CatalogueError(f"There is no filter {name!r}; {known}")
         said = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("Value ")
         which, found = (f" {name}", f" (found {repr(problem['input'])[:60]})") if name else ("s", "")
-        raise CatalogueError(f"The filter{which} {said[:1].lower()}{said[1:]}{found}; mend it.")
+        raise CatalogueError(f"The filter{which} {said[:1].lower()}{said[1:]}{found}; correct it.")
 
     def flat(self) -> dict[str, str | int | float | list[str]]:
         """What asks something, in strings, numbers and flat lists only; `read` gives the same filters again."""
@@ -107,8 +107,8 @@ def select_items(facts: ItemFacts, filters: Filters, seen_idx: NDArray[np.intege
             continue
         left = int(np.count_nonzero(allowed_I))
         of_these = " of these" if len(parts) > 1 else ""
-        told = ", ".join(f"{count:,} {text}" for count, text in notes if count)
-        known = f" ({told})" if told else ""
+        counted = ", ".join(f"{count:,} {text}" for count, text in notes if count)
+        known = f" ({counted})" if counted else ""
         num, verb = f"{left:,}" if left else "none", "are" if left > 1 else "is"
         parts.append(f"{num}{of_these} {verb} {condition.what}{known}")
     return Selection(allowed_I, ", ".join(parts) + "." if len(parts) > 1 else "")

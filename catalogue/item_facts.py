@@ -122,7 +122,7 @@ class ItemFacts:
         return self.places.near(latitude=latitude, longitude=longitude, km=km)
 
     def in_category(self, categories: Sequence[str]) -> Bool:
-        """bool [I]: items of one of the categories, told apart by neither case nor Unicode form.
+        """bool [I]: items of one of the categories, distinguished by neither case nor Unicode form.
 
         Raises CatalogueError for a category that no item has; names the nearest.
         """
@@ -197,7 +197,7 @@ def _fold(name: str) -> str:
 
 
 def _unknown(kind: str, unknown: Sequence[str], known: Sequence[str] | pl.Series) -> str:
-    """The sentence for names that nobody bears."""
+    """The sentence for names that no column has."""
     name, more = unknown[0], f" (nor {len(unknown) - 1} more)" if len(unknown) > 1 else ""
     names = pl.Series(known, dtype=pl.String)
     if len(names) > _MANY:

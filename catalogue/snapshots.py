@@ -2,9 +2,9 @@
 
     CURRENT            name of the version that readers take
     v000007/           the arrays of the trie as .npy, the items as Arrow IPC, and a manifest, which is written last
-    lock               held by whoever writes; it outlives all versions, or else two writers could hold one each
+    lock               held by the process that writes; it outlives all versions, or two writers could hold one each
 
-A version is built under a name that nobody reads, flushed to disk, renamed, and only then does CURRENT name it, by a
+A version is built under a name that no reader uses, flushed to disk, renamed, and only then does CURRENT name it, by a
 rename too. So whenever a writer is stopped, readers find a whole catalogue, the old or the new one; what it left behind
 is removed by the next writer. A catalogue that was read stays whole although its version is removed later on.
 """
@@ -60,7 +60,7 @@ def edit_snapshot(
     Args:
         folder: made if it is not there.
         change: makes the catalogue that is written. No other writer writes while it runs, and it must not write here.
-        tokenizer: what tells the tokenizer that made the catalogue's tokens from others, such as a hash of it.
+        tokenizer: what distinguishes the tokenizer that made the catalogue's tokens from others, such as a hash of it.
         origin: what the catalogue was made from, for `snapshot_manifest`.
 
     Raises CatalogueError: the disk is full, or the folder cannot be written; the current version stays what it was.
@@ -209,7 +209,7 @@ def _cannot_write(root: Path, error: OSError | pl.exceptions.PolarsError) -> Cat
             f"There is no space left for another version of the catalogue in {root}; free some ({stays})."
         )
     reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
-    return CatalogueError(f"The catalogue cannot be written to {root} ({reason}); mend that ({stays}).")
+    return CatalogueError(f"The catalogue cannot be written to {root} ({reason}); correct that ({stays}).")
 
 
 # Reading
@@ -222,7 +222,7 @@ def _current(root: Path) -> str:
         raise CatalogueError(f"{root} holds no catalogue (no CURRENT in it); write one there first.") from None
     if not _VERSION.fullmatch(name):
         raise CatalogueError(
-            f"{root / 'CURRENT'} should name a version such as v000001 but reads {name[:40]!r}; mend it."
+            f"{root / 'CURRENT'} should name a version such as v000001 but reads {name[:40]!r}; correct it."
         )
     return name
 

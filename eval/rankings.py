@@ -283,7 +283,7 @@ def replaced(folder: Path, slug: str, task: Task) -> str:
 def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float | None, **more: Any) -> dict[str, Any]:
     """The facts of one ranking of a task, for `write_rankings`, and `more` that JSON knows, such as `settings`.
 
-    `wall_s` is how long the ranking took, fitting included, tuning not; None if nobody knows. The task's hash says with
+    `wall_s` is how long the ranking took, fitting included, tuning not; None if unknown. The task's hash says with
     which other rankings this one may be compared; `num_split_events` is how many events a sample was drawn from.
     """
     histories = task.histories

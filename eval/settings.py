@@ -1,4 +1,4 @@
-"""Settings of `evaluate`: which events are predicted and whom the model has to beat."""
+"""Settings of `evaluate`: which events are predicted and which rankers the model has to beat."""
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 

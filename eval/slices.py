@@ -43,7 +43,7 @@ def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.D
     `distance`: from the user's last event to the true item, in km.
     `activity`: number of the user's earlier events.
     `user`: new without any event in the train split.
-    `item`: new if nobody had an event of it before, in time (of others, only what `Histories.shared_N` lets count).
+    `item`: new if no user had an event of it before, in time (of others, only what `Histories.shared_N` lets count).
     `popularity`: of the item in earlier splits, see `_popularity`.
     `visit`: whether it is the user's first event of the item.
     `followed`: whether the true item directly followed the user's last one anywhere in the train split, so that one

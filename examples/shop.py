@@ -2,7 +2,7 @@
 
     python examples/shop.py
 
-People buy soup when it is cold and ice cream when it is warm; whoever buys a book buys tea next. Takes two minutes on
+People buy soup when it is cold and ice cream when it is warm; a book is followed by tea. Takes two minutes on
 two cores with the base model smollm2-135m (`whereupon model fetch smollm2-135m`); a folder with another model may be
 named: `python examples/shop.py MODEL_FOLDER`. Expect soup first on a cold evening and ice cream first on a warm one.
 """

@@ -1,6 +1,6 @@
 """Training examples, the catalogue loss, LoRA training under accelerate. Knows nothing of HTTP.
 
-`whereupon.finetune` is this room and, since the public API has a function of that name, can be called like it.
+`whereupon.finetune` is this package and, since the public API has a function of that name, can be called like it.
 """
 
 import sys

@@ -230,7 +230,7 @@ class Keeper:
 
 
 def _read_checkpoint(file: Path) -> dict[str, Any] | None:
-    """What `Keeper.checkpoint` wrote; None for a foreign or damaged file."""
+    """What `CheckpointManager.checkpoint` wrote; None for a foreign or damaged file."""
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         Standing(**state["standing"])

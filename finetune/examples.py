@@ -64,7 +64,7 @@ class Examples(TorchDataset[Batch]):
         return len(self.length_W)
 
     def lessons(self, windows: Int64) -> list[Lesson]:
-        """The lessons of some windows, in their order."""
+        """The training examples of some windows, in their order."""
         table = self.dataset.with_format("arrow")[windows.tolist()]
         tokens, positions, nodes, edges, decisions, weights = (_arrays(table.column(name)) for name in _LISTS)
         return [

@@ -1,4 +1,4 @@
-"""Windows as lessons and batches of them: every title of a window is a target where the catalogue branches.
+"""Windows as training examples and batches of them: every title of a window is a target where the catalogue branches.
 
 Shape legend: R windows of a batch, L padded length, P branching decisions of all titles in it, J their edges.
 """
@@ -76,7 +76,7 @@ class PriorBatch(_OfTensors):
 
 @dataclass(frozen=True)
 class Batch(_OfTensors):
-    """Lessons as int64 tensors: `tokens_RL` padded on the right, the decisions at flat positions r * L + position."""
+    """Examples as int64 tensors: `tokens_RL` padded on the right, decisions at flat positions r * L + position."""
 
     tokens_RL: Tensor
     position_P: Tensor
@@ -124,10 +124,10 @@ def make_lessons(
     histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None,
     settings: FinetuneSettings | None = None,
 ) -> Iterator[Lesson]:  # fmt: skip
-    """Every window over the training events, as a lesson.
+    """Every window over the training events, as a training example.
 
     With `settings.teach` "once", what a window repeats of the one before is context alone. Raises DataError without
-    training events, before the first lesson is asked for.
+    training events, before the first example is asked for.
     """
     events, windows = training_windows(histories, encoder)
     settings = settings or FinetuneSettings()
@@ -157,7 +157,7 @@ def lesson_of(
     window: EncodedWindow, item_idx_V: Int64, trie: Trie, prior: TrainingPrior | None = None,
     row_V: Int64 | None = None,
 ) -> Lesson:  # fmt: skip
-    """The lesson of a window whose V events, in the rows `row_V` of the prior, chose the items `item_idx_V`."""
+    """The training example of a window whose V events (rows `row_V` of the prior) chose the items `item_idx_V`."""
     if prior is not None and row_V is not None:
         decision_P, position_P = prior.of_titles(row_V, window.title_start_V)
         none_P = np.zeros(len(decision_P), np.int64)

@@ -1,4 +1,4 @@
-"""A first configuration for files that nobody has described yet: what they are and which column is what, guessed."""
+"""A first configuration for files that are not described yet: what they are and which column is what, guessed."""
 
 import os
 import shlex

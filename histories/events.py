@@ -218,7 +218,7 @@ def _places(raw: pl.DataFrame, source: str, how: Coordinates, notes: Notes) -> l
 
 
 def _offsets(raw: pl.DataFrame, notes: Notes) -> pl.Series:
-    """Minutes from UTC: float64, null where not given or unread. Hours, minutes and seconds are told apart by size."""
+    """Minutes from UTC: float64, null where not given or unread. Size distinguishes hours, minutes and seconds."""
     if "utc_offset_minutes" not in raw.columns:
         return pl.Series([None], dtype=pl.Float64).new_from_index(0, raw.height)
     cells = raw["utc_offset_minutes"]

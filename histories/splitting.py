@@ -17,7 +17,7 @@ CAVEATS: Final[Mapping[Protocol, str]] = {
     "leave_one_out": "what is trained has seen events of other users that are later than a predicted one, by "
     "construction; such scores are comparable with other papers' and no forecast of a system in use",
     "user_cold_start": "only held-out users are predicted, in the last period, and what they did before is their own "
-    "past and nobody else's; nothing is trained on their events, nor on anybody's after the training period",
+    "past and no other's; nothing is trained on their events, nor on anybody's after the training period",
     "item_cold_start": "only events at held-out items are predicted, in the last period, and before it they are left "
     "out of the histories; nothing is trained on other events after the training period",
 }
@@ -25,7 +25,7 @@ CAVEATS: Final[Mapping[Protocol, str]] = {
 
 
 def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -> pl.Series:
-    """Split of each event; the protocols are told in `SplitSettings`.
+    """Split of each event; the protocols are described in `SplitSettings`.
 
     A history event is its own user's past: it stands in prompts and is counted by rankers when that user is asked
     about later. Nothing is fitted on it, and it is never predicted. Whether it may count when others are asked about

@@ -61,7 +61,7 @@ class Histories:
         """bool [N]: events that may count when other users are asked about, once they are past.
 
         All but, under user_cold_start, the history of users without a training event: counting is how rankers that
-        count are trained, and of held-out users nobody has learnt.
+        count are trained, and of held-out users no model has learnt.
         """
         history_N: npt.NDArray[np.bool_] = self.split_N == HISTORY
         if self.protocol != "user_cold_start":
@@ -114,7 +114,7 @@ def read_histories(run: Path) -> Histories:
     except (OSError, pl.exceptions.PolarsError):
         raise DataError(f"{folder} lacks readable events or items; run `whereupon prepare` again.") from None
     if (events.height, items.height) != (manifest["num_events"], manifest["num_items"]):
-        raise DataError(f"{folder} is incomplete (its manifest tells other row counts); run `whereupon prepare` again.")
+        raise DataError(f"{folder} is incomplete (its manifest has other row counts); run `whereupon prepare` again.")
     return build_histories(events, items, manifest)
 
 

@@ -30,7 +30,7 @@ class NumberTimes:
     """What numbers say of times, each series as long as the numbers.
 
     Attributes:
-        time: Datetime[us, UTC]; null where there is no number or it cannot be told what it means.
+        time: Datetime[us, UTC]; null where there is no number or its meaning is not clear.
         is_moment: whether it is counted from 1970 and so says where it stands to UTC.
         hour_known: false for dates.
         unit: how most were read, in words; "" where there are none.

@@ -47,7 +47,7 @@ def columns_of(kind: ContextKind, columns: Sequence[str], further: Mapping[str, 
     """Which of the `columns` of events speak of `kind`, in their order.
 
     `further` says so of context columns whose names say nothing (`prompts.column_kinds`), and goes before what names
-    say. Raises PromptError where it names a column that is not there, for what is to be left out would then be told.
+    say. Raises PromptError where it names a column that is not there, for what is to be left out would then be shown.
     """
     if absent := sorted(further.keys() - set(columns)):
         raise PromptError(
@@ -70,11 +70,11 @@ def leave_out(
 
 
 def context_changes(frame: pl.DataFrame, events: pl.DataFrame, further: Mapping[str, ContextKind]) -> pl.Series:
-    """`new_day` where days are not to be told: boolean, a row an event.
+    """`new_day` where days are not to be shown: boolean, a row an event.
 
     True for a user's first event, and where the words for the weather or for the place (coordinates are none) differ
-    from those of the event before. A template that tells them once a day then tells them when they are others, and
-    that they are told does not betray the day.
+    from those of the event before. A template that shows them once a day then shows them when they are others, and
+    that they are shown does not betray the day.
     """
     places = [name for name in columns_of("place", events.columns, further) if name not in COORDINATES]
     told = [name for name in ("weather", *places) if name in frame.columns]
@@ -83,7 +83,7 @@ def context_changes(frame: pl.DataFrame, events: pl.DataFrame, further: Mapping[
 
 
 def leave_out_of_profile(frame: pl.DataFrame, kinds: Collection[ContextKind]) -> pl.DataFrame:
-    """The variables of `profile_frame` without some kinds: it tells of time alone, beside how often."""
+    """The variables of `profile_frame` without some kinds: it shows time alone, beside how often."""
     return frame.with_columns(pl.lit("").alias(name) for name in PROFILE_TIME) if "time" in kinds else frame
 
 

@@ -1,4 +1,4 @@
-"""The profile: what a prompt tells of events that no longer fit, place by place.
+"""The profile: what a prompt says of events that no longer fit, place by place.
 
 A profile at event row `start` counts the user's events before `start` and nothing else, so it is known at every moment
 the window that opens there is used for.
@@ -23,7 +23,7 @@ def profile_frame(
 ) -> pl.DataFrame:  # fmt: skip
     """The places of the events `first_W[w]:start_W[w]` of each window w, most important first.
 
-    Columns: `window`, `item_idx`, `count` (visits), `share` (of the events told), `days` ('weekdays', 'weekends',
+    Columns: `window`, `item_idx`, `count` (visits), `share` (of the events shown), `days` ('weekdays', 'weekends',
     'any day'), `hours` (the one or two usual ones, '8 morning, 7 evening' as 'morning 8, evening 7'; "" where
     `hour_known`, boolean, an event each, holds for none of the visits).
     """

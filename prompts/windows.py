@@ -21,7 +21,7 @@ from .settings import PromptSettings
 @dataclass(frozen=True)
 class Windows:
     """W windows over event rows: user, `first` event of that user, `start` of the window, its new events
-    `target_W[w]:end_W[w]` (those from `start` to `target` were told by the window before already)."""
+    `target_W[w]:end_W[w]` (those from `start` to `target` were shown by the window before already)."""
 
     user_W: Int64
     first_W: Int64

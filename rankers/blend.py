@@ -57,7 +57,7 @@ class Blend:
         return lambda row_Q: change_of(bound.masses(row_Q), served, self.pools)
 
     def asked(self, known: Histories, trie: Trie, index_T: Int64 | None) -> Callable[[pl.DataFrame | None], Change]:
-        """From a request (see `asking.asked_histories`; None: of nobody) to the change, with what all of `known` did.
+        """From a request (see `asking.asked_histories`; None: of no user) to the change, with what all of `known` did.
 
         `index_T`: see `pooling.Served`.
         """

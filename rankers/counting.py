@@ -1,4 +1,4 @@
-"""What had been counted by the moment of an event: popularity, whom a user knew, and who had moved where.
+"""What had been counted by the moment of an event: popularity, which items a user knew, and who had moved where.
 
 Shapes: N = events (rows of the histories), U = users, I = items, P = distinct pairs, Q = queries (events to predict),
 X = entries of a ragged list over queries, flattened. Nothing here is dense in queries x items.

@@ -6,7 +6,7 @@ the items that the user had not chosen before. Its features are how far an item 
 past that `returns` attends to, how many had come there and how lately, how often people moved there from the last item,
 and how its category goes with the hour and with the user.
 
-Counts enter by smooth logarithms with coefficients of at least 0. That nobody has ever chosen an item would often say
+Counts enter by smooth logarithms with coefficients of at least 0. That no user has ever chosen an item would often say
 that somebody will: data sets hold the items that were chosen in the end. A small network adds what places and
 categories say together; it reads no counts.
 

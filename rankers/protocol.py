@@ -85,7 +85,7 @@ class Ranker(Protocol):
         what is strictly earlier in time. Popularity is that of splits before `split`. A row that has none of its user
         before it gets what can be said of anybody.
 
-        Of the rows' own users, their pasts and moments are those of `histories`. Whatever is counted of all users comes
+        Of the rows' own users, past events and times are those of `histories`. Whatever is counted of all users comes
         from `known`, which has the same items; None: the same histories. A request is asked about like that, see
         `asking.asked_histories`. What is counted of `known` is counted once, however often this is called.
         """

@@ -325,7 +325,7 @@ class BoundStack:
     def _rest(
         self, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool
     ) -> tuple[Float64, float]:  # fmt: skip
-        """float64 [Q] the logarithm of what an item that nobody names has, but for popularity, and the power of that;
+        """float64 [Q] the logarithm of what an item that is not named has, but for popularity, and the power of that;
         -inf where the catalogue is scored whole."""
         if self.known.items.height <= WHOLE:
             return np.full(len(place_Q), -np.inf), 1.0

@@ -16,7 +16,7 @@ _MODULES = {"RequestContext": "context", "RequestFilters": "selection"}
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported when they are first used: the settings of this room load no model."""
+    """Public names, imported when they are first used: the settings of this package load no model."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES.get(name, 'recommender')}", __name__), name)

@@ -56,7 +56,7 @@ class RequestContext:
         return other
 
     def check(self) -> None:
-        """Raise PromptError for a time, a weather or a place that nobody could be asked about."""
+        """Raise PromptError for a time, a weather or a place that cannot be asked about."""
         if self.at is not None:
             _check_time(self.at)
         if self.weather is not None:
@@ -137,7 +137,7 @@ def open_question(
 def _first_question(
     histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None
 ) -> pl.DataFrame:  # fmt: skip
-    """The moment alone, of somebody of whom nothing is known; a time without an offset is local, as any is told."""
+    """The moment alone, for an unknown user; a time without an offset is local, as in every prompt."""
     if moment.at is None or not _is_time(moment.at):
         raise PromptError(f"Without events, the moment needs a time in ISO 8601, not {moment.at!r}; give either.")
     at, zone = datetime.fromisoformat(moment.at), ZoneInfo(time_zone) if time_zone else None

@@ -26,7 +26,7 @@ def user_history(
     """A user's prepared, stored and given events in the order of their times, each event once.
 
     Events of two sources are one if they are of the same item and at most a second apart: what was stored and is
-    prepared again from an exported log, or is stored and sent along, counts once. `user_id` None is somebody of whom
+    prepared again from an exported log, or is stored and sent along, counts once. `user_id` None is an unknown user:
     only `given` is known. Events of items that neither the histories nor the catalogue have cannot be shown and are
     left out. Raises UnknownUserError for a user without any event.
     """

@@ -61,7 +61,7 @@ SCHEMA = {
 class Request:
     """Somebody who is asked about: a known user, events of somebody, or both; the moment; which items may answer.
 
-    No events (an empty sequence) and no user stand for somebody of whom nothing is known; the moment then needs a time.
+    No events (an empty sequence) and no user stand for an unknown user; the moment then needs a time.
     """
 
     user_id: str | None = None

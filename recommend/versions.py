@@ -36,7 +36,7 @@ class CatalogueVersion:
 
     Prompts count items in their own way: first those of the histories, in their order, then `added_items`, the ids of
     those that only this version has. `encoder` knows the titles of both. `prompt_index_T` int64 [T] says where each of
-    them stands among `items`, -1 for those that were taken out. `change_of` gives for a request (None: of nobody) what
+    them stands among `items`, -1 for those that were taken out. `change_of` gives for a request (None: of no user) what
     becomes of the model's distribution with what the run's stack of rankers says.
     """
 

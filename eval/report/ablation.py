@@ -29,7 +29,7 @@ def ablations(dataset: Dataset, seed: int) -> tuple[list[Part], list[str]]:
 
     Where nothing of the whole split was ablated, those of its largest sample are shown: then `sample` are its events
     and users. All tests of a dataset are corrected together. `changed_share` of a variant is the share of events whose
-    own line in the prompt became another; None where nobody counted.
+    own line in the prompt became another; None where it was not counted.
     """
     sample = None if dataset.ablations else _sample(dataset)
     asked = sample or dataset

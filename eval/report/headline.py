@@ -15,8 +15,8 @@ NBSP = "\N{NO-BREAK SPACE}"
 PROTOCOLS = {  # for the facts, and within the sentence
     "global_time": ("one cut in time for all users", "split by time and "),
     "leave_one_out": ("each user's last event", "each the last of its user and "),
-    "user_cold_start": ("users that nobody trained on", "of users held out from training and "),
-    "item_cold_start": ("items that nobody trained on", "at items held out from training and "),
+    "user_cold_start": ("users without training events", "of users held out from training and "),
+    "item_cold_start": ("items without training events", "at items held out from training and "),
 }
 OVER_EVERYTHING = (
     "Log-loss, calibration error and Brier score are over the whole catalogue: probability given to the user's own "
@@ -62,7 +62,7 @@ def headline(dataset: Dataset, board: Leaderboard) -> Part:
 
 
 def _verdict(dataset: Dataset, board: Leaderboard) -> str:
-    """The end of the sentence: against whom, and whether that may be chance."""
+    """The end of the sentence: against which ranker, and whether that may be chance."""
     contender, opponent = dataset.contender, dataset.opponent
     if opponent is None:
         return "; there is nothing to compare it with."
@@ -80,7 +80,7 @@ def _verdict(dataset: Dataset, board: Leaderboard) -> str:
     tests = f" after Holm’s correction for {board.num_tests} comparisons" if board.num_tests > 1 else ""  # noqa: RUF001
     measured = f"{signed(mean)} ({span(low, high, sign=True)}; {p}{tests})"
     if not against.sign:
-        return f", which cannot be told apart from {other}: the difference of {measured} may be chance."
+        return f", which cannot be distinguished from {other}: the difference of {measured} may be chance."
     better = (mean > 0) != Metric.parse(dataset.metric).lower_is_better
     return f", significantly {'better' if better else 'worse'} than {other}: the difference is {measured}."
 

@@ -99,7 +99,7 @@ class Dataset:
 
     @property
     def opponent(self) -> Ranked | None:
-        """Whom the contender is shown against: the best baseline, or the second where it is that itself."""
+        """What the contender is shown against: the best baseline, or the second where it is that itself."""
         if self.reference is not self.contender:
             return self.reference
         return self.rankers[1] if len(self.rankers) > 1 else None

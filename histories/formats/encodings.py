@@ -14,7 +14,7 @@ _MARKS: Final = {
     codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
-_CASED: Final = ("cp1251", "koi8_r", "cp1253")  # Cyrillic and Greek, told apart by where their capitals stand
+_CASED: Final = ("cp1251", "koi8_r", "cp1253")  # Cyrillic and Greek, distinguished by where their capitals stand
 _OTHERS: Final = ["gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1250", "cp1255", "cp1256", "cp1251", "cp1254"]
 _HIGH_RUN: Final = re.compile(rb"[\x80-\xff]+")
 _WORD: Final = re.compile(r"[^\W\d_]{3,}")

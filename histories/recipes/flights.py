@@ -22,7 +22,7 @@ def read_flights(settings: HistoriesSettings, rejects: Rejects) -> Source:
     """Flights out of New York in 2013 as events: user = tail number, item = destination, place = origin.
 
     The time is the hour of the *scheduled* departure, which is known before the flight. To the minute it would be the
-    timetable: whoever looks up where others went from that airport at that minute needs no history. Delays, air times
+    timetable: a look-up of where others went from that airport at that minute needs no history. Delays, air times
     and actual departures are outcomes and left alone. `origin` (airport code) and `carrier` are context. Cancelled
     flights and flights without a tail number are rejected. Raises DataError: the package is not installed, or the slice
     of the settings holds no flight.

@@ -94,7 +94,7 @@ class Placed(BaseModel):
 
 
 class PastEvent(Placed):
-    """A click, a purchase, a check-in of a person whom the request is about."""
+    """A click, a purchase, a check-in of the user in the request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

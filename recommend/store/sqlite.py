@@ -30,7 +30,7 @@ _INSERT = (
 # By primary result code (sqlite.org/rescode.html): what was found, and what to do.
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: f"is locked by another process for more than {BUSY_S:g} s; end that one or wait for it",
-    sqlite3.SQLITE_FULL: "lies on a full disk; make room",
+    sqlite3.SQLITE_FULL: "lies on a full disk; free some space",
     sqlite3.SQLITE_IOERR: "lies on a disk that fails or is full; check it",
     sqlite3.SQLITE_CORRUPT: "is damaged; bring back a copy or move it away",
     sqlite3.SQLITE_NOTADB: "is no SQLite file; name another one or move it away",

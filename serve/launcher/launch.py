@@ -101,8 +101,8 @@ def _check(config: ServeConfig, as_json: bool) -> Start:
     key = os.environ[variable] if variable else None
     if address.host not in _LOCAL and not key:
         say(
-            f"Whoever reaches {address.host}:{address.port} may ask and change the catalogue: no API key is set in "
-            f"{config.serve.api_key_variable}.",
+            f"No API key is set in {config.serve.api_key_variable}: anyone who can reach {address.host}:{address.port} "
+            "can query the server and change the catalogue.",
             "yellow",
         )
     if as_json:
@@ -192,7 +192,7 @@ def _check_routes(start: Start, log: Path) -> None:
 
 
 def _status(address: Address, path: str, **headers: str) -> int | None:
-    """What GET says; None where nobody answers."""
+    """What GET says; None where there is no answer."""
     connection = http.client.HTTPConnection(address.reachable_host, address.port, timeout=10)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", path, headers=headers)

@@ -215,7 +215,7 @@ def test_any_edits_leave_what_would_be_built_and_rename_nobody(edits: list[tuple
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda c: c.remove(["i1", "?"]), r"^Item '\?' is not in the catalogue of 3 items; mend the ids\.$"),
+        (lambda c: c.remove(["i1", "?"]), r"^Item '\?' is not in the catalogue of 3 items; correct the ids\.$"),
         (lambda c: c.remove(list("abcde")), r"^Items 'a', 'b', 'c' and 2 more are not in the catalogue of 3 items"),
         (lambda c: c.remove(["i1", "i1"]), r"^Item 'i1' is given more than once; give every item an id of its own\.$"),
         (lambda c: c.remove(c.item_ids), r"^Taking out all 3 items would leave an empty catalogue, .* at least one"),

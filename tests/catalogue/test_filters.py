@@ -195,7 +195,7 @@ def test_any_filters_come_back_from_their_flat_form(parts: dict[str, dict[str, A
         ({"near_km": 2}, "The filters should name near_km, near_latitude and near_longitude together or none"),
         (
             {"near_km": 0, **HERE},
-            "The filter near_km should be greater than 0 (found 0); mend it.",
+            "The filter near_km should be greater than 0 (found 0); correct it.",
         ),
         (
             {"near_km": "inf", **HERE},

@@ -383,7 +383,7 @@ def test_writer_that_cannot_write_leaves_the_old_version_and_says_so(
     said = (
         r"^There is no space left .* free some \(the"
         if full
-        else r"^The catalogue cannot be written to \S+ \(.*\); mend"
+        else r"^The catalogue cannot be written to \S+ \(.*\); correct"
     )
     for target in ("_save", "listing", "write_json"):
         with monkeypatch.context() as patch:
@@ -419,5 +419,7 @@ def test_disk_that_polars_finds_full_is_called_full(tmp_path: Path, monkeypatch:
 
 def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CatalogueError, match=r"^The catalogue cannot be written to \S+file \(File exists\); mend that"):
+    with pytest.raises(
+        CatalogueError, match=r"^The catalogue cannot be written to \S+file \(File exists\); correct that"
+    ):
         write(tmp_path / "file", OLD)

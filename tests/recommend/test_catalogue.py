@@ -112,7 +112,7 @@ def test_table_without_a_usable_row_is_one_sentence(town: Config, tmp_path: Path
 
 
 def test_unknown_item_cannot_be_removed(town: Config) -> None:
-    with pytest.raises(CatalogueError, match=r"^Item 'pub' is not in the catalogue of 5 items; mend the ids\.$"):
+    with pytest.raises(CatalogueError, match=r"^Item 'pub' is not in the catalogue of 5 items; correct the ids\.$"):
         catalogue.remove(town, ["pub"])
     assert not (town.run / "catalogue" / "CURRENT").exists()
 

@@ -130,7 +130,7 @@ def test_real_ratings_are_all_there(real: Path, run_prepare: Prepare) -> None:
     manifest = report.manifest
     assert (manifest["num_events"], manifest["num_users"], manifest["num_items"]) == (100_000, 943, 1_682)
     assert manifest["rejects"] == {}
-    assert manifest["titles"]["told apart by number"] == 18  # movies that stand twice in the data
+    assert manifest["titles"]["distinguished by number"] == 18  # movies that stand twice in the data
     assert manifest["splits"]["test"] == {
         "num_events": 10_000, "first_time": "1998-03-31T22:11:49Z", "last_time": "1998-04-22T23:10:38Z",
     }  # fmt: skip

@@ -276,7 +276,7 @@ def test_sqlite_that_runs_out_of_room_stores_nothing_and_goes_on_later(tmp_path:
     store = SqliteStore(tmp_path / "events.sqlite")
     with store._borrow() as connection:  # the only one so far, so that it is the next one's, too
         connection.execute("PRAGMA max_page_count = 10")
-    with pytest.raises(StoreError, match="lies on a full disk; make room"):
+    with pytest.raises(StoreError, match="lies on a full disk; free some space"):
         store.append([made(f"e{n}", context={"note": "x" * 400}) for n in range(200)])
     assert store.count() == 0
     assert store.append([made("e1")]) == (1, 0)

@@ -192,7 +192,7 @@ def test_failing_store_is_a_503_that_keeps_the_reason_for_the_log(
     client: TestClient, store: EventStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any) -> None:
-        raise StoreError("/secret/events.sqlite should keep events but lies on a full disk; make room.")
+        raise StoreError("/secret/events.sqlite should keep events but lies on a full disk; free some space.")
 
     monkeypatch.setattr(store, "append", fail)
     monkeypatch.setattr(store, "of_user", fail)

@@ -362,7 +362,7 @@ def test_whole_catalogue_is_replaced(server: Any) -> None:
 
 
 def test_same_rows_by_http_and_by_file_make_the_same_catalogue(start: Any, tmp_path: Any) -> None:
-    """With a template: a given title wins, the template makes the others, and equal ones are told apart."""
+    """With a template: a given title wins, the template makes the others, and equal ones are made distinct."""
     rows = [
         {"item_id": "x", "title": "Mill", "kind": "Pub", "street": "A"},
         {"item_id": "y", "title": None, "kind": "Pub", "street": "B"},

@@ -29,10 +29,12 @@ from .windows import Windows, plan_windows
 @dataclass(frozen=True)
 class EncodedWindow:
     """One window's text. `tokens_L` int32 [L]; `title_start_V` int64 [V]: where the title of each of its V events
-    begins, so the logits that predict event v's first title token stand at `title_start_V[v] - 1`."""
+    begins, so the logits that predict event v's first title token stand at `title_start_V[v] - 1`;
+    `num_profile_tokens` of the tokens are those of its profile."""
 
     tokens_L: Int32
     title_start_V: Int64
+    num_profile_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ class HistoryText:
             aligned = -1 if aligned_W is None else aligned_W[w] - windows.start_W[w]
             fill = np.full(-asked_V[aligned] % encoder.settings.align_tokens, encoder.filler, np.int32)
             tokens_L = np.concatenate([encoder.preamble, fill, profiles[w], body.tokens])
-            encoded.append(EncodedWindow(tokens_L, asked_V + len(fill)))
+            encoded.append(EncodedWindow(tokens_L, asked_V + len(fill), len(profiles[w])))
         return encoded
 
     def profiles(self, windows: Windows) -> list[Int32]:

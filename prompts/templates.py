@@ -21,6 +21,7 @@ from .settings import SHIPPED, SHIPPED_SETS
 # context: an event line up to its title (and so the query line); profile: the same for a place of the profile.
 FILES = ("preamble.j2", "context.j2", "profile.j2")
 PACK = "pack.yaml"
+_FEW_ROWS = 2000  # of one person, say: each step of polars takes longer than looking these up
 
 
 class Pack(BaseModel):
@@ -61,6 +62,11 @@ class TemplateSet:
         if not names:
             text = self._render(file, {})
             return [text], pl.zeros(frame.height, dtype=pl.Int64, eager=True)
+        if frame.height <= _FEW_ROWS and not any(frame.schema[name].is_nested() for name in names):
+            index: dict[tuple[Any, ...], int] = {}
+            rows_N = [index.setdefault(row, len(index)) for row in frame.select(names).iter_rows()]
+            texts = [self._render(file, dict(zip(names, row, strict=True))) for row in index]
+            return texts, pl.Series("_text", rows_N, dtype=pl.UInt32)
         distinct = frame.select(names).unique(maintain_order=True).with_row_index("_text")
         texts = [self._render(file, row) for row in distinct.drop("_text").iter_rows(named=True)]
         rows = frame.select(names).join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left")

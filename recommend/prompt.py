@@ -45,8 +45,7 @@ def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
     text = encoder.text(events, 1)
     last = text.windows.select(text.windows.end_W == events.height)
     window = text.encode_windows(last)[0]
-    profile = len(text.profiles(last)[0])
     tokens_L = window.tokens_L[: window.title_start_V[-1]]
     context_V = text.contexts.length[text.context_N[last.start_W[0] :]]
-    start_V = window.title_start_V - context_V
-    return Prompt(tokens_L, events, events.height - 1, len(start_V) - 1, profile, start_V)
+    start_V, num_profile = window.title_start_V - context_V, window.num_profile_tokens
+    return Prompt(tokens_L, events, events.height - 1, len(start_V) - 1, num_profile, start_V)

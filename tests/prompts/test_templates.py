@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from whereupon.errors import PromptError
 from whereupon.prompts import context_frame, load_templates
+from whereupon.prompts import templates as whereupon_templates
 
 Templates = Callable[..., str]
 Events = Callable[..., pl.DataFrame]
@@ -124,9 +125,10 @@ def test_null_renders_as_nothing(templates: Templates) -> None:
 @given(
     template=st.sampled_from(["{{ a }}|{{ b }}", "{{ a }}", "{% if b %}{{ a }}{% else %}-{% endif %}", "same"]),
     rows=st.lists(st.tuples(st.sampled_from(["x", "", None]), st.sampled_from([0, 1, None])), max_size=6),
+    few=st.sampled_from([0, 2000]),
 )
 def test_rendering_distinct_rows_once_equals_rendering_each(
-    tmp_path_factory: pytest.TempPathFactory, template: str, rows: list[tuple[str | None, int | None]]
+    tmp_path_factory: pytest.TempPathFactory, template: str, rows: list[tuple[str | None, int | None]], few: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "once"
     folder.mkdir(exist_ok=True)
@@ -134,7 +136,9 @@ def test_rendering_distinct_rows_once_equals_rendering_each(
         (folder / f"{name}.j2").write_text(template)
     templates = load_templates(str(folder))
     frame = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.Int64}, orient="row")
-    texts, index = templates.render("context.j2", frame)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(whereupon_templates, "_FEW_ROWS", few)
+        texts, index = templates.render("context.j2", frame)
     assert [texts[i] for i in index] == [templates.render("context.j2", row)[0][0] for row in frame.iter_slices(1)]
     assert len(texts) <= max(1, len(set(rows)))
 

@@ -90,7 +90,7 @@ def _given_away(encoder: PromptEncoder, events: pl.DataFrame) -> Iterator[Findin
         counts = events.group_by(name, "item_idx").len().drop_nulls()
         by_value = counts.group_by(name).agg(pl.col("len").sum().alias("all"), pl.col("len").max().alias("most"))
         repeated = by_value.filter(pl.col("all") > 1)
-        share = repeated["most"].sum() / repeated["all"].sum() if repeated.height > 1 else 0.0
+        share = int(repeated["most"].sum()) / int(repeated["all"].sum()) if repeated.height > 1 else 0.0
         if share >= GIVES_AWAY:
             yield Finding(
                 "warning", "leak",

@@ -82,7 +82,7 @@ def cells(degrees_X2: Float64) -> pl.Series:
 
     Geohash (Niemeyer, 2008) halves longitude and latitude in turn, a bit each, and writes five bits a letter.
     """
-    known_X = np.isfinite(degrees_X2).all(axis=1)
+    known_X: Bool = np.isfinite(degrees_X2[:, 0]) & np.isfinite(degrees_X2[:, 1])
     if not known_X.any():
         return pl.Series([""], dtype=pl.String).new_from_index(0, len(known_X))
     half = 1 << (5 * _CELL_LETTERS // 2)

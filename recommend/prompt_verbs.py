@@ -40,7 +40,9 @@ def diff_prompts(
     prompts = [prompt_of(encoder, asked) for encoder in encoders]
     texts = [_lines(prompt, encoder, tokenizer) for prompt, encoder in zip(prompts, encoders, strict=True)]
     num_events = (prompts[0].num_lines + 1, prompts[1].num_lines + 1)
-    lines = Text("\n").join([Text(f"- {one}", "red"), Text(f"+ {other}", "green"), *difference(*texts, num_events)])
+    lines = Text("\n").join(
+        [Text(f"- {one}", "red"), Text(f"+ {other}", "green"), *difference(texts[0], texts[1], num_events)]
+    )
     show(lines, wrap=False)
     show(_costs([one, other], prompts, encoders))
     say(f"user {histories.user_ids[index]}, {prompts[0].num_events} events before the question")
@@ -88,7 +90,9 @@ def difference(one: list[str], other: list[str], num_events: tuple[int, int]) ->
     these are compared event by event from the end, and what stands before them line by line.
     """
     heads = [lines[: len(lines) - num] for lines, num in zip((one, other), num_events, strict=True)]
-    for kind, start, end, begin, stop in difflib.SequenceMatcher(None, *heads, autojunk=False).get_opcodes():
+    for kind, start, end, begin, stop in difflib.SequenceMatcher(
+        None, heads[0], heads[1], autojunk=False
+    ).get_opcodes():
         if kind == "equal":
             yield from (Text(f"  {line}", "dim") for line in heads[0][start:end])
         yield from (Text(f"- {line}", "red") for line in heads[0][start:end] if kind != "equal")
@@ -103,7 +107,7 @@ def difference(one: list[str], other: list[str], num_events: tuple[int, int]) ->
 def _pair(one: str, other: str) -> Iterator[Text]:
     """Two lines; the words that differ in bold."""
     words = [line.split(" ") for line in (one, other)]
-    blocks = difflib.SequenceMatcher(None, *words, autojunk=False).get_matching_blocks()
+    blocks = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).get_matching_blocks()
     for side, (sign, style) in enumerate((("-", "red"), ("+", "green"))):
         same = {index for block in blocks for index in range(block[side], block[side] + block.size)}
         said = [Text(word, style if n in same else f"bold {style}") for n, word in enumerate(words[side])]

@@ -61,7 +61,7 @@ class Start:
         """
         time_N = histories.events.filter(pl.col("split") == "train")["time"]
         since = pl.Series([self.trained_until]).str.to_datetime(time_unit="us", time_zone="UTC")[0]
-        old_W = ~(time_N > since).to_numpy()[end_W - 1]
+        old_W: NDArray[np.bool_] = ~(time_N > since).to_numpy()[end_W - 1]
         if old_W.all():
             raise DataError(
                 f"There are no training events after {self.trained_until}, up to which the adapter in {self.folder} "
@@ -124,7 +124,7 @@ def _refuse_leakage(start: Start, config: Config, histories: Histories) -> None:
         return
     first = histories.events.filter(pl.col("split") == "valid")["time"].min()
     since = pl.Series([start.trained_until]).str.to_datetime(time_unit="us", time_zone="UTC")[0]
-    if first is not None and first <= since:  # type: ignore[operator]
+    if first is not None and first <= since:
         raise ModelError(
             f"The adapter in {start.folder} was trained on events up to {start.trained_until} but validation begins at "
             f"{first.isoformat()}, so it may have seen validation events: "  # type: ignore[union-attr]

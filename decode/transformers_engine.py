@@ -89,7 +89,7 @@ def split_model(model: PreTrainedModel) -> tuple[Any, OutputLayer]:
     Raises ModelError for a model whose logits are computed in another way, that has no such backbone, or that
     `check_architecture` refuses.
     """
-    config, name = model.config.get_text_config(), model.config.name_or_path
+    config, name = model.config.get_text_config(), str(model.config.name_or_path)
     check_architecture(model.config, name)
     changed = [setting for setting in UNSUPPORTED if getattr(config, setting, None) not in (None, 1, 1.0)]
     head = model.get_output_embeddings()

@@ -187,7 +187,8 @@ def _mean_so_far(histories: Histories, value_N: Float64) -> Float64:
 
     def before(each_N: Float64) -> Float64:
         sum_N1 = np.append(0.0, np.cumsum(each_N))
-        return sum_N1[:-1] - sum_N1[start_N]
+        before_N: Float64 = sum_N1[:-1] - sum_N1[start_N]
+        return before_N
 
     num_N = before(counts_N.astype(np.float64))
     total_N = before(np.where(counts_N, value_N, 0.0))
@@ -202,7 +203,8 @@ def _nearness(hour_N: Int64, hour: int) -> Float64:
 
 
 def _shares(weight_XB: Float64) -> Float64:
-    return weight_XB / np.maximum(weight_XB.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    share_XB: Float64 = weight_XB / np.maximum(weight_XB.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return share_XB
 
 
 def _pasts(histories: Histories, row_Q: Int64) -> Iterator[tuple[slice, Int64, Int64]]:

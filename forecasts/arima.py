@@ -59,7 +59,10 @@ class ArimaModels:
         Each looks only at columns before its origin, which is at least the season and at most T.
         """
         each = zip(count_ST, self.season_S, self.alpha_S, self.mean_S, self.ar_SP, self.ma_SQ, strict=True)
-        return np.stack([_forecast(*one, origin_O, horizon) for one in each])
+        return np.stack([
+            _forecast(count_T, int(season), float(alpha), float(mean), ar_P, ma_Q, origin_O, horizon)
+            for count_T, season, alpha, mean, ar_P, ma_Q in each
+        ])  # fmt: skip
 
 
 def _forecast(
@@ -118,7 +121,7 @@ def fit_arima(count_ST: Float64, step_s: int) -> ArimaModels:
         )
     chosen = [_seasonal_part(count_T, seasons) for count_T in count_ST]
     found = [_arma(count_T, *one) for count_T, one in zip(count_ST, chosen, strict=True)]
-    ar_SP, ma_SQ = (_padded([one[at] for one in found]) for at in (1, 2))
+    ar_SP, ma_SQ = _padded([ar_P for _, ar_P, _ in found]), _padded([ma_Q for _, _, ma_Q in found])
     season_S, alpha_S = np.array([m for m, _ in chosen], np.int64), np.array([a for _, a in chosen])
     return ArimaModels(season_S, alpha_S, np.array([one[0] for one in found]), ar_SP, ma_SQ)
 

@@ -50,7 +50,8 @@ class Measured:
     def mase_S(self) -> Float64:
         """MAE over that of the seasonal naive forecast for the same steps; NaN where the naive one has no error."""
         has_S = self.naive_mae_S > 0
-        return np.divide(self.mae_S, self.naive_mae_S, out=np.full(len(has_S), np.nan), where=has_S)
+        mase_S: Float64 = np.divide(self.mae_S, self.naive_mae_S, out=np.full(len(has_S), np.nan), where=has_S)
+        return mase_S
 
     @property
     def mase(self) -> float:

@@ -18,7 +18,7 @@ from ..arrays import Float64, Int64
 from ..errors import DataError
 from ..forecasts import ArimaModels, Grouping, Series, count_series, fit_arima, group_items
 from ..forecasts.arima import least_steps
-from ..forecasts.series import STEP_S
+from ..forecasts.series import STEP_S, By
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
@@ -102,7 +102,8 @@ def _demand(models: ArimaModels, count_ST: Float64, hour_Q: Int64) -> Float64:
     expected_QS = np.maximum(forecast_SOH[:, at_Q, hour_Q - midnight_Q].T, 0.0)
     total_Q1 = expected_QS.sum(axis=1, keepdims=True)
     known_Q1 = usable_O[at_Q][:, None] & (total_Q1 > 0)
-    return np.divide(expected_QS, total_Q1, out=share_QS, where=known_Q1)
+    found_QS: Float64 = np.divide(expected_QS, total_Q1, out=share_QS, where=known_Q1)
+    return found_QS
 
 
 def _counts(known: Histories, learnt: _Learnt) -> Float64:
@@ -117,7 +118,7 @@ def _counts(known: Histories, learnt: _Learnt) -> Float64:
 
 def _fit(histories: Histories, split: EvaluatedSplit, one: DemandSettings) -> _Learnt | None:
     earlier_N = histories.split_N < SPLIT_CODES[split]
-    by = "category" if "category" in histories.items.columns else "item"
+    by: By = "category" if "category" in histories.items.columns else "item"
     grouping: Grouping = group_items(histories, by, earlier_N, most=one.most, least_events=one.least_events)
     try:
         series: Series = count_series(histories, grouping, "hour", earlier_N)

@@ -85,7 +85,8 @@ class Graph:
     @property
     def degree_I(self) -> Float64:
         """Sum of the weights of each item's edges: float64 [I]."""
-        return np.bincount(self.item_P, self.weight_P, minlength=self.num_items)
+        degree_I: Float64 = np.bincount(self.item_P, self.weight_P, minlength=self.num_items).astype(np.float64)
+        return degree_I
 
     @property
     def normed_P(self) -> Float64:

@@ -103,7 +103,7 @@ def _epoch(
     for batch_B in np.split(order_P, np.arange(settings.batch_size, len(order_P), settings.batch_size)):
         loss = _loss(network, graph, batch_B, settings, generator)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if not np.isfinite(loss.item()):
             raise ModelError(

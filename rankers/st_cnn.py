@@ -81,7 +81,7 @@ class ItemMap:
     def of(cls, histories: Histories, split: EvaluatedSplit, settings: MapSettings) -> ItemMap:
         """By the items' coordinates, and the categories that are most frequent in earlier splits."""
         axis_2I = [histories.items[name].cast(pl.Float64).to_numpy() for name in ("latitude", "longitude")]
-        placed_I = ~np.isnan(axis_2I).any(axis=0)
+        placed_I: Bool = ~np.isnan(np.stack(axis_2I)).any(axis=0)
         cell_I = np.zeros(len(placed_I), np.int64)
         for value_I in axis_2I:
             first, last = np.quantile(value_I[placed_I], _INNER)
@@ -110,7 +110,8 @@ class ItemMap:
         share_X = np.bincount(self.slot_I[placed_I], share_I[placed_I], self.num_slots)
         log_I = np.log(share_I)
         log_I[placed_I] += np.log(share_I[placed_I].sum()) - np.log(share_X[self.slot_I[placed_I]])
-        return log_I + np.where(placed_I, log_HX[:, np.maximum(self.slot_I, 0)], 0.0)
+        log_HI: Float64 = log_I + np.where(placed_I, log_HX[:, np.maximum(self.slot_I, 0)], 0.0)
+        return log_HI
 
 
 def _groups(histories: Histories, split: EvaluatedSplit, most: int) -> Int64:

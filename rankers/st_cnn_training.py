@@ -146,7 +146,7 @@ def _epoch(
                 f"learning_rate of {hours.settings.learning_rate:g}."
             )
         optimizer.zero_grad()
-        (total / num_events).backward()  # type: ignore[no-untyped-call]
+        (total / num_events).backward()
         optimizer.step()
 
 

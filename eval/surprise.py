@@ -147,7 +147,8 @@ def _bin_ratio(histories: Histories, row_Q: Int64, bin_N: Int64, kernel_BB: Floa
 
 def hours(histories: Histories) -> Int64:
     """Hour of the day of each event by the local clock: int64 [N]."""
-    return local_seconds(histories.events) % DAY_S // 3600
+    hour_N: Int64 = local_seconds(histories.events) % DAY_S // 3600
+    return hour_N
 
 
 def moves_km(histories: Histories) -> Float64:

@@ -57,7 +57,7 @@ def planted(rows: Sequence[Row], items: Mapping[str, Sequence[Any]]) -> Historie
 
 
 def two_communities() -> list[dict[str, Any]]:
-    """LightGCN tells two communities apart: 30 people each, who choose 8 of their own 15 items and no others."""
+    """LightGCN separates two communities: 30 people each, who choose 8 of their own 15 items and no others."""
     random, rows = np.random.default_rng(SEED), list[Row]()
     for user in range(60):
         chosen = user % 2 + 2 * random.permutation(15)[:8]

@@ -38,7 +38,7 @@ def exchange(
     All columns of the kind travel together. Rows, items, users, the true times and all other columns stay, and so do
     events of splits behind `split`, which are in no prompt. With a local time travels how many days lay before it;
     `new_day` follows weather and place, see `prompts.kinds.context_changes`. Each kind has its own draw by the seed.
-    `features`, those of the template, travel too: what they say of the true events would be told otherwise.
+    `features`, those of the template, travel too: otherwise the prompt would still state them for the true events.
     """
     events = histories.events
     frame = context_frame(events, histories.location, features)

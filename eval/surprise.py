@@ -1,13 +1,13 @@
 """Events that are surprising for their user: by what was chosen and where, by the hour, or by the rate.
 
-Each event gets a log-likelihood ratio in nats: how much likelier it is as an event of just anybody than as one of this
+Each event gets a log-likelihood ratio in nats: how much likelier it is as an event of any user than as one of this
 user, as of its moment. It is a sum, as the factors of a probability are:
 
     item   what was chosen, given the hour and the last place
     hour   the hour of the day by the local clock
     gap    the pause since the last event, in powers of two of seconds
 
-"Anybody" is half what all users did before, half uniform, so that what nobody does is surprising too. Of hour and gap
+"Any user" is half what all users did before, half uniform, so that what no user does is surprising too. Of hour and gap
 only what is above `CHANCE_NATS` counts: below, they differ by chance, and would hide what the item says. A speed
 between two places above that of an airliner adds the logarithm of how many times faster it is.
 

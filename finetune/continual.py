@@ -82,8 +82,8 @@ def start_from(config: Config, name: str, identity: dict[str, Any], histories: H
     check_card(card, folder, identity)
     if TRAINED_UNTIL not in card:
         raise ModelError(
-            f"The adapter in {folder} does not say up to which event it was trained, so newer events cannot be told "
-            "apart from older ones: train a new one with `whereupon finetune` without --from."
+            f"The adapter in {folder} does not say up to which event it was trained, so newer events cannot be "
+            "distinguished from older ones: train a new one with `whereupon finetune` without --from."
         )
     trained = card["finetune"] | {"temperature": card["temperature"]}
     wanted = config.finetune.model_dump(mode="json") | {"temperature": config.temperature}

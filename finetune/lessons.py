@@ -168,7 +168,7 @@ def lesson_of(
 
 
 def plain_lesson_of(window: EncodedWindow, length_V: Int64) -> Lesson:
-    """The lesson of a window for the plain objective: each of the `length_V` tokens of a title is predicted."""
+    """A window for the plain objective: each of the `length_V` tokens of a title is predicted."""
     _, position_P = ragged(window.title_start_V - 1, length_V)
     none_P = np.zeros(len(position_P), np.int64)
     return Lesson(window.tokens_L, position_P, none_P, none_P, len(length_V))

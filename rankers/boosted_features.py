@@ -46,7 +46,7 @@ _RANKERS: Final[Mapping[str, HourOfWeekPopularity | RecentPopularity | Transitio
     "own counts by hour of week": OwnHours(0.5, 0.3, 3.0, 10.0),
 }
 OF_EVERYBODY: Final = frozenset((*OF_HOURS, *OF_COUNTS, *_RANKERS, "item", "x", "y", "z"))
-"""Features that trees may have to go without. That nobody has ever chosen an item would often say that somebody will:
+"""Features that trees may have to go without. That no user has ever chosen an item would often say that somebody will:
 data sets hold the items that were chosen in the end."""
 
 

@@ -60,7 +60,10 @@ class GraphSettings:
 
 @dataclass(frozen=True)
 class Graph:
-    """Edges between users and items: `user_P`, `item_P` int64, `weight_P` float64 above 0."""
+    """Edges between users and items: `user_P`, `item_P` int64, `weight_P` float64 above 0.
+
+    Users are numbered among those who have an edge, so that random vectors do not depend on who comes later.
+    """
 
     user_P: Int64
     item_P: Int64
@@ -80,7 +83,8 @@ class Graph:
         if half_life_days is not None:
             weight_P = np.exp2((time_P - time_P.max()) / (half_life_days * DAY_S))
         user_P, item_P = np.divmod(key_P, histories.items.height)
-        return cls(user_P, item_P, np.maximum(weight_P, 1e-6), len(histories.user_ids), histories.items.height)
+        known_U, user_P = np.unique(user_P, return_inverse=True)
+        return cls(user_P, item_P, np.maximum(weight_P, 1e-6), len(known_U), histories.items.height)
 
     @property
     def degree_I(self) -> Float64:

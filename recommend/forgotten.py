@@ -34,6 +34,6 @@ class Forgotten:
         return (self.folder / sha256_text(user_id)).exists()
 
     def without(self, user_ids: Iterable[str]) -> list[str]:
-        """Of some ids those that are not forgotten, in their order; nothing is hashed where nobody is."""
+        """Of some ids those that are not forgotten, in their order; nothing is hashed where none is."""
         known = {file.name for file in self.folder.glob("*")} if self.folder.is_dir() else set()
         return [user_id for user_id in user_ids if not known or sha256_text(user_id) not in known]

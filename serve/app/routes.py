@@ -197,7 +197,7 @@ def event_router(limits: ServeSettings) -> APIRouter:
 
     @router.delete("/v1/users/{user_id:anything}", responses=documented(403), tags=["users"])
     async def forget(
-        user_id: Annotated[Label, Path(description="Whom to forget; an id may hold slashes.")], service: Loaded
+        user_id: Annotated[Label, Path(description="The user to forget; an id may hold slashes.")], service: Loaded
     ) -> schemas.Forgotten:
         """Forget a person: delete the stored events, and use nothing that was prepared. Sending it again is safe."""
         return await service.forget(user_id)

@@ -110,7 +110,7 @@ def key_found(host: str, variable: str, environment: Mapping[str, str]) -> Findi
     if host in ("127.0.0.1", "::1", "localhost"):
         return Finding("API key", "well", f"none, and {host} is reached from this machine only")
     advice = f"set {variable}, or serve.host to 127.0.0.1"
-    return Finding("API key", "wrong", f"none, and whoever reaches {host} may read and change everything", advice)
+    return Finding("API key", "wrong", f"none, and anyone who reaches {host} may read and change everything", advice)
 
 
 def _size(line: str) -> tuple[str, int]:

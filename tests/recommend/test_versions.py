@@ -86,7 +86,8 @@ def test_two_processes_that_edit_at_once_lose_nothing(town: Config, tmp_path: Pa
     for process in editors:
         start(process)
     for process in editors:
-        assert process.communicate(timeout=120)[1] == ""
+        said = process.communicate(timeout=120)[1].splitlines()
+        assert [line for line in said if not line.startswith("waiting for another process")] == []  # on a slow machine
         assert process.returncode == 0
     name, catalogue = saved_of(town).read()
     assert name == f"v{2 * NUM_EDITS:06}"

@@ -1,0 +1,144 @@
+"""Every family of rankers on the example data, each tuned on validation: figures, minutes, and what leaves one out.
+
+    make bench-source_models ARGS="[EXAMPLE[=RUN] ...] [--redo] [--only FAMILY ...]"
+
+EXAMPLE is a configuration in examples/ without its ending (default: nyc-checkins, flights-demo, movielens-100k), RUN
+its prepared run folder (default: runs/EXAMPLE). Each family is tuned and ranked by `whereupon evaluate` in a process of
+its own, whose wall time counts; one that was ranked and timed before is read again, unless `--redo` is given. A family
+whose data is missing is left out with the sentence that `evaluate` prints. Planted truths come from bench/planted.py;
+forecasts have a bench of their own (bench/forecasts.py). The stack of rankers and the language model on top of it are
+compared where both were evaluated.
+
+Writes bench/results/source_models.json; exits with 1 if a bar is missed. Hours on two cores for all families.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import numpy as np
+import planted
+from on_top import SLUGS
+from record import RESULTS, bar, record
+
+from whereupon.errors import DataError
+from whereupon.eval.metrics import evaluate_rankings
+from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in
+from whereupon.eval.significance import compare
+from whereupon.files import read_object
+from whereupon.histories import read_histories
+from whereupon.rankers.settings import BaselineName
+
+ROOT: Final = Path(__file__).parents[1]
+SEED: Final = 7
+EXAMPLES: Final = ("nyc-checkins", "flights-demo", "movielens-100k")
+MOST_MINUTES: Final = 20.0
+METRICS: Final = ("nDCG@10", "recall@10", "log-loss")
+
+
+def main() -> int:
+    """Rank what is missing, compare, and the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("examples", nargs="*", metavar="EXAMPLE[=RUN]")
+    parser.add_argument("--redo", action="store_true", help="rank again what was ranked before")
+    parser.add_argument("--only", nargs="+", default=get_args(BaselineName), metavar="FAMILY")
+    given = parser.parse_args()
+    named = dict(one.split("=", 1) for one in given.examples if "=" in one)
+    chosen = [one.split("=", 1)[0] for one in given.examples] or list(EXAMPLES)
+    before = {} if given.redo else _before()
+    bars, rows = [*planted.two_communities(), *planted.diffusing_wave()], list[dict[str, Any]]()
+    gains = 0
+    for example in chosen:
+        run = Path(named.get(example, ROOT / "runs" / example))
+        for name in get_args(BaselineName):
+            known = before.get((example, name))
+            if name not in given.only and known is None:
+                continue
+            row = ranked(example, run, name, known)
+            rows.append(row)
+            print({key: value for key, value in row.items() if key != "interval"}, flush=True)
+            bars.append(_bar(row))
+        if (found := on_top_of_stack(example, run)) is not None:
+            rows.append(found)
+            gains += found["nDCG@10 gain"] > 0 and found["p"] < 0.05
+    bars.append(bar("data where the model on top is significantly above the stack alone", gains, ">= 2", gains >= 2))
+    return record("source_models", SEED, bars, rows=rows)
+
+
+def ranked(example: str, run: Path, name: BaselineName, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Figures of one family on the test split, its minutes, or why it is left out."""
+    folder = evaluation_folder(run, "test")
+    if known is not None and ("left out" in known or slug_of(name) in slugs_in(folder)):
+        return known
+    command = [sys.executable, "-m", "whereupon.cli", "evaluate", f"examples/{example}.yaml", "--baselines-only"]
+    began = time.perf_counter()
+    done = subprocess.run(
+        [*command, "--baseline", name, "--set", f"run={run}"], cwd=ROOT, capture_output=True, text=True
+    )
+    row: dict[str, Any] = {"data": example, "family": name, "minutes": (time.perf_counter() - began) / 60}
+    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    if found := re.search(r"is left out: (.*?\.)(?: |$)", said):
+        return row | {"left out": found[1]}
+    if done.returncode:
+        return row | {"failed": done.stderr.strip().splitlines()[-1]}
+    rankings, facts = read_rankings(folder, slug_of(name))
+    return row | _figures(rankings) | {"settings": facts.get("settings"), "seed": facts.get("seed")}
+
+
+def _figures(rankings: Rankings) -> dict[str, Any]:
+    """Means, and the 95 % interval of nDCG@10 by a bootstrap over events."""
+    values = evaluate_rankings(rankings, METRICS)
+    ndcg_E = values["nDCG@10"]
+    drawn = np.random.default_rng(SEED).integers(0, len(ndcg_E), (1000, len(ndcg_E)))
+    low, high = np.quantile(ndcg_E[drawn].mean(1), [0.025, 0.975])
+    means = {name: float(np.mean(values[name])) for name in METRICS if name in values}
+    return {"events": len(ndcg_E), **means, "interval": [float(low), float(high)]}
+
+
+def _bar(row: dict[str, Any]) -> dict[str, Any]:
+    name = f"{row['data']}, {row['family']}, minutes with tuning"
+    if "left out" in row:
+        return bar(f"{name}: left out, {row['left out']}", 0, f"<= {MOST_MINUTES:g}", True)
+    ok = "nDCG@10" in row and row["minutes"] <= MOST_MINUTES
+    return bar(name, row["minutes"], f"<= {MOST_MINUTES:g}, ranked", ok)
+
+
+def on_top_of_stack(example: str, run: Path) -> dict[str, Any] | None:
+    """The language model on top of the stack against the stack alone: paired over users; None: one is missing."""
+    folder = evaluation_folder(run, "test")
+    slugs = {name: SLUGS[name] for name in ("stack of priors", "on top")}
+    if not folder.is_dir() or not set(slugs.values()) <= set(slugs_in(folder)):
+        print(f"{example}: the stack and the model on top of it were not both evaluated", file=sys.stderr)
+        return None
+    found = {name: read_rankings(folder, slug)[0] for name, slug in slugs.items()}
+    row_E = found["on top"].row_E
+    if not np.array_equal(row_E, found["stack of priors"].row_E):
+        raise DataError(f"{folder}: the stack and the model on top of it ranked other events; run `evaluate` again.")
+    values = {name: evaluate_rankings(one, METRICS) for name, one in found.items()}
+    user_E = read_histories(run).user_idx_N[row_E]
+    table = compare(values, user_E, baseline="stack of priors", seed=SEED)
+    row: dict[str, Any] = {"data": example, "family": "on top over stack of rankers"}
+    for one in table.filter(table["ranker"] == "on top").iter_rows(named=True):
+        row |= {f"{one['metric']} gain": one["difference"], f"{one['metric']} p": one["p_holm"]}
+    return (
+        row | {"p": row["nDCG@10 p"]} | {f"stack {k}": float(np.mean(v)) for k, v in values["stack of priors"].items()}
+    )
+
+
+def _before() -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of the last time that came to an end."""
+    path = RESULTS / "source_models.json"
+    if not path.is_file():
+        return {}
+    rows: list[dict[str, Any]] = read_object(path)["rows"]
+    return {(row["data"], row["family"]): row for row in rows if "minutes" in row and "failed" not in row}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

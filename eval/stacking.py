@@ -25,6 +25,7 @@ from ..histories import Histories, read_histories
 from ..histories.candidates import EvaluatedSplit, Repeats
 from ..histories.questions import SPLIT_CODES, evaluated_events
 from ..rankers.blend import known_priors
+from ..rankers.boosted_features import SMALL
 from ..rankers.calibrate import calibrate
 from ..rankers.families import FAMILIES, NETWORKS
 from ..rankers.fitting import Calibration
@@ -52,6 +53,9 @@ _NAMES: Final[Mapping[Pool, tuple[BaselineName, ...]]] = {
     ),
 }  # fmt: skip
 """What `priors: auto` chooses from. FPMC is no prior: its vectors of users cannot be fitted to other users."""
+
+SLOW: Final[BaselineName] = "boosted two-stage"
+"""A candidate for catalogues of at most `SMALL` items, all of which it learns from. A fit takes minutes with more."""
 
 GATE_GAIN: Final = 0.05
 """Nats per event by which a gate and two pools must be better than one pool of all items."""
@@ -249,7 +253,11 @@ def _names(config: Config, histories: Histories) -> Mapping[Pool, Sequence[Basel
     row_E = np.flatnonzero(histories.split_N == SPLIT_CODES["valid"])
     query_X, item_X = past_items(histories, row_E)
     repeats = len(row_E) > 0 and (histories.item_idx_N[row_E][query_X] == item_X).any()
-    return _NAMES if repeats or not len(row_E) else {**_NAMES, "again": ("own counts",)}
+    names = _NAMES if repeats or not len(row_E) else {**_NAMES, "again": ("own counts",)}
+    if histories.items.height <= SMALL:
+        return names
+    say(f"{SLOW!r} is no candidate, as it takes long with more than {SMALL} items; name it in priors to have it")
+    return {pool: tuple(name for name in some if name != SLOW) for pool, some in names.items()}
 
 
 def _gated(selected: Mapping[str, Selected]) -> bool:

@@ -1,10 +1,16 @@
 """A stack's members answer as they did when they were chosen."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import polars as pl
 
-from whereupon.eval.stacking import _Candidates
+from whereupon.config import load_config
+from whereupon.eval.stacking import SLOW, SMALL, _Candidates, _names
+from whereupon.histories import prepare, read_histories
 from whereupon.rankers.protocol import Dense
 from whereupon.rankers.selection import Selected
 
@@ -28,3 +34,18 @@ def test_one_pool_of_all_items_has_the_settings_that_its_weights_were_fitted_wit
         members = candidates._members("all", Selected({"EASE": 0.5, "ALS": 0.5}, [], {}, 0.0, 0.0, 1))
         assert answered == {"EASE": 1.0, "ALS": 3.0}
         assert {name: one.settings["tuned"] for name, one in members.items()} == {"EASE": "all", "ALS": "new"}
+
+
+def test_slow_ranker_is_a_candidate_of_small_catalogues_alone(make_town: Callable[..., Path], tmp_path: Path) -> None:
+    config = load_config(make_town(tmp_path))
+    prepare(config.histories, config.catalogue, config.run, config.seed)
+    histories = read_histories(config.run)
+    small = _names(config.model_copy(update={"priors": "auto"}), histories)
+    items = pl.concat([histories.items] * (SMALL // histories.items.height + 1), how="vertical")
+    large = _names(config.model_copy(update={"priors": "auto"}), replace(histories, items=items))
+    assert all(SLOW in names for names in small.values())
+    assert {pool: set(names) for pool, names in large.items()} == {
+        pool: set(names) - {SLOW} for pool, names in small.items()
+    }
+    named = _names(config.model_copy(update={"priors": [SLOW]}), replace(histories, items=items))
+    assert all(list(names) == [SLOW] for names in named.values())

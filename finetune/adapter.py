@@ -68,7 +68,7 @@ class Standing:
     log: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Keeper:
+class CheckpointManager:
     """Keeps the best adapter of one training in a version folder of its own, and a checkpoint in it until it ends.
 
     All processes hold one, with the same `standing`; only the main process writes.

@@ -24,7 +24,7 @@ from ..errors import ConfigError, ModelError, NonFiniteError
 from ..eval.stacking import calibrate_run, run_stack
 from ..histories import read_histories
 from ..rankers.blend import ALONE
-from .adapter import KINDS, Keeper, only_training
+from .adapter import KINDS, CheckpointManager, only_training
 from .continual import TRAINED_UNTIL, last_training_time, start_from
 from .curve import draw_curve
 from .examples import Examples, forget_others, open_examples
@@ -107,7 +107,7 @@ def train_adapter(
         belongs_to = {**identity, "priors": priors, "data_hash": histories.data_hash}
         notes = {"validated_on": validator.hash, TRAINED_UNTIL: last_training_time(histories),
                  "started_from": earlier.hash if earlier else None}  # fmt: skip
-        keeper = Keeper(config, peft_model, accelerator, belongs_to, notes)
+        keeper = CheckpointManager(config, peft_model, accelerator, belongs_to, notes)
         if accelerator.is_main_process:
             forget_others(examples)
             _announce(examples, schedule, accelerator, trainable, validator)
@@ -151,7 +151,7 @@ class _Training:
     examples: Examples
     schedule: Schedule
     validator: Validator
-    keeper: Keeper
+    keeper: CheckpointManager
     split: int = 1
     validated: Validated | None = None
     _steps: list[tuple[list[Int64], bool]] = field(default_factory=list)

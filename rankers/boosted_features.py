@@ -74,7 +74,7 @@ class Features:
     def of(cls, histories: Histories, known: Histories, split: EvaluatedSplit, returns: Returns) -> "Features":
         votes, asked = Votes.of(histories, known), AskedFeatures.of(histories, known, returns)
         answers = {name: ranker.on(histories, split, known) for name, ranker in _RANKERS.items()}
-        moments, items = _moments(votes), _items(votes)
+        moments, items = _moments(votes, known), _items(votes)
         of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *asked.facts.names, *answers]
         return cls(
             votes, asked, answers, np.stack(list(moments.values()), axis=1), np.stack(list(items.values()), axis=1),
@@ -138,8 +138,11 @@ def _rounded(score_QI: NDArray[np.floating]) -> Float32:
     return np.round(score_QI, 3).astype(np.float32)
 
 
-def _moments(votes: Votes) -> dict[str, Float32]:
-    """float32 [N] each: the clock, what is since the last event, and the weather where it is known."""
+def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
+    """float32 [N] each: the clock, what is since the last event, and the weather where it is known.
+
+    Which columns of weather there are, `known` says: a request may have more or fewer than the trees were grown on.
+    """
     pasts, events = votes.pasts, votes.pasts.histories.events
     local_N, last_N = pasts.local_N, np.roll(pasts.local_N, 1)
     found: dict[str, NDArray[np.floating]] = {
@@ -153,12 +156,17 @@ def _moments(votes: Votes) -> dict[str, Float32]:
         last_N3 = np.where((pasts.from_N >= 0)[:, None], pasts.place_I3[pasts.from_N], np.nan)
         found["km of last"] = distance_km(pasts.here_N3, last_N3)
     for name in WEATHER_COLUMNS:
-        if name in events.columns and events[name].dtype.is_numeric():
-            found[name] = events[name].cast(pl.Float32).fill_null(np.nan).to_numpy()
+        if _has_number(known.events, name):
+            asked = events[name] if _has_number(events, name) else pl.Series([np.nan]).new_from_index(0, events.height)
+            found[name] = asked.cast(pl.Float32).fill_null(np.nan).to_numpy()
     first_N = pasts.from_N < 0
     for name in ("log gap", "hour of last"):
         found[name] = np.where(first_N, np.nan, found[name])
     return {name: np.round(one_N, 3).astype(np.float32) for name, one_N in found.items()}
+
+
+def _has_number(events: pl.DataFrame, name: str) -> bool:
+    return name in events.columns and events[name].dtype.is_numeric()
 
 
 def _items(votes: Votes) -> dict[str, Float32]:

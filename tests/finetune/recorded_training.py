@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule
 from whereupon.arrays import Int64
 from whereupon.config import Config, load_config
 from whereupon.finetune import train
-from whereupon.finetune.adapter import Keeper
+from whereupon.finetune.adapter import CheckpointManager
 from whereupon.finetune.progress import TrainingProgress
 from whereupon.finetune.schedule import Schedule
 from whereupon.finetune.train import finetune
@@ -38,10 +38,15 @@ def _kill_at(when: str, at: int) -> None:
         if step == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    validate, answer, keep, resume = Validator.validate, Validator._answer, Keeper.keep, Keeper.resume
-    keepers: list[Keeper] = []
+    validate, answer, keep, resume = (
+        Validator.validate,
+        Validator._answer,
+        CheckpointManager.keep,
+        CheckpointManager.resume,
+    )
+    keepers: list[CheckpointManager] = []
 
-    def resuming(self: Keeper, optimizer: Any) -> int:
+    def resuming(self: CheckpointManager, optimizer: Any) -> int:
         keepers.append(self)
         return resume(self, optimizer)
 
@@ -56,7 +61,7 @@ def _kill_at(when: str, at: int) -> None:
             die(keepers[0].standing.step)
         return found
 
-    def keeping(self: Keeper, *arguments: Any) -> None:
+    def keeping(self: CheckpointManager, *arguments: Any) -> None:
         if when == "unwritten":
             die(self.standing.step)
         keep(self, *arguments)
@@ -64,7 +69,7 @@ def _kill_at(when: str, at: int) -> None:
             die(self.standing.step)
 
     Validator.validate, Validator._answer = validating, answering  # type: ignore[method-assign]
-    Keeper.keep, Keeper.resume = keeping, resuming  # type: ignore[method-assign]
+    CheckpointManager.keep, CheckpointManager.resume = keeping, resuming  # type: ignore[method-assign]
 
 
 def _spread_weights() -> None:

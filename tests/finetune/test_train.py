@@ -30,7 +30,7 @@ from whereupon.decode.hardware import choose_device
 from whereupon.decode.models import adapter_identity, load_base_model, load_engine, load_tokenizer
 from whereupon.errors import ConfigError, DataError, ModelError
 from whereupon.finetune import FinetuneSettings, launch, train
-from whereupon.finetune.adapter import Keeper, only_training
+from whereupon.finetune.adapter import CheckpointManager, only_training
 from whereupon.finetune.model import add_lora
 from whereupon.finetune.progress import TrainingProgress
 from whereupon.finetune.schedule import Schedule
@@ -248,13 +248,13 @@ def _last_step(config: Config) -> int:
 def test_checkpoints_begin_to_be_due_anew_after_each_validation(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every checkpoint comes from a validation here, twice: before and after it."""
     written: list[int] = []
-    original = Keeper.checkpoint
+    original = CheckpointManager.checkpoint
 
-    def checkpoint(self: Keeper, optimizer: Any) -> None:
+    def checkpoint(self: CheckpointManager, optimizer: Any) -> None:
         written.append(self.standing.step)
         original(self, optimizer)
 
-    monkeypatch.setattr(Keeper, "checkpoint", checkpoint)
+    monkeypatch.setattr(CheckpointManager, "checkpoint", checkpoint)
     steps = [entry["step"] for entry in _log(finetune(town(*SHORT)))]
     assert written == [step for step in steps for _ in range(2)]
 
@@ -314,7 +314,7 @@ def test_training_that_is_killed_at_its_very_end_ends_when_run_again(
 ) -> None:
     config = town("finetune.epochs=0.1")
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_choose", _interrupt)
+        patch.setattr(CheckpointManager, "_choose", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             finetune(config)
     with pytest.raises(ModelError, match="whereupon finetune"):

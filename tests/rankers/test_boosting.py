@@ -155,3 +155,21 @@ def test_with_next_to_nothing_to_learn_candidates_go_by_popularity(town: Histori
     assert isinstance(ranker, Boosted)
     assert ranker.booster is None
     assert np.exp(log_probs(town, asked(town))).sum(axis=1) == pytest.approx(np.ones(len(asked(town))))
+
+
+@needs_trees
+@pytest.mark.parametrize("columns", [(), ("wind_mps",), ("temperature_c", "wind_mps")])
+def test_request_with_other_columns_of_weather_is_answered(build: Build, columns: Sequence[str]) -> None:
+    """The trees know `temperature_c`; a request may name more, or lack it."""
+    histories = build(timetable(days=20), 5)
+    degrees = pl.Series("temperature_c", np.arange(histories.events.height) % 7.0)
+    known = replace(histories, events=histories.events.with_columns(degrees))
+    request = replace(histories, events=histories.events.with_columns(degrees.alias(name) for name in columns))
+    ranker = BOOSTED.ranker(known, "test", SOME, 3)
+    answers, same = ranker.on(request, "test", known), ranker.on(known, "test")
+    assert isinstance(answers, Dense)
+    assert isinstance(same, Dense)
+    found_QI = answers.scores(asked(histories))
+    assert np.exp(found_QI).sum(axis=1) == pytest.approx(1.0)
+    if "temperature_c" in columns:
+        assert found_QI == pytest.approx(same.scores(asked(histories)), abs=1e-6)

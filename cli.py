@@ -2,7 +2,7 @@
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -129,7 +129,9 @@ def export_sft(
 def export_data(
     config: ConfigFile,
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write into.")],
-    form: Annotated[str, typer.Option("--form", help="parquet, datasets or recbole.")] = "parquet",
+    form: Annotated[
+        Literal["parquet", "datasets", "recbole"], typer.Option("--form", help="Whose form to write.")
+    ] = "parquet",
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:

@@ -27,7 +27,9 @@ import planted
 from on_top import SLUGS
 from record import RESULTS, bar, record
 
+from whereupon.arrays import Int32
 from whereupon.errors import DataError
+from whereupon.eval.intervals import UserSums, bootstrap
 from whereupon.eval.metrics import evaluate_rankings
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in
 from whereupon.eval.significance import compare
@@ -88,17 +90,19 @@ def ranked(example: str, run: Path, name: BaselineName, known: dict[str, Any] | 
     if done.returncode:
         return row | {"failed": done.stderr.strip().splitlines()[-1]}
     rankings, facts = read_rankings(folder, slug_of(name))
-    return row | _figures(rankings) | {"settings": facts.get("settings"), "seed": facts.get("seed")}
+    return (
+        row
+        | _figures(rankings, read_histories(run).user_idx_N[rankings.row_E])
+        | {"settings": facts.get("settings"), "seed": facts.get("seed")}
+    )
 
 
-def _figures(rankings: Rankings) -> dict[str, Any]:
-    """Means, and the 95 % interval of nDCG@10 by a bootstrap over events."""
+def _figures(rankings: Rankings, user_E: Int32) -> dict[str, Any]:
+    """Means, and the 95 % interval of nDCG@10 over users."""
     values = evaluate_rankings(rankings, METRICS)
-    ndcg_E = values["nDCG@10"]
-    drawn = np.random.default_rng(SEED).integers(0, len(ndcg_E), (1000, len(ndcg_E)))
-    low, high = np.quantile(ndcg_E[drawn].mean(1), [0.025, 0.975])
+    found = bootstrap(UserSums.of([values["nDCG@10"]], user_E), seed=SEED)
     means = {name: float(np.mean(values[name])) for name in METRICS if name in values}
-    return {"events": len(ndcg_E), **means, "interval": [float(low), float(high)]}
+    return {"events": len(user_E), **means, "interval": [float(found.low_M[0]), float(found.high_M[0])]}
 
 
 def _bar(row: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ Shapes: N = events, Q = asked rows, I = items, B = bins.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -35,7 +34,7 @@ from ..histories.questions import num_previous
 from ..rankers.clock import DAY_S, Stream, local_seconds, stream_of
 from ..rankers.counting import Visits
 from ..rankers.own import ContextWeights, MoveWeights, OwnEvents
-from ..rankers.pasts import last_items
+from ..rankers.pasts import last_items, parts_of
 from ..rankers.protocol import Dense
 
 AIRLINER_KMH: Final = 1_000.0
@@ -61,7 +60,7 @@ def item_ratio(histories: Histories, row_Q: Int64, dense: Dense | None = None) -
     order_Q = np.argsort(hour_Q, kind="stable")  # so that a part has few hours
     ratio_Q, prob_Q = np.empty(len(row_Q)), np.empty(len(row_Q))
     num_items = histories.items.height
-    for part in _parts(np.full(len(row_Q), num_items)):
+    for part in parts_of(np.full(len(row_Q), num_items), _CELLS):
         at = order_Q[part]
         rows = row_Q[at]
         popular_QI = counting.popular(rows)
@@ -211,13 +210,6 @@ def _shares(weight_XB: Float64) -> Float64:
 def _pasts(histories: Histories, row_Q: Int64) -> Iterator[tuple[slice, Int64, Int64]]:
     """Rows in parts: a slice of them, and question and row of each earlier event of its user, int64 [X]."""
     length_Q = num_previous(histories)[row_Q]
-    for part in _parts(length_Q):
+    for part in parts_of(length_Q, _CELLS):
         query_X, past_X = ragged(row_Q[part] - length_Q[part], length_Q[part])
         yield part, query_X, past_X
-
-
-def _parts(length_Q: Int64) -> Iterator[slice]:
-    """Consecutive slices of at least one question each, of about `_CELLS` entries."""
-    part_Q = np.cumsum(length_Q) // _CELLS
-    bounds = [0, *(np.flatnonzero(np.diff(part_Q)) + 1).tolist(), len(length_Q)]
-    return (slice(start, stop) for start, stop in pairwise(bounds) if stop > start)

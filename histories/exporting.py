@@ -9,27 +9,23 @@ recbole   FOLDER/NAME.inter, NAME.item, and NAME.train.inter, NAME.valid.inter, 
 """
 
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import polars as pl
 
 from ..console import say
-from ..errors import ConfigError
 from ..files import atomic_path
 from .store import Histories
 
 Form = Literal["parquet", "datasets", "recbole"]
-FORMS: Final[tuple[Form, ...]] = get_args(Form)
 _PRIVATE: Final = ("user_idx", "item_idx")  # numbers of this run, of no use elsewhere
 
 
-def export_data(histories: Histories, folder: Path, form: str) -> int:
+def export_data(histories: Histories, folder: Path, form: Form) -> int:
     """Write all events and items; how many events there are.
 
-    Events keep their split, and their order: by user, then by time. Raises ConfigError for a form that is not known.
+    Events keep their split, and their order: by user, then by time.
     """
-    if form not in FORMS:
-        raise ConfigError(f"--form should be one of {', '.join(FORMS)}, not {form!r}.")
     events, items = histories.events.drop(_PRIVATE, strict=False), histories.items
     if form == "parquet":
         for name, table in (("events", events), ("items", items)):

@@ -157,7 +157,7 @@ def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
         found["km of last"] = distance_km(pasts.here_N3, last_N3)
     for name in WEATHER_COLUMNS:
         if _has_number(known.events, name):
-            asked = events[name] if _has_number(events, name) else pl.Series([np.nan]).new_from_index(0, events.height)
+            asked = events[name] if _has_number(events, name) else pl.Series(np.full(events.height, np.nan))
             found[name] = asked.cast(pl.Float32).fill_null(np.nan).to_numpy()
     first_N = pasts.from_N < 0
     for name in ("log gap", "hour of last"):

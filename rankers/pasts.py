@@ -30,7 +30,7 @@ def past_sums(histories: Histories, row_Q: Int64, weigh: Weigh) -> Float64:
     begin_Q = histories.offset_U1[histories.user_idx_N[row_Q]]
     length_Q = row_Q - begin_Q
     sum_QI = np.zeros((len(row_Q), num_items))
-    for part in _parts(length_Q):
+    for part in parts_of(length_Q, _ENTRIES):
         query_X, past_X = ragged(begin_Q[part], length_Q[part])
         cell_X = query_X * num_items + histories.item_idx_N[past_X]
         weight_X = weigh(row_Q[part][query_X], past_X)
@@ -57,11 +57,11 @@ def by_age(half_life_events: float | None) -> Weigh:
     return lambda row_X, past_X: np.exp2((past_X - row_X + 1) / half_life_events)
 
 
-def _parts(length_Q: Int64) -> Iterator[slice]:
-    """Consecutive slices of at least one query each, of about `_ENTRIES` past events."""
-    part_Q = np.cumsum(length_Q) // _ENTRIES
+def parts_of(length_Q: Int64, most: int) -> Iterator[slice]:
+    """Consecutive slices of at least one question each, of about `most` entries; question q has `length_Q[q]`."""
+    part_Q = np.cumsum(length_Q) // most
     bounds = [0, *(np.flatnonzero(np.diff(part_Q)) + 1).tolist(), len(length_Q)]
-    return (slice(start, stop) for start, stop in pairwise(bounds))
+    return (slice(start, stop) for start, stop in pairwise(bounds) if stop > start)
 
 
 class ItemModel(Protocol):

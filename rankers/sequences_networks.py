@@ -146,54 +146,29 @@ class _Block(nn.Module):
 
 
 class Recurrent(Network):
-    """Recurrent cells over the events so far. With `timed` each event is read with the moments that `SASRec` reads."""
+    """Recurrent cells over the events so far. With `timed` each event is read with the moments that `SASRec` reads.
 
-    def __init__(self, known_I: Tensor, hidden: int, dropout: float, timed: bool) -> None:
+    GRU4Rec has gated recurrent units: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks",
+    ICLR 2016; tied embeddings and softmax after Hidasi and Karatzoglou, CIKM 2018. LSTM has those of Hochreiter and
+    Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997, with the same embeddings and loss.
+    """
+
+    def __init__(
+        self, cells: type[nn.GRU | nn.LSTM], known_I: Tensor, hidden: int, layers: int, dropout: float, timed: bool
+    ) -> None:  # fmt: skip
         super().__init__(known_I, hidden)
         self.own_moment = _Moment(hidden) if timed else None
         self.asked_moment = _Moment(hidden) if timed else None
         self.dropout = nn.Dropout(dropout)
-
-    def states(self, read_WLD: Tensor) -> Tensor:
-        """States of the cells: float32 [W, L, D]."""
-        raise NotImplementedError
+        self.cells = cells(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        _start_small(self, hidden)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Hidden states: float32 [W, L, D]."""
         read_WLD = self.read(inputs.item_WL)
         if self.own_moment is not None and self.asked_moment is not None:
             read_WLD = read_WLD + self.own_moment(inputs.moment_WL3) + self.asked_moment(inputs.asked_WL3)
-        hidden_WLD: Tensor = self.dropout(self.states(self.dropout(read_WLD)))
-        return hidden_WLD
-
-
-class GRU4Rec(Recurrent):
-    """Gated recurrent units: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016;
-    tied embeddings and softmax after Hidasi and Karatzoglou, CIKM 2018."""
-
-    def __init__(self, known_I: Tensor, hidden: int, layers: int, dropout: float, timed: bool) -> None:
-        super().__init__(known_I, hidden, dropout, timed)
-        self.gru = nn.GRU(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        _start_small(self, hidden)
-
-    def states(self, read_WLD: Tensor) -> Tensor:
-        """See `Recurrent.states`."""
-        hidden_WLD: Tensor = self.gru(read_WLD)[0]
-        return hidden_WLD
-
-
-class LSTM(Recurrent):
-    """Long short-term memory: Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997; with
-    the embeddings and the loss of GRU4Rec."""
-
-    def __init__(self, known_I: Tensor, hidden: int, layers: int, dropout: float, timed: bool) -> None:
-        super().__init__(known_I, hidden, dropout, timed)
-        self.lstm = nn.LSTM(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        _start_small(self, hidden)
-
-    def states(self, read_WLD: Tensor) -> Tensor:
-        """See `Recurrent.states`."""
-        hidden_WLD: Tensor = self.lstm(read_WLD)[0]
+        hidden_WLD: Tensor = self.dropout(self.cells(self.dropout(read_WLD))[0])
         return hidden_WLD
 
 
@@ -324,8 +299,9 @@ def _build(settings: SequenceSettings, known_I: NDArray[np.bool_]) -> Network:
             known, settings.length, settings.hidden, settings.layers, settings.heads, settings.dropout, settings.timed
         )
         return sasrec.to(device())
-    kind = GRU4Rec if settings.network == "GRU4Rec" else LSTM
-    return kind(known, settings.hidden, settings.layers, settings.dropout, settings.timed).to(device())
+    cells = nn.GRU if settings.network == "GRU4Rec" else nn.LSTM
+    network = Recurrent(cells, known, settings.hidden, settings.layers, settings.dropout, settings.timed)
+    return network.to(device())
 
 
 def _epochs(

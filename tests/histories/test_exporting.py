@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from tests.histories.conftest import Prepare, Write
-from whereupon.errors import ConfigError
 from whereupon.histories import export_data
 
 
@@ -48,9 +47,3 @@ def test_parquet_and_datasets_hold_every_event_with_its_split(
     read = datasets.load_from_disk(str(tmp_path / "datasets" / "events"))
     assert {name: part.num_rows for name, part in read.items()} == dict(events["split"].value_counts().iter_rows())
     assert datasets.load_from_disk(str(tmp_path / "datasets" / "items")).num_rows == 2
-
-
-def test_form_that_is_not_known_is_refused(visits: Path, run_prepare: Prepare, tmp_path: Path) -> None:
-    _, histories = run_prepare(events={"path": str(visits)}, time_zone="UTC")
-    with pytest.raises(ConfigError, match=r"one of parquet, datasets, recbole.*'csv'"):
-        export_data(histories, tmp_path / "out", "csv")

@@ -36,8 +36,8 @@ from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.eval.ablation import told_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
 from whereupon.files import read_object
-from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.training_examples import make_examples
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import CONTEXT_KINDS, ContextKind, PromptEncoder
 
@@ -138,7 +138,7 @@ def _batch_tokens(config: Config, kind: ContextKind) -> int:
     histories, encoder = _texts(config)
 
     def lengths(one: PromptEncoder) -> Int64:
-        return np.array([len(lesson.tokens_L) for lesson in make_lessons(histories, one)])
+        return np.array([len(example.tokens_L) for example in make_examples(histories, one)])
 
     def num_steps(length_W: Int64, batch_tokens: int) -> int:
         settings = config.finetune.model_copy(update={"batch_tokens": batch_tokens})

@@ -43,7 +43,7 @@ from whereupon.eval.metrics import evaluate_rankings
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slugs_in
 from whereupon.eval.significance import compare
 from whereupon.eval.slices import first_visits, slices_of
-from whereupon.finetune.examples import open_examples
+from whereupon.finetune.dataset import open_examples
 from whereupon.finetune.launch import accelerator_of, set_up_base
 from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.on_top import on_top_of

@@ -12,7 +12,7 @@ from ..console import say
 from ..decode.branching import TrieTensors
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..histories import read_histories
-from .examples import open_examples
+from .dataset import open_examples
 from .launch import accelerator_of, as_launched, attention, set_up_base
 from .memory import plan_memory
 from .model import CatalogueModel, add_lora

@@ -20,7 +20,7 @@ from ..arrays import Int64
 from ..catalogue import Trie
 from ..console import say
 from ..decode.transformers_engine import split_model
-from .examples import Examples
+from .dataset import Examples
 from .model import CatalogueModel
 from .schedule import Schedule
 
@@ -162,14 +162,14 @@ def _saved_bytes(backbone: Any, length: int, accelerator: Accelerator) -> int:
 
 def _edge_bytes(examples: Examples, windows: Int64, trie: Trie, width: int) -> int:
     """Of the decisions of a batch: their edges, and the logits of all tokens on any of them at each decision."""
-    lessons = examples.lessons(windows)
-    num_P = sum(len(one.position_P) for one in lessons)
+    read = examples.read(windows)
+    num_P = sum(len(one.position_P) for one in read)
     if examples.prior is not None:
-        decision_P = np.concatenate([one.decision_P for one in lessons if one.decision_P is not None])
+        decision_P = np.concatenate([one.decision_P for one in read if one.decision_P is not None])
         num_J = int(examples.prior.count_D[decision_P].sum())
         num_U = min(num_J, len(np.unique(trie.child_token_C)))
     else:
-        node_P = np.concatenate([one.node_P for one in lessons])
+        node_P = np.concatenate([one.node_P for one in read])
         num_J = int((trie.child_ptr_B1[node_P + 1] - trie.child_ptr_B1[node_P]).sum())
         nodes = np.unique(node_P)
         edges = [trie.child_token_C[trie.child_ptr_B1[n] : trie.child_ptr_B1[n + 1]] for n in nodes.tolist()]

@@ -18,8 +18,8 @@ from ..decode.output_layer import OutputLayer
 from ..decode.quantize import is_quantized
 from ..decode.transformers_engine import split_model
 from ..errors import ConfigError
-from .lessons import Batch
 from .settings import FinetuneSettings
+from .training_examples import Batch
 
 LINEAR = (nn.Linear, Conv1D)
 

@@ -18,7 +18,7 @@ from ..decode.tokenizer import Tokenizer
 from ..files import atomic_path
 from ..histories import Histories, read_histories
 from ..prompts import PromptEncoder
-from .lessons import training_windows
+from .training_examples import training_windows
 
 if TYPE_CHECKING:
     from ..config import Config

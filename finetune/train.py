@@ -27,9 +27,8 @@ from ..rankers.blend import ALONE
 from .adapter import KINDS, CheckpointManager, only_training
 from .continual import TRAINED_UNTIL, last_training_time, start_from
 from .curve import draw_curve
-from .examples import Examples, forget_others, open_examples
+from .dataset import Examples, forget_others, open_examples
 from .launch import accelerator_of, as_launched, attention, set_up_base
-from .lessons import Batch
 from .memory import plan_memory
 from .model import CatalogueModel, add_lora
 from .on_top import on_top_of
@@ -37,6 +36,7 @@ from .optimizers import check_optimizer, make_optimizer
 from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
 from .schedule import Schedule, micro_batches
 from .sharding import all_finite, gathered
+from .training_examples import Batch
 from .validation import Validator
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from whereupon.cli import app
 from whereupon.config import load_config
 from whereupon.decode.adapter_card import ADAPTER_CARD
 from whereupon.files import read_json
-from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.training_examples import make_examples
 from whereupon.prompts import ContextKind
 
 
@@ -85,7 +85,7 @@ def test_training_without_a_kind_takes_as_many_steps(make_town: Callable[..., Pa
     histories, encoder = ablation._texts(config)
 
     def num_steps(size: int, *without: ContextKind) -> int:
-        lengths = np.array([len(one.tokens_L) for one in make_lessons(histories, encoder.without(without))])
+        lengths = np.array([len(one.tokens_L) for one in make_examples(histories, encoder.without(without))])
         settings = config.finetune.model_copy(update={"batch_tokens": size})
         return Schedule(lengths, settings, config.seed, num_processes=1).num_steps()
 

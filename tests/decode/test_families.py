@@ -21,9 +21,9 @@ from whereupon.decode.search import score_all, search
 from whereupon.decode.settings import ModelSettings
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.errors import ModelError
-from whereupon.finetune.lessons import collate, lesson_of
 from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.settings import FinetuneSettings
+from whereupon.finetune.training_examples import collate, example_of
 from whereupon.histories import prepare
 from whereupon.prompts import EncodedWindow
 from whereupon.serve.launcher import launch
@@ -56,7 +56,7 @@ def _losses_of_two_steps(model: Any, titles: Titles) -> tuple[Any, list[float]]:
         starts.append(sum(map(len, pieces)))
         pieces += [np.array(titles[item], np.int32), random_text(item, 3)]
     window = EncodedWindow(np.concatenate(pieces), np.array(starts))
-    batch = collate([lesson_of(window, np.array([4, 9]), trie)])
+    batch = collate([example_of(window, np.array([4, 9]), trie)])
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=0.01)
     losses = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Who is held out is nowhere in training: user cold start, from `prepare` to lessons and validation."""
+"""Who is held out is nowhere in training: user cold start, from `prepare` to training examples and validation."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import pytest
 
 from whereupon.config import load_config
 from whereupon.decode.models import build_encoder, load_tokenizer
-from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.settings import FinetuneSettings
+from whereupon.finetune.training_examples import make_examples
 from whereupon.finetune.validation import Validator
 from whereupon.histories import HISTORY, Histories, prepare, read_histories
 from whereupon.histories.questions import evaluated_events
@@ -38,12 +38,12 @@ def test_people_of_each_split_are_others(cold: tuple[Histories, PromptEncoder]) 
     assert (histories.split_N[first_of_test] == HISTORY).all()  # they have a past, and it is told
 
 
-def test_lessons_are_those_of_the_training_events_alone(cold: tuple[Histories, PromptEncoder]) -> None:
+def test_examples_are_those_of_the_training_events_alone(cold: tuple[Histories, PromptEncoder]) -> None:
     histories, encoder = cold
     train = histories.events[np.flatnonzero(histories.split_N == 0).tolist()]
     alone = dataclasses.replace(histories, events=train)
-    taught, expected = (list(make_lessons(one, encoder)) for one in (histories, alone))
-    assert [lesson.tokens_L.tolist() for lesson in taught] == [lesson.tokens_L.tolist() for lesson in expected]
+    taught, expected = (list(make_examples(one, encoder)) for one in (histories, alone))
+    assert [example.tokens_L.tolist() for example in taught] == [example.tokens_L.tolist() for example in expected]
 
 
 def test_validation_asks_held_out_people_only_with_their_past(cold: tuple[Histories, PromptEncoder]) -> None:

@@ -9,9 +9,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from whereupon.catalogue import Catalogue
 from whereupon.decode.branching import TrieTensors
-from whereupon.finetune.lessons import Lesson, collate, lesson_of
 from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.settings import FinetuneSettings
+from whereupon.finetune.training_examples import TrainingExample, collate, example_of
 from whereupon.prompts import EncodedWindow
 
 Model = Callable[..., CatalogueModel]
@@ -68,29 +68,29 @@ def _nats(loss: torch.Tensor) -> float:
     return float(loss.detach())
 
 
-def _lesson(window: EncodedWindow, items: np.ndarray[Any, Any], places: Catalogue) -> Lesson:
-    return lesson_of(window, items, places.trie)
+def _example(window: EncodedWindow, items: np.ndarray[Any, Any], places: Catalogue) -> TrainingExample:
+    return example_of(window, items, places.trie)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
 def test_loss_equals_the_naive_sum_over_each_title(model: Model, places: Catalogue, temperature: float) -> None:
     loss_of, (window, items) = model(temperature), _random_window(places, 8, seed=1)
     expected = np.mean(_naive(loss_of, places, window, items))
-    assert _nats(loss_of(collate([_lesson(window, items, places)]))) == pytest.approx(expected, rel=1e-5)
+    assert _nats(loss_of(collate([_example(window, items, places)]))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss_of_a_padded_batch_is_the_mean_over_all_titles(model: Model, places: Catalogue) -> None:
     loss_of = model()
     windows = [_random_window(places, num_events, seed) for seed, num_events in enumerate((1, 9, 4))]
     expected = np.mean([loss for window in windows for loss in _naive(loss_of, places, *window)])
-    lessons = [_lesson(*window, places) for window in windows]
+    examples = [_example(*window, places) for window in windows]
     for pad in (0, 6):
-        assert _nats(loss_of(collate(lessons, pad))) == pytest.approx(expected, rel=1e-5)
+        assert _nats(loss_of(collate(examples, pad))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_only_the_adapter_learns(model: Model, places: Catalogue) -> None:
     loss_of = model()
-    loss_of(collate([_lesson(*_random_window(places, 3, seed=2), places)])).backward()
+    loss_of(collate([_example(*_random_window(places, 3, seed=2), places)])).backward()
     learning = {name.split(".")[-3] for name, weight in loss_of.named_parameters() if weight.grad is not None}
     assert learning == {"lora_A", "lora_B"}
     assert all(weight.grad is None for name, weight in loss_of.named_parameters() if "lora" not in name)
@@ -100,6 +100,6 @@ def test_catalogue_of_one_item_has_nothing_to_learn_and_can_be_trained(model: Mo
     alone = Catalogue.build(pl.DataFrame({"item_id": ["i0"], "title": ["Bar"]}), lambda texts: [[0, 2] for _ in texts])
     loss_of = model(catalogue=alone)
     window = EncodedWindow(np.array([9, 9, 0, 2], np.int32), np.array([2]))
-    loss = loss_of(collate([lesson_of(window, np.array([0]), alone.trie)]))
+    loss = loss_of(collate([example_of(window, np.array([0]), alone.trie)]))
     loss.backward()
     assert _nats(loss) == 0.0

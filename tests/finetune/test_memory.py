@@ -18,7 +18,7 @@ from whereupon.config import Config
 from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from whereupon.errors import ModelError
-from whereupon.finetune.examples import open_examples
+from whereupon.finetune.dataset import open_examples
 from whereupon.finetune.memory import MemoryPlan, _cost_of_length, memory_plan
 from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.schedule import Schedule

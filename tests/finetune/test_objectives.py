@@ -13,11 +13,11 @@ from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.decode.output_layer import OutputLayer
 from whereupon.errors import ConfigError
-from whereupon.finetune.lessons import Batch, make_lessons
 from whereupon.finetune.model import plain_loss
 from whereupon.finetune.progress import read_steps
 from whereupon.finetune.settings import FinetuneSettings, WeightSettings
 from whereupon.finetune.train import finetune
+from whereupon.finetune.training_examples import Batch, make_examples
 from whereupon.finetune.weighting import event_weights
 from whereupon.histories import read_histories
 
@@ -65,13 +65,13 @@ def test_plain_loss_is_the_cross_entropy_of_title_tokens_and_has_its_gradient() 
     torch.testing.assert_close(own, exact.grad.float(), rtol=1e-5, atol=1e-6)
 
 
-def test_lessons_of_the_plain_objective_predict_every_token_of_each_title(town: Town) -> None:
+def test_examples_of_the_plain_objective_predict_every_token_of_each_title(town: Town) -> None:
     config = town()
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     half = WeightSettings(half_life_days=1)
-    plain = list(make_lessons(histories, encoder, settings=FinetuneSettings(objective="plain", weights=half)))
-    branching = list(make_lessons(histories, encoder, settings=FinetuneSettings(weights=half)))
+    plain = list(make_examples(histories, encoder, settings=FinetuneSettings(objective="plain", weights=half)))
+    branching = list(make_examples(histories, encoder, settings=FinetuneSettings(weights=half)))
     title_tokens = {tuple(encoder.catalogue.trie.title_tokens(i).tolist()) for i in range(histories.items.height)}
     for one, other in zip(plain, branching, strict=True):
         assert one.num_titles == other.num_titles

@@ -13,10 +13,10 @@ from whereupon.catalogue import Trie, build_trie
 from whereupon.decode.branching import TrieTensors
 from whereupon.decode.output_layer import OutputLayer
 from whereupon.finetune import on_top
-from whereupon.finetune.lessons import collate, lesson_of
 from whereupon.finetune.model import CatalogueModel, add_lora, catalogue_loss
 from whereupon.finetune.on_top import TrainingPrior, training_prior
 from whereupon.finetune.settings import FinetuneSettings
+from whereupon.finetune.training_examples import collate, example_of
 from whereupon.histories import Histories
 from whereupon.prompts import EncodedWindow
 from whereupon.rankers.crossfit import cross_fitted
@@ -167,10 +167,10 @@ def test_loss_on_top_is_the_naive_log_softmax(histories: Histories, tmp_path: Pa
     """Logits over temperature plus log masses, over the edges that the stack gives a mass, for two windows at once."""
     trie = make_trie(2, NUM_ITEMS)
     prior, model = training_prior(tmp_path / "prior", "key", histories, trie, Fits(), SEED), _model(trie, temperature)
-    direct, total, num, lessons = _direct(histories, Fits()), 0.0, 0, []
+    direct, total, num, examples = _direct(histories, Fits()), 0.0, 0, []
     for user in (1, 4):
         window, row_V = _window(histories, trie, user)
-        lessons.append(lesson_of(window, histories.item_idx_N[row_V], trie, prior, row_V))
+        examples.append(example_of(window, histories.item_idx_N[row_V], trie, prior, row_V))
         with torch.no_grad():
             logits_LV = model.model(input_ids=torch.from_numpy(window.tokens_L[None].astype(np.int64))).logits[0]
         for row, start in zip(row_V.tolist(), window.title_start_V.tolist(), strict=True):
@@ -183,7 +183,7 @@ def test_loss_on_top_is_the_naive_log_softmax(histories: Histories, tmp_path: Pa
                 score = (logits / temperature + np.log(below.clip(min=1e-300)))[below > 0]
                 taken = int((below[: edge - own.start] > 0).sum())
                 total += np.logaddexp.reduce(score) - score[taken]
-    loss = model(collate(lessons, prior=prior))
+    loss = model(collate(examples, prior=prior))
     assert loss.item() == pytest.approx(total / num, rel=1e-4)
     loss.backward()
     assert any(weight.grad is not None and weight.grad.any() for weight in model.parameters())
@@ -194,7 +194,7 @@ def test_loss_of_a_model_without_an_opinion_is_that_of_the_stack(histories: Hist
     trie, direct = make_trie(2, NUM_ITEMS), _direct(histories, Fits())
     prior = training_prior(tmp_path / "prior", "key", histories, trie, Fits(), SEED)
     window, row_V = _window(histories, trie, 2)
-    batch = collate([lesson_of(window, histories.item_idx_N[row_V], trie, prior, row_V)], prior=prior)
+    batch = collate([example_of(window, histories.item_idx_N[row_V], trie, prior, row_V)], prior=prior)
     hidden_RLH, tensors = torch.zeros(1, len(window.tokens_L), 4), TrieTensors.of(trie, torch.device("cpu"))
     loss = catalogue_loss(hidden_RLH, batch, tensors, OutputLayer(torch.ones(11, 4)), 2.5)
     expected = [-np.log(direct[row][histories.item_idx_N[row]] / direct[row].sum()) for row in row_V.tolist()]

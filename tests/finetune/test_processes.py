@@ -18,8 +18,8 @@ from whereupon.config import Config
 from whereupon.decode.adapters import adapter_versions, current_adapter
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.errors import ModelError
-from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.training_examples import make_examples
 from whereupon.histories import read_histories
 
 Town = Callable[..., Config]
@@ -57,9 +57,9 @@ def test_two_processes_learn_what_one_learns_from_their_batches_together(town: T
     two, one = town(*SETTINGS, run="two"), town(*SETTINGS, run="one")
     histories = read_histories(two.run)
     encoder = build_encoder(histories.items, histories.location, two.prompts, load_tokenizer(two.model))
-    lessons = list(make_lessons(histories, encoder))
-    schedule = Schedule(np.array([len(x.tokens_L) for x in lessons]), two.finetune, two.seed, 2)
-    titles = [[sum(lessons[i].num_titles for i in b) for b in step] for step, _ in schedule.steps()]
+    examples = list(make_examples(histories, encoder))
+    schedule = Schedule(np.array([len(x.tokens_L) for x in examples]), two.finetune, two.seed, 2)
+    titles = [[sum(examples[i].num_titles for i in b) for b in step] for step, _ in schedule.steps()]
     assert any(a != b for a, b in titles)
     assert any(0 in step for step in titles), "one process is left without a batch"
 

@@ -9,8 +9,8 @@ import numpy as np
 from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.finetune import FinetuneSettings
-from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.sft import examples_of, export_sft
+from whereupon.finetune.training_examples import make_examples
 from whereupon.histories import read_histories
 
 Town = Callable[..., Config]
@@ -47,15 +47,15 @@ def test_tokens_of_an_exported_event_are_those_that_training_reads(town: Town) -
     config = town(SMALL)
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-    trained = list(make_lessons(histories, encoder, settings=FinetuneSettings(teach="once")))
+    trained = list(make_examples(histories, encoder, settings=FinetuneSettings(teach="once")))
     rows = list(examples_of(histories, encoder, tokenizer))
     assert len(rows) == sum(one.num_titles for one in trained)
     number = 0
-    for lesson in trained:
-        for row, ids in rows[number : number + lesson.num_titles]:
-            assert np.array_equal(lesson.tokens_L[len(encoder.prefix) :][: len(ids)], ids)
+    for example in trained:
+        for row, ids in rows[number : number + example.num_titles]:
+            assert np.array_equal(example.tokens_L[len(encoder.prefix) :][: len(ids)], ids)
             assert tokenizer.decode(ids) == row["prompt"] + row["completion"]
-        number += lesson.num_titles
+        number += example.num_titles
 
 
 def test_exported_prompts_hold_nothing_of_later_splits(town: Town) -> None:

@@ -11,8 +11,8 @@ from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import build_encoder, load_base_model, load_tokenizer
 from whereupon.eval import METRICS
 from whereupon.eval.run import evaluate
-from whereupon.finetune.lessons import make_lessons
 from whereupon.finetune.model import CatalogueModel, add_lora
+from whereupon.finetune.training_examples import make_examples
 from whereupon.finetune.validation import Validator
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import PromptEncoder
@@ -67,11 +67,11 @@ def test_validation_without_events_is_silent(town: Town) -> None:
     assert (validator.num_events, validator.validate(Accelerator(mixed_precision="no", cpu=True), module)) == (0, {})
 
 
-def test_lessons_hold_training_events_only(town: Town) -> None:
+def test_examples_hold_training_events_only(town: Town) -> None:
     config = town()
     histories, encoder = _read(config)
-    lessons = list(make_lessons(histories, encoder))
+    examples = list(make_examples(histories, encoder))
     text = encoder.text(histories.events, len(histories.user_ids))
-    taught = sum(lesson.num_titles for lesson in lessons)
+    taught = sum(example.num_titles for example in examples)
     assert taught >= int((histories.split_N == 0).sum())
-    assert len(lessons) < len(text.windows)
+    assert len(examples) < len(text.windows)

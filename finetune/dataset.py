@@ -28,9 +28,9 @@ from ..arrays import Int64
 from ..files import atomic_path, sha256_text
 from ..histories import Histories
 from ..prompts import PromptEncoder
-from .lessons import Batch, Lesson, collate, make_lessons
 from .on_top import TrainingPrior, trie_fingerprint
 from .settings import FinetuneSettings
+from .training_examples import Batch, TrainingExample, collate, make_examples
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,17 +58,17 @@ class Examples(TorchDataset[Batch]):
     prior: TrainingPrior | None = None
 
     def __getitem__(self, windows: Int64) -> Batch:
-        return collate(self.lessons(windows), prior=self.prior)
+        return collate(self.read(windows), prior=self.prior)
 
     def __len__(self) -> int:
         return len(self.length_W)
 
-    def lessons(self, windows: Int64) -> list[Lesson]:
+    def read(self, windows: Int64) -> list[TrainingExample]:
         """The training examples of some windows, in their order."""
         table = self.dataset.with_format("arrow")[windows.tolist()]
         tokens, positions, nodes, edges, decisions, weights = (_arrays(table.column(name)) for name in _LISTS)
         return [
-            Lesson(
+            TrainingExample(
                 tokens[row], positions[row].astype(np.int64), nodes[row].astype(np.int64), edges[row].astype(np.int64),
                 num_titles, decisions[row] if self.prior is not None else None,
                 weight_P=weights[row] if len(weights[row]) else None,
@@ -90,14 +90,14 @@ def open_examples(
 ) -> Examples:  # fmt: skip
     """The examples of a run, written if they are not there. One process calls it first, see `main_process_first`.
 
-    `identity` says what prompts are made of, see `decode.models.adapter_identity`. Raises what `make_lessons` raises.
+    `identity` says what prompts are made of, see `decode.models.adapter_identity`. Raises what `make_examples` raises.
     """
     trie, key = trie_fingerprint(encoder.catalogue.trie), prior.key if prior else None
     asked = settings.model_dump(mode="json", include={"teach", "objective", "weights"})
     what = [__version__, histories.data_hash, identity, trie, asked, key, _NUMBERS]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
     if (dataset := _opened(folder)) is None:
-        _write(folder, make_lessons(histories, encoder, prior, settings))
+        _write(folder, make_examples(histories, encoder, prior, settings))
         dataset = _opened(folder)
     assert dataset is not None
     table = dataset.data
@@ -123,7 +123,7 @@ def _opened(folder: Path) -> Dataset | None:
         return None
 
 
-def _write(folder: Path, lessons: Iterator[Lesson]) -> None:
+def _write(folder: Path, examples: Iterator[TrainingExample]) -> None:
     from datasets import Dataset, Features, List, Value, disable_progress_bars
     from datasets.arrow_writer import ArrowWriter
 
@@ -133,20 +133,20 @@ def _write(folder: Path, lessons: Iterator[Lesson]) -> None:
     with atomic_path(folder) as path:
         raw = path.parent / "raw.arrow"  # in a private folder that goes away
         with ArrowWriter(path=str(raw), features=features) as writer:
-            while some := list(islice(lessons, _ROWS)):
+            while some := list(islice(examples, _ROWS)):
                 writer.write_batch(_columns(some))
             writer.finalize()
         Dataset.from_file(str(raw)).save_to_disk(str(path))
 
 
-def _columns(lessons: Iterable[Lesson]) -> dict[str, list[Any]]:
+def _columns(examples: Iterable[TrainingExample]) -> dict[str, list[Any]]:
     none = np.empty(0, np.int64)
     rows = [
         {"tokens": one.tokens_L, "position": one.position_P, "node": one.node_P, "edge": one.edge_P,
          "decision": none if one.decision_P is None else one.decision_P,
          "weight": none if one.weight_P is None else one.weight_P, "num_tokens": len(one.tokens_L),
          "num_decisions": len(one.position_P), "titles": one.num_titles, "end": one.end}
-        for one in lessons
+        for one in examples
     ]  # fmt: skip
     return {name: [row[name] for row in rows] for name in rows[0]}
 

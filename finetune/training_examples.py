@@ -28,7 +28,7 @@ _WINDOWS: Final = 1024
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingExample:
     """One window: its tokens, and P branching decisions (position of the predicting token, node, edge) of V titles.
 
     `decision_P` int64 says which decisions of the prior they are (see `on_top`); None without a prior. `end`: how many
@@ -120,10 +120,10 @@ def _windows(text: HistoryText) -> Iterator[TrainingWindow]:
             yield TrainingWindow(encoded, start, target, end)
 
 
-def make_lessons(
+def make_examples(
     histories: Histories, encoder: PromptEncoder, prior: TrainingPrior | None = None,
     settings: FinetuneSettings | None = None,
-) -> Iterator[Lesson]:  # fmt: skip
+) -> Iterator[TrainingExample]:  # fmt: skip
     """Every window over the training events, as a training example.
 
     With `settings.teach` "once", what a window repeats of the one before is context alone. Raises DataError without
@@ -134,44 +134,44 @@ def make_lessons(
     weight_N, trie = event_weights(events, settings.weights), encoder.catalogue.trie
     item_idx_N, row_N = events["item_idx"].to_numpy(), np.flatnonzero(histories.split_N == 0)
 
-    def lessons() -> Iterator[Lesson]:
+    def examples() -> Iterator[TrainingExample]:
         for window in windows:
             first = window.target if settings.teach == "once" else window.start
             asked = EncodedWindow(window.text.tokens_L, window.text.title_start_V[first - window.start :])
             taught = slice(first, window.end)
             items = item_idx_N[taught].astype(np.int64)
             if settings.objective == "plain":
-                lesson = plain_lesson_of(asked, encoder.titles.length[items].astype(np.int64))
+                example = plain_example_of(asked, encoder.titles.length[items].astype(np.int64))
             else:
-                lesson = lesson_of(asked, items, trie, prior, row_N[taught])
+                example = example_of(asked, items, trie, prior, row_N[taught])
             yield replace(
-                lesson,
+                example,
                 end=window.end,
-                weight_P=None if weight_N is None else weight_N[taught][_owners(asked, lesson.position_P)],
+                weight_P=None if weight_N is None else weight_N[taught][_owners(asked, example.position_P)],
             )
 
-    return lessons()
+    return examples()
 
 
-def lesson_of(
+def example_of(
     window: EncodedWindow, item_idx_V: Int64, trie: Trie, prior: TrainingPrior | None = None,
     row_V: Int64 | None = None,
-) -> Lesson:  # fmt: skip
+) -> TrainingExample:  # fmt: skip
     """The training example of a window whose V events (rows `row_V` of the prior) chose the items `item_idx_V`."""
     if prior is not None and row_V is not None:
         decision_P, position_P = prior.of_titles(row_V, window.title_start_V)
         none_P = np.zeros(len(decision_P), np.int64)
-        return Lesson(window.tokens_L, position_P, none_P, none_P, len(item_idx_V), decision_P)
+        return TrainingExample(window.tokens_L, position_P, none_P, none_P, len(item_idx_V), decision_P)
     owner_P, node_P, edge_P = trie.decisions(item_idx_V)
     position_P = window.title_start_V[owner_P] - 1 + trie.depth_B[node_P]
-    return Lesson(window.tokens_L, position_P, node_P, edge_P, len(item_idx_V))
+    return TrainingExample(window.tokens_L, position_P, node_P, edge_P, len(item_idx_V))
 
 
-def plain_lesson_of(window: EncodedWindow, length_V: Int64) -> Lesson:
+def plain_example_of(window: EncodedWindow, length_V: Int64) -> TrainingExample:
     """A window for the plain objective: each of the `length_V` tokens of a title is predicted."""
     _, position_P = ragged(window.title_start_V - 1, length_V)
     none_P = np.zeros(len(position_P), np.int64)
-    return Lesson(window.tokens_L, position_P, none_P, none_P, len(length_V))
+    return TrainingExample(window.tokens_L, position_P, none_P, none_P, len(length_V))
 
 
 def _owners(window: EncodedWindow, position_P: Int64) -> Int64:
@@ -179,24 +179,24 @@ def _owners(window: EncodedWindow, position_P: Int64) -> Int64:
     return np.searchsorted(window.title_start_V, position_P + 1, side="right").astype(np.int64) - 1
 
 
-def collate(lessons: Sequence[Lesson], pad: int = 0, prior: TrainingPrior | None = None) -> Batch:
+def collate(examples: Sequence[TrainingExample], pad: int = 0, prior: TrainingPrior | None = None) -> Batch:
     """Pad on the right: with causal attention no position sees the padding. All tensors are on the CPU."""
 
     def flat(parts: Iterable[Int64]) -> Tensor:
         return torch.from_numpy(np.concatenate(list(parts)))
 
-    length = np.array([len(lesson.tokens_L) for lesson in lessons])
+    length = np.array([len(example.tokens_L) for example in examples])
     width = int(length.max())
-    tokens_RL = np.full((len(lessons), width), pad, np.int64)
-    tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([lesson.tokens_L for lesson in lessons])
-    weights = [lesson.weight_P for lesson in lessons if lesson.weight_P is not None]
-    decisions = [lesson.decision_P for lesson in lessons if lesson.decision_P is not None]
+    tokens_RL = np.full((len(examples), width), pad, np.int64)
+    tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([example.tokens_L for example in examples])
+    weights = [example.weight_P for example in examples if example.weight_P is not None]
+    decisions = [example.decision_P for example in examples if example.decision_P is not None]
     return Batch(
         torch.from_numpy(tokens_RL),
-        flat(row * width + lesson.position_P for row, lesson in enumerate(lessons)),
-        flat(lesson.node_P for lesson in lessons),
-        flat(lesson.edge_P for lesson in lessons),
-        sum(lesson.num_titles for lesson in lessons),
+        flat(row * width + example.position_P for row, example in enumerate(examples)),
+        flat(example.node_P for example in examples),
+        flat(example.edge_P for example in examples),
+        sum(example.num_titles for example in examples),
         None if prior is None else _prior_batch(prior, np.concatenate(decisions)),
         torch.from_numpy(np.concatenate(weights)) if weights else None,
     )

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whereupon.catalogue import Catalogue
-from whereupon.finetune.lessons import Lesson, collate, lesson_of
 from whereupon.finetune.schedule import plan_batches
+from whereupon.finetune.training_examples import TrainingExample, collate, example_of
 from whereupon.prompts import EncodedWindow
 
 # "? ?: Bar Two", "?: Park", "?: Bar One Two" with every unknown word as 9; see `places` for the others.
@@ -14,23 +14,23 @@ ITEMS = np.array([1, 2, 4])
 
 
 def test_decisions_by_hand_stand_at_the_token_before_each_branching_one(places: Catalogue) -> None:
-    lesson = lesson_of(WINDOW, ITEMS, places.trie)
-    chosen = places.trie.child_token_C[lesson.edge_P]
-    order = np.argsort(lesson.position_P)
+    example = example_of(WINDOW, ITEMS, places.trie)
+    chosen = places.trie.child_token_C[example.edge_P]
+    order = np.argsort(example.position_P)
     # Bar Two: Bar|Park|Old, then One|Two. Park: the first only. Bar One Two: both, and then end|Two. Ends are forced.
-    assert lesson.position_P[order].tolist() == [2, 3, 6, 9, 10, 11]
+    assert example.position_P[order].tolist() == [2, 3, 6, 9, 10, 11]
     assert chosen[order].tolist() == [0, 3, 4, 0, 1, 3]
-    assert lesson.num_titles == 3
+    assert example.num_titles == 3
 
 
 def test_every_decision_predicts_the_token_that_follows(places: Catalogue) -> None:
-    lesson = lesson_of(WINDOW, ITEMS, places.trie)
-    assert (WINDOW.tokens_L[lesson.position_P + 1] == places.trie.child_token_C[lesson.edge_P]).all()
+    example = example_of(WINDOW, ITEMS, places.trie)
+    assert (WINDOW.tokens_L[example.position_P + 1] == places.trie.child_token_C[example.edge_P]).all()
 
 
 def test_batch_pads_on_the_right_and_counts_positions_through(places: Catalogue) -> None:
-    long = lesson_of(WINDOW, ITEMS, places.trie)
-    short = lesson_of(EncodedWindow(WINDOW.tokens_L[:9], WINDOW.title_start_V[:2]), ITEMS[:2], places.trie)
+    long = example_of(WINDOW, ITEMS, places.trie)
+    short = example_of(EncodedWindow(WINDOW.tokens_L[:9], WINDOW.title_start_V[:2]), ITEMS[:2], places.trie)
     batch = collate([short, long], pad=8)
     assert batch.tokens_RL.shape == (2, 14)
     assert batch.tokens_RL[0].tolist() == [*WINDOW.tokens_L[:9].tolist(), 8, 8, 8, 8, 8]
@@ -39,9 +39,9 @@ def test_batch_pads_on_the_right_and_counts_positions_through(places: Catalogue)
     assert batch.num_titles == 5
 
 
-def test_batch_of_one_lesson_without_decisions_is_fine() -> None:
+def test_batch_of_one_example_without_decisions_is_fine() -> None:
     none = np.empty(0, np.int64)
-    batch = collate([Lesson(np.array([1, 2], np.int32), none, none, none, 1)])
+    batch = collate([TrainingExample(np.array([1, 2], np.int32), none, none, none, 1)])
     assert (batch.position_P.tolist(), batch.num_titles) == ([], 1)
 
 

@@ -10,10 +10,9 @@ import torch
 
 from whereupon.config import Config
 from whereupon.decode.models import adapter_identity, build_encoder, load_tokenizer
-from whereupon.finetune import FinetuneSettings
-from whereupon.finetune import examples as room
-from whereupon.finetune.examples import Examples, forget_others, open_examples
-from whereupon.finetune.lessons import Batch, Lesson, collate, make_lessons, training_windows
+from whereupon.finetune import FinetuneSettings, dataset
+from whereupon.finetune.dataset import Examples, forget_others, open_examples
+from whereupon.finetune.training_examples import Batch, TrainingExample, collate, make_examples, training_windows
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import PromptEncoder
 
@@ -31,7 +30,7 @@ def _open(config: Config, teach: Literal["once", "every_window"] = "every_window
     return open_examples(config.run, histories, encoder, identity, FinetuneSettings(teach=teach))
 
 
-def _same(one: Lesson, other: Lesson) -> bool:
+def _same(one: TrainingExample, other: TrainingExample) -> bool:
     names = ("tokens_L", "position_P", "node_P", "edge_P")
     equal = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
     return equal and one.num_titles == other.num_titles
@@ -48,14 +47,14 @@ def small(town: Town) -> Config:
     return town("prompts.budget_tokens=110")
 
 
-def test_examples_read_from_disk_are_the_lessons_in_any_order(small: Config) -> None:
+def test_examples_read_from_disk_are_those_made_in_any_order(small: Config) -> None:
     histories, encoder, _ = _read(small)
-    lessons, found = list(make_lessons(histories, encoder)), _open(small)
-    order = np.random.default_rng(0).permutation(len(lessons))
-    assert all(_same(lessons[i], one) for i, one in zip(order, found.lessons(order), strict=True))
-    assert found.length_W.tolist() == [len(one.tokens_L) for one in lessons]
-    assert found.titles_W.tolist() == [one.num_titles for one in lessons]
-    assert found.decisions_W.tolist() == [len(one.position_P) for one in lessons]
+    examples, found = list(make_examples(histories, encoder)), _open(small)
+    order = np.random.default_rng(0).permutation(len(examples))
+    assert all(_same(examples[i], one) for i, one in zip(order, found.read(order), strict=True))
+    assert found.length_W.tolist() == [len(one.tokens_L) for one in examples]
+    assert found.titles_W.tolist() == [one.num_titles for one in examples]
+    assert found.decisions_W.tolist() == [len(one.position_P) for one in examples]
 
 
 def test_examples_can_be_looked_at_with_datasets(small: Config) -> None:
@@ -73,7 +72,7 @@ def test_examples_are_written_once_and_anew_where_they_are_damaged(
 ) -> None:
     first = _open(small)
     with monkeypatch.context() as patch:
-        patch.setattr(room, "make_lessons", lambda *_: pytest.fail("the examples are there"))
+        patch.setattr(dataset, "make_examples", lambda *_: pytest.fail("the examples are there"))
         assert np.array_equal(_open(small).length_W, first.length_W)
     [folder] = (small.run / "examples").iterdir()
     (folder / "state.json").write_text("{")
@@ -86,15 +85,15 @@ def test_examples_of_other_settings_lie_beside_until_a_training_removes_them(sma
     assert len(list((small.run / "examples").iterdir())) == 2
     forget_others(other)
     assert len(list((small.run / "examples").iterdir())) == 1
-    assert len(_open(small, teach="once").lessons(np.arange(1))) == 1
+    assert len(_open(small, teach="once").read(np.arange(1))) == 1
 
 
 def test_writer_that_fails_leaves_nothing(small: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: Any) -> Any:
-        yield from list(make_lessons(*_read(small)[:2]))[:2]
+        yield from list(make_examples(*_read(small)[:2]))[:2]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(room, "make_lessons", failing)
+    monkeypatch.setattr(dataset, "make_examples", failing)
     with pytest.raises(KeyboardInterrupt):
         _open(small)
     assert list((small.run / "examples").iterdir()) == []
@@ -112,10 +111,11 @@ def test_event_is_taught_once_or_in_every_window_that_holds_it(small: Config) ->
     assert np.array_equal(once.length_W, often.length_W), "what is not taught is still read"
 
 
-def test_lesson_of_an_event_taught_once_is_its_part_of_the_whole_one(small: Config) -> None:
+def test_example_of_an_event_taught_once_is_its_part_of_the_whole_one(small: Config) -> None:
     histories, encoder, _ = _read(small)
     often, once = (
-        list(make_lessons(histories, encoder, settings=FinetuneSettings(teach=how))) for how in ("every_window", "once")
+        list(make_examples(histories, encoder, settings=FinetuneSettings(teach=how)))
+        for how in ("every_window", "once")
     )
     _, windows = training_windows(histories, encoder)
     for window, whole, part in zip(windows, often, once, strict=True):
@@ -131,4 +131,4 @@ def test_loader_gives_the_batches_in_their_order_and_takes_no_random_number(smal
     before = torch.get_rng_state()
     read = list(found.loader(batches, workers, pinned=False))
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(_equal(one, collate(found.lessons(b))) for one, b in zip(read, batches, strict=True))
+    assert all(_equal(one, collate(found.read(b))) for one, b in zip(read, batches, strict=True))

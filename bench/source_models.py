@@ -4,10 +4,10 @@
 
 EXAMPLE is a configuration in examples/ without its ending (default: nyc-checkins, flights-demo, movielens-100k), RUN
 its prepared run folder (default: runs/EXAMPLE). Each family is tuned and ranked by `whereupon evaluate` in a process of
-its own, whose wall time counts; one that was ranked and timed before is read again, unless `--redo` is given. A family
-whose data is missing is left out with the sentence that `evaluate` prints. Planted truths come from bench/planted.py;
-forecasts have a bench of their own (bench/forecasts.py). The stack of rankers and the language model on top of it are
-compared where both were evaluated.
+its own, whose wall time counts. One that was ranked and timed before is read again, unless `--redo` is given: a run
+that was stopped goes on. A family whose data is missing is left out with the sentence that `evaluate` prints. Planted
+truths come from bench/planted.py; forecasts have a bench of their own (bench/forecasts.py). The stack of rankers and
+the language model on top of it are compared where both were evaluated.
 
 Writes bench/results/source_models.json; exits with 1 if a bar is missed. Hours on two cores for all families.
 """
@@ -33,7 +33,7 @@ from whereupon.eval.intervals import UserSums, bootstrap
 from whereupon.eval.metrics import evaluate_rankings
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in
 from whereupon.eval.significance import compare
-from whereupon.files import read_object
+from whereupon.files import read_object, write_json
 from whereupon.histories import read_histories
 from whereupon.rankers.settings import BaselineName
 
@@ -42,6 +42,7 @@ SEED: Final = 7
 EXAMPLES: Final = ("nyc-checkins", "flights-demo", "movielens-100k")
 MOST_MINUTES: Final = 20.0
 METRICS: Final = ("nDCG@10", "recall@10", "log-loss")
+_SO_FAR: Final = ROOT / "runs" / "source_models.json"
 
 
 def main() -> int:
@@ -64,6 +65,7 @@ def main() -> int:
                 continue
             row = ranked(example, run, name, known)
             rows.append(row)
+            write_json(_SO_FAR, {"rows": [*rows, *(one for key, one in before.items() if key not in _keys(rows))]})
             print({key: value for key, value in row.items() if key != "interval"}, flush=True)
             bars.append(_bar(row))
         if (found := on_top_of_stack(example, run)) is not None:
@@ -79,10 +81,9 @@ def ranked(example: str, run: Path, name: BaselineName, known: dict[str, Any] | 
     if known is not None and ("left out" in known or slug_of(name) in slugs_in(folder)):
         return known
     command = [sys.executable, "-m", "whereupon.cli", "evaluate", f"examples/{example}.yaml", "--baselines-only"]
+    alone = ["--baseline", name, "--set", f"run={run}", "--set", "priors=none"]
     began = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--baseline", name, "--set", f"run={run}"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([*command, *alone], cwd=ROOT, capture_output=True, text=True)
     row: dict[str, Any] = {"data": example, "family": name, "minutes": (time.perf_counter() - began) / 60}
     said = re.sub(r"\s+", " ", done.stdout + done.stderr)
     if found := re.search(r"is left out: (.*?\.)(?: |$)", said):
@@ -136,12 +137,15 @@ def on_top_of_stack(example: str, run: Path) -> dict[str, Any] | None:
 
 
 def _before() -> dict[tuple[str, str], dict[str, Any]]:
-    """Rows of the last time that came to an end."""
-    path = RESULTS / "source_models.json"
-    if not path.is_file():
-        return {}
-    rows: list[dict[str, Any]] = read_object(path)["rows"]
+    """Rows of earlier runs, the last one of each family, also of a run that was stopped."""
+    rows: list[dict[str, Any]] = []
+    for path in (RESULTS / "source_models.json", _SO_FAR):
+        rows += read_object(path)["rows"] if path.is_file() else []
     return {(row["data"], row["family"]): row for row in rows if "minutes" in row and "failed" not in row}
+
+
+def _keys(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(row["data"], row["family"]) for row in rows}
 
 
 if __name__ == "__main__":

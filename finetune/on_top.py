@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..arrays import Float32, Int32, Int64, ragged
 from ..catalogue import Trie
-from ..console import tracked
+from ..console import say, tracked
 from ..decode.segments import Segments
 from ..errors import DataError
 from ..eval.stacking import stack_recipe
 from ..files import atomic_path, read_object, sha256_text, write_json
 from ..histories import Histories
-from ..rankers.crossfit import cross_fitted
+from ..rankers.crossfit import NUM_FOLDS, cross_fitted
 from ..rankers.pooling import Pools, Served, change_of
 from ..rankers.stack import BoundStack, Stack, fit_stack
 
@@ -77,13 +77,14 @@ def training_prior(
     key = sha256_text(key + trie_fingerprint(trie))
     if (found := _read(folder, key)) is not None:
         return found
+    say(f"prior of training events: the rankers are fitted {NUM_FOLDS} times, each time without a fifth of the users")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     row_N = np.flatnonzero(histories.split_N == 0).astype(np.int64)
     none = np.zeros(0, np.int64)
     parts = [_Block(none, none, none, none)]
     with (folder / "edge_J.bin").open("wb") as edges, (folder / "log_mass_J.bin").open("wb") as masses:
-        for rows, bound in tracked(cross_fitted(histories, fit, row_N, seed), "prior of training events", total=5):
+        for rows, bound in tracked(cross_fitted(histories, fit, row_N, seed), "prior of training events", total=NUM_FOLDS):
             for start in range(0, len(rows), _ROWS):
                 parts.append(_block(bound, trie, rows[start : start + _ROWS], edges, masses))
     num_N = np.zeros(len(histories.split_N), np.int64)

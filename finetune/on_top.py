@@ -84,7 +84,9 @@ def training_prior(
     none = np.zeros(0, np.int64)
     parts = [_Block(none, none, none, none)]
     with (folder / "edge_J.bin").open("wb") as edges, (folder / "log_mass_J.bin").open("wb") as masses:
-        for rows, bound in tracked(cross_fitted(histories, fit, row_N, seed), "prior of training events", total=NUM_FOLDS):
+        for rows, bound in tracked(
+            cross_fitted(histories, fit, row_N, seed), "prior of training events", total=NUM_FOLDS
+        ):
             for start in range(0, len(rows), _ROWS):
                 parts.append(_block(bound, trie, rows[start : start + _ROWS], edges, masses))
     num_N = np.zeros(len(histories.split_N), np.int64)

@@ -127,6 +127,12 @@ class FinetuneSettings(BaseModel):
         (), description="Where figures go beside the adapter's own files: tensorboard, mlflow, wandb, trackio."
     )
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: object) -> object:
+        """YAML reads `no` as false."""
+        return "no" if value is False else value
+
 
 # What may change while an interrupted training goes on: it changes no weight.
 AROUND_TRAINING: Final = frozenset({"loader_workers", "log_every", "track"})

@@ -24,7 +24,7 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from whereupon.config import Config
+from whereupon.config import Config, load_config
 from whereupon.decode.adapters import adapter_versions, current_adapter
 from whereupon.decode.hardware import choose_device
 from whereupon.decode.models import adapter_identity, load_base_model, load_engine, load_tokenizer
@@ -107,6 +107,16 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
 
 def _items(config: Config) -> pl.DataFrame:
     return read_histories(config.run).items
+
+
+def test_mixed_precision_no_is_a_word_in_yaml(tmp_path: Path) -> None:
+    """YAML itself reads it as false."""
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "run: run\nhistories: {events: {path: e.csv}, items: {path: i.csv}}\nfinetune: {mixed_precision: no}\n"
+    )
+    assert load_config(file).finetune.mixed_precision == "no"
+    assert load_config(file, ["finetune.mixed_precision=no"]).finetune.mixed_precision == "no"
 
 
 @pytest.mark.parametrize(

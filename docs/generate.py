@@ -1,8 +1,8 @@
-"""Write docs/cli.md and docs/settings.md: what the program says of its verbs and settings.
+"""Write docs/cli.md, docs/settings.md and the computed tables of docs/hardware.md.
 
     python docs/generate.py
 
-`tests/test_docs.py` compares the files with what this script would write.
+`tests/test_docs.py` compares the pages with what this script would write.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from whereupon.cli import app
 from whereupon.config import Config
+from whereupon.docs import hardware
 from whereupon.rankers.settings import BaselineName
 
 DOCS = Path(__file__).resolve().parent
@@ -31,14 +32,14 @@ _NOTE = f"<!-- Written by `{COMMAND}`; do not edit. -->\n"
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
-    return {"cli.md": cli_page(), "settings.md": settings_page()}
+    return {"cli.md": cli_page(), "settings.md": settings_page(), "hardware.md": hardware_page()}
 
 
 # Verbs: the text of `--help`, one section a verb.
@@ -64,6 +65,19 @@ def _helps(command: Any, name: str, parent: Any) -> Iterator[tuple[str, str]]:
     yield name, "\n".join(line.rstrip() for line in lines).strip()
     for verb, below in getattr(command, "commands", {}).items():
         yield from _helps(below, f"{name} {verb}", context)
+
+
+# Hardware: two tables between markers; the text around them is written by hand.
+
+
+def hardware_page() -> str:
+    """The page as it stands, with its tables computed again."""
+    page = (DOCS / "hardware.md").read_text(encoding="utf-8")
+    for name, lines in {"memory": hardware.memory_table(), "speed": hardware.speed_table()}.items():
+        begin, end = f"<!-- {name}: written by `{COMMAND}` -->\n", f"<!-- end of {name} -->"
+        before, _, rest = page.partition(begin)
+        page = before + begin + "\n" + "\n".join(lines) + "\n\n" + end + rest.partition(end)[2]
+    return page
 
 
 # Settings: one table a section.

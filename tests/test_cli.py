@@ -247,9 +247,12 @@ def test_second_process_of_a_launch_neither_speaks_nor_writes(
 
 
 def test_model_fetch_prints_the_directory_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whereupon.decode.base_models.fetch_base_model", lambda name, progress: Path("/cache") / name)
+    def fetched(name: str, progress: object, source: str) -> Path:
+        return Path("/cache") / f"{name}-{source}"
+
+    monkeypatch.setattr("whereupon.decode.base_models.fetch_base_model", fetched)
     result = CliRunner().invoke(app, ["model", "fetch", "smollm2-135m"])
-    assert (result.exit_code, result.stdout) == (0, "/cache/smollm2-135m\n")
+    assert (result.exit_code, result.stdout) == (0, "/cache/smollm2-135m-auto\n")
 
 
 def test_installed_command_tells_a_missing_configuration_without_traceback(tmp_path: Path) -> None:

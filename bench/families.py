@@ -1,7 +1,7 @@
 """Families of base models: each is fine-tuned by the real verb, searched in process, and scored like the plain model.
 
 Tiny random models through the configurations of transformers (`tests/decode/families.py`), a tiny town, no download.
-A family whose layers keep a running state must be refused before anything is trained.
+A family whose layers cannot follow branches must be refused before anything is trained.
 """
 
 from __future__ import annotations

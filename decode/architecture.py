@@ -18,6 +18,7 @@ BOUNDS = ("max_position_embeddings", "attention_chunk_size")
 # Kinds of layers with a running state: a mask cannot keep the tokens of one branch out of another's.
 RECURRENT = {"conv", "hybrid", "hybrid_sliding", "linear_attention", "mamba", "recurrent"}
 SLIDING = "sliding_attention"
+LOCAL = "local"  # GPT-Neo's layers: a window over the order in memory, where the branches lie side by side
 
 
 def searchable_model(settings: ModelSettings) -> Path:
@@ -33,19 +34,27 @@ def searchable_model(settings: ModelSettings) -> Path:
 
 
 def check_architecture(config: PreTrainedConfig, name: str) -> None:
-    """Raise ModelError for a model with layers that keep a running state, such as Mamba, LFM2 and Qwen3.5.
+    """Raise ModelError for a model whose layers keep a running state (Mamba, LFM2, Qwen3.5) or a window of their own.
 
     Needs no weights, so a verb says it before it reads or trains anything.
     """
+    kind = f"a running state ({', '.join(sorted(kinds))})" if (kinds := _recurrent(config)) else None
+    if LOCAL in (getattr(config, "attention_layers", None) or ()):
+        kind = f"local attention ({config.model_type})"
+    if kind:
+        raise ModelError(
+            f"The model {name} has layers with {kind}, which cannot follow several branches; expected a causal "
+            "transformer of attention layers that see the whole text or a sliding window: choose another model.base."
+        )
+
+
+def _recurrent(config: PreTrainedConfig) -> set[str]:
+    """The kinds of layers with a running state."""
     kinds = RECURRENT.intersection(getattr(config.get_text_config(), "layer_types", None) or ())
     known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     if not kinds and known and getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_is_stateful", False):
         kinds = {config.model_type}
-    if kinds:
-        raise ModelError(
-            f"The model {name} has layers with a running state ({', '.join(sorted(kinds))}), which cannot follow "
-            "several branches; expected a causal transformer of attention layers: choose another model.base."
-        )
+    return kinds
 
 
 def longest_text(config: PreTrainedConfig) -> int | None:

@@ -67,6 +67,7 @@ REFUSED = [
     Family("Mamba", "MambaConfig", {"state_size": 4}),
     Family("Mamba 2", "Mamba2Config", {"state_size": 4, "num_heads": 8, "n_groups": 1}),
     Family("Falcon-H1", "FalconH1Config", {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8}),
+    Family("GPT-Neo", "GPTNeoConfig", {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4}),
     Family("Granite 4 (hybrid)", "GraniteMoeHybridConfig", {"layer_types": ["mamba", "attention"], "mamba_n_heads": 8}),
 ]
-"""Refused in one sentence, by their configuration alone: their layers keep a running state."""
+"""Refused in one sentence, by their configuration alone: a running state, or a window over the order in memory."""

@@ -107,8 +107,9 @@ def test_sliding_window_hides_what_lies_before_it(name: str) -> None:
 
 
 @_each_refused
-def test_model_with_a_running_state_is_refused_by_its_configuration(family: Family) -> None:
-    with pytest.raises(ModelError, match=r"^The model some/model has layers with a running state \(\S.*model\.base\.$"):
+def test_model_that_cannot_follow_branches_is_refused_by_its_configuration(family: Family) -> None:
+    kind = "local attention" if family.name == "GPT-Neo" else "a running state"
+    with pytest.raises(ModelError, match=rf"^The model some/model has layers with {kind} \(\S.*model\.base\.$"):
         check_architecture(_config(family), "some/model")
 
 
@@ -117,7 +118,7 @@ def test_refused_model_is_refused_before_its_weights_are_read(family: Family, tm
     _config(family).save_pretrained(tmp_path)  # no weights lie there
     byte_tokenizer(tmp_path)
     for load in (load_tokenizer, load_base_model):
-        with pytest.raises(ModelError, match="has layers with a running state"):
+        with pytest.raises(ModelError, match=r"has layers with .* which cannot follow"):
             load(ModelSettings(base=str(tmp_path), device="cpu"))
 
 
@@ -139,6 +140,11 @@ def test_each_verb_refuses_a_hybrid_model_at_once(
     result = CliRunner().invoke(app, [verb, str(path), *options])
     assert result.exit_code == 1
     assert "has layers with a running state (linear_attention)" in " ".join(result.output.split())
+
+
+def test_gpt_neo_without_local_layers_is_not_refused() -> None:
+    (family,) = (family for family in REFUSED if family.name == "GPT-Neo")
+    check_architecture(family.config(attention_types=[[["global"], 2]]), "some/model")
 
 
 def test_table_of_the_docs_has_these_families(root: Path) -> None:

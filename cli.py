@@ -130,7 +130,7 @@ def export_data(
     config: ConfigFile,
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write into.")],
     form: Annotated[
-        Literal["parquet", "datasets", "recbole"], typer.Option("--form", help="Whose form to write.")
+        Literal["parquet", "datasets", "recbole"], typer.Option("--form", help="Format to write.")
     ] = "parquet",
     set_: Overrides = None,
     debug: Debug = False,
@@ -228,7 +228,7 @@ def recommend(
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many items; default: decode.k.")] = None,
     versus: Versus = None,
     why: Annotated[
-        bool, typer.Option("--why", help="Say of each item why it stands there; takes many times as long.")
+        bool, typer.Option("--why", help="Explain the rank of each item; takes many times as long.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     set_: Overrides = None,

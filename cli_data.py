@@ -16,7 +16,7 @@ def simulate(
     people: Annotated[int, typer.Option(min=2, metavar="N", help="How many people.")] = 100,
     days: Annotated[int, typer.Option(min=2, metavar="N", help="How many days.")] = 60,
     scene: Annotated[
-        Literal["shopping", "music", "news", "health"], typer.Option(help="What people choose.")
+        Literal["shopping", "music", "news", "health"], typer.Option(help="What the simulated people choose.")
     ] = "shopping",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 7,
     anomalies: Annotated[
@@ -26,7 +26,7 @@ def simulate(
         bool, typer.Option("--weather-hidden", help="Write no weather, although it decides what people choose.")
     ] = False,
     weather_shuffled: Annotated[
-        bool, typer.Option("--weather-shuffled", help="Write the weather of other hours, which says nothing.")
+        bool, typer.Option("--weather-shuffled", help="Write the weather of other hours; the events stay the same.")
     ] = False,
     debug: Debug = False,
 ) -> None:

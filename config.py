@@ -55,7 +55,7 @@ class Config(ServeConfig):
             raise ValueError("finetune.objective plain cannot be trained on top of rankers; set finetune.on_top: false")
         return self
 
-    def in_brief(self) -> Iterator[str]:
+    def changed_settings(self) -> Iterator[str]:
         """Each setting that is not its default, as `section.key: value` lines."""
         yield from _flat(self.shown(exclude_defaults=True))
 
@@ -173,7 +173,7 @@ def _note_lines(node: yaml.Node, at: KeyPath, line_of: dict[KeyPath, int], file:
             here = (*at, str(key.value))
             if here in line_of:  # PyYAML would silently let the last one win
                 second = key.start_mark.line + 1
-                raise ConfigError(f"{file}, line {second}: {_dotted(here)} stands on line {line_of[here]} already.")
+                raise ConfigError(f"{file}, line {second}: {_dotted(here)} is on line {line_of[here]} already.")
             line_of[here] = key.start_mark.line + 1
             _note_lines(value, here, line_of, file)
     elif isinstance(node, yaml.SequenceNode):

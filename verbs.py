@@ -42,7 +42,7 @@ def verb(name: str, config_path: Path, overrides: list[str] | None, debug: bool)
 
         config = load_config(config_path, overrides or ())
         if _is_main_process():
-            settings = "\n".join(f"  {line}" for line in config.in_brief())
+            settings = "\n".join(f"  {line}" for line in config.changed_settings())
             print(f"whereupon {__version__} {name} {config_path}\n{settings}", file=sys.stderr)
         yield config
 

@@ -17,8 +17,8 @@ class CatalogueSettings(BaseModel):
     Attributes:
         title: Jinja template over an item's columns, such as `{{ category }}, {{ borough }}`; without it, the recipe's
             own template, else the column `title`, else the `item_id`.
-        title_attributes: columns that tell equal titles apart, tried in this order and shown in brackets
-            ("Bar (Brooklyn)"); what is still equal then gets a number ("Bar (Brooklyn) 2").
+        title_attributes: columns whose values are added in brackets to equal titles, in this order
+            ("Bar (Brooklyn)"); titles that are still equal get a number ("Bar (Brooklyn) 2").
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

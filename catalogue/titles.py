@@ -90,8 +90,8 @@ def kept_titles(before: pl.DataFrame, items: pl.DataFrame, settings: TitleSettin
     if given is None:  # the template names it
         if (lacking := items["item_id"].filter(changed & items["title"].is_null())).len():
             raise CatalogueError(
-                f"Titles are made of the columns {', '.join(sorted(names))} here, so another value in one of them "
-                f"needs the column title too, as the histories have it; add it for item {lacking[0]!r}."
+                f"Titles are made of the columns {', '.join(sorted(names))}. If one of them changes, the column title "
+                f"of the histories is needed too; add it for item {lacking[0]!r}."
             )
         changed |= items["title"].is_not_null() & (items["title"] != own)
     stays = pl.select(pl.when(~changed).then(own)).to_series()
@@ -123,8 +123,8 @@ def _raw_titles(items: pl.DataFrame, settings: TitleSettings) -> list[str]:
     if "{{" not in settings.title and "{%" not in settings.title:
         some = "{{ " + next((name for name in _LIKELY if name in items.columns), "item_id") + " }}"
         raise CatalogueError(
-            f"catalogue.title should name a column in double braces, such as {some!r}, but names none; it reads "
-            f"{settings.title!r}, so that all items would be called the same."
+            f"catalogue.title should name a column in double braces, such as {some!r}, but is "
+            f"{settings.title!r}, so all items would have the same title."
         )
     environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=_text)
     try:

@@ -200,7 +200,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
     except errors.HFValidationError:
-        raise ModelError(f"{name!r} is neither {_NAME}, nor a directory, nor a hub id (model.base).") from None
+        raise ModelError(f"{name!r} is not {_NAME}, a directory or a hub id (model.base).") from None
     except errors.RevisionNotFoundError:
         raise ModelError(f"The model {name} has no revision {revision}; check model.revision.") from None
     except errors.GatedRepoError:

@@ -7,7 +7,7 @@ import numpy as np
 from ..arrays import Float32, Int64
 from ..catalogue import Subset, Trie
 from .entries import LOWEST, Children, Entries
-from .frontier import CROWDED, Frontier, held_by
+from .frontier import CROWDED, Frontier, top_k_bound
 
 
 class Beam(Frontier):
@@ -31,7 +31,7 @@ class Beam(Frontier):
         begin_Q1 = children.bounds(self._query_Q1)
         crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self.width)
         if len(crowded):
-            low_Q[crowded] = held_by(children.value_J, begin_Q1[crowded], begin_Q1[crowded + 1], self.width)
+            low_Q[crowded] = top_k_bound(children.value_J, begin_Q1[crowded], begin_Q1[crowded + 1], self.width)
             is_lost_J = children.value_J < children.edges.spread(low_Q[children.query_X])
             highest_X = children.edges.highest(np.where(is_lost_J, children.value_J, np.float32(-np.inf)))
             np.maximum.at(self.lost_Q, children.query_X, highest_X)

@@ -23,7 +23,7 @@ HELD_PER_K, HELD_AT_LEAST, CROWDED = 4, 64, 4
 REACH = 3
 
 
-def likely_needed(rank_A: Int64, value_A: Float32, bar_A: Float32, k: int, slack: float) -> NDArray[np.bool_]:
+def worth_expanding(rank_A: Int64, value_A: Float32, bar_A: Float32, k: int, slack: float) -> NDArray[np.bool_]:
     """bool [A]: entries that are worth a place in the next round if they are nodes.
 
     The k best entries, and what is at most `slack` below the k-th of them (`bar_A`): splitting a node lowers the bar,
@@ -62,10 +62,10 @@ class Frontier:
         self._settle([self.entries])
 
     def choose(self, room_Q: Int64, slack: float) -> Entries:
-        """Take out the nodes to expand next, at most `room_Q` of each question; see `likely_needed`."""
+        """Take out the nodes to expand next, at most `room_Q` of each question; see `worth_expanding`."""
         entries = self.entries
         bar_A = self._bar_Q[entries.query]
-        chosen_A = (entries.node >= 0) & likely_needed(self._rank_A, entries.value, bar_A, self.k, slack)
+        chosen_A = (entries.node >= 0) & worth_expanding(self._rank_A, entries.value, bar_A, self.k, slack)
         before_A: Int64 = np.cumsum(chosen_A) - chosen_A
         chosen_A &= before_A - before_A[self._start_Q1[entries.query]] < room_Q[entries.query]
         chosen = entries.take(chosen_A)
@@ -121,7 +121,7 @@ class Frontier:
         begin_Q1 = children.bounds(self._query_Q1)
         crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self._held)
         if len(crowded):
-            cut = held_by(children.value_J, begin_Q1[crowded], begin_Q1[crowded + 1], self._held)
+            cut = top_k_bound(children.value_J, begin_Q1[crowded], begin_Q1[crowded + 1], self._held)
             # Never above an expanded node, which would be found in the reserve again.
             cut = np.minimum(cut, self._lowest_expanded_Q[crowded])
             self._bound_Q[crowded] = np.maximum(cut, self._bound_Q[crowded])
@@ -135,7 +135,7 @@ class Frontier:
             found = [(children, self._reserve(children, query)) for children in self._rounds]
             value_Y = np.concatenate([children.value_J[position_Y] for children, position_Y in found])
             few = all_of_it or len(value_Y) <= CROWDED * self._held
-            cut = LOWEST if few else held_by(value_Y, np.array([0]), np.array([len(value_Y)]), self._held)[0]
+            cut = LOWEST if few else top_k_bound(value_Y, np.array([0]), np.array([len(value_Y)]), self._held)[0]
             parts += [children.entries(at_Y[children.value_J[at_Y] >= cut]) for children, at_Y in found]
             self._bound_Q[query] = cut
         return parts
@@ -148,7 +148,7 @@ class Frontier:
         return position_Y
 
 
-def held_by(value_J: Float32, begin_S: Int64, end_S: Int64, num: int) -> Float32:
+def top_k_bound(value_J: Float32, begin_S: Int64, end_S: Int64, num: int) -> Float32:
     """float32 [S]: a bound for each stretch `begin_S:end_S` of the values that at least `num` of them reach, and not
     many more; at least LOWEST. The stretches ascend and are longer than CROWDED * num.
 

@@ -46,7 +46,8 @@ class ItemPrior:
             base_I = np.asarray(base_I, np.float64)
             if base_I.shape != (trie.num_items,) or not (np.isfinite(base_I).all() and (base_I > 0).all()):
                 raise ValueError(
-                    f"a prior needs a finite mass above 0 for each of the {trie.num_items} items, not {told(base_I)}"
+                    f"a prior needs a finite mass above 0 for each of the {trie.num_items} items, "
+                    f"not {mass_range(base_I)}"
                 )
             self._before_I1 = np.concatenate([np.zeros(1), np.cumsum(base_I[trie.item_of_row_I])])
             if not (np.diff(self._before_I1) > 0).all():
@@ -135,7 +136,7 @@ class ItemPrior:
             item_M, mass_M = np.asarray(item_M, np.int64), np.asarray(mass_M, np.float64)
             least = 0.0 if self._before_I1 is None else -np.inf
             if item_M.shape != mass_M.shape or not (np.isfinite(mass_M).all() and (mass_M >= least).all()):
-                raise ValueError(f"own masses need a finite mass of at least 0 for each item, not {told(mass_M)}")
+                raise ValueError(f"own masses need a finite mass of at least 0 for each item, not {mass_range(mass_M)}")
             if len(item_M) and not 0 <= item_M.min() <= item_M.max() < self.trie.num_items:
                 raise ValueError(f"own masses of items {item_M.min()} to {item_M.max()} of {self.trie.num_items}")
             key.append(self.trie.row_of_item_I[item_M].astype(np.int64) + query * self.trie.num_items)
@@ -311,6 +312,6 @@ class AgainOrNew:
         return np.minimum(below_J - edges.spread(above_X), np.float32(0)), part_J2
 
 
-def told(mass: Float64) -> str:
+def mass_range(mass: Float64) -> str:
     """Masses in an error message."""
     return f"{mass.min():g} to {mass.max():g} for {len(mass)}" if mass.size else "none"

@@ -58,7 +58,7 @@ def search(
 
     Of the items that `subset` allows: the ranking is that of the full catalogue with the others left out, probabilities
     unchanged. `max_expansions` bounds the nodes scored per question; `slack`
-    trades rounds of the model for expansions and changes no answer (see `likely_needed`). Raises ValueError for k < 1
+    trades rounds of the model for expansions and changes no answer (see `worth_expanding`). Raises ValueError for k < 1
     or a prior made for other questions.
     """
     found = searching(trie, reading.num_queries, k, max_expansions, subset=subset, reweighting=reweighting, slack=slack)

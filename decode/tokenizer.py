@@ -49,8 +49,8 @@ class Tokenizer:
             left = merged
         if left:
             raise ModelError(
-                f"The tokenizer of {self._name} merges the beginning of {texts[left[0]][:40]!r} with what stands "
-                "before it; expected one that keeps the pieces of a prompt apart: choose another model.base."
+                f"The tokenizer of {self._name} merges the beginning of {texts[left[0]][:40]!r} with the "
+                "text before it; expected one that keeps the pieces of a prompt apart: choose another model.base."
             )
         return found
 

@@ -117,7 +117,7 @@ def _in_order(token_J: Int32, token_M: Int64, log_prob_M: Float32) -> Float32:
     log_prob_J[place_M[fits_M]] = log_prob_M[fits_M]
     if not np.isfinite(log_prob_J).all():
         raise ModelError(
-            "vLLM gives scores that are no numbers or not those of all continuations: expected a server started by "
-            "`whereupon serve` and a model whose weights are whole."
+            "vLLM gives scores that are not finite, or not for all continuations: expected a server started by "
+            "`whereupon serve`, and complete model weights."
         )
     return log_prob_J

@@ -82,8 +82,8 @@ class _Questions:
         blend = _blend(config, task, card, adapter, stack) if adapter and card else None
         model = model_identity(config.model, card)
         depends = [__version__, card, model, encoder.identity]
-        altered = None if histories is task.histories else sha256_text(histories.events.write_csv())
-        searched = [config.evaluate.k, config.decode.max_expansions, altered, blend.identity if blend else None]
+        perturbed = None if histories is task.histories else sha256_text(histories.events.write_csv())
+        searched = [config.evaluate.k, config.decode.max_expansions, perturbed, blend.identity if blend else None]
         change = blend.on(without_context(histories, leave_out), engine.trie) if blend else None
         return cls(config, engine, text, blend, change, card, model, depends, searched)
 
@@ -119,18 +119,18 @@ def evaluate_model(
     What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again, though
     `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
-    Prompts are made of `histories`: those of the task, or altered ones with the same items row by row. `adapter` is the
-    trained adapter's folder; without one, the base model answers alone. `leave_out` are
+    Prompts are made of `histories`: those of the task, or perturbed ones with the same items row by row. `adapter` is
+    the trained adapter's folder; without one, the base model answers alone. `leave_out` are
     kinds of context that an ablation takes out of the prompts that the adapter was trained with, and from the rankers
     of `priors`. `stack` are these, fitted for the task's split; None: as the run has them.
 
     Raises:
-        ValueError: the altered histories have other items or rows than the task's.
+        ValueError: the perturbed histories have other items or rows than the task's.
         DataError: the adapter was trained on other data than the task's, or rankings of another kind are there.
         ModelError, PromptError, ConfigError: see `load_engine` and `read_pools`.
     """
     if not np.array_equal(histories.item_idx_N, task.histories.item_idx_N):
-        raise ValueError("altered histories must have the items of the task's, row by row")
+        raise ValueError("perturbed histories must have the items of the task's, row by row")
     refuse_other_kind(folder, slug, kind)
     questions, more = _Questions.load(config, histories, task, adapter, leave_out, stack), dict(facts or {})
     key = questions.key(task)

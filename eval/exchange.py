@@ -208,7 +208,7 @@ def read_run(path: Path, task: Task, k: int) -> tuple[Rankings, str, dict[str, i
     twice = lines.filter(pl.struct("event", "item_idx").is_first_distinct().not_())
     if twice.height:
         found = f"item {twice['item'][0]!r} of query {twice['query'][0]!r} again"
-        raise _wrong(path, twice, f"each item should stand once in a query but there is {found}; remove one of them")
+        raise _wrong(path, twice, f"each item should appear once in a query, but found {found}; remove one of them")
     allowed_L = task.candidates.holds(task.row_E[lines["event"].to_numpy()], lines["item_idx"].to_numpy())
     counts = {
         "lines": lines.height,

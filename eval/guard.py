@@ -1,6 +1,6 @@
 """`whereupon guard`: a proof by trial that each prediction of a run's baselines and prompts saw only the past.
 
-For a sample of the events to be predicted, the future is made another one (see `altered`): the event's item is
+For a sample of the events to be predicted, the future is made another one (see `perturbation`): the event's item is
 exchanged, and what is not known at that moment is once changed and once deleted; under user_cold_start, what other
 held-out users did is changed too. Then every ranker is asked again, and its answer must be the same, item by item and
 score by score; of a language model, the tokens of its prompt. What is fitted is fitted once more on histories in which
@@ -30,7 +30,7 @@ from ..prompts import HistoryText, PromptEncoder
 from ..rankers.families import FAMILIES, Family, UnfitDataError
 from ..rankers.protocol import Ranker
 from ..rankers.stack import StackRanker, fit_stack
-from .altered import VARIANTS, Altered, altered_after, altered_events
+from .perturbation import VARIANTS, Perturbed, perturbed_after, perturbed_events
 from .protocol import Task, read_task
 from .ranked import rank
 from .rankings import Rankings, slug_of
@@ -52,11 +52,11 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True)
 class Check:
-    """One answer compared: the predicted row, how many events were altered and how, and what is different ("")."""
+    """One answer compared: the predicted row, how many events were perturbed and how, and what is different ("")."""
 
     row: int
     variant: str
-    num_altered: int
+    num_changed: int
     what: str
 
     def __str__(self) -> str:
@@ -72,9 +72,9 @@ class GuardReport:
     checks: list[Check]
 
     @property
-    def num_altered(self) -> float:
-        """How many events were altered, on average of the checks; with 0, nothing was proven."""
-        return sum(one.num_altered for one in self.checks) / max(1, len(self.checks))
+    def num_changed(self) -> float:
+        """How many events were perturbed, on average of the checks; with 0, nothing was proven."""
+        return sum(one.num_changed for one in self.checks) / max(1, len(self.checks))
 
     @property
     def violations(self) -> list[Check]:
@@ -100,10 +100,10 @@ def guard(
         except UnfitDataError as error:
             say(f"{name} is left out: {error}")
     table = Table(title=f"what sees the future, {split} split", title_justify="left", box=None)
-    for heading in ("ranker", "events", "checks", "events altered", "violations"):
+    for heading in ("ranker", "events", "checks", "events changed", "violations"):
         table.add_column(heading, justify="left" if heading == "ranker" else "right")
     for one in reports:
-        numbers = (one.num_events, len(one.checks), round(one.num_altered), len(one.violations))
+        numbers = (one.num_events, len(one.checks), round(one.num_changed), len(one.violations))
         table.add_row(one.name, *(f"{number:,}" for number in numbers), style="red" if one.violations else "")
     show(table)
     for one in reports:
@@ -147,7 +147,7 @@ def _baseline(config: Config, task: Task, family: Family) -> MakeRanker:
 def check(
     subject: Ranker | PromptEncoder | MakeRanker, task: Task, num: int = NUM_EVENTS, seed: int = 0, name: str = ""
 ) -> GuardReport:
-    """Check `num` events of a task, or all where there are fewer, drawn by the seed as the altered futures are.
+    """Check `num` events of a task, or all where there are fewer, drawn by the seed as the perturbed futures are.
 
     The subject is a ranker as it is (only its ranking is checked), what makes one of histories (its fitting is checked
     too, by one more fit), or what makes the prompts of a language model.
@@ -166,11 +166,11 @@ def check(
     checks, ranker = [], subject if isinstance(subject, Ranker) else subject(task.histories)
     if not isinstance(subject, Ranker):
         # Codes ascend with time, and history, on which nothing may be fitted, is the last one.
-        altered = altered_events(task.histories, task.histories.split_N >= SPLIT_CODES[task.split], seed)
-        before, after = (rank(one, replace(task, row_E=row_S), k) for one in (ranker, subject(altered.histories)))
+        perturbed = perturbed_events(task.histories, task.histories.split_N >= SPLIT_CODES[task.split], seed)
+        before, after = (rank(one, replace(task, row_E=row_S), k) for one in (ranker, subject(perturbed.histories)))
         for i, row in enumerate(row_S.tolist()):
             what = _other_ranking(task, before.take(np.array([i])), after.take(np.array([i])))
-            checks.append(Check(row, "fitted on other events", altered.num, what))
+            checks.append(Check(row, "fitted on other events", perturbed.num, what))
 
     def ranking(other: Task, row: int) -> Rankings:
         return rank(ranker, replace(other, row_E=np.array([row], np.int64)), k)
@@ -186,26 +186,26 @@ def _asked_again(
     checks = []
     for row in row_S.tolist():
         before = answer(task, row)
-        for variant, altered in _alterations(task, row, seed):
-            row_E = altered.row_N[task.row_E]
-            candidates = Candidates.of(altered.histories, task.candidates.repeats)
-            other = replace(task, histories=altered.histories, row_E=row_E[row_E >= 0], candidates=candidates)
-            what = difference(task, before, answer(other, int(altered.row_N[row])))
-            checks.append(Check(row, variant, altered.num, what))
+        for variant, perturbed in _perturbations(task, row, seed):
+            row_E = perturbed.row_N[task.row_E]
+            candidates = Candidates.of(perturbed.histories, task.candidates.repeats)
+            other = replace(task, histories=perturbed.histories, row_E=row_E[row_E >= 0], candidates=candidates)
+            what = difference(task, before, answer(other, int(perturbed.row_N[row])))
+            checks.append(Check(row, variant, perturbed.num, what))
     return checks
 
 
-def _alterations(task: Task, row: int, seed: int) -> Iterator[tuple[str, Altered]]:
+def _perturbations(task: Task, row: int, seed: int) -> Iterator[tuple[str, Perturbed]]:
     """Histories that differ only in what the prediction of a row must not know of."""
     histories = task.histories
     allowed = np.flatnonzero(task.candidates.allowed(np.array([row], np.int64))[0])
     others = allowed[allowed != histories.item_idx_N[row]]
     item = int(np.random.default_rng([seed, row]).choice(others)) if len(others) else int(allowed[0])
     for variant in VARIANTS:
-        yield f"later events {variant}", altered_after(histories, row, item, variant, seed)
+        yield f"later events {variant}", perturbed_after(histories, row, item, variant, seed)
     others_N = ~histories.shared_N & (histories.user_idx_N != histories.user_idx_N[row])
     if others_N.any():
-        yield "held-out users changed", altered_events(histories, others_N, seed)
+        yield "held-out users changed", perturbed_events(histories, others_N, seed)
 
 
 def _other_ranking(task: Task, before: Rankings, after: Rankings) -> str:

@@ -54,7 +54,7 @@ def read_task(
     held_E = candidates.holds(row_E, histories.item_idx_N[row_E])
     if not held_E.any():
         raise DataError(
-            f"The {split} split should have events whose item is a candidate but none of its {len(row_E):,} is one; "
+            f"None of the {len(row_E):,} events of the {split} split has an item that is a candidate; "
             "set evaluate.repeats: allowed, or correct the items' available_from and run `whereupon prepare` again."
         )
     kept_E = row_E[held_E]

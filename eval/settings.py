@@ -15,8 +15,8 @@ class EvaluateSettings(BaseModel):
     limit: int | None = Field(
         None,
         ge=1,
-        description="Predict only a random sample of this many events, the same for every ranker, some in a row of "
-        "each person drawn; None: all.",
+        description="Predict only a random sample of this many events, the same for every ranker. It consists of runs "
+        "of consecutive events of one user. None: all events.",
     )
     repeats: Repeats = Field(
         "allowed",

@@ -24,7 +24,7 @@ from ..histories.distance import PlacesOnSphere, has_coordinates
 from ..histories.questions import num_previous
 from ..prompts.context import DAYPARTS, SEASONS, TEMPERATURE_WORDS, WINDY_MPS
 from ..rankers.kept import kept
-from .beyond import earlier_counts
+from .beyond_accuracy import earlier_counts
 
 UNKNOWN: Final = "unknown"
 _KM: Final = (0.1, 1.0, 5.0, 20.0)

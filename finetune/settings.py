@@ -23,8 +23,8 @@ class WeightSettings(BaseModel):
         0.0,
         ge=0,
         le=1,
-        description="Events are divided by the number of events of their item to this power: 1 lets all items count "
-        "the same, 0 all events.",
+        description="The weight of an event is divided by a power of the number of events of its item; this is the "
+        "exponent. With 1 all items count the same, with 0 all events.",
     )
 
 
@@ -59,8 +59,8 @@ class FinetuneSettings(BaseModel):
     )
     objective: Literal["catalogue", "plain"] = Field(
         "catalogue",
-        description="catalogue: the log-probability of a title among the titles of the catalogue, by which answers are "
-        "ranked; plain: of its tokens among the whole vocabulary, as language models are trained, for comparison.",
+        description="catalogue: the log-probability of a title among all titles of the catalogue, by which answers are "
+        "ranked. plain: the log-probability of its tokens among the whole vocabulary, for comparison.",
     )
     weights: WeightSettings = Field(default_factory=WeightSettings)
     batch_tokens: int = Field(2048, gt=0, description="Tokens of a batch, padding included: what is in memory at once.")
@@ -97,14 +97,14 @@ class FinetuneSettings(BaseModel):
     )
     on_top: bool | None = Field(
         None,
-        description="Whether the model trains inside the blend with the rankers of `priors`, such that its loss is "
-        "about what these do not know; by default where there are any.",
+        description="Whether the model is trained on top of the rankers of `priors`: its loss is that of the blend "
+        "with them. By default yes if there are `priors`.",
     )
     temperature: float | None = Field(
         None,
         gt=0,
-        description="Divides the logits before the softmax over a node's edges, in training and serving alike; by "
-        "default 1, and 2.5 on top of rankers, so that an untrained model does not outweigh them.",
+        description="Divides the logits before the softmax over a node's edges, in training and in serving. The "
+        "default is 1, and 2.5 on top of rankers, so that an untrained model does not outweigh them.",
     )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         "auto",

@@ -40,7 +40,7 @@ class TableSettings(_Settings):
             name of its column says UTC, and else `utc`.
         coordinates: `swap_back` exchanges latitude and longitude where they look exchanged; `e7` is for degrees times
             ten million.
-        separator: what stands between cells; sniffed among comma, tab, semicolon, pipe and `::`.
+        separator: separator of cells; by default found among comma, tab, semicolon, pipe and `::`.
         header: whether the first line names the columns, or the names where no line does.
         encoding: that of a text, such as `cp1252`.
         decimal: the decimal sign of numbers.
@@ -117,8 +117,8 @@ class WeatherJoinSettings(_Settings):
         delay_minutes: timed tables: how long after its `time` a row is known. An hourly value stamped with the start of
             its hour needs 60; otherwise the rest of the hour would leak into events inside it.
         daily: daily tables: a day's totals are known only when the day is over. `previous_day` joins yesterday's row
-            and never leaks the future; `same_day` joins the day's own row, which is honest only where a forecast of
-            about that quality is available when the request is made.
+            and never leaks the future. `same_day` joins the row of the same day. This is correct only if a forecast of
+            about that quality is available at the time of the request.
     """
 
     max_distance_km: float = Field(default=100.0, gt=0)
@@ -137,7 +137,7 @@ class CleanSettings(_Settings):
         max_speed_kmh: an event that its user cannot have reached from the place of the event before.
         max_events_per_day: all events of users who have more than this on some local day: robots.
         min_user_events: all events of users with fewer events than this.
-        max_reject_share: nothing is prepared where more than this share of the rows of the events table is rejected,
+        max_reject_share: `prepare` stops if more than this share of the rows of the events table is rejected,
             for these or other reasons.
     """
 
@@ -153,19 +153,19 @@ class SplitSettings(_Settings):
 
     Attributes:
         protocol: `global_time` orders all events by time and cuts twice: the first `train` share, the next `valid`
-            share; the rest is test. No training event is later than a test event.
-            `leave_one_out` makes each user's last event test and the one before valid, but a user's first event is
-            always train, as there is nothing to predict it from; the shares are then unused. It
-            leaks by construction: a training event of one user may be later than a test event of another.
-            `user_cold_start` cuts time as global_time does and holds users out: test is what some of them do in the
-            last period, valid what some others do in the second, train what all the rest does in the first. All
-            other events are history: seen as their own user's past, never fitted on, never predicted. That of
-            held-out users is used for those users only.
-            `item_cold_start` does the same with items: test is events at held-out items in the last period, and so
-            on. Events at held-out items before their period are left out altogether, and counted.
+            share, and the rest for test. No training event is later than a test event.
+            `leave_one_out` takes each user's last event for test and the one before for validation. A user's first
+            event is always for training. The shares are not used. It leaks by construction: a training event of one
+            user may be later than a test event of another.
+            `user_cold_start` cuts time in the same way, and holds out users. Test has the events of some held-out
+            users in the last period. Validation has those of other held-out users in the second period. Training has
+            those of all other users in the first period. All other events are history: a prompt of the same user
+            shows them, but no ranker is fitted on them and none of them is predicted.
+            `item_cold_start` does the same with items: test has events at held-out items in the last period. Earlier
+            events at held-out items are left out and counted.
         train, valid: shares of all events.
-        held_out: the cold starts: share of all users (items) that is held out for test, and once more for valid;
-            at least one. Who it is depends on the run's seed.
+        held_out: for the cold starts, the share of users (items) that is held out for test, and the same share for
+            validation; at least one. The run's seed chooses them.
     """
 
     protocol: Protocol = "global_time"

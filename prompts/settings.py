@@ -57,8 +57,8 @@ class PromptSettings(BaseModel):
     )
     holiday_country: str = Field(
         "",
-        description="Whose public holidays the variable `public_holiday` of templates names: an ISO 3166 code such as "
-        "US or DE-BY. Needs the extra whereupon[holidays].",
+        description="Country or region of the holidays in the template variable `public_holiday`: an ISO 3166 code "
+        "such as US or DE-BY. Needs the extra whereupon[holidays].",
     )
 
     @field_validator("leave_out")

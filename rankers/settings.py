@@ -37,6 +37,6 @@ class RunConfig(BaseModel):
     decode: DecodeSettings = Field(default_factory=DecodeSettings)
     priors: Literal["auto", "none"] | list[BaselineName] = Field(
         "none",
-        description="Rankers whose distributions the model is blended with and trained on top of: auto chooses them on "
-        "the validation split; or a list of names.",
+        description="Classic rankers that are blended with the model; the model is trained on top of them. auto "
+        "chooses them on the validation split; a list names them.",
     )

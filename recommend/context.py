@@ -20,7 +20,7 @@ from .store.event import ContextValue
 
 _TEMPERATURE = re.compile(r"([-−]?\d+(?:\.\d+)?)\s*°?\s*([CF])\b", re.IGNORECASE)  # noqa: RUF001  # also a true minus
 _PLACE = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*$")
-# What a word says in the units of the data: a little of it, enough to be told in the words of a prompt.
+# What a word means in the units of the data: a small amount, but enough for the word to appear in a prompt.
 _WORDS: dict[str, dict[str, float]] = {
     "snow": {"snowfall_cm": 2.0, "precipitation_mm": 2.0},
     "rain": {"snowfall_cm": 0.0, "precipitation_mm": 4.0},
@@ -95,7 +95,7 @@ def parse_weather(text: str) -> dict[str, float]:
 def check_context(moment: RequestContext, left_out: Collection[ContextKind]) -> None:
     """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing."""
     if moment.weather is not None and "weather" in left_out:
-        raise PromptError("prompts.leave_out names weather, so no prompt speaks of it: leave the weather out.")
+        raise PromptError("prompts.leave_out names weather, so no prompt shows it: leave the weather out.")
 
 
 def open_question(
@@ -139,7 +139,7 @@ def _first_question(
 ) -> pl.DataFrame:  # fmt: skip
     """The moment alone, for an unknown user; a time without an offset is local, as in every prompt."""
     if moment.at is None or not _is_time(moment.at):
-        raise PromptError(f"Without events, the moment needs a time in ISO 8601, not {moment.at!r}; give either.")
+        raise PromptError(f"Without events, the request needs a time in ISO 8601, not {moment.at!r}; give either.")
     at, zone = datetime.fromisoformat(moment.at), ZoneInfo(time_zone) if time_zone else None
     at = at.replace(tzinfo=zone or UTC) if at.tzinfo is None else at.astimezone(zone) if zone else at
     known = {
@@ -153,7 +153,7 @@ def _as_said(histories: Histories, row: pl.DataFrame, moment: RequestContext) ->
     if moment.weather is not None:
         values = parse_weather(moment.weather)
         if not any(name in row.columns for name in WEATHER_COLUMNS):
-            raise PromptError("These events have no weather, so no prompt speaks of it: leave the weather out.")
+            raise PromptError("These events have no weather, so no prompt shows it: leave the weather out.")
         row = _with_weather(row, values)
     if moment.place is not None:
         row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, moment.place).items())
@@ -230,7 +230,7 @@ def _at_place(histories: Histories, place: str) -> dict[str, float | str]:
     latitude, longitude = parse_place(place)
     if histories.location != "context":
         raise PromptError(
-            "These events' coordinates are those of the chosen items, so no prompt speaks of a place: "
+            "These events' coordinates are those of the chosen items, so no prompt shows a place: "
             "leave the place out, or let it filter what is near."
         )
     context = [str(name) for name in histories.manifest["context_columns"]]

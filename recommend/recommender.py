@@ -338,7 +338,7 @@ class Recommender:
     def _history(self, request: Request, version: CatalogueVersion) -> pl.DataFrame:
         user, time_zone = request.user_id, self.config.histories.time_zone
         if user is None and request.events is None:
-            raise DataError("Expected a user_id, or events of the person asked about, but found neither; give either.")
+            raise DataError("Expected a user_id or events of the user, but found neither; give one of them.")
         stored: Sequence[PastEvent] = ()
         if user is not None and self.store is not None:
             stored = self.store.of_user(user, self.config.serve.max_events)

@@ -41,8 +41,8 @@ def candidates(
         place = place_of(asked, context)
         if place is None:
             raise DataError(
-                f"What is near needs a place, but none of the {asked.height - 1} events of user {asked['user_id'][0]} "
-                "by then has coordinates: give a place, or do not ask for what is near."
+                f"The filter near_km needs a place, but none of the {asked.height - 1} earlier events of user "
+                f"{asked['user_id'][0]} has coordinates: give a place, or remove the filter."
             )
         values |= {"near_km": filters.near_km, "near_latitude": place[0], "near_longitude": place[1]}
     if filters.categories:

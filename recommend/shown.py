@@ -92,7 +92,7 @@ def _as_dict(user: str, context: RequestContext, answer: Answer, explanation: Ex
     selection = answer.question.selection
     items = [{name: value for name, value in row.items() if name != "distance_km"} for row in answer.rows()]
     why = {} if explanation is None else {"explanation": explanation.model_dump(mode="json")}
-    return {"user_id": user, "moment": str(context), "num_candidates": selection.num_allowed,
+    return {"user_id": user, "context": str(context), "num_candidates": selection.num_allowed,
             "filters": selection.reason, "exact": answer.result.exact,
             "missing_probability": answer.missing_probability, "items": items, **why}  # fmt: skip
 

@@ -19,7 +19,7 @@ class ServeSettings(StoreSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
     api_key_variable: str = Field(
         "WHEREUPON_API_KEY",
-        description="Environment variable that holds the API key; unset or empty: none is asked for.",
+        description="Environment variable that holds the API key; unset or empty: no key is required.",
     )
     admin_key_variable: str = Field(
         "WHEREUPON_ADMIN_KEY",

@@ -34,7 +34,7 @@ def test_minimal_file_has_defaults_for_the_rest(written: Path) -> None:
 
 
 def test_in_brief_is_what_differs_from_the_defaults(written: Path) -> None:
-    assert list(load_config(written, ["decode.k=3"]).in_brief()) == [
+    assert list(load_config(written, ["decode.k=3"]).changed_settings()) == [
         f"run: {written.parent / 'runs/toy'}",
         "histories.recipe: nycflights13",
         "decode.k: 3",
@@ -201,7 +201,7 @@ def test_shipped_examples_all_load_and_open_with_what_they_do(root: Path, monkey
 def test_password_of_a_database_is_neither_told_nor_recorded(written: Path, events: str, shown: str) -> None:
     config = load_config(written, [f"serve.events='{events}'"])
     assert str(config.serve.events) == events
-    assert f"serve.events: {shown}" in list(config.in_brief())
+    assert f"serve.events: {shown}" in list(config.changed_settings())
     assert config.shown()["serve"]["events"] == shown
 
 

@@ -119,7 +119,7 @@ def _refuse_unlike(a: Ranked, b: Ranked) -> None:
         ours, theirs = asked_a.get(fact), asked_b.get(fact)
         if ours is not None and theirs is not None and ours != theirs:
             raise DataError(
-                f"{a.name} and {b.name} should be of one {fact} but are of {ours} and {theirs}; compare like with like."
+                f"{a.name} and {b.name} should have the same {fact}, but have {ours} and {theirs}; choose other runs."
             )
 
 

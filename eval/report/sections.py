@@ -15,7 +15,7 @@ import polars as pl
 from markupsafe import Markup
 
 from ...arrays import Float64, Int64
-from ..beyond import beyond
+from ..beyond_accuracy import list_metrics
 from ..metrics import METRICS, VISITS, macro
 from ..reliability import Calibrated, bin_of, calibration, predictions
 from ..significance import paired
@@ -290,7 +290,7 @@ def beyond_accuracy(dataset: Dataset) -> Part | None:
     """
     if dataset.depth < LISTED:
         return None
-    found = [(one, beyond(one.rankings, dataset.histories, dataset.part, LISTED)) for one in dataset.rankers]
+    found = [(one, list_metrics(one.rankings, dataset.histories, dataset.part, LISTED)) for one in dataset.rankers]
     known = {name for _, metrics in found for name, value in metrics.items() if value == value}
     silent = {one.name: int((one.rankings.item_EK[:, 0] < 0).sum()) for one in dataset.rankers}
     said = "no item at all for {} of the events, which are in no mean."

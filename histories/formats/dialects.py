@@ -131,8 +131,8 @@ def _demand_text(text: str, path: Path) -> None:
     odd = sum(character < " " and character not in "\t\r\n\x1c\x1d\x1e\x1f" for character in text[:4096])
     if odd > len(text[:4096]) // 20:
         raise DataError(
-            f"{path} should be a table of text but its first bytes are none; name a CSV, JSON Lines, Parquet, Arrow or "
-            "Excel file, or set `encoding`."
+            f"{path} should be a table of text, but its first bytes are not text; name a CSV, JSON Lines, Parquet, "
+            "Arrow or Excel file, or set `encoding`."
         )
 
 

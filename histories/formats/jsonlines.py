@@ -43,8 +43,8 @@ def read_json_records(file: Path, path: Path, wanted: Collection[str] | None) ->
     names = _names(file)
     if not names:
         raise DataError(
-            f"{path} should hold one JSON object a line (JSON Lines) but its first lines are none; write it with "
-            "json.dumps, a line for each record."
+            f"{path} should hold one JSON object per line (JSON Lines), but its first lines are something else; write "
+            "each record with json.dumps on its own line."
         )
     kept = [name for name in names if wanted is None or name in wanted]
     try:

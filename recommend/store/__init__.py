@@ -21,7 +21,7 @@ def open_store(address: str | Path) -> EventStore:
         return PostgresStore(str(address))
     scheme = re.match(r"[\w.+-]+(?=://)", str(address))
     if scheme:  # and not the rest, which may hold a password
-        raise StoreError(f"Events should go to a file or a postgresql:// URL, not to {scheme[0]}://; name such a one.")
+        raise StoreError(f"serve.events should be a file or a postgresql:// URL, not {scheme[0]}://; change it.")
     from .sqlite import SqliteStore
 
     return SqliteStore(Path(address))

@@ -148,8 +148,7 @@ def check_same(event: Event, known: Event) -> None:
     # As JSON, in which true is not 1.0.
     if event is not known and event.model_dump_json() != known.model_dump_json():
         raise ConflictError(
-            f"The event {event.event_id!r} came before with other content; an id names one event for good, "
-            "so send what is new under a new id."
+            f"The event {event.event_id!r} is stored already with other content; send the new content under a new id."
         )
 
 

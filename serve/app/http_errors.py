@@ -27,7 +27,7 @@ _MEANING = {
     401: "The API key is missing or wrong.",
     403: "The API key asks only; this needs the key that administers.",
     404: "There is no such user or catalogue.",
-    409: "An event id came before with other content; nothing was stored.",
+    409: "An event id is stored already with other content; nothing was stored.",
     413: "The request is too large; nothing was stored.",
     429: "Too many requests are running or waiting; Retry-After says when to come back.",
     503: "The model or the event store does not work now; asking again later is safe.",

@@ -91,7 +91,7 @@ async def health(service: Loaded) -> Response:
 @router.post("/v1/recommendations", tags=["recommendations"], responses=documented(404, 413, 429))
 @until_disconnect
 async def recommend(service: Loaded, body: RecommendationRequest, raw_request: Request) -> Recommendations:
-    """The items that a user is most likely to choose next, given the moment, best first."""
+    """The items that a user is most likely to choose next, in the given context, best first."""
     return await service.recommend(body.asked(), body.k, body.max_expansions, explain=body.explain)
 
 

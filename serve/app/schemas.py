@@ -21,7 +21,7 @@ class _Request(BaseModel):
 
 
 class Context(_Request, Placed):
-    """The moment that is asked about."""
+    """Time, place and weather of the request."""
 
     at: str | None = Field(
         None, max_length=40, description="ISO 8601; without an offset in the user's local time. By default now."
@@ -34,7 +34,7 @@ class Context(_Request, Placed):
     )
 
 
-class Wanted(_Request):
+class Filters(_Request):
     """Which items may answer; all conditions hold."""
 
     near_km: Annotated[Number, Field(gt=0)] | None = Field(
@@ -42,23 +42,23 @@ class Wanted(_Request):
     )
     category: list[Label] | None = Field(None, min_length=1, max_length=100, description="Of one of these categories.")
     unseen: bool = Field(False, description="New to this user.")
-    open_now: bool = Field(False, description="Open at the local time of the moment.")
+    open_now: bool = Field(False, description="Open at the local time of the request.")
     only: list[ItemId] | None = Field(None, description="One of these item ids.")
     exclude: list[ItemId] = Field(default_factory=list, description="None of these item ids.")
 
 
 class RecommendationRequest(_Request):
-    """Whose next item, when and where, and how many."""
+    """Which user's next item, when and where, and how many."""
 
     user_id: Label | None = Field(None, description="A user of the histories or of stored events.")
     events: list[PastEvent] | None = Field(
         None, description="What the person did, instead of a user id or after what is known of the user; not stored."
     )
-    context: Context = Field(default_factory=Context, description="The moment asked about.")
+    context: Context = Field(default_factory=Context, description="Time, place and weather of the request.")
     k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
-    filters: Wanted = Field(default_factory=Wanted, description="Which items may answer.")
+    filters: Filters = Field(default_factory=Filters, description="Which items may answer.")
     max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
-    explain: bool = Field(False, description="Say of each item why it stands there; takes many times as long.")
+    explain: bool = Field(False, description="Explain the rank of each item; takes many times as long.")
 
     def asked(self) -> Request:
         """What a `Recommender` is asked; without a time, about now."""
@@ -92,7 +92,7 @@ class Recommendations(BaseModel):
     reason: str = Field(description="What the filters left, and why there are fewer items than asked for.")
     object: Literal["list"] = "list"
     data: list[Recommendation]
-    num_events: int = Field(description="Events before the moment that the prompt rests on.")
+    num_events: int = Field(description="Number of earlier events that the prompt uses.")
     prompt_tokens: int
     explanation: Explanation | None = Field(None, description="Why, item by item, if that was asked.")
 
@@ -109,7 +109,7 @@ class ItemRow(BaseModel):
     title: str | None = Field(None, max_length=1000, description="By default made as those of the histories were.")
     latitude: Annotated[Number, Field(ge=-90, le=90)] | None = Field(None, description="Degrees, WGS 84.")
     longitude: Annotated[Number, Field(ge=-180, le=180)] | None = Field(None, description="Degrees, WGS 84.")
-    available_from: AwareDatetime | None = Field(None, description="The moment from which on the item is known.")
+    available_from: AwareDatetime | None = Field(None, description="Time from which on the item may be recommended.")
 
     __pydantic_extra__: dict[str, str | Number | bool | None] = Field(init=False)
 

@@ -234,7 +234,7 @@ def test_resolve_hub_id_without_network_is_one_sentence() -> None:
 
 
 def test_resolve_text_that_is_no_hub_id_says_so() -> None:
-    with pytest.raises(ModelError, match="nor a hub id"):
+    with pytest.raises(ModelError, match="not smollm2-135m, a directory or a hub id"):
         resolve_base_model("some body//model")
 
 

@@ -27,7 +27,7 @@ def test_task_is_sampled_among_the_events_that_are_left(town: Histories) -> None
 
 def test_task_without_a_candidate_is_one_clear_sentence(build: Build) -> None:
     histories = build([(0, 0, 1, "train"), (0, 0, 5, "test"), (0, 0, 6, "test")], 2)
-    with pytest.raises(DataError, match=r"^The test split .* none of its 2 is one; set evaluate\.repeats: allowed, or"):
+    with pytest.raises(DataError, match=r"^None of the 2 events of the test split .* candidate; set evaluate\.rep"):
         read_task(histories, "test", EvaluateSettings(repeats="excluded"))
 
 

@@ -58,7 +58,7 @@ def test_near_goes_by_the_place_said_else_by_the_last_one_known(
 def test_near_without_any_place_is_refused(make_histories: MakeHistories, travels: Histories) -> None:
     lost = replace(make_histories([NOWHERE, NOWHERE | {"at": "2013-01-04T10:00"}]), items=travels.items)
     with pytest.raises(
-        DataError, match=r"^What is near needs a place, but none of the 2 events of user Ada by then has"
+        DataError, match=r"^The filter near_km needs a place, but none of the 2 earlier events of user Ada has"
     ):
         _left(lost, RequestFilters(near_km=15))
 

@@ -51,7 +51,7 @@ def ask(trained: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 def test_json_ranks_the_catalogue_with_ids_and_probabilities(ask: Ask) -> None:
     [answer] = json.loads(ask(as_json=True, weather="rain, 18 C"))
     assert {key: value for key, value in answer.items() if key != "items"} == {
-        "user_id": "p00", "moment": "rain, 18 C", "num_candidates": 5, "filters": "", "exact": True,
+        "user_id": "p00", "context": "rain, 18 C", "num_candidates": 5, "filters": "", "exact": True,
         "missing_probability": 0.0,
     }  # fmt: skip
     assert {item["title"] for item in answer["items"]} == TITLES
@@ -64,7 +64,7 @@ def test_json_ranks_the_catalogue_with_ids_and_probabilities(ask: Ask) -> None:
 
 def test_json_of_two_moments_says_which_is_which(ask: Ask) -> None:
     told = json.loads(ask(as_json=True, weather="rain", versus="clear; 2024-02-01T08:00", k=2))
-    assert [answer["moment"] for answer in told] == ["rain", "2024-02-01T08:00, clear"]
+    assert [answer["context"] for answer in told] == ["rain", "2024-02-01T08:00, clear"]
     assert [len(answer["items"]) for answer in told] == [2, 2]
     assert all(answer["exact"] and answer["missing_probability"] == 0 for answer in told)
 
@@ -248,7 +248,7 @@ def test_wish_that_cannot_be_granted_is_told_before_a_model_is_loaded(
         ask(trained, filters=RequestFilters(categories=["Bar"]))
     with pytest.raises(CatalogueError, match=r"The filter near_km should be greater than 0 \(found -1\)"):
         ask(places, filters=RequestFilters(near_km=-1), place=CENTRE)
-    with pytest.raises(DataError, match=r"^What is near needs a place, .* user p00 .*: give a place, or"):
+    with pytest.raises(DataError, match=r"^The filter near_km needs a place, .* user p00 .*: give a place, or"):
         ask(places, filters=RequestFilters(near_km=2))
     with pytest.raises(PromptError, match="The place 'here' cannot be read"):
         ask(places, filters=RequestFilters(near_km=2), place="here")

@@ -104,7 +104,7 @@ def test_same_event_again_is_a_duplicate_and_changes_nothing(store: EventStore) 
 )  # fmt: skip
 def test_known_id_with_other_content_refuses_the_whole_batch(store: EventStore, changed: Event) -> None:
     store.append([made("e1", context={"a": 1.0})])
-    with pytest.raises(ConflictError, match="event 'e1' came before with other content"):
+    with pytest.raises(ConflictError, match="event 'e1' is stored already with other content"):
         store.append([made("e0"), changed, made("e2")])
     assert ids(store.of_user("u1", 10)) == ["e1"]
 
@@ -300,8 +300,8 @@ def test_name_that_sqlite_takes_for_memory_is_a_file(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        (f"mysql://me:{PASSWORD}@host/db", r"not to mysql://;"),
-        (f"postgresql+psycopg://me:{PASSWORD}@host/db", r"not to postgresql\+psycopg://;"),
+        (f"mysql://me:{PASSWORD}@host/db", r"not mysql://;"),
+        (f"postgresql+psycopg://me:{PASSWORD}@host/db", r"not postgresql\+psycopg://;"),
         (f"postgresql://me:{PASSWORD}%zz@host/db", "cannot be read"),
         (f"postgresql://me:a@{PASSWORD}@host/db", "surplus @"),
         (f"postgresql://me:{PASSWORD}/a@host/db", "surplus @"),

@@ -1,6 +1,6 @@
 """The same histories with another future: what a prediction must not notice.
 
-Shapes: N = events (rows of the histories), X = altered events, U = users, I = items.
+Shapes: N = events (rows of the histories), X = perturbed events, U = users, I = items.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ _MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Altered:
+class Perturbed:
     """Histories with another future, in which `num` events are others now, or gone; all users keep their index.
 
     `row_N`, int64 [N], is where each event of the original stands now; -1 where it is gone.
@@ -44,7 +44,7 @@ def later_events(histories: Histories, row: int) -> Bool:
     return later_N
 
 
-def altered_after(histories: Histories, row: int, item: int, variant: Variant, seed: int) -> Altered:
+def perturbed_after(histories: Histories, row: int, item: int, variant: Variant, seed: int) -> Perturbed:
     """Another future from the event in `row` on, which chooses `item` (by index) now, whatever is known of it before.
 
     "changed": every later event (see `later_events`) is at a random item, with weather and further columns of random
@@ -62,18 +62,18 @@ def altered_after(histories: Histories, row: int, item: int, variant: Variant, s
     )
     if variant == "deleted":
         row_N = np.where(later_N, -1, np.cumsum(~later_N) - 1)
-        return Altered(_rebuilt(histories, events.filter(~later_N), f"{row} deleted"), row_N, int(later_N.sum()))
+        return Perturbed(_rebuilt(histories, events.filter(~later_N), f"{row} deleted"), row_N, int(later_N.sum()))
     at_X = np.flatnonzero(later_N)
     events = _with_times(_with_others(events, histories, at_X, random), histories, row, at_X, random)
-    return Altered(_rebuilt(histories, events, f"{row} changed {seed}"), np.arange(len(later_N)), len(at_X))
+    return Perturbed(_rebuilt(histories, events, f"{row} changed {seed}"), np.arange(len(later_N)), len(at_X))
 
 
-def altered_events(histories: Histories, which_N: Bool, seed: int) -> Altered:
+def perturbed_events(histories: Histories, which_N: Bool, seed: int) -> Perturbed:
     """Random items, weather and further columns for some events, at their times."""
     at_X = np.flatnonzero(which_N)
     events = _with_others(histories.events, histories, at_X, np.random.default_rng(seed))
-    altered = _rebuilt(histories, events, f"{len(at_X)} events {seed}")
-    return Altered(altered, np.arange(histories.events.height), len(at_X))
+    perturbed = _rebuilt(histories, events, f"{len(at_X)} events {seed}")
+    return Perturbed(perturbed, np.arange(histories.events.height), len(at_X))
 
 
 def _with_others(
@@ -113,7 +113,7 @@ def _with_times(
 
 def _rebuilt(histories: Histories, events: pl.DataFrame, what: str) -> Histories:
     # Another fingerprint, or a ranker that remembers by it would answer without looking.
-    manifest = histories.manifest | {"data_hash": f"altered: {what}"}
+    manifest = histories.manifest | {"data_hash": f"perturbed: {what}"}
     built = build_histories(events, histories.items, manifest)
     bounds_U1 = np.arange(len(histories.user_ids) + 1)
     offset_U1 = np.searchsorted(built.user_idx_N, bounds_U1).astype(np.int64)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.eval.altered import Altered, altered_after, altered_events, later_events
+from whereupon.eval.perturbation import Perturbed, later_events, perturbed_after, perturbed_events
 from whereupon.histories import Histories
 
 Build = Callable[..., Histories]
@@ -30,27 +30,27 @@ def test_equal_times_of_others_are_later_and_own_ones_by_their_order(build: Buil
 
 
 def test_deleted_future_leaves_no_event_and_every_user(town: Histories) -> None:
-    altered = altered_after(town, 5, E, "deleted", seed=0)
-    histories = altered.histories
+    perturbed = perturbed_after(town, 5, E, "deleted", seed=0)
+    histories = perturbed.histories
     assert histories.events.select("user_id", "item_id").rows() == [
         ("user-0", "item-0"), ("user-0", "item-1"), ("user-0", "item-0"), ("user-1", "item-1"), ("user-1", "item-4"),
     ]  # fmt: skip
-    assert (altered.num, altered.row_N.tolist()) == (8, [0, 1, 2, -1, 3, 4, -1, -1, -1, -1, -1, -1, -1])
+    assert (perturbed.num, perturbed.row_N.tolist()) == (8, [0, 1, 2, -1, 3, 4, -1, -1, -1, -1, -1, -1, -1])
     assert histories.user_ids == town.user_ids
     assert histories.offset_U1.tolist() == [0, 3, 5, 5, 5]
     assert histories.data_hash != town.data_hash
 
 
 def test_changed_future_is_at_the_moment_or_later(town: Histories) -> None:
-    altered = altered_after(town, 5, E, "changed", seed=0)
-    assert altered.num == 8
-    assert altered.row_N.tolist() == list(range(13))
+    perturbed = perturbed_after(town, 5, E, "changed", seed=0)
+    assert perturbed.num == 8
+    assert perturbed.row_N.tolist() == list(range(13))
     changed = later_events(town, 5)
-    assert (altered.histories.time_s_N[changed] >= 5).all()
-    assert (altered.histories.time_s_N[changed] == 5).any()
-    assert (altered.histories.item_idx_N[changed] != town.item_idx_N[changed]).any()
-    other = altered_after(town, 5, E, "changed", seed=1)
-    assert (other.histories.item_idx_N != altered.histories.item_idx_N).any()
+    assert (perturbed.histories.time_s_N[changed] >= 5).all()
+    assert (perturbed.histories.time_s_N[changed] == 5).any()
+    assert (perturbed.histories.item_idx_N[changed] != town.item_idx_N[changed]).any()
+    other = perturbed_after(town, 5, E, "changed", seed=1)
+    assert (other.histories.item_idx_N != perturbed.histories.item_idx_N).any()
 
 
 @pytest.mark.parametrize(("location", "latitude"), [("outcome", None), ("context", 41.0)])
@@ -63,18 +63,18 @@ def test_what_follows_from_the_choice_is_unknown_and_what_was_known_stays(
         **{name: getattr(histories, name) for name in histories.__dataclass_fields__}, "location": location,
         "events": histories.events.with_columns(pl.Series(name, values) for name, values in further.items()),
     })  # fmt: skip
-    event = altered_after(histories, 1, A, "changed", seed=0).histories.events.row(1, named=True)
+    event = perturbed_after(histories, 1, A, "changed", seed=0).histories.events.row(1, named=True)
     assert (event["item_id"], event["value"], event["temperature_c"]) == ("item-0", None, 2.0)
     assert event["latitude"] == latitude
 
 
 def test_some_events_altered_keep_their_times_and_all_others_stay(town: Histories) -> None:
-    altered = altered_events(town, town.split_N == 2, seed=0)
+    perturbed = perturbed_events(town, town.split_N == 2, seed=0)
     train = town.split_N == 0
-    assert altered.num == 5
-    assert altered.histories.events.filter(train).equals(town.events.filter(train))
-    assert (altered.histories.time_s_N == town.time_s_N).all()
-    assert (altered.histories.item_idx_N[~train] != town.item_idx_N[~train]).any()
+    assert perturbed.num == 5
+    assert perturbed.histories.events.filter(train).equals(town.events.filter(train))
+    assert (perturbed.histories.time_s_N == town.time_s_N).all()
+    assert (perturbed.histories.item_idx_N[~train] != town.item_idx_N[~train]).any()
 
 
 Rows = list[tuple[int, int, int, str]]
@@ -94,21 +94,21 @@ def test_past_is_untouched_and_the_order_holds(
 ) -> None:
     histories = build(rows, 4)
     row %= len(rows)
-    altered: Altered = altered_after(histories, row, item, variant, seed)  # type: ignore[arg-type]
-    events, now = histories.events, altered.histories
+    perturbed: Perturbed = perturbed_after(histories, row, item, variant, seed)  # type: ignore[arg-type]
+    events, now = histories.events, perturbed.histories
     user, time = events["user_idx"][row], events["time"][row]
     naive = [
         i > row if other == user else at >= time for i, (other, at) in enumerate(events["user_idx", "time"].iter_rows())
     ]
     assert later_events(histories, row).tolist() == naive
     past = [i for i in range(len(rows)) if not naive[i] and i != row]
-    assert now.events[altered.row_N[past].tolist()].equals(events[past])
-    asked = now.events.row(int(altered.row_N[row]), named=True)
+    assert now.events[perturbed.row_N[past].tolist()].equals(events[past])
+    asked = now.events.row(int(perturbed.row_N[row]), named=True)
     assert asked == {**events.row(row, named=True), "item_idx": item, "item_id": f"item-{item}"}
     assert now.events.select("user_idx", "time").rows() == sorted(now.events.select("user_idx", "time").rows())
     later = [i for i in range(len(rows)) if naive[i]]
     if variant == "deleted":
-        assert (altered.row_N[later] == -1).all()
+        assert (perturbed.row_N[later] == -1).all()
         assert now.events.height == len(rows) - len(later)
     else:
         assert all(now.events["time"][i] >= time for i in later)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.eval.beyond import beyond, beyond_per_event, coverage, earlier_counts, gini
+from whereupon.eval.beyond_accuracy import coverage, earlier_counts, gini, list_metrics, list_metrics_per_event
 from whereupon.eval.rankings import Rankings
 from whereupon.histories import Histories
 from whereupon.histories.distance import EARTH_RADIUS_KM
@@ -36,8 +36,8 @@ def test_counts_of_earlier_splits_leave_test_events_out(town: Histories) -> None
 
 def test_novelty_of_hand_derived_lists_is_in_bits(town: Histories) -> None:
     """8 events and one more for each of 5 items: A has 4 of 13, E 1 of 13."""
-    found = beyond(_rankings([3, 6], [[A, E], [A]]), town, "test", k=2)
-    each = beyond_per_event(_rankings([3, 6], [[A, E], [A]]), town, "test", k=2)
+    found = list_metrics(_rankings([3, 6], [[A, E], [A]]), town, "test", k=2)
+    each = list_metrics_per_event(_rankings([3, 6], [[A, E], [A]]), town, "test", k=2)
     a, e = math.log2(13 / 4), math.log2(13 / 1)
     assert each["novelty@2"] == pytest.approx([(a + e) / 2, a])
     assert found["novelty@2"] == pytest.approx(((a + e) / 2 + a) / 2)
@@ -46,28 +46,28 @@ def test_novelty_of_hand_derived_lists_is_in_bits(town: Histories) -> None:
 
 def test_only_the_first_k_items_count(town: Histories) -> None:
     long, short = (_rankings([3], [items]) for items in ([A, B, C, D], [A, B]))
-    assert beyond(long, town, "test", k=2) == beyond(short, town, "test", k=2)
+    assert list_metrics(long, town, "test", k=2) == list_metrics(short, town, "test", k=2)
 
 
 @pytest.mark.parametrize("k", [0, 3])
 def test_cutoff_that_the_lists_do_not_hold_is_refused(town: Histories, k: int) -> None:
     with pytest.raises(ValueError, match="k should be from 1 to the 2 items"):
-        beyond(_rankings([3], [[A, B]]), town, "test", k=k)
+        list_metrics(_rankings([3], [[A, B]]), town, "test", k=k)
 
 
 def test_items_without_category_and_coordinates_have_no_such_metrics(town: Histories) -> None:
-    found = beyond(_rankings([3], [[A, B]]), town, "test", k=2)
-    each = beyond_per_event(_rankings([3], [[A, B]]), town, "test", k=2)
+    found = list_metrics(_rankings([3], [[A, B]]), town, "test", k=2)
+    each = list_metrics_per_event(_rankings([3], [[A, B]]), town, "test", k=2)
     assert set(each) == {"novelty@2", "popularity@2"}
     assert set(found) == {"novelty@2", "popularity@2", "coverage@2", "Gini@2", "popularity-lift@2"}
     empty = _located(town, category=[None] * 5, latitude=[None] * 5, longitude=[1.0] * 5)
-    assert set(beyond(_rankings([3], [[A, B]]), empty, "test", k=2)) == set(found)
+    assert set(list_metrics(_rankings([3], [[A, B]]), empty, "test", k=2)) == set(found)
 
 
 def test_category_diversity_is_the_share_of_pairs_that_differ(town: Histories) -> None:
     shops = _located(town, category=["bar", "bar", "gym", None, ""])
-    found = beyond(_rankings([3, 6, 9], [[A, B, C], [A, C, D], [A, D, E]]), shops, "test", k=3)
-    each = beyond_per_event(_rankings([3, 6, 9], [[A, B, C], [A, C, D], [A, D, E]]), shops, "test", k=3)
+    found = list_metrics(_rankings([3, 6, 9], [[A, B, C], [A, C, D], [A, D, E]]), shops, "test", k=3)
+    each = list_metrics_per_event(_rankings([3, 6, 9], [[A, B, C], [A, C, D], [A, D, E]]), shops, "test", k=3)
     assert each["category-diversity@3"] == pytest.approx([2 / 3, 1, math.nan], nan_ok=True)
     assert found["category-diversity@3"] == pytest.approx(5 / 6), "the list without a known pair does not count"
 
@@ -77,8 +77,8 @@ def test_distances_of_hand_derived_places(town: Histories) -> None:
     places = _located(town, latitude=[0.0, 1 * KM, 4 * KM, None, 0.0], longitude=[0.0] * 4 + [180.0])
     rankings = _rankings([3, 6, 10, 12], [[A, B, C], [C, D], [C], [D, A]])  # Cyd's visit of D, Dan's second, of A
     assert [places.events["item_id"][row] for row in (3, 6, 10, 12)] == ["item-1", "item-2", "item-3", "item-0"]
-    found = beyond(rankings, places, "test", k=3)
-    each = beyond_per_event(rankings, places, "test", k=3)
+    found = list_metrics(rankings, places, "test", k=3)
+    each = list_metrics_per_event(rankings, places, "test", k=3)
     assert each["km-diversity@3"] == pytest.approx([(1 + 4 + 3) / 3, *[math.nan] * 3], nan_ok=True)
     assert each["mean-km"] == pytest.approx([1, 0, math.nan, math.nan], nan_ok=True, abs=1e-9)
     assert found["mean-km"] == pytest.approx(0.5)
@@ -87,22 +87,22 @@ def test_distances_of_hand_derived_places(town: Histories) -> None:
 
 def test_share_within_a_kilometre_leaves_unknown_distances_out(town: Histories) -> None:
     places = _located(town, latitude=[0.0, 0.9 * KM, 1.1 * KM, None, 0.0], longitude=[0.0] * 5)
-    found = beyond(_rankings([3, 6, 12], [[A], [A], [D]]), places, "test", k=1)  # 0.9 km, 1.1 km, unknown
-    each = beyond_per_event(_rankings([3, 6, 12], [[A], [A], [D]]), places, "test", k=1)
+    found = list_metrics(_rankings([3, 6, 12], [[A], [A], [D]]), places, "test", k=1)  # 0.9 km, 1.1 km, unknown
+    each = list_metrics_per_event(_rankings([3, 6, 12], [[A], [A], [D]]), places, "test", k=1)
     assert each["within-1km"] == pytest.approx([1, 0, math.nan], nan_ok=True)
     assert found["within-1km"] == pytest.approx(0.5)
 
 
 def test_event_without_a_list_is_unknown_throughout(town: Histories) -> None:
     places = _located(town, category=["bar"] * 5, latitude=[0.0] * 5, longitude=[0.0] * 5)
-    found = beyond(_rankings([3, 6], [[], [A, B]]), places, "test", k=2)
+    found = list_metrics(_rankings([3, 6], [[], [A, B]]), places, "test", k=2)
     assert not any(math.isnan(value) for value in found.values())
 
 
 def test_no_events_give_no_values_quietly(town: Histories) -> None:
     nothing = Rankings(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2), np.int32), np.empty((0, 2)))
     places = _located(town, category=["bar"] * 5, latitude=[0.0] * 5, longitude=[0.0] * 5)
-    found = beyond(nothing, places, "test", k=2)
+    found = list_metrics(nothing, places, "test", k=2)
     assert found.pop("coverage@2") == 0
     assert all(math.isnan(value) for value in found.values())
 
@@ -130,13 +130,13 @@ def test_popularity_lift_of_hand_derived_lists(build: Build) -> None:
     histories = build([*train, (0, C, 9, "test"), (0, C, 10, "test"), (1, C, 9, "test"), (2, C, 9, "test")], 3)
     rankings = _rankings([3, 4, 6, 7], [[B], [B], [A], [A]])
     ann, bob = (7 / 3 + 7 / 4) / 2, 3.0  # before her second event, Ann's past has C, too, which nobody had in train
-    found = beyond(rankings, histories, "test", k=1)["popularity-lift@1"]
+    found = list_metrics(rankings, histories, "test", k=1)["popularity-lift@1"]
     assert found == pytest.approx(((1 + 3) / 2) / ((ann + bob) / 2) - 1), "user 2 has no past to compare with"
 
 
 def test_popularity_lift_of_pasts_that_nobody_shared_is_nan(build: Build) -> None:
     histories = build([(0, A, 1, "train"), (1, B, 8, "test"), (1, C, 9, "test")], 3)
-    assert math.isnan(beyond(_rankings([2], [[A]]), histories, "test", k=1)["popularity-lift@1"])
+    assert math.isnan(list_metrics(_rankings([2], [[A]]), histories, "test", k=1)["popularity-lift@1"])
 
 
 @settings(deadline=None)
@@ -148,8 +148,8 @@ def test_pairs_equal_going_through_each_list(build: Build, data: st.DataObject) 
     lists[0] = (lists[0] + [i for i in range(num_items) if i not in lists[0]])[:k]  # one at least is as long as can be
     rows = [(0, 0, time, "train" if time == 0 else "test") for time in range(len(lists) + 1)]
     histories = _located(build(rows, num_items), category=names)
-    found = beyond(_rankings(list(range(1, len(lists) + 1)), lists), histories, "test", k=k)
-    each = beyond_per_event(_rankings(list(range(1, len(lists) + 1)), lists), histories, "test", k=k)
+    found = list_metrics(_rankings(list(range(1, len(lists) + 1)), lists), histories, "test", k=k)
+    each = list_metrics_per_event(_rankings(list(range(1, len(lists) + 1)), lists), histories, "test", k=k)
     if not any(names):
         assert "category-diversity@4" not in found
         return

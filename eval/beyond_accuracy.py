@@ -30,15 +30,15 @@ from .rankings import Rankings
 NEAR_KM: Final = 1.0
 
 
-def beyond(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int = 10) -> dict[str, float]:
+def list_metrics(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int = 10) -> dict[str, float]:
     """What one ranker's answers to events of `split` are like, by name; NaN over nothing.
 
-    The micro means of `beyond_per_event`, `coverage@k`, `Gini@k`, `popularity-lift@k` and `median-km`.
+    The micro means of `list_metrics_per_event`, `coverage@k`, `Gini@k`, `popularity-lift@k` and `median-km`.
 
     Raises:
-        ValueError: k is below 1 or beyond what the rankings hold.
+        ValueError: k is below 1 or above what the rankings hold.
     """
-    per_event, item_EK = beyond_per_event(rankings, histories, split, k), rankings.item_EK[:, :k]
+    per_event, item_EK = list_metrics_per_event(rankings, histories, split, k), rankings.item_EK[:, :k]
     count_I, popularity_E = earlier_counts(histories, split), per_event[f"popularity@{k}"]
     metrics = {f"coverage@{k}": coverage(item_EK, len(count_I)), f"Gini@{k}": gini(item_EK, len(count_I))}
     if "mean-km" in per_event:
@@ -48,7 +48,9 @@ def beyond(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: i
     return metrics | {name: micro(value_E) for name, value_E in per_event.items()}
 
 
-def beyond_per_event(rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int) -> dict[str, Float64]:
+def list_metrics_per_event(
+    rankings: Rankings, histories: Histories, split: EvaluatedSplit, k: int
+) -> dict[str, Float64]:
     """Each event's own value, float64 [E], NaN where unknown; names that the items have no data for are left out.
 
     `novelty@k`: mean self-information -log2 p(item) of the list in bits (Vargas and Castells, "Rank and relevance in
@@ -59,7 +61,7 @@ def beyond_per_event(rankings: Rankings, histories: Histories, split: EvaluatedS
     one; `within-1km`: 1 where that is at most a kilometre, else 0.
 
     Raises:
-        ValueError: see `beyond`.
+        ValueError: see `list_metrics`.
     """
     if not 1 <= k <= rankings.k:
         raise ValueError(f"k should be from 1 to the {rankings.k} items that the rankings hold, not {k}")

@@ -146,7 +146,7 @@ def test_file_that_does_not_say_whose_events_they_are_is_refused_without_its_run
 
 def test_rankings_of_other_data_are_refused(town: Path, tmp_path: Path) -> None:
     other = write_town(tmp_path / "village", seed=9, name="village")
-    with pytest.raises(DataError, match="should be of one data_hash"):
+    with pytest.raises(DataError, match="should have the same data_hash"):
         _compare(f"{town}:random", f"{other}:random")
 
 

@@ -103,7 +103,7 @@ def finetune(
 
 @app.command()
 def tune(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Search for better settings of the training on the validation split."""
+    """Search for better training settings on the valid split."""
     with verb("tune", config, set_, debug) as settings:
         from .finetune.tuning import tune
 
@@ -118,7 +118,7 @@ def export_sft(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Write the training events as prompts and completions, for trainers of other libraries."""
+    """Write training events as prompts and completions. Trainers of other libraries can read them."""
     with verb("export-sft", config, set_, debug) as settings:
         from .finetune.sft import export_sft
 
@@ -135,7 +135,7 @@ def export_data(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Write the prepared events and items in the form of another library."""
+    """Write prepared events and items for another library."""
     with verb("export-data", config, set_, debug) as settings:
         from .histories import export_data, read_histories
 
@@ -149,7 +149,7 @@ def weather(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Download hourly weather near the prepared events from Meteostat."""
+    """Download hourly weather for the events from Meteostat."""
     with verb("weather", config, set_, debug) as settings:
         from .histories import fetch_weather, read_histories
 
@@ -163,7 +163,7 @@ def export_events(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Write the stored events as one more file of histories.events."""
+    """Write the stored events as a file for histories.events."""
     with verb("export-events", config, set_, debug) as settings:
         from .recommend.stored_events import export_events
 
@@ -178,7 +178,7 @@ def runs(
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     debug: Debug = False,
 ) -> None:
-    """List the runs below a folder with the figures of their adapters."""
+    """List the runs of a folder, with validation figures."""
     with one_sentence(debug):
         from .finetune.runs import list_runs, table_of
 
@@ -198,7 +198,7 @@ def adapters(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """List the trained adapters with their validation figures, or choose the one that is used."""
+    """List the adapter versions, or choose one. Each has its validation figures."""
     with verb("adapters", config, set_, debug) as settings:
         from .decode.adapters import adapter_versions, use_adapter
 
@@ -234,7 +234,7 @@ def recommend(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Rank the catalogue for one user in one context, or for every user into a file."""
+    """Rank the catalogue for one user, or for all users. The result for all users is a file."""
     if (user is None) != all_users or all_users != (out is not None):
         raise typer.BadParameter("give either --user ID, or --all-users and -o FILE")
     if all_users and (versus or json or why):
@@ -270,7 +270,7 @@ def serve(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Serve recommendations over HTTP, also to OpenAI's clients, until Ctrl-C."""
+    """Serve recommendations over HTTP until Ctrl-C. OpenAI's clients work too."""
     with verb("serve", config, set_, debug) as settings:
         from .serve.launcher.launch import serve_verb
 
@@ -286,7 +286,10 @@ def doctor(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Look at the machine and the run: what is well, what is not, what to do. Exits with 1 if something is wrong."""
+    """Check the machine and the run.
+
+    Each line says what is well or wrong, and what to do. The exit code is 1 if something is wrong.
+    """
     with verb("doctor", config, set_, debug) as settings:
         from .serve.doctor.verb import doctor as examined
 
@@ -296,7 +299,7 @@ def doctor(
 
 @catalogue_app.command("show")
 def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Show how many items can be recommended, and what was edited."""
+    """Show how many items there are, and what was edited."""
     with verb("catalogue show", config, set_, debug) as settings:
         from .recommend.catalogue_verbs import show
 
@@ -314,7 +317,7 @@ def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, 
 
 @catalogue_app.command("replace")
 def catalogue_replace(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Replace the attributes of items, and their titles where the attributes change them."""
+    """Replace attributes of items. Titles that are made of them change too."""
     with verb("catalogue replace", config, set_, debug) as settings:
         from .recommend.catalogue_verbs import replace
 
@@ -358,7 +361,7 @@ def fetch(
     ] = "auto",
     debug: Debug = False,
 ) -> None:
-    """Download a base model into the user's cache; does nothing if it is complete there."""
+    """Download a base model into the user's cache. Does nothing if it is complete there."""
     with one_sentence(debug):
         from .decode.base_models import fetch_base_model
 

@@ -30,7 +30,7 @@ def simulate(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write data of a simulated town, and the best figures that any ranker can reach on it."""
+    """Write data of a simulated town. Beside it: the best figures that a ranker can reach."""
     if weather_hidden and weather_shuffled:
         raise typer.BadParameter("give either --weather-hidden or --weather-shuffled")
     with one_sentence(debug):
@@ -51,7 +51,7 @@ def anomalies(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """List the events that are most surprising for their user, and write all scores to anomalies.parquet."""
+    """List the events that are most unusual for their user. All scores are written to anomalies.parquet."""
     with verb("anomalies", config, set_, debug) as settings:
         from .eval.anomalies import anomalies as listed
 

@@ -40,7 +40,7 @@ def calibrate(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Fit how the model and the rankers of `priors` are pooled, on the validation split."""
+    """Fit the weights of model and priors. Uses the validation split."""
     with verb("calibrate", config, set_, debug) as settings:
         from .eval.stacking import calibrate_run
 
@@ -50,7 +50,7 @@ def calibrate(
 
 @eval_app.command()
 def priors(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Choose rankers that the model is trained on top of, by the validation split, and fit them."""
+    """Choose and fit the rankers below the model. Uses the validation split."""
     with verb("priors", config, set_, debug) as settings:
         from .eval.stacking import choose_priors
 
@@ -73,7 +73,7 @@ def evaluate(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Rank each event's candidates by the model and tuned baselines; measure recall@k, nDCG@k and log-loss."""
+    """Rank events by the model and by tuned baselines. Measures recall@k, nDCG@k and log-loss."""
     if baselines_only and no_adapter:
         raise typer.BadParameter("--baselines-only runs no model; leave --no-adapter out")
     with verb("evaluate", config, _with_baselines(set_, baseline), debug) as settings:
@@ -97,7 +97,7 @@ def report(
     seed: StatisticsSeed = 7,
     debug: Debug = False,
 ) -> None:
-    """Write one HTML file with leaderboard, curves, slices, map and examples; it needs no network."""
+    """Write one HTML file with all results. Has leaderboard, curves, slices, map and examples; needs no network."""
     with one_sentence(debug):
         from .eval.report import report
 
@@ -115,7 +115,7 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Test whether one ranker is better than another: paired difference, by slice, and the events that differ most."""
+    """Test whether one ranker is better than another. Shows paired differences and the events that differ most."""
     with one_sentence(debug):
         from .eval.report import compare
 
@@ -140,7 +140,7 @@ def export(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Write finished rankings and the true items for other tools, or the trained model."""
+    """Write rankings for other tools, or the trained model. Rankings come with the true items."""
     if merge and adapter:
         raise typer.BadParameter("give either --merge or --adapter")
     if (merge or adapter) and (of or split or limit):
@@ -170,7 +170,7 @@ def import_run(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Import an external model's TREC run file into the leaderboard."""
+    """Import the TREC run file of another model."""
     with verb("import-run", config, set_, debug) as settings:
         from .eval.exchange import import_run
 
@@ -194,7 +194,7 @@ def ablate(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Measure what time, place and weather contribute: evaluate the model with each removed and shuffled."""
+    """Measure what time, place and weather contribute. Evaluates the model with each one removed or shuffled."""
     with verb("ablate", config, set_, debug) as settings:
         from .eval.ablation import ablate
 
@@ -214,7 +214,7 @@ def forecast(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Forecast how many events come next by ARIMA, with 80 % intervals; needs the extra `forecast`."""
+    """Forecast the number of events by ARIMA. Has 80 % intervals, and needs the extra `forecast`."""
     with verb("forecast", config, set_, debug) as settings:
         from .eval.forecast import forecast_run
 
@@ -232,7 +232,10 @@ def guard(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Check for data leakage: alter future events; predictions must not change. Exit code 1 if they do."""
+    """Check for data leakage.
+
+    Future events are changed; predictions must stay the same. The exit code is 1 if they do not.
+    """
     with verb("guard", config, _with_baselines(set_, baseline), debug) as settings:
         from .eval.guard import guard
 

@@ -45,7 +45,7 @@ def diff(
     set_: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Print how two prompts of one question differ, and how many tokens each takes."""
+    """Print how two prompts differ, and how many tokens each takes."""
     with verb("prompt diff", config, set_, debug) as settings:
         from .recommend.context import RequestContext
         from .recommend.prompt_verbs import diff_prompts
@@ -56,7 +56,7 @@ def diff(
 
 @prompt_app.command("lint")
 def lint(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Check the template: unknown variables, leaks, unclear ends of lines, budget, injected text.
+    """Check a template. Finds unknown variables, leaks, unclear line ends, a bad token budget, injected text.
 
     Exits with 1 if there is an error.
     """

@@ -33,7 +33,7 @@ from whereupon.tests.decode.families import FAMILIES, REFUSED, Family
 from whereupon.tests.decode.tiny import naive_log_probs, tiny_model
 
 SEED, BOUND, TOP = 7, 1e-4, 3
-EPOCHS = 0.1  # two steps
+EPOCHS = 2  # at least two steps
 NUM_TEXTS, LONGEST_TEXT = 5, 400
 
 

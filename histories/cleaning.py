@@ -7,18 +7,22 @@ import polars as pl
 
 from ..errors import DataError
 from .distance import distance_km, points_of
+from .fields import clean_fields
 from .reading import ROW
-from .rejects import Rejects
-from .settings import CleanSettings
+from .rejects import Notes, Rejects
+from .settings import CleanSettings, Location
 
 _LEAST_S: Final = 1.0  # between events of the same second
 
 
-def clean_declared(events: pl.DataFrame, settings: CleanSettings, *, source: str, rejects: Rejects) -> pl.DataFrame:
+def clean_declared(
+    events: pl.DataFrame, settings: CleanSettings, *, source: str, context_columns: list[str], location: Location,
+    rejects: Rejects, notes: Notes,
+) -> pl.DataFrame:  # fmt: skip
     """Events without those that the settings reject, in the order in which they came; see `CleanSettings`.
 
     `events` have `_row`, `user_id`, `item_id`, `time`, `local_time`, `latitude` and `longitude`. Raises DataError: no
-    event is left.
+    event is left. ConfigError: see `clean_fields`.
     """
     kept = events
     if settings.same_within_s is not None:
@@ -31,6 +35,10 @@ def clean_declared(events: pl.DataFrame, settings: CleanSettings, *, source: str
         kept = rejects.take(
             kept, busiest > settings.max_events_per_day, source=source, reason=reason, detail=pl.col("user_id")
         )
+    kept = clean_fields(
+        kept, settings.fields, context_columns=context_columns, location=location, source=source, rejects=rejects,
+        notes=notes,
+    )  # fmt: skip
     if settings.min_user_events is not None:
         reason = f"user of fewer than {settings.min_user_events} events"
         few = pl.len().over("user_id") < settings.min_user_events

@@ -6,7 +6,7 @@ import polars as pl
 
 from ..errors import DataError
 from .rejects import Notes
-from .settings import Coordinates
+from .settings import Coordinates, Location
 
 _FAR: Final = 10.0  # degrees from the middle of all pairs
 _NEAR: Final = 3.0
@@ -66,3 +66,16 @@ def _swapped(others: pl.DataFrame) -> pl.Expr:
     far: pl.Expr = ((y - middle_y).abs() > _FAR) | ((x - middle_x).abs() > _FAR)
     near: pl.Expr = ((x - middle_y).abs() < _NEAR) & ((y - middle_x).abs() < _NEAR)
     return impossible | (far & near)
+
+
+def known_place(name: str, location: Location) -> pl.Expr:
+    """Where the user is known to be just before the event; the weather of that place is the event's.
+
+    Where the coordinates are those of the chosen item, the weather there could give the choice away: the user's last
+    known place counts instead. Only a first event, which nothing predicts, has no other place than its own.
+    """
+    own = pl.col(name)
+    if location == "context":
+        return own
+    first = pl.int_range(pl.len()) == 0
+    return pl.when(first).then(own).otherwise(own.shift(1).forward_fill()).over("user_id")

@@ -12,6 +12,7 @@ import polars as pl
 from ..errors import DataError
 from ..files import atomic_path, read_object, sha256_file, versions, write_json
 from .cleaning import clean_declared, demand_few_rejects
+from .coordinates import known_place
 from .events import available_at_first_event, clean_events, clean_items, items_of_events, place_at_items, require_events
 from .guessing import guess_items
 from .local_time import with_clocks
@@ -102,7 +103,7 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     events = _index(events, items)
     manifest = _manifest(source, events, items, rejects, notes) | {"read_as": read_as}
     manifest |= {"seed": seed, "title_recipe": title_recipe, "titles": title_counts, "versions": versions()}
-    _write(run, {"events": events, "items": items, "rejects": rejects.table()}, manifest)
+    _write(run, {"events": events, "items": items, "rejects": rejects.table(), "changes": rejects.changed()}, manifest)
     return PrepareReport(run=run, manifest=manifest)
 
 
@@ -149,7 +150,15 @@ def _clean(source: Source, rejects: Rejects, notes: Notes) -> tuple[pl.DataFrame
         events = place_at_items(events, items)
     times = times_of(table) if table else None
     events = with_clocks(events, time_zone=settings.time_zone, times=times, notes=notes)
-    events = clean_declared(events, settings.clean, source=source.events_name, rejects=rejects)
+    events = clean_declared(
+        events,
+        settings.clean,
+        source=source.events_name,
+        context_columns=settings.context_columns,
+        location=source.location,
+        rejects=rejects,
+        notes=notes,
+    )
     demand_few_rejects(rejects, settings.clean, source=source.events_name, num_rows=num_rows)
     if events["hour_known"].all():
         events = events.drop("hour_known")
@@ -163,7 +172,7 @@ def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Notes
         return events
     settings = source.settings.weather
     weather = clean_weather(source.weather, settings, source=source.weather_name, rejects=rejects, notes=notes)
-    places = (_known_place(name, source.location).alias(f"_{name}") for name in ("latitude", "longitude"))
+    places = (known_place(name, source.location).alias(f"_{name}") for name in ("latitude", "longitude"))
     return join_weather(events.with_columns(places), weather, source.settings.weather_join, notes).drop(
         "_latitude", "_longitude"
     )
@@ -185,19 +194,6 @@ def _split(events: pl.DataFrame, settings: SplitSettings, notes: Notes, seed: in
         if alone := kept.select((first & (pl.col("split") == name)).sum()).item():
             notes[f"{name} events that are the first of their user, which nothing predicts: not evaluated"] += alone
     return kept
-
-
-def _known_place(name: str, location: str) -> pl.Expr:
-    """Where the user is known to be just before the event; the weather of that place is the event's.
-
-    Where the coordinates are those of the chosen item, the weather there could give the choice away: the user's last
-    known place counts instead. Only a first event, which nothing predicts, has no other place than its own.
-    """
-    own = pl.col(name)
-    if location == "context":
-        return own
-    first = pl.int_range(pl.len()) == 0
-    return pl.when(first).then(own).otherwise(own.shift(1).forward_fill()).over("user_id")
 
 
 def _likely_titles(source: Source, title_recipe: Mapping[str, Any]) -> list[str]:
@@ -296,7 +292,7 @@ def _data_hash(events: pl.DataFrame, items: pl.DataFrame) -> str:
 def _refuse_others(folder: Path) -> None:
     """Raise DataError where a folder that will be replaced holds anything that `prepare` has not written."""
     found = {path.name for path in folder.glob("*")} - {".DS_Store"}
-    tables = {"events.parquet", "items.parquet", "rejects.parquet"}
+    tables = {"events.parquet", "items.parquet", "rejects.parquet", "changes.parquet"}
     if others := sorted(found - (tables | {"manifest.json"} if "manifest.json" in found else set())):
         raise DataError(
             f"{folder} is replaced as a whole by `whereupon prepare` but holds {', '.join(others[:5])}, not written by "

@@ -1,4 +1,4 @@
-"""What cleaning did: rows taken out one reason at a time, each with its file and row; counts and remarks."""
+"""What cleaning did: rows taken out and cells changed, each with its file, row and reason; counts and remarks."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,6 +8,10 @@ import polars as pl
 from .reading import ROW
 
 _SCHEMA = {"source": pl.String, "row": pl.Int64, "reason": pl.String, "detail": pl.String}
+_CHANGED = {
+    "source": pl.String, "row": pl.Int64, "column": pl.String, "reason": pl.String, "before": pl.String,
+    "after": pl.String,
+}  # fmt: skip
 
 
 class Notes(Counter[str]):
@@ -20,9 +24,10 @@ class Notes(Counter[str]):
 
 @dataclass
 class Rejects:
-    """Collects rejected rows; a row is rejected for the first reason that applies."""
+    """Collects rejected rows, each for the first reason that applies, and changed cells."""
 
     frames: list[pl.DataFrame] = field(default_factory=list)
+    changes: list[pl.DataFrame] = field(default_factory=list)
 
     def take(self, table: pl.DataFrame, bad: pl.Expr, *, source: str, reason: str, detail: pl.Expr) -> pl.DataFrame:
         """Return `table` without the rows where `bad` holds (null counts as not bad); remember those."""
@@ -48,6 +53,17 @@ class Rejects:
                 )
             )
 
+    def change(self, table: pl.DataFrame, name: str, after: pl.Series, *, source: str, reason: str) -> pl.DataFrame:
+        """Return `table` with another column of that name; remember the cells that differ."""
+        changed = table.select(
+            pl.lit(source).alias("source"), pl.col(ROW).alias("row"), pl.lit(name).alias("column"),
+            pl.lit(reason).alias("reason"), pl.col(name).cast(pl.String).alias("before"),
+            after.cast(pl.String).alias("after"),
+        ).filter(pl.col("before").ne_missing(pl.col("after")))  # fmt: skip
+        if changed.height:
+            self.changes.append(changed)
+        return table.with_columns(after.alias(name))
+
     def num_of(self, source: str) -> int:
         """How many rows of a table are rejected so far."""
         return sum(frame.filter(pl.col("source") == source).height for frame in self.frames)
@@ -63,3 +79,7 @@ class Rejects:
         counted = self.table().group_by("source", "reason").len()
         counted = counted.sort("len", "source", "reason", descending=[True, False, False])
         return {f"{source}: {reason}": count for source, reason, count in counted.iter_rows()}
+
+    def changed(self) -> pl.DataFrame:
+        """All changed cells: `source`, `row`, `column`, `reason`, `before`, `after` (null for an empty cell)."""
+        return pl.concat(self.changes) if self.changes else pl.DataFrame(schema=_CHANGED)

@@ -127,6 +127,47 @@ class WeatherJoinSettings(_Settings):
     daily: Literal["previous_day", "same_day"] = "previous_day"
 
 
+class FieldSettings(_Settings):
+    """What cleaning does with one column, `value` or a context column, as in `fields: {age: {min: 0, missing: mean}}`.
+
+    Statistics of an event are those of events before it, so that no later event changes what stands in an earlier one.
+    A column with any setting of numbers is read as numbers.
+
+    Attributes:
+        min, max: the least and the largest value that is possible; others are outliers.
+        max_z: a value is an outlier if it is more standard deviations than this from the mean.
+        max_iqr: a value is an outlier if it is more interquartile ranges than this below the first or above the third
+            quartile; 1.5 is usual (Tukey, "Exploratory Data Analysis", 1977), 3 is for values far out.
+        outliers: `reject` rejects the events of outliers, `empty` takes the values out and keeps the events.
+        missing: `drop` rejects the events without a value. `mean` and `median` are those of events before, of all
+            users. `nearest` is the value of the latest event before, nearest in place: see `within_km`. Of `value`,
+            which is known after the event only, nothing is filled in.
+        within_km, within_hours: `nearest` looks at events in the place's square of a sixteenth of this size, then a
+            quarter, then this size, and at most this long before. The place is the one that is known before the event.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    max_z: float | None = Field(default=None, gt=0)
+    max_iqr: float | None = Field(default=None, gt=0)
+    outliers: Literal["reject", "empty"] = "reject"
+    missing: Literal["keep", "drop", "mean", "median", "nearest"] = "keep"
+    within_km: float = Field(default=10.0, gt=0)
+    within_hours: float = Field(default=24.0, gt=0)
+
+    @property
+    def is_of_numbers(self) -> bool:
+        """Whether the column has to hold numbers."""
+        bounds = (self.min, self.max, self.max_z, self.max_iqr)
+        return any(bound is not None for bound in bounds) or self.missing in ("mean", "median")
+
+    @model_validator(mode="after")
+    def _some_values_are_possible(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) is above max ({self.max:g})")
+        return self
+
+
 class CleanSettings(_Settings):
     """Which events are rejected though each can be read. All are in rejects.parquet with file, row and reason.
 
@@ -136,6 +177,7 @@ class CleanSettings(_Settings):
         same_within_s: an event of the same user and item as one at most this long before it, such as a double click.
         max_speed_kmh: an event that its user cannot have reached from the place of the event before.
         max_events_per_day: all events of users who have more than this on some local day: robots.
+        fields: outliers and missing values by the name of their column.
         min_user_events: all events of users with fewer events than this.
         max_reject_share: `prepare` stops if more than this share of the rows of the events table is rejected,
             for these or other reasons.
@@ -144,8 +186,16 @@ class CleanSettings(_Settings):
     same_within_s: float | None = Field(default=None, ge=0)
     max_speed_kmh: float | None = Field(default=None, gt=0)
     max_events_per_day: int | None = Field(default=None, gt=0)
+    fields: dict[str, FieldSettings] = {}
     min_user_events: int | None = Field(default=None, gt=1)
     max_reject_share: float | None = Field(default=None, ge=0, le=1)
+
+    @field_validator("fields")
+    @classmethod
+    def _outcomes_are_not_filled_in(cls, fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
+        if "value" in fields and fields["value"].missing not in ("keep", "drop"):
+            raise ValueError("fields.value.missing should be keep or drop: a value is known after its event only")
+        return fields
 
 
 class SplitSettings(_Settings):

@@ -62,6 +62,7 @@ def test_manifest_tells_what_the_data_was_made_from(visits: Path, run_prepare: P
     assert {path.name for path in (tmp_path / "run" / "histories").iterdir()} == {
         "events.parquet",
         "items.parquet",
+        "changes.parquet",
         "rejects.parquet",
         "manifest.json",
     }

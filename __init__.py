@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from .histories.preparing import PrepareReport
+    from .histories import PrepareReport
     from .recommend import Recommender, RequestFilters
 
 

@@ -46,11 +46,15 @@ ItemsFile = Annotated[Path, typer.Argument(metavar="ITEMS", help="CSV or Parquet
 def prepare(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Read, clean, join and split the data into the run folder."""
     with verb("prepare", config, set_, debug) as settings:
+        from .eval.cleaning_page import write_cleaning_page
         from .histories import prepare
 
         record("prepare", settings)
         report = prepare(settings.histories, settings.catalogue, settings.run, settings.seed)
         print("\n".join(report.lines()))
+        if report.steps():
+            show_table(report.table())
+        print(f"what was cleaned: {write_cleaning_page(report)}")
 
 
 @app.command()

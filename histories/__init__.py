@@ -2,11 +2,12 @@
 
 from .drafting import draft_configuration, write_draft
 from .exporting import export_data
-from .preparing import PrepareReport, TitleMaker, catalogue_hash, prepare
+from .preparing import TitleMaker, catalogue_hash, prepare
 from .settings import HistoriesSettings, SplitSettings, TableSettings, WeatherJoinSettings, WeatherSettings
 from .source import read_items
 from .splitting import CAVEATS, HISTORY, SPLITS
 from .store import Histories, build_histories, histories_folder, read_histories
+from .summary import PrepareReport
 from .weather_fetch import fetch_weather
 
 __all__ = [

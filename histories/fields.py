@@ -15,6 +15,7 @@ from .settings import FieldSettings, Location
 _FEWEST: Final = 30  # values, before mean and quartiles say what an outlier is
 _GROWTH: Final = 1.05  # statistics are computed anew whenever this many times as many values are known
 _STATISTICS: Final = dict.fromkeys(("mean", "std", "low", "median", "high"), pl.Float64)
+_DIGITS: Final = 6  # of a mean that is filled in: more would be read as exact
 _SQUARES: Final = (1 / 16, 1 / 4, 1.0)
 _KM_PER_DEGREE: Final = 111.195
 
@@ -134,7 +135,7 @@ def _filled(
     if field.missing == "nearest":
         value, reason = _nearest(events, name, field, location), "missing, filled from the nearest event before"
     else:
-        value = statistics_before(events, name)[field.missing]
+        value = statistics_before(events, name)[field.missing].round_sig_figs(_DIGITS)
         reason = f"missing, filled by the {field.missing} of events before"
     return rejects.change(events, name, events[name].fill_null(value), source=source, reason=reason)
 

@@ -15,9 +15,11 @@ _HOUR = pl.duration(hours=1)
 
 
 def with_clocks(
-    events: pl.DataFrame, *, time_zone: str | None, times: TimesMeaning | None, notes: Notes
+    events: pl.DataFrame, *, time_zone: str | None, times: TimesMeaning | None, notes: Notes, example: bool = True
 ) -> pl.DataFrame:  # fmt: skip
     """Events with `time` as moments and `local_time`, without the columns about offsets and zones.
+
+    `example`: whether a remark shows how the first event was read.
 
     `events` are as `clean_events` gives them: `time` is the clock's where `_has_offset` is false. `times`: see
     TableSettings. Which offset or zone counts: see HistoriesSettings. Raises ConfigError for a `time_zone` that is no
@@ -43,7 +45,8 @@ def with_clocks(
     for what, num in (("local time", naive["local"][0]), ("UTC", naive["all"][0] - naive["local"][0])):
         if num:
             notes[f"times without an offset read as {what}"] += num
-    notes.remarks.append(_example(events))
+    if example:
+        notes.remarks.append(_example(events))
     return events.drop("_has_offset", "_zone", "_cell_offset", "_offset", "_wall", "_placed")
 
 

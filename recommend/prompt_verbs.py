@@ -16,9 +16,11 @@ from ..decode.models import build_encoder, load_tokenizer
 from ..decode.tokenizer import Tokenizer
 from ..errors import ConfigError, first_line
 from ..histories import read_histories
+from ..histories.privacy import privacy_of_run
 from ..prompts import PromptEncoder, PromptSettings
 from ..prompts.lint import Finding, lint
 from .context import RequestContext, open_question
+from .door import known_as
 from .prompt import Prompt, prompt_of
 from .settings import RecommendConfig
 
@@ -33,7 +35,11 @@ def diff_prompts(
     """
     chosen = [changed(config.prompts, text) for text in (one, other)]
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    index = int(np.diff(histories.offset_U1).argmax()) if user is None else histories.user(user)
+    if user is None:
+        index = int(np.diff(histories.offset_U1).argmax())
+    else:
+        privacy = privacy_of_run(config.histories.privacy, histories.manifest.get("privacy"))
+        index = histories.user(known_as(privacy, user))
     start, end = histories.offset_U1[index : index + 2].tolist()
     asked = open_question(histories, histories.events[start:end], context, time_zone)
     encoders = [build_encoder(histories.items, histories.location, settings, tokenizer) for settings in chosen]

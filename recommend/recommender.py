@@ -30,8 +30,10 @@ from ..decode.adapters import current_adapter
 from ..decode.search import SLACK
 from ..errors import DataError, PromptError, UnknownUserError
 from ..histories import Histories, read_histories
+from ..histories.privacy import privacy_of_run
 from ..rankers.blend import read_blend
 from .context import RequestContext, check_context, open_question, places_in_prompts
+from .door import known_as
 from .forgotten import Forgotten
 from .history import user_history
 from .prompt import Prompt, prompt_of
@@ -135,6 +137,7 @@ class Recommender:
         store: events since `prepare`; None where none were ever kept.
         card: what the adapter says of itself.
         forgotten: people of whose prepared events nothing may be used.
+        privacy: what was hidden of users in preparing, and is hidden of who is asked about and what is stored.
     """
 
     def __init__(
@@ -144,6 +147,7 @@ class Recommender:
         self.config, self.histories, self.tokenizer, self.catalogues = config, histories, tokenizer, catalogues
         self.store, self.card, self._adapter = store, card, adapter
         self.forgotten = Forgotten.of_run(config.run)
+        self.privacy = privacy_of_run(config.histories.privacy, histories.manifest.get("privacy"))
         self._last_engine: TransformersEngine | None = None
 
     @classmethod
@@ -336,7 +340,8 @@ class Recommender:
         return result
 
     def _history(self, request: Request, version: CatalogueVersion) -> pl.DataFrame:
-        user, time_zone = request.user_id, self.config.histories.time_zone
+        time_zone = self.config.histories.time_zone
+        user = None if request.user_id is None else known_as(self.privacy, request.user_id)
         if user is None and request.events is None:
             raise DataError("Expected a user_id or events of the user, but found neither; give one of them.")
         stored: Sequence[PastEvent] = ()

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from ... import __version__
 from ...console import say
 from ...errors import ConfigError, DataError
 from ...files import atomic_path
 from ..metrics import Metric
+from ..pages import page_environment
 from ..rankings import typed_command
-from ..wording import count, duration, p_value, plain, share, signed
 from .ablation import ablations
 from .examples import examples
 from .headline import headline
@@ -28,7 +24,6 @@ from .runs import Dataset, read_datasets
 from .sections import Part, beyond_accuracy, leaderboard, over_time, recall_curves, reliability, slicing
 from .statistics import FEWEST_EVENTS, LEVEL_TEXT
 
-TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 PARTS: Final = {  # anchor and name of each, in order; what a dataset does not have is left out
     "leaderboard": "Leaderboard", "curves": "Recall curves", "slices": "Slices", "adds": "What each part adds",
     "ablation": "What the context is worth", "calibration": "Calibration", "time": "Over time", "map": "Map",
@@ -86,22 +81,11 @@ def section_of(dataset: Dataset, anchor: str, seed: int) -> Part:
 
 def render(sections: Sequence[Part], metric: str, seed: int) -> str:
     """The page. Templates escape whatever is no markup, and an unknown name in them is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "plain": plain, "signed": signed, "share": share, "p": p_value, "count": count, "duration": duration,
-        "score": lambda value: f"{value:.3g}",
-    }  # fmt: skip
+    environment = page_environment()
     names = list(dict.fromkeys(f"{section['dataset'].name}, {section['dataset'].split}" for section in sections))
     environment.globals |= {
-        "sections": sections, "metric": metric, "seed": seed, "level": LEVEL_TEXT, "version": __version__,
+        "sections": sections, "metric": metric, "seed": seed, "level": LEVEL_TEXT, "kicker": "Evaluation report",
         "title": names[0] if len(names) == 1 else f"{len(names)} datasets: {'; '.join(names)}",
-        "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "command": typed_command(),
         "fewest_events": FEWEST_EVENTS, "keys": {"contender": key(CONTENDER), "opponent": key(OPPONENT)},
         "lower_is_better": Metric.parse(metric).lower_is_better,

@@ -21,6 +21,7 @@ from ...decode.search import SLACK
 from ...decode.vllm_engine import Limits, VllmEngine, together
 from ...errors import ModelError, PromptError, UnknownUserError
 from ...files import read_object
+from ...recommend.door import known_as
 from ...recommend.explanation import Explanation
 from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
@@ -170,6 +171,7 @@ class Service:
         """
         recommender, store = self.recommender, self.recommender.store
         assert store is not None, "a server opens one"
+        user_id = known_as(recommender.privacy, user_id)
         await asyncio.to_thread(recommender.forgotten.add, user_id)
         deleted = await asyncio.to_thread(store.forget, user_id)
         await self.client.reset_prefix_cache()

@@ -48,7 +48,8 @@ def test_each_bad_row_is_rejected_with_reason_and_row(write: Write, run_prepare:
     assert histories.events["time"].dt.hour().to_list() == [8, 14, 17]
     assert report.manifest["rejects"]["events.csv: coordinates out of range"] == 3
     assert sum(report.manifest["rejects"].values()) == len(REJECTED)
-    assert "rejected, events.csv: unknown item: 1 rows" in report.lines()
+    assert ("rejected, events.csv: unknown item", 1, "row 9: moon") in report.steps()
+    assert ("rejected, events.csv: coordinates out of range", 3, "row 5: 91, -74.0") in report.steps()
 
 
 def test_file_without_a_usable_row_names_the_first_reason(write: Write, run_prepare: Prepare) -> None:

@@ -79,12 +79,25 @@ def clean_events(
     ours = (pl.col(f"_{name}").alias(name) for name in names)
     outcomes = _outcomes(kept.drop(context_columns), source, notes)
     context = [_context(kept, name, source, notes) for name in context_columns]
-    cells = _cells("user_id", "item_id", "time").alias("_cells")
-    events = kept.select(ROW, *ours, "_has_offset", "_cell_offset", "_zone", *outcomes, *context, cells)
-    copies = pl.struct(pl.exclude(ROW, "_cells")).is_first_distinct().not_()
-    events = rejects.take(events, copies, source=source, reason="duplicate", detail=pl.col("_cells")).drop("_cells")
+    events = kept.select(ROW, *ours, "_has_offset", "_cell_offset", "_zone", *outcomes, *context)
+    copies = _copies(events)
+    if copies.any():
+        found = kept.filter(copies).select(ROW, _cells("user_id", "item_id", "time").alias("detail"))
+        rejects.add(found, source=source, reason="duplicate")
+        events = events.filter(~copies)
     _note_times(events, notes)
     return events
+
+
+def _copies(events: pl.DataFrame) -> pl.Series:
+    """Which events (bool) are equal to an earlier one in all but their row."""
+    values = events.drop(ROW)
+    # By hashes first: to compare all rows would take more room than anything else here.
+    repeated = values.hash_rows().is_duplicated()
+    if not repeated.any():
+        return repeated
+    first = values.filter(repeated).select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    return repeated.scatter(repeated.arg_true().filter(first), False)
 
 
 def _note_times(events: pl.DataFrame, notes: Notes) -> None:
@@ -172,11 +185,11 @@ def place_at_items(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """Events without coordinates take those of their item; for events that happen where the item is."""
     if not {"latitude", "longitude"} <= set(items.columns):
         return events
-    places = items.select("item_id", pl.col("latitude", "longitude").name.prefix("_"))
-    joined = events.join(places, on="item_id", how="left", maintain_order="left")
-    own = pl.col("latitude").is_not_null()
-    filled = (pl.when(own).then(name).otherwise(f"_{name}").alias(name) for name in ("latitude", "longitude"))
-    return joined.with_columns(filled).drop("_latitude", "_longitude")
+    names = ("latitude", "longitude")
+    places = items.select("item_id", *names)
+    of_item = events.select("item_id").join(places, on="item_id", how="left", maintain_order="left")
+    own = events["latitude"].is_not_null()
+    return events.with_columns(events[name].zip_with(own, of_item[name]) for name in names)
 
 
 def require_events(events: pl.DataFrame, source: str, rejects: Rejects) -> None:

@@ -55,6 +55,8 @@ def _moments(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 
     Their `_offset` becomes what the moment stands from the clock.
     """
+    if not events["_wall"].any():
+        return events.with_columns(pl.lit(False).alias("_placed"))
     numbered = events.with_row_index("_at")
     asked = numbered.filter("_wall")
     given = asked.filter(pl.col("_offset").is_not_null())

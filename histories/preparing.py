@@ -58,14 +58,11 @@ def prepare(settings: HistoriesSettings, titles: TitleMaker, run: Path, seed: in
         raise DataError(f"{run} should be the run folder but is a file; choose another name.")
     _refuse_others(histories_folder(run))
     rejects, notes, privacy = Rejects(), Notes(), Privacy.of(settings.privacy)
-    source = read_source(settings, rejects)
-    notes += source.notes
-    num_rows = source.events.height + rejects.num_of(source.events_name)
-    if privacy:
-        demand_key_outside(privacy.settings, run, source.files)
-    items, events = _clean(source, num_rows, privacy, rejects, notes)
-    source = replace(source, events=source.events.clear())  # which nothing reads any more, and takes room
-    events = _enrich(source, events, rejects, notes, seed)
+    source, num_rows, items, events = _clean(settings, privacy, run, rejects, notes)
+    # Step by step, so that no step keeps the table of the one before.
+    events = _split(events, source.settings.split, notes, seed)
+    events = events.sort("user_id", "time", ROW)
+    events = _with_weather(source, events, rejects, notes)
     title_recipe = titles.recipe(source.title)
     read_as = [*source.said, *_likely_titles(source, title_recipe)]
     previous = _previous_titles(run, title_recipe)
@@ -90,18 +87,25 @@ def catalogue_hash(items: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _clean(
-    source: Source, num_rows: int, privacy: Privacy | None, rejects: Rejects, notes: Notes
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Items and events, typed and without what cannot be used or is to be hidden."""
-    settings = source.settings
-    table, name = settings.events, source.events_name
+def _read(
+    settings: HistoriesSettings, privacy: Privacy | None, run: Path, rejects: Rejects, notes: Notes
+) -> tuple[Source, int, pl.DataFrame, pl.DataFrame | None]:
+    """The tables, how many rows the events had, and events and items typed.
+
+    The source comes without its events: nothing reads them any more, and they take room.
+    """
+    source = read_source(settings, rejects)
+    notes += source.notes
+    if privacy:
+        demand_key_outside(privacy.settings, run, source.files)
+    num_rows = source.events.height + rejects.num_of(source.events_name)
+    settings, table = source.settings, source.settings.events
     raw_ids = [source.events["item_id"], *([] if source.items is None else [source.items["item_id"]])]
     whole = are_whole(*raw_ids)
     items = _clean_items(source, whole, rejects, notes)
     events = clean_events(
         source.events,
-        source=name,
+        source=source.events_name,
         context_columns=settings.context_columns,
         time_format=table.time_format if table else None,
         item_ids=None if items is None else items["item_id"],
@@ -110,12 +114,21 @@ def _clean(
         coordinates=table.coordinates if table else "as_given",
         whole_item_ids=whole,
     )
-    require_events(events, name, rejects)
+    require_events(events, source.events_name, rejects)
+    return replace(source, events=source.events.clear()), num_rows, events, items
+
+
+def _clean(
+    settings: HistoriesSettings, privacy: Privacy | None, run: Path, rejects: Rejects, notes: Notes
+) -> tuple[Source, int, pl.DataFrame, pl.DataFrame]:
+    """The tables, how many rows the events had, and items and events without what is not usable or is to be hidden."""
+    source, num_rows, events, items = _read(settings, privacy, run, rejects, notes)
+    settings, name = source.settings, source.events_name
     if privacy:  # before anything else, so that no example and no detail names a user
         events = privacy.with_pseudonyms(events)
     if items is not None and source.location == "outcome":
         events = place_at_items(events, items)
-    times = times_of(table) if table else None
+    times = times_of(settings.events) if settings.events else None
     events = with_clocks(events, time_zone=settings.time_zone, times=times, notes=notes, example=privacy is None)
     events = clean_declared(
         events,
@@ -130,12 +143,12 @@ def _clean(
         events, items = privacy.without_rare_items(events, items, name, rejects)
         rejects.hide_details(name)
     demand_few_rejects(rejects, settings.clean, source=name, num_rows=num_rows)
-    seen = items_of_events(events) if items is None else None
+    items = items_of_events(events) if items is None else items
     if privacy:
         events = privacy.coarse(events)
     if events["hour_known"].all():
         events = events.drop("hour_known")
-    return available_at_first_event(items, events, notes) if seen is None else seen, events
+    return source, num_rows, available_at_first_event(items, events, notes), events
 
 
 def _clean_items(source: Source, whole: bool, rejects: Rejects, notes: Notes) -> pl.DataFrame | None:
@@ -153,35 +166,36 @@ def _clean_items(source: Source, whole: bool, rejects: Rejects, notes: Notes) ->
     )
 
 
-def _enrich(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Notes, seed: int) -> pl.DataFrame:
-    """Order, split and weather."""
-    events = _split(events.sort("time", ROW), source.settings.split, notes, seed).sort("user_id", "time", ROW)
+def _with_weather(source: Source, events: pl.DataFrame, rejects: Rejects, notes: Notes) -> pl.DataFrame:
+    """Events, in the order of users and times, with the weather at the place where their user was known to be."""
     if source.weather is None or source.settings.weather is None:
         return events
     settings = source.settings.weather
     weather = clean_weather(source.weather, settings, source=source.weather_name, rejects=rejects, notes=notes)
     places = (known_place(name, source.location).alias(f"_{name}") for name in ("latitude", "longitude"))
-    return join_weather(events.with_columns(places), weather, source.settings.weather_join, notes).drop(
-        "_latitude", "_longitude"
-    )
+    placed = events.with_columns(places)
+    return join_weather(placed, weather, source.settings.weather_join, notes).drop("_latitude", "_longitude")
 
 
 def _split(events: pl.DataFrame, settings: SplitSettings, notes: Notes, seed: int) -> pl.DataFrame:
     """Add `split`; what the protocol leaves out goes, and is counted."""
-    split = events.with_columns(split_events(events, settings, seed))
-    kept = split.filter(pl.col("split").is_not_null())
-    if kept.height < split.height:
-        notes["events at held-out items before their period, left out"] += split.height - kept.height
-    if not kept.height:
+    # Narrow, as sorting copies what it sorts.
+    ordered = events.select("user_id", "item_id", "time", ROW).with_row_index("_at").sort("time", ROW)
+    ordered = ordered.with_columns(split_events(ordered, settings, seed)).filter(pl.col("split").is_not_null())
+    if left_out := events.height - ordered.height:
+        notes["events at held-out items before their period, left out"] += left_out
+    if not ordered.height:
         raise DataError(
-            f"Under {settings.protocol} none of {split.height:,} events is left: held-out items are all there are; "
+            f"Under {settings.protocol} none of {events.height:,} events is left: held-out items are all there are; "
             "choose another histories.split.protocol."
         )
     first = pl.int_range(pl.len()).over("user_id") == 0
     for name in ("valid", "test"):
-        if alone := kept.select((first & (pl.col("split") == name)).sum()).item():
+        if alone := ordered.select((first & (pl.col("split") == name)).sum()).item():
             notes[f"{name} events that are the first of their user, which nothing predicts: not evaluated"] += alone
-    return kept
+    ordered = ordered.select("_at", "split").sort("_at")
+    kept = events[ordered["_at"]] if left_out else events
+    return kept.with_columns(ordered["split"])
 
 
 def _likely_titles(source: Source, title_recipe: Mapping[str, Any]) -> list[str]:
@@ -195,11 +209,10 @@ def _likely_titles(source: Source, title_recipe: Mapping[str, Any]) -> list[str]
 
 
 def _index(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    item_idx = items.select("item_id").with_row_index("item_idx").cast({"item_idx": pl.Int32})
-    users = events.select(pl.col("user_id").unique().sort()).with_row_index("user_idx").cast({"user_idx": pl.Int32})
-    # In the order of users and times, which the joins keep: another sort would need the room of all events again.
-    indexed = events.join(item_idx, on="item_id", how="left", maintain_order="left")
-    indexed = indexed.join(users, on="user_id", how="left", maintain_order="left")
+    numbers = items.select("item_id").with_row_index("item_idx").cast({"item_idx": pl.Int32})
+    item_idx = events.select("item_id").join(numbers, on="item_id", how="left", maintain_order="left")["item_idx"]
+    # Users are sorted by their id already.
+    indexed = events.with_columns(item_idx, pl.col("user_id").rle_id().cast(pl.Int32).alias("user_idx"))
     first = ["user_id", "item_id", "user_idx", "item_idx", "time", "local_time", "split", "latitude", "longitude"]
     weather = [name for name in WEATHER_COLUMNS if name in events.columns]
     return indexed.select(*first, *weather, pl.exclude(*first, *weather, ROW, "utc_offset_minutes"))
@@ -235,7 +248,7 @@ def _manifest(
         "num_left_out_by_slice": source.num_left_out,
         "first_time": _iso(events["time"].min()),
         "last_time": _iso(events["time"].max()),
-        "splits": {name: _split_entry(events.filter(pl.col("split") == name)) for name in SPLITS},
+        "splits": _splits(events),
         "rejects": rejects.counts(),
         "cleaning": rejects.steps(),
         "notes": dict(sorted(notes.items())),
@@ -262,8 +275,16 @@ def _sources(files: list[Path]) -> dict[str, Any]:
     return {name: read_object(record) for name, record in records.items() if record.is_file()}
 
 
-def _split_entry(part: pl.DataFrame) -> dict[str, Any]:
-    return {"num_events": part.height, "first_time": _iso(part["time"].min()), "last_time": _iso(part["time"].max())}
+def _splits(events: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Number of events and first and last time of each split."""
+    time, num = pl.col("time"), pl.len()
+    found = events.group_by("split").agg(num.alias("num"), time.min().alias("first"), time.max().alias("last"))
+    parts = {row["split"]: row for row in found.iter_rows(named=True)}
+    none = {"num": 0, "first": None, "last": None}
+    return {
+        name: {"num_events": part["num"], "first_time": _iso(part["first"]), "last_time": _iso(part["last"])}
+        for name, part in ((name, parts.get(name, none)) for name in SPLITS)
+    }
 
 
 def _iso(time: Any) -> str | None:

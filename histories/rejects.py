@@ -40,18 +40,18 @@ class Rejects:
 
     def take(self, table: pl.DataFrame, bad: pl.Expr, *, source: str, reason: str, detail: pl.Expr) -> pl.DataFrame:
         """Return `table` without the rows where `bad` holds (null counts as not bad); remember those."""
-        marked = table.with_columns(bad.fill_null(False).alias("_bad"))
-        rejected = marked.filter("_bad")
-        if rejected.height:
-            self.frames.append(
-                rejected.select(
-                    pl.lit(source).alias("source"),
-                    pl.col(ROW).alias("row"),
-                    pl.lit(reason).alias("reason"),
-                    detail.cast(pl.String).fill_null("(empty)").alias("detail"),
-                )
+        is_bad = table.select(bad.fill_null(False).alias("_bad")).to_series()
+        if not is_bad.any():  # a filter that keeps all would copy the table
+            return table
+        self.frames.append(
+            table.filter(is_bad).select(
+                pl.lit(source).alias("source"),
+                pl.col(ROW).alias("row"),
+                pl.lit(reason).alias("reason"),
+                detail.cast(pl.String).fill_null("(empty)").alias("detail"),
             )
-        return marked.filter(~pl.col("_bad")).drop("_bad")
+        )
+        return table.filter(~is_bad)
 
     def add(self, broken: pl.DataFrame, *, source: str, reason: str) -> None:
         """Remember rows that never made it into a table: their `_row` and `detail`."""

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import numpy as np
 import polars as pl
 
 from ..arrays import Float64, Int64
@@ -118,26 +117,26 @@ def _station_of(events: pl.DataFrame, stations: pl.DataFrame, max_distance_km: f
     """`_station` of each event, null where none is in reach."""
     if stations.height == 1 and events["_latitude"].null_count() == events.height:
         return pl.Series("_station", [0], dtype=pl.UInt32).new_from_index(0, events.height)
-    nearest_N, distance_N = nearest_stations(
-        events.select("_latitude", "_longitude").to_numpy(), stations.select("latitude", "longitude").to_numpy()
+    # Many events share a place: measure each distinct one once.
+    places = events.select("_latitude", "_longitude").unique()
+    nearest_P, distance_P = nearest_stations(places.to_numpy(), stations.select("latitude", "longitude").to_numpy())
+    found = places.with_columns(pl.Series("_station", nearest_P, pl.UInt32), pl.Series("_km", distance_P))
+    found = found.select(
+        "_latitude", "_longitude", pl.when(pl.col("_km") <= max_distance_km).then("_station").alias("_station")
     )
-    frame = pl.DataFrame({"_station": nearest_N, "near": distance_N <= max_distance_km})
-    return frame.select(pl.when("near").then("_station").cast(pl.UInt32).alias("_station")).to_series()
+    on = ["_latitude", "_longitude"]
+    return events.select(on).join(found, on=on, how="left", nulls_equal=True, maintain_order="left")["_station"]
 
 
-def nearest_stations(places_N2: Float64, stations_S2: Float64) -> tuple[Int64, Float64]:
+def nearest_stations(places_P2: Float64, stations_S2: Float64) -> tuple[Int64, Float64]:
     """Nearest station of each place by great-circle distance, see `distance.nearest`.
 
     Both are float64 degrees, latitude and longitude, NaN for an unknown place; at least one station.
     """
-    # Many events share a place: measure each distinct one once.
-    places_P2, inverse_N = np.unique(places_N2, axis=0, return_inverse=True)
     place_P3, station_S3 = (
         points(latitude=one_X2[:, 0], longitude=one_X2[:, 1]) for one_X2 in (places_P2, stations_S2)
     )
-    nearest_P, distance_P = nearest(place_P3, station_S3)
-    inverse_N = inverse_N.reshape(-1)
-    return nearest_P[inverse_N], distance_P[inverse_N]
+    return nearest(place_P3, station_S3)
 
 
 def _join_timed(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinSettings) -> pl.DataFrame:

@@ -197,7 +197,7 @@ def test_prepared_cold_items_leave_no_trace_before_their_period(write: Write, ru
     assert at_test["split"].to_list() == ["test"]
     assert histories.shared_N.all()
     lines = report.lines()
-    assert "events at held-out items before their period, left out: 5" in lines
+    assert ("events at held-out items before their period, left out", 5, "") in report.steps()
     assert any(line.startswith("history: 5 events") for line in lines)
     assert f"item_cold_start: {CAVEATS['item_cold_start']}" in lines
     assert sum(part["num_events"] for part in report.manifest["splits"].values()) == histories.events.height == 11

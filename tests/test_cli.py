@@ -45,6 +45,8 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return SimpleNamespace(**functions)
 
     monkeypatch.setattr("whereupon.histories.prepare", stand_in("prepare"))
+    page = room(write_cleaning_page=lambda report: report.page)
+    monkeypatch.setitem(sys.modules, "whereupon.eval.cleaning_page", page)
     monkeypatch.setitem(sys.modules, "whereupon.eval.run", room(evaluate=stand_in("evaluate")))
     exchange = room(export=stand_in("export"), import_run=stand_in("import-run"))
     monkeypatch.setitem(sys.modules, "whereupon.eval.exchange", exchange)
@@ -82,7 +84,7 @@ def test_help_of_every_verb_exits_0(verb: str) -> None:
 def test_verb_calls_its_room_with_the_configuration_and_says_so_on_stderr(
     verb: str, config: Path, rooms: SimpleNamespace
 ) -> None:
-    rooms.does = lambda: SimpleNamespace(lines=lambda: ["10 events"])
+    rooms.does = lambda: SimpleNamespace(lines=lambda: ["10 events"], steps=list, page="run/cleaning.html")
     result = _run(verb, config, "--set", "decode.k=4")
     assert result.exit_code == 0, result.stderr
     [(name, args, _)] = rooms.calls
@@ -91,7 +93,8 @@ def test_verb_calls_its_room_with_the_configuration_and_says_so_on_stderr(
     assert seed == 3
     assert re.match(rf"whereupon \S+ {verb} .*toy\.yaml\n  run: ", result.stderr)
     assert "  decode.k: 4\n" in result.stderr
-    assert result.stdout == ("10 events\n" if verb == "prepare" else "")
+    said = "10 events\nwhat was cleaned: run/cleaning.html\n"
+    assert result.stdout == (said if verb == "prepare" else "")
 
 
 def test_evaluate_flags_come_before_the_configuration_and_default_to_it(config: Path, rooms: SimpleNamespace) -> None:

@@ -80,16 +80,16 @@ def clean_events(
     outcomes = _outcomes(kept.drop(context_columns), source, notes)
     context = [_context(kept, name, source, notes) for name in context_columns]
     events = kept.select(ROW, *ours, "_has_offset", "_cell_offset", "_zone", *outcomes, *context)
-    copies = _copies(events)
-    if copies.any():
-        found = kept.filter(copies).select(ROW, _cells("user_id", "item_id", "time").alias("detail"))
+    again = copies(events)
+    if again.any():
+        found = kept.filter(again).select(ROW, _cells("user_id", "item_id", "time").alias("detail"))
         rejects.add(found, source=source, reason="duplicate")
-        events = events.filter(~copies)
+        events = events.filter(~again)
     _note_times(events, notes)
     return events
 
 
-def _copies(events: pl.DataFrame) -> pl.Series:
+def copies(events: pl.DataFrame) -> pl.Series:
     """Which events (bool) are equal to an earlier one in all but their row."""
     values = events.drop(ROW)
     # By hashes first: to compare all rows would take more room than anything else here.

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from whereupon.errors import ConfigError, DataError
+from whereupon.histories.events import copies
+from whereupon.histories.reading import ROW
 from whereupon.tests.texts import says
 
 Write = Callable[[str, str], Path]
@@ -157,3 +160,22 @@ def test_items_are_available_from_their_time_or_from_their_first_event(write: Wr
     notes = report.manifest["notes"]
     assert notes["items whose available_from cannot be read, taken as always known"] == 1
     assert notes["items with an event before their available_from, which is moved there"] == 1
+
+
+def test_copies_by_hash_are_those_of_a_comparison_of_rows() -> None:
+    rng = np.random.default_rng(4)
+    events = pl.DataFrame(
+        {
+            ROW: range(200),
+            "user_id": rng.integers(0, 3, 200).astype(str),
+            "latitude": [None if x == 0 else x / 2 for x in rng.integers(0, 4, 200)],
+            "hour_known": rng.random(200) < 0.5,
+        }
+    )
+    seen = set[tuple[object, ...]]()
+    expected = []
+    for row in events.drop(ROW).iter_rows():
+        expected.append(row in seen)
+        seen.add(row)
+    assert copies(events).to_list() == expected
+    assert not copies(events.unique(events.columns[1:])).any()

@@ -104,13 +104,14 @@ def join_weather(
     rows = weather.join(stations, on=["latitude", "longitude"]).drop("latitude", "longitude")
     rows = rows.with_columns(pl.lit(True).alias("_hit"))
     join = _join_daily if "local_day" in rows.columns else _join_timed
-    joined = join(placed, rows, settings).sort("_at")
+    names = [name for name in WEATHER_COLUMNS if name in weather.columns]
+    joined = join(placed, rows, settings).select("_at", "_hit", *names).sort("_at")
     far = int(placed["_station"].is_null().sum())
     misses = joined.height - int(joined["_hit"].fill_null(False).sum()) - far
     for reason, count in (("events without a weather station in reach", far), ("events without a weather row", misses)):
         if count:
             notes[reason] += count
-    return events.hstack(joined.select(name for name in WEATHER_COLUMNS if name in weather.columns))
+    return events.hstack(joined.select(names))
 
 
 def _station_of(events: pl.DataFrame, stations: pl.DataFrame, max_distance_km: float) -> pl.Series:
@@ -144,19 +145,22 @@ def _join_timed(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinS
     tolerance = pl.duration(microseconds=round(settings.tolerance_hours * 3600e6))
     # The last of several rows of one moment wins, as a correction would be appended.
     known = rows.with_columns((pl.col("time") + delay).alias("_known")).drop("time").sort("_known", maintain_order=True)
-    joined = events.sort("time").join_asof(
-        known,
-        left_on="time",
-        right_on="_known",
-        by="_station",
-        strategy="backward",
-        coalesce=False,
-        check_sortedness=False,  # polars cannot check it within groups; both sides are sorted above
+    joined = (
+        events.drop("local_time")
+        .sort("time")
+        .join_asof(
+            known,
+            left_on="time",
+            right_on="_known",
+            by="_station",
+            strategy="backward",
+            coalesce=False,
+            check_sortedness=False,  # polars cannot check it within groups; both sides are sorted above
+        )
     )
     fresh = pl.col("time") - pl.col("_known") <= tolerance
-    return joined.with_columns(
-        pl.when(fresh).then(pl.col(name)).alias(name) for name in rows.columns if name not in ("time", "_station")
-    )
+    found = (pl.when(fresh).then(pl.col(name)).alias(name) for name in rows.columns if name not in ("time", "_station"))
+    return joined.select("_at", *found)
 
 
 def _join_daily(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinSettings) -> pl.DataFrame:

@@ -159,7 +159,7 @@ def test_rankings_of_other_candidates_are_refused_where_both_are_known(
     for slug, repeats in (("random", "excluded"), ("popularity", "allowed")):
         ranked, facts = read_rankings(folder, slug)
         write_rankings(folder, slug, ranked, {**facts, "protocol": {"repeats": repeats}})
-    with pytest.raises(DataError, match=r"one evaluate\.repeats but are of excluded and allowed"):
+    with pytest.raises(DataError, match=r"same evaluate\.repeats, but have excluded and allowed"):
         _compare(f"{run}:random", f"{run}:popularity")
     assert _compare(f"{run}:random", f"{run}:own counts")["difference"]["num_events"] == TEST
 

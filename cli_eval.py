@@ -211,14 +211,25 @@ def forecast(
     series: Annotated[
         int, typer.Option(min=1, max=500, metavar="N", help="Forecast the N largest groups; pool all others.")
     ] = 20,
+    map_: Annotated[
+        str | None,
+        typer.Option(
+            "--map", metavar="FIELD",
+            help="Instead, draw where a field changes what is chosen: weekend, distance or a column of the weather.",
+        ),
+    ] = None,
     set_: Overrides = None,
     debug: Debug = False,
-) -> None:
+) -> None:  # fmt: skip
     """Forecast the number of events by ARIMA. Has 80 % intervals, and needs the extra `forecast`."""
     with verb("forecast", config, set_, debug) as settings:
         from .eval.forecast import forecast_run
+        from .eval.forecast_map import map_run
 
         record("forecast", settings)
+        if map_ is not None:
+            print(map_run(settings.run, map_, groups=series))
+            return
         print(forecast_run(settings.run, by=by, every=every, horizon=horizon, series=series))
 
 

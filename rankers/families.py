@@ -11,6 +11,7 @@ from . import (
     cooccurrence,
     demand,
     discovery,
+    gwr,
     light_gcn,
     own,
     places,
@@ -70,7 +71,9 @@ SEQUENTIAL: Final = (
 )
 NETWORKS: Final = (*SEQUENTIAL, *light_gcn.FAMILIES, *st_cnn.FAMILIES)
 """Families of which a fit is the training of a network."""
-_ALL: Final = (popular, own, transitions, places, spatial_knn, returns, discovery, boosting, cooccurrence, als, demand)
+_ALL: Final = (
+    popular, own, transitions, places, spatial_knn, gwr, returns, discovery, boosting, cooccurrence, als, demand,
+)  # fmt: skip
 FAMILIES: Final[Mapping[BaselineName, Family]] = {
     family.name: family for some in (*(module.FAMILIES for module in _ALL), NETWORKS) for family in some
 }

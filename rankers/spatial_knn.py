@@ -95,7 +95,7 @@ class SpatialNeighbours(Counting):
             parts.append(np.nan_to_num(here_N3) * EARTH_RADIUS_KM / self.scale_km)
         if self.weather and (names := weather_columns(known)):
             mean_W, turn_WD = weather_scaling(known, split)
-            parts.append((_weather(histories, names, mean_W) - mean_W) @ turn_WD * self.weather)
+            parts.append((weather_values(histories, names, mean_W) - mean_W) @ turn_WD * self.weather)
         return np.concatenate(parts, axis=1)
 
 
@@ -133,7 +133,7 @@ def weather_columns(known: Histories) -> list[str]:
     return [name for name in numeric if events[name].null_count() < events.height]
 
 
-def _weather(histories: Histories, names: list[str], mean_W: Float64 | None = None) -> Float64:
+def weather_values(histories: Histories, names: list[str], mean_W: Float64 | None = None) -> Float64:
     """float64 [N, W]; what is missing is NaN, or the mean."""
     value_NW = np.full((histories.events.height, len(names)), np.nan)
     for at, name in enumerate(names):
@@ -146,7 +146,7 @@ def _weather(histories: Histories, names: list[str], mean_W: Float64 | None = No
 def weather_scaling(known: Histories, split: EvaluatedSplit) -> tuple[Float64, Float64]:
     """The mean of each column in earlier splits, [W], and what makes principal components of unit variance, [W, D]."""
     earlier_N: Bool = known.split_N < SPLIT_CODES[split]
-    value_NW = _weather(known, weather_columns(known))[earlier_N]
+    value_NW = weather_values(known, weather_columns(known))[earlier_N]
     known_NW = ~np.isnan(value_NW)
     num_W = np.maximum(known_NW.sum(axis=0), 1)
     mean_W = np.where(known_NW, value_NW, 0).sum(axis=0) / num_W

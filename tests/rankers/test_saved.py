@@ -18,9 +18,10 @@ from .test_asking import NAMES, everybody, fitted, scores_of, some_settings
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMAND = "demand forecast"
 FPMC = "factorised transitions (FPMC)"
+REGRESSION = "geographically weighted regression"
 OF_OWN = ("learnt own events", "learnt new items", "boosted two-stage")
 NETS = ("SASRec + time", "LightGCN", "ST-CNN")
-LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", DEMAND, FPMC, *OF_OWN, *NETS)]
+LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", DEMAND, FPMC, REGRESSION, *OF_OWN, *NETS)]
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def main() -> int:
     named = dict(one.split("=", 1) for one in given.examples if "=" in one)
     chosen = [one.split("=", 1)[0] for one in given.examples] or list(EXAMPLES)
     before = {} if given.redo else _before()
-    bars, rows = [*planted.two_communities(), *planted.diffusing_wave()], list[dict[str, Any]]()
+    bars, rows = planted.bars(), list[dict[str, Any]]()
     gains = 0
     for example in chosen:
         run = Path(named.get(example, ROOT / "runs" / example))

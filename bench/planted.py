@@ -99,10 +99,11 @@ def rain_in_the_north() -> list[dict[str, Any]]:
     found = make_map(rainy_town(), "precipitation_mm", groups=8)
     z_XY = (found.beta_GXY / found.error_GXY)[found.names.index("cinema")]
     north, south = float(z_XY[-1].min()), float(np.abs(z_XY[0]).max())
+    name = "rain in the north: coefficient over standard error"
     return [
-        bar("rain in the north: least coefficient at the northern edge, in standard errors", north, "> 3", north > 3),
-        bar("rain in the north: greatest size at the southern edge, in standard errors", south, f"<= {SURE:g}", south <= SURE),
-    ]  # fmt: skip
+        bar(f"{name}, least at the northern edge", north, "> 3", north > 3),
+        bar(f"{name}, greatest size at the southern edge", south, f"<= {SURE:g}", south <= SURE),
+    ]
 
 
 def rainy_town(side: int = 9, days: int = 60) -> Histories:

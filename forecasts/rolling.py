@@ -35,7 +35,8 @@ class Outlook:
 class Measured:
     """Errors over rolling origins, of forecasts that have an interval.
 
-    `mae_S` and `naive_mae_S` float64 are mean absolute errors of forecasts and of the seasonal naive ones;
+    `mae_S` and `naive_mae_S` float64 are mean absolute errors of forecasts, rounded to whole counts, and of the
+    seasonal naive ones. (Of a count, the median has the least mean absolute error, and that is a whole number.)
     `coverage_S` float64 is the share of counts within the 80 % interval; NaN where nothing could be measured.
     `season` is that of the naive forecast.
     """
@@ -82,10 +83,14 @@ def radii(error_SOH: Float64, origin_O: Int64) -> Float64:
 
 
 def _quantile(error_SOH: Float64) -> Float64:
-    """The conformal quantile over the origins: float64 [S, H]."""
-    num = error_SOH.shape[1]
-    rank = min(int(np.ceil(LEVEL * (num + 1))), num)
-    quantile_SH: Float64 = np.sort(error_SOH, axis=1)[:, rank - 1]
+    """The conformal quantile over the origins: float64 [S, H].
+
+    It lies between the order statistics around LEVEL * (n + 1), for the upper one of few errors covers more than asked.
+    """
+    sorted_SOH, rank = np.sort(error_SOH, axis=1), LEVEL * (error_SOH.shape[1] + 1) - 1
+    last = error_SOH.shape[1] - 1
+    below, above = min(int(rank), last), min(int(rank) + 1, last)
+    quantile_SH: Float64 = sorted_SOH[:, below] + (rank - int(rank)) * (sorted_SOH[:, above] - sorted_SOH[:, below])
     return quantile_SH
 
 
@@ -125,7 +130,7 @@ def measure(series: Series, horizon: int, *, season: int | None = None) -> tuple
     inside_SOH = error_SOH <= radius_SOH + 1e-9
     means = [
         part[:, known_O].mean(axis=(1, 2)) if known_O.any() else np.full(len(part), np.nan)
-        for part in (error_SOH, np.abs(came_SOH - naive_SOH), inside_SOH)
+        for part in (np.abs(came_SOH - np.round(np.maximum(mean_SOH, 0.0))), np.abs(came_SOH - naive_SOH), inside_SOH)
     ]
     return Measured(means[0], means[1], means[2], int(known_O.sum()), season), models
 

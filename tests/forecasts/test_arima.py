@@ -36,6 +36,32 @@ def test_exact_weekly_series_is_forecast_exactly_at_any_origin() -> None:
     assert forecast_SOH == pytest.approx(expected, abs=1e-6)
 
 
+def test_week_whose_timetable_changes_is_followed_from_day_to_day() -> None:
+    rng = np.random.default_rng(8)
+    weeks = np.repeat(rng.integers(0, 4, (12, 1, 24)), 7, axis=1)  # new hours each week, the same on all its days
+    weeks[:, 5:] += np.arange(24) % 2  # and something of its own on weekends
+    count_ST = weeks.reshape(1, -1) + rng.normal(0, 0.1, (1, 12 * WEEK))
+    models = fit_arima(count_ST, HOUR)
+    assert models.season_S.tolist() == [WEEK]
+    assert models.daily_S[0] > 0
+    origin_O = np.arange(9, 12) * WEEK + 3 * 24  # behind three days of the new timetable
+    came = np.stack([count_ST[:, o : o + 48] for o in origin_O], axis=1)
+    error = np.abs(models.forecast(count_ST, origin_O, 48) - came).mean()
+    naive = np.abs(seasonal_naive(count_ST, origin_O, 48, WEEK) - came).mean()
+    assert error < 0.5 * naive
+    changed = count_ST.copy()
+    changed[:, origin_O[0] :] = 50.0
+    assert models.forecast(changed, origin_O[:1], 48).tolist() == models.forecast(count_ST, origin_O[:1], 48).tolist()
+
+
+def test_whole_counts_are_what_errors_are_of() -> None:
+    quiet = np.zeros((1, 40 * 24))
+    quiet[0, ::31] = 1.0  # at another hour each time, so that the mean is small everywhere
+    measured, _ = measure(Series(quiet, 0, HOUR, 0), 24)
+    assert measured.mae_S[0] == pytest.approx(quiet.mean(), rel=0.2)
+    assert measured.mase == pytest.approx(0.5, abs=0.1)
+
+
 def test_later_counts_change_no_forecast_and_earlier_ones_do() -> None:
     count_ST = noisy(40 * 24)
     models, origin = fit_arima(count_ST[:, : 20 * 24], HOUR), np.array([30 * 24])
@@ -60,7 +86,7 @@ def test_forecast_equals_that_of_statsforecast() -> None:
     model = ARIMA((1, 0, 1)).fit(rest_T)
     found = model.model_["coef"]
     ours = ArimaModels(
-        np.array([24]), np.array([1.0]), np.array([found["intercept"]]), np.array([[found["ar1"]]]),
+        np.array([24]), np.array([1.0]), np.array([0.0]), np.array([found["intercept"]]), np.array([[found["ar1"]]]),
         np.array([[found["ma1"]]]),
     ).forecast(count_T[None], np.array([600]), 12)  # fmt: skip
     assert ours[0, 0] - count_T[-24:][:12] == pytest.approx(model.predict(12)["mean"], abs=1e-4)
@@ -73,9 +99,9 @@ def test_levels_are_smoothed_by_season_and_look_back_only() -> None:
 def test_radius_is_a_quantile_of_errors_whose_horizon_is_over() -> None:
     error_SOH = np.array([[[5.0], [1.0], [2.0], [3.0], [9.0], [0.0]]])
     radius = radii(error_SOH, np.arange(6) * 24)[0, :, 0]
-    # Of four earlier errors ceil(0.8 * 5) = the fourth smallest, of five ceil(0.8 * 6) = the fifth.
+    # Of four earlier errors 0.8 * 5, the fourth smallest; of five 0.8 * 6: between the two largest.
     assert np.isnan(radius[:4]).all()
-    assert radius[4:].tolist() == [5.0, 9.0]
+    assert radius[4:].tolist() == pytest.approx([5.0, 8.2])
 
 
 def test_seasonal_naive_repeats_the_last_season() -> None:

@@ -16,7 +16,7 @@ _WORDS: Final = {
     "winter": "冬天", "spring": "春天", "summer": "夏天", "autumn": "秋天",
     "weekdays": "工作日", "weekends": "周末", "any day": "每天",
     "freezing": "严寒", "cold": "冷", "cool": "凉", "mild": "温和", "warm": "暖", "hot": "热",
-    "rain": "雨", "snow": "雪", "windy": "有风",
+    "rain": "雨", "snow": "雪", "windy": "有风", "forecast": "预报",
     "rain began": "开始下雨", "rain ended": "雨停了", "snow began": "开始下雪", "snow ended": "雪停了",
     "warmer": "变暖", "colder": "变冷",
     "day": "白天", "dawn": "黎明", "dusk": "黄昏", "dark": "天黑",

@@ -138,6 +138,8 @@ def weather_change(events: pl.DataFrame, told: pl.DataFrame) -> pl.Series:
 
     `told` are the words of `context_frame` for the same events. "" where nothing is new or either weather is unknown.
     """
+    # A forecast says so behind its word, which is no change of the weather.
+    told = told.with_columns(pl.col("precipitation_word").str.strip_suffix("forecast").str.strip_chars_end())
     measured = [name for name in ("precipitation_mm", "snowfall_cm", "condition") if name in events.columns]
     user, hours = events["user_idx"], (events["time"].diff().dt.total_seconds() / 3600).alias("hours")
     known = pl.any_horizontal(pl.col(measured).is_not_null()) if measured else pl.col("time").is_null()

@@ -127,7 +127,7 @@ def open_question(
                 pl.lit(bool(histories.events["hour_known"].fill_null(True).any())).alias("hour_known")
             )
         if shift >= _KNOWN_FOR:
-            row = _with_weather(row, {})
+            row = with_weather(row, {})
     row = _as_said(histories, row, moment)
     # "diagonal": snow that was said aloud is told as snow, also where the data know rain and cold only.
     both = pl.concat([events, row], how="diagonal_relaxed")
@@ -154,7 +154,7 @@ def _as_said(histories: Histories, row: pl.DataFrame, moment: RequestContext) ->
         values = parse_weather(moment.weather)
         if not any(name in row.columns for name in WEATHER_COLUMNS):
             raise PromptError("These events have no weather, so no prompt shows it: leave the weather out.")
-        row = _with_weather(row, values)
+        row = with_weather(row, values)
     if moment.place is not None:
         row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, moment.place).items())
     return _with_columns(row, moment.columns)
@@ -173,11 +173,14 @@ def _with_columns(row: pl.DataFrame, columns: Mapping[str, ContextValue]) -> pl.
         raise PromptError(f"{what} ({first_line(error)}).") from None
 
 
-def _with_weather(row: pl.DataFrame, values: dict[str, float]) -> pl.DataFrame:
+def with_weather(row: pl.DataFrame, values: Mapping[str, float | str]) -> pl.DataFrame:
     """The row with this weather and no other."""
     unknown = {name: None for name in WEATHER_COLUMNS if name in row.columns}
     told = {**unknown, **values}
-    return row.with_columns(pl.lit(value, row.schema.get(name, pl.Float64)).alias(name) for name, value in told.items())
+    kinds = {"condition": pl.String}
+    return row.with_columns(
+        pl.lit(value, row.schema.get(name, kinds.get(name, pl.Float64))).alias(name) for name, value in told.items()
+    )
 
 
 def _check_time(at: str) -> None:

@@ -42,6 +42,7 @@ from .settings import RecommendConfig
 from .store import EventStore, open_store
 from .store.event import PastEvent
 from .versions import Catalogues, CatalogueVersion
+from .weather import weather_forecasts, with_forecast
 
 if TYPE_CHECKING:
     from ..decode.tokenizer import Tokenizer
@@ -148,6 +149,7 @@ class Recommender:
         self.store, self.card, self._adapter = store, card, adapter
         self.forgotten = Forgotten.of_run(config.run)
         self.privacy = privacy_of_run(config.histories.privacy, histories.manifest.get("privacy"))
+        self._forecasts = weather_forecasts(config, histories)
         self._last_engine: TransformersEngine | None = None
 
     @classmethod
@@ -297,6 +299,8 @@ class Recommender:
         events = self._history(request, version)
         shown = context if places_in_prompts(self.histories) else context.without_place()
         asked = open_question(self.histories, events, shown, self.config.histories.time_zone)
+        if self._forecasts is not None:
+            asked = with_forecast(asked, self._forecasts, context)
         prompt = prompt_of(version.encoder, asked)
         seen_idx = np.unique(version.among_items(prompt.item_M))
         selection = candidates(version.facts, request.filters, asked, context, seen_idx)

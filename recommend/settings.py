@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -28,9 +28,23 @@ class StoreSettings(BaseModel):
         return Path(events) if isinstance(events, str) and "://" not in events else events
 
 
+class RecommendSettings(BaseModel):
+    """What questions about a moment are filled up with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weather: Literal["last event", "forecast"] = Field(
+        "last event",
+        description="The weather of a question that does not give it. last event: that of the user's last event, if it "
+        "is less than a day old. forecast: of a moment an hour or more after it, forecast from the events' weather; "
+        "needs the extra forecast.",
+    )
+
+
 class RecommendConfig(RunConfig):
     """What a Recommender needs to know."""
 
+    recommend: RecommendSettings = Field(default_factory=RecommendSettings)
     serve: StoreSettings = Field(default_factory=StoreSettings)
 
     @property

@@ -1,0 +1,37 @@
+"""The weather of a moment that nobody has seen: a forecast, which the prompt calls so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+from ..forecasts.weather import WeatherForecasts
+from ..histories import Histories
+from .context import RequestContext, with_weather
+from .selection import place_of
+from .settings import RecommendConfig
+
+_LATER = timedelta(hours=1)
+
+
+def weather_forecasts(config: RecommendConfig, histories: Histories) -> WeatherForecasts | None:
+    """None where the configuration asks for none, or no prompt speaks of weather. Raises DataError: see the class."""
+    if config.recommend.weather != "forecast" or "weather" in config.prompts.leave_out:
+        return None
+    return WeatherForecasts(histories)
+
+
+def with_forecast(asked: pl.DataFrame, forecasts: WeatherForecasts, moment: RequestContext) -> pl.DataFrame:
+    """The open question, see `context.open_question`, with the weather that is forecast for its moment.
+
+    It stays as it is where the moment says its weather or is less than an hour after the last event, and where there
+    is no forecast.
+    """
+    place, times = place_of(asked, moment), asked["time"].tail(2).to_list()
+    if moment.weather is not None or (len(times) == 2 and times[1] - times[0] < _LATER):
+        return asked
+    values = forecasts.columns(int(times[-1].timestamp()), place)
+    if not values:
+        return asked
+    return pl.concat([asked[:-1], with_weather(asked[-1], values)], how="diagonal_relaxed")

@@ -79,7 +79,8 @@ class Weighted:
     def log_likelihoods(self, beta_GL: Float64) -> Float64:
         """Of each event, up to what does not depend on coefficients: float64 [N]."""
         linear_NG = self._linear(beta_GL)
-        return (self.target_NG * linear_NG).sum(axis=1) - self._cumulant(linear_NG)
+        found_N: Float64 = (self.target_NG * linear_NG).sum(axis=1) - self._cumulant(linear_NG)
+        return found_N
 
     def _linear(self, beta_GL: Float64) -> Float64:
         linear_NG: Float64 = np.einsum("ngl,gl->ng", self.feature_NGL, beta_GL)
@@ -159,7 +160,8 @@ class Grid:
         degrees_N2 = degrees_N2[~np.isnan(degrees_N2).any(axis=1)]
         if not len(degrees_N2):
             return cls(np.zeros(0), np.zeros(0))
-        return cls(*(np.unique(np.linspace(*np.quantile(degrees_N, _INNER), cells)) for degrees_N in degrees_N2.T))
+        low_2, high_2 = np.quantile(degrees_N2, _INNER, axis=0)
+        return cls(*(np.unique(np.linspace(low_2[axis], high_2[axis], cells)) for axis in range(2)))
 
     @property
     def centre_R3(self) -> Float64:
@@ -194,7 +196,8 @@ def _linear_shares(value_Q: Float64, axis_X: Float64) -> Float64:
 def degrees_of(place_Q3: Float64) -> Float64:
     """Latitude and longitude of points on the unit sphere: float64 [Q, 2]."""
     north_Q, east_Q = np.arcsin(np.clip(place_Q3[:, 2], -1, 1)), np.arctan2(place_Q3[:, 1], place_Q3[:, 0])
-    return np.degrees(np.stack([north_Q, east_Q], axis=1))
+    degrees_Q2: Float64 = np.degrees(np.stack([north_Q, east_Q], axis=1))
+    return degrees_Q2
 
 
 @dataclass(frozen=True)

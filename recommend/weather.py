@@ -1,4 +1,4 @@
-"""The weather of a moment that nobody has seen: a forecast, which the prompt calls so."""
+"""The weather of a later moment: a forecast, which the prompt names as one."""
 
 from __future__ import annotations
 

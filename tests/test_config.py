@@ -43,7 +43,7 @@ def test_in_brief_is_what_differs_from_the_defaults(written: Path) -> None:
 
 def test_every_setting_is_frozen_and_refuses_unknown_keys() -> None:
     sections = [field.annotation for field in Config.model_fields.values() if hasattr(field.annotation, "model_config")]
-    assert len(sections) == 9
+    assert len(sections) == 10
     for model in [Config, *sections]:
         assert model.model_config["frozen"], model
         assert model.model_config["extra"] == "forbid", model

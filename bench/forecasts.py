@@ -157,7 +157,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder of prepared runs; default: those of the examples")
     runs = parser.parse_args().runs
-    found, weather, bars = {}, {}, []
+    found: dict[str, dict[str, Any]] = {}
+    weather: dict[str, dict[str, Any]] = {}
+    bars: list[dict[str, Any]] = []
     for name, by, most in CASES:
         histories = read_histories(run_of(name, runs))
         found[name] = demand_figures(histories, by, most)

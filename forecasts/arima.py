@@ -117,7 +117,7 @@ def _forecast(
         past_OP = rest_OX[:, ahead - len(ar_P) : ahead][:, ::-1]
         past_OQ = shock_OX[:, ahead - len(ma_Q) : ahead][:, ::-1]
         rest_OX[:, ahead] = past_OP @ ar_P + past_OQ @ ma_Q
-    forecast_OH = mean + rest_OX[:, reach:]
+    forecast_OH: Float64 = mean + rest_OX[:, reach:]
     for season, level_T in seasonal.levels(count_T):
         forecast_OH += level_T[origin_O[:, None] + np.arange(horizon) % season]
     return forecast_OH

@@ -136,7 +136,8 @@ def _nearest(km_QI: Float64, series_I: Int64) -> Float64:
     order_I = np.argsort(series_I, kind="stable")
     start_G = np.searchsorted(series_I[order_I], np.arange(int(series_I.max()) + 1))
     least_QG = np.minimum.reduceat(np.where(np.isnan(km_QI), np.inf, km_QI)[:, order_I], start_G, axis=1)
-    return np.log1p(np.where(np.isinf(least_QG), np.nan, least_QG) / _SCALE_KM)
+    near_QG: Float64 = np.log1p(np.where(np.isinf(least_QG), np.nan, least_QG) / _SCALE_KM)
+    return near_QG
 
 
 def _nearness(km_QI: Float64, steepness: float) -> Float64:

@@ -100,7 +100,7 @@ class Regression:
             local_QI = (stream.sums_before(histories.time_s_N[row_Q]) + share_I) * _nearness(km_QI, one.steepness)
             own_QI = past_sums(histories, row_Q, each_one)
             within_QI = one.own * own_QI + local_QI / _sums(local_QI, series_I)[:, series_I]
-            score_QI = np.log(within_QI) - np.log(_sums(within_QI, series_I)[:, series_I])
+            score_QI: Float64 = np.log(within_QI) - np.log(_sums(within_QI, series_I)[:, series_I])
             if learnt is not None and moment_NM is not None:
                 feature_QGL = features(moment_NM[row_Q], _nearest(km_QI, series_I), learnt.scale_2L)
                 share_QG = softmax(learnt.fits.linear(feature_QGL, place_N3[row_Q]))

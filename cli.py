@@ -106,6 +106,28 @@ def finetune(
 
 
 @app.command()
+def student(
+    config: ConfigFile,
+    layers: Annotated[int, typer.Option("--layers", metavar="N", help="How many layers the student has.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run folder of the student.")],
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="ADAPTER", help="The teacher, a version or a folder; default: the adapter in use."
+        ),
+    ] = None,
+    set_: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Train a model with fewer layers to rank as the trained one does."""
+    with verb("student", config, set_, debug) as settings:
+        from .finetune.student import student, student_config
+
+        record("student", student_config(settings, out.resolve()))
+        student(settings, layers, out.resolve(), from_)
+
+
+@app.command()
 def tune(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
     """Search for better training settings on the valid split."""
     with verb("tune", config, set_, debug) as settings:

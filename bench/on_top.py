@@ -36,7 +36,6 @@ from whereupon.catalogue import Trie
 from whereupon.catalogue.building import build_trie_ragged
 from whereupon.config import load_config
 from whereupon.decode import Change
-from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from whereupon.errors import DataError
 from whereupon.eval.metrics import evaluate_rankings
@@ -271,7 +270,7 @@ def training(run: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
     base = load_base_model(config.model)
     set_up_base(base, config.finetune)
     lora = add_lora(base, config.finetune)
-    module: Any = CatalogueModel(lora, TrieTensors.of(trie, accelerator.device), config.temperature)
+    module: Any = CatalogueModel(lora, config.temperature)
     optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], config.finetune, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)
     seconds = np.zeros((NUM_STEPS + 1, 2))

@@ -54,11 +54,31 @@ def write_merged(settings: ModelSettings, adapter: Path, folder: Path) -> PreTra
 
     Raises ModelError for a base model or an adapter that is missing, corrupt, or cannot be saved.
     """
-    from transformers import GenerationConfig
-
-    from .models import load_base_model, load_tokenizer, merge_adapter
+    from .models import load_base_model, merge_adapter
 
     model = merge_adapter(load_base_model(settings), adapter)
+    _save(settings, model, folder)
+    return model
+
+
+def write_student(settings: ModelSettings, teacher: PreTrainedModel, num_layers: int, folder: Path) -> None:
+    """A merged model with fewer of its layers (`kept_layers`), and the tokenizer, as a plain checkpoint in `folder`.
+
+    Raises ModelError as `kept_layers`, `with_layers` and `write_merged`.
+    """
+    from .layers import kept_layers, with_layers
+    from .layers import num_layers as layers_of
+
+    kept = kept_layers(layers_of(teacher), num_layers)
+    _save(settings, with_layers(teacher, kept), folder)
+    say(f"{folder} is the teacher with {num_layers} of its {layers_of(teacher)} layers: {', '.join(map(str, kept))}")
+
+
+def _save(settings: ModelSettings, model: PreTrainedModel, folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    from .models import load_tokenizer
+
     # What a checkpoint's generation_config.json says would silently change decoding; an invalid one cannot be saved.
     model.generation_config = GenerationConfig()
     try:
@@ -70,7 +90,6 @@ def write_merged(settings: ModelSettings, adapter: Path, folder: Path) -> PreTra
         ) from error
     (folder / "generation_config.json").unlink(missing_ok=True)
     load_tokenizer(settings).tokenizer.save_pretrained(folder)
-    return model
 
 
 def _new_folder(folder: Path) -> contextlib.AbstractContextManager[Path]:

@@ -25,6 +25,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from .. import __version__
 from ..arrays import Int64
+from ..catalogue import Trie
 from ..files import atomic_path, sha256_text
 from ..histories import Histories
 from ..prompts import PromptEncoder
@@ -46,6 +47,7 @@ _ROWS: Final = 1024  # written at once
 class Examples(TorchDataset[Batch]):
     """W windows of training events, memory-mapped; with int64 `length_W` tokens, `titles_W` and
     `decisions_W` of each, and `end_W`, the number of the training event that it ends before.
+    `trie`: that of their decisions; None for the plain objective.
 
     Made for torch's DataLoader: an index is the windows (int64) of one batch.
     """
@@ -55,10 +57,11 @@ class Examples(TorchDataset[Batch]):
     titles_W: Int64
     decisions_W: Int64
     end_W: Int64
+    trie: Trie | None
     prior: TrainingPrior | None = None
 
     def __getitem__(self, windows: Int64) -> Batch:
-        return collate(self.read(windows), prior=self.prior)
+        return collate(self.read(windows), self.trie, prior=self.prior)
 
     def __len__(self) -> int:
         return len(self.length_W)
@@ -92,9 +95,9 @@ def open_examples(
 
     `identity` says what prompts are made of, see `decode.models.adapter_identity`. Raises what `make_examples` raises.
     """
-    trie, key = trie_fingerprint(encoder.catalogue.trie), prior.key if prior else None
+    trie, key = encoder.catalogue.trie, prior.key if prior else None
     asked = settings.model_dump(mode="json", include={"teach", "objective", "weights"})
-    what = [__version__, histories.data_hash, identity, trie, asked, key, _NUMBERS]
+    what = [__version__, histories.data_hash, identity, trie_fingerprint(trie), asked, key, _NUMBERS]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
     if (dataset := _opened(folder)) is None:
         _write(folder, make_examples(histories, encoder, prior, settings))
@@ -102,7 +105,8 @@ def open_examples(
     assert dataset is not None
     table = dataset.data
     length_W, decisions_W, titles_W, end_W = (table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS)
-    return Examples(dataset, length_W, titles_W, decisions_W, end_W, prior)
+    known = None if settings.objective == "plain" else trie
+    return Examples(dataset, length_W, titles_W, decisions_W, end_W, known, prior)
 
 
 def forget_others(examples: Examples) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..console import say
-from ..decode.branching import TrieTensors
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..histories import read_histories
 from .dataset import open_examples
@@ -40,23 +41,30 @@ class Estimate:
 
 
 def estimate(config: Config) -> Estimate:
-    """Take a few steps, keep nothing, and say how long all of them would take. Raises what `finetune` raises."""
-    config = as_launched(config)
+    """Take a few steps, and say how long all of them would take. Raises what `finetune` raises.
+
+    What is kept are the examples that the training will read. On top of rankers these need the rankers, so that others
+    are made for the estimate and not kept.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        return _estimated(as_launched(config), Path(scratch) if config.on_top else config.run)
+
+
+def _estimated(config: Config, folder: Path) -> Estimate:
+    """`folder`: where the examples are."""
     settings, accelerator, histories = config.finetune, accelerator_of(config), read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     with accelerator.main_process_first():
-        examples = open_examples(config.run, histories, encoder, identity, settings)
+        examples = open_examples(folder, histories, encoder, identity, settings)
     schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes)
     steps = [batches for batches, _ in schedule.steps()]
     mine = [batch for batches in steps for batch in batches[accelerator.process_index :: accelerator.num_processes]]
     base = load_base_model(config.model)
     set_up_base(base, settings)
     trie = encoder.catalogue.trie
-    module = CatalogueModel(
-        add_lora(base, settings), TrieTensors.of(trie, accelerator.device), config.temperature, settings.objective
-    )
+    module = CatalogueModel(add_lora(base, settings), config.temperature, settings.objective)
     split = plan_memory(module, examples, schedule, trie, accelerator)
     optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)

@@ -96,6 +96,8 @@ def memory_plan(
     weights, adapter = (
         sum(p.numel() * p.element_size() for p in parts if p.requires_grad == trained) for trained in (False, True)
     )
+    if module.teacher is not None:
+        weights += sum(p.numel() * p.element_size() for p in module.teacher.model.parameters())
     cost = _cost_of_length(base, accelerator, schedule.settings.gradient_checkpointing)
     batches = [batch for batch in schedule.batches(0) if len(batch)]
     costs = [len(batch) * cost(int(examples.length_W[batch].max())) for batch in batches]

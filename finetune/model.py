@@ -5,84 +5,86 @@ The loss is the negative log-probability of each title under the distribution th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..decode.branching import TrieTensors, edge_logits, log_softmax, taken_log_probs
 from ..decode.output_layer import OutputLayer
 from ..decode.quantize import is_quantized
 from ..decode.transformers_engine import split_model
 from ..errors import ConfigError
+from .branches import States, nats_of
 from .settings import FinetuneSettings
 from .training_examples import Batch
 
 LINEAR = (nn.Linear, Conv1D)
 
 
-def catalogue_loss(
-    hidden_RLH: Tensor, batch: Batch, trie: TrieTensors, output: OutputLayer, temperature: float
-) -> Tensor:
-    """Mean over titles of -log p(title), nats; trie-masked cross-entropy summed over each title's branching nodes.
-
-    Masked softmax loss: arXiv 2504.04178. Only the P branching positions and the tokens on their edges are projected.
-    On top of a prior, the logarithm of its mass below each edge is added to the logits (a product of experts; residual
-    fitting: arXiv 1908.10763), so that the gradient is about what the prior does not know.
-    """
-    if not len(batch.position_P):
-        return hidden_RLH.sum() * 0.0
-    hidden_PH = hidden_RLH.flatten(0, 1)[batch.position_P]
-    if batch.prior is None:
-        edge_P = batch.edge_P - trie.child_ptr_B1[batch.node_P]
-        log_prob_P = taken_log_probs(hidden_PH, batch.node_P, edge_P, trie, output, temperature)
-        return _mean_nats(log_prob_P, batch)
-    prior = batch.prior
-    logits_J = edge_logits(hidden_PH, prior.edge_J, prior.row_J, trie, output)
-    log_prob_J = log_softmax(logits_J / temperature + prior.log_mass_J, prior.row_J)
-    return _mean_nats(log_prob_J[prior.taken_P], batch)
-
-
-def plain_loss(hidden_RLH: Tensor, batch: Batch, output: OutputLayer) -> Tensor:
-    """Mean over titles of -log p(its tokens), nats: the cross-entropy of language models, at title tokens alone."""
-    if not len(batch.position_P):
-        return hidden_RLH.sum() * 0.0
+def plain_nats(hidden_PH: Tensor, batch: Batch, output: OutputLayer) -> Tensor:
+    """float32 [P]: -log p of the token behind each position, as language models are trained, at title tokens alone."""
     target_P = batch.tokens_RL.flatten()[batch.position_P + 1]
-    logits_PV = output.logits(hidden_RLH.flatten(0, 1)[batch.position_P])
-    return _mean_nats(-nn.functional.cross_entropy(logits_PV, target_P, reduction="none"), batch)
+    return nn.functional.cross_entropy(output.logits(hidden_PH), target_P, reduction="none")
 
 
-def _mean_nats(log_prob_P: Tensor, batch: Batch) -> Tensor:
+def mean_nats(nats_P: Tensor, batch: Batch) -> Tensor:
     """Summed over each title's decisions by their weights, and averaged over titles."""
-    weighted_P = log_prob_P if batch.weight_P is None else log_prob_P * batch.weight_P
-    return -weighted_P.sum() / batch.num_titles
+    weighted_P = nats_P if batch.weight_P is None else nats_P * batch.weight_P
+    return weighted_P.sum() / batch.num_titles
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model whose distribution over the items is learnt: with what divides its logits, its adapter's card, and its
+    share of the loss. No module: it is neither trained nor wrapped."""
+
+    model: PreTrainedModel
+    temperature: float
+    card: Mapping[str, Any]
+    share: float
 
 
 class CatalogueModel(nn.Module):
-    """A PEFT model whose forward pass is the catalogue loss, or the plain one, so that wrappers for many devices see
-    one module."""
+    """A PEFT model whose forward pass is the loss of a batch, so that wrappers for many devices see one module.
+
+    The loss is the mean over titles of -log p(title), nats: summed over the title's branching nodes (`nats_of`), or for
+    the plain objective over its tokens (`plain_nats`). A `teacher` adds the divergence from what it says at each node.
+    """
 
     def __init__(
-        self, model: PeftModel, trie: TrieTensors, temperature: float,
-        objective: Literal["catalogue", "plain"] = "catalogue",
+        self, model: PeftModel, temperature: float, objective: Literal["catalogue", "plain"] = "catalogue",
+        teacher: Teacher | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.model, self.trie, self.temperature, self.objective = model, trie, temperature, objective
+        self.model, self.temperature, self.objective, self.teacher = model, temperature, objective, teacher
 
     @property
     def _no_split_modules(self) -> Any:  # by which accelerate knows the layers that FSDP gathers one at a time
         return self.model.get_base_model()._no_split_modules
 
     def forward(self, batch: Batch) -> Tensor:
-        base: Any = self.model.get_base_model()
-        backbone, output = split_model(base)
-        hidden: Any = backbone(input_ids=batch.tokens_RL, use_cache=False).last_hidden_state
-        if self.objective == "plain":
-            return plain_loss(hidden, batch, output)
-        return catalogue_loss(hidden, batch, self.trie, output, self.temperature)
+        states = states_at(self.model.get_base_model(), batch, self.temperature)
+        if batch.branches is None:
+            return mean_nats(plain_nats(states.hidden_PH, batch, states.output), batch)
+        if self.teacher is None:
+            return mean_nats(nats_of(states, batch.branches), batch)
+        with torch.no_grad():
+            taught = states_at(self.teacher.model, batch, self.teacher.temperature)
+        return mean_nats(nats_of(states, batch.branches, taught, self.teacher.share), batch)
+
+
+def states_at(model: Any, batch: Batch, temperature: float | Tensor) -> States:
+    """What a model says at the decisions of a batch."""
+    backbone, output = split_model(model)
+    hidden_RLH: Tensor = backbone(input_ids=batch.tokens_RL, use_cache=False).last_hidden_state
+    return States(hidden_RLH.flatten(0, 1)[batch.position_P], output, temperature)
 
 
 def add_lora(model: Any, settings: FinetuneSettings) -> PeftModel:

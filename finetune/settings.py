@@ -57,6 +57,13 @@ class FinetuneSettings(BaseModel):
         description="With `finetune --from`: share of the windows of an epoch that hold older events only, chosen at "
         "random.",
     )
+    teacher_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="With `student`: share of the loss that is the divergence from the teacher's distribution over the "
+        "branches of the trie; the rest is the loss of the true items.",
+    )
     objective: Literal["catalogue", "plain"] = Field(
         "catalogue",
         description="catalogue: the log-probability of a title among all titles of the catalogue, by which answers are "

@@ -17,7 +17,6 @@ from accelerate.state import AcceleratorState
 from ..arrays import Int64
 from ..console import say
 from ..decode.architecture import longest_text
-from ..decode.branching import TrieTensors
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..decode.transformers_engine import TransformersEngine
 from ..errors import ConfigError, ModelError, NonFiniteError
@@ -30,7 +29,7 @@ from .curve import draw_curve
 from .dataset import Examples, forget_others, open_examples
 from .launch import accelerator_of, as_launched, attention, set_up_base
 from .memory import plan_memory
-from .model import CatalogueModel, add_lora
+from .model import CatalogueModel, Teacher, add_lora
 from .on_top import on_top_of
 from .optimizers import check_optimizer, make_optimizer
 from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
@@ -52,9 +51,9 @@ CHECKPOINT_EVERY_S = 300.0
 Validated = Callable[[int, Mapping[str, float]], None]
 
 
-def finetune(config: Config, start: str | None = None) -> Path:
+def finetune(config: Config, start: str | None = None, teacher: Teacher | None = None) -> Path:
     """Train an adapter for the run (`train_adapter`), pool it with the stack of rankers, and return its folder."""
-    folder, stack, has_validation = train_adapter(config, start)
+    folder, stack, has_validation = train_adapter(config, start, teacher=teacher)
     if AcceleratorState().is_main_process and has_validation:
         calibrate_run(config, adapter=folder, stack=stack)
     elif stack and AcceleratorState().is_main_process:
@@ -63,13 +62,13 @@ def finetune(config: Config, start: str | None = None) -> Path:
 
 
 def train_adapter(
-    config: Config, start: str | None = None, validated: Validated | None = None
+    config: Config, start: str | None = None, validated: Validated | None = None, teacher: Teacher | None = None
 ) -> tuple[Path, Stack | None, bool]:
     """Train a new version of the run's adapter; its folder, the stack that it is on top of, and whether it was
     validated.
 
     `start`: a version of the run or a folder, whose adapter goes on learning (see `continual`). `validated` is given
-    the step and the figures of each validation.
+    the step and the figures of each validation. `teacher`: whose distribution is learnt (see `student`).
 
     Raises DataError without training events, ConfigError for modules that cannot be trained (`add_lora`), an optimizer
     that does not run here (`check_optimizer`), a `prompts.budget_tokens` longer than the base model sees or flags of
@@ -94,9 +93,7 @@ def train_adapter(
             examples = open_examples(config.run, histories, encoder, identity, settings, prior)
         old_W = earlier.old_windows(histories, examples.end_W) if earlier else None
         schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes, old_W)
-        module = CatalogueModel(
-            peft_model, TrieTensors.of(trie, accelerator.device), config.temperature, settings.objective
-        )
+        module = CatalogueModel(peft_model, config.temperature, settings.objective, teacher)
         split = plan_memory(module, examples, schedule, trie, accelerator)
         trainable = [p for p in module.parameters() if p.requires_grad]
         optimizer = make_optimizer(trainable, settings, accelerator.device)
@@ -107,6 +104,8 @@ def train_adapter(
         belongs_to = {**identity, "priors": priors, "data_hash": histories.data_hash}
         notes = {"validated_on": validator.hash, TRAINED_UNTIL: last_training_time(histories),
                  "started_from": earlier.hash if earlier else None}  # fmt: skip
+        if teacher:
+            notes["taught_by"] = teacher.card["adapter_hash"]
         keeper = CheckpointManager(config, peft_model, accelerator, belongs_to, notes)
         if accelerator.is_main_process:
             forget_others(examples)

@@ -1,13 +1,13 @@
 """Windows as training examples and batches of them: every title of a window is a target where the catalogue branches.
 
-Shape legend: R windows of a batch, L padded length, P branching decisions of all titles in it, J their edges.
+Shape legend: R windows of a batch, L padded length, P branching decisions of all titles in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -20,8 +20,10 @@ from ..catalogue import Trie
 from ..errors import DataError
 from ..histories import Histories
 from ..prompts import EncodedWindow, HistoryText, PromptEncoder
+from .branches import Branches, branches_of, branches_on_top
 from .on_top import TrainingPrior
 from .settings import FinetuneSettings
+from .tensors import OfTensors
 from .weighting import event_weights
 
 _WINDOWS: Final = 1024
@@ -46,44 +48,15 @@ class TrainingExample:
     weight_P: Float32 | None = None
 
 
-class _OfTensors:
-    """A dataclass of tensors, moved as one; also the interface by which torch's DataLoader pins memory."""
-
-    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
-        """On another device; the copy of pinned memory is not waited for."""
-        return self._each(lambda value: value.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Self:
-        return self._each(lambda value: value.pin_memory())
-
-    def _each(self, moved: Callable[[Any], Any]) -> Self:
-        held = {name: getattr(self, name) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
-        kinds = Tensor, _OfTensors
-        changed = {name: moved(value) for name, value in held.items() if isinstance(value, kinds)}
-        return replace(self, **changed)  # type: ignore[type-var]
-
-
 @dataclass(frozen=True)
-class PriorBatch(_OfTensors):
-    """The prior at the decisions of a batch: for each of J edges its number, the decision it belongs to (int64,
-    ascending) and the logarithm of the prior mass below (float32); `taken_P` int64 is where in J the edge taken is."""
-
-    edge_J: Tensor
-    row_J: Tensor
-    log_mass_J: Tensor
-    taken_P: Tensor
-
-
-@dataclass(frozen=True)
-class Batch(_OfTensors):
-    """Examples as int64 tensors: `tokens_RL` padded on the right, decisions at flat positions r * L + position."""
+class Batch(OfTensors):
+    """Examples as tensors: int64 `tokens_RL` padded on the right, decisions at flat positions r * L + position with
+    the edges among which each is taken (None for the plain objective), float32 `weight_P`."""
 
     tokens_RL: Tensor
     position_P: Tensor
-    node_P: Tensor
-    edge_P: Tensor
     num_titles: int
-    prior: PriorBatch | None = None
+    branches: Branches | None = None
     weight_P: Tensor | None = None
 
 
@@ -179,32 +152,39 @@ def _owners(window: EncodedWindow, position_P: Int64) -> Int64:
     return np.searchsorted(window.title_start_V, position_P + 1, side="right").astype(np.int64) - 1
 
 
-def collate(examples: Sequence[TrainingExample], pad: int = 0, prior: TrainingPrior | None = None) -> Batch:
-    """Pad on the right: with causal attention no position sees the padding. All tensors are on the CPU."""
+def collate(
+    examples: Sequence[TrainingExample], trie: Trie | None, pad: int = 0, prior: TrainingPrior | None = None
+) -> Batch:  # fmt: skip
+    """Pad on the right: with causal attention no position sees the padding. All tensors are on the CPU.
 
-    def flat(parts: Iterable[Int64]) -> Tensor:
-        return torch.from_numpy(np.concatenate(list(parts)))
+    `trie` is None for the plain objective, which has no decisions among edges.
+    """
+
+    def flat(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate(list(parts))
 
     length = np.array([len(example.tokens_L) for example in examples])
     width = int(length.max())
     tokens_RL = np.full((len(examples), width), pad, np.int64)
-    tokens_RL[np.arange(width) < length[:, None]] = np.concatenate([example.tokens_L for example in examples])
+    tokens_RL[np.arange(width) < length[:, None]] = flat(example.tokens_L for example in examples)
     weights = [example.weight_P for example in examples if example.weight_P is not None]
-    decisions = [example.decision_P for example in examples if example.decision_P is not None]
+    branches = None
+    if trie is not None and prior is not None:
+        decision_P = flat(example.decision_P for example in examples if example.decision_P is not None)
+        branches = _branches_on_top(trie, prior, decision_P)
+    elif trie is not None:
+        branches = branches_of(trie, *(flat(getattr(one, name) for one in examples) for name in ("node_P", "edge_P")))
     return Batch(
         torch.from_numpy(tokens_RL),
-        flat(row * width + example.position_P for row, example in enumerate(examples)),
-        flat(example.node_P for example in examples),
-        flat(example.edge_P for example in examples),
+        torch.from_numpy(flat(row * width + example.position_P for row, example in enumerate(examples))),
         sum(example.num_titles for example in examples),
-        None if prior is None else _prior_batch(prior, np.concatenate(decisions)),
+        branches,
         torch.from_numpy(np.concatenate(weights)) if weights else None,
     )
 
 
-def _prior_batch(prior: TrainingPrior, decision_P: Int64) -> PriorBatch:
+def _branches_on_top(trie: Trie, prior: TrainingPrior, decision_P: Int64) -> Branches:
     count_P = prior.count_D[decision_P]
     row_J, at_J = ragged(prior.begin_D[decision_P], count_P)
     taken_P = np.cumsum(count_P) - count_P + prior.taken_D[decision_P]
-    arrays = (prior.edge_J[at_J].astype(np.int64), row_J, prior.log_mass_J[at_J], taken_P)
-    return PriorBatch(*(torch.from_numpy(array) for array in arrays))
+    return branches_on_top(trie, prior.edge_J[at_J].astype(np.int64), row_J, taken_P, prior.log_mass_J[at_J])

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from whereupon.catalogue import Trie, build_trie
-from whereupon.decode import branching
-from whereupon.decode.branching import TrieTensors, edge_log_probs, taken_log_probs
+from whereupon.decode.branching import TrieTensors, edge_log_probs
 from whereupon.decode.output_layer import OutputLayer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -125,36 +124,3 @@ def test_no_nodes_have_no_edges() -> None:
         1.0,
     )
     assert (found_J.tolist(), first_X.tolist()) == ([], [])
-
-
-@pytest.mark.parametrize("has_bias", [False, True])
-@pytest.mark.parametrize("seed", range(5))
-def test_wide_nodes_by_matrix_product_have_the_same_value_and_gradient(
-    seed: int, has_bias: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trie, nodes, hidden_XH, weight_VH, bias_V = _case(seed, 40, 1.0)
-    tensors = TrieTensors.of(trie, CPU)
-    output = OutputLayer(weight_VH, bias_V if has_bias else None, scale=0.5, cap=3.0)
-    node_X = torch.tensor(nodes)
-    count_X = torch.from_numpy(np.diff(trie.child_ptr_B1)[nodes].astype(np.int64))
-    edge_X = torch.randint(1 << 20, (len(nodes),), generator=torch.Generator().manual_seed(seed)) % count_X
-    assert (count_X > 2).any()
-    assert (count_X <= 2).any()
-
-    def taken(hidden_XH: Tensor) -> Tensor:
-        return taken_log_probs(hidden_XH, node_X, edge_X, tensors, output, 0.7)
-
-    def by_index(hidden_XH: Tensor) -> Tensor:
-        log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, tensors, output, 0.7)
-        return log_prob_J[first_X + edge_X]
-
-    monkeypatch.setattr(branching, "WIDE", 2)
-    monkeypatch.setattr(branching, "_DENSE_LOGITS", 10)  # some positions at a time
-    results = []
-    for function in (taken, by_index):
-        leaf_XH = hidden_XH.clone().requires_grad_()
-        value_X = function(leaf_XH)
-        (value_X * torch.arange(1, len(nodes) + 1)).sum().backward()  # type: ignore[no-untyped-call]
-        results.append((value_X.detach(), leaf_XH.grad))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=5e-5)

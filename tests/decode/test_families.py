@@ -15,7 +15,6 @@ from whereupon.catalogue import build_trie
 from whereupon.cli import app
 from whereupon.config import load_config
 from whereupon.decode.architecture import check_architecture
-from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import load_base_model, load_tokenizer
 from whereupon.decode.search import score_all, search
 from whereupon.decode.settings import ModelSettings
@@ -50,13 +49,13 @@ def _losses_of_two_steps(model: Any, titles: Titles) -> tuple[Any, list[float]]:
     """The model under an adapter after two steps on one window of two titles, and the loss before each."""
     trie = build_trie(titles)
     adapted = add_lora(model, FinetuneSettings(rank=2))
-    module = CatalogueModel(adapted, TrieTensors.of(trie, torch.device("cpu")), 1.0)
+    module = CatalogueModel(adapted, 1.0)
     pieces, starts = [TEXT], []
     for item in (4, 9):
         starts.append(sum(map(len, pieces)))
         pieces += [np.array(titles[item], np.int32), random_text(item, 3)]
     window = EncodedWindow(np.concatenate(pieces), np.array(starts))
-    batch = collate([example_of(window, np.array([4, 9]), trie)])
+    batch = collate([example_of(window, np.array([4, 9]), trie)], trie)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=0.01)
     losses = []
     for _ in range(2):

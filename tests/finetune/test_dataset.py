@@ -37,8 +37,11 @@ def _same(one: TrainingExample, other: TrainingExample) -> bool:
 
 
 def _equal(one: Batch, other: Batch) -> bool:
-    names = ("tokens_RL", "position_P", "node_P", "edge_P")
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+    assert one.branches is not None
+    assert other.branches is not None
+    names = ("at_Y", "row_J", "column_J", "token_U", "taken_Y")
+    branches = all(torch.equal(getattr(one.branches, name), getattr(other.branches, name)) for name in names)
+    return torch.equal(one.tokens_RL, other.tokens_RL) and torch.equal(one.position_P, other.position_P) and branches
 
 
 @pytest.fixture
@@ -131,4 +134,4 @@ def test_loader_gives_the_batches_in_their_order_and_takes_no_random_number(smal
     before = torch.get_rng_state()
     read = list(found.loader(batches, workers, pinned=False))
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(_equal(one, collate(found.read(b))) for one, b in zip(read, batches, strict=True))
+    assert all(_equal(one, collate(found.read(b), found.trie)) for one, b in zip(read, batches, strict=True))

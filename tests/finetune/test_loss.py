@@ -8,7 +8,6 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from whereupon.catalogue import Catalogue
-from whereupon.decode.branching import TrieTensors
 from whereupon.finetune.model import CatalogueModel, add_lora
 from whereupon.finetune.settings import FinetuneSettings
 from whereupon.finetune.training_examples import TrainingExample, collate, example_of
@@ -18,10 +17,10 @@ Model = Callable[..., CatalogueModel]
 
 
 @pytest.fixture
-def model(places: Catalogue, one_thread: None) -> Model:
+def model(one_thread: None) -> Model:
     """A tiny random Llama under a LoRA adapter that is random too."""
 
-    def model(temperature: float = 1.0, catalogue: Catalogue = places) -> CatalogueModel:
+    def model(temperature: float = 1.0) -> CatalogueModel:
         torch.manual_seed(3)
         config = LlamaConfig(vocab_size=11, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
                              num_attention_heads=2, initializer_range=0.3)  # fmt: skip
@@ -30,7 +29,7 @@ def model(places: Catalogue, one_thread: None) -> Model:
             for name, weight in adapted.named_parameters():
                 if "lora_B" in name:
                     weight.normal_(std=0.3)
-        return CatalogueModel(adapted, TrieTensors.of(catalogue.trie, torch.device("cpu")), temperature)
+        return CatalogueModel(adapted, temperature)
 
     return model
 
@@ -76,7 +75,7 @@ def _example(window: EncodedWindow, items: np.ndarray[Any, Any], places: Catalog
 def test_loss_equals_the_naive_sum_over_each_title(model: Model, places: Catalogue, temperature: float) -> None:
     loss_of, (window, items) = model(temperature), _random_window(places, 8, seed=1)
     expected = np.mean(_naive(loss_of, places, window, items))
-    assert _nats(loss_of(collate([_example(window, items, places)]))) == pytest.approx(expected, rel=1e-5)
+    assert _nats(loss_of(collate([_example(window, items, places)], places.trie))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss_of_a_padded_batch_is_the_mean_over_all_titles(model: Model, places: Catalogue) -> None:
@@ -85,12 +84,12 @@ def test_loss_of_a_padded_batch_is_the_mean_over_all_titles(model: Model, places
     expected = np.mean([loss for window in windows for loss in _naive(loss_of, places, *window)])
     examples = [_example(*window, places) for window in windows]
     for pad in (0, 6):
-        assert _nats(loss_of(collate(examples, pad))) == pytest.approx(expected, rel=1e-5)
+        assert _nats(loss_of(collate(examples, places.trie, pad))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_only_the_adapter_learns(model: Model, places: Catalogue) -> None:
     loss_of = model()
-    loss_of(collate([_example(*_random_window(places, 3, seed=2), places)])).backward()
+    loss_of(collate([_example(*_random_window(places, 3, seed=2), places)], places.trie)).backward()
     learning = {name.split(".")[-3] for name, weight in loss_of.named_parameters() if weight.grad is not None}
     assert learning == {"lora_A", "lora_B"}
     assert all(weight.grad is None for name, weight in loss_of.named_parameters() if "lora" not in name)
@@ -98,8 +97,8 @@ def test_only_the_adapter_learns(model: Model, places: Catalogue) -> None:
 
 def test_catalogue_of_one_item_has_nothing_to_learn_and_can_be_trained(model: Model) -> None:
     alone = Catalogue.build(pl.DataFrame({"item_id": ["i0"], "title": ["Bar"]}), lambda texts: [[0, 2] for _ in texts])
-    loss_of = model(catalogue=alone)
+    loss_of = model()
     window = EncodedWindow(np.array([9, 9, 0, 2], np.int32), np.array([2]))
-    loss = loss_of(collate([example_of(window, np.array([0]), alone.trie)]))
+    loss = loss_of(collate([example_of(window, np.array([0]), alone.trie)], alone.trie))
     loss.backward()
     assert _nats(loss) == 0.0

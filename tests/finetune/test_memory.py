@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from torch.autograd.graph import saved_tensors_hooks
 
 from whereupon.config import Config
-from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from whereupon.errors import ModelError
 from whereupon.finetune.dataset import open_examples
@@ -51,7 +50,7 @@ def _planned(config: Config) -> tuple[MemoryPlan, CatalogueModel, Any]:
     schedule = Schedule(examples.length_W, config.finetune, config.seed, 1)
     trie = encoder.catalogue.trie
     adapted = add_lora(load_base_model(config.model), config.finetune)
-    module = CatalogueModel(adapted, TrieTensors.of(trie, torch.device("cpu")), 1.0)
+    module = CatalogueModel(adapted, 1.0)
     accelerator = Accelerator(mixed_precision="no", cpu=True)
     largest = max(schedule.batches(0), key=lambda batch: len(batch) * int(examples.length_W[batch].max()))
     return memory_plan(module, examples, schedule, trie, accelerator), module, examples[largest]

@@ -13,7 +13,7 @@ from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.decode.output_layer import OutputLayer
 from whereupon.errors import ConfigError
-from whereupon.finetune.model import plain_loss
+from whereupon.finetune.model import mean_nats, plain_nats
 from whereupon.finetune.progress import read_steps
 from whereupon.finetune.settings import FinetuneSettings, WeightSettings
 from whereupon.finetune.train import finetune
@@ -41,21 +41,24 @@ def test_recent_events_and_rare_items_count_more_and_the_mean_is_one() -> None:
     assert event_weights(events, WeightSettings()) is None
 
 
+def _plain_loss(hidden_RLH: torch.Tensor, batch: Batch, output: OutputLayer) -> torch.Tensor:
+    return mean_nats(plain_nats(hidden_RLH.flatten(0, 1)[batch.position_P], batch, output), batch)
+
+
 def _batch(weight_P: torch.Tensor | None = None) -> Batch:
     tokens_RL = torch.tensor([[3, 1, 2, 0], [2, 2, 1, 0]])
-    none_P = torch.zeros(3, dtype=torch.int64)
-    return Batch(tokens_RL, torch.tensor([0, 1, 5]), none_P, none_P, 2, weight_P=weight_P)
+    return Batch(tokens_RL, torch.tensor([0, 1, 5]), 2, weight_P=weight_P)
 
 
 def test_plain_loss_is_the_cross_entropy_of_title_tokens_and_has_its_gradient() -> None:
     torch.manual_seed(1)
     hidden_RLH, weight_VH = torch.randn(2, 4, 6, requires_grad=True), torch.randn(5, 6)
     bias_V = torch.randn(5)
-    loss = plain_loss(hidden_RLH, _batch(), OutputLayer(weight_VH, bias_V))
+    loss = _plain_loss(hidden_RLH, _batch(), OutputLayer(weight_VH, bias_V))
     logits_RLV = (hidden_RLH @ weight_VH.T + bias_V).log_softmax(-1)
     nats = -(logits_RLV[0, 0, 1] + logits_RLV[0, 1, 2] + logits_RLV[1, 1, 1])
     assert loss.item() == pytest.approx(nats.item() / 2, rel=1e-6)
-    weighted = plain_loss(hidden_RLH, _batch(torch.tensor([0.0, 0.0, 3.0])), OutputLayer(weight_VH, bias_V))
+    weighted = _plain_loss(hidden_RLH, _batch(torch.tensor([0.0, 0.0, 3.0])), OutputLayer(weight_VH, bias_V))
     assert weighted.item() == pytest.approx(-3 * logits_RLV[1, 1, 1].item() / 2, rel=1e-6)
     exact = hidden_RLH.detach().double().requires_grad_()
     own = torch.autograd.grad(loss, hidden_RLH)[0]

@@ -10,10 +10,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from whereupon.catalogue import Trie, build_trie
-from whereupon.decode.branching import TrieTensors
 from whereupon.decode.output_layer import OutputLayer
 from whereupon.finetune import on_top
-from whereupon.finetune.model import CatalogueModel, add_lora, catalogue_loss
+from whereupon.finetune.branches import States, nats_of
+from whereupon.finetune.model import CatalogueModel, add_lora, mean_nats
 from whereupon.finetune.on_top import TrainingPrior, training_prior
 from whereupon.finetune.settings import FinetuneSettings
 from whereupon.finetune.training_examples import collate, example_of
@@ -153,12 +153,12 @@ def _window(histories: Histories, trie: Trie, user: int) -> tuple[EncodedWindow,
     return EncodedWindow(np.array(tokens, np.int32), np.array(starts)), row_V
 
 
-def _model(trie: Trie, temperature: float) -> CatalogueModel:
+def _model(temperature: float) -> CatalogueModel:
     torch.manual_seed(3)
     config = LlamaConfig(vocab_size=11, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
                          num_attention_heads=2, initializer_range=0.3)  # fmt: skip
     adapted = add_lora(LlamaForCausalLM(config), FinetuneSettings(rank=2))
-    return CatalogueModel(adapted, TrieTensors.of(trie, torch.device("cpu")), temperature)
+    return CatalogueModel(adapted, temperature)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -166,7 +166,7 @@ def _model(trie: Trie, temperature: float) -> CatalogueModel:
 def test_loss_on_top_is_the_naive_log_softmax(histories: Histories, tmp_path: Path, temperature: float) -> None:
     """Logits over temperature plus log masses, over the edges that the stack gives a mass, for two windows at once."""
     trie = make_trie(2, NUM_ITEMS)
-    prior, model = training_prior(tmp_path / "prior", "key", histories, trie, Fits(), SEED), _model(trie, temperature)
+    prior, model = training_prior(tmp_path / "prior", "key", histories, trie, Fits(), SEED), _model(temperature)
     direct, total, num, examples = _direct(histories, Fits()), 0.0, 0, []
     for user in (1, 4):
         window, row_V = _window(histories, trie, user)
@@ -183,7 +183,7 @@ def test_loss_on_top_is_the_naive_log_softmax(histories: Histories, tmp_path: Pa
                 score = (logits / temperature + np.log(below.clip(min=1e-300)))[below > 0]
                 taken = int((below[: edge - own.start] > 0).sum())
                 total += np.logaddexp.reduce(score) - score[taken]
-    loss = model(collate(examples, prior=prior))
+    loss = model(collate(examples, trie, prior=prior))
     assert loss.item() == pytest.approx(total / num, rel=1e-4)
     loss.backward()
     assert any(weight.grad is not None and weight.grad.any() for weight in model.parameters())
@@ -194,9 +194,10 @@ def test_loss_of_a_model_without_an_opinion_is_that_of_the_stack(histories: Hist
     trie, direct = make_trie(2, NUM_ITEMS), _direct(histories, Fits())
     prior = training_prior(tmp_path / "prior", "key", histories, trie, Fits(), SEED)
     window, row_V = _window(histories, trie, 2)
-    batch = collate([example_of(window, histories.item_idx_N[row_V], trie, prior, row_V)], prior=prior)
-    hidden_RLH, tensors = torch.zeros(1, len(window.tokens_L), 4), TrieTensors.of(trie, torch.device("cpu"))
-    loss = catalogue_loss(hidden_RLH, batch, tensors, OutputLayer(torch.ones(11, 4)), 2.5)
+    batch = collate([example_of(window, histories.item_idx_N[row_V], trie, prior, row_V)], trie, prior=prior)
+    assert batch.branches is not None
+    states = States(torch.zeros(len(batch.position_P), 4), OutputLayer(torch.ones(11, 4)), 2.5)
+    loss = mean_nats(nats_of(states, batch.branches), batch)
     expected = [-np.log(direct[row][histories.item_idx_N[row]] / direct[row].sum()) for row in row_V.tolist()]
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
 

@@ -31,17 +31,20 @@ def test_every_decision_predicts_the_token_that_follows(places: Catalogue) -> No
 def test_batch_pads_on_the_right_and_counts_positions_through(places: Catalogue) -> None:
     long = example_of(WINDOW, ITEMS, places.trie)
     short = example_of(EncodedWindow(WINDOW.tokens_L[:9], WINDOW.title_start_V[:2]), ITEMS[:2], places.trie)
-    batch = collate([short, long], pad=8)
+    batch = collate([short, long], places.trie, pad=8)
     assert batch.tokens_RL.shape == (2, 14)
     assert batch.tokens_RL[0].tolist() == [*WINDOW.tokens_L[:9].tolist(), 8, 8, 8, 8, 8]
     assert batch.position_P.tolist() == [*short.position_P.tolist(), *(long.position_P + 14).tolist()]
-    assert batch.edge_P.tolist() == [*short.edge_P.tolist(), *long.edge_P.tolist()]
+    assert batch.branches is not None
+    taken = batch.branches.token_U[batch.branches.column_J[batch.branches.taken_Y]]
+    edges = np.concatenate([short.edge_P, long.edge_P])
+    assert taken.tolist() == places.trie.child_token_C[edges].tolist()
     assert batch.num_titles == 5
 
 
-def test_batch_of_one_example_without_decisions_is_fine() -> None:
+def test_batch_of_one_example_without_decisions_is_fine(places: Catalogue) -> None:
     none = np.empty(0, np.int64)
-    batch = collate([TrainingExample(np.array([1, 2], np.int32), none, none, none, 1)])
+    batch = collate([TrainingExample(np.array([1, 2], np.int32), none, none, none, 1)], places.trie)
     assert (batch.position_P.tolist(), batch.num_titles) == ([], 1)
 
 

@@ -3,11 +3,9 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from accelerate import Accelerator
 
 from whereupon.config import Config
-from whereupon.decode.branching import TrieTensors
 from whereupon.decode.models import build_encoder, load_base_model, load_tokenizer
 from whereupon.eval import METRICS
 from whereupon.eval.run import evaluate
@@ -32,7 +30,7 @@ def test_validation_gives_what_the_evaluation_will_give(town: Town) -> None:
     histories, encoder = _read(config)
     validator = Validator.build(histories, encoder, config.finetune, config.seed)
     adapted = add_lora(load_base_model(config.model), config.finetune)  # B = 0: the base model's answers
-    module = CatalogueModel(adapted, TrieTensors.of(encoder.catalogue.trie, torch.device("cpu")), 1.0)
+    module = CatalogueModel(adapted, 1.0)
     scores = validator.validate(Accelerator(mixed_precision="no", cpu=True), module)
     zero_shot = evaluate(config, split="valid", use_adapter=False)[-1]
     assert zero_shot.num_events == validator.num_events

@@ -44,15 +44,20 @@ class Config(ServeConfig):
 
     @property
     def temperature(self) -> float:
-        """That of training: `finetune.temperature`, or what it stands for."""
-        return self.finetune.temperature or (ON_TOP_TEMPERATURE if self.on_top else 1.0)
+        """That of training, or with which it begins: `finetune.temperature`, or what it stands for."""
+        if isinstance(self.finetune.temperature, float):
+            return self.finetune.temperature
+        return ON_TOP_TEMPERATURE if self.on_top else 1.0
 
     @model_validator(mode="after")
     def _priors_are_there(self) -> "Config":
         if self.finetune.on_top and self.priors == "none":
             raise ValueError("finetune.on_top needs rankers to train on top of; set priors: auto")
-        if self.finetune.objective == "plain" and self.on_top:
-            raise ValueError("finetune.objective plain cannot be trained on top of rankers; set finetune.on_top: false")
+        if self.finetune.objective != "catalogue" and self.on_top:
+            raise ValueError(
+                f"finetune.objective {self.finetune.objective} cannot be trained on top of rankers; set "
+                "finetune.on_top: false"
+            )
         return self
 
     def changed_settings(self) -> Iterator[str]:

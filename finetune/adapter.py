@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
 from ..console import say
 from ..decode.adapter_card import ADAPTER_CARD, MUST_AGREE, read_card
@@ -32,6 +33,7 @@ from .sharding import spread_like, spread_optimizer, whole, whole_where_spread
 
 if TYPE_CHECKING:
     from ..config import Config
+    from .model import CatalogueModel
 
 LOG, METRIC = "log.jsonl", "nDCG@10"
 KINDS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
@@ -78,14 +80,15 @@ class CheckpointManager:
     def __init__(
         self,
         config: Config,
-        model: PeftModel,
+        module: CatalogueModel,
         accelerator: Accelerator,
         belongs_to: dict[str, Any],
         notes: dict[str, Any],
     ) -> None:
         """`belongs_to`: what a run must agree on with the adapter; `notes`: what else its card says: the hash of the
         validation events, the last training event, and the adapter that it started from."""
-        self._config, self._model, self._accelerator, self._belongs_to = config, model, accelerator, belongs_to
+        self._config, self._module, self._accelerator, self._belongs_to = config, module, accelerator, belongs_to
+        self._model = module.model
         self._card = {**belongs_to, "temperature": config.temperature, "seed": config.seed,
                       "finetune": config.finetune.model_dump(mode="json"), **notes,
                       "versions": versions()}  # fmt: skip
@@ -144,6 +147,10 @@ class CheckpointManager:
         now.validated, now.best, now.stale = now.step, max(score, now.best), 0 if better else now.stale + 1
         now.log.append({"step": now.step, "train_loss": now.train_loss, "learning_rate": learning_rate, **scores})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if name in (METRIC, "log-loss"))
+        log_temperature = self._log_temperature()
+        if log_temperature is not None:  # it belongs to the weights that are kept
+            self._card["temperature"] = now.log[-1]["temperature"] = math.exp(log_temperature)
+            shown += f", temperature {self._card['temperature']:.3f}"
         self._say(f"step {now.step}: validation {shown or 'has no events'}{' (best so far)' if better else ''}")
         if self._writes:
             with atomic_path(self.folder / LOG) as path:
@@ -153,21 +160,30 @@ class CheckpointManager:
             self._save(scores, learnt)
         self.checkpoint(optimizer)
 
+    def _log_temperature(self) -> float | None:
+        """The learnt one; None where it is fixed. All processes must call it at once."""
+        learnt = self._module.log_temperature
+        return None if learnt is None else float(whole(learnt.detach()))
+
     def checkpoint(self, optimizer: Any) -> None:
         """Write what a killed training needs to go on from here. All processes must call it at once."""
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         # What dropout draws from, process by process: a checkpoint thereby knows their number.
         rngs = gather_object([{"cpu": torch.get_rng_state(), "cuda": cuda}])
         adapter, learnt = whole(get_peft_model_state_dict(self._model)), whole(optimizer.state_dict())
+        log_temperature = self._log_temperature()
         if self._writes:
             state = {"fingerprint": self._fingerprint, "standing": asdict(self.standing), "adapter": adapter,
-                     "optimizer": learnt, "rngs": rngs}  # fmt: skip
+                     "optimizer": learnt, "rngs": rngs, "log_temperature": log_temperature}  # fmt: skip
             with atomic_path(self.folder / CHECKPOINT) as path:
                 torch.save(state, path)
 
     def _restore(self, state: dict[str, Any], optimizer: Any) -> None:
         there = get_peft_model_state_dict(self._model)
         set_peft_model_state_dict(self._model, {k: spread_like(v, there[k]) for k, v in state["adapter"].items()})
+        if (learnt := self._module.log_temperature) is not None:
+            with torch.no_grad():
+                learnt.copy_(spread_like(torch.full((1,), state["log_temperature"], device=learnt.device), learnt))
         optimizer.load_state_dict(spread_optimizer(state["optimizer"], optimizer))
         self.standing = Standing(**state["standing"])
         if self._accelerator.process_index < len(state["rngs"]):  # a process that was not there keeps its own
@@ -242,6 +258,7 @@ def _read_checkpoint(file: Path) -> dict[str, Any] | None:
 
 def _model_card(card: dict[str, Any]) -> str:
     few = "" if card["quantize"] == "none" else f" in {card['quantize']} (bitsandbytes), and for that alone"
+    learnt = ", which was learnt with it" if card["finetune"]["temperature"] == "learnt" else ""
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in card["validation"].items())
     return f"""---
 base_model: {card["base_model"]}
@@ -253,7 +270,7 @@ tags: [{card["finetune"]["adapter"]}, recommendation, whereupon]
 
 {KINDS[card["finetune"]["adapter"]]} adapter for {described(card["base_model"])}{few}, trained by whereupon
 to continue a person's history with the title of the next item. Use it with the base model, prompts and recipe of titles
-that stand in `whereupon.json`; whereupon refuses others.
+that stand in `whereupon.json`; whereupon refuses others. Its logits are divided by {card["temperature"]:.4g}{learnt}.
 
 | validation, step {card["step"]} | |
 |---|---|

@@ -20,7 +20,7 @@ from ..arrays import Int64
 from ..console import say
 from ..decode.adapter_card import check_card, read_card
 from ..decode.adapters import ADAPTERS
-from ..errors import DataError, ModelError
+from ..errors import ConfigError, DataError, ModelError
 from ..histories import Histories
 from .settings import FinetuneSettings
 
@@ -43,6 +43,11 @@ class Start:
     def hash(self) -> str:
         """Of its weights."""
         return str(self.card["adapter_hash"])
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by."""
+        return float(self.card["temperature"])
 
     @property
     def trained_until(self) -> str:
@@ -70,6 +75,15 @@ class Start:
         return old_W
 
 
+def check_start(settings: FinetuneSettings, start: str | None) -> None:
+    """Raise ConfigError for an objective that begins with an adapter where there is none."""
+    if settings.objective == "softmax_dpo" and not start:
+        raise ConfigError(
+            "finetune.objective is softmax_dpo, which goes on from a trained adapter and what it ranks highest: run "
+            "`whereupon finetune CONFIG --from 0001`."
+        )
+
+
 def start_from(config: Config, name: str, identity: dict[str, Any], histories: Histories) -> Start:
     """The adapter `name`: a version of the run, such as 0002, or a folder.
 
@@ -87,7 +101,8 @@ def start_from(config: Config, name: str, identity: dict[str, Any], histories: H
         )
     trained = card["finetune"] | {"temperature": card["temperature"]}
     wanted = config.finetune.model_dump(mode="json") | {"temperature": config.temperature}
-    for key in (*_SHAPE, "temperature"):
+    fixed = () if config.finetune.temperature == "learnt" else ("temperature",)  # which goes on from where it is
+    for key in (*_SHAPE, *fixed):
         if trained[key] != wanted[key]:
             raise ModelError(
                 f"The adapter in {folder} was trained with finetune.{key} {trained[key]} but this run has "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 EXAMPLES: Final = "examples"
 _LISTS: Final = {"tokens": "int32", "position": "int32", "node": "int32", "edge": "int32", "decision": "int64",
                  "weight": "float32"}  # fmt: skip
-_NUMBERS: Final = ("num_tokens", "num_decisions", "titles", "end")
+NUMBERS: Final = ("num_tokens", "num_decisions", "titles", "end")
 _ROWS: Final = 1024  # written at once
 
 
 @dataclass(frozen=True)
 class Examples(TorchDataset[Batch]):
-    """W windows of training events, memory-mapped; with int64 `length_W` tokens, `titles_W` and
-    `decisions_W` of each, and `end_W`, the number of the training event that it ends before.
+    """W windows of training events, memory-mapped; with int64 `length_W` tokens, `decisions_W` and
+    `titles_W` of each, and `end_W`, the number of the training event that it ends before.
     `trie`: that of their decisions; None for the plain objective.
 
     Made for torch's DataLoader: an index is the windows (int64) of one batch.
@@ -54,8 +54,8 @@ class Examples(TorchDataset[Batch]):
 
     dataset: Dataset
     length_W: Int64
-    titles_W: Int64
     decisions_W: Int64
+    titles_W: Int64
     end_W: Int64
     trie: Trie | None
     prior: TrainingPrior | None = None
@@ -68,8 +68,7 @@ class Examples(TorchDataset[Batch]):
 
     def read(self, windows: Int64) -> list[TrainingExample]:
         """The training examples of some windows, in their order."""
-        table = self.dataset.with_format("arrow")[windows.tolist()]
-        tokens, positions, nodes, edges, decisions, weights = (_arrays(table.column(name)) for name in _LISTS)
+        tokens, positions, nodes, edges, decisions, weights = lists_of(self.dataset, _LISTS, windows)
         return [
             TrainingExample(
                 tokens[row], positions[row].astype(np.int64), nodes[row].astype(np.int64), edges[row].astype(np.int64),
@@ -97,16 +96,12 @@ def open_examples(
     """
     trie, key = encoder.catalogue.trie, prior.key if prior else None
     asked = settings.model_dump(mode="json", include={"teach", "objective", "weights"})
-    what = [__version__, histories.data_hash, identity, trie_fingerprint(trie), asked, key, _NUMBERS]
+    what = [__version__, histories.data_hash, identity, trie_fingerprint(trie), asked, key, NUMBERS]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
-    if (dataset := _opened(folder)) is None:
-        _write(folder, make_examples(histories, encoder, prior, settings))
-        dataset = _opened(folder)
-    assert dataset is not None
-    table = dataset.data
-    length_W, decisions_W, titles_W, end_W = (table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS)
+    if (dataset := opened(folder)) is None:
+        dataset = written(folder, _LISTS, map(_row, make_examples(histories, encoder, prior, settings)))
     known = None if settings.objective == "plain" else trie
-    return Examples(dataset, length_W, titles_W, decisions_W, end_W, known, prior)
+    return Examples(dataset, *numbers_of(dataset), known, prior)
 
 
 def forget_others(examples: Examples) -> None:
@@ -117,7 +112,7 @@ def forget_others(examples: Examples) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _opened(folder: Path) -> Dataset | None:
+def opened(folder: Path) -> Dataset | None:
     """What is there; None where it is missing or damaged, as it is soon written again."""
     from datasets import load_from_disk
 
@@ -127,32 +122,45 @@ def _opened(folder: Path) -> Dataset | None:
         return None
 
 
-def _write(folder: Path, examples: Iterator[TrainingExample]) -> None:
+def written(folder: Path, lists: Mapping[str, str], rows: Iterator[dict[str, Any]]) -> Dataset:
+    """Write rows of `NUMBERS` and of lists, whose values are of these types; the data set."""
     from datasets import Dataset, Features, List, Value, disable_progress_bars
     from datasets.arrow_writer import ArrowWriter
 
-    features = Features({**{name: List(Value(kind)) for name, kind in _LISTS.items()},
-                         **{name: Value("int32") for name in _NUMBERS}})  # fmt: skip
+    features = Features({**{name: List(Value(kind)) for name, kind in lists.items()},
+                         **{name: Value("int32") for name in NUMBERS}})  # fmt: skip
     disable_progress_bars()
     with atomic_path(folder) as path:
         raw = path.parent / "raw.arrow"  # in a private folder that goes away
         with ArrowWriter(path=str(raw), features=features) as writer:
-            while some := list(islice(examples, _ROWS)):
-                writer.write_batch(_columns(some))
+            while some := list(islice(rows, _ROWS)):
+                writer.write_batch({name: [row[name] for row in some] for name in features})
             writer.finalize()
         Dataset.from_file(str(raw)).save_to_disk(str(path))
+    found = opened(folder)
+    assert found is not None
+    return found
 
 
-def _columns(examples: Iterable[TrainingExample]) -> dict[str, list[Any]]:
+def numbers_of(dataset: Dataset) -> list[Int64]:
+    """The columns `NUMBERS`, int64 [W] each."""
+    return [dataset.data.column(name).to_numpy().astype(np.int64) for name in NUMBERS]
+
+
+def lists_of(dataset: Dataset, names: Iterable[str], rows: Int64) -> list[list[NDArray[Any]]]:
+    """For each of these columns the lists of some rows, in their order, as views of an Arrow table."""
+    table = dataset.with_format("arrow")[rows.tolist()]
+    return [_arrays(table.column(name)) for name in names]
+
+
+def _row(one: TrainingExample) -> dict[str, Any]:
     none = np.empty(0, np.int64)
-    rows = [
-        {"tokens": one.tokens_L, "position": one.position_P, "node": one.node_P, "edge": one.edge_P,
-         "decision": none if one.decision_P is None else one.decision_P,
-         "weight": none if one.weight_P is None else one.weight_P, "num_tokens": len(one.tokens_L),
-         "num_decisions": len(one.position_P), "titles": one.num_titles, "end": one.end}
-        for one in examples
-    ]  # fmt: skip
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    return {
+        "tokens": one.tokens_L, "position": one.position_P, "node": one.node_P, "edge": one.edge_P,
+        "decision": none if one.decision_P is None else one.decision_P,
+        "weight": none if one.weight_P is None else one.weight_P, "num_tokens": len(one.tokens_L),
+        "num_decisions": len(one.position_P), "titles": one.num_titles, "end": one.end,
+    }  # fmt: skip
 
 
 def _arrays(column: Any) -> list[NDArray[Any]]:

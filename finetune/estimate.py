@@ -13,6 +13,7 @@ import numpy as np
 from ..console import say
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer
 from ..histories import read_histories
+from .continual import check_start
 from .dataset import open_examples
 from .launch import accelerator_of, as_launched, attention, set_up_base
 from .memory import plan_memory
@@ -52,6 +53,7 @@ def estimate(config: Config) -> Estimate:
 
 def _estimated(config: Config, folder: Path) -> Estimate:
     """`folder`: where the examples are."""
+    check_start(config.finetune, None)
     settings, accelerator, histories = config.finetune, accelerator_of(config), read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
@@ -64,7 +66,7 @@ def _estimated(config: Config, folder: Path) -> Estimate:
     base = load_base_model(config.model)
     set_up_base(base, settings)
     trie = encoder.catalogue.trie
-    module = CatalogueModel(add_lora(base, settings), config.temperature, settings.objective)
+    module = CatalogueModel(add_lora(base, settings), config.temperature, settings)
     split = plan_memory(module, examples, schedule, trie, accelerator)
     optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)

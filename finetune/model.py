@@ -5,9 +5,10 @@ The loss is the negative log-probability of each title under the distribution th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
@@ -20,8 +21,9 @@ from transformers.pytorch_utils import Conv1D
 from ..decode.output_layer import OutputLayer
 from ..decode.quantize import is_quantized
 from ..decode.transformers_engine import split_model
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
 from .branches import States, nats_of
+from .preference import PreferenceBatch, preference_loss
 from .settings import FinetuneSettings
 from .training_examples import Batch
 
@@ -50,27 +52,52 @@ class Teacher:
     card: Mapping[str, Any]
     share: float
 
+    def hash_with(self, priors: str) -> str:
+        """That of its adapter. Raises ModelError where it was trained on top of other rankers than `priors`."""
+        if self.card["priors"] != priors:
+            raise ModelError(
+                "The teacher was trained on top of other rankers than those of this run's priors, so that its "
+                "distribution is another one: train it again, or set priors as they were then."
+            )
+        return str(self.card["adapter_hash"])
+
 
 class CatalogueModel(nn.Module):
     """A PEFT model whose forward pass is the loss of a batch, so that wrappers for many devices see one module.
 
     The loss is the mean over titles of -log p(title), nats: summed over the title's branching nodes (`nats_of`), or for
     the plain objective over its tokens (`plain_nats`). A `teacher` adds the divergence from what it says at each node.
+    For the objective softmax_dpo it is `preference_loss`.
     """
 
     def __init__(
-        self, model: PeftModel, temperature: float, objective: Literal["catalogue", "plain"] = "catalogue",
+        self, model: PeftModel, temperature: float, settings: FinetuneSettings | None = None,
         teacher: Teacher | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.model, self.temperature, self.objective, self.teacher = model, temperature, objective, teacher
+        settings = settings or FinetuneSettings()
+        self.model, self.teacher, self._temperature = model, teacher, temperature
+        learnt = settings.temperature == "learnt"
+        device = next(model.parameters()).device
+        # As the logit scale of CLIP (arXiv 2103.00020); in a row, as FSDP spreads nothing without a dimension.
+        start = torch.tensor([math.log(temperature)], device=device)
+        self.log_temperature = nn.Parameter(start) if learnt else None
+        self.objective, self.beta = settings.objective, settings.preference.beta
+
+    @property
+    def temperature(self) -> float:
+        """As it stands; where it is learnt, the device is waited for."""
+        return self._temperature if self.log_temperature is None else float(self.log_temperature.detach().exp())
 
     @property
     def _no_split_modules(self) -> Any:  # by which accelerate knows the layers that FSDP gathers one at a time
         return self.model.get_base_model()._no_split_modules
 
-    def forward(self, batch: Batch) -> Tensor:
-        states = states_at(self.model.get_base_model(), batch, self.temperature)
+    def forward(self, batch: Batch | PreferenceBatch) -> Tensor:
+        if isinstance(batch, PreferenceBatch):
+            return preference_loss(self.model.get_base_model(), batch, self._temperature, self.beta)
+        temperature = self._temperature if self.log_temperature is None else self.log_temperature.exp()
+        states = states_at(self.model.get_base_model(), batch, temperature)
         if batch.branches is None:
             return mean_nats(plain_nats(states.hidden_PH, batch, states.output), batch)
         if self.teacher is None:

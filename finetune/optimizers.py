@@ -34,10 +34,17 @@ def make_optimizer(parameters: Sequence[nn.Parameter], settings: FinetuneSetting
     States of eight bits: arXiv 2110.02861; tensors of fewer than 4,096 numbers keep those of 32.
     """
     how: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    # A learnt temperature, the only single number, has no natural value that decay should lead to.
+    single = [p for p in parameters if p.numel() == 1]
+    if single:
+        others = [p for p in parameters if p.numel() != 1]
+        groups: Any = [{"params": others}, {"params": single, "weight_decay": 0.0}]
+    else:
+        groups = parameters
     if settings.optimizer == "adamw":
         # A CPU keeps the plain one, by which runs were recorded.
-        return torch.optim.AdamW(parameters, **how, fused=device.type == "cuda" or None)
+        return torch.optim.AdamW(groups, **how, fused=device.type == "cuda" or None)
     from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
     kinds = {"adamw_8bit": AdamW8bit, "paged_adamw_8bit": PagedAdamW8bit}
-    return kinds[settings.optimizer](parameters, **how)
+    return kinds[settings.optimizer](groups, **how)

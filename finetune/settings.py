@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -25,6 +25,24 @@ class WeightSettings(BaseModel):
         le=1,
         description="The weight of an event is divided by a power of the number of events of its item; this is the "
         "exponent. With 1 all items count the same, with 0 all events.",
+    )
+
+
+class PreferenceSettings(BaseModel):
+    """The preference stage: the objective softmax_dpo."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    events: int = Field(
+        1000, gt=0, description="About how many training events it learns from (whole windows, chosen at random)."
+    )
+    negatives: int = Field(
+        8,
+        gt=0,
+        description="Items that each true item is preferred to: the best of the starting adapter's ranking.",
+    )
+    beta: float = Field(
+        1.0, gt=0, description="How much a change of a log-probability counts; the higher, the closer to the start."
     )
 
 
@@ -64,11 +82,13 @@ class FinetuneSettings(BaseModel):
         description="With `student`: share of the loss that is the divergence from the teacher's distribution over the "
         "branches of the trie; the rest is the loss of the true items.",
     )
-    objective: Literal["catalogue", "plain"] = Field(
+    objective: Literal["catalogue", "plain", "softmax_dpo"] = Field(
         "catalogue",
         description="catalogue: the log-probability of a title among all titles of the catalogue, by which answers are "
-        "ranked. plain: the log-probability of its tokens among the whole vocabulary, for comparison.",
+        "ranked. plain: the log-probability of its tokens among the whole vocabulary, for comparison. "
+        "softmax_dpo: the true item is preferred to what the adapter of `finetune --from` ranks highest.",
     )
+    preference: PreferenceSettings = Field(default_factory=PreferenceSettings)
     weights: WeightSettings = Field(default_factory=WeightSettings)
     batch_tokens: int = Field(2048, gt=0, description="Tokens of a batch, padding included: what is in memory at once.")
     accumulate: int = Field(
@@ -107,11 +127,11 @@ class FinetuneSettings(BaseModel):
         description="Whether the model is trained on top of the rankers of `priors`: its loss is that of the blend "
         "with them. By default yes if there are `priors`.",
     )
-    temperature: float | None = Field(
+    temperature: Annotated[float, Field(gt=0)] | Literal["learnt"] | None = Field(
         None,
-        gt=0,
         description="Divides the logits before the softmax over a node's edges, in training and in serving. The "
-        "default is 1, and 2.5 on top of rankers, so that an untrained model does not outweigh them.",
+        "default is 1, and 2.5 on top of rankers, so that an untrained model does not outweigh them. learnt: begins "
+        "there and is trained with the weights.",
     )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         "auto",
@@ -139,6 +159,28 @@ class FinetuneSettings(BaseModel):
     def _no_is_a_word(cls, value: object) -> object:
         """YAML reads `no` as false."""
         return "no" if value is False else value
+
+    @model_validator(mode="after")
+    def _temperature_can_be_learnt(self) -> Self:
+        if self.temperature == "learnt" and self.objective != "catalogue":
+            why = {"plain": "does not count in its loss", "softmax_dpo": "is that of the adapter that it starts from"}
+            raise ValueError(
+                f"temperature learnt is for the objective catalogue; with {self.objective} it {why[self.objective]}: "
+                "set a number, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _preferences_can_be_learnt(self) -> Self:
+        if self.objective == "softmax_dpo" and self.attn_implementation.startswith("flash"):
+            raise ValueError(
+                "the branches of softmax_dpo need a mask, which flash attention has not; set attn_implementation: auto"
+            )
+        if self.objective == "softmax_dpo" and self.weights != WeightSettings():
+            raise ValueError(
+                "weights are for the objectives catalogue and plain; softmax_dpo counts all events the same"
+            )
+        return self
 
 
 # What may change while an interrupted training goes on: it changes no weight.

@@ -21,10 +21,11 @@ from ..decode.models import adapter_identity, build_encoder, load_base_model, lo
 from ..decode.transformers_engine import TransformersEngine
 from ..errors import ConfigError, ModelError, NonFiniteError
 from ..eval.stacking import calibrate_run, run_stack
-from ..histories import read_histories
+from ..histories import Histories, read_histories
+from ..prompts import PromptEncoder
 from ..rankers.blend import ALONE
 from .adapter import KINDS, CheckpointManager, only_training
-from .continual import TRAINED_UNTIL, last_training_time, start_from
+from .continual import TRAINED_UNTIL, Start, check_start, last_training_time, start_from
 from .curve import draw_curve
 from .dataset import Examples, forget_others, open_examples
 from .launch import accelerator_of, as_launched, attention, set_up_base
@@ -32,6 +33,7 @@ from .memory import plan_memory
 from .model import CatalogueModel, Teacher, add_lora
 from .on_top import on_top_of
 from .optimizers import check_optimizer, make_optimizer
+from .preference_examples import open_preferences
 from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
 from .schedule import Schedule, micro_batches
 from .sharding import all_finite, gathered
@@ -70,13 +72,15 @@ def train_adapter(
     `start`: a version of the run or a folder, whose adapter goes on learning (see `continual`). `validated` is given
     the step and the figures of each validation. `teacher`: whose distribution is learnt (see `student`).
 
-    Raises DataError without training events, ConfigError for modules that cannot be trained (`add_lora`), an optimizer
-    that does not run here (`check_optimizer`), a `prompts.budget_tokens` longer than the base model sees or flags of
-    `accelerate launch` that contradict the settings, ModelError for a base model that cannot be searched, before the
-    first step, or where the training diverges or its smallest batch needs more memory than there is.
+    Raises DataError without training events, ConfigError for modules that cannot be trained (`add_lora`), an objective
+    without its adapter (`check_start`), an optimizer that does not run here (`check_optimizer`), a
+    `prompts.budget_tokens` longer than the base model sees, or flags of `accelerate launch` that contradict the
+    settings, ModelError for a base model that cannot be searched, before the first step, or where the training diverges
+    or its smallest batch needs more memory than there is.
     """
     config = as_launched(config)
     settings, accelerator = config.finetune, accelerator_of(config)
+    check_start(settings, start)
     check_optimizer(settings, accelerator.device)
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
@@ -90,10 +94,14 @@ def train_adapter(
     with only_training(config.run, accelerator.is_main_process):
         stack, prior = on_top_of(config, histories, trie, accelerator) if config.on_top else (None, None)
         with accelerator.main_process_first():
-            examples = open_examples(config.run, histories, encoder, identity, settings, prior)
-        old_W = earlier.old_windows(histories, examples.end_W) if earlier else None
+            if settings.objective == "softmax_dpo" and earlier:
+                examples, old_W = _preferences(config, accelerator, histories, encoder, peft_model, earlier), None
+            else:
+                examples = open_examples(config.run, histories, encoder, identity, settings, prior)
+                old_W = earlier.old_windows(histories, examples.end_W) if earlier else None
         schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes, old_W)
-        module = CatalogueModel(peft_model, config.temperature, settings.objective, teacher)
+        temperature = earlier.temperature if earlier else config.temperature
+        module = plain = CatalogueModel(peft_model, temperature, settings, teacher)
         split = plan_memory(module, examples, schedule, trie, accelerator)
         trainable = [p for p in module.parameters() if p.requires_grad]
         optimizer = make_optimizer(trainable, settings, accelerator.device)
@@ -105,8 +113,8 @@ def train_adapter(
         notes = {"validated_on": validator.hash, TRAINED_UNTIL: last_training_time(histories),
                  "started_from": earlier.hash if earlier else None}  # fmt: skip
         if teacher:
-            notes["taught_by"] = teacher.card["adapter_hash"]
-        keeper = CheckpointManager(config, peft_model, accelerator, belongs_to, notes)
+            notes["taught_by"] = teacher.hash_with(priors)
+        keeper = CheckpointManager(config, plain, accelerator, belongs_to, notes)
         if accelerator.is_main_process:
             forget_others(examples)
             _announce(examples, schedule, accelerator, trainable, validator)
@@ -114,6 +122,19 @@ def train_adapter(
                   validated).run()  # fmt: skip
         folder = keeper.finish()
     return folder, stack, validator.num_events > 0
+
+
+def _preferences(
+    config: Config, accelerator: Accelerator, histories: Histories, encoder: PromptEncoder, model: PeftModel,
+    earlier: Start,
+) -> Examples:  # fmt: skip
+    """What the model at the start ranks highest for training events."""
+    engine = TransformersEngine(model.get_base_model(), encoder.catalogue.trie, config.temperature)
+    key = [earlier.hash, config.temperature, accelerator.mixed_precision]
+    with accelerator.autocast():
+        return open_preferences(
+            config.run, histories, encoder, engine, config.finetune.preference, config.seed, [earlier.card, key]
+        )
 
 
 def _own_dropout(accelerator: Accelerator, seed: int) -> None:

@@ -1,0 +1,88 @@
+"""The preference stage: a true item against the items that the model itself ranks highest, each scored exactly.
+
+All titles of a window are passed through the model at once: behind the text lie the titles that were not chosen, each
+of which sees the text up to its event and itself, as in a search.
+
+Shape legend: R rows of a batch, T padded tokens of a row, P decisions on the ways of all titles, E events, G candidates
+of an event: the true item first, then its negatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decode.architecture import SLIDING, has_layer_types, sliding_window
+from ..decode.transformers_engine import split_model
+from .branches import Branches, States, nats_of
+from .tensors import OfTensors
+
+
+@dataclass(frozen=True)
+class PreferenceBatch(OfTensors):
+    """Rows of texts with branches behind them, as int64 tensors.
+
+    Of each token in `tokens_RT`: `place_RT` its position in what it continues, `seen_RT` how many tokens of the text it
+    may see, `branch_RT` the branch it is on (0 the text, -1 padding). Decisions stand at flat positions r * T + t, with
+    their edges in `branches`; `owner_P` is the candidate that they belong to, e * G + g. `reference_EG` float32: the
+    candidates' log-probabilities by the model at the start.
+    """
+
+    tokens_RL: Tensor
+    place_RT: Tensor
+    seen_RT: Tensor
+    branch_RT: Tensor
+    position_P: Tensor
+    owner_P: Tensor
+    branches: Branches
+    reference_EG: Tensor
+    num_titles: int
+
+
+def preference_loss(model: Any, batch: PreferenceBatch, temperature: float, beta: float) -> Tensor:
+    """The mean of `softmax_dpo` over the events of a batch."""
+    return softmax_dpo(candidate_log_probs(model, batch, temperature), batch.reference_EG, beta).mean()
+
+
+def softmax_dpo(log_prob_EG: Tensor, reference_EG: Tensor, beta: float) -> Tensor:
+    """float32 [E]: -log sigmoid(-log sum over negatives of exp(beta * (change of it - change of the true item))).
+
+    A change is that of the log-probability since the start (Softmax-DPO, arXiv 2406.09215, equation 8). It is computed
+    as the equal cross-entropy of the true item among all candidates, by their changes.
+    """
+    return -(beta * (log_prob_EG - reference_EG)).log_softmax(1)[:, 0]
+
+
+def candidate_log_probs(model: Any, batch: PreferenceBatch, temperature: float) -> Tensor:
+    """float32 [E, G]: exact log-probabilities of the candidates among all titles of the catalogue."""
+    backbone, output = split_model(model)
+    hidden_RTH: Tensor = backbone(
+        input_ids=batch.tokens_RL, position_ids=batch.place_RT, attention_mask=_masks(model, batch), use_cache=False
+    ).last_hidden_state
+    states = States(hidden_RTH.flatten(0, 1)[batch.position_P], output, temperature)
+    nats_P = nats_of(states, batch.branches)
+    total = torch.zeros(batch.reference_EG.numel(), device=nats_P.device).index_add(0, batch.owner_P, nats_P)
+    return -total.view_as(batch.reference_EG)
+
+
+def _masks(model: Any, batch: PreferenceBatch) -> Tensor | dict[str, Tensor]:
+    """What is added to attention scores, [R, 1, T, T]; one for each kind of layer, as in `TransformersReading`."""
+    branch_RT, number_T = batch.branch_RT, torch.arange(batch.branch_RT.shape[1], device=batch.branch_RT.device)
+    in_text = (branch_RT == 0)[:, None, :] & (number_T < batch.seen_RT[:, :, None])
+    in_branch = (branch_RT[:, :, None] == branch_RT[:, None, :]) & (number_T <= number_T[:, None])
+    mask, window = in_text | in_branch, sliding_window(model.config)
+    slid = mask
+    if window:
+        slid = mask & (batch.place_RT[:, :, None] - batch.place_RT[:, None, :] < window)
+    dtype = model.get_input_embeddings().weight.dtype
+    if not has_layer_types(model.config):
+        return _bias(slid, dtype)
+    return {"full_attention": _bias(mask, dtype), SLIDING: _bias(slid, dtype)}
+
+
+def _bias(mask_RTT: Tensor, dtype: torch.dtype) -> Tensor:
+    bias = torch.zeros(mask_RTT.shape, dtype=dtype, device=mask_RTT.device)
+    return bias.masked_fill_(~mask_RTT, torch.finfo(dtype).min)[:, None]

@@ -1,0 +1,146 @@
+"""The preference stage: the paper's formula, exact scores of all candidates in one pass, and margins that grow."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from whereupon.config import Config
+from whereupon.decode.adapter_card import read_card
+from whereupon.decode.models import build_encoder, load_base_model, load_tokenizer
+from whereupon.decode.transformers_engine import TransformersEngine
+from whereupon.errors import ConfigError
+from whereupon.finetune.preference import candidate_log_probs, softmax_dpo
+from whereupon.finetune.preference_examples import PreferenceExample, collate_preferences, make_preferences
+from whereupon.finetune.train import finetune
+from whereupon.histories import read_histories
+from whereupon.tests.decode.families import FAMILIES, Family
+from whereupon.tests.decode.tiny import tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Town = Callable[..., Config]
+SMALL = ("finetune.rank=4", "finetune.validation_events=8", "finetune.batch_tokens=400",
+         "finetune.validations_per_epoch=1")  # fmt: skip
+DPO = (*SMALL, "finetune.objective=softmax_dpo", "finetune.preference={events: 40, negatives: 3}")
+
+
+def _papers(log_prob: list[float], reference: list[float], beta: float) -> float:
+    """Equation 8 of arXiv 2406.09215, the true item first."""
+    true, *others = (one - before for one, before in zip(log_prob, reference, strict=True))
+    inner = -math.log(sum(math.exp(beta * (other - true)) for other in others))
+    return -math.log(1 / (1 + math.exp(-inner)))
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
+def test_loss_is_the_papers(beta: float) -> None:
+    log_prob, reference = [-1.0, -0.5, -3.0, -2.0], [-1.5, -0.7, -2.0, -2.0]
+    found = softmax_dpo(torch.tensor([log_prob]), torch.tensor([reference]), beta)
+    assert found.item() == pytest.approx(_papers(log_prob, reference, beta), rel=1e-6)
+
+
+def test_loss_with_one_negative_is_that_of_dpo() -> None:
+    found = softmax_dpo(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.2, -1.5]]), 0.5)
+    assert found.item() == pytest.approx(-math.log(1 / (1 + math.exp(-0.5 * (0.2 + 0.5)))), rel=1e-6)
+
+
+def test_slope_raises_the_true_item_and_lowers_each_other_one_by_its_share() -> None:
+    log_prob_EG = torch.tensor([[-1.0, -0.5, -3.0]], requires_grad=True)
+    softmax_dpo(log_prob_EG, torch.tensor([[-1.0, -1.0, -3.0]]), 2.0).sum().backward()  # type: ignore[no-untyped-call]
+    assert log_prob_EG.grad is not None
+    true, risen, same = log_prob_EG.grad[0].tolist()
+    assert true < 0 < same < risen
+    assert true + risen + same == pytest.approx(0, abs=1e-6)
+
+
+def _asked(config: Config, model: Any) -> tuple[list[PreferenceExample], TransformersEngine]:
+    histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
+    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    engine = TransformersEngine(model, encoder.catalogue.trie, config.temperature)
+    settings = config.finetune.preference
+    return list(make_preferences(histories, encoder, engine, settings, config.seed)), engine
+
+
+@torch.no_grad()
+def _scores(model: Any, examples: list[PreferenceExample], engine: TransformersEngine) -> tuple[Any, Any]:
+    """float32 [E, G]: log-probabilities in one pass, and those of the search."""
+    batch = collate_preferences(examples, engine.trie)
+    return candidate_log_probs(model, batch, engine.temperature), batch.reference_EG
+
+
+@pytest.mark.parametrize("budget", [1024, 110])
+def test_candidates_are_the_best_of_the_search_and_scored_as_there(town: Town, budget: int) -> None:
+    config = town(f"prompts.budget_tokens={budget}", "finetune.preference={events: 30, negatives: 3}",
+                  "finetune.temperature=0.5")  # fmt: skip
+    model = load_base_model(config.model)
+    examples, engine = _asked(config, model)
+    assert sum(len(one.reference_EG) for one in examples) >= 30
+    found_EG, reference_EG = _scores(model, examples, engine)
+    torch.testing.assert_close(found_EG, reference_EG, rtol=0, atol=2e-5)
+    assert (reference_EG.exp().sum(1) <= 1 + 1e-5).all(), "no item is there twice"
+    negative_EG = reference_EG[:, 1:]
+    assert (negative_EG[:, :-1] >= negative_EG[:, 1:]).all()
+    # With three of the four other items, the one that is left out has no more than the least of them.
+    assert ((1 - reference_EG.exp().sum(1)) <= negative_EG[:, -1].exp() + 1e-5).all()
+
+
+def test_window_with_many_branches_is_cut_into_rows(town: Town) -> None:
+    examples, _ = _asked(town("finetune.preference={events: 60, negatives: 4}"), load_base_model(town().model))
+    for one in examples:
+        num_text = int((one.branch_T == 0).sum())
+        assert len(one.reference_EG) == 1 or (one.branch_T > 0).sum() <= num_text + 40
+        assert (one.seen_T[one.branch_T > 0] == one.place_T[one.branch_T > 0][:1]).all() or len(one.reference_EG) > 1
+
+
+@pytest.mark.parametrize("family", [one for one in FAMILIES if one.name in ("Qwen2.5", "Mistral", "Gemma 2", "GPT-2")],
+                         ids=lambda one: one.name)  # fmt: skip
+def test_sliding_windows_and_learnt_positions_count_along_each_branch(town: Town, family: Family) -> None:
+    config = town("finetune.preference={events: 10, negatives: 3}")
+    num_tokens = len(load_tokenizer(config.model).tokenizer)
+    settings = family.config(vocab_size=num_tokens)
+    if settings is None:
+        pytest.skip(f"this transformers has no {family.kind}")
+    model = tiny_model(settings)
+    found_EG, reference_EG = _scores(model, *_asked(config, model))
+    torch.testing.assert_close(found_EG, reference_EG, rtol=0, atol=5e-5)
+
+
+def test_other_rows_of_a_batch_change_nothing(town: Town) -> None:
+    config = town("prompts.budget_tokens=110", "finetune.preference={events: 30, negatives: 3}")
+    model = load_base_model(config.model)
+    examples, engine = _asked(config, model)
+    alone = [_scores(model, [one], engine)[0] for one in examples]
+    torch.testing.assert_close(torch.cat(alone), _scores(model, examples, engine)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_training_raises_the_margin_from_what_it_is_at_the_start(town: Town) -> None:
+    first = finetune(town(*SMALL, "finetune.epochs=2"))
+    config = town(*DPO, "finetune.epochs=3", "finetune.learning_rate=2e-3", "finetune.log_every=1")
+    second = finetune(config, "0001")
+    steps = [json.loads(line)["loss"] for line in (second / "steps.jsonl").read_text().splitlines()]
+    assert steps[0] == pytest.approx(math.log(4), abs=1e-3), "nothing has changed yet: all four are the same"
+    assert steps[-1] < steps[0] - 0.05
+    card = read_card(second)
+    assert card["started_from"] == read_card(first)["adapter_hash"]
+    assert (card["finetune"]["objective"], card["finetune"]["preference"]["negatives"]) == ("softmax_dpo", 3)
+    log = [json.loads(line) for line in (second / "log.jsonl").read_text().splitlines()]
+    assert (log[0]["step"], card["validation"]["nDCG@10"] >= log[0]["nDCG@10"]) == (0, True)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    (("priors=[popularity]",), r"on_top: false"),
+    (("finetune.attn_implementation=flash_attention_2",), "flash attention"),
+    (("finetune.weights={popularity_power: 0.5}",), "weights are for"),
+])  # fmt: skip
+def test_what_does_not_go_with_preferences_is_refused(town: Town, changes: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        town(*DPO, *changes)
+
+
+def test_preferences_without_an_adapter_to_start_from_are_refused(town: Town) -> None:
+    with pytest.raises(ConfigError, match="--from 0001"):
+        finetune(town(*DPO))

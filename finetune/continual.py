@@ -22,7 +22,7 @@ from ..decode.adapter_card import check_card, read_card
 from ..decode.adapters import ADAPTERS
 from ..errors import ConfigError, DataError, ModelError
 from ..histories import Histories
-from .settings import FinetuneSettings
+from .settings import AFTERWARDS, FinetuneSettings
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -77,10 +77,10 @@ class Start:
 
 def check_start(settings: FinetuneSettings, start: str | None) -> None:
     """Raise ConfigError for an objective that begins with an adapter where there is none."""
-    if settings.objective == "softmax_dpo" and not start:
+    if settings.objective in AFTERWARDS and not start:
         raise ConfigError(
-            "finetune.objective is softmax_dpo, which goes on from a trained adapter and what it ranks highest: run "
-            "`whereupon finetune CONFIG --from 0001`."
+            f"finetune.objective is {settings.objective}, which goes on from a trained adapter and what it ranks "
+            "highest: run `whereupon finetune CONFIG --from 0001`."
         )
 
 

@@ -67,7 +67,7 @@ class CatalogueModel(nn.Module):
 
     The loss is the mean over titles of -log p(title), nats: summed over the title's branching nodes (`nats_of`), or for
     the plain objective over its tokens (`plain_nats`). A `teacher` adds the divergence from what it says at each node.
-    For the objective softmax_dpo it is `preference_loss`.
+    For the objectives of `AFTERWARDS` it is `preference_loss`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class CatalogueModel(nn.Module):
         # As the logit scale of CLIP (arXiv 2103.00020); in a row, as FSDP spreads nothing without a dimension.
         start = torch.tensor([math.log(temperature)], device=device)
         self.log_temperature = nn.Parameter(start) if learnt else None
-        self.objective, self.beta = settings.objective, settings.preference.beta
+        self.objective, self.preference = settings.objective, settings.preference
 
     @property
     def temperature(self) -> float:
@@ -95,7 +95,9 @@ class CatalogueModel(nn.Module):
 
     def forward(self, batch: Batch | PreferenceBatch) -> Tensor:
         if isinstance(batch, PreferenceBatch):
-            return preference_loss(self.model.get_base_model(), batch, self._temperature, self.beta)
+            return preference_loss(
+                self.model.get_base_model(), batch, self._temperature, self.objective, self.preference
+            )
         temperature = self._temperature if self.log_temperature is None else self.log_temperature.exp()
         states = states_at(self.model.get_base_model(), batch, temperature)
         if batch.branches is None:

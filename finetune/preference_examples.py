@@ -84,7 +84,7 @@ def open_preferences(
     One process calls it first, see `main_process_first`. Raises DataError for a catalogue of one item, or without
     training events that something comes before.
     """
-    trie, asked = encoder.catalogue.trie, settings.model_dump(mode="json", exclude={"beta"})
+    trie, asked = encoder.catalogue.trie, settings.model_dump(mode="json", exclude={"beta", "orders"})
     what = [__version__, histories.data_hash, trie_fingerprint(trie), asked, seed, key]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
     num = min(settings.negatives, trie.num_items - 1)

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
+AFTERWARDS: Final = frozenset({"softmax_dpo", "policy_gradient"})
+"""Objectives that go on from a trained adapter, and from what it ranks highest."""
+
+
 class WeightSettings(BaseModel):
     """How much each training event counts in the loss; the mean is 1."""
 
@@ -29,7 +33,7 @@ class WeightSettings(BaseModel):
 
 
 class PreferenceSettings(BaseModel):
-    """The preference stage: the objective softmax_dpo."""
+    """The stage after a training: the objectives softmax_dpo and policy_gradient."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +43,10 @@ class PreferenceSettings(BaseModel):
     negatives: int = Field(
         8,
         gt=0,
-        description="Items that each true item is preferred to: the best of the starting adapter's ranking.",
+        description="Items that each true item is compared with: the best of the starting adapter's ranking.",
+    )
+    orders: int = Field(
+        8, ge=2, description="With policy_gradient: how many orders of these items are drawn for an event in a step."
     )
     beta: float = Field(
         1.0, gt=0, description="How much a change of a log-probability counts; the higher, the closer to the start."
@@ -82,11 +89,12 @@ class FinetuneSettings(BaseModel):
         description="With `student`: share of the loss that is the divergence from the teacher's distribution over the "
         "branches of the trie; the rest is the loss of the true items.",
     )
-    objective: Literal["catalogue", "plain", "softmax_dpo"] = Field(
+    objective: Literal["catalogue", "plain", "softmax_dpo", "policy_gradient"] = Field(
         "catalogue",
         description="catalogue: the log-probability of a title among all titles of the catalogue, by which answers are "
         "ranked. plain: the log-probability of its tokens among the whole vocabulary, for comparison. "
-        "softmax_dpo: the true item is preferred to what the adapter of `finetune --from` ranks highest.",
+        "softmax_dpo: the true item is preferred to what the adapter of `finetune --from` ranks highest; "
+        "policy_gradient: orders of these are drawn and rewarded by the nDCG of the true item.",
     )
     preference: PreferenceSettings = Field(default_factory=PreferenceSettings)
     weights: WeightSettings = Field(default_factory=WeightSettings)
@@ -163,22 +171,23 @@ class FinetuneSettings(BaseModel):
     @model_validator(mode="after")
     def _temperature_can_be_learnt(self) -> Self:
         if self.temperature == "learnt" and self.objective != "catalogue":
-            why = {"plain": "does not count in its loss", "softmax_dpo": "is that of the adapter that it starts from"}
+            why = "does not count" if self.objective == "plain" else "is that of the adapter it starts from"
             raise ValueError(
-                f"temperature learnt is for the objective catalogue; with {self.objective} it {why[self.objective]}: "
-                "set a number, or leave it out"
+                f"temperature learnt is for the objective catalogue; with {self.objective} it {why}: set a number, or "
+                "leave it out"
             )
         return self
 
     @model_validator(mode="after")
     def _preferences_can_be_learnt(self) -> Self:
-        if self.objective == "softmax_dpo" and self.attn_implementation.startswith("flash"):
+        if self.objective in AFTERWARDS and self.attn_implementation.startswith("flash"):
             raise ValueError(
-                "the branches of softmax_dpo need a mask, which flash attention has not; set attn_implementation: auto"
+                f"the branches of {self.objective} need a mask, which flash attention has not; set "
+                "attn_implementation: auto"
             )
-        if self.objective == "softmax_dpo" and self.weights != WeightSettings():
+        if self.objective in AFTERWARDS and self.weights != WeightSettings():
             raise ValueError(
-                "weights are for the objectives catalogue and plain; softmax_dpo counts all events the same"
+                f"weights are for the objectives catalogue and plain; {self.objective} counts all events the same"
             )
         return self
 

@@ -36,6 +36,7 @@ from .optimizers import check_optimizer, make_optimizer
 from .preference_examples import open_preferences
 from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
 from .schedule import Schedule, micro_batches
+from .settings import AFTERWARDS
 from .sharding import all_finite, gathered
 from .training_examples import Batch
 from .validation import Validator
@@ -94,7 +95,7 @@ def train_adapter(
     with only_training(config.run, accelerator.is_main_process):
         stack, prior = on_top_of(config, histories, trie, accelerator) if config.on_top else (None, None)
         with accelerator.main_process_first():
-            if settings.objective == "softmax_dpo" and earlier:
+            if settings.objective in AFTERWARDS and earlier:
                 examples, old_W = _preferences(config, accelerator, histories, encoder, peft_model, earlier), None
             else:
                 examples = open_examples(config.run, histories, encoder, identity, settings, prior)

@@ -82,7 +82,7 @@ def run_command(command: list[str], folder: Path) -> None:
         shutil.copytree(folder / command[-2], folder / command[-1] / Path(command[-2]).name)
     if command[0] == "whereupon":
         verb, parameters = parsed(command[1:])
-        # vLLM; events newer than the adapter; a GPU, a network and hours
+        # vLLM; events newer than the adapter; more layers; a GPU, a network and hours
         of_example = any(word.startswith("examples/") for word in command)
         needs_more = parameters.get("all_users") or parameters.get("from_") or of_example
         if verb not in SKIPPED and not needs_more:

@@ -1,21 +1,24 @@
-"""The preference stage: the paper's formula, exact scores of all candidates in one pass, and margins that grow."""
+"""Stages after a training: known values, exact scores of all candidates in one pass, and losses that go down."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from whereupon.config import Config
 from whereupon.decode.adapter_card import read_card
-from whereupon.decode.models import build_encoder, load_base_model, load_tokenizer
+from whereupon.decode.models import build_encoder, load_adapted, load_base_model, load_tokenizer
 from whereupon.decode.transformers_engine import TransformersEngine
 from whereupon.errors import ConfigError
-from whereupon.finetune.preference import candidate_log_probs, softmax_dpo
+from whereupon.finetune.preference import candidate_log_probs, drawn_orders, policy_gradient, softmax_dpo
 from whereupon.finetune.preference_examples import PreferenceExample, collate_preferences, make_preferences
 from whereupon.finetune.train import finetune
+from whereupon.finetune.validation import Validator
 from whereupon.histories import read_histories
 from whereupon.tests.decode.families import FAMILIES, Family
 from whereupon.tests.decode.tiny import tiny_model
@@ -54,6 +57,60 @@ def test_slope_raises_the_true_item_and_lowers_each_other_one_by_its_share() -> 
     true, risen, same = log_prob_EG.grad[0].tolist()
     assert true < 0 < same < risen
     assert true + risen + same == pytest.approx(0, abs=1e-6)
+
+
+def test_orders_are_drawn_without_replacement_by_their_probabilities() -> None:
+    torch.manual_seed(1)
+    probability = [0.5, 0.3, 0.2]
+    order_SG = drawn_orders(torch.tensor([probability]).log(), 20_000)[0]
+    assert (order_SG.sort(-1).values == torch.arange(3)).all()
+    for order in itertools.permutations(range(3)):
+        expected = probability[order[0]] * probability[order[1]] / (1 - probability[order[0]])
+        share = (order_SG == torch.tensor(order)).all(-1).float().mean().item()
+        assert share == pytest.approx(expected, abs=0.012)
+
+
+def _by_hand(log_prob: list[float], reference: list[float], orders: list[list[int]], beta: float) -> float:
+    rewards, log_probs = [], []
+    for order in orders:
+        rank = order.index(0)
+        rewards.append(1 / math.log2(rank + 2))
+        left, total = [math.exp(one) for one in log_prob], 0.0
+        for place, item in enumerate(order[: rank + 1]):
+            total += math.log(left[item] / sum(left[other] for other in order[place:]))
+        log_probs.append(total)
+    deviation = float(np.std(rewards)) + 1e-6
+    gained = sum((r - np.mean(rewards)) / deviation * p for r, p in zip(rewards, log_probs, strict=True)) / len(orders)
+    now, before = ([*map(math.exp, of), 1 - sum(map(math.exp, of))] for of in (log_prob, reference))
+    apart = sum(p * math.log(p / q) for p, q in zip(now, before, strict=True))
+    return beta * apart - float(gained)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_policy_gradient_is_the_value_by_hand(beta: float) -> None:
+    log_prob, reference = [math.log(p) for p in (0.4, 0.3, 0.1)], [math.log(p) for p in (0.2, 0.3, 0.2)]
+    orders = [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]]
+    found = policy_gradient(torch.tensor([log_prob]), torch.tensor([reference]), torch.tensor([orders]), beta)
+    assert found.item() == pytest.approx(_by_hand(log_prob, reference, orders, beta), rel=1e-5)
+
+
+def test_policy_gradient_raises_the_true_item_and_nothing_without_another_reward() -> None:
+    log_prob_EG = torch.tensor([[0.3, 0.3, 0.2]]).log().requires_grad_()
+    different, same = ([[0, 1, 2], [1, 0, 2]], [[0, 1, 2], [0, 2, 1]])
+    slopes = []
+    for orders in (different, same):
+        loss = policy_gradient(log_prob_EG, log_prob_EG.detach(), torch.tensor([orders]), 0.0)
+        slopes.append(torch.autograd.grad(loss.sum(), log_prob_EG)[0][0].tolist())
+    assert slopes[0][0] < 0 < slopes[0][1]
+    assert slopes[1] == [0.0, 0.0, 0.0]
+
+
+def test_divergence_pulls_back_to_the_start_and_is_zero_there() -> None:
+    start, orders = torch.tensor([[0.4, 0.3, 0.1]]).log(), torch.tensor([[[0, 1, 2], [0, 2, 1]]])
+    assert policy_gradient(start, start, orders, 1.0).item() == pytest.approx(0, abs=1e-6)
+    moved = torch.tensor([[0.6, 0.1, 0.1]]).log().requires_grad_()
+    [slope] = torch.autograd.grad(policy_gradient(moved, start, orders, 1.0).sum(), moved)
+    assert slope[0, 0] > 0 > slope[0, 1]
 
 
 def _asked(config: Config, model: Any) -> tuple[list[PreferenceExample], TransformersEngine]:
@@ -131,6 +188,24 @@ def test_training_raises_the_margin_from_what_it_is_at_the_start(town: Town) -> 
     assert (log[0]["step"], card["validation"]["nDCG@10"] >= log[0]["nDCG@10"]) == (0, True)
 
 
+@pytest.mark.slow
+def test_policy_gradient_ranks_the_true_items_of_its_events_higher(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = itertools.count(1)
+    monkeypatch.setattr(Validator, "validate", lambda *_: {"nDCG@10": next(number) / 100})  # the last one is kept
+    finetune(town(*SMALL, "finetune.epochs=1"))
+    config = town(*SMALL, "finetune.objective=policy_gradient", "finetune.epochs=12", "finetune.learning_rate=3e-3",
+                  "finetune.preference={events: 40, negatives: 4, beta: 0.02}")  # fmt: skip
+    gains = []
+    second = finetune(config, "0001")
+    examples, engine = _asked(config, load_adapted(config.model, config.run / "adapters" / "0001"))
+    for folder in (config.run / "adapters" / "0001", second):
+        found_EG, _ = _scores(load_adapted(config.model, folder), examples, engine)
+        rank_E = 1 + (found_EG[:, 1:] > found_EG[:, :1]).sum(1)
+        gains.append((1 / (rank_E + 1).float().log2()).mean().item())
+    assert read_card(second)["finetune"]["objective"] == "policy_gradient"
+    assert gains[1] > gains[0] + 0.02
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     (("priors=[popularity]",), r"on_top: false"),
     (("finetune.attn_implementation=flash_attention_2",), "flash attention"),
@@ -141,6 +216,7 @@ def test_what_does_not_go_with_preferences_is_refused(town: Town, changes: tuple
         town(*DPO, *changes)
 
 
-def test_preferences_without_an_adapter_to_start_from_are_refused(town: Town) -> None:
-    with pytest.raises(ConfigError, match="--from 0001"):
-        finetune(town(*DPO))
+@pytest.mark.parametrize("objective", ["softmax_dpo", "policy_gradient"])
+def test_stage_without_an_adapter_to_start_from_is_refused(town: Town, objective: str) -> None:
+    with pytest.raises(ConfigError, match=rf"is {objective}.*--from 0001"):
+        finetune(town(f"finetune.objective={objective}"))

@@ -23,7 +23,7 @@ SHORT = ("finetune.batch_tokens=256", "finetune.rank=4", "finetune.validation_ev
 LEARNT = "finetune.temperature=learnt"
 
 
-@pytest.mark.parametrize("objective", ["plain", "softmax_dpo"])
+@pytest.mark.parametrize("objective", ["plain", "softmax_dpo", "policy_gradient"])
 def test_learnt_temperature_of_another_objective_is_refused(town: Town, objective: str) -> None:
     with pytest.raises(ConfigError, match=rf"for the objective catalogue; with {objective} it"):
         town(LEARNT, f"finetune.objective={objective}")

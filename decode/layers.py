@@ -48,7 +48,8 @@ def with_layers(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
         if layer in number:
             weights[f"{path}.{number[layer]}.{rest}"] = weight
     try:
-        fewer: Any = type(model)(config).to(device=model.device, dtype=model.dtype)
+        fewer: Any = type(model)(config)
+        fewer.to(device=model.device, dtype=model.dtype)
         fewer.load_state_dict(weights)
     except Exception as error:  # configurations and modules of other libraries raise many kinds
         raise ModelError(
@@ -66,7 +67,9 @@ def num_layers(model: PreTrainedModel) -> int:
 
 def _path_of_layers(model: PreTrainedModel) -> str:
     have = num_layers(model)
-    paths = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == have]
+    paths: list[str] = [
+        name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == have
+    ]
     if not paths:
         raise ModelError(
             f"The model {model.config.name_or_path} has no list of its {have} layers, so none can be left out: choose "

@@ -142,9 +142,10 @@ def written(folder: Path, lists: Mapping[str, str], rows: Iterator[dict[str, Any
     return found
 
 
-def numbers_of(dataset: Dataset) -> list[Int64]:
+def numbers_of(dataset: Dataset) -> tuple[Int64, Int64, Int64, Int64]:
     """The columns `NUMBERS`, int64 [W] each."""
-    return [dataset.data.column(name).to_numpy().astype(np.int64) for name in NUMBERS]
+    tokens, decisions, titles, end = (dataset.data.column(name).to_numpy().astype(np.int64) for name in NUMBERS)
+    return tokens, decisions, titles, end
 
 
 def lists_of(dataset: Dataset, names: Iterable[str], rows: Int64) -> list[list[NDArray[Any]]]:

@@ -67,12 +67,15 @@ class PreferenceExamples(Examples):
 
     def read(self, windows: Int64) -> list[PreferenceExample]:  # type: ignore[override]
         columns = lists_of(self.dataset, _LISTS, windows)
-        return [
-            PreferenceExample(
-                *row[:4], *(part.astype(np.int64) for part in row[4:8]), row[8].reshape(-1, self.num_candidates), end
-            )
-            for *row, end in zip(*columns, self.end_W[windows].tolist(), strict=True)
-        ]  # fmt: skip
+        examples = []
+        for *row, end in zip(*columns, self.end_W[windows].tolist(), strict=True):
+            tokens_L, place_T, seen_T, branch_T, *decisions, reference_X = row
+            position_P, node_P, edge_P, owner_P = (part.astype(np.int64) for part in decisions)
+            examples.append(PreferenceExample(
+                tokens_L, place_T, seen_T, branch_T, position_P, node_P, edge_P, owner_P,
+                reference_X.reshape(-1, self.num_candidates), end,
+            ))  # fmt: skip
+        return examples
 
 
 def open_preferences(
@@ -203,18 +206,20 @@ def collate_preferences(examples: list[PreferenceExample], trie: Trie) -> Prefer
         return whole
 
     before_R = np.cumsum([0, *(one.reference_EG.size for one in examples)])
-    arrays: list[NDArray[Any]] = [
-        padded([one.tokens_L for one in examples], 0), padded([one.place_T for one in examples], 0),
-        padded([one.seen_T for one in examples], 0), padded([one.branch_T for one in examples], -1),
-        np.concatenate([row * width + one.position_P for row, one in enumerate(examples)]),
-        np.concatenate([before + one.owner_P for before, one in zip(before_R, examples, strict=False)]),
-    ]  # fmt: skip
-    branches = branches_of(trie, *(np.concatenate([getattr(one, name) for one in examples]) for name in _DECISIONS))
+    owner_P = np.concatenate([before + one.owner_P for before, one in zip(before_R, examples, strict=False)])
+    node_P, edge_P = (np.concatenate([getattr(one, name) for one in examples]) for name in ("node_P", "edge_P"))
     reference_EG = np.concatenate([one.reference_EG for one in examples])
-    return PreferenceBatch(*map(from_numpy, arrays), branches, from_numpy(reference_EG), len(reference_EG))
-
-
-_DECISIONS: Final = ("node_P", "edge_P")
+    return PreferenceBatch(
+        from_numpy(padded([one.tokens_L for one in examples], 0)),
+        from_numpy(padded([one.place_T for one in examples], 0)),
+        from_numpy(padded([one.seen_T for one in examples], 0)),
+        from_numpy(padded([one.branch_T for one in examples], -1)),
+        from_numpy(np.concatenate([row * width + one.position_P for row, one in enumerate(examples)])),
+        from_numpy(owner_P),
+        branches_of(trie, node_P, edge_P),
+        from_numpy(reference_EG),
+        len(reference_EG),
+    )
 
 
 def _row(one: PreferenceExample) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
 
 from ..arrays import Int64
 from ..console import say
@@ -31,12 +32,12 @@ from .dataset import Examples, forget_others, open_examples
 from .launch import accelerator_of, as_launched, attention, set_up_base
 from .memory import plan_memory
 from .model import CatalogueModel, Teacher, add_lora
-from .on_top import on_top_of
+from .on_top import TrainingPrior, on_top_of
 from .optimizers import check_optimizer, make_optimizer
 from .preference_examples import open_preferences
 from .progress import Journal, StepTaken, TrainingProgress, diverged, settled
 from .schedule import Schedule, micro_batches
-from .settings import AFTERWARDS
+from .settings import AFTERWARDS, FinetuneSettings
 from .sharding import all_finite, gathered
 from .training_examples import Batch
 from .validation import Validator
@@ -67,8 +68,7 @@ def finetune(config: Config, start: str | None = None, teacher: Teacher | None =
 def train_adapter(
     config: Config, start: str | None = None, validated: Validated | None = None, teacher: Teacher | None = None
 ) -> tuple[Path, Stack | None, bool]:
-    """Train a new version of the run's adapter; its folder, the stack that it is on top of, and whether it was
-    validated.
+    """A new version of the run's adapter; its folder, the stack that it is on top of, and whether it was validated.
 
     `start`: a version of the run or a folder, whose adapter goes on learning (see `continual`). `validated` is given
     the step and the figures of each validation. `teacher`: whose distribution is learnt (see `student`).
@@ -88,18 +88,13 @@ def train_adapter(
     tokenizer = load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     trie, identity = encoder.catalogue.trie, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-    peft_model = _adapted(config, trie)
     earlier = start_from(config, start, identity, histories) if start else None
-    if earlier:
-        earlier.load_into(peft_model)
+    peft_model = _adapted(config, trie, earlier)
     with only_training(config.run, accelerator.is_main_process):
         stack, prior = on_top_of(config, histories, trie, accelerator) if config.on_top else (None, None)
         with accelerator.main_process_first():
-            if settings.objective in AFTERWARDS and earlier:
-                examples, old_W = _preferences(config, accelerator, histories, encoder, peft_model, earlier), None
-            else:
-                examples = open_examples(config.run, histories, encoder, identity, settings, prior)
-                old_W = earlier.old_windows(histories, examples.end_W) if earlier else None
+            examples = _examples(config, accelerator, histories, encoder, identity, prior, peft_model, earlier)
+        old_W = _old_windows(settings, histories, examples, earlier)
         schedule = Schedule(examples.length_W, settings, config.seed, accelerator.num_processes, old_W)
         temperature = earlier.temperature if earlier else config.temperature
         module = plain = CatalogueModel(peft_model, temperature, settings, teacher)
@@ -109,12 +104,8 @@ def train_adapter(
         module, optimizer = accelerator.prepare(module, optimizer)
         _own_dropout(accelerator, config.seed)
         validator = Validator.build(histories, encoder, settings, config.seed, stack)
-        priors = stack.recipe.identity if stack else ALONE
-        belongs_to = {**identity, "priors": priors, "data_hash": histories.data_hash}
-        notes = {"validated_on": validator.hash, TRAINED_UNTIL: last_training_time(histories),
-                 "started_from": earlier.hash if earlier else None}  # fmt: skip
-        if teacher:
-            notes["taught_by"] = teacher.hash_with(priors)
+        belongs_to = {**identity, "priors": stack.recipe.identity if stack else ALONE, "data_hash": histories.data_hash}
+        notes = {"validated_on": validator.hash, **_notes(histories, belongs_to["priors"], earlier, teacher)}
         keeper = CheckpointManager(config, plain, accelerator, belongs_to, notes)
         if accelerator.is_main_process:
             forget_others(examples)
@@ -125,12 +116,30 @@ def train_adapter(
     return folder, stack, validator.num_events > 0
 
 
-def _preferences(
-    config: Config, accelerator: Accelerator, histories: Histories, encoder: PromptEncoder, model: PeftModel,
-    earlier: Start,
+def _old_windows(
+    settings: FinetuneSettings, histories: Histories, examples: Examples, earlier: Start | None
+) -> NDArray[np.bool_] | None:  # fmt: skip
+    """See `Start.old_windows`; None where all windows are read alike."""
+    if earlier is None or settings.objective in AFTERWARDS:
+        return None
+    return earlier.old_windows(histories, examples.end_W)
+
+
+def _notes(histories: Histories, priors: str, earlier: Start | None, teacher: Teacher | None) -> dict[str, str | None]:
+    """What the card says of the training: up to when, from which adapter, and by which teacher."""
+    notes = {TRAINED_UNTIL: last_training_time(histories), "started_from": earlier.hash if earlier else None}
+    return notes | ({"taught_by": teacher.hash_with(priors)} if teacher else {})
+
+
+def _examples(
+    config: Config, accelerator: Accelerator, histories: Histories, encoder: PromptEncoder, identity: dict[str, Any],
+    prior: TrainingPrior | None, model: PeftModel, earlier: Start | None,
 ) -> Examples:  # fmt: skip
-    """What the model at the start ranks highest for training events."""
-    engine = TransformersEngine(model.get_base_model(), encoder.catalogue.trie, config.temperature)
+    """The windows of the training events; for `AFTERWARDS` with what the model at the start ranks highest."""
+    if earlier is None or config.finetune.objective not in AFTERWARDS:
+        return open_examples(config.run, histories, encoder, identity, config.finetune, prior)
+    base: Any = model.get_base_model()
+    engine = TransformersEngine(base, encoder.catalogue.trie, config.temperature)
     key = [earlier.hash, config.temperature, accelerator.mixed_precision]
     with accelerator.autocast():
         return open_preferences(
@@ -144,8 +153,8 @@ def _own_dropout(accelerator: Accelerator, seed: int) -> None:
         torch.manual_seed(int(np.random.SeedSequence([seed, process]).generate_state(1)[0]))
 
 
-def _adapted(config: Config, trie: Trie) -> PeftModel:
-    """The base model under a fresh adapter. Raises ConfigError for prompts longer than the model sees."""
+def _adapted(config: Config, trie: Trie, earlier: Start | None) -> PeftModel:
+    """The base model under a fresh adapter, or an earlier one. Raises ConfigError for prompts longer than it sees."""
     base = load_base_model(config.model)
     budget, bound = config.prompts.budget_tokens, longest_text(base.config)
     if bound is not None and budget > bound:
@@ -155,7 +164,10 @@ def _adapted(config: Config, trie: Trie) -> PeftModel:
         )
     TransformersEngine(base, trie)  # what validates later: a model that it refuses is not trained
     set_up_base(base, config.finetune)
-    return add_lora(base, config.finetune)
+    adapted = add_lora(base, config.finetune)
+    if earlier:
+        earlier.load_into(adapted)
+    return adapted
 
 
 @dataclass

@@ -85,9 +85,15 @@ def _branches(
     is_there_V: NDArray[np.bool_] = np.zeros(int(token_J.max(initial=0)) + 1, bool)
     is_there_V[token_J] = True
     column_J = (np.cumsum(is_there_V) - 1)[token_J]
-    arrays = (at_Y.astype(np.int64), row_J, column_J, np.flatnonzero(is_there_V), taken_Y)
-    mass_J = None if log_mass_J is None else torch.from_numpy(log_mass_J)
-    return Branches(*map(torch.from_numpy, arrays), mass_J, wide)
+    return Branches(
+        torch.from_numpy(at_Y.astype(np.int64)),
+        torch.from_numpy(row_J),
+        torch.from_numpy(column_J),
+        torch.from_numpy(np.flatnonzero(is_there_V)),
+        torch.from_numpy(taken_Y),
+        None if log_mass_J is None else torch.from_numpy(log_mass_J),
+        wide,
+    )
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,7 @@ def write_student(settings: ModelSettings, teacher: PreTrainedModel, num_layers:
     from .layers import kept_layers, with_layers
     from .layers import num_layers as layers_of
 
-    kept = kept_layers(layers_of(teacher), num_layers)
-    _save(settings, with_layers(teacher, kept), folder)
-    say(f"{folder} is the teacher with {num_layers} of its {layers_of(teacher)} layers: {', '.join(map(str, kept))}")
+    _save(settings, with_layers(teacher, kept_layers(layers_of(teacher), num_layers)), folder)
 
 
 def _save(settings: ModelSettings, model: PreTrainedModel, folder: Path) -> None:

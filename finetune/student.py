@@ -17,6 +17,8 @@ from ..console import say
 from ..decode.adapter_card import check_card, check_data, read_card
 from ..decode.adapters import ADAPTERS, current_adapter
 from ..decode.export import write_student
+from ..decode.layers import kept_layers
+from ..decode.layers import num_layers as layers_of
 from ..decode.models import adapter_identity, build_encoder, load_base_model, load_tokenizer, merge_adapter
 from ..errors import ConfigError, DataError, ModelError
 from ..files import atomic_path, read_object, write_json
@@ -60,6 +62,9 @@ def student(config: Config, num_layers: int, run: Path, start: str | None = None
     with accelerator.main_process_first():
         _make_run(config, run, {"teacher": card["adapter_hash"], "base": card["base_hash"], "layers": num_layers},
                   lambda path: write_student(config.model, model, num_layers, path))  # fmt: skip
+    if accelerator.is_main_process:
+        kept = ", ".join(map(str, kept_layers(layers_of(model), num_layers)))
+        say(f"{run / _BASE} is the teacher with the layers {kept} of its {layers_of(model)}")
     teacher = Teacher(model.eval(), card["temperature"], card, config.finetune.teacher_share)
     found = finetune(student_config(config, run), teacher=teacher)
     if accelerator.is_main_process:

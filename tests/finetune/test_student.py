@@ -17,7 +17,7 @@ from whereupon.errors import ConfigError, ModelError
 from whereupon.eval.run import evaluate
 from whereupon.finetune.branches import nats_of
 from whereupon.finetune.dataset import open_examples
-from whereupon.finetune.model import mean_nats, states_at
+from whereupon.finetune.model import Teacher, mean_nats, states_at
 from whereupon.finetune.student import student, student_config
 from whereupon.finetune.train import finetune
 from whereupon.histories import read_histories
@@ -100,3 +100,23 @@ def test_student_goes_on_and_what_does_not_fit_is_refused(taught: Callable[..., 
     card.write_text(json.dumps(json.loads(card.read_text()) | {"priors": "some"}))
     with pytest.raises(ModelError, match="was trained on top of rankers"):
         student(config, 3, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_student_of_a_model_on_top_of_rankers_is_taught_on_top_of_the_same(
+    taught: Callable[..., Config], tmp_path: Path
+) -> None:
+    config, run = taught("priors=[popularity, own counts]", "finetune.epochs=0.2"), tmp_path / "student"
+    teacher = finetune(config)
+    adapter = student(config, 2, run, teacher.name)
+    card = read_card(adapter)
+    assert card["priors"] == read_card(teacher)["priors"] != "none"
+    assert card["taught_by"] == read_card(teacher)["adapter_hash"]
+    assert (adapter / "pools.json").is_file(), "calibrated with the rankers, as any other"
+
+
+def test_teacher_on_top_of_other_rankers_is_refused() -> None:
+    teacher = Teacher(Any, 1.0, {"priors": "some", "adapter_hash": "it"}, 0.5)  # type: ignore[arg-type]
+    assert teacher.hash_with("some") == "it"
+    with pytest.raises(ModelError, match="on top of other rankers"):
+        teacher.hash_with("others")

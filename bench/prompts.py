@@ -94,15 +94,19 @@ def _measured(template: str, items: pl.DataFrame, events: pl.DataFrame) -> dict[
     prompt_of(encoder, asked[0])
     each = []
     for one in asked:
-        start = time.process_time()
-        prompt_of(encoder, one)
-        each.append(time.process_time() - start)
+        each.append(min(_prompt_s(encoder, one) for _ in range(REPEATS)))
     return {
         "template": template, "lines_a_second": events.height / min(seconds),
         "distinct_share": distinct / events.height,
         "prompt_ms": 1000 * float(np.median(each)), "prompt_ms_p95": 1000 * float(np.quantile(each, 0.95)),
         "events_a_user": events.height / events["user_idx"].n_unique(),
     }  # fmt: skip
+
+
+def _prompt_s(encoder: PromptEncoder, asked: pl.DataFrame) -> float:
+    start = time.process_time()
+    prompt_of(encoder, asked)
+    return time.process_time() - start
 
 
 def _chat(message: str) -> str:

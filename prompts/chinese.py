@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _WORDS: Final = {
@@ -33,6 +34,7 @@ _UNIT = re.compile(r"\b(\d+) (minute|hour|day|week|month|km|m)s?\b")
 _WORD = re.compile(r"\b(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")\b")
 
 
+@lru_cache(4096)
 def in_chinese(text: object) -> str:
     """Words of a variable in Chinese: 'morning 8, evening 7' as '早上8点, 晚上7点'; others stay as they are."""
     said = _HOUR.sub(lambda found: f"{_WORDS[found[1]]}{found[2]}点", "" if text is None else str(text))

@@ -6,8 +6,14 @@ item that was chosen: the columns of the outcome are not offered to templates at
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import cached_property
+from typing import Final
+
+import numpy as np
 import polars as pl
 
+from ..arrays import Bool, Float64, Int64
 from ..errors import PromptError
 from ..histories.weather import WEATHER_COLUMNS
 from .features import FEATURES, Features
@@ -15,6 +21,10 @@ from .features import FEATURES, Features
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAYPARTS = ("night", "morning", "afternoon", "evening")
 SEASONS = ("winter", "spring", "summer", "autumn")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
 # Upper bounds in degrees Celsius of the words that a small model knows; above the last one it is hot.
 TEMPERATURE_WORDS = ((0.0, "freezing"), (8.0, "cold"), (15.0, "cool"), (21.0, "mild"), (27.0, "warm"))
 WINDY_MPS = 8.0
@@ -26,41 +36,35 @@ GIVEN = ("days_since_previous", "new_day")
 NO_FEATURES = Features()
 
 
-def context_frame(events: pl.DataFrame, location: str, features: Features = NO_FEATURES) -> pl.DataFrame:
+def context_frame(
+    events: pl.DataFrame, location: str, features: Features = NO_FEATURES, names: Collection[str] | None = None
+) -> pl.DataFrame:
     """One row of template variables per event; `events` sorted by user and time, `location` 'context' or 'outcome'.
 
     Needs the columns `user_idx` and `local_time`; weather columns and others are optional. Coordinates are offered only
     where they are known before the event. Where `hour_known` is false, `hour`, `hour12` and `daypart` are empty. A
     column named like one of GIVEN or of FEATURES with an underscore before it replaces what would be computed.
-    `features` are further variables that a template names. Raises PromptError for a further column named like a
-    computed variable.
+    `features` are further variables that a template names; `names` are all that it names, the others are left out.
+    Raises PromptError for a further column named like a computed variable.
     """
     hidden = set(OUTCOME) | {"time", "local_time", HOUR_KNOWN, *(f"_{name}" for name in (*GIVEN, *FEATURES))}
     if location == "outcome":
         hidden |= {"latitude", "longitude"}
     further = [name for name in events.columns if name not in hidden and name not in (*WEATHER, "condition")]
-    day = pl.col("local_time").dt.date()
-    previous_day = day.shift(1).over("user_idx")
-    days = {
-        "days_since_previous": (day - previous_day).dt.total_days(),
-        "new_day": (day != previous_day).fill_null(True),
-    }
-    days |= {name: pl.col(f"_{name}") for name in GIVEN if f"_{name}" in events.columns}
-    computed = [
-        *_time(HOUR_KNOWN in events.columns),
-        *_weather(set(events.columns)),
-        *(days[name].alias(name) for name in GIVEN),
-    ]
-    if "place" not in further:  # as with weather, a template may speak of it where some data have none
-        computed.append(pl.lit(None, pl.String).alias("place"))
-    taken = {expression.meta.output_name() for expression in computed} & set(further)
-    if taken:
+    if taken := (_TIME.keys() | _WORDS.keys()) & set(further):
         raise PromptError(
             f"The context column '{min(taken)}' is named like a variable that is computed for every event; "
             "give it another name in histories.events.columns and run `whereupon prepare` again."
         )
-    told = events.select(*computed, *further)
-    return told.with_columns(features.columns(events, location, told, further)) if features.wanted else told
+    wanted = None if names is None else {*names, *features.needs}
+    clock, weather = _Clock(events), _Weather(events)
+    made = [make(clock).alias(name) for name, make in _TIME.items() if wanted is None or name in wanted]
+    made += [make(weather).alias(name) for name, make in _WORDS.items() if wanted is None or name in wanted]
+    if "place" not in further:  # as with weather, a template may speak of it where some data have none
+        made.append(pl.Series("place", [None], dtype=pl.String).new_from_index(0, events.height))
+    made += [events[name] for name in further if wanted is None or name in wanted]
+    told = pl.DataFrame(made, height=events.height)
+    return told.hstack(features.columns(events, location, told, further)) if features.wanted else told
 
 
 def hours_unknown(events: pl.DataFrame) -> bool:
@@ -68,50 +72,142 @@ def hours_unknown(events: pl.DataFrame) -> bool:
     return HOUR_KNOWN in events.columns and not events[HOUR_KNOWN].fill_null(True).all()
 
 
-def _time(has_unknown: bool) -> list[pl.Expr]:
-    local = pl.col("local_time")
-    hour: pl.Expr = local.dt.hour().cast(pl.Int32)
-    if has_unknown:
-        hour = pl.when(pl.col(HOUR_KNOWN).fill_null(True)).then(hour)
-    hour12 = pl.when(hour % 12 == 0).then(12).otherwise(hour % 12)
-    return [
-        _name(local.dt.weekday().cast(pl.Int32) - 1, WEEKDAYS).alias("weekday"),
-        (local.dt.weekday() >= 6).alias("is_weekend"),
-        hour.alias("hour"),
-        hour12.alias("hour12"),
-        _name(hour // 6, DAYPARTS).fill_null("").alias("daypart"),
-        local.dt.day().alias("day_of_month"),
-        local.dt.strftime("%B").alias("month"),
-        _name(local.dt.month().cast(pl.Int32) % 12 // 3, SEASONS).alias("season"),
-    ]
+class _Clock:
+    """Days, hours and months of the events' local time, as numbers, int64 [N] each."""
+
+    def __init__(self, events: pl.DataFrame) -> None:
+        self.events = events
+
+    @cached_property
+    def day_N(self) -> Int64:
+        """Days since 1970-01-01, a Thursday."""
+        return self._in("D")
+
+    @cached_property
+    def month_N(self) -> Int64:
+        """0 in January."""
+        return self._in("M") % 12
+
+    @cached_property
+    def hour_N(self) -> Int64:
+        return self._in("h") % 24
+
+    @cached_property
+    def weekday_N(self) -> Int64:
+        """0 on Mondays."""
+        return (self.day_N + 3) % 7
+
+    @cached_property
+    def first_N(self) -> Bool:
+        """Whether the event is its user's first one."""
+        user_N = self.events["user_idx"].to_numpy()
+        return np.concatenate([[True], user_N[1:] != user_N[:-1]])[: len(user_N)]
+
+    @cached_property
+    def days_since_N(self) -> Int64:
+        """Days since the event before, which may be another user's."""
+        return np.diff(self.day_N, prepend=self.day_N[:1])
+
+    def hours(self, number_N: Int64) -> pl.Series:
+        """Numbers of the hour; null where it is not known."""
+        hours = pl.Series(number_N.astype(np.int32))
+        return hours.set(~self._known, None) if HOUR_KNOWN in self.events.columns else hours
+
+    def daypart(self) -> pl.Series:
+        words = _DAYPART[self.hour_N // 6]
+        return words.set(~self._known, "") if HOUR_KNOWN in self.events.columns else words
+
+    def given(self, name: str, computed: Callable[[], pl.Series]) -> pl.Series:
+        return self.events[f"_{name}"] if f"_{name}" in self.events.columns else computed()
+
+    @property
+    def _known(self) -> pl.Series:
+        return self.events[HOUR_KNOWN].fill_null(True)
+
+    def _in(self, unit: str) -> Int64:
+        return self.events["local_time"].to_numpy().astype(f"datetime64[{unit}]").astype(np.int64)
 
 
-def _name(index: pl.Expr, names: tuple[str, ...]) -> pl.Expr:
-    return index.replace_strict(dict(enumerate(names)), return_dtype=pl.String)
+def _days_since(clock: _Clock) -> pl.Series:
+    return pl.Series(clock.days_since_N).set(pl.Series(clock.first_N), None)
 
 
-def _weather(columns: set[str]) -> list[pl.Expr]:
-    """Rounded numbers, and `weather`: words such as 'cold snow windy', empty where nothing is known."""
-    known = {name: pl.col(name) if name in columns else pl.lit(None, pl.Float64) for name in WEATHER}
-    celsius = known["temperature_c"]
-    word: pl.Expr = pl.lit("hot")
-    for bound, name in reversed(TEMPERATURE_WORDS):
-        word = pl.when(celsius < bound).then(pl.lit(name)).otherwise(word)
-    word = pl.when(celsius.is_not_null()).then(word)
-    snow = (known["snowfall_cm"] > 0).fill_null(False)
-    rain = (known["precipitation_mm"] > 0.2).fill_null(False)
-    frozen = rain & (celsius < 0).fill_null(False)
-    fall: pl.Expr = pl.when(snow | frozen).then(pl.lit("snow")).when(rain).then(pl.lit("rain"))
-    if "condition" in columns:
-        fall = pl.coalesce(pl.col("condition"), fall)
-    wind = pl.when((known["wind_mps"] >= WINDY_MPS).fill_null(False)).then(pl.lit("windy"))
-    return [
-        celsius.round().cast(pl.Int32).alias("temperature_c"),
-        (celsius * 9 / 5 + 32).round().cast(pl.Int32).alias("temperature_f"),
-        word.fill_null("").alias("temperature_word"),
-        fall.fill_null("").alias("precipitation_word"),
-        wind.fill_null("").alias("wind_word"),
-        known["precipitation_mm"].round(1).alias("precipitation_mm"),
-        known["wind_mps"].round().cast(pl.Int32).alias("wind_mps"),
-        pl.concat_str([word, fall, wind], separator=" ", ignore_nulls=True).fill_null("").alias("weather"),
-    ]
+def _day_of_month(clock: _Clock) -> pl.Series:
+    begins_N = clock._in("M").astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    return pl.Series((clock.day_N - begins_N + 1).astype(np.int8))
+
+
+_WEEKDAY, _DAYPART, _SEASON, _MONTH = map(pl.Series, (WEEKDAYS, DAYPARTS, SEASONS, MONTHS))
+_TIME: Final[dict[str, Callable[[_Clock], pl.Series]]] = {
+    "weekday": lambda clock: _WEEKDAY[clock.weekday_N],
+    "is_weekend": lambda clock: pl.Series(clock.weekday_N >= 5),
+    "hour": lambda clock: clock.hours(clock.hour_N),
+    "hour12": lambda clock: clock.hours((clock.hour_N - 1) % 12 + 1),
+    "daypart": _Clock.daypart,
+    "day_of_month": _day_of_month,
+    "month": lambda clock: _MONTH[clock.month_N],
+    "season": lambda clock: _SEASON[(clock.month_N + 1) % 12 // 3],
+    "days_since_previous": lambda clock: clock.given("days_since_previous", lambda: _days_since(clock)),
+    "new_day": lambda clock: clock.given("new_day", lambda: pl.Series(clock.first_N | (clock.days_since_N != 0))),
+}
+
+
+class _Weather:
+    """The words for the weather of the events, null where nothing is known, and its numbers."""
+
+    def __init__(self, events: pl.DataFrame) -> None:
+        self.events = events
+
+    def __getitem__(self, name: str) -> pl.Series:
+        """A column of the weather, null where the events have none."""
+        if name in self.events.columns:
+            return self.events[name]
+        return pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, self.events.height)
+
+    @cached_property
+    def warmth(self) -> pl.Series:
+        celsius_N = self._numbers("temperature_c")
+        bounds = [bound for bound, _ in TEMPERATURE_WORDS]
+        code_N = np.searchsorted(bounds, celsius_N, side="right")
+        return _WARMTH[np.where(np.isnan(celsius_N), len(_WARMTH) - 1, code_N)]
+
+    @cached_property
+    def fall(self) -> pl.Series:
+        rain_N = self._numbers("precipitation_mm") > 0.2
+        snow_N = (self._numbers("snowfall_cm") > 0) | rain_N & (self._numbers("temperature_c") < 0)
+        words = _FALL[np.where(snow_N, 0, np.where(rain_N, 1, 2))]
+        if "condition" not in self.events.columns:
+            return words
+        said = self.events["condition"]
+        return said.zip_with(said.is_not_null(), words)
+
+    @cached_property
+    def wind(self) -> pl.Series:
+        return _WIND[np.where(self._numbers("wind_mps") >= WINDY_MPS, 0, 1)]
+
+    def words(self) -> pl.Series:
+        """Such as 'cold snow windy'."""
+        three = pl.DataFrame([self.warmth.alias("warmth"), self.fall.alias("fall"), self.wind.alias("wind")])
+        return three.select_seq(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)).to_series()
+
+    def _numbers(self, name: str) -> Float64:
+        """A column as float64 [N], NaN where unknown."""
+        return self[name].cast(pl.Float64).to_numpy()
+
+
+def _whole(number: pl.Series) -> pl.Series:
+    return number.round().cast(pl.Int32)
+
+
+_WARMTH = pl.Series([*(word for _, word in TEMPERATURE_WORDS), "hot", None])
+_FALL, _WIND = pl.Series(["snow", "rain", None]), pl.Series(["windy", None])
+_WORDS: Final[dict[str, Callable[[_Weather], pl.Series]]] = {
+    "temperature_c": lambda weather: _whole(weather["temperature_c"]),
+    "temperature_f": lambda weather: _whole(weather["temperature_c"] * 9 / 5 + 32),
+    "temperature_word": lambda weather: weather.warmth.fill_null(""),
+    "precipitation_word": lambda weather: weather.fall.fill_null(""),
+    "wind_word": lambda weather: weather.wind.fill_null(""),
+    "precipitation_mm": lambda weather: weather["precipitation_mm"].round(1),
+    "wind_mps": lambda weather: _whole(weather["wind_mps"]),
+    "weather": lambda weather: weather.words().fill_null(""),
+}

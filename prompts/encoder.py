@@ -123,9 +123,11 @@ class PromptEncoder:
         return int(self.catalogue.trie.length_I.max())
 
     def context(self, events: pl.DataFrame) -> pl.DataFrame:
-        """What the template may say of each event, see `context_frame`; empty where `prompts.leave_out` says so."""
-        frame, settings = context_frame(events, self.location, self.features), self.settings
-        return leave_out(frame, events, settings.leave_out, settings.column_kinds) if settings.leave_out else frame
+        """What the template says of each event, see `context_frame`; empty where `prompts.leave_out` says so."""
+        kinds, columns = self.settings.leave_out, self.settings.column_kinds
+        if kinds:
+            return leave_out(context_frame(events, self.location, self.features), events, kinds, columns)
+        return context_frame(events, self.location, self.features, self.templates.variables("context.j2"))
 
     def _render(self, file: str, frame: pl.DataFrame, has_gaps: bool) -> tuple[list[str], pl.Series]:
         texts, index = self.templates.render(file, frame)

@@ -9,10 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import polars as pl
 
-from ..arrays import Float64
 from .moments import (
     TIME_VARIABLES,
     WEATHER_VARIABLES,
@@ -22,7 +20,7 @@ from .moments import (
     sun_words,
     weather_change,
 )
-from .places import PLACE_VARIABLES, known_degrees, place_columns
+from .places import PLACE_VARIABLES, Places
 
 FEATURES: Final = (*PLACE_VARIABLES, *TIME_VARIABLES, *WEATHER_VARIABLES)
 
@@ -43,6 +41,11 @@ class Features:
     def of(cls, variables: Collection[str], country: str, names_I: pl.Series | None) -> Features:
         return cls(frozenset(variables) & set(FEATURES), country, names_I)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The variables that every template has of which some of the wanted ones are made."""
+        return ("precipitation_word", "temperature_c") if "weather_change" in self.wanted else ()
+
     def columns(self, events: pl.DataFrame, location: str, told: pl.DataFrame, own: Sequence[str]) -> list[pl.Series]:
         """The wanted variables of `events`; `told` are those that every template has.
 
@@ -52,21 +55,16 @@ class Features:
         given = [name for name in FEATURES if f"_{name}" in events.columns and name not in own]
         wanted = self.wanted - set(own) - set(given)
         found = [events[f"_{name}"].alias(name) for name in given if name in self.wanted]
-        if wanted & set(PLACE_VARIABLES):
-            places = place_columns(events, location, self.names_I)
-            found += [places[name] for name in PLACE_VARIABLES if name in wanted]
+        places = Places(events, location, self.names_I)
+        found += [places.column(name) for name in PLACE_VARIABLES if name in wanted]
         if "since_last" in wanted:
             found.append(since_last(events))
-        if wanted & {"sun", "season_here"}:
-            degrees_N2 = known_degrees(events, location)
-            found += [series for series in _of_the_sky(events, degrees_N2) if series.name in wanted]
+        if "sun" in wanted:
+            found.append(sun_words(events, *places.degrees_here))
+        if "season_here" in wanted:
+            found.append(season_here(events, places.degrees_here[0]))
         if "public_holiday" in wanted:
             found.append(public_holiday(events, self.country))
         if "weather_change" in wanted:
             found.append(weather_change(events, told))
         return found
-
-
-def _of_the_sky(events: pl.DataFrame, degrees_N2: Float64) -> list[pl.Series]:
-    latitude_N, longitude_N = np.ascontiguousarray(degrees_N2.T)
-    return [sun_words(events, latitude_N, longitude_N), season_here(events, latitude_N)]

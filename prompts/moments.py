@@ -10,12 +10,13 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from ..arrays import Float64
+from ..arrays import Bool, Float64, Int64
 from ..errors import PromptError
 
 TIME_VARIABLES: Final = ("since_last", "sun", "season_here", "public_holiday")
 WEATHER_VARIABLES: Final = ("weather_change",)
-_SEASONS: Final = ("winter", "spring", "summer", "autumn")
+_SEASONS: Final = pl.Series(["winter", "spring", "summer", "autumn"])
+_SUN: Final = pl.Series(["day", "dawn", "dusk", "dark", ""])
 _UNIX_DAYS_OF_J2000: Final = 10957.5  # 2000-01-01 12:00 UTC
 # The upper edge of the sun touches the horizon, refraction counted; below civil twilight it is dark.
 _SUNRISE_DEGREES, _TWILIGHT_DEGREES = -0.833, -6.0
@@ -28,36 +29,51 @@ def since_last(events: pl.DataFrame) -> pl.Series:
 
     Days of the calendar where the hour of either is not known.
     """
-    seconds = (pl.col("time") - pl.col("time").shift(1).over("user_idx")).dt.total_seconds()
-    day = pl.col("local_time").dt.date()
-    days = (day - day.shift(1).over("user_idx")).dt.total_days()
-    minutes, hours = seconds / 60, seconds / 3600
-    words = (
-        pl.when(seconds.is_null()).then(pl.lit(""))
-        .when(minutes < 3).then(pl.lit("moments"))
-        .when(minutes < 55).then(_plural((minutes / 10).round().clip(1) * 10, "minute"))
-        .when(hours < 21.5).then(_plural(hours.round(), "hour"))
-        .otherwise(_long(hours / 24))
-    )  # fmt: skip
+    before_N = _earlier(events)
+    seconds_N = np.diff(events["time"].to_numpy().astype("datetime64[us]").astype(np.int64), prepend=0) // 1_000_000
+    day_N = events["local_time"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    code_N, number_N = _of_seconds(seconds_N)
     if "hour_known" in events.columns:
-        known = pl.col("hour_known").fill_null(True)
-        both = known & known.shift(1).over("user_idx").fill_null(True)
-        by_day = pl.when(days == 0).then(pl.lit("same day")).otherwise(_long(days.cast(pl.Float64))).fill_null("")
-        words = pl.when(both).then(words).otherwise(by_day)
-    return events.select(words.alias("since_last")).to_series()
+        known_N = events["hour_known"].fill_null(True).to_numpy()
+        both_N = known_N & np.concatenate([[False], known_N[:-1]])[: len(known_N)]
+        days_N = np.diff(day_N, prepend=0)
+        far_N, far_number_N = _of_days(days_N.astype(np.float64))
+        code_N = np.where(both_N, code_N, np.where(days_N == 0, _SAME_DAY, far_N))
+        number_N = np.where(both_N, number_N, np.where(days_N == 0, 0, far_number_N))
+    word_N = np.where(before_N, _BEGIN[code_N] + number_N, _BEGIN[_NOTHING])
+    return _SINCE[word_N].alias("since_last")
 
 
-def _long(days: pl.Expr) -> pl.Expr:
-    return (
-        pl.when(days < 13.5).then(_plural(days.round().clip(1), "day"))
-        .when(days < 60).then(_plural((days / 7).round(), "week"))
-        .otherwise(_plural((days / 30.4).round(), "month"))
-    )  # fmt: skip
+# The words for a time: of each unit, its numbers up to the last one that occurs.
+_UNITS: Final = (("minute", 60), ("hour", 24), ("day", 14), ("week", 10), ("month", 12_000))
+_SAME_DAY, _MOMENTS, _NOTHING = len(_UNITS), len(_UNITS) + 1, len(_UNITS) + 2
+_SINCE: Final = pl.Series([
+    *(f"{n} {unit}{'' if n == 1 else 's'}" for unit, most in _UNITS for n in range(most + 1)),
+    "same day", "moments", "",
+])  # fmt: skip
+_BEGIN: Final = np.cumsum([0, *(most + 1 for _, most in _UNITS), 1, 1])
 
 
-def _plural(number: pl.Expr, unit: str) -> pl.Expr:
-    whole = number.cast(pl.Int64)
-    return whole.cast(pl.String) + pl.when(whole == 1).then(pl.lit(f" {unit}")).otherwise(pl.lit(f" {unit}s"))
+def _earlier(events: pl.DataFrame) -> Bool:
+    """Whether the row before an event is its user's: bool [N]."""
+    user_N = events["user_idx"].to_numpy()
+    return np.concatenate([[False], user_N[1:] == user_N[:-1]])[: len(user_N)]
+
+
+def _of_seconds(seconds_N: Int64) -> tuple[Int64, Int64]:
+    """Which unit of _UNITS, or _MOMENTS, and how many."""
+    minutes_N, hours_N = seconds_N / 60, seconds_N / 3600
+    far_N, far_number_N = _of_days(hours_N / 24)
+    near = [minutes_N < 3, minutes_N < 55, hours_N < 21.5]
+    number_N = np.select(near, [np.zeros_like(minutes_N), np.clip(np.rint(minutes_N / 10), 1, None) * 10,
+                                np.rint(hours_N)], far_number_N)  # fmt: skip
+    return np.select(near, [_MOMENTS, 0, 1], far_N), number_N.astype(np.int64)
+
+
+def _of_days(days_N: Float64) -> tuple[Int64, Int64]:
+    near = [days_N < 13.5, days_N < 60]
+    number_N = np.select(near, [np.clip(np.rint(days_N), 1, None), np.rint(days_N / 7)], np.rint(days_N / 30.4))
+    return np.select(near, [2, 3], 4), np.minimum(number_N, _UNITS[-1][1]).astype(np.int64)
 
 
 def sun_words(events: pl.DataFrame, latitude_N: Float64, longitude_N: Float64) -> pl.Series:
@@ -65,15 +81,15 @@ def sun_words(events: pl.DataFrame, latitude_N: Float64, longitude_N: Float64) -
 
     "" too where the hour of an event is not known.
     """
-    days_N = events["time"].dt.epoch("ms").to_numpy() / 86_400_000 - _UNIX_DAYS_OF_J2000
+    time_ms_N = events["time"].to_numpy().astype("datetime64[ms]").astype(np.int64)
+    days_N = time_ms_N / 86_400_000 - _UNIX_DAYS_OF_J2000
     elevation_N, hour_angle_N = solar_elevation(days_N, latitude_N, longitude_N)
     twilight_N = np.where(hour_angle_N < 0, 1, 2)
     kind_N = np.where(elevation_N >= _SUNRISE_DEGREES, 0, np.where(elevation_N >= _TWILIGHT_DEGREES, twilight_N, 3))
     unknown_N = ~np.isfinite(elevation_N)
     if "hour_known" in events.columns:
         unknown_N |= ~events["hour_known"].fill_null(True).to_numpy()
-    words = pl.Series(["day", "dawn", "dusk", "dark", ""])
-    return words.gather(np.where(unknown_N, 4, kind_N)).alias("sun")
+    return _SUN[np.where(unknown_N, 4, kind_N)].alias("sun")
 
 
 def solar_elevation(days_N: Float64, latitude_N: Float64, longitude_N: Float64) -> tuple[Float64, Float64]:
@@ -97,9 +113,10 @@ def solar_elevation(days_N: Float64, latitude_N: Float64, longitude_N: Float64) 
 
 def season_here(events: pl.DataFrame, latitude_N: Float64) -> pl.Series:
     """The meteorological season of the hemisphere of a place; the northern one where the place is unknown."""
-    quarter_N = events["local_time"].dt.month().to_numpy().astype(np.int64) % 12 // 3
+    month_N = events["local_time"].to_numpy().astype("datetime64[M]").astype(np.int64) % 12
+    quarter_N = (month_N + 1) % 12 // 3
     south_N = np.nan_to_num(latitude_N) < 0
-    return pl.Series(_SEASONS).gather((quarter_N + 2 * south_N) % 4).alias("season_here")
+    return _SEASONS[(quarter_N + 2 * south_N) % 4].alias("season_here")
 
 
 def public_holiday(events: pl.DataFrame, country: str) -> pl.Series:
@@ -141,20 +158,23 @@ def weather_change(events: pl.DataFrame, told: pl.DataFrame) -> pl.Series:
     # A forecast says so behind its word, which is no change of the weather.
     told = told.with_columns(pl.col("precipitation_word").str.strip_suffix("forecast").str.strip_chars_end())
     measured = [name for name in ("precipitation_mm", "snowfall_cm", "condition") if name in events.columns]
-    user, hours = events["user_idx"], (events["time"].diff().dt.total_seconds() / 3600).alias("hours")
-    known = pl.any_horizontal(pl.col(measured).is_not_null()) if measured else pl.col("time").is_null()
-    frame = told.select("precipitation_word", "temperature_c").with_columns(
-        same=user == user.shift(1), hours=hours, known=pl.lit(events.select(known).to_series())
-    )
-    fall, celsius = pl.col("precipitation_word"), pl.col("temperature_c")
-    before, near = fall.shift(1), pl.col("same") & (pl.col("hours") <= _CHANGE_HOURS)
-    falls = (
-        pl.when(fall == before).then(pl.lit(""))
-        .when(fall != "").then(fall + " began")
-        .otherwise(before + " ended")
-    )  # fmt: skip
-    rise = celsius.cast(pl.Float64) - celsius.shift(1).cast(pl.Float64)
-    warmth = pl.when(rise >= _CHANGE_C).then(pl.lit("warmer")).when(rise <= -_CHANGE_C).then(pl.lit("colder"))
-    falls = pl.when(pl.col("known") & pl.col("known").shift(1)).then(falls).otherwise(pl.lit(""))
-    words = pl.when(falls != "").then(falls).otherwise(warmth)
-    return frame.select(pl.when(near).then(words).fill_null("").alias("weather_change")).to_series()
+    known_N = np.zeros(events.height, bool)
+    for name in measured:
+        known_N |= events[name].is_not_null().to_numpy()
+    seconds_N = np.diff(events["time"].to_numpy().astype("datetime64[us]").astype(np.int64), prepend=0) // 1_000_000
+    near_N = _earlier(events) & (seconds_N / 3600 <= _CHANGE_HOURS)
+    celsius_N = told["temperature_c"].cast(pl.Float64).to_numpy()  # NaN where null
+    rise_N = np.diff(celsius_N, prepend=np.nan)
+    warmth = _WARMER[np.where(rise_N >= _CHANGE_C, 0, np.where(rise_N <= -_CHANGE_C, 1, 2))]
+    falls_N = near_N & known_N & np.concatenate([[False], known_N[:-1]])[: len(known_N)]
+    fall = told["precipitation_word"]
+    before = fall.shift(1, fill_value="")
+    changed_N = falls_N & (fall != before).to_numpy()
+    words = warmth.set(pl.Series(~near_N), "")
+    if changed_N.any():
+        new = (fall + " began").zip_with(fall != "", before + " ended")
+        words = new.zip_with(pl.Series(changed_N), words)
+    return words.alias("weather_change")
+
+
+_WARMER: Final = pl.Series(["warmer", "colder", ""])

@@ -11,6 +11,8 @@ Shapes: N = events, X = rows asked about. A row of -1 stands for no event.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
@@ -18,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..arrays import Bool, Float64, Int64
-from ..histories.distance import PlacesOnSphere, has_coordinates
+from ..histories.distance import PlacesOnSphere, has_coordinates, points
 
 PLACE_VARIABLES: Final = (
     "here", "cell", "moved", "moved_km", "direction", "speed", "from_home", "home_km", "home_direction",
@@ -29,52 +31,85 @@ MIN_NIGHTS: Final = 2  # events at night that make a place a home
 _HOME_CELL_DEGREES: Final = 0.002  # about 200 m: events at one home are rarely at one point
 _CELL_LETTERS: Final = 6  # of a geohash: about 1.2 km by 0.6 km
 _GEOHASH: Final = np.array(list("0123456789bcdefghjkmnpqrstuvwxyz"))
-_DIRECTIONS: Final = ("north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west")
+_DIRECTIONS: Final = pl.Series(
+    ["north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west", ""]
+)
 # Upper bounds in km/h of the words for speed; above the last one somebody flies.
 _SPEEDS: Final = ((7.0, "walking"), (25.0, "cycling"), (200.0, "driving"))
+_SPEED_WORDS: Final = pl.Series([*(word for _, word in _SPEEDS), "flying", ""])
 # Between two events of a longer time apart nobody travelled all the time; of a shorter one, clocks say too little.
 _SPEED_HOURS: Final = (1 / 30, 3.0)
+_LAST_STEP: Final = 201  # half the way around the earth, in steps of 100 km
 
 
-def place_columns(events: pl.DataFrame, location: str, names_I: pl.Series | None) -> pl.DataFrame:
-    """The columns PLACE_VARIABLES, a row an event; `events` sorted by user and time.
+class Places:
+    """The variables PLACE_VARIABLES of events sorted by user and time, each made when it is asked for.
 
     `here` is the name of the place (`names_I`, text by item index, of the item chosen last where coordinates are those
     of items), else its cell; `cell` a geohash of 6 letters; `moved` and `from_home` are distances in words, with
     `moved_km` and `home_km` in kilometres; directions are those of a compass, from the place before and from home.
     What is not known is "" in words and null in numbers.
     """
-    if not has_coordinates(events):
-        return _nothing(events.height)
-    rows = _Rows.of(events, location)
-    places = PlacesOnSphere.of(events)
-    moved_N, home_N = places.km(rows.before_N, rows.here_N), places.km(rows.home_N, rows.here_N)
-    degrees_N2 = _degrees(events)
-    cell = cells(degrees_N2[rows.here_N])
-    here = cell
-    if names_I is not None and location == "outcome":
-        here = _names(events["item_idx"].to_numpy(), rows.here_N, names_I)
-    return pl.DataFrame({
-        "here": here.zip_with(here != "", cell), "cell": cell,
-        "moved": distance_words(moved_N, SAME_PLACE_KM, "same place"), "moved_km": _numbers(moved_N),
-        "direction": directions(degrees_N2[rows.before_N], degrees_N2[rows.here_N], moved_N),
-        "speed": _speeds(events, rows, moved_N),
-        "from_home": distance_words(home_N, 2 * SAME_PLACE_KM, "at home"), "home_km": _numbers(home_N),
-        "home_direction": directions(degrees_N2[rows.home_N], degrees_N2[rows.here_N], home_N),
-    })  # fmt: skip
 
+    def __init__(self, events: pl.DataFrame, location: str, names_I: pl.Series | None) -> None:
+        self.events, self.location, self.names_I = events, location, names_I
 
-def known_degrees(events: pl.DataFrame, location: str) -> Float64:
-    """Latitude and longitude of where the user is known to be before each event: float64 [N, 2], NaN where unknown."""
-    if not has_coordinates(events):
-        return np.full((events.height, 2), np.nan)
-    return _degrees(events)[_Rows.of(events, location).here_N]
+    def column(self, name: str) -> pl.Series:
+        if not self._known:
+            empty = pl.Series([None], dtype=pl.Float64) if name.endswith("_km") else pl.Series([""])
+            return empty.new_from_index(0, self.events.height).alias(name)
+        return _MADE[name](self).alias(name)
 
+    @cached_property
+    def degrees_here(self) -> tuple[Float64, Float64]:
+        """Latitude and longitude of where the user is known to be before each event: float64 [N], NaN where unknown."""
+        if not self._known:
+            return np.full(self.events.height, np.nan), np.full(self.events.height, np.nan)
+        latitude_N, longitude_N = np.ascontiguousarray(self._degrees_N2[self.rows.here_N].T)
+        return latitude_N, longitude_N
 
-def _degrees(events: pl.DataFrame) -> Float64:
-    """Coordinates, float64 [N + 1, 2]; unknown in the last row, which is that of -1."""
-    degrees_N2 = events.select(pl.col("latitude", "longitude").cast(pl.Float64).fill_null(np.nan)).to_numpy()
-    return np.append(degrees_N2, [[np.nan] * 2], axis=0)
+    @cached_property
+    def rows(self) -> _Rows:
+        return _Rows(self.events, self.location, self._degrees_N2)
+
+    @cached_property
+    def moved_N(self) -> Float64:
+        """Kilometres from the place before, float64 [N]."""
+        return self._on_sphere.km(self.rows.before_N, self.rows.here_N)
+
+    @cached_property
+    def home_N(self) -> Float64:
+        """Kilometres from home, float64 [N]."""
+        return self._on_sphere.km(self.rows.home_N, self.rows.here_N)
+
+    def cell(self) -> pl.Series:
+        return cells(self._degrees_N2[self.rows.here_N])
+
+    def here(self) -> pl.Series:
+        if self.names_I is None or self.location != "outcome":
+            return self.cell()
+        names = _names(self.events["item_idx"].to_numpy(), self.rows.here_N, self.names_I)
+        nameless = names == ""
+        return self.cell().zip_with(nameless, names) if nameless.any() else names
+
+    def way(self, from_N: Int64, km_N: Float64) -> pl.Series:
+        """The direction from other rows to here."""
+        return directions(self._degrees_N2[from_N], self._degrees_N2[self.rows.here_N], km_N)
+
+    @cached_property
+    def _known(self) -> bool:
+        return has_coordinates(self.events)
+
+    @cached_property
+    def _degrees_N2(self) -> Float64:
+        """Coordinates, float64 [N + 1, 2]; unknown in the last row, which is that of -1."""
+        axes = [self.events[name].cast(pl.Float64).to_numpy() for name in ("latitude", "longitude")]
+        return np.append(np.stack(axes, axis=1), [[np.nan] * 2], axis=0)
+
+    @cached_property
+    def _on_sphere(self) -> PlacesOnSphere:
+        latitude_N, longitude_N = self._degrees_N2.T
+        return PlacesOnSphere(points(latitude=latitude_N, longitude=longitude_N))
 
 
 def cells(degrees_X2: Float64) -> pl.Series:
@@ -103,17 +138,19 @@ def distance_words(km_X: Float64, same_km: float, same: str) -> pl.Series:
 
     "" where NaN.
     """
-    km = pl.col("km")
-    metres = (km * 10).round().clip(1) * 100
-    step = pl.when(km < 9.5).then(1.0).when(km < 95).then(10.0).otherwise(100.0)
-    kilometres = (km / step).round() * step
-    words = (
-        pl.when(km.is_nan()).then(pl.lit(""))
-        .when(km < same_km).then(pl.lit(same))
-        .when(km < 0.95).then(metres.cast(pl.Int64).cast(pl.String) + " m")
-        .otherwise(kilometres.cast(pl.Int64, strict=False).cast(pl.String) + " km")
-    )  # fmt: skip
-    return pl.DataFrame({"km": km_X}).select(words).to_series()
+    class_X = np.searchsorted([0.95, 9.5, 95.0], km_X, side="right")  # 3 for NaN too
+    steps_X = np.select([class_X == 0, class_X == 1, class_X == 2], [km_X * 10, km_X, km_X / 10], km_X / 100)
+    steps_X = np.clip(np.rint(np.nan_to_num(steps_X)), 1, _LAST_STEP).astype(np.int64)
+    words = _distances(same)
+    code_X = np.where(km_X < same_km, len(words) - 2, 9 * class_X + steps_X - 1)
+    return words[np.where(np.isnan(km_X), len(words) - 1, code_X)]
+
+
+@cache
+def _distances(same: str) -> pl.Series:
+    """The words of all distances, nine of each step but the last, then `same` and ""."""
+    near = [f"{n}{unit}" for unit in ("00 m", " km", "0 km") for n in range(1, 10)]
+    return pl.Series([*near, *(f"{n}00 km" for n in range(1, _LAST_STEP + 1)), same, ""])
 
 
 def directions(from_X2: Float64, to_X2: Float64, km_X: Float64) -> pl.Series:
@@ -127,27 +164,50 @@ def directions(from_X2: Float64, to_X2: Float64, km_X: Float64) -> pl.Series:
     bearing_X = np.arctan2(np.sin(east_X) * np.cos(other_X), north_X)
     known_X = np.isfinite(bearing_X) & (km_X >= SAME_PLACE_KM)
     eighth_X = np.where(known_X, np.round(np.where(known_X, bearing_X, 0.0) / (np.pi / 4)) % 8, 8).astype(np.int64)
-    return pl.Series([*_DIRECTIONS, ""], dtype=pl.String).gather(eighth_X)
+    return _DIRECTIONS[eighth_X]
 
 
 class _Rows:
-    """Rows of events, int64 [N] each: where the user is, was before, and is at home, known before the event."""
+    """Rows of events, int64 [N] each: where the user is, was before, and is at home, known before the event.
 
-    def __init__(self, here_N: Int64, before_N: Int64, home_N: Int64) -> None:
-        self.here_N, self.before_N, self.home_N = here_N, before_N, home_N
+    `degrees_N2` has a last row for no place.
+    """
 
-    @classmethod
-    def of(cls, events: pl.DataFrame, location: str) -> _Rows:
-        known_N = events.select(pl.all_horizontal(pl.col("latitude", "longitude").is_not_null())).to_series().to_numpy()
-        user_N = events["user_idx"].to_numpy()
-        start_N = _starts(user_N)
-        last_N = _last(known_N, start_N)
-        earlier_N = _before(last_N, start_N)
-        home_N = _before(_last(_becomes_home(events, known_N), start_N), start_N)
-        if location == "context":
-            return cls(np.where(known_N, np.arange(len(known_N)), -1), earlier_N, home_N)
-        before_N = np.where(earlier_N >= 0, _before(last_N, start_N)[earlier_N], -1)
-        return cls(earlier_N, before_N, home_N)
+    def __init__(self, events: pl.DataFrame, location: str, degrees_N2: Float64) -> None:
+        self.events, self.location = events, location
+        self._degrees_N2 = degrees_N2[:-1]
+        self._known_N = ~np.isnan(self._degrees_N2).any(axis=1)
+        self._start_N = _starts(events["user_idx"].to_numpy())
+
+    @cached_property
+    def here_N(self) -> Int64:
+        if self.location == "context":
+            return np.where(self._known_N, np.arange(len(self._known_N)), -1)
+        return self._earlier_N
+
+    @cached_property
+    def before_N(self) -> Int64:
+        if self.location == "context":
+            return self._earlier_N
+        return np.where(self._earlier_N >= 0, _before(self._last_N, self._start_N)[self._earlier_N], -1)
+
+    @cached_property
+    def home_N(self) -> Int64:
+        """Home as of the moment before each event."""
+        hour_N = self.events["local_time"].to_numpy().astype("datetime64[h]").astype(np.int64) % 24
+        night_N = self._known_N & ((hour_N >= NIGHT_BEGINS) | (hour_N < NIGHT_ENDS))
+        if "hour_known" in self.events.columns:
+            night_N &= self.events["hour_known"].fill_null(True).to_numpy()
+        becomes_N = _becomes_home(self._degrees_N2, night_N, self._start_N)
+        return _before(_last(becomes_N, self._start_N), self._start_N)
+
+    @cached_property
+    def _last_N(self) -> Int64:
+        return _last(self._known_N, self._start_N)
+
+    @cached_property
+    def _earlier_N(self) -> Int64:
+        return _before(self._last_N, self._start_N)
 
 
 def _starts(user_N: NDArray[np.integer]) -> Int64:
@@ -168,20 +228,27 @@ def _before(row_N: Int64, start_N: Int64) -> Int64:
     return np.where(np.arange(len(row_N)) > start_N, np.concatenate([[-1], row_N[:-1]]), -1)
 
 
-def _becomes_home(events: pl.DataFrame, known_N: Bool) -> Bool:
-    """Which events at night make their place the most frequent one of their user's nights so far."""
-    hour = pl.col("local_time").dt.hour()
-    night = pl.lit(pl.Series(known_N)) & ((hour >= NIGHT_BEGINS) | (hour < NIGHT_ENDS))
-    if "hour_known" in events.columns:
-        night &= pl.col("hour_known").fill_null(True)
-    nights = events.with_row_index("_row").filter(night).select(
-        "_row", "user_idx", ((pl.col("latitude", "longitude") / _HOME_CELL_DEGREES).round().cast(pl.Int64))
-    )  # fmt: skip
-    nights = nights.with_columns(count=pl.int_range(1, pl.len() + 1).over("user_idx", "latitude", "longitude"))
-    most = pl.col("count").cum_max().shift(1, fill_value=0).over("user_idx")
-    rows = nights.filter((pl.col("count") > most) & (pl.col("count") >= MIN_NIGHTS))["_row"].to_numpy()
-    becomes_N = np.zeros(events.height, bool)
-    becomes_N[rows] = True
+def _becomes_home(degrees_N2: Float64, night_N: Bool, start_N: Int64) -> Bool:
+    """Which events at night make their place the most frequent one of their user's nights so far.
+
+    P = events at night.
+    """
+    row_P = np.flatnonzero(night_N)
+    becomes_N = np.zeros(len(night_N), bool)
+    if not len(row_P):
+        return becomes_N
+    cell_P2 = np.rint(degrees_N2[row_P] / _HOME_CELL_DEGREES).astype(np.int64)
+    order_P = np.lexsort((cell_P2[:, 1], cell_P2[:, 0], start_N[row_P]))  # stable: in time within user and cell
+    keys_P3 = np.column_stack([start_N[row_P], cell_P2])[order_P]
+    begins_P = np.concatenate([[True], (keys_P3[1:] != keys_P3[:-1]).any(axis=1)])
+    place_P = np.arange(len(row_P))
+    count_P = np.empty_like(place_P)
+    count_P[order_P] = place_P - np.maximum.accumulate(np.where(begins_P, place_P, 0)) + 1
+    # The most so far, of each user: a later user's counts stand above all of those before.
+    user_P = np.cumsum(np.concatenate([[True], start_N[row_P[1:]] != start_N[row_P[:-1]]])) * (len(row_P) + 1)
+    most_P = np.maximum.accumulate(count_P + user_P) - user_P
+    before_P = np.where(np.concatenate([[0], user_P[:-1]]) == user_P, np.concatenate([[0], most_P[:-1]]), 0)
+    becomes_N[row_P[(count_P > before_P) & (count_P >= MIN_NIGHTS)]] = True
     return becomes_N
 
 
@@ -194,7 +261,7 @@ def _names(item_N: NDArray[np.integer], row_X: Int64, names_I: pl.Series) -> pl.
 
 def _speeds(events: pl.DataFrame, rows: _Rows, km_N: Float64) -> pl.Series:
     """Words for how fast the way to here was; "" where that is not known."""
-    time_s_N = events["time"].dt.epoch("ms").to_numpy() / 1000.0
+    time_s_N = _seconds(events["time"])
     hours_N = (time_s_N[rows.here_N] - time_s_N[rows.before_N]) / 3600
     known_N = (rows.here_N >= 0) & (rows.before_N >= 0) & (km_N >= SAME_PLACE_KM)
     if "hour_known" in events.columns:
@@ -203,16 +270,26 @@ def _speeds(events: pl.DataFrame, rows: _Rows, km_N: Float64) -> pl.Series:
     known_N &= (hours_N >= _SPEED_HOURS[0]) & (hours_N <= _SPEED_HOURS[1])
     kmh_N = np.where(known_N, km_N, 0.0) / np.where(known_N, hours_N, 1.0)
     class_N = np.where(known_N, np.searchsorted([bound for bound, _ in _SPEEDS], kmh_N, side="right"), -1)
-    words = pl.Series([*(word for _, word in _SPEEDS), "flying", ""], dtype=pl.String)
-    return words.gather(np.where(class_N < 0, len(words) - 1, class_N))
+    return _SPEED_WORDS[np.where(class_N < 0, len(_SPEED_WORDS) - 1, class_N)]
+
+
+def _seconds(time: pl.Series) -> Float64:
+    """Seconds since 1970, to the millisecond."""
+    return time.to_numpy().astype("datetime64[ms]").astype(np.int64) / 1000.0
 
 
 def _numbers(km_N: Float64) -> pl.Series:
     return pl.Series(km_N.round(1)).fill_nan(None)
 
 
-def _nothing(height: int) -> pl.DataFrame:
-    """The same columns for events of which no place is known."""
-    types = {name: pl.Float64() if name.endswith("_km") else pl.String() for name in PLACE_VARIABLES}
-    empty = {name: pl.Series([None if dtype == pl.Float64 else ""], dtype=dtype) for name, dtype in types.items()}
-    return pl.DataFrame({name: series.new_from_index(0, height) for name, series in empty.items()})
+_MADE: Final[dict[str, Callable[[Places], pl.Series]]] = {
+    "here": Places.here,
+    "cell": Places.cell,
+    "moved": lambda places: distance_words(places.moved_N, SAME_PLACE_KM, "same place"),
+    "moved_km": lambda places: _numbers(places.moved_N),
+    "direction": lambda places: places.way(places.rows.before_N, places.moved_N),
+    "speed": lambda places: _speeds(places.events, places.rows, places.moved_N),
+    "from_home": lambda places: distance_words(places.home_N, 2 * SAME_PLACE_KM, "at home"),
+    "home_km": lambda places: _numbers(places.home_N),
+    "home_direction": lambda places: places.way(places.rows.home_N, places.home_N),
+}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import yaml
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +24,8 @@ from .settings import SHIPPED, SHIPPED_SETS
 FILES = ("preamble.j2", "context.j2", "profile.j2")
 PACK = "pack.yaml"
 _FEW_ROWS = 2000  # of one person, say: each step of polars takes longer than looking these up
+_ROWS_AT_ONCE = 10_000  # rendered as one text
+_ROWS = "rows_of_the_frame"
 
 
 class Pack(BaseModel):
@@ -40,12 +44,12 @@ class TemplateSet:
     folder: Path
     fingerprint: str
     pack: Pack
-    _sources: dict[str, str]
+    _names: dict[str, list[str]]
     _templates: dict[str, Template]
 
     def variables(self, file: str) -> list[str]:
         """The variables that one file names, in alphabetical order."""
-        return sorted(meta.find_undeclared_variables(_ENVIRONMENT.parse(self._sources[file])))
+        return self._names[file]
 
     def render(self, file: str, frame: pl.DataFrame) -> tuple[list[str], pl.Series]:
         """Render one file for every row: the distinct texts, and for each row the index of its text.
@@ -53,34 +57,51 @@ class TemplateSet:
         Rows that agree in all variables that the template names are rendered once. Raises PromptError for a variable
         that the rows do not have, for an error in the template, and for a text that spans more than one line.
         """
-        names = self.variables(file)
+        names, schema = self.variables(file), frame.schema
         for name in names:
-            if name not in frame.columns:
-                known = sorted(column for column in frame.columns if not column.startswith("_"))
+            if name not in schema:
+                known = sorted(column for column in schema if not column.startswith("_"))
                 expected = f"one of: {', '.join(known)}" if known else "no variables here"
                 raise PromptError(f"{self.folder / file} uses '{name}'; expected {expected}.")
         if not names:
-            text = self._render(file, {})
-            return [text], pl.zeros(frame.height, dtype=pl.Int64, eager=True)
-        if frame.height <= _FEW_ROWS and not any(frame.schema[name].is_nested() for name in names):
+            return [self._constant(file)], pl.zeros(frame.height, dtype=pl.Int64, eager=True)
+        if frame.height <= _FEW_ROWS and not any(schema[name].is_nested() for name in names):
             index: dict[tuple[Any, ...], int] = {}
-            rows_N = [index.setdefault(row, len(index)) for row in frame.select(names).iter_rows()]
-            texts = [self._render(file, dict(zip(names, row, strict=True))) for row in index]
-            return texts, pl.Series("_text", rows_N, dtype=pl.UInt32)
+            rows = zip(*(frame[name].to_list() for name in names), strict=True)
+            rows_N = [index.setdefault(row, len(index)) for row in rows]
+            return self._rendered(file, iter(index)), pl.Series("_text", rows_N, dtype=pl.UInt32)
         distinct = frame.select(names).unique(maintain_order=True).with_row_index("_text")
-        texts = [self._render(file, row) for row in distinct.drop("_text").iter_rows(named=True)]
-        rows = frame.select(names).join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left")
-        return texts, rows["_text"]
+        texts = self._rendered(file, distinct.drop("_text").iter_rows())
+        joined = frame.select(names).join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left")
+        return texts, joined["_text"]
 
-    def _render(self, file: str, variables: dict[str, Any]) -> str:
+    def _constant(self, file: str) -> str:
+        """The text of a file that names no variable."""
+        text = self._text(file, {})
+        if file != "preamble.j2" and "\n" in text:
+            raise self._too_many_lines(file, text)
+        return text
+
+    def _rendered(self, file: str, rows: Iterator[tuple[Any, ...]]) -> list[str]:
+        """The text of each row of variables."""
+        texts: list[str] = []
+        while part := list(islice(rows, _ROWS_AT_ONCE)):
+            lines = self._text(file, {_ROWS: part}).split("\n")
+            if len(lines) != len(part) + 1:
+                each = (self._text(file, {_ROWS: [row]}).removesuffix("\n") for row in part)
+                raise self._too_many_lines(file, next(text for text in each if "\n" in text))
+            texts += lines[:-1]
+        return texts
+
+    def _text(self, file: str, variables: dict[str, Any]) -> str:
         try:
-            text = self._templates[file].render(variables)
+            return self._templates[file].render(variables)
         except _RENDERING_ERRORS as error:
             raise PromptError(f"{self.folder / file} could not be rendered: {error}.") from error
-        if file != "preamble.j2" and "\n" in text:
-            where = self.folder / file
-            raise PromptError(f"{where} gives more than one line ({text!r}); expected one, up to the title.")
-        return text
+
+    def _too_many_lines(self, file: str, text: str) -> PromptError:
+        where = self.folder / file
+        return PromptError(f"{where} gives more than one line ({text!r}); expected one, up to the title.")
 
 
 def _nothing_for_null(value: object) -> object:
@@ -100,25 +121,40 @@ def load_templates(name: str) -> TemplateSet:
     if not folder.is_dir():
         shipped = ", ".join(sorted(SHIPPED_SETS))
         raise PromptError(f"There is no template set '{name}': expected a folder or one of the shipped sets {shipped}.")
-    sources, templates = {}, {}
+    names, templates = {}, {}
     digest = hashlib.sha256()
     for file in FILES:
         path = folder / file
         if not path.is_file():
             raise PromptError(f"The template set {folder} has no {file}; expected {', '.join(FILES)}.")
         try:
-            sources[file] = path.read_text(encoding="utf-8")
+            source = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise PromptError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-        digest.update(f"{file}\x00{sources[file]}\x01".encode())
+        digest.update(f"{file}\x00{source}\x01".encode())
         try:
-            templates[file] = _ENVIRONMENT.from_string(sources[file])
+            names[file], templates[file] = _compiled(source)
         except TemplateSyntaxError as error:
             raise PromptError(f"{path}, line {error.lineno}: {error.message}.") from error
     pack = _pack(folder / PACK)
     if pack is not None:
         digest.update(f"{PACK}\x00{json.dumps(pack.model_dump(), sort_keys=True)}\x01".encode())
-    return TemplateSet(folder, digest.hexdigest(), pack or Pack(), sources, templates)
+    return TemplateSet(folder, digest.hexdigest(), pack or Pack(), names, templates)
+
+
+def _compiled(source: str) -> tuple[list[str], Template]:
+    """The variables that a template names, and the template: where it names any, one that renders a line a row.
+
+    Calling a template costs more than most lines do, so the loop over the rows is put around its syntax tree.
+    """
+    parsed = _ENVIRONMENT.parse(source)
+    names = sorted(meta.find_undeclared_variables(parsed))
+    if names:
+        row = nodes.Tuple([nodes.Name(name, "store") for name in names], "store")
+        line = [*parsed.body, nodes.Output([nodes.TemplateData("\n")])]
+        loop = nodes.For(row, nodes.Name(_ROWS, "load"), line, [], None, False, lineno=1)
+        parsed = nodes.Template([loop], lineno=1).set_environment(_ENVIRONMENT)
+    return names, _ENVIRONMENT.from_string(parsed)
 
 
 def _pack(path: Path) -> Pack | None:

@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.prompts.places import MIN_NIGHTS, cells, directions, distance_words, place_columns
+from whereupon.prompts.places import MIN_NIGHTS, PLACE_VARIABLES, Places, cells, directions, distance_words
 
 Events = Callable[..., pl.DataFrame]
 HOME, CORNER, NORTH, FAR = (40.70, -74.00), (40.70, -73.99), (40.72, -74.00), (42.36, -71.06)
 WALK = [HOME, HOME, CORNER, NORTH, HOME]
 HOURS = ["2024-01-01T22:00", "2024-01-02T23:00", "2024-01-03T09:00", "2024-01-03T09:30", "2024-01-03T18:00"]
+
+
+def place_columns(told: pl.DataFrame, location: str, names: pl.Series | None) -> pl.DataFrame:
+    """All variables of the place, a row an event."""
+    places = Places(told, location, names)
+    return pl.DataFrame([places.column(name) for name in PLACE_VARIABLES])
 
 
 def _events(events: Events, places: Sequence[tuple[float, float] | None], hours: Sequence[str] = HOURS) -> pl.DataFrame:

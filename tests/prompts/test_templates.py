@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2.sandbox import SandboxedEnvironment
 
 from whereupon.errors import PromptError
 from whereupon.prompts import context_frame, load_templates
@@ -141,6 +142,23 @@ def test_rendering_distinct_rows_once_equals_rendering_each(
         texts, index = templates.render("context.j2", frame)
     assert [texts[i] for i in index] == [templates.render("context.j2", row)[0][0] for row in frame.iter_slices(1)]
     assert len(texts) <= max(1, len(set(rows)))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% set c = b %}{{ c is none }} {{ a }}", "{% for n in range(b or 0) %}{{ loop.index }}{{ a }}{% endfor %}",
+        "{% macro said(x) %}<{{ x }}{{ b }}>{% endmacro %}{{ said(a) }}", "{% set b = 7 %}{{ a }} {{ b }}",
+        "  {{ a }}  \n",
+        "{# a note #}{{ a }}{% raw %}{{ b }}{% endraw %}",
+    ],
+)  # fmt: skip
+def test_each_row_is_rendered_as_if_it_were_the_only_one(templates: Templates, template: str) -> None:
+    rows: list[tuple[str, int | None]] = [("x", 2), ("y", None), ("z", 1), ("w", 0)]
+    expected = [SandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, finalize=lambda value: "" if value is None
+                                     else value).from_string(template).render(a=a, b=b) for a, b in rows]  # fmt: skip
+    frame = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.Int64}, orient="row")
+    assert _texts(templates(template), frame) == expected
 
 
 def test_fingerprint_changes_with_any_of_the_three_files(templates: Templates) -> None:

@@ -66,3 +66,12 @@ def lint(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> No
         found = lint_prompts(settings)
     if any(one.level == "error" for one in found):
         raise typer.Exit(1)
+
+
+@prompt_app.command("fields")
+def fields(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
+    """Print what each field of the context says of the next item, in bits, and how many tokens it takes."""
+    with verb("prompt fields", config, set_, debug) as settings:
+        from .recommend.prompt_fields import print_fields
+
+        print_fields(settings)

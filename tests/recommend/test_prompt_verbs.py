@@ -1,16 +1,19 @@
-"""`prompt diff` and `prompt lint` on a prepared town; neither needs an adapter."""
+"""`prompt diff`, `prompt lint` and `prompt fields` on a prepared town; none needs an adapter."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from whereupon.cli import app
 from whereupon.config import load_config
 from whereupon.errors import ConfigError
-from whereupon.histories import prepare
+from whereupon.histories import prepare, read_histories
 from whereupon.prompts import PromptSettings
+from whereupon.recommend.prompt_fields import training_fields
 from whereupon.recommend.prompt_verbs import changed, difference
 
 
@@ -70,3 +73,26 @@ def test_lint_exits_with_1_only_for_errors(town: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["prompt", "lint", str(town), "--set", f"prompts.template={tmp_path}"])
     assert done.exit_code == 1
     assert "error leak: context.j2 uses 'title'" in done.stdout
+
+
+def test_fields_are_told_with_bits_and_tokens(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    done = CliRunner().invoke(app, ["prompt", "fields", str(town)])
+    assert done.exit_code == 0, done.stdout + done.stderr
+    heading, *rows = done.stdout.splitlines()[1:]
+    assert all(word in heading for word in ("field", "bits", "corrected", "p", "tokens an event", "bits a token"))
+    assert {"hour", "weekday", "weather"} <= {row.split()[0] for row in rows}
+    assert "training events of 4 users" in done.stderr
+
+
+def test_fields_are_the_same_whatever_is_held_out(town: Path) -> None:
+    histories, settings = read_histories(load_config(town).run), PromptSettings()
+    later = pl.col("split") != "train"
+    changed = histories.events.with_columns(
+        pl.when(later).then(99.0).otherwise("temperature_c").alias("temperature_c"),
+        pl.when(later).then(pl.lit(0, pl.Int32)).otherwise("item_idx").alias("item_idx"),
+    )
+    assert not changed.equals(histories.events)
+    frames = [training_fields(one, settings, 0) for one in (histories, replace(histories, events=changed))]
+    assert frames[0][0].equals(frames[1][0])
+    assert frames[0][1].equals(frames[1][1])

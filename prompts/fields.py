@@ -54,16 +54,16 @@ def field_worths(
     """
     order_N = np.argsort(user_N, kind="stable")
     user_N, item_N = _codes(user_N[order_N]), _codes(item_N[order_N])
-    worths = []
+    rng, worths = np.random.default_rng(seed), []
+    orders = [_shuffled(user_N, rng) for _ in range(num_shuffles)]
     for name in frame.columns:
         column = frame[name]
         field_N = _field(column)[order_N]
         if not field_N.any():
             continue
-        shuffled = _Information(user_N, item_N, field_N)
-        bits = shuffled.bits(field_N)
-        rng = np.random.default_rng(seed)
-        bits_R = np.array([shuffled.bits(field_N[_shuffled(user_N, rng)]) for _ in range(num_shuffles)])
+        information = _Information(user_N, item_N, field_N)
+        bits = information.bits(field_N)
+        bits_R = np.array([information.bits(field_N[shuffled_N]) for shuffled_N in orders])
         p_value = (1 + int((bits_R >= bits - 1e-9).sum())) / (1 + num_shuffles)
         worths.append(FieldWorth(name, bits, bits - float(bits_R.mean()), p_value, _tokens(column, encode)))
     return sorted(worths, key=lambda one: -one.bits_a_token)

@@ -96,7 +96,8 @@ def _shuffled(user_N: Int64, rng: np.random.Generator) -> Int64:
 
 
 def _codes(key_N: Int64) -> Int64:
-    return np.unique(key_N, return_inverse=True)[1].astype(np.int64)
+    codes_N: Int64 = np.unique(key_N, return_inverse=True)[1].astype(np.int64)
+    return codes_N
 
 
 def _field(column: pl.Series) -> Int64:
@@ -106,7 +107,8 @@ def _field(column: pl.Series) -> Int64:
         known_N = np.isfinite(value_N)
         bounds = np.unique(np.quantile(value_N[known_N], np.linspace(0, 1, _MOST_NUMBERS + 1)[1:-1]))
         return _codes(np.where(known_N, np.searchsorted(bounds, np.where(known_N, value_N, 0.0), side="right"), -1))
-    return column.rank("dense").fill_null(0).to_numpy().astype(np.int64) - (0 if column.null_count() else 1)
+    rank_N: Int64 = column.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+    return _codes(rank_N)
 
 
 def _tokens(column: pl.Series, encode: Encode) -> float:

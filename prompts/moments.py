@@ -57,7 +57,8 @@ _BEGIN: Final = np.cumsum([0, *(most + 1 for _, most in _UNITS), 1, 1])
 def _earlier(events: pl.DataFrame) -> Bool:
     """Whether the row before an event is its user's: bool [N]."""
     user_N = events["user_idx"].to_numpy()
-    return np.concatenate([[False], user_N[1:] == user_N[:-1]])[: len(user_N)]
+    earlier_N: Bool = np.concatenate([[False], user_N[1:] == user_N[:-1]])[: len(user_N)]
+    return earlier_N
 
 
 def _of_seconds(seconds_N: Int64) -> tuple[Int64, Int64]:

@@ -176,7 +176,7 @@ class _Rows:
     def __init__(self, events: pl.DataFrame, location: str, degrees_N2: Float64) -> None:
         self.events, self.location = events, location
         self._degrees_N2 = degrees_N2[:-1]
-        self._known_N = ~np.isnan(self._degrees_N2).any(axis=1)
+        self._known_N: Bool = np.isfinite(self._degrees_N2[:, 0]) & np.isfinite(self._degrees_N2[:, 1])
         self._start_N = _starts(events["user_idx"].to_numpy())
 
     @cached_property

@@ -101,7 +101,8 @@ class _Clock:
     def first_N(self) -> Bool:
         """Whether the event is its user's first one."""
         user_N = self.events["user_idx"].to_numpy()
-        return np.concatenate([[True], user_N[1:] != user_N[:-1]])[: len(user_N)]
+        first_N: Bool = np.concatenate([[True], user_N[1:] != user_N[:-1]])[: len(user_N)]
+        return first_N
 
     @cached_property
     def days_since_N(self) -> Int64:

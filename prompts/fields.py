@@ -92,7 +92,8 @@ def _sum_of_logs(key_N: Int64) -> float:
 
 def _shuffled(user_N: Int64, rng: np.random.Generator) -> Int64:
     """A random order of rows in which each user's rows stay among themselves; `user_N` ascends."""
-    return np.lexsort((rng.random(len(user_N)), user_N))
+    order_N: Int64 = np.lexsort((rng.random(len(user_N)), user_N))
+    return order_N
 
 
 def _codes(key_N: Int64) -> Int64:

@@ -32,7 +32,8 @@ def profile_frame(
     window_V, event_V = ragged(first_W, start_W - first_W)
     place_V, window_P, item_P = _places(window_V, item_idx_N[event_V])
     weight_V = 0.5 ** ((start_W[window_V] - event_V) / 100.0) if by_recency else np.ones(len(event_V))
-    order_P = _most_important(place_V, window_P, np.bincount(place_V, weight_V, len(window_P)), event_V)
+    weight_P: Float64 = np.bincount(place_V, weight_V, len(window_P)).astype(np.float64)
+    order_P = _most_important(place_V, window_P, weight_P, event_V)
     window_P, item_P, num_P = window_P[order_P], item_P[order_P], len(order_P)
 
     shown_P = np.full(int(place_V.max(initial=-1)) + 1, -1)
@@ -69,7 +70,8 @@ def _most_important(place_V: Int64, window_P: Int64, weight_P: Float64, event_V:
     last_P[place_V] = event_V  # in order: the latest one stays
     order_P = np.lexsort((-last_P, -weight_P, window_P))
     rank_P = np.arange(len(order_P)) - np.searchsorted(window_P[order_P], window_P[order_P])
-    return order_P[rank_P < MAX_PLACES]
+    shown_P: Int64 = order_P[rank_P < MAX_PLACES]
+    return shown_P
 
 
 def _usual_hours(histogram_PH: Int64) -> pl.Series:

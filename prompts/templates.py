@@ -153,7 +153,8 @@ def _compiled(source: str) -> tuple[list[str], Template]:
         row = nodes.Tuple([nodes.Name(name, "store") for name in names], "store")
         line = [*parsed.body, nodes.Output([nodes.TemplateData("\n")])]
         loop = nodes.For(row, nodes.Name(_ROWS, "load"), line, [], None, False, lineno=1)
-        parsed = nodes.Template([loop], lineno=1).set_environment(_ENVIRONMENT)
+        parsed = nodes.Template([loop], lineno=1)
+        parsed.set_environment(_ENVIRONMENT)
     return names, _ENVIRONMENT.from_string(parsed)
 
 

@@ -35,10 +35,10 @@ class Reading(Protocol):
 
 
 class AsyncReading(Protocol):
-    """A text with one place at its end at which a title is asked for, read by a model that serves many at once."""
+    """Texts at whose ends a title is asked for, read by a model that serves many at once."""
 
     async def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:
-        """See `Reading.score`; every `query_X` is 0."""
+        """See `Reading.score`."""
         ...
 
 

@@ -234,30 +234,33 @@ class Reweighting:
 
 
 @dataclass(frozen=True)
-class ForAll:
-    """One question's change, made of every question alike: of one request in several wordings."""
+class Shared:
+    """The changes of a few requests for more questions, of which question q goes by that of request `request_Q[q]`:
+    several wordings of one request have one change."""
 
     change: Change
+    request_Q: Int64
 
     @property
     def pools(self) -> tuple[Reweighting, Reweighting]:
         """See `Change.pools`."""
         return self.change.pools
 
-    def checked(self, num_queries: int) -> ForAll:
+    def checked(self, num_queries: int) -> Shared:
         """See `Change.checked`."""
-        self.change.checked(1)
+        if num_queries != len(self.request_Q):
+            raise ValueError(f"changes of {len(self.request_Q)} questions, but {num_queries} are asked")
         return self
 
     def start(self, num_queries: int) -> Float32:
         """See `Change.start`."""
-        return np.repeat(self.change.start(1), num_queries, axis=0)
+        return self.change.start(int(self.request_Q.max()) + 1)[self.request_Q]
 
     def apply(
         self, trie: Trie, query_X: Int64, node_X: Int64, part_XP: Float32, log_prob_J: Float32
     ) -> tuple[Float32, Float32]:  # fmt: skip
         """See `Change.apply`."""
-        return self.change.apply(trie, np.zeros_like(query_X), node_X, part_XP, log_prob_J)
+        return self.change.apply(trie, self.request_Q[query_X], node_X, part_XP, log_prob_J)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ from .architecture import SLIDING, check_architecture, has_layer_types, longest_
 from .branching import TrieTensors, edge_log_probs
 from .output_layer import UNSUPPORTED, OutputLayer, output_layer_of
 from .protocol import FROM_PROMPT, Scored
+from .text_tree import TextTree
+
+_TOKENS_AT_ONCE: Final = 1024
+"""Of the branches of texts: what bounds the memory of a mask, tokens by tokens."""
 
 
 class TransformersEngine:
@@ -51,7 +55,7 @@ class TransformersEngine:
         cache = DynamicCache()
         ids = torch.from_numpy(tokens_L.astype(np.int64))[None].to(self.device)
         hidden_LH = self.backbone(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[0]
-        return TransformersReading(self, cache, hidden_LH, position_Q)
+        return TransformersReading(self, cache, tokens_L, hidden_LH, position_Q)
 
     def check_length(self, need: int) -> None:
         """Raise ModelError where a text and a title of `need` tokens are longer than the model can see."""
@@ -164,12 +168,13 @@ class TransformersReading:
     """A text in the KV cache, and behind it the tokens of all branches scored so far.
 
     `_seen_SK` bool [S, K]: for each handle, which of the K branch tokens its node descends from (itself included);
-    `_depth_S` its depth in tokens. Where questions have tokens of their own behind the text (`continued`), the first Q
-    handles are those, and `own_QH` holds the hidden state of the last token of each.
+    `_depth_S` its depth in tokens. Where questions have texts of their own (`of_texts`), the first Q handles are those,
+    and `own_QH` holds the hidden state of the last token of each.
     """
 
     engine: TransformersEngine
     cache: DynamicCache
+    tokens_L: Int32
     hidden_LH: Tensor
     position_Q: Int64
     own_QH: Tensor | None = None
@@ -187,37 +192,43 @@ class TransformersReading:
     def ask(self, position_Q: Int64) -> TransformersReading:
         """The same text with other questions; this reading's branches are forgotten, and it can score no more."""
         self.cache.crop(len(self.hidden_LH) - self.cache.get_seq_length())
-        return TransformersReading(self.engine, self.cache, self.hidden_LH, position_Q)
+        return TransformersReading(self.engine, self.cache, self.tokens_L, self.hidden_LH, position_Q)
 
     @torch.inference_mode()
-    def continued(self, position_Q: Int64, own_Q: Sequence[Int32]) -> TransformersReading:
-        """The same text with other questions, of which question q sees the text up to `position_Q[q]` and then its own
-        tokens `own_Q[q]` (int32, any number). All of them run in one forward pass; see `ask` for this reading.
+    def of_texts(self, texts: Sequence[Int32]) -> TransformersReading:
+        """Other texts (int32 [1 or more]), each with a question at its end; see `ask` for this reading.
 
-        Raises ModelError for more tokens than the model can see.
+        What they have in common with this text or with each other is read once, see `TextTree`. Raises ModelError for
+        more tokens than the model can see.
         """
+        length_Q = np.array([len(text) for text in texts], np.int64)
+        self.engine.check_length(int(length_Q.max()) + self.engine.deepest)
         if extra := self.cache.get_seq_length() - len(self.hidden_LH):
             self.cache.crop(-extra)
         self._position_K = np.zeros(0, np.int64)
-        length_Q = np.array([len(own) for own in own_Q], np.int64)
-        self.engine.check_length(int((position_Q + 1 + length_Q).max(initial=0)) + self.engine.deepest)
-        owner_T = np.repeat(np.arange(len(own_Q)), length_Q)
-        within_T = np.arange(len(owner_T)) - np.repeat(np.cumsum(length_Q) - length_Q, length_Q)
-        last_QH = self.hidden_LH[torch.from_numpy(position_Q).to(self.hidden_LH.device)]
-        if len(owner_T):
-            text_TL = np.arange(len(self.hidden_LH)) <= position_Q[owner_T][:, None]
-            same_TT = (owner_T[:, None] == owner_T) & (within_T[:, None] >= within_T)
-            mask = np.concatenate([text_TL, same_TT], axis=1)
-            hidden_TH = self.forward(np.concatenate(own_Q), position_Q[owner_T] + 1 + within_T, mask)
-            has_own = np.flatnonzero(length_Q)
-            last_QH[torch.from_numpy(has_own)] = hidden_TH[torch.from_numpy(np.cumsum(length_Q)[has_own] - 1)]
-        reading = TransformersReading(self.engine, self.cache, self.hidden_LH, position_Q + length_Q, last_QH)
-        reading._remember(
-            np.arange(len(own_Q))[:, None] == owner_T, np.full(len(own_Q), FROM_PROMPT), np.zeros(len(own_Q), np.int32)
-        )
-        # The text that a question sees ends before its own tokens, whose positions it counts on from.
-        reading._text_end_Q, reading._position_K = position_Q, self._position_K
+        tree = TextTree.of(self.tokens_L, texts)
+        last_QH = self.hidden_LH[torch.from_numpy(tree.trunk_Q - 1).to(self.hidden_LH.device)]
+        own_Q = np.array([own[-1] if len(own) else -1 for own in tree.own_Q])
+        if len(tree.token_T):
+            hidden_TH, has_own = self._read_tree(tree), np.flatnonzero(own_Q >= 0)
+            last_QH[torch.from_numpy(has_own)] = hidden_TH[torch.from_numpy(own_Q[has_own])]
+        reading = TransformersReading(
+            self.engine, self.cache, self.tokens_L, self.hidden_LH, length_Q - 1, last_QH
+        )  # fmt: skip
+        reading._remember(tree.seen_QT, np.full(len(texts), FROM_PROMPT), np.zeros(len(texts), np.int32))
+        # What a question sees of this text ends where its own begins; its positions count on from there.
+        reading._text_end_Q, reading._position_K = tree.trunk_Q - 1, self._position_K
         return reading
+
+    def _read_tree(self, tree: TextTree) -> Tensor:
+        """Hidden states [T, H] of a tree's tokens, a number of them at a time."""
+        text_L, hidden = np.arange(len(self.hidden_LH)), []
+        for first in range(0, len(tree.token_T), _TOKENS_AT_ONCE):
+            end = min(first + _TOKENS_AT_ONCE, len(tree.token_T))
+            seen_L = text_L < tree.trunk_T[first:end, None]
+            mask = np.concatenate([seen_L, tree.seen_TT[first:end, :end]], axis=1)
+            hidden.append(self.forward(tree.token_T[first:end], tree.position_T[first:end], mask))
+        return torch.cat(hidden)
 
     @torch.inference_mode()
     def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:

@@ -53,9 +53,9 @@ class VllmEngine:
         self.client, self.temperature = client, temperature
         self._number = itertools.count()
 
-    def read(self, tokens_L: Int32, trie: Trie) -> VllmReading:
-        """A text at whose end a title of `trie` is asked for; nothing is read before the first score is wanted."""
-        return VllmReading(self, trie, tokens_L.tolist(), f"whereupon-{next(self._number)}")
+    def read(self, texts: Sequence[Int32], trie: Trie) -> VllmReading:
+        """Texts (int32) at whose ends a title of `trie` is asked for; none is read before a score is wanted."""
+        return VllmReading(self, trie, [text_L.tolist() for text_L in texts], f"whereupon-{next(self._number)}")
 
 
 @dataclass
@@ -64,7 +64,7 @@ class VllmReading:
 
     engine: VllmEngine
     trie: Trie
-    tokens: list[int]
+    texts: list[list[int]]
     name: str
     num_rounds: int = field(default=0, init=False)
     num_requests: int = field(default=0, init=False)
@@ -74,12 +74,14 @@ class VllmReading:
     async def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:
         """See `Reading.score`. Where it is cancelled or one request fails, the others are given up too."""
         self.num_rounds += 1
-        log_prob_J = np.concatenate(await together([self._edges(node) for node in node_X.tolist()]))
+        log_prob_J = np.concatenate(
+            await together([self._edges(*one) for one in zip(query_X.tolist(), node_X.tolist(), strict=True)])
+        )
         scored_J = Reweighting(self.engine.temperature).scores(self.trie, query_X, node_X, log_prob_J)
         return Scored(scored_J, np.zeros(len(node_X), np.int64))  # a request names its whole path: no handle is needed
 
-    async def _edges(self, node: int) -> Float32:
-        """float32: log-probabilities of a node's edges. Raises ModelError for scores that are no numbers."""
+    async def _edges(self, query: int, node: int) -> Float32:
+        """float32: log-probabilities of a node's edges behind a text. Raises ModelError: see `_in_order`."""
         from vllm import SamplingParams
 
         trie = self.trie
@@ -91,7 +93,7 @@ class VllmReading:
         )  # fmt: skip
         self.num_requests += 1
         request_id = f"{self.name}-{self.num_requests}"
-        prompt = {"prompt_token_ids": [*self.tokens, *path.tolist()]}
+        prompt = {"prompt_token_ids": [*self.texts[query], *path.tolist()]}
         (output,) = [output async for output in self.engine.client.generate(prompt, params, request_id)]
         self.num_tokens += len(prompt["prompt_token_ids"])
         self.num_cached_tokens += output.num_cached_tokens or 0

@@ -6,7 +6,7 @@ each event), so that training, evaluation and serving agree token for token, wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -136,6 +136,25 @@ class PromptEncoder:
     def context_texts(self, events: pl.DataFrame) -> tuple[list[str], pl.Series]:
         """The distinct texts before titles, and for each event the index of its text."""
         return self._render("context.j2", self.context(events), hours_unknown(events))
+
+    def contexts_without(
+        self, events: pl.DataFrame, row_S: Sequence[int], kinds_S: Sequence[Collection[ContextKind]]
+    ) -> list[Int32]:
+        """Token ids, int32, of the contexts of some rows of `events`, each without further kinds of context.
+
+        The same as from `without` for each of the choices, but computed and rendered all at once.
+        """
+        frame, settings = context_frame(events, self.location, self.features), self.settings
+        left_S = [frozenset({*kinds, *settings.leave_out}) for kinds in kinds_S]
+        left = {kinds: leave_out(frame, events, kinds, settings.column_kinds) for kinds in set(left_S) if kinds}
+        rows = pl.concat([left.get(kinds, frame)[row] for row, kinds in zip(row_S, left_S, strict=True)])
+        texts, index = self.templates.render("context.j2", rows)
+        has_gaps = hours_unknown(events)
+        texts = [
+            tidy(texts[at]) if kinds or has_gaps else texts[at]
+            for at, kinds in zip(index.to_list(), left_S, strict=True)
+        ]
+        return [np.array(tokens, np.int32) for tokens in self.encode(texts)]
 
     def text(self, events: pl.DataFrame, num_users: int) -> HistoryText:
         """Render and tokenise the contexts of `events` (sorted by user and time; `user_idx` < `num_users`).

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import polars as pl
-
 from ..arrays import Int64
 from ..catalogue import Trie
 from ..decode.adapter_card import read_card
@@ -21,7 +19,7 @@ from ..decode.reweighting import Change, ItemPrior, Reweighting
 from ..errors import ConfigError, DataError
 from ..files import read_object, sha256_text, write_json
 from ..histories import Histories
-from .asking import asked_histories
+from .asking import Asked, asked_histories
 from .pooling import Pools, Served, change_of
 from .saved import read_stack
 from .stack import Stack, StackRecipe
@@ -56,8 +54,8 @@ class Blend:
         served = Served(trie, bound.share_I)
         return lambda row_Q: change_of(bound.masses(row_Q), served, self.pools)
 
-    def asked(self, known: Histories, trie: Trie, index_T: Int64 | None) -> Callable[[pl.DataFrame | None], Change]:
-        """From a request (see `asking.asked_histories`; None: of no user) to the change, with what all of `known` did.
+    def asked(self, known: Histories, trie: Trie, index_T: Int64 | None) -> Callable[[Asked | None], Change]:
+        """From requests (see `asking.asked_histories`; None: of no user) to the change, with what all of `known` did.
 
         `index_T`: see `pooling.Served`.
         """
@@ -68,7 +66,7 @@ class Blend:
         pool = self.pools.new
         popular = Reweighting(pool.temperature, pool.weight, ItemPrior(trie, served.share_I))
 
-        def change(asked: pl.DataFrame | None) -> Change:
+        def change(asked: Asked | None) -> Change:
             if asked is None:
                 return popular
             histories = asked_histories(known, asked)

@@ -79,7 +79,8 @@ class Says:
             key_C = scored.query_C * num_items + scored.item_C
             order_C = np.argsort(key_C, kind="stable")
             return cls(None, key_C[order_C], log_C[order_C], np.log(keeps_Q), log_share_I)
-        score_QI = answers.scores(row_Q)
+        # A request without a past asks about no row, for which not every ranker has scores.
+        score_QI = answers.scores(row_Q) if len(row_Q) else np.zeros((0, num_items))
         if num_items <= WHOLE:
             return cls(score_QI, np.zeros(0, np.int64), none, none, none, answers.is_log_prob)
         if not answers.is_log_prob:

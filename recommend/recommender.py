@@ -335,7 +335,7 @@ class Recommender:
         from .why import explain_with, explaining
 
         found = explaining(answer, self.catalogues.blend, self.histories, budget_s)
-        return explain_with(self._engine(answer.question.version.trie), found)
+        return explain_with(self._engine(answer.question.version.trie), found, answer.question.prompt.tokens_L)
 
     def _search(self, question: Question, k: int, budget: int | None) -> SearchResult:
         tokens_L = question.prompt.tokens_L

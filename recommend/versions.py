@@ -23,6 +23,7 @@ from ..decode.tokenizer import Tokenizer
 from ..errors import WhereuponError
 from ..histories import Histories
 from ..prompts import PromptEncoder
+from ..rankers.asking import Asked
 from ..rankers.blend import Blend
 from .saved_catalogue import SavedCatalogue, catalogue_folder
 
@@ -36,7 +37,7 @@ class CatalogueVersion:
 
     Prompts count items in their own way: first those of the histories, in their order, then `added_items`, the ids of
     those that only this version has. `encoder` knows the titles of both. `prompt_index_T` int64 [T] says where each of
-    them stands among `items`, -1 for those that were taken out. `change_of` gives for a request (None: of no user) what
+    them stands among `items`, -1 for those that were taken out. `change_of` gives for requests (None: of no user) what
     becomes of the model's distribution with what the run's stack of rankers says.
     """
 
@@ -47,7 +48,7 @@ class CatalogueVersion:
     encoder: PromptEncoder
     added_items: pl.Series
     prompt_index_T: Int64
-    change_of: Callable[[pl.DataFrame | None], Change]
+    change_of: Callable[[Asked | None], Change]
 
     def among_items(self, prompt_item_M: Int64) -> Int64:
         """Items as prompts count them by their place among `items`, without those that were taken out: int64."""

@@ -1,28 +1,28 @@
 """Why an answer is what it is: from a question and its answer to an `Explanation`, with any model.
 
-An explanation is computed by asking the same question in other wordings (`wordings`). `explaining` gives these out and
-is sent their results, as a search gives out nodes; `explain_with` drives it with a model in this process, the server
-with vLLM. All wordings score the same items exactly, by the search of the answer itself.
+An explanation is computed by asking the same question in other wordings (`wordings`). `explaining` gives these out,
+many together, and is sent their results, as a search gives out nodes; `explain_with` drives it with a model in this
+process, the server with vLLM. All wordings score the same items exactly, by the search of the answer itself: the
+log-probability of an item in the whole catalogue is a sum over the nodes of its path, each renormalised over its edges,
+so that no other path has to be scored.
 
-Shapes: K = items of the answer, S = sets of groups, G = groups, Q = wordings asked together.
+Shapes: K = items of the answer, S = sets of groups, G = groups, Q = wordings and P = pasts asked about together.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from ..arrays import Float64, Int32
-from ..catalogue import Selection, Subset
-from ..decode import Change, SearchResult, run, searching
-from ..decode.reweighting import AgainOrNew, ForAll
+from ..catalogue import Selection
+from ..decode import Change, SearchResult, run
+from ..decode.reweighting import AgainOrNew, Shared
 from ..histories import Histories
 from ..rankers.asking import asked_histories
 from ..rankers.blend import Blend
@@ -30,17 +30,19 @@ from ..rankers.parts import MODEL, stack_parts
 from .explanation import Alternative, Explanation, Part, PastShare, Share, Why, sentence_of
 from .recommender import Answer
 from .shapley import shapley_values
-from .wordings import EVENT_GROUPS, Group, Worded, Wordings
+from .wordings import Group, Worded, Wordings, subsets
 
 if TYPE_CHECKING:
-    from ..decode.transformers_engine import TransformersEngine, TransformersReading
+    from ..decode.transformers_engine import TransformersEngine
 
-Explaining = Generator[Wordings, list[SearchResult], Explanation]
+Results = list[SearchResult]
+Explaining = Generator[Wordings, Results, Explanation]
+Step = Generator[Wordings, Results, None]
 
 MAX_EVENTS: Final = 10
 """Past events that are left out one by one: the last ones."""
+EVENTS_AT_ONCE: Final = 5
 SHOWN_EVENTS: Final = 3
-_HOUR: Final = timedelta(hours=1)
 _NOT_POSSIBLE: Final = -100.0
 """Nats: the log-probability of what cannot be, so that differences stay numbers."""
 
@@ -56,24 +58,28 @@ class _Found:
     left_out: list[str] = field(default_factory=list)
 
 
-def explain_with(engine: TransformersEngine, explaining: Explaining) -> Explanation:
-    """Drive `explaining` with a model in this process: a past is read once for all wordings that share it."""
-    reading: TransformersReading | None = None
-    text_L: Int32 | None = None
-    results: list[SearchResult] | None = None
+@dataclass(frozen=True, eq=False)
+class _Text:
+    """A wording: the groups that it leaves out (None: it is asked an hour later), its tokens, and the number of its
+    past among those that are asked about together."""
+
+    gone: frozenset[Group] | None
+    text_L: Int32
+    past: int
+
+
+def explain_with(engine: TransformersEngine, explaining: Explaining, prompt_L: Int32) -> Explanation:
+    """Drive `explaining` with a model in this process, which reads the prompt once for all wordings of it."""
+    reading, results = None, None
     while True:
         try:
             asked = explaining.send(results)  # type: ignore[arg-type]  # a generator is started by None
         except StopIteration as end:
             found: Explanation = end.value
             return found
-        if reading is None or asked.text_L is not text_L:
-            text_L = asked.text_L
-            reading = engine.read(text_L, np.array([len(text_L) - 1]))
-        num, chosen = len(asked.own_Q), asked.selection
-        subset = Subset.of(engine.trie, chosen.allowed_I, chosen.reason) if chosen.reason else None
-        search = searching(engine.trie, num, asked.k, subset=subset, reweighting=ForAll(asked.change))
-        results = run(reading.continued(asked.position_Q, asked.own_Q), search)
+        if reading is None:
+            reading = engine.read(prompt_L, np.array([len(prompt_L) - 1]))
+        results = run(reading.of_texts(asked.texts), asked.search(engine.trie))
 
 
 def explaining(
@@ -90,85 +96,81 @@ def explaining(
     yield from _groups(worded, answer, found, ends)
     yield from _events(worded, answer, found, ends, max_events)
     parts, titles = _parts(answer, blend, known), _titles(worded, found, known)
-    whys = [_why(answer, worded, found, parts, titles, at) for at in range(len(item_K))]
-    return Explanation(items=whys, left_out=found.left_out)
+    return Explanation(items=list(_whys(answer, worded, found, parts, titles)), left_out=found.left_out)
 
 
-def _groups(
-    worded: Worded, answer: Answer, found: _Found, ends: float
-) -> Generator[Wordings, list[SearchResult], None]:
-    """Every set of groups, past by past, and an hour later; the past as it was first."""
-    context, event_groups = _subsets(worded.context_groups), [g for g in worded.groups if g in EVENT_GROUPS]
-    lines = worded.last_lines(context) if time.monotonic() < ends else []
-    for gone in _subsets(event_groups):
-        if time.monotonic() >= ends:
-            found.left_out.append("what each group of the prompt adds")
-            break
-        text_L, asked = worded.past_without(gone)
-        change = answer.question.version.change_of(asked)
-        scored = yield from _ask(text_L, lines, change, _only(answer), len(answer.result.item_idx_K))
-        for kinds, result in zip(context, scored, strict=True):
-            found.value_of[frozenset(worded.groups) - kinds - gone] = _values(result, answer)
-        alone = [kinds for kinds in context if len(kinds) + len(gone) == 1]
-        if alone:
-            own = [lines[context.index(kinds)] for kinds in alone]
-            ranked = yield from _ask(text_L, own, change, answer.question.selection, answer.wanted)
-            for kinds, result in zip(alone, ranked, strict=True):
-                (group,) = kinds | gone
-                value_K = found.value_of[frozenset(worded.groups) - {group}]
-                found.without[group] = _alternatives(answer, value_K, result)
-        if not gone:
-            yield from _later(worded, answer, found, text_L, ends)
-
-
-def _later(
-    worded: Worded, answer: Answer, found: _Found, text_L: Int32, ends: float
-) -> Generator[Wordings, list[SearchResult], None]:
+def _groups(worded: Worded, answer: Answer, found: _Found, ends: float) -> Step:
+    """Every set of groups: first those with the past as it was, and an hour later, then those with less of it."""
     if time.monotonic() >= ends:
-        found.left_out.append("an hour later")
+        found.left_out += ["what each group of the prompt adds", "an hour later"]
         return
-    line, asked = worded.later(_HOUR)
+    whole, *less = subsets(worded.event_groups)
+    yield from _sets(worded, answer, found, [whole])
+    if less and time.monotonic() >= ends:
+        found.left_out.append("what each group of the prompt adds")
+    elif less:
+        yield from _sets(worded, answer, found, less)
+
+
+def _sets(worded: Worded, answer: Answer, found: _Found, gone_P: Sequence[frozenset[Group]]) -> Step:
+    """Every set of context with the pasts that lack `gone_P`: the values of all, and the ranks of those that lack one
+    group in all; beside the whole past also an hour later."""
+    pasts = [worded.past_without(gone) for gone in gone_P]
+    texts = [
+        _Text(kinds | gone, np.concatenate([pasts[past][0], worded.last_line(kinds)]), past)
+        for past, gone in enumerate(gone_P)
+        for kinds in subsets(worded.context_groups)
+    ]
+    asked = [events for _, events in pasts]
+    if not gone_P[0]:
+        line_L, later = worded.later
+        texts.append(_Text(None, np.concatenate([pasts[0][0], line_L]), len(asked)))
+        asked.append(later)
     change = answer.question.version.change_of(asked)
-    (scored,) = yield from _ask(text_L, [line], change, _only(answer), len(answer.result.item_idx_K))
-    (ranked,) = yield from _ask(text_L, [line], change, answer.question.selection, answer.wanted)
-    found.later = _alternatives(answer, _values(scored, answer), ranked)
+    scored = yield _scoring(texts, change, answer)
+    alone = [at for at, text in enumerate(texts) if text.gone is None or len(text.gone) == 1]
+    ranked = yield _wordings([texts[at] for at in alone], change, answer.question.selection, answer.wanted)
+    result_of = dict(zip(alone, ranked, strict=True))
+    for at, (text, result) in enumerate(zip(texts, scored, strict=True)):
+        value_K = _values(result, answer)
+        if text.gone is not None:
+            found.value_of[frozenset(worded.groups) - text.gone] = value_K
+        if at in result_of:
+            _keep_alternatives(found, text.gone, _alternatives(answer, value_K, result_of[at]))
 
 
-def _events(
-    worded: Worded, answer: Answer, found: _Found, ends: float, most: int
-) -> Generator[Wordings, list[SearchResult], None]:
-    """Each of the last events left out by itself, the last one first."""
-    tokens_L, num = answer.question.prompt.tokens_L, min(most, worded.num_shown)
-    whole_K = answer.result.log_prob_K.astype(np.float64)
-    for back in range(1, num + 1):
+def _keep_alternatives(found: _Found, gone: frozenset[Group] | None, other: list[Alternative]) -> None:
+    if gone is None:
+        found.later = other
+    else:
+        (group,) = gone
+        found.without[group] = other
+
+
+def _events(worded: Worded, answer: Answer, found: _Found, ends: float, most: int) -> Step:
+    """Each of the last events left out by itself, a few at a time, the last ones first."""
+    num, whole_K = min(most, worded.num_shown), answer.result.log_prob_K.astype(np.float64)
+    for first in range(1, num + 1, EVENTS_AT_ONCE):
         if time.monotonic() >= ends:
-            found.left_out.append(f"{num - back + 1} of {num} past events")
+            found.left_out.append(f"{num - first + 1} of {num} past events")
             return
-        kept, rest_L, asked = worded.without_event(back)
-        change, only = answer.question.version.change_of(asked), _only(answer)
-        (result,) = yield from _ask(tokens_L, [rest_L], change, only, len(whole_K), kept)
-        found.events.append((worded.asked.height - 1 - back, whole_K - _values(result, answer)))
+        back_Q = range(first, min(first + EVENTS_AT_ONCE, num + 1))
+        without = [worded.without_event(back) for back in back_Q]
+        change = answer.question.version.change_of([asked for _, asked in without])
+        texts = [_Text(frozenset(), text_L, past) for past, (text_L, _) in enumerate(without)]
+        scored = yield _scoring(texts, change, answer)
+        rows = (worded.asked.height - 1 - back for back in back_Q)
+        found.events += [(row, whole_K - _values(result, answer)) for row, result in zip(rows, scored, strict=True)]
 
 
-def _ask(
-    text_L: Int32, own_Q: Sequence[Int32], change: Change, selection: Selection, k: int, kept: int | None = None
-) -> Generator[Wordings, list[SearchResult], list[SearchResult]]:
-    """The results of wordings that share the first `kept` tokens of a text (default: all); without any, one by one."""
-    kept = len(text_L) if kept is None else kept
-    if kept:
-        position_Q = np.full(len(own_Q), kept - 1, np.int64)
-        return (yield Wordings(text_L, position_Q, own_Q, change, selection, k))
-    results: list[SearchResult] = []
-    for own in own_Q:
-        position_Q = np.array([len(own) - 1])
-        results += yield Wordings(own, position_Q, [own[:0]], change, selection, k)
-    return results
+def _scoring(texts: Sequence[_Text], change: Change, answer: Answer) -> Wordings:
+    """Wordings that are asked for the items of the answer, and no others."""
+    return _wordings(texts, change, _only(answer), len(answer.result.item_idx_K))
 
 
-def _subsets(groups: Sequence[Group]) -> list[frozenset[Group]]:
-    """All sets of some groups, the smallest first."""
-    sizes = range(len(groups) + 1)
-    return [frozenset(some) for size in sizes for some in itertools.combinations(groups, size)]
+def _wordings(texts: Sequence[_Text], change: Change, selection: Selection, k: int) -> Wordings:
+    past_Q = np.array([text.past for text in texts], np.int64)
+    return Wordings([text.text_L for text in texts], Shared(change, past_Q), selection, k)
 
 
 def _only(answer: Answer) -> Selection:
@@ -231,21 +233,21 @@ def _of_stack(answer: Answer, blend: Blend, known: Histories) -> Callable[[int, 
     return added
 
 
-def _why(
-    answer: Answer, worded: Worded, found: _Found, parts: Sequence[list[Part]], titles: Mapping[int, str], at: int
-) -> Why:  # fmt: skip
-    version, item_K = answer.question.version, answer.result.item_idx_K
-    log_K, other, has_other = answer.result.log_prob_K.astype(np.float64), 1 if at == 0 else 0, len(item_K) > 1
-    row = version.rows(item_K[[at]])[0]
-    shares, nothing = _shares(worded.groups, found, at)
-    why = Why(
-        item_id=row["item_id"], title=row["title"], rank=at + 1, probability=math.exp(log_K[at]),
-        against=version.rows(item_K[[other]])[0]["item_id"] if has_other else None,
-        log_odds=float(log_K[at] - log_K[other]) if has_other else None, parts=parts[at], groups=shares,
-        nothing_log_prob=nothing, hour_later=found.later[at] if found.later else None,
-        events=_past(worded, found, titles, at), sentence="",
-    )  # fmt: skip
-    return why.model_copy(update={"sentence": sentence_of(why)})
+def _whys(
+    answer: Answer, worded: Worded, found: _Found, parts: Sequence[list[Part]], titles: Mapping[int, str]
+) -> Iterator[Why]:  # fmt: skip
+    log_K, rows = answer.result.log_prob_K.astype(np.float64), answer.question.version.rows(answer.result.item_idx_K)
+    for at, row in enumerate(rows):
+        other, has_other = 1 if at == 0 else 0, len(rows) > 1
+        shares, nothing = _shares(worded.groups, found, at)
+        why = Why(
+            item_id=row["item_id"], title=row["title"], rank=at + 1, probability=math.exp(log_K[at]),
+            against=rows[other]["item_id"] if has_other else None,
+            log_odds=float(log_K[at] - log_K[other]) if has_other else None, parts=parts[at], groups=shares,
+            nothing_log_prob=nothing, hour_later=found.later[at] if found.later else None,
+            events=_past(worded, found, titles, at), sentence="",
+        )  # fmt: skip
+        yield why.model_copy(update={"sentence": sentence_of(why)})
 
 
 def _shares(groups: Sequence[Group], found: _Found, at: int) -> tuple[list[Share], float | None]:

@@ -5,13 +5,14 @@ that have a line of their own, and the profile (all events before those lines). 
 of the question as `prompts.leave_out` does it; the lines of past events stay as they are. Events that are left out are
 also not seen by the rankers of the stack, which know the time of the moment in every wording.
 
-Shapes: L = tokens, V = lines, Q = wordings that are asked together.
+Shapes: L = tokens, V = lines, Q = wordings that are asked together, X = rows of events.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import Final, Literal
@@ -20,41 +21,44 @@ import numpy as np
 import polars as pl
 
 from ..arrays import Int32, Int64
-from ..catalogue import Selection
-from ..decode import Change
-from ..prompts import CONTEXT_KINDS
-from .prompt import Prompt
+from ..catalogue import Selection, Subset, Trie
+from ..decode import Change, Searching, searching
+from ..decode.search import SLACK
+from ..prompts import CONTEXT_KINDS, ContextKind
 from .recommender import Question
 
 Group = Literal["time", "place", "weather", "recent events", "older events", "profile"]
 EVENT_GROUPS: Final[tuple[Group, ...]] = ("recent events", "older events", "profile")
 RECENT: Final = 5
 """How many of the last events are recent."""
+LATER: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Wordings:
-    """Q wordings of one question, all with the same past: for each the `k` best items of a selection are wanted.
+    """Q wordings of one question, as texts (int32 each): of each, the `k` best items of a selection are wanted.
 
-    Wording q is `text_L` up to `position_Q[q]`, and then `own_Q[q]`; int32 all. `change` is what becomes of the model's
-    distribution.
+    `change` is what becomes of the model's distribution, for these Q questions.
     """
 
-    text_L: Int32
-    position_Q: Int64
-    own_Q: Sequence[Int32]
+    texts: Sequence[Int32]
     change: Change
     selection: Selection
     k: int
 
-    def questions(self, asked: Question) -> list[Question]:
-        """The wordings one by one, for a model that reads each by itself."""
-        version = replace(asked.version, change_of=lambda _: self.change)
-        texts = [
-            np.concatenate([self.text_L[: end + 1], own])
-            for end, own in zip(self.position_Q.tolist(), self.own_Q, strict=True)
-        ]
-        return [Question(version, Prompt.of_tokens(text.tolist()), self.selection) for text in texts]
+    def search(self, trie: Trie, budget: int | None = None, slack: float = SLACK) -> Searching:
+        """The one search that answers them all, without a model. No `budget` where all that may answer is scored:
+        there are few nodes then, and without one of them a value would be wrong."""
+        chosen = self.selection
+        subset = Subset.of(trie, chosen.allowed_I, chosen.reason) if chosen.reason else None
+        most = None if self.k >= chosen.num_allowed else budget
+        return searching(trie, len(self.texts), self.k, most, subset=subset, reweighting=self.change, slack=slack)
+
+
+def subsets(groups: Sequence[Group]) -> list[frozenset[Group]]:
+    """All sets of some groups, the smallest first."""
+    sizes = range(len(groups) + 1)
+    return [frozenset(some) for size in sizes for some in itertools.combinations(groups, size)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +74,6 @@ class Worded:
         assert asked is not None, "a question of a Recommender has one"
         return asked
 
-    @cached_property
-    def _known_lines(self) -> dict[frozenset[Group], Int32]:
-        return {}
-
     @property
     def num_shown(self) -> int:
         """Events with a line of their own."""
@@ -82,13 +82,19 @@ class Worded:
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """Those that the prompt has, in a fixed order: context that its last line names, and events."""
-        context = [kind for kind in CONTEXT_KINDS if not np.array_equal(self._last_line([kind]), self._last_line([]))]
+        whole_L = self.last_line(())
+        context = [kind for kind in CONTEXT_KINDS if not np.array_equal(self.last_line([kind]), whole_L)]
         return (*context, *(group for group in EVENT_GROUPS if len(self._rows(group))))
 
     @cached_property
     def context_groups(self) -> tuple[Group, ...]:
         """Those of the groups that are context of the moment."""
         return tuple(group for group in self.groups if group not in EVENT_GROUPS)
+
+    @cached_property
+    def event_groups(self) -> tuple[Group, ...]:
+        """Those of the groups that are events."""
+        return tuple(group for group in self.groups if group in EVENT_GROUPS)
 
     def past_without(self, left_out: Collection[Group]) -> tuple[Int32, pl.DataFrame]:
         """The text up to the question, and the events for the rankers, without some groups of events."""
@@ -107,23 +113,21 @@ class Worded:
         gone = [self._rows(group) for group in EVENT_GROUPS if group in left_out]
         return np.concatenate(pieces), self._without_rows(np.concatenate([np.zeros(0, np.int64), *gone]))
 
-    def last_lines(self, left_out: Sequence[Collection[Group]]) -> list[Int32]:
-        """The line of the question without some groups of context, for each of several choices."""
-        return [self._last_line(kinds) for kinds in left_out]
+    def last_line(self, left_out: Collection[Group]) -> Int32:
+        """The line of the question without some groups of context."""
+        return self._rendered[0][frozenset(left_out)]
 
-    def later(self, by: timedelta) -> tuple[Int32, pl.DataFrame]:
-        """The line of the question and the events, if it were asked later."""
-        moved = self.asked[-1].with_columns(pl.col("local_time") + by, pl.col("time") + by)
-        asked = pl.concat([self.asked[:-1], moved])
-        return self._line(asked, []), asked
+    @cached_property
+    def later(self) -> tuple[Int32, pl.DataFrame]:
+        """The line of the question and the events, if it were asked an hour later."""
+        return self._rendered[1], pl.concat([self.asked[:-1], self._moved])
 
-    def without_event(self, back: int) -> tuple[int, Int32, pl.DataFrame]:
-        """Without the event `back` lines before the question (1: the last one): how many tokens of the prompt stay,
-        the tokens that follow, and the events."""
-        prompt = self.question.prompt
-        line = self.num_shown - back
-        rest_L = prompt.tokens_L[prompt.line_start_V[line + 1] :]
-        return int(prompt.line_start_V[line]), rest_L, self._without_rows(np.array([self.asked.height - 1 - back]))
+    def without_event(self, back: int) -> tuple[Int32, pl.DataFrame]:
+        """The text and the events without the event `back` lines before the question (1: the last one)."""
+        prompt, line = self.question.prompt, self.num_shown - back
+        start, end = prompt.line_start_V[line : line + 2]
+        text_L = np.concatenate([prompt.tokens_L[:start], prompt.tokens_L[end:]])
+        return text_L, self._without_rows(np.array([self.asked.height - 1 - back]))
 
     def _rows(self, group: Group) -> Int64:
         last = self.asked.height - 1
@@ -132,18 +136,24 @@ class Worded:
         return np.arange(*bounds.get(group, (first_recent, last)))
 
     def _without_rows(self, row_X: Int64) -> pl.DataFrame:
-        return self.asked.filter(~pl.int_range(pl.len()).is_in(row_X.tolist()))
+        return self.asked[np.delete(np.arange(self.asked.height), row_X)] if len(row_X) else self.asked
 
-    def _last_line(self, left_out: Collection[Group]) -> Int32:
-        kinds = frozenset(left_out)
-        if kinds not in self._known_lines:
-            prompt = self.question.prompt
-            whole_L = prompt.tokens_L[prompt.line_start_V[-1] :]
-            self._known_lines[kinds] = self._line(self.asked, kinds) if kinds else whole_L
-        return self._known_lines[kinds]
+    @cached_property
+    def _moved(self) -> pl.DataFrame:
+        return self.asked[-1].with_columns(pl.col("local_time") + LATER, pl.col("time") + LATER)
 
-    def _line(self, asked: pl.DataFrame, left_out: Collection[Group]) -> Int32:
-        """Tokens of the last row; what it says is made of it and the row before."""
-        encoder = self.question.version.encoder.without([kind for kind in CONTEXT_KINDS if kind in left_out])
-        text = encoder.text(asked[-2:], 1)
-        return text.contexts.gather(text.context_N[-1:]).tokens
+    @cached_property
+    def _rendered(self) -> tuple[dict[frozenset[Group], Int32], Int32]:
+        """The question's line without any set of kinds of context, and whole an hour later; all rendered at once."""
+        kinds_S: list[tuple[ContextKind, ...]] = [
+            some for size in range(len(CONTEXT_KINDS) + 1) for some in itertools.combinations(CONTEXT_KINDS, size)
+        ]
+        # What a line says is made of its row and of the one before; the later moment is that of another user.
+        now, later = self.asked[-2:], pl.concat([self.asked[-2:-1], self._moved])
+        events = pl.concat([now, later.with_columns(user_idx=pl.col("user_idx") + 1)])
+        row_S = [*[now.height - 1] * len(kinds_S), events.height - 1]
+        lines = self.question.version.encoder.contexts_without(events, row_S, [*kinds_S, ()])
+        line_of: dict[frozenset[Group], Int32] = {}
+        for kinds, line in zip(kinds_S, lines, strict=False):
+            line_of[frozenset(kinds)] = line
+        return line_of, lines[-1]

@@ -33,7 +33,16 @@ class ServeSettings(StoreSettings):
     max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
     max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
     max_searches: int = Field(
-        64, ge=1, description="Most searches at once; others wait, and beyond twice as many requests get 429."
+        64, ge=1, description="Most searches, and requests at work, at once; as many requests wait, others get 429."
+    )
+    max_wait_s: float = Field(
+        10.0, ge=0, description="How long a request may wait for its turn before it gets 429, in seconds."
+    )
+    request_timeout_s: float = Field(
+        120.0, gt=0, description="How long a request may be at work, in seconds; then it is given up and gets 503."
+    )
+    plain_routes: bool = Field(
+        False, description="Let vLLM's own routes, which answer without the catalogue, such as chats, be asked, too."
     )
     explain_seconds: float = Field(
         10.0, ge=0, description="How long an explanation may take; what is not done by then is named in the answer."

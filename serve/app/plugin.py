@@ -1,7 +1,8 @@
 """whereupon's routes inside vLLM's server: an entry point of `vllm.endpoint_plugins`.
 
-`whereupon serve` names, in WHEREUPON_SERVE, a JSON file with the configuration. All else of vLLM's server stays as it
-is, but that /v1/completions answers requests which name a catalogue, and that /health waits for the catalogue.
+`whereupon serve` names, in WHEREUPON_SERVE, a JSON file with the configuration. /v1/completions answers requests which
+name a catalogue, and /health waits for the catalogue. What vLLM's server answers beside that is closed by default
+(`plain`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ..settings import ServeConfig
 from .completions import MAX_PROMPTS, complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
 from .keys import Keys
+from .plain import SAID, OwnRoutes
 from .routes import event_router, router, the_service, until_disconnect
 from .service import Service
 
@@ -49,9 +51,13 @@ class Endpoints:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add the routes, the limit on bodies, the keys, and how the server ends."""
-        for added in (router, event_router(self.config.serve), _completions, APIRouter(lifespan=_lifespan)):
+        settings = self.config.serve
+        own = (router, event_router(settings), completions_router(settings.plain_routes), APIRouter(lifespan=_lifespan))
+        for added in own:
             app.include_router(added)
-        app.add_middleware(BodyLimit, max_bytes=self.config.serve.max_body_kib * 1024)
+        if not settings.plain_routes:
+            app.add_middleware(OwnRoutes, own=[route for added in own for route in added.routes])
+        app.add_middleware(BodyLimit, max_bytes=settings.max_body_kib * 1024)
         app.add_middleware(Keys, asking=os.environ.get(ASKING_KEY), admin=os.environ.get(ADMIN_KEY))
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
@@ -75,16 +81,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.recommender.close()
 
 
-_completions = APIRouter(route_class=OpenAIErrorRoute)
+def completions_router(plain: bool) -> APIRouter:
+    """OpenAI's completions; `plain`: whether vLLM answers the requests that name no catalogue."""
+    router = APIRouter(route_class=OpenAIErrorRoute)
 
+    @router.post("/v1/completions", dependencies=[Depends(validate_json_request)], responses=documented(404, 413, 429))
+    async def completions(body: CompletionRequest, raw_request: Request) -> Any:
+        """OpenAI's completions; with `vllm_xargs: {"catalogue": NAME}` the n best titles of that catalogue."""
+        if "catalogue" in (body.vllm_xargs or {}):
+            return await _complete(body, raw_request=raw_request)
+        if not plain:
+            return error_response(SAID, 404, "vllm_xargs")
+        return await create_completion(body, raw_request=raw_request)
 
-@_completions.post(
-    "/v1/completions", dependencies=[Depends(validate_json_request)], responses=documented(404, 413, 429)
-)
-async def completions(body: CompletionRequest, raw_request: Request) -> Any:
-    """OpenAI's completions; with `vllm_xargs: {"catalogue": NAME}` the n best titles of that catalogue."""
-    answer = _complete if "catalogue" in (body.vllm_xargs or {}) else create_completion
-    return await answer(body, raw_request=raw_request)
+    return router
 
 
 @until_disconnect

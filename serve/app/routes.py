@@ -28,6 +28,7 @@ _ALIVE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The server answers."},
     503: {"model": ErrorBody, "description": "The model or the catalogue is missing."},
 }
+_READY = _ALIVE | {503: {"model": ErrorBody, "description": "Send requests elsewhere, or wait."}}
 _EDITING: dict[str, Any] = {"responses": documented(403, 404, 413), "tags": ["catalogues"]}
 
 router = APIRouter(route_class=OpenAIErrorRoute)
@@ -85,6 +86,13 @@ async def health(service: Loaded) -> Response:
     """200 once model, catalogue and event store are loaded, and while the model lives."""
     if not await service.is_alive():
         raise HTTPException(503, "The model does not answer; start the server again.")
+    return Response()
+
+
+@router.get("/ready", tags=["health"], response_class=Response, responses=_READY)
+async def ready(service: Loaded) -> Response:
+    """200 while a request would be answered: /health is well, the event store answers, and there is a turn left."""
+    await service.check_ready()
     return Response()
 
 

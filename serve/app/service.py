@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.exceptions import HTTPException
 
-from ...catalogue import Selection
-from ...decode import SearchResult, run_async
+from ...arrays import Int32
+from ...catalogue import Selection, Trie
+from ...decode import Searching, SearchResult, run_async
 from ...decode.search import SLACK
-from ...decode.vllm_engine import Limits, VllmEngine, together
+from ...decode.vllm_engine import Limits, VllmEngine
 from ...errors import ModelError, PromptError, UnknownUserError
 from ...files import read_object
 from ...recommend.door import known_as
@@ -38,6 +40,7 @@ _COUNTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200, 500, 1000, 5000)
 SEARCHES = Counter("whereupon_searches", "Finished searches.", ["kind", "exact"])
 ABANDONED = Counter("whereupon_searches_abandoned", "Searches given up: the client left, or the model failed.")
 REFUSED = Counter("whereupon_requests_refused", "Requests refused because too many were running or waiting.")
+TIMED_OUT = Counter("whereupon_requests_timed_out", "Requests given up because their work took too long.")
 RUNNING = Gauge("whereupon_searches_running", "Searches that run now.")
 SECONDS = Histogram("whereupon_search_seconds", "From the prompt to the ranking.", buckets=_SECONDS)
 ROUNDS = Histogram("whereupon_search_rounds", "Rounds of the model for one search.", buckets=_COUNTS)
@@ -50,30 +53,59 @@ EDITS = Counter("whereupon_catalogue_edits", "Versions of the catalogue that thi
 
 
 class ConcurrencyLimit:
-    """At most `searches` searches run at once; others wait for their turn, first come, first served.
+    """At most `searches` requests are at work and as many searches run; others wait, first come, first served.
 
-    A request may have any number of searches. At most twice as many requests as searches are taken at once, so that a
-    request waits for about as long as it runs, and the rest are refused before anything is computed for them.
+    A request may have any number of searches. At most twice as many requests as searches are taken at once, and none
+    waits for longer than `wait_s`: the rest are refused before anything is computed for them. Work on a request is
+    given up after `timeout_s`.
     """
 
-    def __init__(self, searches: int) -> None:
-        self.searches = searches
+    def __init__(self, searches: int, wait_s: float, timeout_s: float) -> None:
+        self.searches, self.wait_s, self.timeout_s = searches, wait_s, timeout_s
         self._requests, self._running = 0, 0
-        self._turns = asyncio.Semaphore(searches)
+        self._at_work, self._turns = asyncio.Semaphore(searches), asyncio.Semaphore(searches)
         RUNNING.set_function(lambda: self._running)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request would be refused."""
+        return self._requests >= 2 * self.searches
 
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
-        """Around all the work of a request. Raises HTTPException 429 where too many requests are at work or wait."""
-        if self._requests >= 2 * self.searches:
-            REFUSED.inc()
-            message = f"{self._requests} requests are running or waiting, which is the most; ask again in a moment."
-            raise HTTPException(429, message, {"Retry-After": "1"})
+        """Around all the work of a request.
+
+        Raises HTTPException 429 where too many requests are at work or wait, or it has waited for too long; 503 where
+        its work takes too long.
+        """
+        if self.is_full:
+            _refuse(f"{self._requests} requests are running or waiting, which is the most; ask again in a moment.")
         self._requests += 1
         try:
-            yield
+            try:
+                async with asyncio.timeout(self.wait_s):
+                    await self._at_work.acquire()
+            except TimeoutError:
+                _refuse(f"The request has waited for {self.wait_s:g} s, which is the most; ask again in a moment.")
+            try:
+                async with self._deadline():
+                    yield
+            finally:
+                self._at_work.release()
         finally:
             self._requests -= 1
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.timeout_s) as deadline:
+                yield
+        except TimeoutError:
+            if not deadline.expired():  # somebody else's
+                raise
+            TIMED_OUT.inc()
+            message = f"The request took more than {self.timeout_s:g} s and was given up; ask for less, or later."
+            raise HTTPException(503, message, {"Retry-After": "5"}) from None
 
     @asynccontextmanager
     async def search(self) -> AsyncIterator[None]:
@@ -87,6 +119,11 @@ class ConcurrencyLimit:
                 raise
             finally:
                 self._running -= 1
+
+
+def _refuse(message: str) -> NoReturn:
+    REFUSED.inc()
+    raise HTTPException(429, message, {"Retry-After": "1"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +147,8 @@ class Service:
         recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
         _check_weights(client, recommender)
         engine = VllmEngine(client, recommender.card["temperature"])
-        limit = ConcurrencyLimit(config.serve.max_searches)
+        settings = config.serve
+        limit = ConcurrencyLimit(settings.max_searches, settings.max_wait_s, settings.request_timeout_s)
         service = cls(config, recommender, client, engine, limit, Limits.of(client))
         version = recommender.catalogues.current
         ITEMS.set(version.items.height)
@@ -138,6 +176,16 @@ class Service:
         except Exception:  # whatever it is that ails the engine, it does not answer
             return False
         return True
+
+    async def check_ready(self) -> None:
+        """Raise HTTPException 503 where a request that came now would not be answered, StoreError without a store."""
+        if not await self.is_alive():
+            raise HTTPException(503, "The model does not answer; start the server again.")
+        if self.limit.is_full:
+            raise HTTPException(503, "All turns are taken; send requests elsewhere for a moment.", {"Retry-After": "1"})
+        store = self.recommender.store
+        assert store is not None, "a server opens one"
+        await asyncio.to_thread(store.of_user, "", 1)
 
     async def recommend(
         self, request: Request, k: int | None, most: int | None = None, version: CatalogueVersion | None = None, *,
@@ -180,42 +228,47 @@ class Service:
         return Forgotten(events=deleted, prepared_events=prepared.height, adapter_may_know=bool(learnt))
 
     async def search(self, kind: str, question: Question, plan: Plan, budget: int | None) -> SearchResult:
-        """Run one search, once it is its turn."""
-        tokens_L, trie = question.prompt.tokens_L, question.version.trie
-        need, seen = len(tokens_L) + int(trie.length_I.max()), self.limits.max_tokens
+        """Run the search of one question, once it is its turn."""
+        texts, trie = [question.prompt.tokens_L], question.version.trie
+        (result,) = await self._search(kind, texts, trie, lambda slack: question.search(plan, budget, slack))
+        return result
+
+    async def _search(
+        self, kind: str, texts: Sequence[Int32], trie: Trie, search_of: Callable[[float], Searching]
+    ) -> list[SearchResult]:  # fmt: skip
+        """Run one search for all of some texts, made for a slack (see `searching`), once it is its turn."""
+        need, seen = max(map(len, texts)) + int(trie.length_I.max()), self.limits.max_tokens
         if need > seen:
             raise PromptError(f"The model sees {seen} tokens but prompt and title may have {need}; shorten the prompt.")
         async with self.limit.search():
-            reading, began = self.engine.read(tokens_L, trie), time.perf_counter()
+            reading, began = self.engine.read(texts, trie), time.perf_counter()
             # Where a prompt does not end on a cache block, no node is expanded ahead of need: it costs as much as a
             # round, as what stands behind the last whole block is read again.
-            slack = SLACK if len(tokens_L) % self.limits.block_tokens == 0 else 0.0
-            (result,) = await run_async(reading, question.search(plan, budget, slack))
+            slack = 0.0 if any(len(text_L) % self.limits.block_tokens for text_L in texts) else SLACK
+            results = await run_async(reading, search_of(slack))
             SECONDS.observe(time.perf_counter() - began)
-        SEARCHES.labels(kind, str(result.exact).lower()).inc()
-        EXPANSIONS.observe(result.num_expansions)
+        for result in results:
+            SEARCHES.labels(kind, str(result.exact).lower()).inc()
+            EXPANSIONS.observe(result.num_expansions)
         ROUNDS.observe(reading.num_rounds)
-        PROMPT_TOKENS.inc(len(tokens_L))
+        PROMPT_TOKENS.inc(sum(map(len, texts)))
         REQUESTED_TOKENS.inc(reading.num_tokens)
         CACHED_TOKENS.inc(reading.num_cached_tokens)
-        return result
+        return results
 
     async def _explained(self, answer: Answer) -> Explanation:
-        """Why: every wording is a search of its own, whose beginning vLLM's prefix cache has from the one before."""
-        recommender = self.recommender
+        """Why: wordings that are asked together are one search; vLLM's prefix cache has what they share."""
+        recommender, trie = self.recommender, answer.question.version.trie
         found = explaining(
             answer, recommender.catalogues.blend, recommender.histories, self.config.serve.explain_seconds
         )
         results: list[SearchResult] | None = None
         while True:
-            wordings = await asyncio.to_thread(_next, found, results)
-            if isinstance(wordings, Explanation):
-                return wordings
-            questions, plan = wordings.questions(answer.question), exact_plan(wordings.k)
-            # Where all that may answer is scored, there are few nodes, and without one of them a value would be wrong.
-            is_scoring = wordings.k >= wordings.selection.num_allowed
-            budget = None if is_scoring else self.config.serve.max_expansions
-            results = await together([self.search("explanations", one, plan, budget) for one in questions])
+            asked = await asyncio.to_thread(_next, found, results)
+            if isinstance(asked, Explanation):
+                return asked
+            search_of = partial(asked.search, trie, self.config.serve.max_expansions)
+            results = await self._search("explanations", asked.texts, trie, search_of)
 
     def about(self, answer: Answer) -> dict[str, Any]:
         """What an answer says of itself, by the fields of `schemas.Recommendations`."""

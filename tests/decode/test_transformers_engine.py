@@ -9,7 +9,7 @@ import transformers
 from transformers import MambaConfig, PreTrainedModel
 
 from whereupon.catalogue import build_trie
-from whereupon.decode import decisions_of
+from whereupon.decode import decisions_of, transformers_engine
 from whereupon.decode.reweighting import Reweighting
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
@@ -75,27 +75,41 @@ def test_best_ten_are_those_of_the_plain_model(
     assert 0 < result.num_expansions < engine.trie.num_nodes
 
 
-def test_continuations_of_a_text_are_scored_as_texts_of_their_own(
+def test_texts_that_branch_off_one_are_scored_as_texts_of_their_own(
     llama: PreTrainedModel, titles: Titles, engine: TransformersEngine
 ) -> None:
-    """Also where one adds nothing, or leaves the text early, and where another answer was searched before."""
-    text, own_Q = random_text(4, 12), [random_text(5, 3), random_text(6, 0), random_text(7, 5)]
-    reading, position_Q = engine.read(text, np.array([11])), np.array([11, 8, 4])
+    """Whatever they share, in any order, also where another answer was searched before."""
+    text, more = random_text(4, 12), random_text(5, 6)
+    texts = [
+        text, text[:5], np.concatenate([text, more]), np.concatenate([text[:7], more]),
+        np.concatenate([text[:7], more[:4], text[:3]]), random_text(6, 9), np.concatenate([text[:7], more]),
+    ]  # fmt: skip
+    reading = engine.read(text, np.array([11]))
     search(reading, engine.trie, k=3)
-    continued = reading.continued(position_Q, own_Q)
-    for query, (position, own) in enumerate(zip(position_Q.tolist(), own_Q, strict=True)):
-        expected = naive_log_probs(llama, np.concatenate([text[: position + 1], own]), titles)
-        assert np.abs(score_all(continued, engine.trie, query) - expected).max() < TOLERANCE
-    again = reading.continued(position_Q[:1], own_Q[:1])
-    (result,) = search(again, engine.trie, k=30)
-    expected = naive_log_probs(llama, np.concatenate([text, own_Q[0]]), titles)
+    branched = reading.of_texts(texts)
+    for query, own in enumerate(texts):
+        assert np.abs(score_all(branched, engine.trie, query) - naive_log_probs(llama, own, titles)).max() < TOLERANCE
+    (result,) = search(reading.of_texts(texts[2:3]), engine.trie, k=30)
+    expected = naive_log_probs(llama, texts[2], titles)
     assert np.abs(result.log_prob_K - expected[result.item_idx_K]).max() < TOLERANCE
 
 
-def test_continuation_beyond_what_the_model_sees_is_refused(engine: TransformersEngine) -> None:
+def test_texts_are_the_same_however_many_tokens_are_read_at_once(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, texts = random_text(4, 12), [random_text(seed, 9) for seed in range(5)]
+    whole = engine.read(text, np.array([11])).of_texts(texts)
+    monkeypatch.setattr(transformers_engine, "_TOKENS_AT_ONCE", 7)
+    parts = engine.read(text, np.array([11])).of_texts(texts)
+    for query in range(5):
+        one, other = (score_all(reading, engine.trie, query) for reading in (whole, parts))
+        assert np.abs(one - other).max() < TOLERANCE
+
+
+def test_text_beyond_what_the_model_sees_is_refused(engine: TransformersEngine) -> None:
     reading = engine.read(random_text(4, 12), np.array([11]))
     with pytest.raises(ModelError, match="sees at most 128 tokens"):
-        reading.continued(np.array([11]), [random_text(5, 120)])
+        reading.of_texts([random_text(5, 130)])
 
 
 def test_temperature_divides_the_logits(llama: PreTrainedModel, titles: Titles) -> None:

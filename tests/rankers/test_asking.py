@@ -21,7 +21,9 @@ from whereupon.rankers.clock import Stream, stream_of
 from whereupon.rankers.counting import moves_of
 from whereupon.rankers.families import FAMILIES, Family
 from whereupon.rankers.kept import kept
+from whereupon.rankers.popular import log_popular_shares
 from whereupon.rankers.protocol import Dense, Fitted, Sparse
+from whereupon.rankers.stack import Says
 from whereupon.rankers.transitions import FactorisedTransitions
 from whereupon.recommend.context import RequestContext, open_question
 
@@ -143,6 +145,25 @@ class TestConformance:
             expected = scores_of(ranker.on(one, "test", full), int(one.offset_U1[1]) - 1)
             found = scores_of(ranker.on(both, "test", full), int(both.offset_U1[user + 1]) - 1)
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+    def test_pasts_of_one_user_in_frames_of_their_own_are_answered_as_each_alone(
+        self, full: Histories, name: str
+    ) -> None:
+        """What an explanation asks: the same moment with other pasts."""
+        ranker, request = fitted(name, full), request_of(full, int(full.offset_U1[2]) - 1)
+        pasts = [request, request[3:], request[-1:]]
+        together = asked_histories(full, pasts)
+        for user, past in enumerate(pasts):
+            alone = asked_histories(full, past)
+            expected = scores_of(ranker.on(alone, "test", full), past.height - 1)
+            found = scores_of(ranker.on(together, "test", full), int(together.offset_U1[user + 1]) - 1)
+            assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+    def test_stack_may_ask_about_no_row(self, full: Histories, name: str) -> None:
+        """Nobody of a request has a past."""
+        answers = fitted(name, full).on(asked_histories(full, request_of(full, 40)[-1]), "test", full)
+        none, log_share_I = np.zeros(0, np.int64), log_popular_shares(full, "test")
+        assert len(Says.of(answers, none, log_share_I, name).at(none, none)) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

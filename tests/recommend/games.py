@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 
 from whereupon.arrays import Float64
+from whereupon.catalogue import Subset
+from whereupon.decode.search import search
 from whereupon.recommend import Recommender
 from whereupon.recommend.recommender import Answer
 from whereupon.recommend.why import _only, _values
-from whereupon.recommend.wordings import EVENT_GROUPS, Worded, Wordings
+from whereupon.recommend.wordings import EVENT_GROUPS, Worded
 
 
 def value_function(recommender: Recommender, answer: Answer) -> Float64:
     """float64 [S, K]: every wording read by itself from its first token, and nothing shared."""
     worded, value_S = Worded(answer.question), []
+    engine, k = recommender._engine(answer.question.version.trie), len(answer.result.item_idx_K)
+    subset = Subset.of(engine.trie, _only(answer).allowed_I)
     for bits in range(1 << len(worded.groups)):
         gone = [group for bit, group in enumerate(worded.groups) if not bits >> bit & 1]
         text_L, asked = worded.past_without([group for group in gone if group in EVENT_GROUPS])
-        (line,) = worded.last_lines([[group for group in gone if group not in EVENT_GROUPS]])
-        change, k = answer.question.version.change_of(asked), len(answer.result.item_idx_K)
-        wordings = Wordings(text_L, np.array([len(text_L) - 1]), [line], change, _only(answer), k)
-        (question,) = wordings.questions(answer.question)
-        value_S.append(_values(recommender._search(question, k, None), answer))
+        text_L = np.concatenate([text_L, worded.last_line([group for group in gone if group not in EVENT_GROUPS])])
+        change, reading = answer.question.version.change_of(asked), engine.read(text_L, np.array([len(text_L) - 1]))
+        (result,) = search(reading, engine.trie, k, subset=subset, reweighting=change)
+        value_S.append(_values(result, answer))
     return np.array(value_S)
 
 

@@ -182,8 +182,7 @@ def _worded(recommender: Recommender) -> Worded:
 def test_wording_with_every_group_is_the_prompt_itself(recommender: Recommender) -> None:
     worded = _worded(recommender)
     text_L, asked = worded.past_without(())
-    (line,) = worded.last_lines([()])
-    assert np.array_equal(np.concatenate([text_L, line]), worded.question.prompt.tokens_L)
+    assert np.array_equal(np.concatenate([text_L, worded.last_line(())]), worded.question.prompt.tokens_L)
     assert asked.equals(worded.asked)
 
 
@@ -200,9 +199,8 @@ def test_wording_without_groups_of_events_says_less(recommender: Recommender) ->
 
 def test_wording_without_one_event_is_the_prompt_of_a_history_without_it(alone: Recommender) -> None:
     worded = _worded(alone)
-    kept, rest_L, asked = worded.without_event(1)
-    tokens = [*worded.question.prompt.tokens_L[:kept].tolist(), *rest_L.tolist()]
-    text = alone.tokenizer.decode(tokens).splitlines()
+    text_L, asked = worded.without_event(1)
+    text = alone.tokenizer.decode(text_L.tolist()).splitlines()
     before = alone.tokenizer.decode(worded.question.prompt.tokens_L.tolist()).splitlines()
     assert text == [*before[:-2], before[-1]]
     assert asked.height == worded.asked.height - 1

@@ -52,7 +52,7 @@ def served_town(barely_trained: Path, merged_run: Path, tmp_path_factory: pytest
     """The one real server of most tests, called `town`: vLLM takes half a minute to start, or more."""
     run = tmp_path_factory.mktemp("served") / "town"
     shutil.copytree(merged_run, run)
-    with serving(barely_trained, run) as served:
+    with serving(barely_trained, run, ["serve.plain_routes=true"]) as served:
         yield served
         assert served.stop(signal.SIGTERM) == 0
         assert served.left_after(10) == []

@@ -70,7 +70,8 @@ def test_interrupted_server_answers_what_runs_and_leaves_no_process(
 ) -> None:
     run = tmp_path / "town"
     shutil.copytree(merged_run, run)
-    with serving(barely_trained, run, environment={"WHEREUPON_API_KEY": "s3cret"}) as served:
+    key = {"WHEREUPON_API_KEY": "s3cret"}
+    with serving(barely_trained, run, ["serve.plain_routes=true"], key) as served:
         with pytest.raises(openai.AuthenticationError):
             _client(served.url, "wrong").models.list()
         asked = _client(served.url, "s3cret").completions.create(

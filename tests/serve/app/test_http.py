@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from argparse import Namespace
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,50 +23,13 @@ from whereupon.rankers.blend import read_pools
 from whereupon.recommend import Recommender, RequestContext, RequestFilters, catalogue_verbs
 from whereupon.recommend.shown import recommend_verb, show_prompt
 from whereupon.tests.recommend.asking import build_prompt
-from whereupon.tests.serve.local_client import LocalClient
+from whereupon.tests.serve.app.answers import refused
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
 AT = "2024-01-20T12:00:00"
 
 
 pytestmark = pytest.mark.usefixtures("vllm_imported")
-
-
-@pytest.fixture
-def start(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Any]:
-    """Start the routes for a configuration with some settings: gives a test client, with `engine` and `config`."""
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
-
-    clients: list[Any] = []
-
-    def start(*overrides: str, config: Config | None = None) -> Any:
-        from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
-
-        from whereupon.serve.app.plugin import VARIABLE, Endpoints
-
-        config = config or town_copy(*overrides)
-        (tmp_path / "serve.json").write_text(config.model_dump_json(), encoding="utf-8")
-        monkeypatch.setenv(VARIABLE, str(tmp_path / "serve.json"))
-        app, engine, plugin = FastAPI(), LocalClient(config), Endpoints()
-        init_exception_handler(app)
-        plugin.attach_router(app)
-        client = TestClient(app, raise_server_exceptions=False).__enter__()
-        clients.append(client)
-        assert client.get("/health").status_code == 503
-        client.portal.call(plugin.init_state, engine, app.state, Namespace())
-        client.engine, client.config = engine, config
-        return client
-
-    yield start
-    for client in clients:
-        client.__exit__(None, None, None)
-        assert not list(tmp_path.rglob("*.sqlite-wal")), "the event store is closed with the server"
-
-
-@pytest.fixture
-def server(start: Any) -> Any:
-    return start()
 
 
 def recommended(server: Any, **body: Any) -> Any:
@@ -80,15 +43,6 @@ def completed(server: Any, **body: Any) -> Any:
     answer = server.post("/v1/completions", json={"prompt": "Friday evening:", "vllm_xargs": xargs} | body)
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-def refused(answer: Any, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert error["code"] == status
-    assert "\n" not in error["message"]
-    assert error["message"].endswith((".", "?"))
-    return str(error["message"])
 
 
 def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
@@ -508,8 +462,11 @@ def test_requests_beyond_those_that_may_wait_are_refused_unread(start: Any, monk
     ask = {"user_id": "p00", "context": {"at": AT}}
     complete = {"prompt": "Friday evening:", "vllm_xargs": {"catalogue": "run"}}
     with contextlib.ExitStack() as running:
-        for _ in range(2):
-            running.enter_context(server.portal.wrap_async_context_manager(limit.request()))
+        running.enter_context(server.portal.wrap_async_context_manager(limit.request()))
+        waiting = server.portal.start_task_soon(limit.request().__aenter__)
+        running.callback(waiting.cancel)
+        while not limit.is_full:
+            time.sleep(0.01)
         monkeypatch.setattr(plugin, "_token_ids", None)  # a refused request costs nothing
         monkeypatch.setattr(Service, "_question", None)
         for path, body in (("recommendations", ask), ("completions", complete)):

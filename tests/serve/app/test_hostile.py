@@ -1,0 +1,34 @@
+"""No request, however made, ends in a traceback."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from whereupon.tests.serve.hostile import good_requests, hostile_requests
+
+pytestmark = pytest.mark.usefixtures("vllm_imported")
+
+
+def test_good_requests_are_answered(start: Any) -> None:
+    """Else what is made of them would be refused for another reason."""
+    server = start("serve.explain_seconds=0.01")
+    for method, path, body in good_requests("run"):
+        answer = server.request(method, path, json=body)
+        assert answer.status_code == 200, (path, body, answer.text)
+
+
+@pytest.mark.slow
+def test_hostile_bodies_are_answered_without_a_failure(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+    server = start("serve.explain_seconds=0.01")
+    statuses: Counter[int] = Counter()
+    for one in hostile_requests("run", seed=11, num=500):
+        headers = {"Content-Type": one.content_type}
+        answer = server.request(one.method, one.path, content=one.content, headers=headers)
+        assert answer.status_code < 500, (one.kind, one.method, one.path[:100], one.content[:500], answer.text[:500])
+        assert "Traceback" not in answer.text
+        statuses[answer.status_code] += 1
+    assert statuses[400] > 200
+    assert statuses[200] > 10, "some go on being fine, such as those with a missing key"
+    assert not [record for record in caplog.records if record.exc_info]
+    assert server.get("/health").status_code == 200

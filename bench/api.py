@@ -4,6 +4,7 @@
 
 Schemathesis makes requests from /openapi.json: as the schema allows, and broken ones. In half of the allowed ones,
 names and ids are those that the server knows. /v1/completions is left out, since the schema of its requests is vLLM's.
+Then come hostile bodies for every route of ours, /v1/completions included (`tests/serve/hostile.py`).
 Takes two minutes. Writes bench/results/api.json; exits with 1 if a bar is missed.
 """
 
@@ -41,10 +42,11 @@ from whereupon.config import load_config
 from whereupon.finetune.train import finetune
 from whereupon.histories import prepare
 from whereupon.tests import conftest
+from whereupon.tests.serve.hostile import hostile_requests
 from whereupon.tests.serve.processes import serving
 
 SEED = 7
-OURS = r"^/(health|v1/(recommendations|catalogues|events)(/.*)?)$"
+OURS = r"^/(health|ready|v1/(recommendations|catalogues|events)(/.*)?)$"
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 CHECKS = [
     allow_header_conformance, content_type_conformance, negative_data_rejection, not_a_server_error,
@@ -57,6 +59,7 @@ KNOWN: dict[str, list[Any]] = {
     "at": ["2024-01-20T12:00"], "time": ["2024-01-20T10:30:00+01:00"], "weather": ["rain, 18 C"], "columns": [{}],
 }  # fmt: skip
 MOST_SHOWN = 20
+NUM_HOSTILE = 500
 
 Body = dict[str, Any]
 
@@ -84,21 +87,25 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serving(_town(Path(folder)), Path(folder) / "run") as served:
         found = ask(served.url, served.model, args.examples)
+        hostile = _hostile_statuses(served.url, served.model)
         answers = requests.get(f"{served.url}/health", timeout=60).status_code == 200
     num = sum(counts.total() for counts in found.statuses.values())
     five = sum(count for counts in found.statuses.values() for status, count in counts.items() if status >= "500")
     undocumented = found.problems["undocumented status"]
     others = found.problems.total() - undocumented
+    failed = sum(count for status, count in hostile.items() if status >= "5")
     bars = [
         bar("examples", num, ">= 2000", num >= 2000),
         bar("answers with 5xx", five, "= 0", five == 0),
         bar("answers with an undocumented status", undocumented, "= 0", undocumented == 0),
         bar("other answers off their schema", others, "= 0", others == 0),
+        bar("hostile bodies", hostile.total(), ">= 500", hostile.total() >= 500),
+        bar("hostile bodies answered with 5xx or not at all", failed, "= 0", failed == 0),
         bar("server answers in the end", float(answers), "= 1", answers),
     ]
     return record(
         "api", SEED, bars, schemathesis=schemathesis.__version__, statuses=found.statuses, problems=found.problems,
-        shown=found.shown,
+        shown=found.shown, hostile=hostile,
     )  # fmt: skip
 
 
@@ -128,6 +135,19 @@ def ask(url: str, name: str, examples: int) -> Found:
             _each(operation, mode, examples, judge)
     _refused_methods(url, name, operations, found)
     return found
+
+
+def _hostile_statuses(url: str, name: str) -> Counter[str]:
+    """How many hostile bodies were answered by which status."""
+    statuses: Counter[str] = Counter()
+    for one in hostile_requests(name, SEED, NUM_HOSTILE):
+        try:
+            headers = {"Content-Type": one.content_type}
+            answer = requests.request(one.method, url + one.path, data=one.content, headers=headers, timeout=120)
+            statuses[str(answer.status_code)] += 1
+        except requests.RequestException as error:
+            statuses[type(error).__name__] += 1
+    return statuses
 
 
 def _each(operation: Any, mode: Any, examples: int, judge: Callable[[Any, bool], None]) -> None:

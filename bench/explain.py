@@ -3,10 +3,11 @@
     make bench-explain
 
 Two simulated towns (`tests/conftest.py`), trained until the answer is known: in one the weather decides between two
-places, in the other the weather table is shuffled. For answers of the first, the shares of each item are compared with
-what captum (`ShapleyValues`) and shap (`KernelExplainer` over all sets of groups) find for the same value function. The
-cost is that of the groups and of an hour later, without past events left out one by one, against a plain answer, in CPU
-seconds; with `--run`, also that of the model of a run that is there.
+places, in the other the weather table is shuffled. In both, a third of the table is missing, in stretches of hours, so
+that a prompt without weather is one that the model has learnt from. For answers of the first, the shares of each item
+are compared with what captum (`ShapleyValues`) and shap (`KernelExplainer` over all sets of groups) find for the same
+value function. The cost is that of the groups and of an hour later, without past events left out one by one, against a
+plain answer, in CPU time; with `--run`, also that of the model of a run that is there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import statistics
 import tempfile
 import time
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,9 @@ from whereupon.tests import conftest
 from whereupon.tests.recommend.games import captum_values, shap_values, value_function
 
 SEED = 5
-LEARNT = ["finetune.epochs=5", "finetune.learning_rate=0.01", "finetune.batch_tokens=512", "prompts.budget_tokens=160"]
+FIRST_DAY, PEOPLE, DAYS = date(2024, 1, 1), 20, 40
+HIDDEN, STRETCH_HOURS = 1 / 3, 8
+LEARNT = ["finetune.epochs=15", "finetune.learning_rate=0.01", "finetune.batch_tokens=512", "prompts.budget_tokens=160"]
 ANSWERS_OF_RUN = 4  # of which the first warms up
 WEATHER = ("rain, 18 C", "clear, 18 C")
 MODEL = "a Llama of two layers, hidden size 64, trained by `finetune` on each town; no stack of rankers"
@@ -77,11 +81,20 @@ def main() -> int:
 
 def _trained(folder: Path, shuffled: bool) -> Config:
     make_town = inspect.unwrap(conftest._make_town)(inspect.unwrap(conftest._make_model)())
-    path = make_town(folder, people=20, days=20, hidden=64, shuffled=shuffled)
+    path = make_town(folder, people=PEOPLE, days=DAYS, hidden=64, shuffled=shuffled)
+    _hide_weather(folder / "weather.csv")
     config = load_config(path, LEARNT)
     whereupon.prepare(config)
     whereupon.finetune(config)
     return config
+
+
+def _hide_weather(table: Path) -> None:
+    """Take stretches of hours out of the weather table."""
+    head, *rows = table.read_text(encoding="utf-8").splitlines()
+    hidden = np.random.default_rng(SEED).random(1 + len(rows) // STRETCH_HOURS) < HIDDEN
+    kept = [row for hour, row in enumerate(rows) if not hidden[hour // STRETCH_HOURS]]
+    table.write_text("\n".join([head, *kept]) + "\n", encoding="utf-8")
 
 
 def _asked(recommender: Recommender, num: int) -> list[tuple[str, RequestContext]]:
@@ -89,7 +102,7 @@ def _asked(recommender: Recommender, num: int) -> list[tuple[str, RequestContext
     turns = list(itertools.product(range(9, 18), WEATHER, recommender.user_ids))
     chosen = np.random.default_rng(SEED).permutation(len(turns))[:num].tolist()
     return [
-        (user, RequestContext(f"2024-01-21T{hour:02}:00", weather))
+        (user, RequestContext(f"{FIRST_DAY + timedelta(days=DAYS):%Y-%m-%d}T{hour:02}:00", weather))
         for hour, weather, user in (turns[number] for number in chosen)
     ]
 

@@ -145,6 +145,9 @@ class PromptEncoder:
         The same as from `without` for each of the choices, but computed and rendered all at once.
         """
         frame, settings = context_frame(events, self.location, self.features), self.settings
+        named = self.templates.variables("context.j2")
+        if "new_day" not in named:  # which depends on others
+            frame = frame.select([name for name in frame.columns if name in named] or frame.columns)
         left_S = [frozenset({*kinds, *settings.leave_out}) for kinds in kinds_S]
         left = {kinds: leave_out(frame, events, kinds, settings.column_kinds) for kinds in set(left_S) if kinds}
         rows = pl.concat([left.get(kinds, frame)[row] for row, kinds in zip(row_S, left_S, strict=True)])

@@ -66,7 +66,8 @@ def leave_out(
     """
     gone = {name for kind in kinds for name in (*VARIABLES[kind], *columns_of(kind, events.columns, further))}
     emptied = frame.with_columns(_empty(frame.schema[name]).alias(name) for name in frame.columns if name in gone)
-    return emptied.with_columns(context_changes(emptied, events, further)) if "time" in kinds else emptied
+    changes = "time" in kinds and "new_day" in frame.columns
+    return emptied.with_columns(context_changes(emptied, events, further)) if changes else emptied
 
 
 def context_changes(frame: pl.DataFrame, events: pl.DataFrame, further: Mapping[str, ContextKind]) -> pl.Series:

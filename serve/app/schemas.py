@@ -58,7 +58,7 @@ class RecommendationRequest(_Request):
     k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
     filters: Filters = Field(default_factory=Filters, description="Which items may answer.")
     max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
-    explain: bool = Field(False, description="Explain the rank of each item; takes many times as long.")
+    explain: bool = Field(False, description="Explain the rank of each item; takes a few times as long.")
 
     def asked(self) -> Request:
         """What a `Recommender` is asked; without a time, about now."""

@@ -18,7 +18,7 @@ ABOUT: Final = (
     "/metrics", "/health", "/ping", "/version", "/load", "/v1/models", "/docs", "/docs/oauth2-redirect", "/redoc",
     "/openapi.json",
 )  # fmt: skip
-"""What says something about the server, and lets nobody ask the model."""
+"""What says something about the server, and cannot be used to ask the model."""
 
 
 class OwnRoutes:

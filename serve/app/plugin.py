@@ -14,10 +14,11 @@ import signal
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
 from fastapi import APIRouter, Depends, FastAPI, Request
+from pydantic import ValidatorFunctionWrapHandler, WrapValidator
 from vllm.entrypoints.openai.completion.api_router import create_completion
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
@@ -81,12 +82,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.recommender.close()
 
 
+def _validated(data: Any, validate: ValidatorFunctionWrapHandler) -> CompletionRequest:
+    """A completion request, or what pydantic says of it; vLLM's own checks take any body to be an object."""
+    try:
+        request: CompletionRequest = validate(data)
+    except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError) as error:
+        raise ValueError("the body should be a JSON object with the fields of OpenAI's completions") from error
+    return request
+
+
+_Completion = Annotated[CompletionRequest, WrapValidator(_validated)]
+
+
 def completions_router(plain: bool) -> APIRouter:
     """OpenAI's completions; `plain`: whether vLLM answers the requests that name no catalogue."""
     router = APIRouter(route_class=OpenAIErrorRoute)
 
     @router.post("/v1/completions", dependencies=[Depends(validate_json_request)], responses=documented(404, 413, 429))
-    async def completions(body: CompletionRequest, raw_request: Request) -> Any:
+    async def completions(body: _Completion, raw_request: Request) -> Any:
         """OpenAI's completions; with `vllm_xargs: {"catalogue": NAME}` the n best titles of that catalogue."""
         if "catalogue" in (body.vllm_xargs or {}):
             return await _complete(body, raw_request=raw_request)

@@ -58,6 +58,22 @@ def test_shipped_set_reads_well_without_any_kinds_of_context(
 
 
 @pytest.mark.parametrize("template", sorted(LINES))
+@pytest.mark.parametrize("left_out", [(), ("place",)], ids=["all", "no places"])
+def test_contexts_that_are_made_together_are_those_of_encoders_that_leave_kinds_out(
+    template: str, left_out: tuple[ContextKind, ...], events: Events, make_encoder: MakeEncoder
+) -> None:
+    rows = [(0, NOON, 0), (0, "2024-01-01T19:00", 1), (1, "2024-01-01T12:30", 0), (1, "2024-01-02T08:00", 1)]
+    columns = {name: values * 4 for name, values in TOWN.items()} | {"temperature_c": [-3.0, -3.0, 9.0, 30.0]}
+    told, kinds_S = events(rows, **columns), [(), *EVERY_COMBINATION]
+    encoder = make_encoder(PLACES, location="context", template=template, leave_out=left_out)
+    for row in (1, 3):
+        together = encoder.contexts_without(told, [row] * len(kinds_S), kinds_S)
+        for kinds, tokens_L in zip(kinds_S, together, strict=True):
+            text = encoder.without(kinds).text(told, 2)
+            assert tokens_L.tolist() == text.contexts.gather(text.context_N[[row]]).tokens.tolist()
+
+
+@pytest.mark.parametrize("template", sorted(LINES))
 def test_shipped_profile_without_time_tells_how_often(template: str, events: Events, make_encoder: MakeEncoder) -> None:
     rows = [(0, f"2024-01-{day:02}T08:00", 0) for day in range(1, 13)]
     encoder = make_encoder(PLACES, template=template, leave_out=["time"], budget_tokens=32, profile_tokens=6,

@@ -44,13 +44,15 @@ def good_requests(name: str) -> list[tuple[str, str, Json]]:
     completion = {"model": name, "prompt": "Friday evening:", "n": 2, "temperature": 0, "seed": 1, "logprobs": 1,
                   "vllm_xargs": {"catalogue": name, "only": "park", "max_expansions": 50}}  # fmt: skip
     tokens = {"prompt": [1, 2, 3], "n": 1, "vllm_xargs": {"catalogue": name}}
+    titles = {"cinema": "Old Cinema", "park": "City Park", "bar1": "Bar One", "bar2": "Bar Two", "bar3": "Bar Three"}
+    whole = {"items": [{"item_id": item_id, "title": title} for item_id, title in titles.items()]}
     items = {"items": [{"item_id": "new", "title": "A New Bar", "latitude": 40.0, "longitude": -74.0, "stars": 4}]}
     known = {"items": [{"item_id": "bar3", "title": "Bar Three"}]}
     return [
         ("POST", "/v1/recommendations", asked), ("POST", "/v1/recommendations", {"user_id": "p01", "explain": True}),
         ("POST", "/v1/recommendations", {"events": [], "context": context}), ("POST", "/v1/completions", completion),
         ("POST", "/v1/completions", tokens), ("POST", "/v1/events", {"events": [event]}),
-        ("PUT", f"/v1/catalogues/{name}", items), ("POST", f"/v1/catalogues/{name}/items", items),
+        ("PUT", f"/v1/catalogues/{name}", whole), ("POST", f"/v1/catalogues/{name}/items", items),
         ("PUT", f"/v1/catalogues/{name}/items", known),
         ("DELETE", f"/v1/catalogues/{name}/items", {"item_ids": ["bar3"]}),
         ("GET", "/v1/events/p00?limit=10", None), ("GET", f"/v1/catalogues/{name}?limit=2&offset=1", None),

@@ -29,7 +29,7 @@ from record import bar, record
 import whereupon
 from whereupon.config import Config, load_config
 from whereupon.recommend import Recommender, Request, RequestContext
-from whereupon.recommend.explanation import Explanation
+from whereupon.recommend.explanation import SMALL, Explanation
 from whereupon.recommend.recommender import Answer
 from whereupon.recommend.why import explain_with, explaining
 from whereupon.recommend.wordings import Worded
@@ -68,8 +68,8 @@ def main() -> int:
         ),
         bar("rain decides: answers in which weather has the largest share", rains["largest"], "all (1)",
             rains["largest"] == 1),
-        bar("weather is shuffled: mean share of weather, of all shares", shuffled["of_all"], "at most 0.1",
-            shuffled["of_all"] <= 0.1),
+        bar("weather is shuffled: mean size of its share of the log-odds, nats", shuffled["nats"], f"at most {SMALL}",
+            shuffled["nats"] <= SMALL),
         *(
             bar(f"cost of five groups, in plain answers (median), {name}", one["ratio"], "at most 8", one["ratio"] <= 8)
             for name, one in {"tiny model": cost, **more}.items()
@@ -127,8 +127,8 @@ def _exactness(recommender: Recommender, num: int) -> dict[str, Any]:
 
 def _weather_shares(recommender: Recommender) -> dict[str, float]:
     """What weather has of the log-odds of cinema against park, between which it decides: how often the largest share,
-    and how much of all shares, as a mean over answers."""
-    largest, of_all = [], []
+    and as means over answers, how much of all shares, and in nats."""
+    largest, of_all, nats = [], [], []
     for user, context in _asked(recommender, 40):
         answer = recommender.answer(recommender.question(Request(user, None, context)), 5)
         found = _explained(recommender, answer, 0).items
@@ -140,7 +140,9 @@ def _weather_shares(recommender: Recommender) -> dict[str, float]:
         odds = {group: abs(value - share_of["park"][group]) for group, value in share_of["cinema"].items()}
         largest.append(max(odds, key=lambda group: odds[group]) == "weather")
         of_all.append(odds["weather"] / sum(odds.values()))
-    return {"largest": statistics.mean(largest), "of_all": statistics.mean(of_all), "answers": len(largest)}
+        nats.append(odds["weather"])
+    means = {"largest": largest, "of_all": of_all, "nats": nats}
+    return {name: statistics.mean(values) for name, values in means.items()} | {"answers": len(largest)}
 
 
 def _cost(recommender: Recommender, asked: list[tuple[str, RequestContext]]) -> dict[str, float]:

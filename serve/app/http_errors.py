@@ -108,9 +108,15 @@ def _refusal(error: HTTPException | WhereuponError) -> JSONResponse:
     return error_response(str(error), 409 if isinstance(error, ConflictError) else 400)
 
 
-def _invalid(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
-    """The first field with an error in pydantic's words; of a value that may have several types, for all of them."""
-    error = errors[0]
+def _invalid(errors: Sequence[Mapping[str, Any] | str]) -> JSONResponse:
+    """The first field with an error in pydantic's words; of a value that may have several types, for all of them.
+
+    A text instead of an error is vLLM's, of a body that is said not to be JSON.
+    """
+    found = [error for error in errors if not isinstance(error, str)]
+    if not found:
+        return error_response("The body should be a JSON object, with Content-Type: application/json.", 400)
+    error = found[0]
     param = _param(error["loc"])
     if error["type"] == "json_invalid":
         return error_response(f"The body should be JSON but is not, at character {error['loc'][-1]}.", 400)
@@ -119,7 +125,7 @@ def _invalid(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
         return error_response(f"{said[:1].upper()}{said[1:]}.".replace("\n", " "), 400)
     if param is None:
         return error_response("The body should be a JSON object, with Content-Type: application/json.", 400)
-    said = dict.fromkeys(str(one["msg"]).removeprefix("Value error, ") for one in errors if _param(one["loc"]) == param)
+    said = dict.fromkeys(str(one["msg"]).removeprefix("Value error, ") for one in found if _param(one["loc"]) == param)
     return error_response(f"{param}: {'; or '.join(said)}{_found(error.get('input'))}.", 400, param)
 
 

@@ -22,6 +22,7 @@ from pydantic import ValidatorFunctionWrapHandler, WrapValidator
 from vllm.entrypoints.openai.completion.api_router import create_completion
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
+from vllm.exceptions import VLLMClientError
 
 from ...errors import ConfigError, PromptError
 from ...files import read_json
@@ -83,11 +84,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _validated(data: Any, validate: ValidatorFunctionWrapHandler) -> CompletionRequest:
-    """A completion request, or what pydantic says of it; vLLM's own checks take any body to be an object."""
+    """A completion request. Raises ValueError, which pydantic reports, for what vLLM's own checks refuse."""
     try:
         request: CompletionRequest = validate(data)
+    except VLLMClientError as error:
+        raise ValueError(str(error)) from error
     except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError) as error:
-        raise ValueError("the body should be a JSON object with the fields of OpenAI's completions") from error
+        raise ValueError("A field of the body has a value of another kind than OpenAI's completions know") from error
     return request
 
 

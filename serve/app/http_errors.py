@@ -121,8 +121,8 @@ def _invalid(errors: Sequence[Mapping[str, Any] | str]) -> JSONResponse:
     if error["type"] == "json_invalid":
         return error_response(f"The body should be JSON but is not, at character {error['loc'][-1]}.", 400)
     if param is None and error["type"] == "value_error":  # of several fields together
-        said = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
-        return error_response(f"{said[:1].upper()}{said[1:]}.".replace("\n", " "), 400)
+        sentence = str(error["msg"]).removeprefix("Value error, ").removesuffix(".").replace("\n", " ")
+        return error_response(f"{sentence[:1].upper()}{sentence[1:]}.", 400)
     if param is None:
         return error_response("The body should be a JSON object, with Content-Type: application/json.", 400)
     said = dict.fromkeys(str(one["msg"]).removeprefix("Value error, ") for one in found if _param(one["loc"]) == param)

@@ -47,7 +47,7 @@ class Keys:
             return None
         if self._admin is not None and needs_admin(method, path):
             if asks:
-                return 403, "This key asks only; changes and the events of users need the key that administers."
+                return 403, "This key asks only; changes and what is known of users need the key that administers."
             return 401, "The key that administers is missing or wrong: send it as Authorization: Bearer KEY."
         if asks or self._asking is None:
             return None
@@ -55,10 +55,10 @@ class Keys:
 
 
 def needs_admin(method: str, path: str) -> bool:
-    """Whether a request changes the catalogue, reads what is stored of a user, or deletes it."""
+    """Whether a request changes the catalogue, reads what is known of a user, or deletes it."""
     if path.startswith("/v1/catalogues"):
         return method not in ("GET", "HEAD")
-    return path.startswith(("/v1/events/", "/v1/users/"))
+    return path.startswith(("/v1/events/", "/v1/users", "/v1/questions"))
 
 
 def _given(header: str | None) -> bytes | None:

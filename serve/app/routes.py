@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Annotated, Any
 
+import polars as pl
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -113,13 +114,27 @@ async def list_catalogues(service: Loaded) -> schemas.CatalogueList:
 async def inspect(
     service: Named,
     limit: Annotated[int, Query(ge=0, le=MAX_LISTED, description="Most items to list.")] = 100,
-    offset: Annotated[int, Query(ge=0, description="schemas.Items to skip.")] = 0,
+    offset: Annotated[int, Query(ge=0, description="Items to skip.")] = 0,
+    query: Annotated[str | None, Query(max_length=200, description="Only items with this text in title or id.")] = None,
+    item_id: Annotated[list[str] | None, Query(max_length=MAX_LISTED, description="Only items of these ids.")] = None,
 ) -> schemas.CatalogueItems:
     """A catalogue and some of its items, in their order."""
     version = await service.recommender.catalogues.fresh()
-    rows = version.items.slice(offset, limit).to_dicts()
-    more = offset + len(rows) < version.items.height
-    return schemas.CatalogueItems(**_card(service, version).model_dump(), data=rows, has_more=more)
+    found = await asyncio.to_thread(_found, version.items, query, item_id)
+    rows = found.slice(offset, limit).to_dicts()
+    more = offset + len(rows) < found.height
+    card = _card(service, version).model_dump()
+    return schemas.CatalogueItems(**card, data=rows, num_found=found.height, has_more=more)
+
+
+def _found(items: pl.DataFrame, query: str | None, item_ids: list[str] | None) -> pl.DataFrame:
+    """The items of some ids, and with a text in title or id, whatever its case."""
+    if item_ids is not None:
+        items = items.filter(pl.col("item_id").is_in(item_ids))
+    if query:
+        said = pl.col("title", "item_id").str.to_lowercase().str.contains(query.lower(), literal=True)
+        items = items.filter(pl.any_horizontal(said))
+    return items
 
 
 @router.put("/v1/catalogues/{name}", **_EDITING)

@@ -47,18 +47,15 @@ class Filters(_Request):
     exclude: list[ItemId] = Field(default_factory=list, description="None of these item ids.")
 
 
-class RecommendationRequest(_Request):
-    """Which user's next item, when and where, and how many."""
+class QuestionRequest(_Request):
+    """Which user's next item, when and where."""
 
     user_id: Label | None = Field(None, description="A user of the histories or of stored events.")
     events: list[PastEvent] | None = Field(
         None, description="What the person did, instead of a user id or after what is known of the user; not stored."
     )
     context: Context = Field(default_factory=Context, description="Time, place and weather of the request.")
-    k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
     filters: Filters = Field(default_factory=Filters, description="Which items may answer.")
-    max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
-    explain: bool = Field(False, description="Explain the rank of each item; takes a few times as long.")
 
     def asked(self) -> Request:
         """What a `Recommender` is asked; without a time, about now."""
@@ -69,6 +66,14 @@ class RecommendationRequest(_Request):
             wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
         )
         return Request(self.user_id, self.events, RequestContext(at, moment.weather, place, moment.columns), filters)
+
+
+class RecommendationRequest(QuestionRequest):
+    """Whose next item, when and where, and how many."""
+
+    k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
+    max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
+    explain: bool = Field(False, description="Say of each item why it stands there; takes many times as long.")
 
 
 class Recommendation(BaseModel):
@@ -147,6 +152,7 @@ class CatalogueItems(CatalogueCard):
     """Some of a catalogue's items."""
 
     data: list[dict[str, Any]]
+    num_found: int = Field(description="Items that fit the query, on this and other pages.")
     has_more: bool
 
 
@@ -183,3 +189,63 @@ class StoredEvents(BaseModel):
     object: Literal["list"] = "list"
     data: list[Event]
     has_more: bool = Field(description="Whether the user has earlier events beyond the limit.")
+
+
+class UserList(BaseModel):
+    """Some users, in the order of their ids."""
+
+    object: Literal["list"] = "list"
+    data: list[str]
+    has_more: bool
+
+
+class ContextCard(BaseModel):
+    """What a request may say of its moment."""
+
+    weather: bool = Field(description="Whether prompts speak of the weather.")
+    place: bool = Field(description="Whether prompts speak of the user's place; distances and filters may use it anyway.")
+    columns: list[str] = Field(description="Further context columns.")
+    latest: AwareDatetime = Field(description="Time of the latest prepared event, of any user.")
+    default_k: int = Field(description="How many items an answer has by default.")
+
+
+class FieldText(BaseModel):
+    """Words of a prompt that belong together."""
+
+    field: Literal["time", "place", "weather", "title", "text"]
+    text: str
+
+
+class PromptPiece(BaseModel):
+    """A piece of a prompt."""
+
+    kind: Literal["preamble", "profile", "event", "question"]
+    fields: list[FieldText] = Field(description="Its text in order.")
+    num_tokens: int
+
+
+class KnownEvent(BaseModel):
+    """An event of the past that a question rests on: prepared, stored or sent along."""
+
+    item_id: str
+    title: str
+    time: str = Field(description="Local time, ISO 8601.")
+    utc_offset_minutes: int
+    latitude: float | None
+    longitude: float | None
+    has_line: bool = Field(description="Whether the prompt has a line of it; older ones are in the profile, if at all.")
+
+
+class QuestionShown(BaseModel):
+    """What the model reads of a question, and what it rests on."""
+
+    version: str = Field(description="The version of the catalogue.")
+    at: str = Field(description="The local time asked about, ISO 8601.")
+    latitude: float | None = Field(description="Where the person is, or was last.")
+    longitude: float | None
+    num_candidates: int = Field(description="Items that the filters left.")
+    num_events: int = Field(description="Events before the moment.")
+    events: list[KnownEvent] = Field(description="The latest of them, earliest first.")
+    prompt: list[PromptPiece]
+    prompt_tokens: int
+    budget_tokens: int = Field(description="The most that a prompt may have: prompts.budget_tokens.")

@@ -196,9 +196,7 @@ class Service:
         Raises WhereuponError or HTTPException for what cannot be answered.
         """
         k = self.checked_k(k or self.config.decode.k, "k")
-        limit, given = self.config.serve.max_events, len(request.events or ())
-        if given > limit:
-            raise HTTPException(413, f"At most {limit} events go into one request, not {given}; send fewer.")
+        self._check_events(request)
         version = version or await self.recommender.catalogues.fresh()
         budget = self.budget(most)
         async with self.limit.request():
@@ -210,6 +208,21 @@ class Service:
             num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
             explanation=why,
         )  # fmt: skip
+
+    async def question(self, request: Request) -> Question:
+        """A request made ready, from the current version of the catalogue; the model is not asked.
+
+        Raises WhereuponError or HTTPException for what cannot be answered.
+        """
+        self._check_events(request)
+        version = await self.recommender.catalogues.fresh()
+        async with self.limit.request():
+            return await asyncio.to_thread(self._question, request, version)
+
+    def _check_events(self, request: Request) -> None:
+        limit, given = self.config.serve.max_events, len(request.events or ())
+        if given > limit:
+            raise HTTPException(413, f"At most {limit} events go into one request, not {given}; send fewer.")
 
     async def forget(self, user_id: str) -> Forgotten:
         """Delete what is stored of a person, and use nothing of what is prepared from now on.

@@ -1,0 +1,66 @@
+// The history as a timeline, and the prompt as the model reads it: both from /v1/questions.
+
+import { ask, Refused } from "./api.js";
+import { $, day, h, hour, put, whole } from "./dom.js";
+import { emit, isAsked, question, state } from "./state.js";
+
+let running = null;
+
+export async function showPast() {
+  if (!isAsked()) return;
+  running?.abort();
+  running = new AbortController();
+  try {
+    state.question = await ask("POST", "/v1/questions", question(), { signal: running.signal });
+    drawPast(state.question);
+    drawPrompt(state.question);
+    emit("placed");
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof Refused)) throw error;
+    state.question = null;
+    const said = error.needsKey ? "Histories and prompts need the key that administers." : error.message;
+    $("past-about").textContent = said;
+    put($("past"));
+    put($("view-prompt"), h("p", { class: "hint" }, said));
+  }
+}
+
+function drawPast(shown) {
+  const more = shown.num_events > shown.events.length ? `, the latest ${shown.events.length} of which are shown` : "";
+  $("past-about").textContent = shown.num_events ? `${whole(shown.num_events)} events${more}, latest first. ● has a line in the prompt.` : "Nothing happened before.";
+  const days = [];
+  for (const event of [...shown.events].reverse()) {
+    if (days.at(-1)?.day !== day(event.time)) days.push({ day: day(event.time), events: [] });
+    days.at(-1).events.push(event);
+  }
+  put($("past"), days.map((one) => h("li", {}, h("h3", {}, one.day), h("ol", {}, one.events.map((event) =>
+    h("li", { class: event.has_line ? "in-prompt" : "" }, h("time", {}, hour(event.time)), h("span", {}, event.title)))))));
+}
+
+const NAMES = { preamble: "instructions", profile: "profile of older events", event: "past events", question: "the question" };
+const FIELDS = ["time", "place", "weather", "title"];
+
+function drawPrompt(shown) {
+  const costs = new Map();
+  for (const piece of shown.prompt) costs.set(piece.kind, (costs.get(piece.kind) ?? 0) + piece.num_tokens);
+  put($("view-prompt"),
+    h("p", {}, h("strong", {}, `${whole(shown.prompt_tokens)} of ${whole(shown.budget_tokens)} tokens`), ": ",
+      [...costs].map(([kind, num]) => `${NAMES[kind]} ${whole(num)}`).join(", "), "."),
+    h("p", { class: "legend" }, FIELDS.map((field) => h("span", { class: `field ${field}` }, field))),
+    h("ol", { class: "prompt", tabindex: "0", "aria-label": "The prompt, line by line, with token counts" }, shown.prompt.map((piece) => h("li", { class: piece.kind },
+      h("span", { class: "words" }, piece.fields.map(({ field, text }) => fieldText(field, text))),
+      h("span", { class: "number", title: "tokens" }, whole(piece.num_tokens))))));
+  const lines = $("view-prompt").querySelector(".prompt");
+  lines.scrollTop = lines.scrollHeight; // the question is what is asked now
+}
+
+// Line ends that only fill the prompt up are counted, not shown as empty lines.
+function fieldText(field, text) {
+  const ends = text.match(/\n*$/)[0].length;
+  const words = ends ? text.slice(0, -ends) : text;
+  return [
+    words && h("span", { class: field === "text" ? "" : `field ${field}` }, words),
+    ends > 1 ? h("span", { class: "ends" }, ` ↵ × ${ends}`) : null,
+  ];
+}

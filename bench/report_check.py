@@ -12,7 +12,6 @@ a bar is missed. A page made to fail is opened first: a check that sees nothing 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 import time
@@ -24,11 +23,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from record import bar, record
 
 from whereupon.eval.report import report
+from whereupon.tests.chromium import chromium
 
 SECONDS, MEGABYTES = 30.0, 3.0
 PHONE, WIDE = 390, 1280
 BAD_PAGE = "<script>console.error('on purpose')</script><img src='http://127.0.0.1:9/none.png'>"
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main() -> int:
@@ -59,11 +58,6 @@ def main() -> int:
                 "such as Debian's package chromium, for the other bars.", file=sys.stderr,
             )  # fmt: skip
     return record("report_check", 7, bars, wall_s=seconds, opened=opened)
-
-
-def chromium() -> str | None:
-    """Path of an installed Chromium; Playwright's own is never downloaded."""
-    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
 @dataclass

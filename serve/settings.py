@@ -49,7 +49,9 @@ class ServeSettings(StoreSettings):
     )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Log user ids, places and prompts.")
-    page: bool = Field(True, description="Serve a page for people at `/`; its data comes from the routes, with their keys.")
+    page: bool = Field(
+        True, description="Serve a page for people at `/`; its data comes from the routes, with their keys."
+    )
 
 
 class ServeConfig(RecommendConfig):

@@ -32,6 +32,7 @@ settings.load_profile("whole")
 MARKER_OF = {
     "vllm_imported": "vllm",
     "served_town": "vllm",
+    "served_places": "vllm",
     "cluster": "postgres",
     "planted": "slow",  # trains two models until they know something
     "fake": "slow",  # starts the launcher

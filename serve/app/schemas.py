@@ -69,11 +69,11 @@ class QuestionRequest(_Request):
 
 
 class RecommendationRequest(QuestionRequest):
-    """Whose next item, when and where, and how many."""
+    """Which user's next item, when and where, and how many."""
 
     k: int | None = Field(None, ge=1, description="How many items; by default decode.k.")
     max_expansions: int | None = Field(None, ge=1, description="Stop after so many expanded nodes of the trie.")
-    explain: bool = Field(False, description="Say of each item why it stands there; takes many times as long.")
+    explain: bool = Field(False, description="Explain the rank of each item; takes a few times as long.")
 
 
 class Recommendation(BaseModel):
@@ -203,7 +203,9 @@ class ContextCard(BaseModel):
     """What a request may say of its moment."""
 
     weather: bool = Field(description="Whether prompts speak of the weather.")
-    place: bool = Field(description="Whether prompts speak of the user's place; distances and filters may use it anyway.")
+    place: bool = Field(
+        description="Whether prompts speak of the user's place; distances and filters may use it anyway."
+    )
     columns: list[str] = Field(description="Further context columns.")
     latest: AwareDatetime = Field(description="Time of the latest prepared event, of any user.")
     default_k: int = Field(description="How many items an answer has by default.")

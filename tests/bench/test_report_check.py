@@ -6,9 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from report_check import BAD_PAGE, chromium, visit
+from report_check import BAD_PAGE, visit
 
 from whereupon.eval.report import report
+from whereupon.tests.chromium import chromium
 from whereupon.tests.eval.report_town import write_town
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="there is no Chromium on this machine")

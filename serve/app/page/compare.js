@@ -13,13 +13,13 @@ export function startCompare() {
 function draw() {
   const before = $("other-at")?.value;
   const input = (id, type, label, more = {}) => h("div", {}, h("label", { for: id }, label), h("input", { id, type, ...more }));
-  const skies = ["", "clear", "rain", "snow", "windy", "storm"].map((sky) => h("option", { value: sky }, sky || "as last known"));
+  const skies = ["", "clear", "rain", "snow", "windy", "storm"].map((sky) => h("option", { value: sky }, sky || "last known"));
   put($("view-compare"),
     h("p", { class: "hint" }, "The list above is the first moment. Say how the second one differs."),
     h("form", { class: "inline", onsubmit: compare },
       input("other-at", "datetime-local", "Second time"),
       state.context.weather ? h("div", {}, h("label", { for: "other-sky" }, "Weather"), h("select", { id: "other-sky" }, skies)) : null,
-      state.context.weather ? input("other-degrees", "number", "Temperature, °C", { placeholder: "not said" }) : null,
+      state.context.weather ? input("other-degrees", "number", "Degrees, °C", { placeholder: "not said" }) : null,
       input("other-latitude", "number", "Latitude", { step: "any", placeholder: "as above" }),
       input("other-longitude", "number", "Longitude", { step: "any", placeholder: "as above" }),
       h("button", { type: "submit", class: "primary", disabled: !isAsked() || !state.answer }, "Compare")),

@@ -24,7 +24,7 @@ export async function refresh({ explain = false, note = "" } = {}) {
     draw(answer, note);
     if (!explain) measureDrawing();
     emit(explain ? "explained" : "answered");
-    if (explain) $("certificate").append(" The reasons stand below each item.");
+    if (explain) $("certificate").append(reasons(answer.explanation));
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
@@ -80,6 +80,8 @@ function certificate(answer) {
   const said = answer.exact ? " Provably the most probable " : " The search was stopped; the best found ";
   return h("span", {}, proof, said, `${from}.`, answer.reason ? ` ${answer.reason}` : "");
 }
+
+const reasons = ({ left_out: left }) => ` The reasons stand below each item.${left.length ? ` Not done in time: ${left.join("; ")}.` : ""}`;
 
 function row(item, top, who) {
   const change = lastWho === who && lastRank.size ? moved(lastRank.get(item.item_id), item.rank) : null;

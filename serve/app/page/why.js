@@ -6,14 +6,15 @@ import { state } from "./state.js";
 // The sentence, and a bar for each group of the prompt.
 export function whyOf(why, isOpen) {
   const shares = why.groups.filter((share) => share.log_prob !== null);
+  const parts = why.parts.filter((part) => part.name === "model" || Math.abs(part.log_odds) >= 0.005);
   const most = Math.max(0.01, ...shares.map((share) => Math.abs(share.log_prob)), ...why.parts.map((part) => Math.abs(part.log_odds)));
   return h("details", { class: "why", open: isOpen },
     h("summary", {}, why.sentence),
-    shares.length ? h("h4", {}, "What the prompt adds ", h("span", { class: "unit" }, "nats of log-probability")) : null,
+    shares.length ? h("h3", {}, "What the prompt adds ", h("span", { class: "unit" }, "nats of log-probability")) : null,
     shares.length ? bars(shares.map((share) => [share.group, share.log_prob, without(share)]), most) : null,
-    why.parts.length ? h("h4", {}, `What model and rankers add, against ${titleOf(why.against)} `, h("span", { class: "unit" }, "nats of log-odds")) : null,
-    why.parts.length ? bars(why.parts.map((part) => [part.name, part.log_odds, ""]), most) : null,
-    why.events.length ? h("h4", {}, "Past events that matter most") : null,
+    parts.length ? h("h3", {}, `What model and rankers add, against ${titleOf(why.against)} `, h("span", { class: "unit" }, "nats of log-odds")) : null,
+    parts.length ? bars(parts.map((part) => [part.name, part.log_odds, ""]), most) : null,
+    why.events.length ? h("h3", {}, "Past events that matter most") : null,
     why.events.length ? h("ul", { class: "mattering" }, why.events.map((event) =>
       h("li", {}, h("span", { class: "number" }, signed(event.log_prob)), ` ${event.title} `, h("time", {}, event.time.replace("T", " "))))) : null);
 }
@@ -41,12 +42,13 @@ export function drawRankers() {
     return;
   }
   const items = explanation.items;
-  const names = items[0]?.parts.map((part) => part.name) ?? [];
+  const oddsOf = (name) => items.map((why, at) => (at ? why.parts.find((part) => part.name === name)?.log_odds ?? 0 : 0));
+  const all = items[0]?.parts.map((part) => part.name) ?? [];
+  const names = all.filter((name) => name === "model" || oddsOf(name).some((odds) => Math.abs(odds) >= 0.005)); // what decides nothing is left out
   if (items.length < 2 || !names.length) {
     put($("view-rankers"), h("p", { class: "hint" }, "With fewer than two items there is nothing to compare."));
     return;
   }
-  const oddsOf = (name) => items.map((why, at) => (at ? why.parts.find((part) => part.name === name)?.log_odds ?? 0 : 0));
   const columns = [...names.map((name) => [name, oddsOf(name)]), ["all together", items.map((why, at) => (at ? why.log_odds : 0))]];
   put($("view-rankers"),
     h("p", { class: "hint" }, "How the items of the list would share 100 % if one part alone decided among them. The parts multiply: all together they give the list."),

@@ -1,0 +1,135 @@
+"""The page at `/` of the server: do people's journeys through it work, how quickly does it draw, and can all use it?
+
+    make bench-page
+    python bench/page.py --url URL --user ID --at TIME --pictures docs    # screenshots of a server
+
+A tiny simulated town is trained for a moment and served by the real server; each journey of
+`tests/serve/page_journeys.py` runs on a freshly loaded page in a headless Chromium. Counted are failed journeys, errors
+on the console, requests to anywhere else, and what axe-core finds at the end of each. The page itself marks the moment
+at which the answer's headers arrive and the one at which the first list is painted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import statistics
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+from record import bar, record
+
+import whereupon
+from whereupon.config import load_config
+from whereupon.tests import conftest
+from whereupon.tests.chromium import chromium
+from whereupon.tests.serve.page_journeys import JOURNEYS
+from whereupon.tests.serve.page_visit import serving_places, visiting
+
+JOURNEYS_ASKED, DRAWN_MS = 10, 200
+DRAWN = "performance.getEntriesByName('answer-to-list').map(entry => entry.duration)"
+PICTURE = 1440, 900
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="folder to write to instead of bench/results")
+    parser.add_argument("--url", help="take pictures of this server instead")
+    parser.add_argument("--user", help="whose list is shown in the pictures")
+    parser.add_argument("--at", help="the time asked about in the pictures, such as 2013-02-14T18:00")
+    parser.add_argument("--pictures", type=Path, help="folder of the pictures")
+    options = parser.parse_args()
+    program = chromium()
+    if program is None:
+        print("There is no Chromium on this machine; install one, such as Debian's package chromium.", file=sys.stderr)
+        return 1
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        if options.url:
+            take_pictures(browser, options.url, options.user, options.at, options.pictures)
+            return 0
+        with tempfile.TemporaryDirectory() as scratch, serving_places(_town(Path(scratch)), _run(scratch)) as served:
+            found = [journey_of(browser, served.url, journey) for journey in JOURNEYS]
+        return _recorded(found, browser.version, options.output)
+
+
+def _town(folder: Path) -> Path:
+    make_town = inspect.unwrap(conftest._make_town)(inspect.unwrap(conftest._make_model)())
+    path: Path = make_town(folder / "town", people=4, days=12, head_dim=32)
+    config = load_config(path, ["finetune.epochs=0.1", f"run={_run(folder)}"])
+    whereupon.prepare(config)
+    whereupon.finetune(config)
+    return path
+
+
+def _run(folder: Path | str) -> Path:
+    return Path(folder) / "run"
+
+
+def journey_of(browser: Browser, url: str, journey: Any) -> dict[str, Any]:
+    """What happened on one journey."""
+    with visiting(browser, url) as visit:
+        failure = None
+        try:
+            journey(visit)
+        except Exception:  # whatever it is, the other journeys go on
+            failure = traceback.format_exc(limit=-3)
+        return {"journey": journey.__name__, "failure": failure, "errors": visit.errors, "foreign": visit.foreign,
+                "findings": visit.findings(), "drawn_ms": visit.page.evaluate(DRAWN)}  # fmt: skip
+
+
+def _recorded(found: list[dict[str, Any]], browser: str, output: Path | None) -> int:
+    done = sum(one["failure"] is None for one in found)
+    num = {name: sum(len(one[name]) for one in found) for name in ("errors", "foreign", "findings")}
+    first = [one["drawn_ms"][0] for one in found if one["drawn_ms"]]
+    slowest = max(first, default=None)
+    bars = [
+        bar("journeys that end well", done, f"all {len(found)}, at least {JOURNEYS_ASKED}",
+            done == len(found) >= JOURNEYS_ASKED),
+        bar("console errors", num["errors"], "0", not num["errors"]),
+        bar("requests elsewhere", num["foreign"], "0", not num["foreign"]),
+        bar("serious findings of axe-core", num["findings"], "0", not num["findings"]),
+        bar("milliseconds from the answer to the first list, slowest journey", slowest, f"at most {DRAWN_MS}",
+            slowest is not None and slowest <= DRAWN_MS),
+    ]  # fmt: skip
+    return record("page", 5, bars, folder=output, browser=browser, journeys=found,
+                  median_drawn_ms=statistics.median(first) if first else None)  # fmt: skip
+
+
+def take_pictures(browser: Browser, url: str, user: str, at: str | None, folder: Path) -> None:
+    """page.png: a list and why; page-hours.png: the 24 hours of that day, in the dark; page-phone.png."""
+    for name, width, dark in (
+        ("page", PICTURE[0], False),
+        ("page-hours", PICTURE[0], True),
+        ("page-phone", 390, False),
+    ):
+        with visiting(browser, url, key=None, width=width, dark=dark) as visit:
+            page = visit.page
+            page.context.set_default_timeout(3_600_000)
+            visit.pick(user)
+            if at:
+                page.fill("#at", at)
+                page.press("#at", "Enter")
+                page.wait_for_function(f"document.querySelector('#past-about').textContent && '{at}'")
+                visit.answered()
+            page.wait_for_timeout(1500)
+            if name == "page":
+                page.click("#explain")
+                page.wait_for_selector(".why")
+                page.set_viewport_size({"width": PICTURE[0], "height": 1000})
+                page.wait_for_timeout(500)
+                page.screenshot(path=folder / "page.png")
+            elif name == "page-hours":
+                page.click("text=Show 24 hours")
+                page.wait_for_selector(".hours")
+                page.locator(".more").screenshot(path=folder / "page-hours.png")
+            else:
+                page.screenshot(path=folder / "page-phone.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

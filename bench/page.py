@@ -114,7 +114,6 @@ def take_pictures(browser: Browser, url: str, user: str, at: str | None, folder:
             if at:
                 page.fill("#at", at)
                 page.press("#at", "Enter")
-                page.wait_for_function(f"document.querySelector('#past-about').textContent && '{at}'")
                 visit.answered()
             page.wait_for_timeout(1500)
             if name == "page":

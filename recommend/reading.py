@@ -93,7 +93,8 @@ def _contexts(encoder: PromptEncoder, asked: pl.DataFrame, num_lines: int) -> li
     """For each of the last lines what stands before its title, by fields."""
     rows = asked[-(num_lines + 1) :]  # a line may speak of the event before it
     whole = _rendered(encoder, rows)[-num_lines:]
-    without = {kind: _rendered(encoder.without([kind]), rows)[-num_lines:] for kind in CONTEXT_KINDS}
+    # A line may say the weather because a day begins: such words are gone without either, and are the weather's.
+    without = {kind: _rendered(encoder.without([kind]), rows)[-num_lines:] for kind in reversed(CONTEXT_KINDS)}
     return [_fields(text, {kind: texts[line] for kind, texts in without.items()}) for line, text in enumerate(whole)]
 
 

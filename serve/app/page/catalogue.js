@@ -37,7 +37,7 @@ async function list(note = "") {
     const columns = found.columns.slice(0, 5);
     put($("catalogue-rows"),
       h("table", { class: "rows" },
-        h("thead", {}, h("tr", {}, ["Title", "Id", ...columns, "Edit"].map((name) => h("th", { scope: "col" }, name)))),
+        h("thead", {}, h("tr", {}, ["Title", "Id", ...columns, "Edit"].map((name) => h("th", { scope: "col", class: typeof found.data[0]?.[name] === "number" ? "number" : "" }, name)))),
         h("tbody", {}, found.data.map((row) => h("tr", {},
           h("th", { scope: "row" }, row.title), h("td", { class: "id" }, row.item_id),
           columns.map((name) => h("td", { class: typeof row[name] === "number" ? "number" : "" }, shown(row[name]))),

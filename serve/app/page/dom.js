@@ -12,11 +12,11 @@ export function h(tag, given = {}, ...children) {
     else if (name.startsWith("--")) made.style.setProperty(name, value);
     else made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return made;
 }
 
-export const put = (element, ...children) => element.replaceChildren(...children.flat().filter(Boolean));
+export const put = (element, ...children) => element.replaceChildren(...children.flat(Infinity).filter(Boolean));
 
 export function percent(p) {
   if (p >= 0.1) return `${(100 * p).toFixed(0)} %`;

@@ -8,9 +8,10 @@ import { whyOf } from "./why.js";
 let running = null; // the AbortController of the newest request
 let lastRank = new Map(); // of the list before, by item id, and whose it was
 let lastWho = "";
+let note = ""; // what the next list that is drawn has to say
 
 // Ask for the list and draw it. `explain` asks for reasons too, which takes many times as long.
-export async function refresh({ explain = false, note = "" } = {}) {
+export async function refresh({ explain = false } = {}) {
   if (!isAsked()) return problem("Choose a user first, or describe someone new.");
   running?.abort();
   const own = (running = new AbortController());
@@ -21,7 +22,7 @@ export async function refresh({ explain = false, note = "" } = {}) {
     const mark = () => explain || performance.mark("answer-received");
     const answer = await ask("POST", "/v1/recommendations", body, { signal: own.signal, onHeaders: mark });
     state.answer = { ...answer, body };
-    draw(answer, note);
+    draw(answer);
     if (!explain) measureDrawing();
     emit(explain ? "explained" : "answered");
     if (explain) $("certificate").append(reasons(answer.explanation));
@@ -56,7 +57,7 @@ function waiting(what) {
   $("list").classList.toggle("stale", Boolean(what));
 }
 
-function draw(answer, note) {
+function draw(answer) {
   const who = state.isNew ? "someone new" : `user ${state.user}`;
   const top = answer.data[0]?.probability || 1;
   const rows = answer.data.map((item) => row(item, top, who));
@@ -66,7 +67,8 @@ function draw(answer, note) {
   $("empty").hidden = true;
   $("answer-title").textContent = `Next for ${who}`;
   $("explain").disabled = !answer.data.length;
-  put($("certificate"), certificate(answer), note ? ` ${note}` : "");
+  put($("certificate"), certificate(answer), note);
+  note = "";
   lastRank = new Map(answer.data.map((item) => [item.item_id, item.rank]));
   lastWho = who;
   describe(answer.data);
@@ -157,5 +159,6 @@ async function choose(item) {
   $("at").value = shifted(at, 1);
   emit("moment");
   const said = state.isNew ? "was added" : "was stored";
-  await refresh({ note: `“${item.title}” ${said} at ${at.slice(11, 16)}; this is the list an hour later.` });
+  note = ` “${item.title}” ${said} at ${at.slice(11, 16)}; this is the list an hour later.`;
+  await refresh();
 }

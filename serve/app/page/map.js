@@ -12,11 +12,12 @@ let colours = {};
 export function startMap() {
   const canvas = $("map");
   on("loaded", load);
-  on("placed", draw);
-  on("answered", draw);
+  on("placed", () => (wantsFit ? fitList() : draw()));
+  on("answered", () => { wantsFit ||= state.user !== shownUser || state.isNew; draw(); });
   $("map-in").addEventListener("click", () => zoom(1.6));
   $("map-out").addEventListener("click", () => zoom(1 / 1.6));
-  $("map-fit").addEventListener("click", fit);
+  $("map-fit").addEventListener("click", fitList);
+  $("map-all").addEventListener("click", fitAll);
   new ResizeObserver(draw).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, event); }, { passive: false });
@@ -34,7 +35,7 @@ async function load() {
     for (let offset = 0; offset < Math.min(num, MOST); offset += 1000) {
       const part = await ask("GET", `/v1/catalogues/${encodeURIComponent(name)}?limit=1000&offset=${offset}`);
       part.data.forEach((row) => state.items.set(row.item_id, row));
-      fit();
+      fitAll();
     }
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -56,16 +57,32 @@ function categories() {
   put($("category"), h("option", { value: "" }, "any"), found.map((name) => h("option", {}, name)));
 }
 
-const placed = () => [...state.items.values()].filter((row) => row.latitude !== null && row.latitude !== undefined);
+const isPlaced = (row) => typeof row.latitude === "number" && typeof row.longitude === "number";
+const placed = () => [...state.items.values()].filter(isPlaced);
+
+let wantsFit = false; // once for each person: later answers leave the map where it is
+let shownUser = null;
 
 // Everything but the outermost hundredth, so that one item far away does not make the rest a dot.
-function fit() {
-  const rows = placed();
+function fitAll() {
+  fit(placed(), 0.01);
+}
+
+// What is ranked, the last events and the place.
+function fitList() {
+  const ranked = (state.answer?.data ?? []).map((item) => state.items.get(item.item_id));
+  const rows = [...ranked, ...(state.question?.events ?? []).slice(-12), state.question].filter((row) => row && isPlaced(row));
+  if (state.question) wantsFit = false;
+  shownUser = state.user;
+  if (rows.length) fit(rows, 0);
+}
+
+function fit(rows, outside) {
   if (!rows.length) return;
   const between = (values) => {
     const sorted = values.sort((a, b) => a - b);
     const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
-    return [at(0.01), at(0.99)];
+    return [at(outside), at(1 - outside)];
   };
   const [south, north] = between(rows.map((row) => row.latitude));
   squeeze = Math.cos(((south + north) / 2) * (Math.PI / 180));
@@ -73,7 +90,8 @@ function fit() {
   const { clientWidth: width, clientHeight: height } = $("map");
   view.x = (west + east) / 2;
   view.y = (south + north) / 2;
-  view.scale = 0.92 * Math.min(width / Math.max(east - west, 1e-3), height / Math.max(north - south, 1e-3));
+  const least = 0.004; // degrees, some hundred metres
+  view.scale = 0.84 * Math.min(width / Math.max(east - west, least), height / Math.max(north - south, least));
   draw();
 }
 
@@ -150,7 +168,7 @@ function paint() {
   brush.clearRect(0, 0, width, height);
   for (const row of placed()) disc(brush, row, 1.5, colours.dot);
   drawPast(brush);
-  const top = (state.answer?.data ?? []).map((item) => ({ ...item, row: state.items.get(item.item_id) })).filter(({ row }) => row?.latitude !== undefined && row?.latitude !== null);
+  const top = (state.answer?.data ?? []).map((item) => ({ ...item, row: state.items.get(item.item_id) })).filter(({ row }) => row && isPlaced(row));
   for (const item of top.reverse()) number(brush, item);
   drawPlace(brush);
   const named = top.slice(-3).reverse().map((item) => item.title).join("; ");
@@ -167,7 +185,7 @@ function disc(brush, row, radius, fill, edge) {
 }
 
 function drawPast(brush) {
-  const events = (state.question?.events ?? []).filter((event) => event.latitude !== null).slice(-40);
+  const events = (state.question?.events ?? []).filter(isPlaced).slice(-40);
   if (!events.length) return;
   brush.beginPath();
   events.slice(-12).forEach((event, at) => brush[at ? "lineTo" : "moveTo"](...pixels(event)));
@@ -193,7 +211,7 @@ function number(brush, { rank, row, item_id: id }) {
 function drawPlace(brush) {
   const given = $("latitude").value !== "" && $("longitude").value !== "";
   const place = given ? { latitude: Number($("latitude").value), longitude: Number($("longitude").value) } : state.question;
-  if (!place || place.latitude === null || place.latitude === undefined) return;
+  if (!place || !isPlaced(place)) return;
   const [x, y] = pixels(place);
   brush.strokeStyle = colours.place;
   brush.lineWidth = given ? 2.5 : 1.5;

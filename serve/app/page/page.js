@@ -7,8 +7,8 @@ import { $, debounced, h, here, put, shifted, whole } from "./dom.js";
 import { startHours } from "./hours.js";
 import { problem, refresh } from "./list.js";
 import { startMap } from "./map.js";
-import { showPast } from "./past.js";
-import { pick, startPerson } from "./person.js";
+import { showPast, showQuestion } from "./past.js";
+import { askNow, startPerson } from "./person.js";
 import { startServer } from "./server.js";
 import { emit, filters, isAsked, on, state } from "./state.js";
 import { drawRankers } from "./why.js";
@@ -50,7 +50,7 @@ function startMoment() {
     emit("placed");
   });
   on("set-moment", () => again());
-  $("question").addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
+  $("question").addEventListener("submit", (event) => { event.preventDefault(); askNow(); });
   $("question").addEventListener("change", (event) => {
     if (!event.target.closest("#known-person, #new-person, .choice")) again();
     if (event.target.closest("#filters")) drawFilters();
@@ -118,7 +118,7 @@ function startTabs() {
 $("explain").addEventListener("click", () => refresh({ explain: true }));
 on("answered", () => { showPast(); drawRankers(); });
 on("explained", drawRankers);
-on("pick", () => pick(state.user));
+on("shown-prompt", showQuestion);
 startKey();
 startTabs();
 startMoment();

@@ -51,16 +51,23 @@ function drawPrompt(shown) {
     h("ol", { class: "prompt", tabindex: "0", "aria-label": "The prompt, line by line, with token counts" }, shown.prompt.map((piece) => h("li", { class: piece.kind },
       h("span", { class: "words" }, piece.fields.map(({ field, text }) => fieldText(field, text))),
       h("span", { class: "number", title: "tokens" }, whole(piece.num_tokens))))));
+  showQuestion();
+}
+
+// The question is what is asked now: it stands at the end of the prompt.
+export function showQuestion() {
   const lines = $("view-prompt").querySelector(".prompt");
-  lines.scrollTop = lines.scrollHeight; // the question is what is asked now
+  if (lines) lines.scrollTop = lines.scrollHeight;
 }
 
 // Line ends that only fill the prompt up are counted, not shown as empty lines.
 function fieldText(field, text) {
   const ends = text.match(/\n*$/)[0].length;
-  const words = ends ? text.slice(0, -ends) : text;
+  const [, before, words, after] = /^(\s*)([^]*?)(\s*)$/.exec(ends ? text.slice(0, -ends) : text);
   return [
+    before,
     words && h("span", { class: field === "text" ? "" : `field ${field}` }, words),
+    after,
     ends > 1 ? h("span", { class: "ends" }, ` ↵ × ${ends}`) : null,
   ];
 }

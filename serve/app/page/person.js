@@ -37,14 +37,28 @@ async function suggest() {
   }
 }
 
-export async function pick(id) {
+let settling = false; // while the moment of another user is looked up, who is asked about next
+
+async function pick(id) {
   if (!id) return;
   $("user").value = id;
   state.user = id;
   state.excluded.clear();
   emit("filters");
-  await settleMoment();
-  await refresh();
+  settling = true;
+  try {
+    await settleMoment();
+  } finally {
+    settling = false;
+  }
+  if (state.user === id) await refresh();
+}
+
+// The button, and Enter in any field: in that of the user it comes with a change, which asks by itself.
+export function askNow() {
+  const typed = $("user").value.trim();
+  if (!state.isNew && typed !== state.user) pick(typed);
+  else if (!settling) refresh();
 }
 
 // Right after the last event, where the data end long ago: today nothing would be known of the weather.

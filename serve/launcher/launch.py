@@ -109,7 +109,7 @@ def _check(config: ServeConfig, as_json: bool) -> Start:
         shown = json.dumps({"url": address.url, "model": name, "pid": os.getpid()}, ensure_ascii=False)
     else:
         user_id, prompt = example(histories, config.prompts)
-        shown = greeting(address.url, name, user_id, prompt, variable)
+        shown = greeting(address.url, name, user_id, prompt, variable, has_page=config.serve.page)
     return Start(build, dtype, address, key, shown)
 
 
@@ -239,14 +239,17 @@ def example(histories: Histories, settings: PromptSettings) -> tuple[str, str]:
     return histories.user_ids[user], prompt
 
 
-def greeting(url: str, name: str, user_id: str, prompt: str, key_variable: str | None) -> str:
+def greeting(
+    url: str, name: str, user_id: str, prompt: str, key_variable: str | None, *, has_page: bool
+) -> str:  # fmt: skip
     """The server's address, a ready `curl` and a ready Python snippet; `key_variable` holds the API key, if any."""
+    page = f"; for a page to look at it, open {url}/ in a browser" if has_page else ""
     body = shlex.quote(json.dumps({"user_id": user_id, "k": 5}, ensure_ascii=False))
     header = f' -H "Authorization: Bearer ${key_variable}"' if key_variable else ""
     key, imports = (f'os.environ["{key_variable}"]', "import os\n        ") if key_variable else ('"none"', "")
     quoted_name, quoted_prompt = (json.dumps(text, ensure_ascii=False) for text in (name, prompt))
     return dedent(f"""\
-        {name} is served at {url}
+        {name} is served at {url}{page}
 
         curl {url}/v1/recommendations{header} -H 'Content-Type: application/json' -d {body}
 

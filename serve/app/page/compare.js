@@ -1,4 +1,4 @@
-// Two moments side by side: the list as asked, and the same person at another time, weather or place.
+// Two times side by side: the list as asked, and the same person at another time, weather or place.
 
 import { ask, Refused } from "./api.js";
 import { $, day, h, here, hour, moved, percent, put } from "./dom.js";
@@ -15,7 +15,7 @@ function draw() {
   const input = (id, type, label, more = {}) => h("div", {}, h("label", { for: id }, label), h("input", { id, type, ...more }));
   const skies = ["", "clear", "rain", "snow", "windy", "storm"].map((sky) => h("option", { value: sky }, sky || "last known"));
   put($("view-compare"),
-    h("p", { class: "hint" }, "The list above is the first moment. Say how the second one differs."),
+    h("p", { class: "hint" }, "The list above is for the first time. Say how the second one differs."),
     h("form", { class: "inline", onsubmit: compare },
       input("other-at", "datetime-local", "Second time"),
       state.context.weather ? h("div", {}, h("label", { for: "other-sky" }, "Weather"), h("select", { id: "other-sky" }, skies)) : null,

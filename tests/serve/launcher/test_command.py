@@ -172,10 +172,11 @@ def test_example_prompt_tells_the_last_events_as_prompts_do(merged_run: Path) ->
 
 
 def test_greeting_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = greeting("http://127.0.0.1:80", "town's", 'o\'hara "x"', 'Friday "7":\n', None)
+    text = greeting("http://127.0.0.1:80", "town's", 'o\'hara "x"', 'Friday "7":\n', None, has_page=False)
     curl = next(line for line in text.splitlines() if line.startswith("curl"))
     echoed = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {curl}"], capture_output=True, text=True, check=True)
     words = echoed.stdout.splitlines()
+    assert "browser" not in text
     assert words[:2] == ["curl", "http://127.0.0.1:80/v1/recommendations"]
     assert json.loads(words[-1]) == {"user_id": 'o\'hara "x"', "k": 5}
     snippet = text[text.index("from openai") : text.index("Ctrl-C")]
@@ -189,8 +190,9 @@ def test_greeting_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_greeting_names_the_variable_of_the_key_and_not_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_KEY", "s3cret")
-    text = greeting("http://h:80", "town", "p00", "x", "SHOP_KEY")
+    text = greeting("http://h:80", "town", "p00", "x", "SHOP_KEY", has_page=True)
     assert "s3cret" not in text
+    assert "open http://h:80/ in a browser" in text
     assert '-H "Authorization: Bearer $SHOP_KEY"' in text
     asked: dict[str, Any] = {}
     _run_snippet(text[text.index("import os") : text.index("Ctrl-C")], asked)

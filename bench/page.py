@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import statistics
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from whereupon.tests.serve.page_visit import serving_places, visiting
 
 JOURNEYS_ASKED, DRAWN_MS = 10, 200
 DRAWN = "performance.getEntriesByName('answer-to-list').map(entry => entry.duration)"
-PICTURE = 1440, 900
+WAIT_MS = 1500
 
 
 def main() -> int:
@@ -100,34 +101,25 @@ def _recorded(found: list[dict[str, Any]], browser: str, output: Path | None) ->
                   median_drawn_ms=statistics.median(first) if first else None)  # fmt: skip
 
 
-def take_pictures(browser: Browser, url: str, user: str, at: str | None, folder: Path) -> None:
-    """page.png: a list and why; page-hours.png: the 24 hours of that day, in the dark; page-phone.png."""
-    for name, width, dark in (
-        ("page", PICTURE[0], False),
-        ("page-hours", PICTURE[0], True),
-        ("page-phone", 390, False),
-    ):
-        with visiting(browser, url, key=None, width=width, dark=dark) as visit:
+def take_pictures(browser: Browser, url: str, user: str, at: str, folder: Path) -> None:
+    """page.png: a list and the 24 hours of that day; page-prompt.png: the prompt, on a dark page."""
+    for dark in (False, True):
+        with visiting(browser, url, key=os.environ.get("WHEREUPON_ADMIN_KEY"), width=1440, dark=dark) as visit:
             page = visit.page
-            page.context.set_default_timeout(3_600_000)
             visit.pick(user)
-            if at:
-                page.fill("#at", at)
-                page.press("#at", "Enter")
-                visit.answered()
-            page.wait_for_timeout(1500)
-            if name == "page":
-                page.click("#explain")
-                page.wait_for_selector(".why")
-                page.set_viewport_size({"width": PICTURE[0], "height": 1000})
-                page.wait_for_timeout(500)
-                page.screenshot(path=folder / "page.png")
-            elif name == "page-hours":
+            page.fill("#at", at)
+            visit.posted("/v1/questions", lambda page=page: page.press("#at", "Enter"))
+            visit.answered()
+            if dark:
+                page.click("#tab-prompt")
+                page.wait_for_timeout(WAIT_MS)
+                page.locator(".more").screenshot(path=folder / "page-prompt.png")
+            else:
                 page.click("text=Show 24 hours")
                 page.wait_for_selector(".hours")
-                page.locator(".more").screenshot(path=folder / "page-hours.png")
-            else:
-                page.screenshot(path=folder / "page-phone.png")
+                page.mouse.move(0, 0)
+                page.wait_for_timeout(WAIT_MS)
+                page.screenshot(path=folder / "page.png", full_page=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from whereupon.tests.serve.processes import Served, serving
 
 ASKING, ADMIN = "a5k", "adm1n"
 WIDE, PHONE = 1280, 390
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 """Enough for machines that do other things too."""
 # Chromium writes one for each answer that is an error, which a journey may be about.
 _STATUS = "Failed to load resource: the server responded with a status of"

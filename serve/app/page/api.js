@@ -25,7 +25,8 @@ export async function ask(method, path, body, { signal, onHeaders } = {}) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
+    // Relative to the page, so that a proxy may put the server below any path.
+    response = await fetch(`.${path}`, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server does not answer. Is it running? Ask again in a moment.");
@@ -40,7 +41,7 @@ export async function ask(method, path, body, { signal, onHeaders } = {}) {
 }
 
 export async function text(path) {
-  const response = await fetch(path);
+  const response = await fetch(`.${path}`);
   if (!response.ok) throw new Refused(response.status, `${path} answered with the status ${response.status}.`);
   return response.text();
 }

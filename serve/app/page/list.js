@@ -29,12 +29,20 @@ export async function refresh({ explain = false } = {}) {
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
-    if (!explain) put($("list"));
+    if (!explain) clear();
     problem(error.message);
     if (error.status === 401) emit("key-needed");
   } finally {
     if (running === own) waiting("");
   }
+}
+
+function clear() {
+  state.answer = null;
+  put($("list"));
+  put($("certificate"));
+  $("explain").disabled = true;
+  emit("placed");
 }
 
 function measureDrawing() {
@@ -62,7 +70,9 @@ function draw(answer) {
   const top = answer.data[0]?.probability || 1;
   const rows = answer.data.map((item) => row(item, top, who));
   const before = positions();
+  const hadFocus = $("list").contains(document.activeElement);
   put($("list"), rows);
+  if (hadFocus) $("answer").focus({ preventScroll: true }); // the button that was pressed is gone
   slide(before);
   $("empty").hidden = true;
   $("answer-title").textContent = `Next for ${who}`;

@@ -7,13 +7,12 @@ import { state } from "./state.js";
 export function whyOf(why, isOpen) {
   const shares = why.groups.filter((share) => share.log_prob !== null);
   const parts = why.parts.filter((part) => part.name === "model" || Math.abs(part.log_odds) >= 0.005);
-  const most = Math.max(0.01, ...shares.map((share) => Math.abs(share.log_prob)), ...why.parts.map((part) => Math.abs(part.log_odds)));
   return h("details", { class: "why", open: isOpen },
     h("summary", {}, why.sentence),
     shares.length ? h("h3", {}, "What the prompt adds ", h("span", { class: "unit" }, "nats of log-probability")) : null,
-    shares.length ? bars(shares.map((share) => [share.group, share.log_prob, without(share)]), most) : null,
+    shares.length ? bars(shares.map((share) => [share.group, share.log_prob, without(share)])) : null,
     parts.length ? h("h3", {}, `What model and rankers add, against ${titleOf(why.against)} `, h("span", { class: "unit" }, "nats of log-odds")) : null,
-    parts.length ? bars(parts.map((part) => [part.name, part.log_odds, ""]), most) : null,
+    parts.length ? bars(parts.map((part) => [part.name, part.log_odds, ""])) : null,
     why.events.length ? h("h3", {}, "Past events that matter most") : null,
     why.events.length ? h("ul", { class: "mattering" }, why.events.map((event) =>
       h("li", {}, h("span", { class: "number" }, signed(event.log_prob)), ` ${event.title} `, h("time", {}, event.time.replace("T", " "))))) : null);
@@ -24,7 +23,8 @@ function without(share) {
   return `without: ${place}, ${percent(share.without.probability)}`;
 }
 
-function bars(rows, most) {
+function bars(rows) {
+  const most = Math.max(0.01, ...rows.map(([, value]) => Math.abs(value)));
   return h("table", { class: "shares" }, h("tbody", {}, rows.map(([name, value, more]) => h("tr", {},
     h("th", { scope: "row" }, name),
     h("td", { class: "number" }, signed(value)),

@@ -51,7 +51,8 @@ def read_pieces(question: Question, tokenizer: Tokenizer) -> list[Read]:
     for number, ((kind, end), text) in enumerate(zip(ends, texts, strict=True)):
         if end > begin:
             line = number - 2  # behind preamble and profile
-            fields = _by_context(text, contexts[line]) if line >= 0 else [("text", text)]
+            plain: list[tuple[Field, str]] = [("text", text)]
+            fields = _by_context(text, contexts[line]) if line >= 0 else plain
             pieces.append(Read(kind, fields, end - begin))
         begin = end
     return pieces
@@ -127,4 +128,4 @@ def _by_context(text: str, context: list[tuple[Field, str]]) -> list[tuple[Field
     if not text.startswith(said):
         return [("text", text)]
     rest = text[len(said) :]
-    return [*context, *([("title", rest)] if rest else [])]  # type: ignore[list-item]
+    return [*context, ("title", rest)] if rest else context

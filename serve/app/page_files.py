@@ -6,12 +6,13 @@ The page asks the same routes as any client. Its files hold no data, so they nee
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse
-from starlette.responses import Response
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
+
+from .http_errors import OpenAIErrorRoute
 
 FOLDER: Final = Path(__file__).parent / "page"
 HEADERS: Final = {
@@ -25,23 +26,24 @@ HEADERS: Final = {
 }
 
 
-class PageFiles(StaticFiles):
-    """The files of the page with its headers, to be mounted at `/page`."""
+_FILES: Final = StaticFiles(directory=FOLDER)
 
-    def __init__(self) -> None:
-        super().__init__(directory=FOLDER)
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """As by default, with the headers."""
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(HEADERS)
-        return response
-
-
-page_router = APIRouter()
+page_router = APIRouter(route_class=OpenAIErrorRoute)
 
 
 @page_router.get("/", include_in_schema=False)
-async def page() -> FileResponse:
+async def page(request: Request) -> Response:
     """The page itself."""
-    return FileResponse(FOLDER / "index.html", headers=HEADERS)
+    return await _file("index.html", request)
+
+
+@page_router.get("/page/{name}", include_in_schema=False)
+async def page_file(name: str, request: Request) -> Response:
+    """What the page is made of. Raises HTTPException 404 for another name."""
+    return await _file(name, request)
+
+
+async def _file(name: str, request: Request) -> Response:
+    response = await _FILES.get_response(name, request.scope)
+    response.headers.update(HEADERS)
+    return response

@@ -33,7 +33,7 @@ from ..settings import ServeConfig
 from .completions import MAX_PROMPTS, complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
 from .keys import Keys
-from .page_files import PageFiles, page_router
+from .page_files import page_router
 from .plain import SAID, OwnRoutes
 from .questions import question_router
 from .routes import event_router, router, the_service, until_disconnect
@@ -60,8 +60,6 @@ class Endpoints:
         own += [APIRouter(lifespan=_lifespan), *([page_router] if settings.page else [])]
         for added in own:
             app.include_router(added)
-        if settings.page:
-            app.mount("/page", PageFiles())
         if not settings.plain_routes:
             app.add_middleware(OwnRoutes, own=[route for added in own for route in added.routes])
         app.add_middleware(BodyLimit, max_bytes=settings.max_body_kib * 1024)

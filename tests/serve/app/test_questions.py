@@ -15,11 +15,6 @@ KEYS = {"WHEREUPON_SERVE_ASKING_KEY": "a5k", "WHEREUPON_SERVE_ADMIN_KEY": "adm1n
 pytestmark = pytest.mark.usefixtures("vllm_imported")
 
 
-@pytest.fixture
-def server(start: Any) -> Any:
-    return start()
-
-
 def shown(server: Any, **body: Any) -> Any:
     answer = server.post("/v1/questions", json={"user_id": "p00", "context": RAIN} | body)
     assert answer.status_code == 200, answer.text
@@ -139,6 +134,8 @@ def test_page_runs_its_own_files_and_nothing_else(server: Any) -> None:
     assert "style=" not in page.text
     assert "<script type" in page.text
     assert page.text.count("<script") == 1
+    again = server.get("/", headers={"If-None-Match": page.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
     for outside in ("/page/../page_files.py", "/page/%2e%2e/page_files.py", "/page/none.js"):
         assert server.get(outside).status_code == 404
 

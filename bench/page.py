@@ -12,12 +12,14 @@ at which the answer's headers arrive and the one at which the first list is pain
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import os
 import statistics
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ WAIT_MS = 1500
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="folder to write to instead of bench/results")
+    parser.add_argument("--served", help="URL of such a server of the town that runs already (`serving_places`)")
     parser.add_argument("--url", help="take pictures of this server instead")
     parser.add_argument("--user", help="whose list is shown in the pictures")
     parser.add_argument("--at", help="the time asked about in the pictures, such as 2013-02-14T18:00")
@@ -53,9 +56,19 @@ def main() -> int:
         if options.url:
             take_pictures(browser, options.url, options.user, options.at, options.pictures)
             return 0
-        with tempfile.TemporaryDirectory() as scratch, serving_places(_town(Path(scratch)), _run(scratch)) as served:
-            found = [journey_of(browser, served.url, journey) for journey in JOURNEYS]
+        with _served(options.served) as url:
+            found = [journey_of(browser, url, journey) for journey in JOURNEYS]
         return _recorded(found, browser.version, options.output)
+
+
+@contextlib.contextmanager
+def _served(url: str | None) -> Iterator[str]:
+    """The URL of a server of the town, by default of a new one."""
+    if url:
+        yield url
+        return
+    with tempfile.TemporaryDirectory() as scratch, serving_places(_town(Path(scratch)), _run(scratch)) as served:
+        yield served.url
 
 
 def _town(folder: Path) -> Path:

@@ -102,7 +102,8 @@ def _note(seen: Visit, kind: str, text: str) -> None:
 def serving_places(config: Path, run: Path) -> Iterator[Served]:
     """A real server of the tiny town with both keys, whose places have coordinates and categories."""
     keys = {"WHEREUPON_API_KEY": ASKING, "WHEREUPON_ADMIN_KEY": ADMIN}
-    with serving(config, run, environment=keys) as served:
+    patient = ["serve.explain_seconds=600"]  # so that no reason is left out on a machine that does other things too
+    with serving(config, run, patient, environment=keys) as served:
         called(served.url, f"/v1/catalogues/{served.model}", {"items": PLACES}, "PUT")
         yield served
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from whereupon.docs import hardware
@@ -16,6 +18,17 @@ def test_weights_are_those_of_the_published_model(name: str, billions: float) ->
     assert model.weights / 1e9 == pytest.approx(billions, rel=1e-3)
 
 
+@pytest.fixture
+def one_precision() -> Iterator[None]:
+    """Accelerate allows one precision a process, and other tests train in float32."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("one_precision")
 @pytest.mark.parametrize("shape", [Model("a", 2, 128, 512, 64, 256), Model("b", 3, 192, 384, 192, 256, tied=False)])
 def test_weights_adapter_and_activations_are_those_of_a_real_model(shape: Model) -> None:
     import torch

@@ -293,5 +293,5 @@ def test_title_that_the_template_names_is_a_column_like_any_other() -> None:
     assert films.replace(films.items, letters, made).titles.to_list() == ["Heat (1995)"]
     new = films.replace(items_of(["Heat"], year=[1996]), letters, made)
     assert new.titles.to_list() == ["Heat (1996)"]
-    with pytest.raises(CatalogueError, match=r"the column title of the histories is needed too; add it for item 'i0'\.$"):
+    with pytest.raises(CatalogueError, match=r"title of the histories is needed too; add it for item 'i0'\.$"):
         films.replace(pl.DataFrame({"item_id": ["i0"], "year": [1996]}), letters, made)

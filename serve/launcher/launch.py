@@ -31,6 +31,7 @@ from ...errors import ServerError
 from ...files import write_json
 from ...histories import Histories, read_histories
 from ...prompts import PromptSettings, context_frame, features_of, identity_of, load_templates
+from ...rankers.blend import read_blend
 from ..settings import ServeSettings
 from .command import Address, ServerProcess, key_variable, served_dtype, server_command, server_environment
 from .install import HOW, SERIES, Build, installed_build
@@ -95,7 +96,9 @@ def _check(config: ServeConfig, as_json: bool) -> Start:
     adapter = current_adapter(config.run)  # it must belong to this run; the tokenizer is for the server to compare
     identity = identity_of(config.prompts, load_templates(config.prompts.template), histories.catalogue_hash)
     recipe = {"title_recipe": histories.title_recipe}
-    check_card(read_card(adapter), adapter, {**base_identity(config.model), **recipe, **identity})
+    card = read_card(adapter)
+    check_card(card, adapter, {**base_identity(config.model), **recipe, **identity})
+    read_blend(config, histories, card, adapter)
     address = free_address(config.serve)
     name, variable = config.name, key_variable(config.serve, os.environ)
     key = os.environ[variable] if variable else None

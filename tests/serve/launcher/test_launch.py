@@ -106,6 +106,10 @@ def test_adapter_of_another_template_is_refused(invoke: Callable[..., Result]) -
     assert re.search(says("another prompt template"), _refused(invoke(settings=("prompts.template=checkins",))))
 
 
+def test_stack_that_is_missing_is_refused_before_anything_is_loaded(invoke: Callable[..., Result]) -> None:
+    assert "priors" in _refused(invoke(settings=("priors=auto",)))
+
+
 def test_port_that_is_taken_is_refused(invoke: Callable[..., Result]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -31,7 +31,8 @@ from ..decode.search import SLACK
 from ..errors import DataError, PromptError, UnknownUserError
 from ..histories import Histories, read_histories
 from ..histories.privacy import privacy_of_run
-from ..rankers.blend import read_blend
+from ..rankers.blend import Blend, read_blend
+from ..rankers.pooling import Pools
 from .context import RequestContext, check_context, open_question, places_in_prompts
 from .door import known_as
 from .forgotten import Forgotten
@@ -143,7 +144,7 @@ class Recommender:
 
     def __init__(
         self, config: RecommendConfig, histories: Histories, tokenizer: Tokenizer, catalogues: Catalogues,
-        store: EventStore | None, card: dict[str, Any], adapter: Path,
+        store: EventStore | None, card: dict[str, Any], adapter: Path | None,
     ) -> None:  # fmt: skip
         self.config, self.histories, self.tokenizer, self.catalogues = config, histories, tokenizer, catalogues
         self.store, self.card, self._adapter = store, card, adapter
@@ -155,7 +156,7 @@ class Recommender:
     @classmethod
     def load(
         cls, source: RecommendConfig | Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence[str] = (), *,
-        keeps_events: bool = False,
+        keeps_events: bool = False, only_prompts: bool = False,
     ) -> Recommender:  # fmt: skip
         """Read what answers need; the weights of the model are read when the first answer asks for them.
 
@@ -163,6 +164,7 @@ class Recommender:
             source: a configuration, its YAML file, a dictionary of the same shape, or a run folder.
             overrides: settings such as "priors=none".
             keeps_events: open the event store even where no event was ever kept, as a server does.
+            only_prompts: make questions and their prompts but no answers, which needs no trained adapter.
 
         Raises:
             WhereuponError: for what is missing or does not belong together.
@@ -178,11 +180,12 @@ class Recommender:
             config = configured(source, overrides)
         histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
         encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-        adapter = current_adapter(config.run)
-        card = read_card(adapter)
-        identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
-        check_card(card, adapter, identity)
-        blend = read_blend(config, histories, card, adapter)
+        adapter, card, blend = None, dict[str, Any](), Blend(Pools())
+        if not only_prompts:
+            adapter = current_adapter(config.run)
+            card = read_card(adapter)
+            check_card(card, adapter, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe))
+            blend = read_blend(config, histories, card, adapter)
         catalogues = Catalogues(config, histories, tokenizer, encoder, blend)
         address = config.events_address
         store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None
@@ -369,6 +372,7 @@ class Recommender:
     def _model(self) -> Any:
         from ..decode.models import load_adapted
 
+        assert self._adapter is not None, "a recommender for prompts alone answers nothing"
         return load_adapted(self.config.model, self._adapter)
 
 

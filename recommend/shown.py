@@ -21,8 +21,11 @@ BAR_WIDTH = 20
 
 
 def show_prompt(config: RecommendConfig, user: str, context: RequestContext, *, ids: bool) -> None:
-    """Print what the model will read, as text without a BOS token or as JSON with all `ids`; counts go to stderr."""
-    with Recommender.load(config) as recommender:
+    """Print what the model will read, as text without a BOS token or as JSON with all `ids`; counts go to stderr.
+
+    No adapter is needed: prompts can be looked at before anything is trained.
+    """
+    with Recommender.load(config, only_prompts=True) as recommender:
         recommender.check_place(context, RequestFilters())
         question = recommender.question(Request(user, None, context))
         prompt, encoder = question.prompt, question.version.encoder

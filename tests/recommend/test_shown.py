@@ -269,6 +269,18 @@ def test_prompt_is_shown_as_it_is_read_with_its_counts(trained: Config, capsys: 
     assert len(json.loads(capsys.readouterr().out)) == int(said.err.split()[0])
 
 
+def test_prompt_is_shown_before_anything_is_trained(
+    trained: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = RequestContext("2024-02-03T19:00", "rain, 3 C")
+    show_prompt(trained, "p01", context, ids=True)
+    expected = capsys.readouterr().out
+    untrained = _copy(trained, tmp_path)
+    shutil.rmtree(untrained.run / "adapters")
+    show_prompt(untrained, "p01", context, ids=True)
+    assert capsys.readouterr().out == expected
+
+
 def _copy(config: Config, folder: Path) -> Config:
     shutil.copytree(config.run, folder / "another")
     return config.model_copy(update={"run": folder / "another"})

@@ -12,7 +12,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from whereupon.recommend.door import Door
+from whereupon.recommend.private_store import PrivateStore
 from whereupon.recommend.store import open_store
 from whereupon.serve.app.routes import event_router, the_store
 from whereupon.serve.settings import ServeSettings
@@ -23,7 +23,7 @@ def main(address: str, port: int) -> None:
     store = open_store(address)
     app = FastAPI()
     # The bound is that of reading, too, and the bench reads all that a user has.
-    app.dependency_overrides[the_store] = lambda: Door(store, None)
+    app.dependency_overrides[the_store] = lambda: PrivateStore(store, None)
     app.include_router(event_router(ServeSettings(max_events=1_000_000)))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 

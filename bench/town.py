@@ -70,10 +70,14 @@ def main() -> int:
 
 
 def simulated(town: Path, options: list[str]) -> None:
-    """The town, written anew unless it is there whole."""
+    """The town, unless it is there already. Raises SystemExit: another town is there."""
     if not (town / "town.yaml").exists():
         shutil.rmtree(town, ignore_errors=True)
         _run("simulate", str(town), "--seed", str(SEED), *options)
+    found = read_object(town / "truth.json")["settings"]
+    wanted = dict(zip(options[-6::2], options[-5::2], strict=True))
+    if any(str(found[name.removeprefix("--")]) != value for name, value in wanted.items()):
+        raise SystemExit(f"{town} holds a town of other settings, {found}; remove it, or name another --folder.")
 
 
 def ranked(town: Path, epochs: float) -> None:

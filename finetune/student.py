@@ -9,7 +9,7 @@ RUN/adapters/          the adapter that the student was trained with, as of any 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,7 +86,7 @@ def _teacher_card(config: Config, folder: Path) -> dict[str, Any]:
     return card
 
 
-def _make_run(config: Config, run: Path, note: Mapping[str, Any], write: Any) -> None:
+def _make_run(config: Config, run: Path, note: Mapping[str, Any], write: Callable[[Path], object]) -> None:
     """The student's run folder, before it is trained; what is there already stays."""
     base = run / _BASE
     if base.exists():

@@ -1,4 +1,4 @@
-"""Weather of later moments: temperature and probability of precipitation, forecast from what was measured before.
+"""Weather at later times: temperature and probability of precipitation, forecast from earlier measurements.
 
 What was measured are the weather columns of the events, of all users, within 100 km or so of where it is asked (of all
 events, where none has coordinates): the means of each hour, with straight lines between hours without an event. The
@@ -63,7 +63,7 @@ class Measured:
 
 @dataclass
 class WeatherForecasts:
-    """Forecasts for the places and moments of one data set; models are kept, one for each place and day.
+    """Forecasts for the places and times of one data set; models are kept, one for each place and day.
 
     Raises DataError where `statsforecast` is missing, or the events have no weather.
     """
@@ -105,7 +105,7 @@ class WeatherForecasts:
     def columns(self, time_s: int, place: tuple[float, float] | None) -> dict[str, float | str]:
         """The same in the columns of events; `condition` says that it is a forecast. Empty where there is none.
 
-        Where precipitation is likelier than not, it is said, as little as counts.
+        If precipitation is more likely than not, its amount is twice the least that prompts call rain or snow.
         """
         found = self.at(time_s, place)
         if found is None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..arrays import Float64, Int64
 
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius, IUGG
+KM_PER_DEGREE: Final = EARTH_RADIUS_KM * float(np.radians(1.0))  # of latitude
 _CHUNK_PAIRS = 4_000_000  # distances held at once: 32 MB
 
 

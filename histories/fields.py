@@ -7,6 +7,7 @@ import polars as pl
 
 from ..errors import ConfigError
 from .coordinates import known_place
+from .distance import KM_PER_DEGREE
 from .parsing import counted_floats
 from .reading import ROW
 from .rejects import Notes, Rejects
@@ -17,7 +18,6 @@ _GROWTH: Final = 1.05  # statistics are computed anew whenever this many times a
 _STATISTICS: Final = dict.fromkeys(("mean", "std", "low", "median", "high"), pl.Float64)
 _DIGITS: Final = 6  # of a mean that is filled in: more would be read as exact
 _SQUARES: Final = (1 / 16, 1 / 4, 1.0)
-_KM_PER_DEGREE: Final = 111.195
 
 
 def clean_fields(
@@ -171,8 +171,8 @@ def _latest_before(ours: pl.DataFrame, name: str, within_hours: float, by: str |
 
 def _square(km: float) -> pl.Expr:
     """Number of the square of about this size that a place is in; null for an unknown place."""
-    row = (pl.col("latitude") * (_KM_PER_DEGREE / km)).floor()
+    row = (pl.col("latitude") * (KM_PER_DEGREE / km)).floor()
     # As wide as at the row's middle, so that all places of a row are divided alike.
-    across = ((row + 0.5) * (km / _KM_PER_DEGREE)).radians().cos()
-    column = (pl.col("longitude") * across * (_KM_PER_DEGREE / km)).floor()
+    across = ((row + 0.5) * (km / KM_PER_DEGREE)).radians().cos()
+    column = (pl.col("longitude") * across * (KM_PER_DEGREE / km)).floor()
     return row.cast(pl.Int64) * (1 << 32) + column.cast(pl.Int64)

@@ -1,4 +1,4 @@
-"""Privacy at the door: pseudonyms, coarse places and times, no rare items; a report of what was done."""
+"""Privacy: pseudonyms, coarse places and times, no rare items; a report of what was done."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from ..arrays import Float64
 from ..errors import ConfigError, DataError
+from .distance import KM_PER_DEGREE
 from .pseudonyms import Pseudonyms
 from .reading import ROW
 from .rejects import Rejects
 from .settings import PrivacySettings
 
-_KM_PER_DEGREE: Final = 111.195
 _DECIMALS: Final = 5
 
 
@@ -130,7 +130,7 @@ def privacy_of_run(settings: PrivacySettings | None, prepared: dict[str, Any] | 
 
 def _coarse_places(latitude_X: NDArray[Any], longitude_X: NDArray[Any], km: float) -> tuple[Float64, Float64]:
     """The middles of the squares of places, in degrees: float64 [X] each; NaN for an unknown place."""
-    step = km / _KM_PER_DEGREE
+    step = km / KM_PER_DEGREE
     middle_X = np.clip((np.floor(latitude_X / step) + 0.5) * step, -90.0, 90.0)
     # As wide as at the middle of the row, so that all places of a row are divided alike.
     width_X = np.minimum(step / np.maximum(np.cos(np.radians(middle_X)), 1e-9), 360.0)

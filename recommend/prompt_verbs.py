@@ -20,7 +20,7 @@ from ..histories.privacy import privacy_of_run
 from ..prompts import PromptEncoder, PromptSettings
 from ..prompts.lint import Finding, lint
 from .context import RequestContext, open_question
-from .door import known_as
+from .private_store import known_as
 from .prompt import Prompt, prompt_of
 from .settings import RecommendConfig
 

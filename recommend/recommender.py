@@ -34,9 +34,9 @@ from ..histories.privacy import privacy_of_run
 from ..rankers.blend import Blend, read_blend
 from ..rankers.pooling import Pools
 from .context import RequestContext, check_context, open_question, places_in_prompts
-from .door import known_as
 from .forgotten import Forgotten
 from .history import user_history
+from .private_store import known_as
 from .prompt import Prompt, prompt_of
 from .selection import RequestFilters, candidates, place_of
 from .settings import RecommendConfig

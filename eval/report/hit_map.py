@@ -14,11 +14,11 @@ import numpy as np
 from markupsafe import Markup
 
 from ...arrays import Bool, Float64
+from ...histories.distance import KM_PER_DEGREE
 from .pictures import number, picture, rule, tag, text, twice
 from .runs import Dataset
 from .sections import LISTED, Part
 
-KM_PER_DEGREE = 111.195  # of latitude, on a sphere of 6371 km
 PIXELS_PER_CIRCLE = 400.0  # of the map's area: where there are more places, neighbours are drawn as one
 LARGEST = 17.0  # pixels, radius of the place with most events on a wide page, or less where places are many:
 INKED = 0.07  # share of the map that all rings together may cover

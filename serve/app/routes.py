@@ -12,7 +12,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from ...catalogue import items_table
-from ...recommend.door import Door
+from ...recommend.private_store import PrivateStore
 from ...recommend.saved_catalogue import SavedCatalogue
 from ...recommend.store.event import Label
 from ...recommend.versions import CatalogueVersion
@@ -54,10 +54,10 @@ async def of_catalogue(name: Annotated[str, Path(description="Name of the catalo
 Named = Annotated[Service, Depends(of_catalogue)]
 
 
-async def the_store(service: Loaded) -> Door:
+async def the_store(service: Loaded) -> PrivateStore:
     """The store of events."""
     assert service.recommender.store is not None, "a server opens one"
-    return Door(service.recommender.store, service.recommender.privacy)
+    return PrivateStore(service.recommender.store, service.recommender.privacy)
 
 
 def until_disconnect(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -196,7 +196,7 @@ def event_router(limits: ServeSettings) -> APIRouter:
     router = APIRouter(route_class=OpenAIErrorRoute, tags=["events"])
 
     @router.post("/v1/events", response_model=schemas.Stored, responses=documented(409, 413))
-    async def append_events(body: schemas.NewEvents, store: Annotated[Door, Depends(the_store)]) -> Any:
+    async def append_events(body: schemas.NewEvents, store: Annotated[PrivateStore, Depends(the_store)]) -> Any:
         """Add events to their users' histories; they count from the next request on.
 
         Sending the same events again is safe, so a client that got no answer should.
@@ -209,7 +209,7 @@ def event_router(limits: ServeSettings) -> APIRouter:
     @router.get("/v1/events/{user_id:anything}", responses=documented(403))
     async def events_of_user(
         user_id: Annotated[Label, Path(description="Whose events; an id may hold slashes.")],
-        store: Annotated[Door, Depends(the_store)],
+        store: Annotated[PrivateStore, Depends(the_store)],
         limit: Annotated[int, Query(ge=1, le=most, description="Most events, the latest ones.")] = min(
             DEFAULT_EVENTS, most
         ),

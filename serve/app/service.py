@@ -23,8 +23,8 @@ from ...decode.search import SLACK
 from ...decode.vllm_engine import Limits, VllmEngine
 from ...errors import ModelError, PromptError, UnknownUserError
 from ...files import read_object
-from ...recommend.door import known_as
 from ...recommend.explanation import Explanation
+from ...recommend.private_store import known_as
 from ...recommend.prompt import Prompt
 from ...recommend.recommender import Answer, Plan, Question, Recommender, Request, exact_plan
 from ...recommend.versions import CatalogueVersion

@@ -1,4 +1,4 @@
-"""Privacy at the door: what is hidden, that nothing that is written shows it, and that the key alone leads back."""
+"""Privacy: what is hidden, that nothing that is written shows it, and that the key alone leads back."""
 
 import json
 from collections.abc import Callable

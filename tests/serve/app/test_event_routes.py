@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from whereupon.errors import StoreError
-from whereupon.recommend.door import Door
+from whereupon.recommend.private_store import PrivateStore
 from whereupon.recommend.store import EventStore, open_store
 from whereupon.serve.app.routes import event_router, the_store
 from whereupon.serve.app.schemas import NewEvents
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Iterator[EventStore]:
 @pytest.fixture
 def client(store: EventStore) -> TestClient:
     app = FastAPI()
-    app.dependency_overrides[the_store] = lambda: Door(store, None)
+    app.dependency_overrides[the_store] = lambda: PrivateStore(store, None)
     app.include_router(event_router(ServeSettings(max_events=4)))
 
     @app.get("/other")

@@ -15,7 +15,7 @@ from whereupon.histories.privacy import Privacy
 from whereupon.histories.pseudonyms import Pseudonyms
 from whereupon.histories.settings import PrivacySettings
 from whereupon.recommend import Recommender, Request, RequestContext
-from whereupon.recommend.door import Door, stored_as
+from whereupon.recommend.private_store import PrivateStore, stored_as
 from whereupon.recommend.store import open_store
 from whereupon.recommend.store.event import Event
 from whereupon.tests.texts import says
@@ -45,7 +45,7 @@ def test_raw_user_is_answered_as_before_and_feedback_finds_its_history(town_copy
         assert not {"p00", "p01"} & set(recommender.user_ids)
         num = recommender.question(Request("p00", None, RequestContext(AT))).prompt.num_events
         assert recommender.store is not None
-        door = Door(recommender.store, recommender.privacy)
+        door = PrivateStore(recommender.store, recommender.privacy)
         door.append([_event("p00")])
         assert recommender.question(Request("p00", None, RequestContext(AT))).prompt.num_events == num + 1
         assert recommender.store.users() == [Pseudonyms(KEY.encode()).of_id("p00")]
@@ -63,7 +63,7 @@ def test_run_with_pseudonyms_needs_their_key(town_copy: Callable[..., Config], m
 def test_stored_event_names_no_user_no_place_and_no_minute(tmp_path: Path) -> None:
     privacy = Privacy(PrivacySettings(), Pseudonyms(KEY.encode()))
     store = open_store(tmp_path / "events.sqlite")
-    door = Door(store, privacy)
+    door = PrivateStore(store, privacy)
     assert door.append([_event("ann"), _event("ann")]) == (1, 1)  # sending it again is safe
     [event] = door.of_user("ann", 10)
     assert store.of_user("ann", 10) == []

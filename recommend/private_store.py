@@ -1,4 +1,4 @@
-"""What requests and sent events say of users, as the histories call it: pseudonyms, coarse places and times."""
+"""Event store of a run with `histories.privacy`: users get pseudonyms, places and times become coarse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def known_as(privacy: Privacy | None, user_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Door:
+class PrivateStore:
     """The event store as users of the server see it: their ids go in, and what is to be hidden is never stored."""
 
     store: EventStore

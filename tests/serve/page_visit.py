@@ -61,9 +61,19 @@ class Visit:
         self.page.wait_for_selector("#list .item")
         self.page.wait_for_selector("#answer[aria-busy=false]")
 
-    def posted(self, path: str, act: Any) -> Any:
-        """The body of the request to `path` that follows an act."""
-        with self.page.expect_request(lambda one: one.url.endswith(path) and one.method == "POST") as caught:
+    def posted(self, path: str, act: Any, **context: str) -> Any:
+        """The body of the request to `path`, with these values of its context, that follows an act.
+
+        The page asks a moment after each change, so requests of earlier changes may come in between.
+        """
+
+        def is_meant(one: Any) -> bool:
+            if one.method != "POST" or not one.url.endswith(path):
+                return False
+            said = json.loads(one.post_data or "{}").get("context", {})
+            return all(said.get(name) == value for name, value in context.items())
+
+        with self.page.expect_request(is_meant) as caught:
             act()
         return json.loads(caught.value.post_data or "{}")
 

@@ -4,10 +4,11 @@
 
 EXAMPLE is a configuration in examples/ without its ending (default: nyc-checkins, flights-demo, movielens-100k), RUN
 its prepared run folder (default: runs/EXAMPLE). Each family is tuned and ranked by `whereupon evaluate` in a process of
-its own, whose wall time counts, with that of settings that were tried before. One that was ranked and timed before is
-read again, unless `--redo` is given: a run that was stopped goes on. A family whose data is missing is left out with
-the sentence that `evaluate` prints. Planted truths come from bench/planted.py; forecasts have a bench of their own
-(bench/forecasts.py). The stack of rankers and the language model on top of it are compared where both were evaluated.
+its own. Minutes are its time on the CPU, which no other program changes; settings that were tried before count by their
+wall time. A family that was ranked and timed before is read again, unless `--redo` is given: a run that was stopped
+goes on. A family whose data is missing is left out with the sentence that `evaluate` prints. Planted truths come from
+bench/planted.py; forecasts have a bench of their own (bench/forecasts.py). The stack of rankers and the language model
+on top of it are compared where both were evaluated.
 
 Writes bench/results/source_models.json; exits with 1 if a bar is missed. Hours on two cores for all families.
 """
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -82,9 +83,9 @@ def ranked(example: str, run: Path, name: BaselineName, known: dict[str, Any] | 
         return known
     command = [sys.executable, "-m", "whereupon.cli", "evaluate", f"examples/{example}.yaml", "--baselines-only"]
     alone = ["--baseline", name, "--set", f"run={run}", "--set", "priors=none"]
-    before_s, began = _tuned_before_s(run, name), time.perf_counter()
+    before_s, began = _tuned_before_s(run, name), _cpu_s()
     done = subprocess.run([*command, *alone], cwd=ROOT, capture_output=True, text=True)
-    row: dict[str, Any] = {"data": example, "family": name, "minutes": (before_s + time.perf_counter() - began) / 60}
+    row: dict[str, Any] = {"data": example, "family": name, "minutes": (before_s + _cpu_s() - began) / 60}
     said = re.sub(r"\s+", " ", done.stdout + done.stderr)
     if found := re.search(r"is left out: (.*?\.)(?: |$)", said):
         return row | {"left out": found[1]}
@@ -96,6 +97,12 @@ def ranked(example: str, run: Path, name: BaselineName, known: dict[str, Any] | 
         | _figures(rankings, read_histories(run).user_idx_N[rankings.row_E])
         | {"settings": facts.get("settings"), "seed": facts.get("seed")}
     )
+
+
+def _cpu_s() -> float:
+    """Seconds on the CPU, all threads together, of the processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _tuned_before_s(run: Path, name: BaselineName) -> float:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from .cli_catalogue import catalogue_app
 from .cli_data import data_app
 from .cli_eval import eval_app
 from .cli_prompt import prompt_app
@@ -22,7 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 model_app = typer.Typer(no_args_is_help=True, help="Download base models.")
-catalogue_app = typer.Typer(no_args_is_help=True, help="Change what can be recommended, without training.")
 app.add_typer(data_app)
 app.add_typer(eval_app)
 app.add_typer(prompt_app, name="prompt")
@@ -39,7 +39,6 @@ Categories = Annotated[
 ]
 _OTHER = 'Show a second ranking beside it, for another context: "rain; 2013-01-05T18:00".'
 Versus = Annotated[str | None, typer.Option("--versus", metavar="TEXT", help=_OTHER)]
-ItemsFile = Annotated[Path, typer.Argument(metavar="ITEMS", help="CSV or Parquet with the columns of histories.items.")]
 
 
 @app.command()
@@ -321,56 +320,6 @@ def doctor(
 
         if code := examined(settings, json=json):
             raise typer.Exit(code)
-
-
-@catalogue_app.command("show")
-def catalogue_show(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Show how many items there are, and what was edited."""
-    with verb("catalogue show", config, set_, debug) as settings:
-        from .recommend.catalogue_verbs import show
-
-        show(settings)
-
-
-@catalogue_app.command("add")
-def catalogue_add(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Add new items; existing items keep their titles."""
-    with verb("catalogue add", config, set_, debug) as settings:
-        from .recommend.catalogue_verbs import add
-
-        add(settings, items)
-
-
-@catalogue_app.command("replace")
-def catalogue_replace(config: ConfigFile, items: ItemsFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Replace attributes of items. Titles that are made of them change too."""
-    with verb("catalogue replace", config, set_, debug) as settings:
-        from .recommend.catalogue_verbs import replace
-
-        replace(settings, items)
-
-
-@catalogue_app.command("remove")
-def catalogue_remove(
-    config: ConfigFile,
-    item_ids: Annotated[list[str], typer.Argument(metavar="ITEM_ID...", help="Ids of the items.")],
-    set_: Overrides = None,
-    debug: Debug = False,
-) -> None:
-    """Remove items; they still appear as past events in prompts."""
-    with verb("catalogue remove", config, set_, debug) as settings:
-        from .recommend.catalogue_verbs import remove
-
-        remove(settings, item_ids)
-
-
-@catalogue_app.command("reset")
-def catalogue_reset(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Undo all edits: serve the items of the prepared histories again."""
-    with verb("catalogue reset", config, set_, debug) as settings:
-        from .recommend.catalogue_verbs import reset
-
-        reset(settings)
 
 
 @model_app.command("fetch")

@@ -11,8 +11,10 @@ Shapes: N = events, T = hours, S = 2 series: temperature in degrees Celsius, and
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import polars as pl
@@ -29,6 +31,8 @@ MOST_HOURS: Final = 14 * 24  # ahead; later weather stays unknown
 _LEAST_HOURS: Final = 7 * 24  # measured before the first forecast
 _REACH_KM: Final = 100.0
 _LIKELY: Final = 0.5
+_MOST_KEPT: Final = 64  # places, and places and days, of which more is not kept in memory
+K, V = TypeVar("K"), TypeVar("V")
 _Cell = tuple[int, int] | None  # whole degrees of latitude and longitude; None: all places
 NEEDED: Final = ("temperature_c", "precipitation_mm")
 
@@ -63,14 +67,14 @@ class Measured:
 
 @dataclass
 class WeatherForecasts:
-    """Forecasts for the places and times of one data set; models are kept, one for each place and day.
+    """Forecasts for the places and times of one data set; models are kept, one for each of the last places and days.
 
     Raises DataError where `statsforecast` is missing, or the events have no weather.
     """
 
     histories: Histories
-    _measured: dict[_Cell, Measured] = field(default_factory=dict)
-    _models: dict[tuple[_Cell, int], ArimaModels] = field(default_factory=dict)
+    _measured: OrderedDict[_Cell, Measured] = field(default_factory=OrderedDict)
+    _models: OrderedDict[tuple[_Cell, int], ArimaModels | None] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         require_statsforecast()
@@ -116,19 +120,30 @@ class WeatherForecasts:
         return {"temperature_c": celsius, "precipitation_mm": amount, "condition": f"{fall}forecast"}
 
     def _of_cell(self, cell: _Cell) -> Measured:
-        if cell not in self._measured:
-            near_N = np.ones(self.histories.events.height, bool)
-            if cell is not None:
-                centre_3 = points(latitude=float(cell[0]), longitude=float(cell[1]))
-                near_N = distance_km(points_of(self.histories.events), centre_3) <= _REACH_KM  # False where unknown
-            self._measured[cell] = Measured.of(self.histories, near_N)
-        return self._measured[cell]
+        return _kept(self._measured, cell, lambda: self._measure(cell))
+
+    def _measure(self, cell: _Cell) -> Measured:
+        near_N = np.ones(self.histories.events.height, bool)
+        if cell is not None:
+            centre_3 = points(latitude=float(cell[0]), longitude=float(cell[1]))
+            near_N = distance_km(points_of(self.histories.events), centre_3) <= _REACH_KM  # False where unknown
+        return Measured.of(self.histories, near_N)
 
     def _fitted(self, cell: _Cell, measured: Measured, midnight: int) -> ArimaModels | None:
         """Models of what was measured before a midnight (UTC); None where that was too little."""
-        if (cell, midnight) not in self._models:
+
+        def fit() -> ArimaModels | None:
             value_ST = measured.before(midnight)
-            if value_ST.shape[1] < _LEAST_HOURS:
-                return None
-            self._models[cell, midnight] = fit_arima(value_ST, STEP_S["hour"])
-        return self._models[cell, midnight]
+            return fit_arima(value_ST, STEP_S["hour"]) if value_ST.shape[1] >= _LEAST_HOURS else None
+
+        return _kept(self._models, (cell, midnight), fit)
+
+
+def _kept(kept: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
+    """What is kept under a key, or made now; what was used longest ago is forgotten."""
+    if key not in kept:
+        kept[key] = make()
+        if len(kept) > _MOST_KEPT:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]

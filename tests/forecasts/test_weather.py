@@ -72,6 +72,16 @@ def test_far_places_and_times_have_no_forecast(build: Build) -> None:
     assert forecasts.columns(end + DAY, None) == {}
 
 
+def test_places_that_were_asked_about_long_ago_are_forgotten(build: Build) -> None:
+    forecasts = WeatherForecasts(made_up(build))
+    time_s = int(forecasts.histories.time_s_N.max()) + DAY
+    before = forecasts.at(time_s, TOWN)
+    for degree in range(100):
+        forecasts.at(time_s, (-40.0, float(degree)))
+    assert len(forecasts._measured) == 64
+    assert forecasts.at(time_s, TOWN) == before
+
+
 def test_events_without_coordinates_are_all_of_one_place(build: Build) -> None:
     histories = made_up(build)
     nowhere = replace(histories, events=histories.events.drop("latitude", "longitude"))

@@ -20,11 +20,12 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from record import bar, record
 
@@ -43,6 +44,7 @@ from whereupon.histories import read_histories
 
 ROOT: Final = Path(__file__).parents[1]
 METRICS: Final = ("nDCG@10", "log-loss")
+T = TypeVar("T")
 STAGE_SHARE, PILOT_EVENTS = 1 / 3, 20
 
 
@@ -152,7 +154,7 @@ class _Made:
             if (self.source / name).is_dir() and not (self.run / name).is_dir():
                 shutil.copytree(self.source / name, self.run / name)
         seconds_for = self.budget_s * (1 - STAGE_SHARE if self.variant.stage else 1)
-        found = estimate(self.config("finetune.epochs=1"))
+        found = in_process(estimate, self.config("finetune.epochs=1"))
         alike = rate is not None and "finetune.objective=plain" not in self.variant.settings
         tokens_per_s = rate if alike and rate else found.tokens_per_s
         epochs = seconds_for * tokens_per_s / found.num_tokens
@@ -182,9 +184,14 @@ class _Made:
         }
 
     def _train(self, *settings: str, start: str | None = None, run: Path | None = None) -> float:
-        """Seconds of a training, in a process of its own, which gives its memory back."""
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return pool.submit(_seconds_of_training, self.config(*settings, run=run), start).result()
+        """Seconds of a training."""
+        return in_process(_seconds_of_training, self.config(*settings, run=run), start)
+
+
+def in_process(function: Callable[..., T], *given: Any) -> T:
+    """What a function returns, called in a process of its own, which gives its memory back."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *given).result()
 
 
 def _rate(run: Path) -> float:
@@ -200,9 +207,13 @@ def _seconds_of_training(config: Config, start: str | None) -> float:
     return time.perf_counter() - began
 
 
+def _evaluated(config: Config, events: int) -> None:
+    evaluate(config, split="valid", limit=events)
+
+
 def scored(config: Config, events: int) -> tuple[dict[str, Float64], Any]:
     """Each event's metrics under the run's adapter, and whose event it is."""
-    evaluate(config, split="valid", limit=events)
+    in_process(_evaluated, config, events)
     folder = evaluation_folder(config.run, "valid", events)
     [slug] = [one for one in slugs_in(folder) if one.startswith("fine-tuned")]
     rankings, _ = read_rankings(folder, slug)

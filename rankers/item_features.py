@@ -18,7 +18,7 @@ from ..histories import Histories
 from ..histories.distance import distance_km, has_coordinates, points_of
 from .clock import DAY_S, Stream, local_seconds, stream_of
 from .counting import Moves, Visits, moves_of
-from .kept import kept
+from .cached import cached
 from .returns import Pasts, Returns, sums
 
 _CACHED = 5_000  # items whose nearness to each other is kept
@@ -163,7 +163,7 @@ def _first_tags(tag_IC: Float32 | None, at_F: Int64, item_M: Int64) -> tuple[Int
     return at_F[from_X], tag_T[entry_X], tag_IC[item_T, tag_T][entry_X].astype(np.float64)
 
 
-_facts: Final = kept(Facts.of)
+_facts: Final = cached(Facts.of)
 
 
 @dataclass(frozen=True)

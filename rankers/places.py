@@ -16,7 +16,7 @@ from ..arrays import Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
-from .kept import kept
+from .cached import cached
 from .pasts import last_items
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, UnfitDataError, grid_of
@@ -61,7 +61,7 @@ class Nearest(Counting):
         return -self.steepness * np.log1p(distance_km(user_Q3[:, None], item_I3) / self.scale_km)
 
 
-@kept
+@cached
 def item_points(known: Histories) -> Float64:
     """Places of the items: float64 [I, 3]."""
     return points_of(known.items)

@@ -27,7 +27,7 @@ from ..histories.distance import has_coordinates
 from ..histories.questions import SPLIT_CODES
 from ..histories.weather import WEATHER_COLUMNS
 from .clock import HOURS_OF_WEEK, local_seconds, stream_of
-from .kept import kept
+from .cached import cached
 from .popular import popular_shares
 from .protocol import Arrays, Family, Fitted, Fitting, UnfitDataError, require
 
@@ -177,7 +177,7 @@ class Happened:
         return np.stack([mean_Y, np.where(spread_Y > 0, spread_Y, 1.0)])
 
 
-@kept
+@cached
 def happened(known: Histories) -> Happened:
     """All shared events, see `Stream`."""
     stream = stream_of(known)

@@ -15,7 +15,7 @@ from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.questions import num_previous
 from .clock import DAY_S, stream_of
-from .kept import kept
+from .cached import cached
 from .popular import places_known
 from .returns import Pasts, Returns, sums
 
@@ -103,7 +103,7 @@ def day_keys(local_N: Int64, place_N: Int64) -> Int64:
     return place_N * 100_000 + local_N // DAY_S
 
 
-known_of: Final = kept(Known.of)
+known_of: Final = cached(Known.of)
 
 
 def apart_hours(local_X: Int64, other_X: Int64) -> Float64:

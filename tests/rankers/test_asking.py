@@ -20,7 +20,7 @@ from whereupon.rankers.asking import asked_histories
 from whereupon.rankers.clock import Stream, stream_of
 from whereupon.rankers.counting import moves_of
 from whereupon.rankers.families import FAMILIES, Family
-from whereupon.rankers.kept import kept
+from whereupon.rankers.cached import cached
 from whereupon.rankers.popular import log_popular_shares
 from whereupon.rankers.protocol import Dense, Fitted, Sparse
 from whereupon.rankers.stack import Says
@@ -229,7 +229,7 @@ def test_what_everybody_did_is_counted_once_and_goes_with_the_histories(monkeypa
 
 
 def test_what_is_kept_depends_on_further_arguments_and_cannot_be_written_to() -> None:
-    counts = kept(lambda histories, item: np.flatnonzero(histories.item_idx_N == item))
+    counts = cached(lambda histories, item: np.flatnonzero(histories.item_idx_N == item))
     histories = everybody()
     assert counts(histories, 1) is counts(histories, 1)
     assert counts(histories, 2).tolist() != counts(histories, 1).tolist()

@@ -28,9 +28,9 @@ from ..histories.questions import SPLIT_CODES, num_previous
 from .counting import Visits
 from .item_features import NAMES, OF_COUNTS, OF_NETWORK, AskedFeatures, is_weekend
 from .loglinear import Adam, fit_loglinear
-from .pasts import LastFit
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError
 from .returns import Returns, fit_returns
+from .user_history import LastFit
 
 _LARGEST = 20_000  # items
 _ROWS, _CELLS = 3_000, 6_000_000  # first visits that are learnt from, and features of theirs

@@ -31,11 +31,11 @@ from ..histories.weather import WEATHER_COLUMNS
 from .clock import DAY_S, local_seconds, stream_of
 from .gwr_fit import Grid, LocalFits, fit_locally, softmax
 from .item_features import is_weekend
-from .pasts import LastFit, each_one, past_sums
 from .places import item_points, where_users_are
 from .popular import popular_shares
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, grid_of
 from .spatial_knn import weather_values
+from .user_history import LastFit, each_one, past_sums
 
 _NAME: Final = "geographically weighted regression"
 FIXED_FIELDS: Final = ("constant", "hour_sin", "hour_cos", "halfday_sin", "halfday_cos", "weekend", "distance")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..arrays import Bool, Float32, Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.distance import distance_km, has_coordinates, points_of
+from .cached import cached
 from .clock import DAY_S, Stream, local_seconds, stream_of
 from .counting import Moves, Visits, moves_of
-from .cached import cached
 from .returns import Pasts, Returns, sums
 
 _CACHED = 5_000  # items whose nearness to each other is kept

@@ -17,9 +17,9 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
 from .cached import cached
-from .pasts import last_items
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, UnfitDataError, grid_of
+from .user_history import last_items
 
 
 @dataclass(frozen=True)

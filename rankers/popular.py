@@ -17,8 +17,8 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import has_coordinates
 from ..histories.questions import SPLIT_CODES
-from .clock import DAY_S, HOURS_OF_WEEK, local_hours, stream_of
 from .cached import cached
+from .clock import DAY_S, HOURS_OF_WEEK, local_hours, stream_of
 from .protocol import Counting, Dense, Family, grid_of
 
 _REACH = 4.0  # standard deviations after which a Gaussian is cut off

@@ -24,9 +24,9 @@ from ..histories.distance import distance_km, has_coordinates, points_of
 from ..histories.questions import SPLIT_CODES, num_previous
 from .clock import DAY_S, local_seconds
 from .loglinear import Adam
-from .pasts import LastFit
 from .places import where_users_are
 from .protocol import Arrays, Family, Fitting, Scored, Sparse
+from .user_history import LastFit
 
 LONGEST = 400  # the last events of a past that are looked at
 _PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes

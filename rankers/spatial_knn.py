@@ -24,13 +24,13 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import EARTH_RADIUS_KM, has_coordinates
 from ..histories.questions import SPLIT_CODES
 from ..histories.weather import WEATHER_COLUMNS
+from .cached import cached
 from .clock import DAY_S, local_seconds, stream_of
 from .item_features import is_weekend
-from .cached import cached
-from .pasts import past_sums
 from .places import item_points, where_users_are
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, Floats, grid_of, require
+from .user_history import past_sums
 
 _NAME: Final = "spatial KNN"
 _LATEST = 100_000  # events among which neighbours are looked for

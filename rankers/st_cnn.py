@@ -26,8 +26,8 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import has_coordinates
 from ..histories.questions import SPLIT_CODES
 from ..histories.weather import WEATHER_COLUMNS
-from .clock import HOURS_OF_WEEK, local_seconds, stream_of
 from .cached import cached
+from .clock import HOURS_OF_WEEK, local_seconds, stream_of
 from .popular import popular_shares
 from .protocol import Arrays, Family, Fitted, Fitting, UnfitDataError, require
 

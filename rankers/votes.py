@@ -14,8 +14,8 @@ import numpy as np
 from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.questions import num_previous
-from .clock import DAY_S, stream_of
 from .cached import cached
+from .clock import DAY_S, stream_of
 from .popular import places_known
 from .returns import Pasts, Returns, sums
 

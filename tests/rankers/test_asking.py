@@ -17,10 +17,10 @@ from whereupon.histories import Histories, build_histories
 from whereupon.histories.questions import evaluated_events
 from whereupon.rankers import families
 from whereupon.rankers.asking import asked_histories
+from whereupon.rankers.cached import cached
 from whereupon.rankers.clock import Stream, stream_of
 from whereupon.rankers.counting import moves_of
 from whereupon.rankers.families import FAMILIES, Family
-from whereupon.rankers.cached import cached
 from whereupon.rankers.popular import log_popular_shares
 from whereupon.rankers.protocol import Dense, Fitted, Sparse
 from whereupon.rankers.stack import Says

@@ -106,7 +106,7 @@ class Discovery:
         """Log-probabilities over all items; counts are those of `known`, strictly earlier than each row."""
         asked = AskedFeatures.of(histories, known or histories, self.returns)
         weight_K = [self.weight_K[NAMES.index(name)] for name in asked.facts.names]
-        hour_N = asked.pasts.local_N // 3600 % 24 * 2 + is_weekend(asked.pasts.local_N)
+        hour_N = asked.data.local_N // 3600 % 24 * 2 + is_weekend(asked.data.local_N)
 
         def scores_of(row_Q: Int64) -> Float64:
             features = dict(zip(asked.facts.names, asked.features(row_Q), strict=True))

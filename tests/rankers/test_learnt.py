@@ -87,10 +87,10 @@ def test_without_a_return_every_past_event_counts_alike(build: Build) -> None:
 
 
 def test_slope_of_the_weights_is_that_of_finite_differences(build: Build) -> None:
-    pasts = returns.Pasts.of(placed(build(random_rows(3), 12)))
-    row_Q = returns._learnt_from(pasts, "test", 0)
-    query_X, past_X = pasts.pairs(row_Q)
-    bucket_FX, hit_X = pasts.buckets(row_Q[query_X], past_X), pasts.item_N[past_X] == pasts.item_N[row_Q][query_X]
+    data = returns.EventData.of(placed(build(random_rows(3), 12)))
+    row_Q = returns._learnt_from(data, "test", 0)
+    query_X, past_X = data.pairs(row_Q)
+    bucket_FX, hit_X = data.buckets(row_Q[query_X], past_X), data.item_N[past_X] == data.item_N[row_Q][query_X]
     starts = np.cumsum(returns.SIZES) - returns.SIZES
     assert all(b.min() >= start and b.max() < start + size
                for b, start, size in zip(bucket_FX, starts, returns.SIZES, strict=True))  # fmt: skip

@@ -22,7 +22,7 @@ from ..histories.distance import distance_km
 from ..histories.questions import num_previous
 from ..histories.weather import WEATHER_COLUMNS
 from .clock import DAY_S
-from .item_features import OF_COUNTS, AskedFeatures
+from .item_features import OF_COUNTS, QueryFeatures
 from .own import OwnHours
 from .popular import HourOfWeekPopularity, RecentPopularity
 from .protocol import Dense
@@ -64,7 +64,7 @@ class Features:
     """Features of rows of some histories; `moment_NK` float32 are of the moments, `item_IK` of the items."""
 
     votes: Votes
-    asked: AskedFeatures
+    query: QueryFeatures
     answers: Mapping[str, Dense]
     moment_NK: Float32
     item_IK: Float32
@@ -72,12 +72,12 @@ class Features:
 
     @classmethod
     def of(cls, histories: Histories, known: Histories, split: EvaluatedSplit, returns: Returns) -> "Features":
-        votes, asked = Votes.of(histories, known), AskedFeatures.of(histories, known, returns)
+        votes, query = Votes.of(histories, known), QueryFeatures.of(histories, known, returns)
         answers = {name: ranker.on(histories, split, known) for name, ranker in _RANKERS.items()}
         moments, items = _moments(votes, known), _items(votes)
-        of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *asked.facts.names, *answers]
+        of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *query.facts.names, *answers]
         return cls(
-            votes, asked, answers, np.stack(list(moments.values()), axis=1), np.stack(list(items.values()), axis=1),
+            votes, query, answers, np.stack(list(moments.values()), axis=1), np.stack(list(items.values()), axis=1),
             [*of_pairs, *moments, *items],
         )  # fmt: skip
 
@@ -117,9 +117,9 @@ class Features:
         """Features of all items. Rounded, since the last digits may depend on what else is asked, and trees would not
         forgive it."""
         votes = self.votes
-        for one_QI in (*votes.of_hours(row_Q), *votes.of_moves(row_Q), *votes.of_own(row_Q, self.asked.returns)):
+        for one_QI in (*votes.of_hours(row_Q), *votes.of_moves(row_Q), *votes.of_own(row_Q, self.query.returns)):
             yield _rounded(one_QI)
-        yield from map(_rounded, self.asked.features(row_Q))
+        yield from map(_rounded, self.query.features(row_Q))
         for answers in self.answers.values():
             yield _rounded(answers.scores(row_Q))
 
@@ -157,8 +157,8 @@ def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
         found["km of last"] = distance_km(data.here_N3, last_N3)
     for name in WEATHER_COLUMNS:
         if _has_number(known.events, name):
-            asked = events[name] if _has_number(events, name) else pl.Series(np.full(events.height, np.nan))
-            found[name] = asked.cast(pl.Float32).fill_null(np.nan).to_numpy()
+            query = events[name] if _has_number(events, name) else pl.Series(np.full(events.height, np.nan))
+            found[name] = query.cast(pl.Float32).fill_null(np.nan).to_numpy()
     first_N = data.from_N < 0
     for name in ("log gap", "hour of last"):
         found[name] = np.where(first_N, np.nan, found[name])

@@ -167,7 +167,7 @@ _facts: Final = cached(Facts.of)
 
 
 @dataclass(frozen=True)
-class AskedFeatures:
+class QueryFeatures:
     """Features of rows of some histories; `facts` are of all that is known."""
 
     data: EventData
@@ -175,7 +175,7 @@ class AskedFeatures:
     returns: Returns
 
     @classmethod
-    def of(cls, histories: Histories, known: Histories, returns: Returns) -> "AskedFeatures":
+    def of(cls, histories: Histories, known: Histories, returns: Returns) -> "QueryFeatures":
         return cls(EventData.of(histories), _facts(known), returns)
 
     def features(self, row_Q: Int64) -> list[Float32]:

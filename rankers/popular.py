@@ -100,8 +100,8 @@ class HourOfWeekPopularity(Counting):
 
         def scores_of(row_Q: Int64) -> Float64:
             sum_QI = np.empty((len(row_Q), stream.num_items))
-            asked_Q2 = np.stack([step_N[row_Q], place_N[row_Q]], axis=1)
-            alike_G2, group_Q = np.unique(asked_Q2, axis=0, return_inverse=True)
+            query_Q2 = np.stack([step_N[row_Q], place_N[row_Q]], axis=1)
+            alike_G2, group_Q = np.unique(query_Q2, axis=0, return_inverse=True)
             for group, (step, place) in enumerate(alike_G2.tolist()):
                 at_Q = group_Q == group
                 weight_N = self.weights(hour_N, (step + 0.5) * width)

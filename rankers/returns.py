@@ -72,7 +72,7 @@ class EventData:
     here_N3: Float64 | None
 
     @classmethod
-    def of(cls, histories: Histories) -> "Pasts":
+    def of(cls, histories: Histories) -> "EventData":
         item_N, previous_N = histories.item_idx_N.astype(np.int64), num_previous(histories)
         gap_s_N = histories.time_s_N - np.roll(histories.time_s_N, 1)
         visits_N, next_N = _visits(histories.user_idx_N * np.int64(histories.items.height) + item_N)

@@ -149,9 +149,9 @@ class Happened:
         for at, (first, last) in enumerate(frames):
             start_H = np.searchsorted(self.hour_M, hour_H - last)
             stop_H = np.maximum(np.searchsorted(self.hour_M, hour_H - first, side="right"), start_H)
-            asked_Z, event_Z = ragged(start_H, stop_H - start_H)
+            hour_Z, event_Z = ragged(start_H, stop_H - start_H)
             placed_Z = slot_M[event_Z] >= 0
-            key_Z = asked_Z[placed_Z] * num_slots + slot_M[event_Z[placed_Z]]
+            key_Z = hour_Z[placed_Z] * num_slots + slot_M[event_Z[placed_Z]]
             counts[:, at] = np.bincount(key_Z, minlength=len(hour_H) * num_slots).reshape(-1, num_slots)
         log_HFX: Float64 = np.log1p(counts)
         return log_HFX

@@ -32,7 +32,7 @@ from whereupon.decode.adapters import current_adapter
 from whereupon.decode.models import load_engine
 from whereupon.decode.search import score_all, search
 from whereupon.decode.transformers_engine import TransformersEngine
-from whereupon.decode.windows import encode_asked
+from whereupon.decode.windows import encode_queries
 from whereupon.eval import evaluated_events
 from whereupon.histories import Histories, read_histories
 from whereupon.histories.questions import sample_events
@@ -106,7 +106,7 @@ def _prompts(histories: Histories, encoder: PromptEncoder, num: int, seed: int) 
     windows, row_E = text.windows, evaluated_events(histories, "test")
     for row in row_E[sample_events(len(row_E), num, seed)]:
         one = windows.select((windows.target_W <= row) & (row < windows.end_W))
-        window = encode_asked(text, one)[0]
+        window = encode_queries(text, one)[0]
         yield row, window.tokens_L[: window.title_start_V[row - one.start_W[0]]]
 
 

@@ -55,7 +55,7 @@ def main() -> int:
         with Recommender.load(_trained(Path(scratch) / "town", shuffled=False)) as recommender:
             exact = _exactness(recommender, options.answers)
             rains = _weather_shares(recommender)
-            cost = _cost(recommender, _asked(recommender, 30))
+            cost = _cost(recommender, _queries(recommender, 30))
         with Recommender.load(_trained(Path(scratch) / "shuffled", shuffled=True)) as recommender:
             shuffled = _weather_shares(recommender)
     more = {f"run {options.run.name}": _cost_of_run(options.run)} if options.run else {}
@@ -97,7 +97,7 @@ def _hide_weather(table: Path) -> None:
     table.write_text("\n".join([head, *kept]) + "\n", encoding="utf-8")
 
 
-def _asked(recommender: Recommender, num: int) -> list[tuple[str, RequestContext]]:
+def _queries(recommender: Recommender, num: int) -> list[tuple[str, RequestContext]]:
     """Users and moments: hours from 9 to 17 of the day after the last, in rain and in sunshine, a sample of all."""
     turns = list(itertools.product(range(9, 18), WEATHER, recommender.user_ids))
     chosen = np.random.default_rng(SEED).permutation(len(turns))[:num].tolist()
@@ -110,7 +110,7 @@ def _asked(recommender: Recommender, num: int) -> list[tuple[str, RequestContext
 def _exactness(recommender: Recommender, num: int) -> dict[str, Any]:
     """The largest differences, over answers, of sums and of shares that libraries find."""
     worst: dict[str, float | None] = {"sum": 0.0, "captum": 0.0, "shap": 0.0}
-    for user, context in _asked(recommender, num):
+    for user, context in _queries(recommender, num):
         answer = recommender.answer(recommender.question(Request(user, None, context)), 3)
         found = _explained(recommender, answer, 0)
         share_GK = np.array([[share.log_prob for share in why.groups] for why in found.items]).T
@@ -129,7 +129,7 @@ def _weather_shares(recommender: Recommender) -> dict[str, float]:
     """What weather has of the log-odds of cinema against park, between which it decides: how often the largest share,
     and as means over answers, how much of all shares, and in nats."""
     largest, of_all, nats = [], [], []
-    for user, context in _asked(recommender, 40):
+    for user, context in _queries(recommender, 40):
         answer = recommender.answer(recommender.question(Request(user, None, context)), 5)
         found = _explained(recommender, answer, 0).items
         share_of = {

@@ -66,10 +66,10 @@ def scored(config: Config, adapter: Path) -> dict[str, Any]:
     off, same = 0.0, True
     for window in windows:
         text = window.tokens_L[: window.title_start_V[window.title_start_V <= LONGEST_TEXT][-1]]
-        asked_Q = np.array([len(text) - 1])
+        query_Q = np.array([len(text) - 1])
         expected = naive_log_probs(plain, text, titles, card["temperature"])
-        off = max(off, float(np.abs(score_all(engine.read(text, asked_Q), engine.trie) - expected).max()))
-        (found,) = search(engine.read(text, asked_Q), engine.trie, TOP)
+        off = max(off, float(np.abs(score_all(engine.read(text, query_Q), engine.trie) - expected).max()))
+        (found,) = search(engine.read(text, query_Q), engine.trie, TOP)
         same = same and found.exact and found.item_idx_K.tolist() == np.argsort(-expected)[:TOP].tolist()
     return {"largest_difference_nats": off, "same_best_items": same, "texts": len(windows)}
 

@@ -234,7 +234,7 @@ def cost() -> tuple[dict[str, float], list[dict[str, Any]]]:
     member = Member({}, 1.0)
     moving = Member({"known": 2.0, "new": 0.5}, 1.0)
     recipe = StackRecipe({"own counts": member}, {"own counts + transitions": moving}, {})
-    change_of = Blend(Pools(), fit_stack(recipe, known, "test", SEED)).asked(known, trie, None)
+    change_of = Blend(Pools(), fit_stack(recipe, known, "test", SEED)).change_for(known, trie, None)
     requests = [_request(known, user) for user in rng.choice(len(known.user_ids), 50, replace=False)]
     _masses(change_of, trie, requests[0])
     times, sizes = [], []
@@ -329,11 +329,11 @@ def _request(known: Histories, user: int) -> pl.DataFrame:
 
 
 def _masses(change_of: Callable[[pl.DataFrame], Change], trie: Trie, request: pl.DataFrame) -> None:
-    change, node, asked_X = change_of(request), 0, np.zeros(1, np.int64)
+    change, node, query_X = change_of(request), 0, np.zeros(1, np.int64)
     for _ in range(6):
         for pool in change.pools:
             assert pool.prior is not None
-            pool.prior.masses(asked_X, np.array([node]))
+            pool.prior.masses(query_X, np.array([node]))
         below_C = trie.child_node_C[trie.child_ptr_B1[node] : trie.child_ptr_B1[node + 1]]
         below_C = below_C[below_C >= 0]
         if not len(below_C):

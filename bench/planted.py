@@ -28,8 +28,8 @@ from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, build_histories
 from whereupon.rankers.families import FAMILIES
 from whereupon.rankers.light_gcn import GraphVectors
-from whereupon.rankers.pasts import FadedHistory
 from whereupon.rankers.settings import BaselineName
+from whereupon.rankers.user_history import FadedHistory
 
 K: Final = 10
 SEED: Final = 7

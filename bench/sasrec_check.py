@@ -203,7 +203,7 @@ def _bar(name: str, rows: list[Facts], others: list[Facts]) -> dict[str, Any]:
 def _with_last(steps: Windows) -> tuple[Int64, Int64]:
     """The number of the window and the row of every event of it, with the one that its last step leads to."""
     user_X, row_X = np.nonzero(steps.real_WL)[0], steps.row_WL[steps.real_WL]
-    last_W = steps.asked_WL[np.arange(len(steps.length_W)), steps.length_W - 1]
+    last_W = steps.next_WL[np.arange(len(steps.length_W)), steps.length_W - 1]
     user_X, row_X = np.concatenate([user_X, np.arange(len(last_W))]), np.concatenate([row_X, last_W])
     order_X = np.lexsort((row_X, user_X))
     return user_X[order_X], row_X[order_X]

@@ -65,7 +65,7 @@ def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> d
         config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
-    change = _blend(config, histories).asked(histories, engine.trie, None)(None)  # a prompt says not whose it is
+    change = _blend(config, histories).change_for(histories, engine.trie, None)(None)  # a prompt says not whose it is
     for number, (question, brute) in enumerate(left, start=1):
         place = np.array([len(question.tokens) - 1])
         reading = engine.read(np.array(question.tokens, np.int32), place)

@@ -36,7 +36,7 @@ def windows_with_targets(windows: Windows, wanted_N: NDArray[np.bool_]) -> Windo
     return Windows(kept.user_W, kept.first_W, kept.start_W, kept.target_W, end_W)
 
 
-def encode_asked(text: HistoryText, windows: Windows) -> list[EncodedWindow]:
+def encode_queries(text: HistoryText, windows: Windows) -> list[EncodedWindow]:
     """Token ids and title positions of windows that are asked about many of their events.
 
     With `align_tokens`, a window is filled up to its first new event. Filled up to its last one, the number of empty
@@ -61,7 +61,7 @@ def read_windows(
     """Read each window once, for all wanted events in it."""
     for w in range(len(windows)):
         one = windows.select(np.arange(len(windows)) == w)
-        encoded = encode_asked(text, one)[0]
+        encoded = encode_queries(text, one)[0]
         event_Q = np.arange(one.target_W[0], one.end_W[0])
         event_Q = event_Q[wanted_N[event_Q]]
         position_Q = encoded.title_start_V[event_Q - one.start_W[0]] - 1
@@ -79,19 +79,19 @@ def answer_windows(
     `reweighting_of` gives the reweighting for the events in some rows, `allowed_of` bool [Q, I] the items that may
     answer them (None: all may); probabilities stay those over the whole catalogue.
     """
-    for asked in read_windows(engine, text, windows, wanted_N):
-        item_Q = text.item_idx_N[asked.event_Q]
-        whole: Change = reweighting_of(asked.event_Q) if reweighting_of else Reweighting()
-        decisions = decisions_of(engine, asked.reading, item_Q, asked.position_Q, whole)
+    for queried in read_windows(engine, text, windows, wanted_N):
+        item_Q = text.item_idx_N[queried.event_Q]
+        whole: Change = reweighting_of(queried.event_Q) if reweighting_of else Reweighting()
+        decisions = decisions_of(engine, queried.reading, item_Q, queried.position_Q, whole)
         log_prob_Q = decisions.log_probs(whole.pools)
         results: list[SearchResult] = []
         for first in range(0, len(item_Q) if k else 0, queries_per_search):
             some = slice(first, first + queries_per_search)
-            reweighting = reweighting_of(asked.event_Q[some]) if reweighting_of else None
-            part = asked.reading.ask(asked.position_Q[some])
-            subset = Subset.of(engine.trie, allowed_of(asked.event_Q[some])) if allowed_of else None
+            reweighting = reweighting_of(queried.event_Q[some]) if reweighting_of else None
+            part = queried.reading.ask(queried.position_Q[some])
+            subset = Subset.of(engine.trie, allowed_of(queried.event_Q[some])) if allowed_of else None
             results += search(part, engine.trie, k, max_expansions, subset=subset, reweighting=reweighting)
-        yield WindowAnswers(asked.event_Q, log_prob_Q, results, asked.num_tokens)
+        yield WindowAnswers(queried.event_Q, log_prob_Q, results, queried.num_tokens)
 
 
 def ranks(item_idx_Q: Int64, results: list[SearchResult]) -> Int64:

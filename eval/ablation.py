@@ -89,12 +89,12 @@ def ablate(
     folder = evaluation_folder(config.run, split, limit)
     if BASELINE in config.evaluate.baselines:  # before the model is asked, which may take hours
         refuse_other_kind(folder, slug_of(BASELINE), "baseline")
-    asked, notes = _asked(config, task, encoder, others)
+    passes, notes = _passes(config, task, encoder, others)
     stack = run_stack(config, histories, split)
-    say(f"{len(asked) + 1} passes over {len(task.row_E):,} events; each starts where it was stopped")
+    say(f"{len(passes) + 1} passes over {len(task.row_E):,} events; each starts where it was stopped")
     notes += [note for kind, there in others for note in _differences(kind, there.run, card)]
     whole = evaluate_run_model(config, task, True, folder, stack)
-    ablations = [_answered(one, task, whole[1], folder, None if one.trained_as else stack) for one in asked]
+    ablations = [_answered(one, task, whole[1], folder, None if one.trained_as else stack) for one in passes]
     groups = [(Ablation.of(*whole), ablations), *_baseline(config, task, folder)]
     compared = compare_ablations(groups, histories.user_idx_N[task.row_E], config.seed)
     _write(config, task, folder, compared, notes)
@@ -140,17 +140,17 @@ def _checked(config: Config, histories: Histories, without: PromptEncoder, run: 
     check_data(card, adapter, histories.data_hash)
     belongs = {**base_identity(config.model), "title_recipe": histories.title_recipe, **without.identity}
     check_card(card, adapter, belongs)
-    asked = config.model_copy(update={"run": run, "prompts": without.settings})
-    read_blend(asked, histories, card, adapter)
-    return asked
+    other = config.model_copy(update={"run": run, "prompts": without.settings})
+    read_blend(other, histories, card, adapter)
+    return other
 
 
-def _asked(
+def _passes(
     config: Config, task: Task, encoder: PromptEncoder, retrained: list[tuple[ContextKind, Config]]
 ) -> tuple[list[_Pass], list[str]]:
     """What to ask, kind by kind, and notes on the protocol and on what cannot be taken away."""
     histories, plain = task.histories, _text(encoder, task.histories)
-    told, asked = told_kinds(encoder, histories), list[_Pass]()
+    told, passes = told_kinds(encoder, histories), list[_Pass]()
     notes = [note for note in (ON_VALIDATION if task.split == "valid" else "", caveat_of(histories)) if note]
     columns, further = histories.events.columns, encoder.settings.column_kinds
     known = {name for kind in CONTEXT_KINDS for name in columns_of(kind, columns, further)}
@@ -160,14 +160,14 @@ def _asked(
         notes.append(f"{which}: context of no kind, never taken away; prompts.column_kinds can say of which kind")
     for kind in CONTEXT_KINDS:
         if kind in told:
-            asked += _at_test_time(config, task, encoder, kind, plain)
+            passes += _at_test_time(config, task, encoder, kind, plain)
         else:
             notes.append(f"{kind}: these prompts tell nothing of it, so there is nothing to take away; titles stay")
         ours = [there for one, there in retrained if one == kind]
-        asked += [_Pass(kind, "retrained", there, histories, trained_as=there.run.name) for there in ours]
+        passes += [_Pass(kind, "retrained", there, histories, trained_as=there.run.name) for there in ours]
         if config.priors != "none":
             notes += [f"{kind}: {there.run.name} keeps the rankers of its priors, context and all" for there in ours]
-    return asked, notes
+    return passes, notes
 
 
 def _at_test_time(

@@ -174,9 +174,9 @@ def write_truth(folder: Path, task: Task) -> list[Path]:
     """Write `qrels.txt` and `queries.tsv`, see `export`."""
     qrels = qrels_frame(task)
     judged = qrels.select("query", pl.lit("0"), escaped(qrels["item_id"]), "relevance")
-    asked = qrels.select("query", "row", "user_id", pl.col("time").dt.to_string("iso:strict"))
+    queries = qrels.select("query", "row", "user_id", pl.col("time").dt.to_string("iso:strict"))
     with atomic_path(folder / "queries.tsv") as path:
-        asked.write_csv(path, separator="\t")
+        queries.write_csv(path, separator="\t")
     return [_write_lines(folder / "qrels.txt", judged), folder / "queries.tsv"]
 
 

@@ -162,7 +162,7 @@ def check(
         def prompt(other: Task, row: int) -> Int64:
             return _prompt(text if other is task else _text(subject, other), other, row)
 
-        return GuardReport(name, len(row_S), _asked_again(task, row_S, seed, prompt, _other_prompt))
+        return GuardReport(name, len(row_S), _checked_perturbed(task, row_S, seed, prompt, _other_prompt))
     checks, ranker = [], subject if isinstance(subject, Ranker) else subject(task.histories)
     if not isinstance(subject, Ranker):
         # Codes ascend with time, and history, on which nothing may be fitted, is the last one.
@@ -175,10 +175,10 @@ def check(
     def ranking(other: Task, row: int) -> Rankings:
         return rank(ranker, replace(other, row_E=np.array([row], np.int64)), k)
 
-    return GuardReport(name, len(row_S), [*checks, *_asked_again(task, row_S, seed, ranking, _other_ranking)])
+    return GuardReport(name, len(row_S), [*checks, *_checked_perturbed(task, row_S, seed, ranking, _other_ranking)])
 
 
-def _asked_again(
+def _checked_perturbed(
     task: Task, row_S: Int64, seed: int, answer: Callable[[Task, int], Answer],
     difference: Callable[[Task, Answer, Answer], str],
 ) -> list[Check]:  # fmt: skip
@@ -228,13 +228,13 @@ def _text(encoder: PromptEncoder, task: Task) -> HistoryText:
 
 def _prompt(text: HistoryText, task: Task, row: int) -> Int64:
     """Token ids up to the one that is asked for, as `evaluate` makes them: a window serves all its events."""
-    from ..decode.windows import encode_asked, windows_with_targets
+    from ..decode.windows import encode_queries, windows_with_targets
 
     wanted_N = np.zeros(len(text.item_idx_N), bool)
     wanted_N[task.row_E] = True
     windows = windows_with_targets(text.windows, wanted_N)
     window = windows.select((windows.target_W <= row) & (row < windows.end_W))
-    encoded = encode_asked(text, window)[0]
+    encoded = encode_queries(text, window)[0]
     tokens_L: Int64 = encoded.tokens_L[: encoded.title_start_V[row - window.start_W[0]]].astype(np.int64)
     return tokens_L
 

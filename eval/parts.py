@@ -97,10 +97,10 @@ def read_parts(folder: Path, slug: str, row_E: Int64) -> dict[str, Float64] | No
             "`whereupon evaluate` again."
         ) from None
     at_X = np.minimum(np.searchsorted(row_E, row_X), max(len(row_E) - 1, 0))
-    is_asked_X = row_E[at_X] == row_X if len(row_E) else np.zeros(len(row_X), bool)
+    is_evaluated_X = row_E[at_X] == row_X if len(row_E) else np.zeros(len(row_X), bool)
     found: dict[str, Float64] = {}
     for name in frame["part"].unique(maintain_order=True):
-        own_X = is_asked_X & (frame["part"] == name).to_numpy()
+        own_X = is_evaluated_X & (frame["part"] == name).to_numpy()
         found[name] = np.full(len(row_E), np.nan)
         found[name][at_X[own_X]] = value_X[own_X]
     return found or None

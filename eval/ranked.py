@@ -40,14 +40,14 @@ def rank_dense(task: Task, answers: Dense, k: int) -> Rankings:
     place_I = popularity_order(task.histories, task.split)
     item_P = np.argsort(place_I)
     truth_E = task.true_item_E
-    asked_E = answers.order(task.row_E) if answers.order else np.arange(num_events)
+    order_E = answers.order(task.row_E) if answers.order else np.arange(num_events)
     rank_E = np.zeros(num_events, np.int64)
     item_EK = np.full((num_events, k), -1, np.int32)
     score_EK = np.full((num_events, k), -np.inf)
     log_prob_E = np.zeros(num_events, np.float32) if answers.is_log_prob else None
     size = max(1, _CELLS_PER_CHUNK // max(num_items, 1))
     for start in range(0, num_events, size):
-        at_Q = asked_E[start : start + size]
+        at_Q = order_E[start : start + size]
         row_Q = task.row_E[at_Q]
         score_QI = _checked(answers.scores(row_Q), (len(row_Q), num_items))
         score_QP = score_QI[:, item_P]  # a copy, in which the lower column wins a tie

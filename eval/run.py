@@ -117,8 +117,8 @@ def evaluate_baseline(
     refuse_other_kind(folder, slug, "baseline")
     tuned = tune(family, task.histories, config.evaluate, config.seed, config.run)
     settings = dict(tuned.settings)
-    asked = [__version__, family.name, settings, task.hash, config.seed, config.evaluate.k]
-    key = sha256_text(json.dumps(asked, sort_keys=True))
+    key_parts = [__version__, family.name, settings, task.hash, config.seed, config.evaluate.k]
+    key = sha256_text(json.dumps(key_parts, sort_keys=True))
     chosen = {"trials": tuned.trials, "num_events": tuned.num_events, "note": tuned.note}
     if finished(folder, slug, key):
         rankings, facts = read_rankings(folder, slug)
@@ -159,8 +159,8 @@ def evaluate_stack(
     name, recipe = "stack of priors", stack.recipe
     slug = slug_of(name)
     refuse_other_kind(folder, slug, "stack")
-    asked = [__version__, recipe.identity, task.hash, config.seed, config.evaluate.k]
-    key = sha256_text(json.dumps(asked, sort_keys=True))
+    key_parts = [__version__, recipe.identity, task.hash, config.seed, config.evaluate.k]
+    key = sha256_text(json.dumps(key_parts, sort_keys=True))
     if not finished(folder, slug, key):
         if sentence := replaced(folder, slug, task):
             say(sentence)

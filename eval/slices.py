@@ -23,7 +23,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import PlacesOnSphere, has_coordinates
 from ..histories.questions import num_previous
 from ..prompts.context import DAYPARTS, SEASONS, TEMPERATURE_WORDS, WINDY_MPS
-from ..rankers.kept import kept
+from ..rankers.cached import cached
 from .beyond_accuracy import earlier_counts
 
 UNKNOWN: Final = "unknown"
@@ -147,7 +147,7 @@ def _followed(histories: Histories, row_E: Int64) -> Int64:
     return np.where(has_past_N[row_E], 1 - np.isin(move_N[row_E], known), -1)
 
 
-@kept
+@cached
 def first_visits(histories: Histories) -> Bool:
     """bool [N]: whether the user has no earlier row of the item."""
     key_N = histories.user_idx_N.astype(np.int64) * histories.items.height + histories.item_idx_N

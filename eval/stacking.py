@@ -74,7 +74,7 @@ def stack_recipe(config: Config, histories: Histories, *, for_training: bool = F
         recipe = StackRecipe.of_json(found["recipe"])
         if found.get("key") == key:
             return recipe
-        same = found.get("asked", _asked(config))[0] == _asked(config)[0]  # whatever candidates are evaluated
+        same = found.get("asked", _parts(config))[0] == _parts(config)[0]  # whatever candidates are evaluated
         if not for_training and same and _is_in_use(config, recipe):
             say("the adapter's rankers are kept and fitted to the histories; `whereupon finetune` chooses anew")
             return recipe
@@ -84,7 +84,7 @@ def stack_recipe(config: Config, histories: Histories, *, for_training: bool = F
     selected = candidates.select()
     recipe = candidates.recipe(selected)
     write_json(path, {
-        "key": key, "asked": _asked(config), "recipe": recipe.as_json(), "seed": config.seed, "versions": versions(),
+        "key": key, "asked": _parts(config), "recipe": recipe.as_json(), "seed": config.seed, "versions": versions(),
         "selection": {name: _as_json(one) for name, one in selected.items()},
     })  # fmt: skip
     for name, one in selected.items():
@@ -102,12 +102,12 @@ def is_chosen(config: Config, histories: Histories) -> bool:
 
 
 def _key(config: Config, histories: Histories) -> str:
-    priors, repeats = _asked(config)
+    priors, repeats = _parts(config)
     parts = [__version__, priors, histories.data_hash, repeats, config.seed]
     return sha256_text(json.dumps(parts, sort_keys=True))
 
 
-def _asked(config: Config) -> list[Any]:
+def _parts(config: Config) -> list[Any]:
     """What the configuration wants of a stack."""
     return [config.priors if isinstance(config.priors, str) else list(config.priors), config.evaluate.repeats]
 

@@ -34,8 +34,8 @@ from ..histories.questions import num_previous
 from ..rankers.clock import DAY_S, Stream, local_seconds, stream_of
 from ..rankers.counting import Visits
 from ..rankers.own import ContextWeights, MoveWeights, OwnEvents
-from ..rankers.pasts import last_items, parts_of
 from ..rankers.protocol import Dense
+from ..rankers.user_history import last_items, parts_of
 
 AIRLINER_KMH: Final = 1_000.0
 CHANCE_NATS: Final = 2.0

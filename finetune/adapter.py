@@ -97,9 +97,9 @@ class CheckpointManager:
             "base_revision",
             "versions",
         )  # notes: what a model is called, and with what it is trained
-        asked = {key: value for key, value in self._card.items() if key not in named}
-        asked["finetune"] = config.finetune.model_dump(mode="json", exclude=set(AROUND_TRAINING))
-        self._fingerprint = sha256_text(json.dumps(asked, sort_keys=True))
+        named_parts = {key: value for key, value in self._card.items() if key not in named}
+        named_parts["finetune"] = config.finetune.model_dump(mode="json", exclude=set(AROUND_TRAINING))
+        self._fingerprint = sha256_text(json.dumps(named_parts, sort_keys=True))
         self._writes = accelerator.is_main_process
         self.standing = Standing()
         self.folder = config.run / ADAPTERS / "0001"

@@ -95,8 +95,8 @@ def open_examples(
     `identity` says what prompts are made of, see `decode.models.adapter_identity`. Raises what `make_examples` raises.
     """
     trie, key = encoder.catalogue.trie, prior.key if prior else None
-    asked = settings.model_dump(mode="json", include={"teach", "objective", "weights"})
-    what = [__version__, histories.data_hash, identity, trie_fingerprint(trie), asked, key, NUMBERS]
+    requested = settings.model_dump(mode="json", include={"teach", "objective", "weights"})
+    what = [__version__, histories.data_hash, identity, trie_fingerprint(trie), requested, key, NUMBERS]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
     if (dataset := opened(folder)) is None:
         dataset = written(folder, _LISTS, map(_row, make_examples(histories, encoder, prior, settings)))

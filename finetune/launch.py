@@ -28,24 +28,24 @@ def as_launched(config: Config) -> Config:
 
     Raises ConfigError where both say something, and not the same.
     """
-    asked, own = int(os.environ.get(_ACCUMULATE, "1")), config.finetune.accumulate
-    if asked in (1, own):  # 1 is what accelerate says by default
+    passed, own = int(os.environ.get(_ACCUMULATE, "1")), config.finetune.accumulate
+    if passed in (1, own):  # 1 is what accelerate says by default
         return config
     if own != 1:
         raise ConfigError(
-            f"accelerate was launched with gradient_accumulation_steps {asked} but finetune.accumulate is {own}: say "
+            f"accelerate was launched with gradient_accumulation_steps {passed} but finetune.accumulate is {own}: say "
             "it in one place only."
         )
-    return config.model_copy(update={"finetune": config.finetune.model_copy(update={"accumulate": asked})})
+    return config.model_copy(update={"finetune": config.finetune.model_copy(update={"accumulate": passed})})
 
 
 def accelerator_of(config: Config) -> Accelerator:
     """Raises ConfigError for what `accelerate launch` was asked for and would not be done, and for trackers whose
     package is missing."""
-    chosen, asked = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default
+    chosen, passed = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if passed not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default
         raise ConfigError(
-            f"accelerate was launched with mixed_precision {asked} but finetune.mixed_precision is {chosen}: leave it "
+            f"accelerate was launched with mixed_precision {passed} but finetune.mixed_precision is {chosen}: leave it "
             "out there, and set finetune.mixed_precision to no, bf16 or fp16."
         )
     there = {str(name) for name in get_available_trackers()}
@@ -55,7 +55,7 @@ def accelerator_of(config: Config) -> Accelerator:
             "leave it out."
         )
     device = choose_device(config.model)
-    precision = asked if asked != "no" else _precision(config.finetune, device)
+    precision = passed if passed != "no" else _precision(config.finetune, device)
     AcceleratorState._reset_state()  # in a notebook an earlier training may have had another precision
     more: dict[str, Any] = {}
     if config.finetune.track:

@@ -29,7 +29,7 @@ from ..eval.stacking import stack_recipe
 from ..files import atomic_path, read_object, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.crossfit import NUM_FOLDS, cross_fitted
-from ..rankers.pooling import Pools, Served, change_of
+from ..rankers.pooling import Pools, SearchedCatalogue, change_of
 from ..rankers.stack import BoundStack, Stack, fit_stack
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class _Block:
 def _block(bound: BoundStack, trie: Trie, row_Q: Int64, edges: IO[bytes], masses: IO[bytes]) -> _Block:
     """Ask a stack about some rows; edges and masses are appended to files."""
     item_Q = bound.histories.item_idx_N[row_Q].astype(np.int64)
-    change = change_of(bound.masses(row_Q), Served(trie, bound.share_I), Pools())
+    change = change_of(bound.masses(row_Q), SearchedCatalogue(trie, bound.share_I), Pools())
     owner_X, node_X, edge_X = trie.decisions(item_Q)
     stretches = Segments.of_edges(trie, node_X)
     is_new_X = change.is_new(item_Q)[owner_X]

@@ -21,7 +21,7 @@ from ..arrays import Float32, Int32, Int64
 from ..catalogue import Trie
 from ..console import tracked
 from ..decode.transformers_engine import TransformersEngine
-from ..decode.windows import WindowAnswers, answer_windows, encode_asked, windows_with_targets
+from ..decode.windows import WindowAnswers, answer_windows, encode_queries, windows_with_targets
 from ..errors import DataError
 from ..files import sha256_text
 from ..histories import Histories
@@ -87,8 +87,8 @@ def open_preferences(
     One process calls it first, see `main_process_first`. Raises DataError for a catalogue of one item, or without
     training events that something comes before.
     """
-    trie, asked = encoder.catalogue.trie, settings.model_dump(mode="json", exclude={"beta", "orders"})
-    what = [__version__, histories.data_hash, trie_fingerprint(trie), asked, seed, key]
+    trie, query = encoder.catalogue.trie, settings.model_dump(mode="json", exclude={"beta", "orders"})
+    what = [__version__, histories.data_hash, trie_fingerprint(trie), query, seed, key]
     folder = run / EXAMPLES / sha256_text(json.dumps(what, sort_keys=True))[:16]
     num = min(settings.negatives, trie.num_items - 1)
     if not num:
@@ -105,7 +105,7 @@ def make_preferences(
 
     Its negatives are the items that the engine gives the highest probability, without the true one.
     """
-    text, windows, wanted_N = _asked(histories, encoder, settings, seed)
+    text, windows, wanted_N = _query_windows(histories, encoder, settings, seed)
     trie = encoder.catalogue.trie
     num = min(settings.negatives, trie.num_items - 1)
     for w in tracked(range(len(windows)), "ranking what is not preferred"):
@@ -113,14 +113,14 @@ def make_preferences(
         (answers,) = answer_windows(engine, text, one, wanted_N, num + 1)
         item_E = text.item_idx_N[answers.event_Q].astype(np.int64)
         item_EG, reference_EG = _candidates(answers, item_E, num)
-        (encoded,) = encode_asked(text, one)
+        (encoded,) = encode_queries(text, one)
         start_E = encoded.title_start_V[answers.event_Q - one.start_W[0]]
         branched = _Branched(encoded, trie, int(one.end_W[0]))
         for some_E in branched.parts(item_EG):
             yield branched.example(start_E[some_E], item_EG[some_E], reference_EG[some_E])
 
 
-def _asked(
+def _query_windows(
     histories: Histories, encoder: PromptEncoder, settings: PreferenceSettings, seed: int
 ) -> tuple[HistoryText, Windows, NDArray[np.bool_]]:
     """The text of the training events, the chosen windows, and bool [N], which events are learnt from."""

@@ -110,17 +110,17 @@ def make_examples(
     def examples() -> Iterator[TrainingExample]:
         for window in windows:
             first = window.target if settings.teach == "once" else window.start
-            asked = EncodedWindow(window.text.tokens_L, window.text.title_start_V[first - window.start :])
+            window_part = EncodedWindow(window.text.tokens_L, window.text.title_start_V[first - window.start :])
             taught = slice(first, window.end)
             items = item_idx_N[taught].astype(np.int64)
             if settings.objective == "plain":
-                example = plain_example_of(asked, encoder.titles.length[items].astype(np.int64))
+                example = plain_example_of(window_part, encoder.titles.length[items].astype(np.int64))
             else:
-                example = example_of(asked, items, trie, prior, row_N[taught])
+                example = example_of(window_part, items, trie, prior, row_N[taught])
             yield replace(
                 example,
                 end=window.end,
-                weight_P=None if weight_N is None else weight_N[taught][_owners(asked, example.position_P)],
+                weight_P=None if weight_N is None else weight_N[taught][_owners(window_part, example.position_P)],
             )
 
     return examples()

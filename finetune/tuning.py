@@ -72,9 +72,9 @@ def _open_study(folder: Path, config: Config, data_hash: str) -> Study:
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    asked = config.model_dump(mode="json", include={"model", "prompts", "finetune", "priors", "seed"})
+    requested = config.model_dump(mode="json", include={"model", "prompts", "finetune", "priors", "seed"})
     space = {key: _plain(choice) for key, choice in config.tune.space.items()}
-    name = sha256_text(json.dumps([asked, space, data_hash], sort_keys=True))[:16]
+    name = sha256_text(json.dumps([requested, space, data_hash], sort_keys=True))[:16]
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.sqlite'}", study_name=name, direction="maximize", load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=config.tune.startup_trials),

@@ -23,7 +23,7 @@ from ..files import sha256_text
 from ..histories import Histories
 from ..histories.questions import SPLIT_CODES
 from ..prompts import HistoryText, PromptEncoder, Windows
-from ..rankers.pooling import Pools, Served, change_of
+from ..rankers.pooling import Pools, SearchedCatalogue, change_of
 from ..rankers.stack import BoundStack, Stack
 from .model import CatalogueModel
 from .settings import FinetuneSettings
@@ -64,8 +64,8 @@ class Validator:
     def hash(self) -> str:
         """Fingerprint of the validation events: figures of two trainings can be compared if they agree in it."""
         bounds = zip(self.windows.target_W.tolist(), self.windows.end_W.tolist(), strict=True)
-        asked = [row for start, end in bounds for row in range(start, end) if self.wanted_N[row]]
-        return sha256_text(json.dumps(sorted(asked)))
+        requested = [row for start, end in bounds for row in range(start, end) if self.wanted_N[row]]
+        return sha256_text(json.dumps(sorted(requested)))
 
     def validate(self, accelerator: Accelerator, module: CatalogueModel) -> dict[str, float]:
         """Metrics of the model as it stands, the same on all processes; empty if the validation split has no events.
@@ -103,5 +103,5 @@ class Validator:
 def _blended(bound: BoundStack, trie: Trie) -> Callable[[Int64], Change]:
     """From rows among the events of train, valid and history to model and stack in one, as they are trained."""
     row_N = np.flatnonzero(bound.histories.split_N != SPLIT_CODES["test"])
-    served = Served(trie, bound.share_I)
-    return lambda row_Q: change_of(bound.masses(row_N[row_Q]), served, Pools())
+    searched = SearchedCatalogue(trie, bound.share_I)
+    return lambda row_Q: change_of(bound.masses(row_N[row_Q]), searched, Pools())

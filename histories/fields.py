@@ -106,8 +106,8 @@ def statistics_before(events: pl.DataFrame, name: str) -> pl.DataFrame:
         num = max(num + 1, int(num * _GROWTH))
     none = pl.DataFrame(schema={"_after": events.schema["time"], "count": pl.Int64, **_STATISTICS})
     known = pl.concat([none, *(_of_first(given, num) for num in nums)])
-    asked = events.select("time").with_row_index("_at").sort("time")
-    found = asked.join_asof(
+    query = events.select("time").with_row_index("_at").sort("time")
+    found = query.join_asof(
         known, left_on="time", right_on="_after", strategy="backward", allow_exact_matches=False, coalesce=False
     )
     return found.sort("_at").select("count", *_STATISTICS)

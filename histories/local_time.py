@@ -58,11 +58,11 @@ def _moments(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     if not events["_wall"].any():
         return events.with_columns(pl.lit(False).alias("_placed"))
     numbered = events.with_row_index("_at")
-    asked = numbered.filter("_wall")
-    given = asked.filter(pl.col("_offset").is_not_null())
+    walls = numbered.filter("_wall")
+    given = walls.filter(pl.col("_offset").is_not_null())
     moved = pl.col("time") - _minutes(pl.col("_offset"))
     parts = [given.select("_at", moved.alias("_moment"))]
-    zoned = asked.filter(pl.col("_offset").is_null())
+    zoned = walls.filter(pl.col("_offset").is_null())
     zoned = pl.concat([zoned.filter(pl.col("_zone").is_not_null()), _zones(zoned.filter(pl.col("_zone").is_null()))])
     for (zone,), group in zoned.group_by("_zone", maintain_order=True):
         if zone is not None and (moments := utc_of_wall(group["time"], str(zone), notes)) is not None:

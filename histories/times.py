@@ -115,8 +115,8 @@ def _by_forms(text: pl.Series) -> Times:
         zero = seconds_to_times(numbers.set(numbers != 0, None)) if found.problem else found.time
         frame = _filled(frame, at, _frame(zero, has_offset=found.is_moment, hour_known=found.hour_known))
     if (at := left & ~number).any():
-        read, asked = read_texts(text.filter(at))
-        problem = problem or asked
+        read, text_problem = read_texts(text.filter(at))
+        problem = problem or text_problem
         time = (
             read["wall"].dt.replace_time_zone("UTC")
             - pl.select(

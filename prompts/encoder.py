@@ -242,11 +242,11 @@ class HistoryText:
         encoder, encoded = self.encoder, []
         for w in range(len(windows)):
             body = both.gather(piece_N2[windows.start_W[w] : windows.end_W[w]].ravel())
-            asked_V = body.ptr[1:-1:2] + len(encoder.preamble) + len(profiles[w])
+            query_V = body.ptr[1:-1:2] + len(encoder.preamble) + len(profiles[w])
             aligned = -1 if aligned_W is None else aligned_W[w] - windows.start_W[w]
-            fill = np.full(-asked_V[aligned] % encoder.settings.align_tokens, encoder.filler, np.int32)
+            fill = np.full(-query_V[aligned] % encoder.settings.align_tokens, encoder.filler, np.int32)
             tokens_L = np.concatenate([encoder.preamble, fill, profiles[w], body.tokens])
-            encoded.append(EncodedWindow(tokens_L, asked_V + len(fill), len(profiles[w])))
+            encoded.append(EncodedWindow(tokens_L, query_V + len(fill), len(profiles[w])))
         return encoded
 
     def profiles(self, windows: Windows) -> list[Int32]:

@@ -11,7 +11,8 @@ from typing import Final
 
 import polars as pl
 
-from .moments import (
+from .places import PLACE_VARIABLES, Places
+from .time_and_weather import (
     TIME_VARIABLES,
     WEATHER_VARIABLES,
     public_holiday,
@@ -20,7 +21,6 @@ from .moments import (
     sun_words,
     weather_change,
 )
-from .places import PLACE_VARIABLES, Places
 
 FEATURES: Final = (*PLACE_VARIABLES, *TIME_VARIABLES, *WEATHER_VARIABLES)
 

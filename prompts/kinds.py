@@ -14,8 +14,8 @@ import polars as pl
 
 from ..errors import PromptError
 from ..histories.weather import WEATHER_COLUMNS
-from .moments import TIME_VARIABLES, WEATHER_VARIABLES
 from .places import PLACE_VARIABLES
+from .time_and_weather import TIME_VARIABLES, WEATHER_VARIABLES
 
 ContextKind = Literal["time", "place", "weather"]
 CONTEXT_KINDS: Final[tuple[ContextKind, ...]] = get_args(ContextKind)

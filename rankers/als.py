@@ -19,8 +19,8 @@ from ..arrays import Float64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
-from .pasts import FadedHistory, LastFit
 from .protocol import Arrays, Family, Fitting, grid_of, require
+from .user_history import FadedHistory, LastFit
 
 _ITERATIONS = 15
 _EXACT = 1e-8  # of the length of the residual, relative to that of the right side

@@ -19,8 +19,8 @@ from ..decode.reweighting import Change, ItemPrior, Reweighting
 from ..errors import ConfigError, DataError
 from ..files import read_object, sha256_text, write_json
 from ..histories import Histories
-from .asking import Asked, asked_histories
-from .pooling import Pools, Served, change_of
+from .pooling import Pools, SearchedCatalogue, change_of
+from .queries import QueryEvents, query_histories
 from .saved import read_stack
 from .stack import Stack, StackRecipe
 
@@ -51,27 +51,27 @@ class Blend:
             alone = Reweighting(self.pools.new.temperature)
             return lambda row_Q: alone
         bound = self.stack.on(histories)
-        served = Served(trie, bound.share_I)
-        return lambda row_Q: change_of(bound.masses(row_Q), served, self.pools)
+        searched = SearchedCatalogue(trie, bound.share_I)
+        return lambda row_Q: change_of(bound.masses(row_Q), searched, self.pools)
 
-    def asked(self, known: Histories, trie: Trie, index_T: Int64 | None) -> Callable[[Asked | None], Change]:
-        """From requests (see `asking.asked_histories`; None: of no user) to the change, with what all of `known` did.
+    def change_for(self, known: Histories, trie: Trie, index_T: Int64 | None) -> Callable[[QueryEvents | None], Change]:
+        """From requests (see `queries.query_histories`; None: of no user) to the change, with what all of `known` did.
 
-        `index_T`: see `pooling.Served`.
+        `index_T`: see `pooling.SearchedCatalogue`.
         """
         if self.stack is None:
             alone = Reweighting(self.pools.new.temperature)
-            return lambda asked: alone
-        stack, served = self.stack, Served.of(known, self.stack.split, trie, index_T)
+            return lambda query: alone
+        stack, searched = self.stack, SearchedCatalogue.of(known, self.stack.split, trie, index_T)
         pool = self.pools.new
-        popular = Reweighting(pool.temperature, pool.weight, ItemPrior(trie, served.share_I))
+        popular = Reweighting(pool.temperature, pool.weight, ItemPrior(trie, searched.share_I))
 
-        def change(asked: Asked | None) -> Change:
-            if asked is None:
+        def change(query: QueryEvents | None) -> Change:
+            if query is None:
                 return popular
-            histories = asked_histories(known, asked)
+            histories = query_histories(known, query)
             masses = stack.on(histories, known).masses(histories.offset_U1[1:] - 1)
-            return change_of(masses, served, self.pools)
+            return change_of(masses, searched, self.pools)
 
         return change
 

@@ -22,7 +22,7 @@ from ..histories.distance import distance_km
 from ..histories.questions import num_previous
 from ..histories.weather import WEATHER_COLUMNS
 from .clock import DAY_S
-from .item_features import OF_COUNTS, AskedFeatures
+from .item_features import OF_COUNTS, QueryFeatures
 from .own import OwnHours
 from .popular import HourOfWeekPopularity, RecentPopularity
 from .protocol import Dense
@@ -64,7 +64,7 @@ class Features:
     """Features of rows of some histories; `moment_NK` float32 are of the moments, `item_IK` of the items."""
 
     votes: Votes
-    asked: AskedFeatures
+    query: QueryFeatures
     answers: Mapping[str, Dense]
     moment_NK: Float32
     item_IK: Float32
@@ -72,12 +72,12 @@ class Features:
 
     @classmethod
     def of(cls, histories: Histories, known: Histories, split: EvaluatedSplit, returns: Returns) -> "Features":
-        votes, asked = Votes.of(histories, known), AskedFeatures.of(histories, known, returns)
+        votes, query = Votes.of(histories, known), QueryFeatures.of(histories, known, returns)
         answers = {name: ranker.on(histories, split, known) for name, ranker in _RANKERS.items()}
         moments, items = _moments(votes, known), _items(votes)
-        of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *asked.facts.names, *answers]
+        of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *query.facts.names, *answers]
         return cls(
-            votes, asked, answers, np.stack(list(moments.values()), axis=1), np.stack(list(items.values()), axis=1),
+            votes, query, answers, np.stack(list(moments.values()), axis=1), np.stack(list(items.values()), axis=1),
             [*of_pairs, *moments, *items],
         )  # fmt: skip
 
@@ -117,9 +117,9 @@ class Features:
         """Features of all items. Rounded, since the last digits may depend on what else is asked, and trees would not
         forgive it."""
         votes = self.votes
-        for one_QI in (*votes.of_hours(row_Q), *votes.of_moves(row_Q), *votes.of_own(row_Q, self.asked.returns)):
+        for one_QI in (*votes.of_hours(row_Q), *votes.of_moves(row_Q), *votes.of_own(row_Q, self.query.returns)):
             yield _rounded(one_QI)
-        yield from map(_rounded, self.asked.features(row_Q))
+        yield from map(_rounded, self.query.features(row_Q))
         for answers in self.answers.values():
             yield _rounded(answers.scores(row_Q))
 
@@ -143,23 +143,23 @@ def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
 
     Which columns of weather there are, `known` says: a request may have more or fewer than the trees were grown on.
     """
-    pasts, events = votes.pasts, votes.pasts.histories.events
-    local_N, last_N = pasts.local_N, np.roll(pasts.local_N, 1)
+    data, events = votes.data, votes.data.histories.events
+    local_N, last_N = data.local_N, np.roll(data.local_N, 1)
     found: dict[str, NDArray[np.floating]] = {
         "clock hour": local_N % DAY_S / 3600,
         "weekday": (local_N // DAY_S + 3) % 7.0,  # day 0, 1 January 1970, was a Thursday
-        "log gap": pasts.log_gap_N,
+        "log gap": data.log_gap_N,
         "hour of last": last_N % DAY_S / 3600,
-        "number of events": num_previous(pasts.histories).astype(np.float32),
+        "number of events": num_previous(data.histories).astype(np.float32),
     }
-    if pasts.place_I3 is not None and pasts.here_N3 is not None:
-        last_N3 = np.where((pasts.from_N >= 0)[:, None], pasts.place_I3[pasts.from_N], np.nan)
-        found["km of last"] = distance_km(pasts.here_N3, last_N3)
+    if data.place_I3 is not None and data.here_N3 is not None:
+        last_N3 = np.where((data.from_N >= 0)[:, None], data.place_I3[data.from_N], np.nan)
+        found["km of last"] = distance_km(data.here_N3, last_N3)
     for name in WEATHER_COLUMNS:
         if _has_number(known.events, name):
-            asked = events[name] if _has_number(events, name) else pl.Series(np.full(events.height, np.nan))
-            found[name] = asked.cast(pl.Float32).fill_null(np.nan).to_numpy()
-    first_N = pasts.from_N < 0
+            query = events[name] if _has_number(events, name) else pl.Series(np.full(events.height, np.nan))
+            found[name] = query.cast(pl.Float32).fill_null(np.nan).to_numpy()
+    first_N = data.from_N < 0
     for name in ("log gap", "hour of last"):
         found[name] = np.where(first_N, np.nan, found[name])
     return {name: np.round(one_N, 3).astype(np.float32) for name, one_N in found.items()}
@@ -172,7 +172,7 @@ def _has_number(events: pl.DataFrame, name: str) -> bool:
 def _items(votes: Votes) -> dict[str, Float32]:
     """float32 [I] each: the item's number, and its place on the unit sphere."""
     found = {"item": np.arange(votes.num_items, dtype=np.float32)}
-    if votes.pasts.place_I3 is not None:
+    if votes.data.place_I3 is not None:
         for axis, name in enumerate("xyz"):
-            found[name] = votes.pasts.place_I3[:, axis].astype(np.float32)
+            found[name] = votes.data.place_I3[:, axis].astype(np.float32)
     return found

@@ -22,10 +22,10 @@ from ..histories.questions import num_previous
 from .boosted_features import OF_EVERYBODY, SMALL, Features
 from .counting import Visits
 from .discovery import earlier_histories
-from .pasts import LastFit
 from .popular import log_popular_shares
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, require
 from .returns import Returns, fit_returns, sums
+from .user_history import LastFit
 
 if TYPE_CHECKING:
     from lightgbm import Booster

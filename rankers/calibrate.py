@@ -79,8 +79,8 @@ def _decisions(
     windows, change_of = windows_with_targets(text.windows, wanted_E), blend.on(histories, trie)
     each = read_windows(engine, text, windows, wanted_E)
     return Decisions.join([
-        decisions_of(engine, asked.reading, text.item_idx_N[asked.event_Q], asked.position_Q, change_of(asked.event_Q))
-        for asked in tracked(each, "reading", total=len(windows))
+        decisions_of(engine, query.reading, text.item_idx_N[query.event_Q], query.position_Q, change_of(query.event_Q))
+        for query in tracked(each, "reading", total=len(windows))
     ])  # fmt: skip
 
 

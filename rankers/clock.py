@@ -12,7 +12,7 @@ import polars as pl
 
 from ..arrays import Float64, Int64
 from ..histories import Histories
-from .kept import kept
+from .cached import cached
 
 DAY_S: Final = 86_400
 HOURS_OF_WEEK: Final = 168
@@ -81,7 +81,7 @@ class Stream:
         return sum_QI
 
 
-stream_of: Final = kept(Stream.of)
+stream_of: Final = cached(Stream.of)
 """`Stream.of`, which is kept with the histories."""
 
 

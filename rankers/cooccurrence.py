@@ -19,8 +19,8 @@ from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
-from .pasts import FadedHistory, LastFit
 from .protocol import Arrays, Family, Fitting, Floats, UnfitDataError, grid_of
+from .user_history import FadedHistory, LastFit
 
 _CELLS = 4_000_000  # of a block of items times items that is held densely: 32 MB
 _PAIRS = 2_000_000  # of items that are counted at once

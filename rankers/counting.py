@@ -13,10 +13,10 @@ from ..arrays import Int64, ragged
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
-from .kept import kept
+from .cached import cached
 
 
-@kept
+@cached
 def popularity_order(histories: Histories, split: EvaluatedSplit) -> Int64:
     """Place of each item by its number of events in earlier splits, 0 the most popular: int64 [I]; ties by item_idx."""
     earlier_N = histories.split_N < SPLIT_CODES[split]
@@ -115,5 +115,5 @@ class Moves:
         return query_X[some_X], self.to_P[pair_X[some_X]], count_X[some_X]
 
 
-moves_of: Final = kept(Moves.of)
+moves_of: Final = cached(Moves.of)
 """`Moves.of`, which is kept with the histories."""

@@ -22,9 +22,9 @@ from ..forecasts.series import STEP_S, By
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES
-from .pasts import LastFit
 from .popular import popular_shares
 from .protocol import Arrays, Dense, Family, Fitting, grid_of, require
+from .user_history import LastFit
 
 _NAME: Final = "demand forecast"
 _DAY_H: Final = 24

@@ -26,11 +26,11 @@ from ..histories import Histories, build_histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
 from .counting import Visits
-from .item_features import NAMES, OF_COUNTS, OF_NETWORK, AskedFeatures, is_weekend
+from .item_features import NAMES, OF_COUNTS, OF_NETWORK, QueryFeatures, is_weekend
 from .loglinear import Adam, fit_loglinear
-from .pasts import LastFit
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError
 from .returns import Returns, fit_returns
+from .user_history import LastFit
 
 _LARGEST = 20_000  # items
 _ROWS, _CELLS = 3_000, 6_000_000  # first visits that are learnt from, and features of theirs
@@ -104,12 +104,12 @@ class Discovery:
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """Log-probabilities over all items; counts are those of `known`, strictly earlier than each row."""
-        asked = AskedFeatures.of(histories, known or histories, self.returns)
-        weight_K = [self.weight_K[NAMES.index(name)] for name in asked.facts.names]
-        hour_N = asked.pasts.local_N // 3600 % 24 * 2 + is_weekend(asked.pasts.local_N)
+        query = QueryFeatures.of(histories, known or histories, self.returns)
+        weight_K = [self.weight_K[NAMES.index(name)] for name in query.facts.names]
+        hour_N = query.data.local_N // 3600 % 24 * 2 + is_weekend(query.data.local_N)
 
         def scores_of(row_Q: Int64) -> Float64:
-            features = dict(zip(asked.facts.names, asked.features(row_Q), strict=True))
+            features = dict(zip(query.facts.names, query.features(row_Q), strict=True))
             score_QI = self.network.scores(_of_network(features)).reshape(len(row_Q), -1)
             for weight, feature_QI in zip(weight_K, features.values(), strict=True):
                 score_QI += weight * feature_QI
@@ -143,12 +143,12 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
     weight_K[NAMES.index("users")] = 1.0
     if not len(row_Q := _learnt_from(histories, seed)):
         return Discovery(weight_K, _Network.silent(), returns)
-    asked, rng = AskedFeatures.of(histories, histories, returns), np.random.default_rng(seed)
-    names, candidates = asked.facts.names, Candidates.of(histories, "excluded")
+    query, rng = QueryFeatures.of(histories, histories, returns), np.random.default_rng(seed)
+    names, candidates = query.facts.names, Candidates.of(histories, "excluded")
     parts, sampled = [], []
     for start in range(0, len(row_Q), 250):
         row_P = row_Q[start : start + 250]
-        feature_KPI, allowed_PI = np.stack(asked.features(row_P)), candidates.allowed(row_P)
+        feature_KPI, allowed_PI = np.stack(query.features(row_P)), candidates.allowed(row_P)
         true_P = histories.item_idx_N[row_P]
         item_PS = np.concatenate([true_P[:, None], _others(allowed_PI, true_P, rng)], axis=1)
         sampled.append(feature_KPI[:, np.arange(len(row_P))[:, None], item_PS])

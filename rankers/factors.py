@@ -51,9 +51,9 @@ class Factors:
         Nothing was learnt of a user and of an item that are -1.
         """
         parts = (user_Q, self.user_UR), (last_Q, self.last_IR)
-        asked = [np.where(at_Q[:, None] >= 0, vectors[at_Q], np.float32(0)) for at_Q, vectors in parts]
-        asked_Q2R = np.concatenate(asked, axis=1)
-        score_QI = (asked_Q2R @ self.item_I2R.T + self.bias_I).astype(np.float64)
+        vector_parts = [np.where(at_Q[:, None] >= 0, vectors[at_Q], np.float32(0)) for at_Q, vectors in parts]
+        vector_Q2R = np.concatenate(vector_parts, axis=1)
+        score_QI = (vector_Q2R @ self.item_I2R.T + self.bias_I).astype(np.float64)
         score_QI -= score_QI.max(axis=1, keepdims=True)
         score_QI -= np.log(np.exp(score_QI).sum(axis=1, keepdims=True))
         log_prob_QI: NDArray[np.float64] = score_QI
@@ -117,20 +117,20 @@ class _Model:
     def learn(self, user_B: Ints, last_B: Ints, item_B: Ints, wrong_W: Ints) -> None:
         """One step down the slope of the batch's summed cross-entropy and penalty."""
         user, last, item, bias = self.tables
-        asked_B2R = np.concatenate([user.value[user_B], last.value[last_B]], axis=1)
+        query_B2R = np.concatenate([user.value[user_B], last.value[last_B]], axis=1)
         right_B2R, wrong_W2R = item.value[item_B], item.value[wrong_W]
-        right_B = (asked_B2R * right_B2R).sum(axis=1) + bias.value[item_B, 0]
-        wrong_BW = asked_B2R @ wrong_W2R.T + bias.value[wrong_W, 0]
+        right_B = (query_B2R * right_B2R).sum(axis=1) + bias.value[item_B, 0]
+        wrong_BW = query_B2R @ wrong_W2R.T + bias.value[wrong_W, 0]
         share_B, share_BW = _softmax(right_B, wrong_BW, wrong_W == item_B[:, None], len(item.value))
         slope_B1 = share_B[:, None] - np.float32(1)
         penalty, rank = self.settings.penalty, self.settings.rank
-        slope_asked = slope_B1 * right_B2R + share_BW @ wrong_W2R + penalty * asked_B2R
-        slope_right = slope_B1 * asked_B2R + penalty * right_B2R
+        slope_query = slope_B1 * right_B2R + share_BW @ wrong_W2R + penalty * query_B2R
+        slope_right = slope_B1 * query_B2R + penalty * right_B2R
         slope_bias = slope_B1 + penalty * bias.value[item_B]
         item_X = np.concatenate([item_B, wrong_W])
-        user.descend(user_B, slope_asked[:, :rank])
-        last.descend(last_B, slope_asked[:, rank:])
-        item.descend(item_X, np.concatenate([slope_right, share_BW.T @ asked_B2R]))
+        user.descend(user_B, slope_query[:, :rank])
+        last.descend(last_B, slope_query[:, rank:])
+        item.descend(item_X, np.concatenate([slope_right, share_BW.T @ query_B2R]))
         bias.descend(item_X, np.concatenate([slope_bias, share_BW.sum(axis=0)[:, None]]))
 
 

@@ -31,11 +31,11 @@ from ..histories.weather import WEATHER_COLUMNS
 from .clock import DAY_S, local_seconds, stream_of
 from .gwr_fit import Grid, LocalFits, fit_locally, softmax
 from .item_features import is_weekend
-from .pasts import LastFit, each_one, past_sums
 from .places import item_points, where_users_are
 from .popular import popular_shares
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, grid_of
 from .spatial_knn import weather_values
+from .user_history import LastFit, each_one, past_sums
 
 _NAME: Final = "geographically weighted regression"
 FIXED_FIELDS: Final = ("constant", "hour_sin", "hour_cos", "halfday_sin", "halfday_cos", "weekend", "distance")
@@ -93,7 +93,7 @@ class Regression:
         place_N3 = where_users_are(histories, item_I3)
         one, learnt = self.settings, self.learnt
         series_I = np.zeros(len(share_I), np.int64) if learnt is None else learnt.series_I
-        moment_NM = None if learnt is None else moments(histories, learnt.weather)
+        time_NM = None if learnt is None else time_features(histories, learnt.weather)
 
         def scores_of(row_Q: Int64) -> Float64:
             km_QI = distance_km(place_N3[row_Q][:, None], item_I3)
@@ -101,8 +101,8 @@ class Regression:
             own_QI = past_sums(histories, row_Q, each_one)
             within_QI = one.own * own_QI + local_QI / _sums(local_QI, series_I)[:, series_I]
             score_QI: Float64 = np.log(within_QI) - np.log(_sums(within_QI, series_I)[:, series_I])
-            if learnt is not None and moment_NM is not None:
-                feature_QGL = features(moment_NM[row_Q], _nearest(km_QI, series_I), learnt.scale_2L)
+            if learnt is not None and time_NM is not None:
+                feature_QGL = features(time_NM[row_Q], _nearest(km_QI, series_I), learnt.scale_2L)
                 share_QG = softmax(learnt.fits.linear(feature_QGL, place_N3[row_Q]))
                 score_QI += np.log(np.maximum(share_QG, 1e-12))[:, series_I]
             score_QI -= np.log(np.exp(score_QI).sum(axis=1, keepdims=True))
@@ -150,7 +150,7 @@ def _nearness(km_QI: Float64, steepness: float) -> Float64:
     return filled_QI
 
 
-def moments(histories: Histories, weather: tuple[str, ...]) -> Float64:
+def time_features(histories: Histories, weather: tuple[str, ...]) -> Float64:
     """What is known of each event's moment: the clock's waves, the kind of day, the weather: float64 [N, M]."""
     local_N = local_seconds(histories.events)
     angle_N = 2 * np.pi * (local_N % DAY_S) / DAY_S
@@ -159,20 +159,20 @@ def moments(histories: Histories, weather: tuple[str, ...]) -> Float64:
     return np.concatenate([clock_NM, weather_values(histories, list(weather))], axis=1)
 
 
-def features(moment_QM: Float64, near_QG: Float64, scale_2L: Float64) -> Float64:
+def features(time_QM: Float64, near_QG: Float64, scale_2L: Float64) -> Float64:
     """Scaled features in the order of `Learnt.fields`; what is unknown is 0, the mean: float64 [Q, G, L]."""
-    raw_QGL = _raw(moment_QM, near_QG)
+    raw_QGL = _raw(time_QM, near_QG)
     scaled_QGL: Float64 = np.clip(np.nan_to_num((raw_QGL - scale_2L[0]) / scale_2L[1]), -_REACH, _REACH)
     return scaled_QGL
 
 
-def _raw(moment_QM: Float64, near_QG: Float64) -> Float64:
+def _raw(time_QM: Float64, near_QG: Float64) -> Float64:
     num_clock = len(FIXED_FIELDS) - 2
-    raw_QGL = np.empty((*near_QG.shape, moment_QM.shape[1] + 2))
+    raw_QGL = np.empty((*near_QG.shape, time_QM.shape[1] + 2))
     raw_QGL[:, :, 0] = 1.0
-    raw_QGL[:, :, 1 : num_clock + 1] = moment_QM[:, None, :num_clock]
+    raw_QGL[:, :, 1 : num_clock + 1] = time_QM[:, None, :num_clock]
     raw_QGL[:, :, num_clock + 1] = near_QG
-    raw_QGL[:, :, num_clock + 2 :] = moment_QM[:, None, num_clock:]
+    raw_QGL[:, :, num_clock + 2 :] = time_QM[:, None, num_clock:]
     return raw_QGL
 
 
@@ -210,9 +210,9 @@ def learn(histories: Histories, learnt_N: Bool, grouping: Grouping, *, errors: b
         _nearest(distance_km(part_Q3[:, None], item_I3), grouping.series_I)
         for part_Q3 in np.array_split(place_N3, -(-len(place_N3) // 500))
     ])  # fmt: skip
-    moment_NM = moments(histories, weather)[row_N]
-    scale_2L = _scale(_raw(moment_NM, near_NG))
-    feature_NGL = features(moment_NM, near_NG, scale_2L)
+    time_NM = time_features(histories, weather)[row_N]
+    scale_2L = _scale(_raw(time_NM, near_NG))
+    feature_NGL = features(time_NM, near_NG, scale_2L)
     target_NG = np.eye(len(grouping.names))[grouping.series_I[histories.item_idx_N[row_N]]]
     return Learnt(
         grouping.series_I, weather, scale_2L, _tuned_fit(feature_NGL, target_NG, place_N3, errors), len(row_N)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from ..arrays import Bool, Float32, Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.distance import distance_km, has_coordinates, points_of
+from .cached import cached
 from .clock import DAY_S, Stream, local_seconds, stream_of
 from .counting import Moves, Visits, moves_of
-from .kept import kept
-from .returns import Pasts, Returns, sums
+from .returns import EventData, Returns, sums
 
 _CACHED = 5_000  # items whose nearness to each other is kept
 _LONG_AGO = 300.0  # days
@@ -163,34 +163,34 @@ def _first_tags(tag_IC: Float32 | None, at_F: Int64, item_M: Int64) -> tuple[Int
     return at_F[from_X], tag_T[entry_X], tag_IC[item_T, tag_T][entry_X].astype(np.float64)
 
 
-_facts: Final = kept(Facts.of)
+_facts: Final = cached(Facts.of)
 
 
 @dataclass(frozen=True)
-class AskedFeatures:
+class QueryFeatures:
     """Features of rows of some histories; `facts` are of all that is known."""
 
-    pasts: Pasts
+    data: EventData
     facts: Facts
     returns: Returns
 
     @classmethod
-    def of(cls, histories: Histories, known: Histories, returns: Returns) -> "AskedFeatures":
-        return cls(Pasts.of(histories), _facts(known), returns)
+    def of(cls, histories: Histories, known: Histories, returns: Returns) -> "QueryFeatures":
+        return cls(EventData.of(histories), _facts(known), returns)
 
     def features(self, row_Q: Int64) -> list[Float32]:
         """Those of `facts.names` for each row and item: K times float32 [Q, I]."""
-        query_X, past_X, share_X = self.returns.shares(self.pasts, row_Q)
+        query_X, past_X, share_X = self.returns.shares(self.data, row_Q)
         num_items = self.facts.stream.num_items
-        cell_X = query_X * num_items + self.pasts.item_N[past_X]
+        cell_X = query_X * num_items + self.data.item_N[past_X]
         attention_QI = sums(cell_X, share_X, len(row_Q) * num_items).reshape(-1, num_items)
         found = [*self._places(row_Q, attention_QI), *self._counts(row_Q), *self._categories(row_Q, attention_QI)]
         return [np.asarray(one_QI, np.float32) for one_QI in found]
 
     def _places(self, row_Q: Int64, attention_QI: Float64) -> Iterator[NDArray[Any]]:
-        if self.facts.place_I3 is None or self.pasts.here_N3 is None:
+        if self.facts.place_I3 is None or self.data.here_N3 is None:
             return
-        km_QI = distance_km(self.pasts.here_N3[row_Q][:, None], self.facts.place_I3)
+        km_QI = distance_km(self.data.here_N3[row_Q][:, None], self.facts.place_I3)
         known_QI = ~np.isnan(km_QI)
         last = []
         for shape in (lambda km: np.log1p(km / 0.05), np.log1p, lambda km: np.minimum(km, 10_000) / 10):
@@ -202,13 +202,13 @@ class AskedFeatures:
         yield from self.facts.own_places(attention_QI)
 
     def _counts(self, row_Q: Int64) -> Iterator[NDArray[Any]]:
-        stream, time_Q = self.facts.stream, self.pasts.histories.time_s_N[row_Q]
+        stream, time_Q = self.facts.stream, self.data.histories.time_s_N[row_Q]
         yield np.log1p(stream.sums_before(time_Q))
         yield np.log1p(stream.sums_before(time_Q, self.facts.first_M))
         yield np.log1p(stream.sums_before(time_Q, self.facts.first_M, _LATELY_S))
         yield -np.log1p(self.facts.lately(time_Q))
         moved_QI = np.zeros((len(row_Q), stream.num_items))
-        last_Q = self.pasts.from_N[row_Q]
+        last_Q = self.data.from_N[row_Q]
         some_Q = np.flatnonzero(last_Q >= 0)
         query_X, to_X, count_X = self.facts.moves.before_time(time_Q[some_Q], last_Q[some_Q])
         moved_QI[some_Q[query_X], to_X] = np.log1p(count_X)
@@ -217,7 +217,7 @@ class AskedFeatures:
 
     def _soon(self, row_Q: Int64) -> Float64:
         """1 right after the last event, falling to 0: float64 [Q, 1]."""
-        time_N = self.pasts.histories.time_s_N
+        time_N = self.data.histories.time_s_N
         gap_s_Q1 = (time_N[row_Q] - time_N[row_Q - 1])[:, None]
         soon_Q1: Float64 = 1 / (1 + np.maximum(gap_s_Q1, 0) / _SOON_S)
         return soon_Q1
@@ -226,12 +226,12 @@ class AskedFeatures:
         tag_IC = self.facts.tag_IC
         if tag_IC is None:
             return
-        query_X, past_X = self.pasts.pairs(row_Q)
+        query_X, past_X = self.data.pairs(row_Q)
         num_items = len(tag_IC)
-        item_X = self.pasts.item_N[past_X]
+        item_X = self.data.item_N[past_X]
         chosen_QI = np.bincount(query_X * num_items + item_X, minlength=attention_QI.size).reshape(-1, num_items)
-        last_Q = self.pasts.from_N[row_Q]
-        time_Q, local_Q = self.pasts.histories.time_s_N[row_Q], self.pasts.local_N[row_Q]
+        last_Q = self.data.from_N[row_Q]
+        time_Q, local_Q = self.data.histories.time_s_N[row_Q], self.data.local_N[row_Q]
         shares_QC = chosen_QI.astype(np.float32) @ tag_IC / np.maximum(chosen_QI.sum(axis=1, keepdims=True), 1)
         of_categories = (
             self.facts.by_hour(time_Q, local_Q),

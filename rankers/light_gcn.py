@@ -25,9 +25,9 @@ from ..arrays import Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from .clock import DAY_S
-from .pasts import FadedHistory, LastFit
 from .protocol import Arrays, Family, Fitting, Floats, UnfitDataError, require
 from .sequences import Watched
+from .user_history import FadedHistory, LastFit
 
 
 @dataclass(frozen=True)

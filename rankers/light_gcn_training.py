@@ -19,8 +19,8 @@ from ..errors import ModelError
 from ..histories import Histories
 from .devices import device, own_seed
 from .light_gcn import Graph, GraphSettings, GraphVectors
-from .pasts import FadedHistory
 from .sequences import Watched
+from .user_history import FadedHistory
 
 _START: Final = 0.1  # standard deviation of the vectors before training, as in the authors' code
 

@@ -25,9 +25,9 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
 from .clock import DAY_S, local_hours, local_seconds
 from .counting import Moves, Visits, moves_of, popularity_order
-from .pasts import Weigh, each_one, last_items, past_sums
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Scored, Sparse, grid_of
+from .user_history import Weigh, each_one, last_items, past_sums
 
 WITHOUT_CLOCK: Final = {"hour_sigma": 1e9, "other_kind_of_day": 1.0}
 """Fields of `ContextWeights` for hours so wide that all are alike, and all days of one kind."""

@@ -16,10 +16,10 @@ from ..arrays import Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates, points_of
-from .kept import kept
-from .pasts import last_items
+from .cached import cached
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, UnfitDataError, grid_of
+from .user_history import last_items
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Nearest(Counting):
         return -self.steepness * np.log1p(distance_km(user_Q3[:, None], item_I3) / self.scale_km)
 
 
-@kept
+@cached
 def item_points(known: Histories) -> Float64:
     """Places of the items: float64 [I, 3]."""
     return points_of(known.items)

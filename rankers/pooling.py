@@ -49,7 +49,7 @@ class Pools:
 
 
 @dataclass(eq=False)
-class Served:
+class SearchedCatalogue:
     """A catalogue that is searched: its trie, and popularity in it, float64 [I], above 0.
 
     `index_T` int64 [T]: where the items of the histories stand in it (-1: nowhere), if it is another one.
@@ -63,7 +63,7 @@ class Served:
         self._rest: tuple[float, ItemPrior, Float64] | None = None
 
     @classmethod
-    def of(cls, known: Histories, split: EvaluatedSplit, trie: Trie, index_T: Int64 | None = None) -> Served:
+    def of(cls, known: Histories, split: EvaluatedSplit, trie: Trie, index_T: Int64 | None = None) -> SearchedCatalogue:
         """Items that only the trie has are as rare as the rarest."""
         share_T = popular_shares(known, split)
         if index_T is None:
@@ -87,23 +87,23 @@ class Served:
         return self._rest[1:]
 
 
-def change_of(masses: PriorMasses, served: Served, pools: Pools) -> AgainOrNew:
+def change_of(masses: PriorMasses, searched: SearchedCatalogue, pools: Pools) -> AgainOrNew:
     """The mixture of model and stack for the questions of `masses`.
 
-    Items that only the served catalogue has are new ones; where the histories' items are scored whole, they get the
+    Items that only the searched catalogue has are new ones; where the histories' items are scored whole, they get the
     geometric mean of the masses of new items.
     """
-    num_queries, trie = len(masses.log_odds_Q), served.trie
-    again = _own(masses.again_query_X, masses.again_item_X, masses.again_mass_X, num_queries, served.index_T)
-    new = _own(masses.new_query_X, masses.new_item_X, masses.new_mass_X, num_queries, served.index_T)
+    num_queries, trie = len(masses.log_odds_Q), searched.trie
+    again = _own(masses.again_query_X, masses.again_item_X, masses.again_mass_X, num_queries, searched.index_T)
+    new = _own(masses.new_query_X, masses.new_item_X, masses.new_mass_X, num_queries, searched.index_T)
     log_odds_Q = masses.log_odds_Q.copy()
-    if len(served.added_I):
+    if len(searched.added_I):
         log_odds_Q = np.maximum(log_odds_Q, -SURE)  # who knew every item does not know the added ones
     if masses.rest_mass_Q.any():
-        base, mass_I = served.rest(masses.rest_power)
+        base, mass_I = searched.rest(masses.rest_power)
         new_prior = base.with_own(_over_base(new, again, mass_I, masses.rest_mass_Q))
     else:
-        new = [_with_added(one, served.added_I) for one in new] if len(served.added_I) else new
+        new = [_with_added(one, searched.added_I) for one in new] if len(searched.added_I) else new
         new_prior = ItemPrior(trie, None, new)
     log_odds_Q[[not len(item_M) for item_M, _ in again]] = np.inf
     log_odds_Q[[len(item_M) == trie.num_items for item_M, _ in again]] = -np.inf

@@ -17,14 +17,14 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import has_coordinates
 from ..histories.questions import SPLIT_CODES
+from .cached import cached
 from .clock import DAY_S, HOURS_OF_WEEK, local_hours, stream_of
-from .kept import kept
 from .protocol import Counting, Dense, Family, grid_of
 
 _REACH = 4.0  # standard deviations after which a Gaussian is cut off
 
 
-@kept
+@cached
 def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
     """Share of each item among the events of earlier splits, each item counted once more than it was: float64 [I].
 
@@ -38,7 +38,7 @@ def popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
     return share_I
 
 
-@kept
+@cached
 def log_popular_shares(histories: Histories, split: EvaluatedSplit) -> Float64:
     """The logarithm of `popular_shares`."""
     log_I: Float64 = np.log(popular_shares(histories, split))
@@ -100,8 +100,8 @@ class HourOfWeekPopularity(Counting):
 
         def scores_of(row_Q: Int64) -> Float64:
             sum_QI = np.empty((len(row_Q), stream.num_items))
-            asked_Q2 = np.stack([step_N[row_Q], place_N[row_Q]], axis=1)
-            alike_G2, group_Q = np.unique(asked_Q2, axis=0, return_inverse=True)
+            query_Q2 = np.stack([step_N[row_Q], place_N[row_Q]], axis=1)
+            alike_G2, group_Q = np.unique(query_Q2, axis=0, return_inverse=True)
             for group, (step, place) in enumerate(alike_G2.tolist()):
                 at_Q = group_Q == group
                 weight_N = self.weights(hour_N, (step + 0.5) * width)
@@ -124,7 +124,7 @@ class HourOfWeekPopularity(Counting):
         return weight_N
 
 
-@kept
+@cached
 def _hours_and_places(known: Histories) -> tuple[Float64, Int64]:
     """Hour of the week and place of the events of their stream, in its order: float64 and int64 [N]."""
     row_N = stream_of(known).row_N
@@ -141,7 +141,7 @@ def places_known(histories: Histories, known: Histories) -> Int64:
     return places.to_series().to_numpy()
 
 
-@kept
+@cached
 def _has_places(known: Histories) -> bool:
     return has_coordinates(known.events)
 

@@ -87,7 +87,7 @@ class Ranker(Protocol):
 
         Of the rows' own users, past events and times are those of `histories`. Whatever is counted of all users comes
         from `known`, which has the same items; None: the same histories. A request is asked about like that, see
-        `asking.asked_histories`. What is counted of `known` is counted once, however often this is called.
+        `queries.query_histories`. What is counted of `known` is counted once, however often this is called.
         """
         ...
 

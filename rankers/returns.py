@@ -24,9 +24,9 @@ from ..histories.distance import distance_km, has_coordinates, points_of
 from ..histories.questions import SPLIT_CODES, num_previous
 from .clock import DAY_S, local_seconds
 from .loglinear import Adam
-from .pasts import LastFit
 from .places import where_users_are
 from .protocol import Arrays, Family, Fitting, Scored, Sparse
+from .user_history import LastFit
 
 LONGEST = 400  # the last events of a past that are looked at
 _PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes
@@ -43,14 +43,14 @@ _VISITS = [0.5, 1.5, 2.5, 4.5, 8.5, 16.5]
 _GAP_NOW = [0.5, 1.5, 2.5, 3.2, 3.9, 4.6, 5.3, 6, 6.6, 7.2, 8, 9]  # logarithm of minutes
 _PAST = [2, 4, 7, 12, 20, 35, 60, 100, 180, 320]  # events
 SIZES: Final = (20, 28, 7, 4, 12, 9, 14, 14, 2, 14, 24, 7, 13, 11)
-"""Buckets of each feature of `Pasts.buckets`, in its order."""
+"""Buckets of each feature of `EventData.buckets`, in its order."""
 
 
 _LEARNT: Final = ("weight_W", "vector_WD", "out_D")
 
 
 @dataclass(frozen=True)
-class Pasts:
+class EventData:
     """What is known of events as parts of a past, and of moments to be predicted.
 
     `local_N` int64 local seconds; `from_N` and `before_N` int64, the items of the last event before each and of the one
@@ -72,7 +72,7 @@ class Pasts:
     here_N3: Float64 | None
 
     @classmethod
-    def of(cls, histories: Histories) -> "Pasts":
+    def of(cls, histories: Histories) -> "EventData":
         item_N, previous_N = histories.item_idx_N.astype(np.int64), num_previous(histories)
         gap_s_N = histories.time_s_N - np.roll(histories.time_s_N, 1)
         visits_N, next_N = _visits(histories.user_idx_N * np.int64(histories.items.height) + item_N)
@@ -162,11 +162,11 @@ class Returns:
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
         """Scores add up to 1; only the own past counts, so that `known` changes nothing."""
-        pasts, num_items = Pasts.of(histories), histories.items.height
+        data, num_items = EventData.of(histories), histories.items.height
 
         def scores(row_Q: Int64) -> Scored:
-            query_X, past_X, share_X = self.shares(pasts, row_Q)
-            key_X = query_X * num_items + pasts.item_N[past_X]
+            query_X, past_X, share_X = self.shares(data, row_Q)
+            key_X = query_X * num_items + data.item_N[past_X]
             key_C, first_C, entry_X = np.unique(key_X, return_index=True, return_inverse=True)
             score_C = sums(entry_X, share_X, len(key_C))
             query_C = key_C // num_items
@@ -175,10 +175,10 @@ class Returns:
 
         return Sparse(scores, lambda row_E: np.minimum(num_previous(histories)[row_E], LONGEST))
 
-    def shares(self, pasts: Pasts, row_Q: Int64) -> tuple[Int64, Int64, Float64]:
+    def shares(self, data: EventData, row_Q: Int64) -> tuple[Int64, Int64, Float64]:
         """The question, row and attention of the past events of some rows: [X]; each question's attention is 1."""
-        query_X, past_X = pasts.pairs(row_Q)
-        score_X = self.scores(pasts.buckets(row_Q[query_X], past_X))[0]
+        query_X, past_X = data.pairs(row_Q)
+        score_X = self.scores(data.buckets(row_Q[query_X], past_X))[0]
         share_X, total_Q = _exp(score_X, query_X, len(row_Q))
         return query_X, past_X, share_X / total_Q[query_X]
 
@@ -230,8 +230,8 @@ def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     """The learnt weights; every past event counts alike where nothing returns."""
-    pasts, rng = Pasts.of(histories), np.random.default_rng(seed)
-    row_Q, width = _learnt_from(pasts, split, seed), sum(SIZES)
+    data, rng = EventData.of(histories), np.random.default_rng(seed)
+    row_Q, width = _learnt_from(data, split, seed), sum(SIZES)
     start = [np.zeros(width), rng.normal(0, 0.3, (width, _WIDTH)), rng.normal(0, 0.05, _WIDTH)]
     if not len(row_Q):
         return Returns(start[0], start[1], np.zeros(_WIDTH))
@@ -240,21 +240,21 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     for step in range(steps):
         at = np.arange(step * _BATCH, (step + 1) * _BATCH) % len(order_Q)
         row_B = np.sort(order_Q[np.unique(at)])
-        query_X, past_X = pasts.pairs(row_B)
-        hit_X = pasts.item_N[past_X] == pasts.item_N[row_B][query_X]
+        query_X, past_X = data.pairs(row_B)
+        hit_X = data.item_N[past_X] == data.item_N[row_B][query_X]
         found = Returns(*adam.values)
-        slopes = found.slopes(pasts.buckets(row_B[query_X], past_X), query_X, hit_X, len(row_B))
+        slopes = found.slopes(data.buckets(row_B[query_X], past_X), query_X, hit_X, len(row_B))
         slopes[0] += 2 * _PENALTY * found.weight_W
         adam.descend(slopes, _RATE * 0.5 * (1 + np.cos(np.pi * step / steps)), (0.0, _DECAY, _DECAY))
     return Returns(*adam.values)
 
 
-def _learnt_from(pasts: Pasts, split: EvaluatedSplit, seed: int) -> Int64:
+def _learnt_from(data: EventData, split: EvaluatedSplit, seed: int) -> Int64:
     """Rows of earlier splits whose item is among the last events before them, ascending: as many as `_PAIRS` allow."""
-    histories = pasts.histories
+    histories = data.histories
     before_N = np.full(len(histories.time_s_N), -1)  # the row in which the user last chose the same item
-    again_N = pasts.next_N < len(before_N)
-    before_N[pasts.next_N[again_N]] = np.flatnonzero(again_N)
+    again_N = data.next_N < len(before_N)
+    before_N[data.next_N[again_N]] = np.flatnonzero(again_N)
     returned_N = (before_N >= 0) & (np.arange(len(before_N)) - before_N <= LONGEST)
     row_Q = np.flatnonzero(returned_N & (histories.split_N < SPLIT_CODES[split]))
     row_Q = np.random.default_rng(seed).permutation(row_Q)

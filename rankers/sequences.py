@@ -69,12 +69,12 @@ class SequenceSettings:
 class Windows:
     """W windows of at most L events; all int64.
 
-    `row_WL` is the row of each event that is read, `asked_WL` that of the next one, which is asked for; both are 0 in
+    `row_WL` is the row of each event that is read, `next_WL` that of the next one, which is asked for; both are 0 in
     the padding. `length_W` says how many events each window has, at least 1.
     """
 
     row_WL: Int64
-    asked_WL: Int64
+    next_WL: Int64
     length_W: Int64
 
     @property
@@ -85,7 +85,7 @@ class Windows:
     def take(self, chosen_W: Int64) -> Windows:
         """Some of the windows, cut to the longest of them."""
         longest = int(self.length_W[chosen_W].max(initial=0))
-        return Windows(self.row_WL[chosen_W, :longest], self.asked_WL[chosen_W, :longest], self.length_W[chosen_W])
+        return Windows(self.row_WL[chosen_W, :longest], self.next_WL[chosen_W, :longest], self.length_W[chosen_W])
 
 
 def windows_before(histories: Histories, row_Q: Int64, length: int) -> Windows:
@@ -132,8 +132,8 @@ class Transitions:
         length_W = np.minimum(end_W, self.count_U[user_W]) - begin_W
         real_WL = np.arange(length) < length_W[:, None]
         at_WL = np.where(real_WL, (self.first_U[user_W] + begin_W)[:, None] + np.arange(length), 0)
-        row_WL, asked_WL = self.row_T[at_WL], self.row_T[np.where(real_WL, at_WL + 1, 0)]
-        return Windows(np.where(real_WL, row_WL, 0), np.where(real_WL, asked_WL, 0), length_W)
+        row_WL, next_WL = self.row_T[at_WL], self.row_T[np.where(real_WL, at_WL + 1, 0)]
+        return Windows(np.where(real_WL, row_WL, 0), np.where(real_WL, next_WL, 0), length_W)
 
     def known(self, histories: Histories) -> NDArray[np.bool_]:
         """bool [I]: the items of training events."""
@@ -142,7 +142,7 @@ class Transitions:
         return known_I
 
 
-def moments(histories: Histories) -> Int64:
+def time_features(histories: Histories) -> Int64:
     """What is known of each event before it happens, by the clock and by the user's previous event: int64 [N, 3].
 
     The columns are the hour of the day (local, 0 to 23), the day of the week (local, 0 = Monday) and the class of the

@@ -30,7 +30,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
 from .devices import device, own_seed
 from .protocol import Arrays, Dense
-from .sequences import NUM_GAPS, SequenceSettings, Transitions, Watched, Windows, moments, windows_before
+from .sequences import NUM_GAPS, SequenceSettings, Transitions, Watched, Windows, time_features, windows_before
 
 _BETAS: Final = (0.9, 0.98)  # of Adam, as in SASRec's own code
 _LARGEST_GRADIENT: Final = 5.0  # norm; a recurrent network's would explode now and then
@@ -41,25 +41,25 @@ _EVENTS_PER_PASS: Final = 32_768  # how many events are read at once when rankin
 class Inputs:
     """What a network reads of W windows; all int64.
 
-    `moment_WL3` has hour, day and gap of each event, `asked_WL3` those of the event that follows, which is asked for;
+    `time_WL3` has hour, day and gap of each event, `next_WL3` those of the event that follows, which is asked for;
     `place_WL` counts the events of the window behind each event: 0 for the last, and in the padding.
     """
 
     item_WL: Tensor
-    moment_WL3: Tensor
-    asked_WL3: Tensor
+    time_WL3: Tensor
+    next_WL3: Tensor
     place_WL: Tensor
 
 
-class _Moment(nn.Module):
+class _TimeEmbedding(nn.Module):
     """Hour of the day, day of the week and time since the previous event, each an embedding, added up."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(nn.Embedding(size, hidden) for size in (24, 7, NUM_GAPS))
 
-    def forward(self, moment_WL3: Tensor) -> Tensor:
-        parts = [embedding(moment_WL3[..., i]) for i, embedding in enumerate(self.embeddings)]
+    def forward(self, time_WL3: Tensor) -> Tensor:
+        parts = [embedding(time_WL3[..., i]) for i, embedding in enumerate(self.embeddings)]
         return torch.stack(parts).sum(0)
 
 
@@ -102,8 +102,8 @@ class SASRec(Network):
     ) -> None:  # fmt: skip
         super().__init__(known_I, hidden)
         self.positions = nn.Embedding(length, hidden)
-        self.own_moment = _Moment(hidden) if timed else None
-        self.asked_moment = _Moment(hidden) if timed else None
+        self.own_moment = _TimeEmbedding(hidden) if timed else None
+        self.asked_moment = _TimeEmbedding(hidden) if timed else None
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(hidden, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
@@ -113,7 +113,7 @@ class SASRec(Network):
         """Hidden states: float32 [W, L, D]."""
         hidden_WLD = self.read(inputs.item_WL) + self.positions(inputs.place_WL)
         if self.own_moment is not None and self.asked_moment is not None:
-            hidden_WLD = hidden_WLD + self.own_moment(inputs.moment_WL3) + self.asked_moment(inputs.asked_WL3)
+            hidden_WLD = hidden_WLD + self.own_moment(inputs.time_WL3) + self.asked_moment(inputs.next_WL3)
         hidden_WLD = self.dropout(hidden_WLD)
         for block in self.blocks:
             hidden_WLD = block(hidden_WLD)
@@ -157,8 +157,8 @@ class Recurrent(Network):
         self, cells: type[nn.GRU | nn.LSTM], known_I: Tensor, hidden: int, layers: int, dropout: float, timed: bool
     ) -> None:  # fmt: skip
         super().__init__(known_I, hidden)
-        self.own_moment = _Moment(hidden) if timed else None
-        self.asked_moment = _Moment(hidden) if timed else None
+        self.own_moment = _TimeEmbedding(hidden) if timed else None
+        self.asked_moment = _TimeEmbedding(hidden) if timed else None
         self.dropout = nn.Dropout(dropout)
         self.cells = cells(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         _start_small(self, hidden)
@@ -167,7 +167,7 @@ class Recurrent(Network):
         """Hidden states: float32 [W, L, D]."""
         read_WLD = self.read(inputs.item_WL)
         if self.own_moment is not None and self.asked_moment is not None:
-            read_WLD = read_WLD + self.own_moment(inputs.moment_WL3) + self.asked_moment(inputs.asked_WL3)
+            read_WLD = read_WLD + self.own_moment(inputs.time_WL3) + self.asked_moment(inputs.next_WL3)
         hidden_WLD: Tensor = self.dropout(self.cells(self.dropout(read_WLD))[0])
         return hidden_WLD
 
@@ -182,16 +182,16 @@ def _start_small(network: Network, hidden: int) -> None:
 
 @dataclass(frozen=True)
 class Reader:
-    """A network, and the histories that it reads; `moment_N3` int64 has hour, day and gap of each event."""
+    """A network, and the histories that it reads; `time_N3` int64 has hour, day and gap of each event."""
 
     histories: Histories
     network: Network
     length: int
-    moment_N3: Tensor
+    time_N3: Tensor
 
     def of(self, histories: Histories) -> Reader:
         """The same network, reading other histories of the same catalogue."""
-        return replace(self, histories=histories, moment_N3=torch.from_numpy(moments(histories)))
+        return replace(self, histories=histories, time_N3=torch.from_numpy(time_features(histories)))
 
     @property
     def place(self) -> torch.device:
@@ -223,7 +223,7 @@ class Reader:
         """Mean cross-entropy of all steps of some windows, in nats: a scalar."""
         real_WL = windows.real_WL
         hidden_XD = self.network(self._inputs(windows))[torch.from_numpy(real_WL).to(self.place)]
-        item_X = torch.from_numpy(self.histories.item_idx_N[windows.asked_WL[real_WL]].astype(np.int64)).to(self.place)
+        item_X = torch.from_numpy(self.histories.item_idx_N[windows.next_WL[real_WL]].astype(np.int64)).to(self.place)
         return functional.cross_entropy(self.network.scores(hidden_XD), item_X)
 
     def _last_states(self, windows: Windows) -> Tensor:
@@ -232,9 +232,9 @@ class Reader:
 
     def _inputs(self, windows: Windows) -> Inputs:
         item_WL = torch.from_numpy(self.histories.item_idx_N[windows.row_WL].astype(np.int64))
-        row_WL, asked_WL = torch.from_numpy(windows.row_WL), torch.from_numpy(windows.asked_WL)
+        row_WL, next_WL = torch.from_numpy(windows.row_WL), torch.from_numpy(windows.next_WL)
         place_WL = np.maximum(windows.length_W[:, None] - 1 - np.arange(windows.row_WL.shape[1]), 0)
-        read = item_WL, self.moment_N3[row_WL], self.moment_N3[asked_WL], torch.from_numpy(place_WL)
+        read = item_WL, self.time_N3[row_WL], self.time_N3[next_WL], torch.from_numpy(place_WL)
         return Inputs(*(tensor.to(self.place) for tensor in read))
 
 
@@ -263,7 +263,7 @@ class SequenceRanker:
         """Of what `arrays` gave, and the histories that it was trained on."""
         network = _build(settings, np.zeros(histories.items.height, bool))
         network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
-        return cls(Reader(histories, network, settings.length, torch.from_numpy(moments(histories))))
+        return cls(Reader(histories, network, settings.length, torch.from_numpy(time_features(histories))))
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         return Dense(self.reader.of(histories).log_probs, is_log_prob=True)
@@ -283,7 +283,7 @@ def train(histories: Histories, settings: SequenceSettings, seed: int, valid: Wa
     transitions, generator = Transitions.of(histories), np.random.default_rng(seed)
     with own_seed(seed):
         network = _build(settings, transitions.known(histories))
-        reader = Reader(histories, network, settings.length, torch.from_numpy(moments(histories)))
+        reader = Reader(histories, network, settings.length, torch.from_numpy(time_features(histories)))
         optimizer = torch.optim.AdamW(
             network.parameters(), settings.learning_rate, _BETAS, weight_decay=settings.weight_decay
         )

@@ -24,13 +24,13 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import EARTH_RADIUS_KM, has_coordinates
 from ..histories.questions import SPLIT_CODES
 from ..histories.weather import WEATHER_COLUMNS
+from .cached import cached
 from .clock import DAY_S, local_seconds, stream_of
 from .item_features import is_weekend
-from .kept import kept
-from .pasts import past_sums
 from .places import item_points, where_users_are
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, Floats, grid_of, require
+from .user_history import past_sums
 
 _NAME: Final = "spatial KNN"
 _LATEST = 100_000  # events among which neighbours are looked for
@@ -142,7 +142,7 @@ def weather_values(histories: Histories, names: list[str], mean_W: Float64 | Non
     return value_NW if mean_W is None else np.where(np.isnan(value_NW), mean_W, value_NW)
 
 
-@kept
+@cached
 def weather_scaling(known: Histories, split: EvaluatedSplit) -> tuple[Float64, Float64]:
     """The mean of each column in earlier splits, [W], and what makes principal components of unit variance, [W, D]."""
     earlier_N: Bool = known.split_N < SPLIT_CODES[split]

@@ -26,8 +26,8 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import has_coordinates
 from ..histories.questions import SPLIT_CODES
 from ..histories.weather import WEATHER_COLUMNS
+from .cached import cached
 from .clock import HOURS_OF_WEEK, local_seconds, stream_of
-from .kept import kept
 from .popular import popular_shares
 from .protocol import Arrays, Family, Fitted, Fitting, UnfitDataError, require
 
@@ -149,9 +149,9 @@ class Happened:
         for at, (first, last) in enumerate(frames):
             start_H = np.searchsorted(self.hour_M, hour_H - last)
             stop_H = np.maximum(np.searchsorted(self.hour_M, hour_H - first, side="right"), start_H)
-            asked_Z, event_Z = ragged(start_H, stop_H - start_H)
+            hour_Z, event_Z = ragged(start_H, stop_H - start_H)
             placed_Z = slot_M[event_Z] >= 0
-            key_Z = asked_Z[placed_Z] * num_slots + slot_M[event_Z[placed_Z]]
+            key_Z = hour_Z[placed_Z] * num_slots + slot_M[event_Z[placed_Z]]
             counts[:, at] = np.bincount(key_Z, minlength=len(hour_H) * num_slots).reshape(-1, num_slots)
         log_HFX: Float64 = np.log1p(counts)
         return log_HFX
@@ -177,7 +177,7 @@ class Happened:
         return np.stack([mean_Y, np.where(spread_Y > 0, spread_Y, 1.0)])
 
 
-@kept
+@cached
 def happened(known: Histories) -> Happened:
     """All shared events, see `Stream`."""
     stream = stream_of(known)

@@ -238,14 +238,14 @@ class BoundStack:
         """What the stack says of some rows, int64 [Q]. Users without an earlier event get what is popular."""
         log_share_I = log_popular_shares(self.known, self.stack.split)
         has_past_Q = num_previous(self.histories)[row_Q] > 0
-        asked_Q = np.flatnonzero(has_past_Q)
-        says = self._says(row_Q[asked_Q], log_share_I)
+        query_Q = np.flatnonzero(has_past_Q)
+        says = self._says(row_Q[query_Q], log_share_I)
         past_X = past_items(self.histories, row_Q)
         gated = self.stack.recipe.gated
         again_query_X, again_item_X = past_X if gated else (past_X[0][:0], past_X[1][:0])
-        named_X = named([says["new", name] for name in self.stack.recipe.new], len(asked_Q), len(log_share_I))
+        named_X = named([says["new", name] for name in self.stack.recipe.new], len(query_Q), len(log_share_I))
         new_query_X, new_item_X = _without(
-            asked_Q[named_X[0]], named_X[1], again_query_X, again_item_X, len(log_share_I)
+            query_Q[named_X[0]], named_X[1], again_query_X, again_item_X, len(log_share_I)
         )
         if not has_past_Q.all() and len(log_share_I) <= WHOLE:
             query_X, item_X = np.divmod(np.arange((~has_past_Q).sum() * len(log_share_I)), len(log_share_I))
@@ -259,7 +259,7 @@ class BoundStack:
         new_mass_X, rest_mass_Q = _from_log(new_X, new_query_X, rest_Q)
         log_odds_Q = np.full(len(row_Q), np.inf)
         if gated:
-            log_odds_Q[asked_Q] = self._log_odds(says, row_Q[asked_Q], place_Q[past_X[0]], past_X[1])
+            log_odds_Q[query_Q] = self._log_odds(says, row_Q[query_Q], place_Q[past_X[0]], past_X[1])
         return PriorMasses(
             again_query_X, again_item_X, again_mass_X, new_query_X, new_item_X, new_mass_X, rest_mass_Q, power,
             log_odds_Q,
@@ -271,11 +271,11 @@ class BoundStack:
         That is its weight in the part that the item belongs to, times what it says; with users without an earlier
         event, `popularity` is what decides.
         """
-        num_items, (num_queries, num_asked) = self.known.items.height, item_QM.shape
+        num_items, (num_queries, num_queried) = self.known.items.height, item_QM.shape
         log_share_I = log_popular_shares(self.known, self.stack.split)
         has_past_Q = num_previous(self.histories)[row_Q] > 0
         says, place_Q = self._says(row_Q[has_past_Q], log_share_I), np.cumsum(has_past_Q) - 1
-        query_X, item_X = np.repeat(np.arange(num_queries), num_asked), item_QM.ravel().astype(np.int64)
+        query_X, item_X = np.repeat(np.arange(num_queries), num_queried), item_QM.ravel().astype(np.int64)
         past_query_X, past_item_X = past_items(self.histories, row_Q)
         is_again_X = np.isin(query_X * num_items + item_X, past_query_X * num_items + past_item_X)
         parts: dict[Part, Bool] = {"new": ~is_again_X, "again": is_again_X}
@@ -305,11 +305,11 @@ class BoundStack:
 
     def _says(self, row_Q: Int64, log_share_I: Float64) -> dict[tuple[Part, BaselineName], Says]:
         """Ask every ranker once."""
-        asked: dict[int, Says] = {}
+        says_of: dict[int, Says] = {}
         for (_, name), answers in self.answers.items():
-            if id(answers) not in asked:
-                asked[id(answers)] = Says.of(answers, row_Q, log_share_I, name)
-        return {key: asked[id(answers)] for key, answers in self.answers.items()}
+            if id(answers) not in says_of:
+                says_of[id(answers)] = Says.of(answers, row_Q, log_share_I, name)
+        return {key: says_of[id(answers)] for key, answers in self.answers.items()}
 
     def _pooled(
         self, part: Part, says: Mapping[tuple[Part, BaselineName], Says], place_Q: Int64, has_past_Q: Bool,

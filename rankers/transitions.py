@@ -15,9 +15,9 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
 from .counting import moves_of
 from .factors import Factors, FactorSettings, fit_factors
-from .pasts import Weigh, last_items, past_sums
 from .popular import popular_shares
 from .protocol import Arrays, Counting, Dense, Family, Fitting, Floats, grid_of
+from .user_history import Weigh, last_items, past_sums
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.questions import num_previous
+from .cached import cached
 from .clock import DAY_S, stream_of
-from .kept import kept
 from .popular import places_known
-from .returns import Pasts, Returns, sums
+from .returns import EventData, Returns, sums
 
 _LONGEST = 1_000  # the last events of a group that are looked at
 _NEVER = 300.0  # days
@@ -75,7 +75,7 @@ class Grouped:
 class Known:
     """What all users did, ready to be counted: by place and hour of the day, by place and day, and by last item."""
 
-    pasts: Pasts
+    data: EventData
     place_N: Int64
     by_hour: Grouped
     by_day: Grouped
@@ -83,15 +83,15 @@ class Known:
 
     @classmethod
     def of(cls, known: Histories) -> "Known":
-        pasts, place_N = Pasts.of(known), places_known(known, known)
+        data, place_N = EventData.of(known), places_known(known, known)
         row_N, time_N, shared_N = stream_of(known).row_N, known.time_s_N, known.shared_N
         row_M = np.flatnonzero((num_previous(known) > 0) & shared_N & np.roll(shared_N, 1))
         return cls(
-            pasts,
+            data,
             place_N,
-            Grouped.of(hour_keys(pasts.local_N, place_N)[row_N], time_N[row_N], row_N),
-            Grouped.of(day_keys(pasts.local_N, place_N)[row_N], time_N[row_N], row_N),
-            Grouped.of(pasts.from_N[row_M], time_N[row_M], row_M),
+            Grouped.of(hour_keys(data.local_N, place_N)[row_N], time_N[row_N], row_N),
+            Grouped.of(day_keys(data.local_N, place_N)[row_N], time_N[row_N], row_N),
+            Grouped.of(data.from_N[row_M], time_N[row_M], row_M),
         )
 
 
@@ -103,7 +103,7 @@ def day_keys(local_N: Int64, place_N: Int64) -> Int64:
     return place_N * 100_000 + local_N // DAY_S
 
 
-known_of: Final = kept(Known.of)
+known_of: Final = cached(Known.of)
 
 
 def apart_hours(local_X: Int64, other_X: Int64) -> Float64:
@@ -117,22 +117,22 @@ def apart_hours(local_X: Int64, other_X: Int64) -> Float64:
 class Votes:
     """Sums over earlier events for rows of some histories; `place_N` int64 are places that are known beforehand."""
 
-    pasts: Pasts
+    data: EventData
     place_N: Int64
     known: Known
 
     @classmethod
     def of(cls, histories: Histories, known: Histories) -> "Votes":
-        return cls(Pasts.of(histories), places_known(histories, known), known_of(known))
+        return cls(EventData.of(histories), places_known(histories, known), known_of(known))
 
     @property
     def num_items(self) -> int:
-        return self.pasts.histories.items.height
+        return self.data.histories.items.height
 
     def of_hours(self, row_Q: Int64) -> Iterator[Float64]:
         """Those of `OF_HOURS`: what is chosen at this place and hour of the day, each float64 [Q, I]."""
-        local_Q, time_Q = self.pasts.local_N[row_Q], self.pasts.histories.time_s_N[row_Q]
-        place_Q, past = self.place_N[row_Q], self.known.pasts
+        local_Q, time_Q = self.data.local_N[row_Q], self.data.histories.time_s_N[row_Q]
+        place_Q, past = self.place_N[row_Q], self.known.data
         query_X, row_X = self.known.by_hour.before(hour_keys(local_Q, place_Q), time_Q)
         days_X = (time_Q[query_X] - past.histories.time_s_N[row_X]) / DAY_S
         calendar_X = local_Q[query_X] // DAY_S - past.local_N[row_X] // DAY_S
@@ -148,30 +148,30 @@ class Votes:
 
     def of_moves(self, row_Q: Int64) -> Iterator[Float64]:
         """Those of `OF_MOVES`: where people went from the user's last item, each float64 [Q, I]."""
-        local_Q, time_Q = self.pasts.local_N[row_Q], self.pasts.histories.time_s_N[row_Q]
-        past, shape = self.known.pasts, len(row_Q)
-        query_X, to_X = self.known.by_move.before(self.pasts.from_N[row_Q], time_Q)
+        local_Q, time_Q = self.data.local_N[row_Q], self.data.histories.time_s_N[row_Q]
+        past, shape = self.known.data, len(row_Q)
+        query_X, to_X = self.known.by_move.before(self.data.from_N[row_Q], time_Q)
         item_X, weight_X = (
             past.item_N[to_X],
             np.where(self.place_N[row_Q][query_X] == self.known.place_N[to_X], 1.0, 0.1),
         )
         yield np.log(self._sums(query_X, item_X, weight_X, shape) + 0.1)
         now_X = apart_hours(local_Q[query_X], past.local_N[to_X])
-        from_X = apart_hours(self.pasts.local_N[row_Q - 1][query_X], past.local_N[to_X - 1])
+        from_X = apart_hours(self.data.local_N[row_Q - 1][query_X], past.local_N[to_X - 1])
         clock_X = weight_X * np.exp(-0.5 * (now_X**2 + from_X**2))
         days_X = (time_Q[query_X] - past.histories.time_s_N[to_X]) / DAY_S
         yield np.log(self._sums(query_X, item_X, clock_X, shape) + 0.01)
         yield np.log(self._sums(query_X, item_X, clock_X * np.exp2(-days_X / 7), shape) + 0.01)
-        order2_X = weight_X * (past.before_N[to_X] == self.pasts.before_N[row_Q][query_X])
+        order2_X = weight_X * (past.before_N[to_X] == self.data.before_N[row_Q][query_X])
         yield np.log(self._sums(query_X, item_X, order2_X, shape) + 0.1)
-        like_X = np.abs(self.pasts.log_gap_N[row_Q][query_X] - past.log_gap_N[to_X]) < 0.3
+        like_X = np.abs(self.data.log_gap_N[row_Q][query_X] - past.log_gap_N[to_X]) < 0.3
         yield np.log(self._sums(query_X, item_X, weight_X * like_X, shape) + 0.1)
 
     def of_own(self, row_Q: Int64, returns: Returns | None) -> Iterator[Float64]:
         """Those of `OF_OWN`: what the user's own past says, each float64 [Q, I]."""
-        query_X, past_X = self.pasts.pairs(row_Q)
-        item_X, shape, row_X = self.pasts.item_N[past_X], len(row_Q), row_Q[query_X]
-        time_N, local_N = self.pasts.histories.time_s_N, self.pasts.local_N
+        query_X, past_X = self.data.pairs(row_Q)
+        item_X, shape, row_X = self.data.item_N[past_X], len(row_Q), row_Q[query_X]
+        time_N, local_N = self.data.histories.time_s_N, self.data.local_N
         yield self._sums(query_X, item_X, np.ones(len(item_X)), shape)
         yield self._latest(query_X, item_X, (time_N[row_X] - time_N[past_X]) / DAY_S, shape)
         yield self._latest(query_X, item_X, (row_X - past_X).astype(np.float64), shape)
@@ -179,11 +179,11 @@ class Votes:
         yield self._sums(query_X, item_X, near_X, shape)
         weekday_X = (local_N[row_X] // DAY_S - local_N[past_X] // DAY_S) % 7 == 0
         yield self._sums(query_X, item_X, near_X * weekday_X, shape)
-        followed_X = self.pasts.from_N[past_X] == self.pasts.from_N[row_X]
+        followed_X = self.data.from_N[past_X] == self.data.from_N[row_X]
         yield self._sums(query_X, item_X, followed_X.astype(np.float64), shape)
         if returns:
-            query_X, past_X, share_X = returns.shares(self.pasts, row_Q)
-            yield np.log(self._sums(query_X, self.pasts.item_N[past_X], share_X, shape) + 1e-4)
+            query_X, past_X, share_X = returns.shares(self.data, row_Q)
+            yield np.log(self._sums(query_X, self.data.item_N[past_X], share_X, shape) + 1e-4)
 
     def _sums(self, query_X: Int64, item_X: Int64, weight_X: Float64, num: int) -> Float64:
         return sums(query_X * self.num_items + item_X, weight_X, num * self.num_items).reshape(num, -1)

@@ -97,8 +97,8 @@ def _with_places(histories: Histories, version: CatalogueVersion, frame: pl.Data
     if histories.location != "outcome" or not {"latitude", "longitude"} <= set(histories.items.columns):
         return frame
     columns, tables = ["item_id", "latitude", "longitude"], (version.items, histories.items)  # the latter: taken out
-    asked = pl.col("item_id").is_in(frame["item_id"].implode())
-    places = pl.concat([table.select(columns).filter(asked) for table in tables if set(columns) <= set(table.columns)])
+    listed = pl.col("item_id").is_in(frame["item_id"].implode())
+    places = pl.concat([table.select(columns).filter(listed) for table in tables if set(columns) <= set(table.columns)])
     places = places.unique("item_id", keep="first")
     joined = frame.join(places, on="item_id", how="left", maintain_order="left", suffix="_of_item")
     filled = [pl.coalesce(name, f"{name}_of_item").alias(name) for name in ("latitude", "longitude")]

@@ -16,28 +16,28 @@ from ..prompts import PromptEncoder
 class Prompt:
     """Token ids int32 [L], the events that they are made of, and how many of these have a line of their own.
 
-    `line_start_V` int64 [V]: where these lines begin among the tokens, and last the open question. `asked` are the
+    `line_start_V` int64 [V]: where these lines begin among the tokens, and last the open question. `query` are the
     events with the open question as last row, see `context.open_question`; None where nothing is known of the person.
     """
 
     tokens_L: Int32
-    asked: pl.DataFrame | None
+    query: pl.DataFrame | None
     num_events: int
     num_lines: int
     num_profile_tokens: int
     line_start_V: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
-    def of_tokens(cls, tokens: Sequence[int], asked: pl.DataFrame | None = None) -> Prompt:
-        """A prompt that somebody else made; of its person is known what `asked` has."""
-        return cls(np.array(tokens, np.int32), asked, 0, 0, 0)
+    def of_tokens(cls, tokens: Sequence[int], query: pl.DataFrame | None = None) -> Prompt:
+        """A prompt that somebody else made; of its person is known what `query` has."""
+        return cls(np.array(tokens, np.int32), query, 0, 0, 0)
 
     @property
     def item_M(self) -> Int64:
         """int64 [M]: the items of the events, as prompts count them."""
-        if self.asked is None:
+        if self.query is None:
             return np.empty(0, np.int64)
-        return self.asked["item_idx"].to_numpy()[:-1].astype(np.int64)
+        return self.query["item_idx"].to_numpy()[:-1].astype(np.int64)
 
 
 def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:

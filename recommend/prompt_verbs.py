@@ -41,9 +41,9 @@ def diff_prompts(
         privacy = privacy_of_run(config.histories.privacy, histories.manifest.get("privacy"))
         index = histories.user(known_as(privacy, user))
     start, end = histories.offset_U1[index : index + 2].tolist()
-    asked = open_question(histories, histories.events[start:end], context, time_zone)
+    query = open_question(histories, histories.events[start:end], context, time_zone)
     encoders = [build_encoder(histories.items, histories.location, settings, tokenizer) for settings in chosen]
-    prompts = [prompt_of(encoder, asked) for encoder in encoders]
+    prompts = [prompt_of(encoder, query) for encoder in encoders]
     texts = [_lines(prompt, encoder, tokenizer) for prompt, encoder in zip(prompts, encoders, strict=True)]
     num_events = (prompts[0].num_lines + 1, prompts[1].num_lines + 1)
     lines = Text("\n").join(

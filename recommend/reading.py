@@ -39,14 +39,14 @@ class Read:
 def read_pieces(question: Question, tokenizer: Tokenizer) -> list[Read]:
     """The pieces of a prompt in their order; their tokens are all that the model reads before a title."""
     prompt, encoder = question.prompt, question.version.encoder
-    asked, start_V = prompt.asked, prompt.line_start_V.tolist()
-    assert asked is not None, "a question of a Recommender has one"
+    query, start_V = prompt.query, prompt.line_start_V.tolist()
+    assert query is not None, "a question of a Recommender has one"
     profile_start = start_V[0] - prompt.num_profile_tokens
     ends: list[tuple[Piece, int]] = [("preamble", profile_start), ("profile", start_V[0])]
     ends += [("event", end) for end in start_V[1:]]
     ends.append(("question", len(prompt.tokens_L)))
     texts = _texts(prompt.tokens_L, [end for _, end in ends], tokenizer)
-    contexts = _contexts(encoder, asked, len(start_V))
+    contexts = _contexts(encoder, query, len(start_V))
     pieces, begin = [], 0
     for number, ((kind, end), text) in enumerate(zip(ends, texts, strict=True)):
         if end > begin:
@@ -62,8 +62,8 @@ def past_rows(question: Question, known: Histories, most: int) -> list[dict[str,
     """The last events before the moment, earliest first: `item_id`, `title`, local `time` in ISO 8601,
     `utc_offset_minutes`, `latitude`, `longitude`, and `has_line`: whether the prompt has a line of it."""
     prompt, version = question.prompt, question.version
-    assert prompt.asked is not None, "a question of a Recommender has one"
-    events = prompt.asked[:-1].tail(most)
+    assert prompt.query is not None, "a question of a Recommender has one"
+    events = prompt.query[:-1].tail(most)
     first_line = events.height - prompt.num_lines
     offset_min = (events["local_time"] - events["time"].dt.replace_time_zone(None)).dt.total_minutes()
     shown = events.select(
@@ -90,9 +90,9 @@ def _texts(tokens_L: Int32, ends: Sequence[int], tokenizer: Tokenizer) -> list[s
     return [text[len(before) :] for before, text in zip(["", *whole], whole, strict=False)]
 
 
-def _contexts(encoder: PromptEncoder, asked: pl.DataFrame, num_lines: int) -> list[list[tuple[Field, str]]]:
+def _contexts(encoder: PromptEncoder, query: pl.DataFrame, num_lines: int) -> list[list[tuple[Field, str]]]:
     """For each of the last lines what stands before its title, by fields."""
-    rows = asked[-(num_lines + 1) :]  # a line may speak of the event before it
+    rows = query[-(num_lines + 1) :]  # a line may speak of the event before it
     whole = _rendered(encoder, rows)[-num_lines:]
     # A line may say the weather because a day begins: such words are gone without either, and are the weather's.
     without = {kind: _rendered(encoder.without([kind]), rows)[-num_lines:] for kind in reversed(CONTEXT_KINDS)}

@@ -87,7 +87,7 @@ class Question:
         """The search that answers it, without a model; see `decode.run`."""
         version, chosen = self.version, self.selection
         subset = Subset.of(version.trie, chosen.allowed_I, chosen.reason) if chosen.reason else None
-        return plan(version.trie, subset, version.change_of(self.prompt.asked), budget, slack)
+        return plan(version.trie, subset, version.change_of(self.prompt.query), budget, slack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,13 +301,13 @@ class Recommender:
         check_context(context, self.config.prompts.leave_out)
         events = self._history(request, version)
         shown = context if places_in_prompts(self.histories) else context.without_place()
-        asked = open_question(self.histories, events, shown, self.config.histories.time_zone)
+        query = open_question(self.histories, events, shown, self.config.histories.time_zone)
         if self._forecasts is not None:
-            asked = with_forecast(asked, self._forecasts, context)
-        prompt = prompt_of(version.encoder, asked)
+            query = with_forecast(query, self._forecasts, context)
+        prompt = prompt_of(version.encoder, query)
         seen_idx = np.unique(version.among_items(prompt.item_M))
-        selection = candidates(version.facts, request.filters, asked, context, seen_idx)
-        return Question(version, prompt, selection, place_of(asked, context))
+        selection = candidates(version.facts, request.filters, query, context, seen_idx)
+        return Question(version, prompt, selection, place_of(query, context))
 
     def answer(self, question: Question, k: int | None = None, max_expansions: int | None = None) -> Answer:
         """Search with the model in this process; where no item is left to answer, no model is read."""

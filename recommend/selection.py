@@ -27,36 +27,36 @@ class RequestFilters:
 
 
 def candidates(
-    facts: ItemFacts, filters: RequestFilters, asked: pl.DataFrame, context: RequestContext, seen_idx: Int64
+    facts: ItemFacts, filters: RequestFilters, query: pl.DataFrame, context: RequestContext, seen_idx: Int64
 ) -> Selection:
     """The items that fit the filters at a moment.
 
     Near is near the place of the moment, else where the user was last known to be; open is open at the local time of
-    asking. `asked` is what `open_question` gives, `seen_idx` int64 the items of the events before it.
+    asking. `query` is what `open_question` gives, `seen_idx` int64 the items of the events before it.
     Raises CatalogueError: see `select_items`. DataError: nearness is asked for, but neither the moment nor an event
     before it has a place.
     """
     values: dict[str, object] = {"unseen": filters.unseen, "only": filters.only, "exclude": filters.exclude}
     if filters.near_km is not None:
-        place = place_of(asked, context)
+        place = place_of(query, context)
         if place is None:
             raise DataError(
-                f"The filter near_km needs a place, but none of the {asked.height - 1} earlier events of user "
-                f"{asked['user_id'][0]} has coordinates: give a place, or remove the filter."
+                f"The filter near_km needs a place, but none of the {query.height - 1} earlier events of user "
+                f"{query['user_id'][0]} has coordinates: give a place, or remove the filter."
             )
         values |= {"near_km": filters.near_km, "near_latitude": place[0], "near_longitude": place[1]}
     if filters.categories:
         values["category"] = list(filters.categories)
     if filters.open_now:
-        values["open_at"] = asked["local_time"][-1]
+        values["open_at"] = query["local_time"][-1]
     return select_items(facts, Filters.read(values), seen_idx)
 
 
-def place_of(asked: pl.DataFrame, context: RequestContext) -> tuple[float, float] | None:
+def place_of(query: pl.DataFrame, context: RequestContext) -> tuple[float, float] | None:
     """Latitude and longitude of the moment, else of the last event before it that has a place."""
     if context.place is not None:
         return parse_place(context.place)
-    placed = asked.select("latitude", "longitude").drop_nulls()
+    placed = query.select("latitude", "longitude").drop_nulls()
     if not placed.height:
         return None
     latitude, longitude = placed.row(-1)

@@ -23,8 +23,8 @@ from ..decode.tokenizer import Tokenizer
 from ..errors import WhereuponError
 from ..histories import Histories
 from ..prompts import PromptEncoder
-from ..rankers.asking import Asked
 from ..rankers.blend import Blend
+from ..rankers.queries import QueryEvents
 from .saved_catalogue import SavedCatalogue, catalogue_folder
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class CatalogueVersion:
     encoder: PromptEncoder
     added_items: pl.Series
     prompt_index_T: Int64
-    change_of: Callable[[Asked | None], Change]
+    change_of: Callable[[QueryEvents | None], Change]
 
     def among_items(self, prompt_item_M: Int64) -> Int64:
         """Items as prompts count them by their place among `items`, without those that were taken out: int64."""
@@ -128,7 +128,7 @@ class Catalogues:
             name=name, items=catalogue.items, trie=catalogue.trie, facts=ItemFacts(catalogue.items),
             encoder=replace(self._encoder, added_titles=titles), added_items=catalogue.item_ids.gather(added),
             prompt_index_T=index_T,
-            change_of=self.blend.asked(self.saved.histories, catalogue.trie, index_I),
+            change_of=self.blend.change_for(self.saved.histories, catalogue.trie, index_I),
         )  # fmt: skip
 
 

@@ -22,16 +22,16 @@ def weather_forecasts(config: RecommendConfig, histories: Histories) -> WeatherF
     return WeatherForecasts(histories)
 
 
-def with_forecast(asked: pl.DataFrame, forecasts: WeatherForecasts, moment: RequestContext) -> pl.DataFrame:
+def with_forecast(query: pl.DataFrame, forecasts: WeatherForecasts, moment: RequestContext) -> pl.DataFrame:
     """The open question, see `context.open_question`, with the weather that is forecast for its moment.
 
     It stays as it is where the moment says its weather or is less than an hour after the last event, and where there
     is no forecast.
     """
-    place, times = place_of(asked, moment), asked["time"].tail(2).to_list()
+    place, times = place_of(query, moment), query["time"].tail(2).to_list()
     if moment.weather is not None or (len(times) == 2 and times[1] - times[0] < _LATER):
-        return asked
+        return query
     values = forecasts.columns(int(times[-1].timestamp()), place)
     if not values:
-        return asked
-    return pl.concat([asked[:-1], with_weather(asked[-1], values)], how="diagonal_relaxed")
+        return query
+    return pl.concat([query[:-1], with_weather(query[-1], values)], how="diagonal_relaxed")

@@ -24,9 +24,9 @@ from ..catalogue import Selection
 from ..decode import Change, SearchResult, run
 from ..decode.reweighting import AgainOrNew, Shared
 from ..histories import Histories
-from ..rankers.asking import asked_histories
 from ..rankers.blend import Blend
 from ..rankers.parts import MODEL, stack_parts
+from ..rankers.queries import query_histories
 from .explanation import Alternative, Explanation, Part, PastShare, Share, Why, sentence_of
 from .recommender import Answer
 from .shapley import shapley_values
@@ -73,13 +73,13 @@ def explain_with(engine: TransformersEngine, explaining: Explaining, prompt_L: I
     reading, results = None, None
     while True:
         try:
-            asked = explaining.send(results)  # type: ignore[arg-type]  # a generator is started by None
+            query = explaining.send(results)  # type: ignore[arg-type]  # a generator is started by None
         except StopIteration as end:
             found: Explanation = end.value
             return found
         if reading is None:
             reading = engine.read(prompt_L, np.array([len(prompt_L) - 1]))
-        results = run(reading.of_texts(asked.texts), asked.search(engine.trie))
+        results = run(reading.of_texts(query.texts), query.search(engine.trie))
 
 
 def explaining(
@@ -121,12 +121,12 @@ def _sets(worded: Worded, answer: Answer, found: _Found, gone_P: Sequence[frozen
         for past, gone in enumerate(gone_P)
         for kinds in subsets(worded.context_groups)
     ]
-    asked = [events for _, events in pasts]
+    query = [events for _, events in pasts]
     if not gone_P[0]:
         line_L, later = worded.later
-        texts.append(_Text(None, np.concatenate([pasts[0][0], line_L]), len(asked)))
-        asked.append(later)
-    change = answer.question.version.change_of(asked)
+        texts.append(_Text(None, np.concatenate([pasts[0][0], line_L]), len(query)))
+        query.append(later)
+    change = answer.question.version.change_of(query)
     scored = yield _scoring(texts, change, answer)
     alone = [at for at, text in enumerate(texts) if text.gone is None or len(text.gone) == 1]
     ranked = yield _wordings([texts[at] for at in alone], change, answer.question.selection, answer.wanted)
@@ -156,10 +156,10 @@ def _events(worded: Worded, answer: Answer, found: _Found, ends: float, most: in
             return
         back_Q = range(first, min(first + EVENTS_AT_ONCE, num + 1))
         without = [worded.without_event(back) for back in back_Q]
-        change = answer.question.version.change_of([asked for _, asked in without])
+        change = answer.question.version.change_of([query for _, query in without])
         texts = [_Text(frozenset(), text_L, past) for past, (text_L, _) in enumerate(without)]
         scored = yield _scoring(texts, change, answer)
-        rows = (worded.asked.height - 1 - back for back in back_Q)
+        rows = (worded.query.height - 1 - back for back in back_Q)
         found.events += [(row, whole_K - _values(result, answer)) for row, result in zip(rows, scored, strict=True)]
 
 
@@ -213,15 +213,15 @@ def _parts(answer: Answer, blend: Blend, known: Histories) -> list[list[Part]]:
 
 def _of_stack(answer: Answer, blend: Blend, known: Histories) -> Callable[[int, int], Mapping[str, float]]:
     """From two places of an answer to what the stack adds to the log-odds of the first; nothing without a stack."""
-    version, asked = answer.question.version, answer.question.prompt.asked
-    change = version.change_of(asked)
-    if blend.stack is None or asked is None or not isinstance(change, AgainOrNew):
+    version, query = answer.question.version, answer.question.prompt.query
+    change = version.change_of(query)
+    if blend.stack is None or query is None or not isinstance(change, AgainOrNew):
         return lambda at, other: {}
     item_K = answer.result.item_idx_K
     index_T = version.prompt_index_T[: known.items.height]
     known_I = np.full(version.trie.num_items, -1, np.int64)
     known_I[index_T[index_T >= 0]] = np.flatnonzero(index_T >= 0)
-    histories = asked_histories(known, asked)
+    histories = query_histories(known, query)
     said = blend.stack.on(histories, known).said(histories.offset_U1[1:] - 1, np.maximum(known_I[item_K], 0)[None])
 
     def added(at: int, other: int) -> Mapping[str, float]:
@@ -277,7 +277,7 @@ def _past(worded: Worded, found: _Found, titles: Mapping[int, str], at: int) -> 
             log_prob=value,
         )
         for row, value in rows
-        for event in [worded.asked.row(row, named=True)]
+        for event in [worded.query.row(row, named=True)]
     ]  # fmt: skip
 
 
@@ -285,7 +285,7 @@ def _titles(worded: Worded, found: _Found, known: Histories) -> dict[int, str]:
     """Titles of the events that were left out, by their rows."""
     version, titles = worded.question.version, {}
     for row, _ in found.events:
-        item = int(worded.asked["item_idx"][row])
+        item = int(worded.query["item_idx"][row])
         if item < known.items.height:
             titles[row] = str(known.items["title"][item])
         else:

@@ -68,11 +68,11 @@ class Worded:
     question: Question
 
     @property
-    def asked(self) -> pl.DataFrame:
+    def query(self) -> pl.DataFrame:
         """The events, with the open question as last row."""
-        asked = self.question.prompt.asked
-        assert asked is not None, "a question of a Recommender has one"
-        return asked
+        query = self.question.prompt.query
+        assert query is not None, "a question of a Recommender has one"
+        return query
 
     @property
     def num_shown(self) -> int:
@@ -99,7 +99,7 @@ class Worded:
     def past_without(self, left_out: Collection[Group]) -> tuple[Int32, pl.DataFrame]:
         """The text up to the question, and the events for the rankers, without some groups of events."""
         prompt = self.question.prompt
-        start_V, first_line = prompt.line_start_V, self.asked.height - len(prompt.line_start_V)
+        start_V, first_line = prompt.line_start_V, self.query.height - len(prompt.line_start_V)
         begins = int(start_V[0])
         pieces = [prompt.tokens_L[: begins - prompt.num_profile_tokens]]
         if "profile" not in left_out:
@@ -120,27 +120,27 @@ class Worded:
     @cached_property
     def later(self) -> tuple[Int32, pl.DataFrame]:
         """The line of the question and the events, if it were asked an hour later."""
-        return self._rendered[1], pl.concat([self.asked[:-1], self._moved])
+        return self._rendered[1], pl.concat([self.query[:-1], self._moved])
 
     def without_event(self, back: int) -> tuple[Int32, pl.DataFrame]:
         """The text and the events without the event `back` lines before the question (1: the last one)."""
         prompt, line = self.question.prompt, self.num_shown - back
         start, end = prompt.line_start_V[line : line + 2]
         text_L = np.concatenate([prompt.tokens_L[:start], prompt.tokens_L[end:]])
-        return text_L, self._without_rows(np.array([self.asked.height - 1 - back]))
+        return text_L, self._without_rows(np.array([self.query.height - 1 - back]))
 
     def _rows(self, group: Group) -> Int64:
-        last = self.asked.height - 1
+        last = self.query.height - 1
         first_recent, first_line = last - min(RECENT, self.num_shown), last - self.num_shown
         bounds: dict[Group, tuple[int, int]] = {"profile": (0, first_line), "older events": (first_line, first_recent)}
         return np.arange(*bounds.get(group, (first_recent, last)))
 
     def _without_rows(self, row_X: Int64) -> pl.DataFrame:
-        return self.asked[np.delete(np.arange(self.asked.height), row_X)] if len(row_X) else self.asked
+        return self.query[np.delete(np.arange(self.query.height), row_X)] if len(row_X) else self.query
 
     @cached_property
     def _moved(self) -> pl.DataFrame:
-        return self.asked[-1].with_columns(pl.col("local_time") + LATER, pl.col("time") + LATER)
+        return self.query[-1].with_columns(pl.col("local_time") + LATER, pl.col("time") + LATER)
 
     @cached_property
     def _rendered(self) -> tuple[dict[frozenset[Group], Int32], Int32]:
@@ -149,7 +149,7 @@ class Worded:
             some for size in range(len(CONTEXT_KINDS) + 1) for some in itertools.combinations(CONTEXT_KINDS, size)
         ]
         # What a line says is made of its row and of the one before; the later moment is that of another user.
-        now, later = self.asked[-2:], pl.concat([self.asked[-2:-1], self._moved])
+        now, later = self.query[-2:], pl.concat([self.query[-2:-1], self._moved])
         events = pl.concat([now, later.with_columns(user_idx=pl.col("user_idx") + 1)])
         row_S = [*[now.height - 1] * len(kinds_S), events.height - 1]
         lines = self.question.version.encoder.contexts_without(events, row_S, [*kinds_S, ()])

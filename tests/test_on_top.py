@@ -40,7 +40,7 @@ def config(on_top_copy: TownCopy) -> Config:
     return on_top_copy("evaluate.baselines=[popularity]", "decode.k=50")
 
 
-def _asked(config: Config, request: Request, **changes: Any) -> dict[str, float]:
+def _ranked(config: Config, request: Request, **changes: Any) -> dict[str, float]:
     """Probability of each item, of an answer with the whole catalogue."""
     with Recommender.load(config) as recommender:
         answer = recommender.answer(recommender.question(request))
@@ -176,9 +176,9 @@ def test_rankers_of_an_adapter_trained_alone_must_be_pooled_first(town_copy: Tow
             verb()
     calibrate_run(config)
     assert [result.name for result in evaluate(config, split="test")] == ["stack of priors", "fine-tuned model, pooled"]
-    _asked(config, Request("p00"))
+    _ranked(config, Request("p00"))
     with pytest.raises(ConfigError, match=message):
-        _asked(config.model_copy(update={"priors": _chosen(config, OTHER)}), Request("p00"))
+        _ranked(config.model_copy(update={"priors": _chosen(config, OTHER)}), Request("p00"))
 
 
 def _chosen(config: Config, override: str) -> list[str]:
@@ -191,14 +191,14 @@ def _chosen(config: Config, override: str) -> list[str]:
 def test_killed_between_training_and_calibration_answers_as_it_was_trained(config: Config) -> None:
     adapter = current_adapter(config.run)
     (adapter / "pools.json").unlink()
-    _asked(config, Request("p00"))
+    _ranked(config, Request("p00"))
     shutil.rmtree(config.run / "priors" / "stack")
     with pytest.raises(DataError, match=r"^There are no fitted rankers in \S+: run `whereupon priors` again\.$"):
         Recommender.load(config)
     evaluate(config, split="test")  # fits what is missing
-    as_trained = _asked(config, Request("p00"))
+    as_trained = _ranked(config, Request("p00"))
     calibrate_run(config)
-    assert _asked(config, Request("p00")) != pytest.approx(as_trained, abs=1e-4)
+    assert _ranked(config, Request("p00")) != pytest.approx(as_trained, abs=1e-4)
 
 
 def _cut(file: Path) -> None:
@@ -210,12 +210,12 @@ def _cut(file: Path) -> None:
 def test_damaged_stack_is_one_sentence_and_can_be_fitted_again(
     config: Config, name: str, how: Callable[[Path], None]
 ) -> None:
-    before = _asked(config, Request("p00"))
+    before = _ranked(config, Request("p00"))
     how(config.run / "priors" / "stack" / name)
     with pytest.raises(DataError, match=r"^[^\n]* run `whereupon priors` again\.$"):
         Recommender.load(config)
     choose_priors(config)
-    assert _asked(config, Request("p00")) == pytest.approx(before, abs=1e-6)
+    assert _ranked(config, Request("p00")) == pytest.approx(before, abs=1e-6)
 
 
 def test_adapter_of_other_rankers_is_replaced_by_one_that_was_trained_on_top_of_these(
@@ -229,7 +229,7 @@ def test_adapter_of_other_rankers_is_replaced_by_one_that_was_trained_on_top_of_
     (before / "whereupon.json").write_text(json.dumps(card))
     finetune(config)
     assert "adapter 0002 is in use now; 0001 was trained for other" in capsys.readouterr().err
-    _asked(config, Request("p00"))
+    _ranked(config, Request("p00"))
 
 
 def test_training_without_validation_events_leaves_what_answers_need(town_copy: TownCopy) -> None:
@@ -239,7 +239,7 @@ def test_training_without_validation_events_leaves_what_answers_need(town_copy: 
     no_longer = pl.when(pl.col("split") == "valid").then(pl.lit("train")).otherwise("split").alias("split")
     pl.read_parquet(events).with_columns(no_longer).write_parquet(events)
     finetune(config)
-    _asked(config, Request("p00"))
+    _ranked(config, Request("p00"))
 
 
 def test_histories_prepared_again_go_on_with_the_rankers_of_the_adapter_fitted_to_them(
@@ -259,7 +259,7 @@ def test_histories_prepared_again_go_on_with_the_rankers_of_the_adapter_fitted_t
     stack = run_stack(config, read_histories(config.run), "test")
     assert stack is not None
     assert stack.recipe.identity == trained_on
-    assert _asked(config, Request("p00")).keys() == {*ITEMS, "tea"}
+    assert _ranked(config, Request("p00")).keys() == {*ITEMS, "tea"}
 
 
 def test_other_candidates_are_evaluated_with_the_rankers_of_the_adapter(on_top_copy: TownCopy) -> None:
@@ -293,21 +293,21 @@ AT = RequestContext("2024-01-20T12:00")
 
 
 def test_somebody_of_whom_nothing_is_known_is_answered(config: Config) -> None:
-    found = _asked(config, Request(None, [], AT))
+    found = _ranked(config, Request(None, [], AT))
     assert found.keys() == set(ITEMS)
 
 
 def test_user_who_is_stored_only_is_answered_and_counted(config: Config) -> None:
     _store(config, *(("new", "bar3", _later(config, hour)) for hour in range(1, 9)))
-    stored, unknown = _asked(config, Request("new", None, AT)), _asked(config, Request(None, [], AT))
+    stored, unknown = _ranked(config, Request("new", None, AT)), _ranked(config, Request(None, [], AT))
     assert stored["bar3"] > unknown["bar3"]
     sent = [PastEvent(item_id="bar3", time=_later(config, hour)) for hour in range(1, 9)]
-    assert _asked(config, Request(None, sent, AT)) == pytest.approx(stored, abs=1e-4)
+    assert _ranked(config, Request(None, sent, AT)) == pytest.approx(stored, abs=1e-4)
 
 
 def test_time_place_and_weather_of_a_request_are_fine(config: Config) -> None:
     context = RequestContext("2024-01-20T22:30", "rain, 3 C", "52.5,13.4")
-    _asked(config, Request("p00", None, context, RequestFilters()))
+    _ranked(config, Request("p00", None, context, RequestFilters()))
 
 
 def test_event_that_arrives_moves_the_prior_at_once(config: Config) -> None:
@@ -317,8 +317,8 @@ def test_event_that_arrives_moves_the_prior_at_once(config: Config) -> None:
         version = recommender.catalogues.current
 
         def again() -> float:
-            asked = recommender.question(Request("p00", None, context)).prompt.asked
-            change = version.change_of(asked)
+            query = recommender.question(Request("p00", None, context)).prompt.query
+            change = version.change_of(query)
             return sum(float(pool.prior.of_item(np.zeros(1, np.int64), np.array([4]))[0]) for pool in change.pools
                        if pool.prior is not None)  # fmt: skip
 
@@ -333,28 +333,28 @@ def test_event_that_arrives_moves_the_prior_at_once(config: Config) -> None:
 
 @pytest.mark.parametrize("request_", [Request("p00", None, AT), Request(None, [], AT)], ids=["known", "unknown"])
 def test_items_come_and_go(config: Config, request_: Request) -> None:
-    before = _asked(config, request_)
+    before = _ranked(config, request_)
     new = pl.DataFrame({"item_id": ["tea", "bar4"], "title": ["Tea House", "Bar Four"]})
     with Recommender.load(config) as recommender:
         recommender.catalogues.edit(lambda saved: saved.add(new))
-    added = _asked(config, request_)
+    added = _ranked(config, request_)
     assert added.keys() == before.keys() | {"tea", "bar4"}
     assert min(added["tea"], added["bar4"]) > 1e-6
     with Recommender.load(config) as recommender:
         recommender.catalogues.edit(lambda saved: saved.remove(["cinema", "bar1"]))
-    assert _asked(config, request_).keys() == added.keys() - {"cinema", "bar1"}
+    assert _ranked(config, request_).keys() == added.keys() - {"cinema", "bar1"}
 
 
 def test_user_who_chose_only_what_is_no_longer_there_is_answered(config: Config) -> None:
     _store(config, ("new", "bar3", _later(config, 1)))
     with Recommender.load(config) as recommender:
         recommender.catalogues.edit(lambda saved: saved.remove(["bar3"]))
-    assert _asked(config, Request("new", None, AT)).keys() == set(ITEMS) - {"bar3"}
+    assert _ranked(config, Request("new", None, AT)).keys() == set(ITEMS) - {"bar3"}
 
 
 def test_user_who_chose_everything_is_answered(config: Config) -> None:
     _store(config, *(("new", item, _later(config, hour)) for hour, item in enumerate(ITEMS, 1)))
-    assert _asked(config, Request("new", None, AT)).keys() == set(ITEMS)
+    assert _ranked(config, Request("new", None, AT)).keys() == set(ITEMS)
 
 
 def test_user_who_chose_only_what_was_added_is_answered(config: Config) -> None:
@@ -362,7 +362,7 @@ def test_user_who_chose_only_what_was_added_is_answered(config: Config) -> None:
         new = pl.DataFrame({"item_id": ["tea"], "title": ["Tea House"]})
         recommender.catalogues.edit(lambda saved: saved.add(new))
     _store(config, ("new", "tea", _later(config, 1)))
-    assert _asked(config, Request("new", None, AT)).keys() == {*ITEMS, "tea"}
+    assert _ranked(config, Request("new", None, AT)).keys() == {*ITEMS, "tea"}
 
 
 def test_ablation_asks_with_the_stack_and_takes_time_from_it(

@@ -32,11 +32,11 @@ def ablations(dataset: Dataset, seed: int) -> tuple[list[Part], list[str]]:
     own line in the prompt became another; None where it was not counted.
     """
     sample = None if dataset.ablations else _sample(dataset)
-    asked = sample or dataset
-    whole_of, notes = _wholes(asked)
+    source = sample or dataset
+    whole_of, notes = _wholes(source)
     if not whole_of:
         return [], notes
-    metric, user_E, wholes = asked.metric, asked.user_E, list(dict.fromkeys(whole_of.values()))
+    metric, user_E, wholes = source.metric, source.user_E, list(dict.fromkeys(whole_of.values()))
     found = estimates([*wholes, *whole_of], lambda one: one.value_E[metric], user_E, seed)
     tests = differences(whole_of, lambda one: paired(one.value_E[metric], whole_of[one].value_E[metric]), user_E, seed)
     size = (len(sample.row_E), len(np.unique(sample.user_E))) if sample else None

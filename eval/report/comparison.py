@@ -114,9 +114,9 @@ def _comparison(a: Ranked, b: Ranked, metric: str, seed: int) -> Part:
 
 
 def _refuse_unlike(a: Ranked, b: Ranked) -> None:
-    asked_a, asked_b = ({**one.facts, "evaluate.repeats": one.protocol.get("repeats")} for one in (a, b))
+    protocol_a, protocol_b = ({**one.facts, "evaluate.repeats": one.protocol.get("repeats")} for one in (a, b))
     for fact in ("data_hash", "catalogue_hash", "split", "evaluate.repeats"):
-        ours, theirs = asked_a.get(fact), asked_b.get(fact)
+        ours, theirs = protocol_a.get(fact), protocol_b.get(fact)
         if ours is not None and theirs is not None and ours != theirs:
             raise DataError(
                 f"{a.name} and {b.name} should have the same {fact}, but have {ours} and {theirs}; choose other runs."

@@ -31,14 +31,14 @@ def headline(dataset: Dataset, board: Leaderboard) -> Part:
     """
     one = board.of(dataset.contender).metrics[dataset.metric]
     assert one is not None
-    asked = dataset.contender.protocol
-    split = asked.get("split") or dataset.histories.manifest.get("settings", {}).get("split")
+    protocol = dataset.contender.protocol
+    split = protocol.get("split") or dataset.histories.manifest.get("settings", {}).get("split")
     split = split if isinstance(split, dict) else {}
     name = str(split.get("protocol", "unknown"))
     in_facts, in_sentence = PROTOCOLS.get(name, (name.replace("_", " "), ""))
     num, users, num_items = len(dataset.row_E), len(np.unique(dataset.user_E)), dataset.histories.items.height
-    exceptions = ["the user's own past ones"] if asked.get("repeats") == "excluded" else []
-    exceptions += ["those not yet available"] if asked.get("available_from") else []
+    exceptions = ["the user's own past ones"] if protocol.get("repeats") == "excluded" else []
+    exceptions += ["those not yet available"] if protocol.get("available_from") else []
     without = f", without {' and '.join(exceptions)}" if exceptions else ""
     shares = ""
     if name != "leave_one_out" and {"train", "valid"} <= set(split):
@@ -87,12 +87,12 @@ def _verdict(dataset: Dataset, board: Leaderboard) -> str:
 
 def _caveats(dataset: Dataset, name: str) -> list[str]:
     """`name` is that of the split's protocol."""
-    asked = dataset.contender.protocol
+    protocol = dataset.contender.protocol
     caveats = [*_sample(dataset), *([ON_VALIDATION] if dataset.part == "valid" else [])]
     caveats += [f"Of this protocol: {caveat}." for protocol, caveat in CAVEATS.items() if protocol == name and caveat]
-    if without := asked.get("num_without_candidate"):
+    if without := protocol.get("num_without_candidate"):
         caveats.append(f"{without:,} further events are not predicted, as their item was no candidate then.")
-    if asked.get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
+    if protocol.get("repeats") == "excluded" and any(r.rankings.log_prob_E is not None for r in dataset.rankers):
         caveats.append(OVER_EVERYTHING)
     inexact = [one for one in dataset.rankers if one.facts.get("exact_share", 1) < 1]
     caveats += [f"{one.facts['exact_share']:.1%} of the rankings of {one.name} are proven exact." for one in inexact]

@@ -64,11 +64,11 @@ def read_movielens(settings: HistoriesSettings) -> Source:
 def _events(ratings: Path, people: Path) -> pl.DataFrame:
     """`_row`, `user_id`, `item_id`, `time`, `value`, `place` and `utc_offset_minutes` (both null where unknown)."""
     columns = {"time": "timestamp", "value": "rating"}
-    asked = ("user_id", "item_id", "time", "value")
-    events = read_table(TableSettings(path=ratings, columns=columns), what="events", required=asked).table
+    required = ("user_id", "item_id", "time", "value")
+    events = read_table(TableSettings(path=ratings, columns=columns), what="events", required=required).table
     users = read_table(TableSettings(path=people), what="users", required=("user_id", "zip_code")).table
     homes = users.select("user_id").hstack(places_of(users["zip_code"])).unique("user_id", keep="first")
-    located = events.select(ROW, *asked).join(homes, on="user_id", how="left", maintain_order="left")
+    located = events.select(ROW, *required).join(homes, on="user_id", how="left", maintain_order="left")
     return _with_offsets(located).drop("time_zone")
 
 

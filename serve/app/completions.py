@@ -43,8 +43,8 @@ async def complete(
     _check(service, request, prompts)
     selection = await asyncio.to_thread(_selection, version, xargs)
     budget, plan = service.budget(xargs.get("max_expansions")), _plan(request)
-    asked = await asyncio.to_thread(_asked, service, version, request.user)
-    questions = [Question(version, Prompt.of_tokens(prompt, asked), selection) for prompt in prompts]
+    query = await asyncio.to_thread(_query, service, version, request.user)
+    questions = [Question(version, Prompt.of_tokens(prompt, query), selection) for prompt in prompts]
     results = await together([service.search("completions", question, plan, budget) for question in questions])
     answers = [Answer(question, result, request.n) for question, result in zip(questions, results, strict=True)]
     choices = [choice for answer in answers for choice in _choices(answer, request.logprobs is not None)]
@@ -64,12 +64,12 @@ async def complete(
     return JSONResponse(body)
 
 
-def _asked(service: Service, version: CatalogueVersion, user: str | None) -> pl.DataFrame | None:
+def _query(service: Service, version: CatalogueVersion, user: str | None) -> pl.DataFrame | None:
     """What the run's stack of rankers looks at: the past of the user that OpenAI's `user` names, if there is one."""
     if not user or service.recommender.config.priors == "none":
         return None
     try:
-        return service.recommender.question(Request(user), version).prompt.asked
+        return service.recommender.question(Request(user), version).prompt.query
     except DataError:  # to OpenAI, a user may be called anything
         return None
 

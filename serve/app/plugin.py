@@ -28,7 +28,7 @@ from ...errors import ConfigError, PromptError
 from ...files import read_json
 from ...prompts import encode_text
 from ...recommend.versions import CatalogueVersion
-from ..launcher.command import ADMIN_KEY, ASKING_KEY
+from ..launcher.command import ADMIN_KEY, QUERY_KEY
 from ..settings import ServeConfig
 from .completions import MAX_PROMPTS, complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
@@ -63,7 +63,7 @@ class Endpoints:
         if not settings.plain_routes:
             app.add_middleware(OwnRoutes, own=[route for added in own for route in added.routes])
         app.add_middleware(BodyLimit, max_bytes=settings.max_body_kib * 1024)
-        app.add_middleware(Keys, asking=os.environ.get(ASKING_KEY), admin=os.environ.get(ADMIN_KEY))
+        app.add_middleware(Keys, asking=os.environ.get(QUERY_KEY), admin=os.environ.get(ADMIN_KEY))
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Load histories, catalogue and event store, and warm the model up."""

@@ -50,7 +50,7 @@ async def users(
 @question_router.post("/v1/questions", tags=["recommendations"], responses=documented(403, 404, 413, 429))
 async def show_question(service: Loaded, body: QuestionRequest) -> QuestionShown:
     """The past and the prompt of a request for recommendations; the model is not asked."""
-    question = await service.question(body.asked())
+    question = await service.question(body.request())
     return await asyncio.to_thread(_shown, service.recommender, question)
 
 
@@ -62,7 +62,7 @@ def _starting(recommender: Recommender, beginning: str, most: int) -> list[str]:
 
 def _shown(recommender: Recommender, question: Question) -> QuestionShown:
     prompt, place = question.prompt, question.place or (None, None)
-    assert prompt.asked is not None, "a question of a Recommender has one"
+    assert prompt.query is not None, "a question of a Recommender has one"
     pieces = [
         schemas.PromptPiece(
             kind=piece.kind, num_tokens=piece.num_tokens,
@@ -72,7 +72,7 @@ def _shown(recommender: Recommender, question: Question) -> QuestionShown:
     ]  # fmt: skip
     past = past_rows(question, recommender.histories, MAX_SHOWN_EVENTS)
     return QuestionShown(
-        version=question.version.name, at=prompt.asked["local_time"][-1].isoformat(timespec="seconds"),
+        version=question.version.name, at=prompt.query["local_time"][-1].isoformat(timespec="seconds"),
         latitude=place[0], longitude=place[1], num_candidates=question.selection.num_allowed,
         num_events=prompt.num_events, events=[schemas.KnownEvent(**row) for row in past],
         prompt=pieces, prompt_tokens=len(prompt.tokens_L), budget_tokens=recommender.config.prompts.budget_tokens,

@@ -101,7 +101,7 @@ async def ready(service: Loaded) -> Response:
 @until_disconnect
 async def recommend(service: Loaded, body: RecommendationRequest, raw_request: Request) -> Recommendations:
     """The items that a user is most likely to choose next, in the given context, best first."""
-    return await service.recommend(body.asked(), body.k, body.max_expansions, explain=body.explain)
+    return await service.recommend(body.request(), body.k, body.max_expansions, explain=body.explain)
 
 
 @router.get("/v1/catalogues", tags=["catalogues"], responses=documented())

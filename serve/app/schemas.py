@@ -57,8 +57,8 @@ class QuestionRequest(_Request):
     context: Context = Field(default_factory=Context, description="Time, place and weather of the request.")
     filters: Filters = Field(default_factory=Filters, description="Which items may answer.")
 
-    def asked(self) -> Request:
-        """What a `Recommender` is asked; without a time, about now."""
+    def request(self) -> Request:
+        """The request to a `Recommender`; without a time, the time is now."""
         moment, wanted = self.context, self.filters
         at = moment.at or datetime.now(UTC).isoformat(timespec="seconds")
         place = None if moment.latitude is None else f"{moment.latitude:f},{moment.longitude:f}"

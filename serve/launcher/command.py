@@ -29,14 +29,14 @@ TITLE_TOKENS = 256
 # attention wants multiples of 32. Its default is 128.
 CPU_BLOCK_TOKENS = 32
 # By these the process knows its keys, whatever variables the settings name.
-ASKING_KEY, ADMIN_KEY = "WHEREUPON_SERVE_ASKING_KEY", "WHEREUPON_SERVE_ADMIN_KEY"
+QUERY_KEY, ADMIN_KEY = "WHEREUPON_SERVE_QUERY_KEY", "WHEREUPON_SERVE_ADMIN_KEY"
 FEW_CPUS = 4
 STOP_S = 30.0  # for the requests that run
 STOP_LOADING_S = 5.0
 LINES_KEPT = 30
 # The group's first process waits for the end of its input, which the launcher holds open. When the launcher is gone, be
 # it by SIGKILL, it ends the group: vLLM's engine is a grandchild that nobody else would find.
-_KEEPER = "trap '' TERM; cat >/dev/null; kill -s TERM 0; sleep 5; kill -s KILL 0"
+_WATCHDOG = "trap '' TERM; cat >/dev/null; kill -s TERM 0; sleep 5; kill -s KILL 0"
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ def server_environment(settings: ServeSettings, settings_file: Path, environment
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",  # all is there already; a hub that does not answer would hold up the start
     }
-    for name in ("VLLM_API_KEY", ASKING_KEY, ADMIN_KEY):
+    for name in ("VLLM_API_KEY", QUERY_KEY, ADMIN_KEY):
         made.pop(name, None)
     if variable := key_variable(settings, environment):
-        made[ASKING_KEY] = environment[variable]
+        made[QUERY_KEY] = environment[variable]
     if admin := environment.get(settings.admin_key_variable):
         made[ADMIN_KEY] = admin
     return made
@@ -145,14 +145,14 @@ class ServerProcess:
         self._echo = echo
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log.open("wb")
-        self._keeper = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             process_group=0,
         )  # fmt: skip
         try:
             self.child = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                process_group=self._keeper.pid,
+                process_group=self._watchdog.pid,
             )  # fmt: skip
         except BaseException:
             self._end_group()
@@ -168,7 +168,7 @@ class ServerProcess:
                 if self.answers:
                     self.child.terminate()  # it alone: it stops its own children when no request needs them any more
                 else:
-                    os.killpg(self._keeper.pid, signal.SIGTERM)  # it would wait for its children to be loaded
+                    os.killpg(self._watchdog.pid, signal.SIGTERM)  # it would wait for its children to be loaded
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.child.wait(STOP_S if self.answers else STOP_LOADING_S)
         finally:
@@ -178,11 +178,11 @@ class ServerProcess:
             self._log.close()
 
     def _end_group(self) -> None:
-        if self._keeper.returncode is None:  # else the group is gone, and its number may be another's
-            os.killpg(self._keeper.pid, signal.SIGKILL)
-            self._keeper.wait()
-            assert self._keeper.stdin is not None
-            self._keeper.stdin.close()
+        if self._watchdog.returncode is None:  # else the group is gone, and its number may be another's
+            os.killpg(self._watchdog.pid, signal.SIGKILL)
+            self._watchdog.wait()
+            assert self._watchdog.stdin is not None
+            self._watchdog.stdin.close()
 
     def _read(self, output: IO[bytes]) -> None:
         with output:

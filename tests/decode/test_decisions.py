@@ -20,7 +20,7 @@ def _engine(one_thread: None) -> TransformersEngine:
     return TransformersEngine(tiny_model(tiny_config("llama")), build_trie(random_titles(1, 30)))
 
 
-def _asked(engine: TransformersEngine, seed: int, with_base: bool) -> tuple[Decisions, AgainOrNew, np.ndarray]:
+def _case(engine: TransformersEngine, seed: int, with_base: bool) -> tuple[Decisions, AgainOrNew, np.ndarray]:
     """Eight events, with items that are possible, their decisions, and float32 [E]: what the search would say."""
     trie, num = engine.trie, 8
     mixture = make_mixture(trie, seed, num, 0.8, 0.6, 0.4, with_base)
@@ -46,7 +46,7 @@ def _asked(engine: TransformersEngine, seed: int, with_base: bool) -> tuple[Deci
 def test_log_probabilities_are_those_of_the_whole_catalogue(
     engine: TransformersEngine, seed: int, with_base: bool
 ) -> None:
-    decisions, change, expected_E = _asked(engine, seed, with_base)
+    decisions, change, expected_E = _case(engine, seed, with_base)
     likely_E = expected_E > -500
     assert decisions.num_events == 8
     assert decisions.log_probs(change.pools)[likely_E] == pytest.approx(expected_E[likely_E], abs=2e-3)
@@ -54,7 +54,7 @@ def test_log_probabilities_are_those_of_the_whole_catalogue(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_decisions_of_a_part_are_those_of_its_events(engine: TransformersEngine, seed: int) -> None:
-    decisions, change, _ = _asked(engine, seed, with_base=False)
+    decisions, change, _ = _case(engine, seed, with_base=False)
     log_prob_E = decisions.log_probs(change.pools)
     for is_new, pool in enumerate(change.pools):
         part = decisions.of_part(bool(is_new))
@@ -68,7 +68,7 @@ def test_decisions_of_a_part_are_those_of_its_events(engine: TransformersEngine,
 
 
 def test_parts_that_are_joined_again_are_the_whole(engine: TransformersEngine) -> None:
-    decisions, change, _ = _asked(engine, 1, with_base=False)
+    decisions, change, _ = _case(engine, 1, with_base=False)
     joined = Decisions.join([decisions.of_part(False), decisions.of_part(True)])
     assert sorted(joined.log_probs(change.pools)) == pytest.approx(sorted(decisions.log_probs(change.pools)))
     assert len(joined.taken_D) == len(decisions.taken_D)
@@ -76,7 +76,7 @@ def test_parts_that_are_joined_again_are_the_whole(engine: TransformersEngine) -
 
 def test_edges_without_mass_are_left_out(engine: TransformersEngine) -> None:
     """Of items chosen before, those alone make up the choice at each node."""
-    decisions, change, _ = _asked(engine, 2, with_base=False)
+    decisions, change, _ = _case(engine, 2, with_base=False)
     assert (decisions.log_mass_J > np.log(np.finfo(np.float64).tiny) + 1).all()
     num_edges = np.diff(decisions.ptr_D1)
     assert (num_edges >= 1).all()

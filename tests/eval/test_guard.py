@@ -320,7 +320,7 @@ def test_filling_up_says_nothing_of_later_questions(
     settings = {"budget_tokens": 60, "profile_tokens": 6, "align_tokens": 8}
     encoder = encoder_of(PromptEncoder, "{{ weekday }} {{ hour }}:", **settings)
     assert check(encoder, task, num=10, seed=1).violations == []
-    monkeypatch.setattr(ranking, "encode_asked", lambda text, windows: text.encode_windows(windows))
+    monkeypatch.setattr(ranking, "encode_queries", lambda text, windows: text.encode_windows(windows))
     report = check(encoder, task, num=10, seed=1)
     assert report.violations
     assert all(re.match(r"^the prompt has \d+ tokens, not \d+$", one.what) for one in report.violations)

@@ -22,7 +22,7 @@ from whereupon.histories.questions import num_previous
 from whereupon.rankers import stack
 from whereupon.rankers.families import FAMILIES
 from whereupon.rankers.parts import GATE, MODEL, NORMALISER
-from whereupon.rankers.pooling import Pool, Pools, Served, change_of
+from whereupon.rankers.pooling import Pool, Pools, SearchedCatalogue, change_of
 from whereupon.rankers.settings import BaselineName
 from whereupon.rankers.stack import BoundStack, Member, StackRanker, StackRecipe, fit_stack
 from whereupon.tests.decode.tables import TableReading, make_trie
@@ -61,8 +61,8 @@ def _answered(bound: BoundStack, pools: Pools, kind: str) -> tuple[Rankings, dic
     """Rankings of a toy model with a stack over all events of validation, and their parts."""
     histories, trie = bound.histories, make_trie(3, NUM_ITEMS)
     row_E = np.flatnonzero(histories.split_N == 1).astype(np.int64)
-    served = Served(trie, bound.share_I)
-    change = change_of(bound.masses(row_E), served, pools)
+    searched = SearchedCatalogue(trie, bound.share_I)
+    change = change_of(bound.masses(row_E), searched, pools)
     item_E = histories.item_idx_N[row_E].astype(np.int64)
     log_EI = np.stack([score_all(TableReading(trie, len(row_E), 4, kind), trie, query, change)
                        for query in range(len(row_E))]).astype(np.float64)  # fmt: skip
@@ -71,7 +71,7 @@ def _answered(bound: BoundStack, pools: Pools, kind: str) -> tuple[Rankings, dic
         row_E, (order_EI == item_E[:, None]).argmax(axis=1) + 1, order_EI[:, :5].astype(np.int32),
         np.take_along_axis(log_EI, order_EI, 1)[:, :5], log_EI[np.arange(len(row_E)), item_E].astype(np.float32),
     )  # fmt: skip
-    parts = parts_of(bound, lambda row_Q: change_of(bound.masses(row_Q), served, pools), rankings, item_E)
+    parts = parts_of(bound, lambda row_Q: change_of(bound.masses(row_Q), searched, pools), rankings, item_E)
     return rankings, parts
 
 
@@ -170,9 +170,9 @@ def test_event_without_another_item_or_held_impossible_has_no_parts(histories: H
     log_prob_E = rankings.log_prob_E.copy()
     log_prob_E[1] = -np.inf
     less = replace(rankings, item_EK=item_EK, score_EK=score_EK, log_prob_E=log_prob_E)
-    served = Served(make_trie(3, NUM_ITEMS), bound.share_I)
+    searched = SearchedCatalogue(make_trie(3, NUM_ITEMS), bound.share_I)
     item_E = histories.item_idx_N[rankings.row_E].astype(np.int64)
-    parts = parts_of(bound, lambda row_Q: change_of(bound.masses(row_Q), served, Pools()), less, item_E)
+    parts = parts_of(bound, lambda row_Q: change_of(bound.masses(row_Q), searched, Pools()), less, item_E)
     for one_E in parts.values():
         assert np.isnan(one_E[:2]).all()
         assert np.isfinite(one_E[2:]).all()

@@ -350,7 +350,7 @@ def test_prompt_with_a_tokenizer_is_the_one_of_the_evaluation(make_model: Callab
 
     from whereupon.catalogue import Catalogue
     from whereupon.decode.tokenizer import Tokenizer
-    from whereupon.decode.windows import encode_asked
+    from whereupon.decode.windows import encode_queries
     from whereupon.prompts import PromptEncoder, PromptSettings
 
     base = make_model(tmp_path / "model", ["Monday morning 9 cold rain: Café, Old Town 1\n"] * 3)
@@ -370,7 +370,7 @@ def test_prompt_with_a_tokenizer_is_the_one_of_the_evaluation(make_model: Callab
     text = encoder.text(dataset.histories.events, len(dataset.histories.user_ids))
     for row, prompt in zip(rows.tolist(), found, strict=True):
         one = text.windows.select((text.windows.target_W <= row) & (row < text.windows.end_W))
-        window = encode_asked(text, one)[0]
+        window = encode_queries(text, one)[0]
         end = int(window.title_start_V[row - one.start_W[0]])
         assert prompt["num_tokens"] == end
         assert tokenizer.decode(window.tokens_L[:end].tolist()).endswith(prompt["tail"])

@@ -113,7 +113,7 @@ def test_divergence_pulls_back_to_the_start_and_is_zero_there() -> None:
     assert slope[0, 0] > 0 > slope[0, 1]
 
 
-def _asked(config: Config, model: Any) -> tuple[list[PreferenceExample], TransformersEngine]:
+def _examples(config: Config, model: Any) -> tuple[list[PreferenceExample], TransformersEngine]:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     engine = TransformersEngine(model, encoder.catalogue.trie, config.temperature)
@@ -133,7 +133,7 @@ def test_candidates_are_the_best_of_the_search_and_scored_as_there(town: Town, b
     config = town(f"prompts.budget_tokens={budget}", "finetune.preference={events: 30, negatives: 3}",
                   "finetune.temperature=0.5")  # fmt: skip
     model = load_base_model(config.model)
-    examples, engine = _asked(config, model)
+    examples, engine = _examples(config, model)
     assert sum(len(one.reference_EG) for one in examples) >= 30
     found_EG, reference_EG = _scores(model, examples, engine)
     torch.testing.assert_close(found_EG, reference_EG, rtol=0, atol=2e-5)
@@ -145,7 +145,7 @@ def test_candidates_are_the_best_of_the_search_and_scored_as_there(town: Town, b
 
 
 def test_window_with_many_branches_is_cut_into_rows(town: Town) -> None:
-    examples, _ = _asked(town("finetune.preference={events: 60, negatives: 4}"), load_base_model(town().model))
+    examples, _ = _examples(town("finetune.preference={events: 60, negatives: 4}"), load_base_model(town().model))
     for one in examples:
         num_text = int((one.branch_T == 0).sum())
         assert len(one.reference_EG) == 1 or (one.branch_T > 0).sum() <= num_text + 40
@@ -161,14 +161,14 @@ def test_sliding_windows_and_learnt_positions_count_along_each_branch(town: Town
     if settings is None:
         pytest.skip(f"this transformers has no {family.kind}")
     model = tiny_model(settings)
-    found_EG, reference_EG = _scores(model, *_asked(config, model))
+    found_EG, reference_EG = _scores(model, *_examples(config, model))
     torch.testing.assert_close(found_EG, reference_EG, rtol=0, atol=5e-5)
 
 
 def test_other_rows_of_a_batch_change_nothing(town: Town) -> None:
     config = town("prompts.budget_tokens=110", "finetune.preference={events: 30, negatives: 3}")
     model = load_base_model(config.model)
-    examples, engine = _asked(config, model)
+    examples, engine = _examples(config, model)
     alone = [_scores(model, [one], engine)[0] for one in examples]
     torch.testing.assert_close(torch.cat(alone), _scores(model, examples, engine)[0], rtol=0, atol=1e-5)
 
@@ -197,7 +197,7 @@ def test_policy_gradient_ranks_the_true_items_of_its_events_higher(town: Town, m
                   "finetune.preference={events: 40, negatives: 4, beta: 0.02}")  # fmt: skip
     gains = []
     second = finetune(config, "0001")
-    examples, engine = _asked(config, load_adapted(config.model, config.run / "adapters" / "0001"))
+    examples, engine = _examples(config, load_adapted(config.model, config.run / "adapters" / "0001"))
     for folder in (config.run / "adapters" / "0001", second):
         found_EG, _ = _scores(load_adapted(config.model, folder), examples, engine)
         rank_E = 1 + (found_EG[:, 1:] > found_EG[:, :1]).sum(1)

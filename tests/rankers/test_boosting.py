@@ -35,7 +35,7 @@ def log_probs(histories: Histories, row_Q: NDArray[np.int64], settings: Mapping[
     return answers.scores(row_Q)
 
 
-def asked(histories: Histories) -> NDArray[np.int64]:
+def query(histories: Histories) -> NDArray[np.int64]:
     return np.flatnonzero(histories.split_N == 2).astype(np.int64)
 
 
@@ -55,7 +55,7 @@ def timetable(days: int = 60, num_users: int = 6) -> list[Row]:
 @needs_trees
 def test_timetable_that_counts_alone_miss_is_found(build: Build) -> None:
     histories = build(timetable(), 5)
-    row_Q = asked(histories)
+    row_Q = query(histories)
     row_Q = row_Q[histories.time_s_N[row_Q] % DAY == 15 * HOUR]
     true_Q = histories.item_idx_N[row_Q]
     log_QI = log_probs(histories, row_Q)
@@ -72,7 +72,7 @@ def test_timetable_that_counts_alone_miss_is_found(build: Build) -> None:
 def test_later_events_change_nothing(build: Build, new_items: bool, everybody: bool) -> None:
     rng = np.random.default_rng(1)
     rows = [(u, int(rng.integers(9)), t * 5 * HOUR, s) for u, item, t, s in drawn(rng)]
-    row = int(asked(build(rows, 9))[20])
+    row = int(query(build(rows, 9))[20])
     histories = build(rows, 9)
     now, user = int(histories.time_s_N[row]), int(histories.user_idx_N[row])
     others = [(u, (item + 1) % 9, t, s) if t > now or (t == now and u == user) else (u, item, t, s)
@@ -115,7 +115,7 @@ def test_sampled_items_of_a_large_catalogue_stand_for_the_others(build: Build, m
     assert whole.hit_C.sum() == some.hit_C.sum() == len(some.start_Q1) - 1
     assert len(some.hit_C) < len(whole.hit_C) / 2
     assert np.exp(some.stands_C).sum() == pytest.approx(len(whole.hit_C), rel=0.01)
-    p_QI = np.exp(log_probs(histories, asked(histories)))
+    p_QI = np.exp(log_probs(histories, query(histories)))
     assert p_QI.sum(axis=1) == pytest.approx(np.ones(len(p_QI)))
 
 
@@ -154,7 +154,7 @@ def test_with_next_to_nothing_to_learn_candidates_go_by_popularity(town: Histori
     ranker = BOOSTED.ranker(town, "test", SOME, 0)
     assert isinstance(ranker, Boosted)
     assert ranker.booster is None
-    assert np.exp(log_probs(town, asked(town))).sum(axis=1) == pytest.approx(np.ones(len(asked(town))))
+    assert np.exp(log_probs(town, query(town))).sum(axis=1) == pytest.approx(np.ones(len(query(town))))
 
 
 @needs_trees
@@ -169,7 +169,7 @@ def test_request_with_other_columns_of_weather_is_answered(build: Build, columns
     answers, same = ranker.on(request, "test", known), ranker.on(known, "test")
     assert isinstance(answers, Dense)
     assert isinstance(same, Dense)
-    found_QI = answers.scores(asked(histories))
+    found_QI = answers.scores(query(histories))
     assert np.exp(found_QI).sum(axis=1) == pytest.approx(1.0)
     if "temperature_c" in columns:
-        assert found_QI == pytest.approx(same.scores(asked(histories)), abs=1e-6)
+        assert found_QI == pytest.approx(same.scores(query(histories)), abs=1e-6)

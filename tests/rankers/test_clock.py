@@ -27,20 +27,20 @@ def test_week_begins_on_monday_at_midnight(build: Build) -> None:
 
 @given(
     events=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3000), st.sampled_from([0.0, 0.5, 1, 3])), max_size=20),
-    asked=st.lists(st.integers(0, 3000), max_size=8),
+    query=st.lists(st.integers(0, 3000), max_size=8),
     half_life_s=st.sampled_from([None, 0.7, 60.0, 4000.0]),  # 0.7: 4,000 half-lives between first and last
     weighted=st.booleans(),
 )
 def test_sums_count_what_is_strictly_earlier_and_fade(
-    events: list[tuple[int, int, float]], asked: list[int], half_life_s: float | None, weighted: bool
+    events: list[tuple[int, int, float]], query: list[int], half_life_s: float | None, weighted: bool
 ) -> None:
     events = sorted(events, key=lambda event: event[1])
     item_N, time_N = (np.array([event[i] for event in events], np.int64) for i in range(2))
     weight_N = np.array([event[2] for event in events], np.float64)
     stream = Stream(np.arange(len(events)), time_N, item_N, num_items=3)
-    found = stream.sums_before(np.array(asked, np.int64), weight_N if weighted else None, half_life_s)
-    assert found.shape == (len(asked), 3)
-    for sums, now in zip(found, asked, strict=True):
+    found = stream.sums_before(np.array(query, np.int64), weight_N if weighted else None, half_life_s)
+    assert found.shape == (len(query), 3)
+    for sums, now in zip(found, query, strict=True):
         expected = [0.0] * 3
         for item, time, weight in events:
             fading = 1.0 if half_life_s is None else 0.5 ** ((now - time) / half_life_s) if time < now else 0.0

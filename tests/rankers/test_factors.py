@@ -30,8 +30,8 @@ def naive_loss(tables: list[Any], moves: Any, wrong: list[int], penalty: float) 
     user, last, item, bias = tables
     loss = 0.0
     for u, at, to in moves:
-        asked = np.concatenate([user[u], last[at]])
-        score_I = [float(asked @ numbers + bias[i, 0]) for i, numbers in enumerate(item)]
+        query = np.concatenate([user[u], last[at]])
+        score_I = [float(query @ numbers + bias[i, 0]) for i, numbers in enumerate(item)]
         others = [i for i in wrong if i != to]
         stand_for = (NUM_ITEMS - 1) / len(others)
         total = math.exp(score_I[to]) + stand_for * sum(math.exp(score_I[i]) for i in others)
@@ -82,10 +82,10 @@ def test_sampled_items_lead_to_about_the_same_model(monkeypatch: pytest.MonkeyPa
     rng = np.random.default_rng(5)
     last_M = rng.integers(0, 12, 3000)
     item_M = np.where(rng.random(3000) < 0.7, (last_M + 1) % 12, rng.integers(0, 12, 3000))
-    user_M, asked = np.zeros(3000, np.int64), (np.zeros(12, np.int64), np.arange(12))
-    whole = fit_factors(user_M, last_M, item_M, (1, 12), FactorSettings(6, 0.0, 12), seed=1).log_probs(*asked)
+    user_M, query = np.zeros(3000, np.int64), (np.zeros(12, np.int64), np.arange(12))
+    whole = fit_factors(user_M, last_M, item_M, (1, 12), FactorSettings(6, 0.0, 12), seed=1).log_probs(*query)
     monkeypatch.setattr(factors, "_WRONG", 5)
-    sampled = fit_factors(user_M, last_M, item_M, (1, 12), FactorSettings(6, 0.0, 12), seed=1).log_probs(*asked)
+    sampled = fit_factors(user_M, last_M, item_M, (1, 12), FactorSettings(6, 0.0, 12), seed=1).log_probs(*query)
     assert (whole.argmax(axis=1) == (np.arange(12) + 1) % 12).all()
     assert (sampled.argmax(axis=1) == (np.arange(12) + 1) % 12).all()
     assert np.exp(whole).max(axis=1) == pytest.approx(0.725, abs=0.1)  # 0.7 + 0.3 / 12

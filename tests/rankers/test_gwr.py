@@ -11,7 +11,7 @@ import pytest
 from whereupon.arrays import Float64
 from whereupon.histories import Histories
 from whereupon.histories.distance import distance_km, points, points_of
-from whereupon.rankers.gwr import FAMILIES, Regression, RegressionSettings, group, learn, moments
+from whereupon.rankers.gwr import FAMILIES, Regression, RegressionSettings, group, learn, time_features
 from whereupon.rankers.gwr_fit import Grid, Link, LocalFits, Weighted, kernel, softmax
 from whereupon.rankers.places import where_users_are
 from whereupon.rankers.popular import popular_shares
@@ -125,11 +125,11 @@ def test_rain_matters_where_it_does(build: Build) -> None:
     z_XY = z_R.reshape(5, 5)  # from south to north
     assert (z_XY[-1] > 5).all()
     assert (np.abs(z_XY[0]) < 2).all()
-    asked_Q = np.flatnonzero(histories.split_N == 2)
-    score_QI = _scores(Regression(one, learnt), histories, asked_Q)
+    query_Q = np.flatnonzero(histories.split_N == 2)
+    score_QI = _scores(Regression(one, learnt), histories, query_Q)
     inside_Q = np.exp(score_QI[:, 1::2]).sum(axis=1)
-    north_Q = histories.item_idx_N[asked_Q] >= 10
-    rains_Q = histories.events["precipitation_mm"].to_numpy()[asked_Q] > 0
+    north_Q = histories.item_idx_N[query_Q] >= 10
+    rains_Q = histories.events["precipitation_mm"].to_numpy()[query_Q] > 0
     assert inside_Q[north_Q & rains_Q].mean() > inside_Q[north_Q & ~rains_Q].mean() + 0.4
     assert abs(inside_Q[~north_Q & rains_Q].mean() - inside_Q[~north_Q & ~rains_Q].mean()) < 0.1
 
@@ -142,7 +142,7 @@ def test_answers_are_shares_of_groups_times_shares_within(build: Build) -> None:
     learnt = ranker.learnt
     assert learnt is not None
     item_I3, share_I = points_of(histories.items), popular_shares(histories, "test")
-    place_N3, moment_NM = where_users_are(histories, item_I3), moments(histories, learnt.weather)
+    place_N3, time_NM = where_users_are(histories, item_I3), time_features(histories, learnt.weather)
     row_Q = np.flatnonzero(histories.split_N == 2)[::7]
     for row, found_I in zip(row_Q.tolist(), _scores(ranker, histories, row_Q), strict=True):
         km_I = distance_km(place_N3[row], item_I3)
@@ -150,7 +150,7 @@ def test_answers_are_shares_of_groups_times_shares_within(build: Build) -> None:
         before_N = histories.time_s_N < histories.time_s_N[row]
         local_I = (np.bincount(histories.item_idx_N[before_N], minlength=20) + share_I) / (1 + km_I / 0.5)
         raw_GL = np.array([
-            [1, *moment_NM[row, :5], np.log1p(km_I[learnt.series_I == g].min() / 0.5), *moment_NM[row, 5:]]
+            [1, *time_NM[row, :5], np.log1p(km_I[learnt.series_I == g].min() / 0.5), *time_NM[row, 5:]]
             for g in range(2)
         ])  # fmt: skip
         feature_GL = np.clip((raw_GL - learnt.scale_2L[0]) / learnt.scale_2L[1], -3, 3)

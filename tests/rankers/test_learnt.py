@@ -38,7 +38,7 @@ def new(histories: Histories, row_Q: NDArray[np.int64]) -> NDArray[np.floating]:
     return answers.scores(row_Q)
 
 
-def asked(histories: Histories) -> NDArray[np.int64]:
+def rows_of(histories: Histories) -> NDArray[np.int64]:
     return np.flatnonzero(histories.split_N == 2).astype(np.int64)
 
 
@@ -74,7 +74,7 @@ def by_hour(build: Build) -> Histories:
 
 def test_who_alternates_by_the_hour_is_expected_there(build: Build) -> None:
     histories = by_hour(build)
-    row_Q = asked(histories)
+    row_Q = rows_of(histories)
     p_QI = again(histories, row_Q)
     assert p_QI.sum(axis=1) == pytest.approx(np.ones(len(row_Q)))
     assert (p_QI[np.arange(len(row_Q)), histories.item_idx_N[row_Q]] > 0.9).all()
@@ -87,10 +87,10 @@ def test_without_a_return_every_past_event_counts_alike(build: Build) -> None:
 
 
 def test_slope_of_the_weights_is_that_of_finite_differences(build: Build) -> None:
-    pasts = returns.Pasts.of(placed(build(random_rows(3), 12)))
-    row_Q = returns._learnt_from(pasts, "test", 0)
-    query_X, past_X = pasts.pairs(row_Q)
-    bucket_FX, hit_X = pasts.buckets(row_Q[query_X], past_X), pasts.item_N[past_X] == pasts.item_N[row_Q][query_X]
+    data = returns.EventData.of(placed(build(random_rows(3), 12)))
+    row_Q = returns._learnt_from(data, "test", 0)
+    query_X, past_X = data.pairs(row_Q)
+    bucket_FX, hit_X = data.buckets(row_Q[query_X], past_X), data.item_N[past_X] == data.item_N[row_Q][query_X]
     starts = np.cumsum(returns.SIZES) - returns.SIZES
     assert all(b.min() >= start and b.max() < start + size
                for b, start, size in zip(bucket_FX, starts, returns.SIZES, strict=True))  # fmt: skip
@@ -124,7 +124,7 @@ def test_items_next_door_are_discovered_first(build: Build) -> None:
             split = "train" if day < 10 else "test"
             rows.append((user, (user * 7 + day) % 56, (day * 8 + user) * DAY, split))
     histories = placed(build(rows, 56))
-    row_Q = asked(histories)
+    row_Q = rows_of(histories)
     log_p_QI = new(histories, row_Q)
     assert np.exp(log_p_QI).sum(axis=1) == pytest.approx(np.ones(len(row_Q)))
     for at, row in enumerate(row_Q.tolist()):
@@ -186,16 +186,16 @@ def test_catalogue_of_too_many_items_does_not_fit(build: Build, monkeypatch: pyt
 
 def test_too_many_items_for_a_table_of_distances_give_the_same(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     histories = placed(build(random_rows(2), 12))
-    found = new(histories, asked(histories))
+    found = new(histories, rows_of(histories))
     monkeypatch.setattr(item_features, "_CACHED", 0)
     again_built = placed(build(random_rows(2), 12))
-    assert new(again_built, asked(again_built)) == pytest.approx(found, abs=1e-4)
+    assert new(again_built, rows_of(again_built)) == pytest.approx(found, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", [RETURNS, DISCOVERY], ids=lambda family: family.name)
 def test_order_of_questions_does_not_matter(build: Build, family: Family) -> None:
     histories = placed(build(random_rows(5), 12))
-    row_Q = asked(histories)
+    row_Q = rows_of(histories)
     ask = again if family is RETURNS else new
     assert ask(histories, row_Q[::-1])[::-1] == pytest.approx(ask(histories, row_Q), abs=1e-5)
     assert ask(histories, row_Q[4:5])[0] == pytest.approx(ask(histories, row_Q)[4], abs=1e-5)
@@ -205,7 +205,7 @@ def test_order_of_questions_does_not_matter(build: Build, family: Family) -> Non
 def test_later_events_change_nothing(build: Build, ask: Callable[..., NDArray[np.float64]]) -> None:
     rows = random_rows(8)
     histories = placed(build(rows, 12))
-    row = int(asked(histories)[0])
+    row = int(rows_of(histories)[0])
     now = int(histories.time_s_N[row])
     altered = placed(build([(u, (i + 5) % 12 if t >= now else i, t, s) for u, i, t, s in rows], 12))
     assert altered.item_idx_N[row] != histories.item_idx_N[row]
@@ -224,7 +224,7 @@ def gated(build: Build, explores: Callable[[int, int], bool], num_users: int = 6
 
 def test_who_always_explores_and_who_never_does_get_odds_far_apart(build: Build) -> None:
     histories = gated(build, lambda user, day: user % 2 == 0)
-    row_Q = asked(histories)
+    row_Q = rows_of(histories)
     odds_Q = fit_gate(histories, "test").log_odds(histories, row_Q)
     assert (odds_Q[histories.user_idx_N[row_Q] % 2 == 0] > 2).all()
     assert (odds_Q[histories.user_idx_N[row_Q] % 2 == 1] < -2).all()
@@ -232,7 +232,7 @@ def test_who_always_explores_and_who_never_does_get_odds_far_apart(build: Build)
 
 def test_hour_of_exploring_is_found(build: Build) -> None:
     histories = gated(build, lambda user, day: day % 2 == 1)
-    row_Q = asked(histories)
+    row_Q = rows_of(histories)
     odds_Q = fit_gate(histories, "test").log_odds(histories, row_Q)
     morning_Q = histories.time_s_N[row_Q] % DAY == 9 * HOUR
     assert (odds_Q[morning_Q] > 1).all()
@@ -242,14 +242,14 @@ def test_hour_of_exploring_is_found(build: Build) -> None:
 @pytest.mark.parametrize("always", [True, False])
 def test_what_never_occurred_stays_possible(build: Build, always: bool) -> None:
     histories = gated(build, lambda user, day: always)
-    odds_Q = fit_gate(histories, "test").log_odds(histories, asked(histories)) * (1 if always else -1)
+    odds_Q = fit_gate(histories, "test").log_odds(histories, rows_of(histories)) * (1 if always else -1)
     assert ((odds_Q > 3) & (odds_Q < 20)).all()
 
 
 def test_latest_quarter_sets_the_level(build: Build) -> None:
     """Half of all events were new for a year, and none of the last ones."""
     histories = gated(build, lambda user, day: day < 16 and (day * 7 + user * 3) % 5 < 3)
-    odds_Q = fit_gate(histories, "test").log_odds(histories, asked(histories))
+    odds_Q = fit_gate(histories, "test").log_odds(histories, rows_of(histories))
     assert 1 / (1 + np.exp(-odds_Q)).mean() < 0.1
 
 
@@ -272,11 +272,13 @@ def test_parts_of_bounded_memory_give_the_same_gate(build: Build, monkeypatch: p
     whole = fit_gate(histories, "test")
     monkeypatch.setattr(gate, "_PAIRS", 30)
     parts = fit_gate(histories, "test")
-    assert parts.log_odds(histories, asked(histories)).tolist() == whole.log_odds(histories, asked(histories)).tolist()
+    row_Q = rows_of(histories)
+    assert parts.log_odds(histories, row_Q).tolist() == whole.log_odds(histories, row_Q).tolist()
 
 
 def test_gate_that_was_taken_apart_is_the_same(build: Build) -> None:
     histories = build(random_rows(4), 12)
     found = fit_gate(histories, "test")
     other = Gate.of(found.arrays())
-    assert other.log_odds(histories, asked(histories)).tolist() == found.log_odds(histories, asked(histories)).tolist()
+    row_Q = rows_of(histories)
+    assert other.log_odds(histories, row_Q).tolist() == found.log_odds(histories, row_Q).tolist()

@@ -14,9 +14,9 @@ from whereupon.histories import Histories
 from whereupon.rankers.families import FAMILIES, UnfitDataError
 from whereupon.rankers.light_gcn import Graph, GraphSettings, GraphVectors
 from whereupon.rankers.light_gcn_training import train
-from whereupon.rankers.pasts import FadedHistory
 from whereupon.rankers.protocol import Dense, Ranker
 from whereupon.rankers.settings import BaselineName
+from whereupon.rankers.user_history import FadedHistory
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]

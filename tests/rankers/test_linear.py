@@ -15,8 +15,8 @@ from whereupon.histories import Histories
 from whereupon.histories.candidates import Repeats
 from whereupon.rankers import cooccurrence
 from whereupon.rankers.cooccurrence import FAMILIES, Choices, ease
-from whereupon.rankers.pasts import LastFit
 from whereupon.rankers.protocol import UnfitDataError
+from whereupon.rankers.user_history import LastFit
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 NUM_ITEMS = 5

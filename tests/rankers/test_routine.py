@@ -13,9 +13,9 @@ from whereupon.eval.protocol import read_task
 from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.rankers import pasts
+from whereupon.rankers import user_history
 from whereupon.rankers.own import OwnHours
-from whereupon.rankers.pasts import by_age, each_one, past_sums
+from whereupon.rankers.user_history import by_age, each_one, past_sums
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 HOUR, DAY = 3600, 86_400
@@ -30,7 +30,7 @@ def test_past_sums_count_own_rows_before(town: Histories, monkeypatch: pytest.Mo
     expected = [[2, 1, 0, 0, 0], [0, 1, 1, 0, 0], [1, 1, 1, 0, 0], [0] * 5, [0, 0, 1, 0, 0]]
     rows = np.array([3, 6, 10, 11, 12])
     assert past_sums(town, rows, each_one).tolist() == expected
-    monkeypatch.setattr(pasts, "_ENTRIES", 1)
+    monkeypatch.setattr(user_history, "_ENTRIES", 1)
     assert past_sums(town, rows, each_one).tolist() == expected
 
 

@@ -165,7 +165,7 @@ def test_loss_of_all_steps_at_once_equals_asking_for_one_after_the_other(
     if isinstance(reader.network, SASRec):
         torch.nn.init.zeros_(reader.network.positions.weight)
     windows = Transitions.of(random_town).windows(20, np.random.default_rng(0))
-    row_Q = np.sort(windows.asked_WL[windows.real_WL])
+    row_Q = np.sort(windows.next_WL[windows.real_WL])
     one_by_one = [
         -reader.log_probs(np.array([row]))[0, random_town.item_idx_N[row]] for row in row_Q.tolist()
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from whereupon.histories import Histories
 from whereupon.histories.questions import num_previous
-from whereupon.rankers.sequences import NUM_GAPS, Transitions, Windows, moments, windows_before
+from whereupon.rankers.sequences import NUM_GAPS, Transitions, Windows, time_features, windows_before
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
@@ -25,8 +25,8 @@ ROWS = st.lists(
 def _steps(windows: Windows) -> list[list[tuple[int, int]]]:
     """What is read and what is asked, window by window, without the padding."""
     return [
-        list(zip(row_L[:length].tolist(), asked_L[:length].tolist(), strict=True))
-        for row_L, asked_L, length in zip(windows.row_WL, windows.asked_WL, windows.length_W, strict=True)
+        list(zip(row_L[:length].tolist(), next_L[:length].tolist(), strict=True))
+        for row_L, next_L, length in zip(windows.row_WL, windows.next_WL, windows.length_W, strict=True)
     ]
 
 
@@ -86,11 +86,11 @@ def test_moment_is_hour_day_and_class_of_the_time_since_the_previous_event(build
     start = 4 * DAY + 9 * HOUR  # Monday, 5 January 1970, 9:00
     gaps = [0, 90, 3 * MINUTE, 2 * HOUR, 4000 * DAY]  # below 2 min, below 4 min, below 128 min, the open class
     times = np.cumsum([start, *gaps]).tolist()
-    found = moments(build([(0, 0, at, "train") for at in times], 1))
+    found = time_features(build([(0, 0, at, "train") for at in times], 1))
     assert found[:4].tolist() == [[9, 0, 0], [9, 0, 1], [9, 0, 1], [9, 0, 2]]
     assert found[4].tolist() == [11, 0, 7]
     assert found[5, 2] == NUM_GAPS - 1
 
 
 def test_first_event_of_a_user_has_no_gap_though_another_users_stands_before_it(town: Histories) -> None:
-    assert np.flatnonzero(moments(town)[:, 2] == 0).tolist() == [0, 4, 7, 11]
+    assert np.flatnonzero(time_features(town)[:, 2] == 0).tolist() == [0, 4, 7, 11]

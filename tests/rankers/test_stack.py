@@ -12,7 +12,7 @@ from whereupon.histories import Histories
 from whereupon.histories.questions import num_previous
 from whereupon.rankers import stack
 from whereupon.rankers.families import FAMILIES
-from whereupon.rankers.pooling import Pools, Served, change_of
+from whereupon.rankers.pooling import Pools, SearchedCatalogue, change_of
 from whereupon.rankers.popular import popular_shares
 from whereupon.rankers.protocol import Dense, Sparse
 from whereupon.rankers.settings import BaselineName
@@ -47,7 +47,7 @@ def _histories(build: Build) -> Histories:
     return build(rows, NUM_ITEMS)
 
 
-def _asked(histories: Histories) -> NDArray[np.int64]:
+def _rows(histories: Histories) -> NDArray[np.int64]:
     return np.flatnonzero(histories.split_N == 1).astype(np.int64)
 
 
@@ -109,9 +109,9 @@ def _parts(masses: PriorMasses, query: int) -> tuple[Floats, Floats]:
 @pytest.mark.parametrize("recipe", [GATED, UNGATED], ids=["gated", "ungated"])
 def test_stack_alone_is_what_its_rankers_say_together(histories: Histories, recipe: StackRecipe) -> None:
     """With a model that says nothing, so that the stack decides at every node."""
-    bound, row_Q, trie = _bound(histories, recipe), _asked(histories), make_trie(3, NUM_ITEMS)
+    bound, row_Q, trie = _bound(histories, recipe), _rows(histories), make_trie(3, NUM_ITEMS)
     masses = bound.masses(row_Q)
-    change = change_of(masses, Served(trie, bound.share_I), Pools())
+    change = change_of(masses, SearchedCatalogue(trie, bound.share_I), Pools())
     reading = TableReading(trie, len(row_Q), 0, "uniform")
     for query, row in enumerate(row_Q.tolist()):
         expected_I = _naive(histories, recipe, row, float(masses.log_odds_Q[query]))
@@ -120,7 +120,7 @@ def test_stack_alone_is_what_its_rankers_say_together(histories: Histories, reci
 
 
 def test_no_item_that_was_chosen_is_new_and_every_other_one_is(histories: Histories) -> None:
-    row_Q = _asked(histories)
+    row_Q = _rows(histories)
     masses = _bound(histories, GATED).masses(row_Q)
     for query, row in enumerate(row_Q.tolist()):
         again_I, new_I = _parts(masses, query)
@@ -133,7 +133,7 @@ def test_no_item_that_was_chosen_is_new_and_every_other_one_is(histories: Histor
 
 
 def test_users_without_a_past_get_what_is_popular_and_who_knows_all_gets_it_again(histories: Histories) -> None:
-    row_Q = _asked(histories)
+    row_Q = _rows(histories)
     masses = _bound(histories, GATED).masses(row_Q)
     fresh_Q = num_previous(histories)[row_Q] == 0
     assert fresh_Q.sum() == 1
@@ -145,7 +145,7 @@ def test_users_without_a_past_get_what_is_popular_and_who_knows_all_gets_it_agai
 
 
 def test_odds_of_the_gate_are_its_own_and_those_of_rankers(histories: Histories) -> None:
-    row_Q = _asked(histories)
+    row_Q = _rows(histories)
     row_Q = row_Q[(num_previous(histories)[row_Q] > 0) & (histories.user_idx_N[row_Q] != 6)]
     bound = _bound(histories, GATED)
     own_Q, found_Q = bound.stack.gate.log_odds(histories, row_Q), bound.masses(row_Q).log_odds_Q
@@ -158,7 +158,7 @@ def test_odds_of_the_gate_are_its_own_and_those_of_rankers(histories: Histories)
 
 
 def test_rows_asked_together_are_answered_as_one_by_one(histories: Histories) -> None:
-    bound, row_Q = _bound(histories, GATED), _asked(histories)
+    bound, row_Q = _bound(histories, GATED), _rows(histories)
     together = bound.masses(row_Q)
     for query in range(len(row_Q)):
         alone = bound.masses(row_Q[[query]])
@@ -176,10 +176,10 @@ def _large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("large")
 def test_large_catalogue_has_named_items_and_the_rest_by_popularity(histories: Histories) -> None:
-    bound, row_Q, trie = _bound(histories, GATED), _asked(histories), make_trie(3, NUM_ITEMS)
+    bound, row_Q, trie = _bound(histories, GATED), _rows(histories), make_trie(3, NUM_ITEMS)
     row_Q = row_Q[histories.user_idx_N[row_Q] != 6]
     masses = bound.masses(row_Q)
-    change = change_of(masses, Served(trie, bound.share_I), Pools())
+    change = change_of(masses, SearchedCatalogue(trie, bound.share_I), Pools())
     assert change.new.prior is not None
     found_QI = change.new.prior.of_items()
     power = sum(one.weight for one in NEW.values())
@@ -201,7 +201,7 @@ def test_large_catalogue_has_named_items_and_the_rest_by_popularity(histories: H
 def test_items_that_all_rankers_name_have_the_same_masses_in_a_large_catalogue(
     histories: Histories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row_Q = _asked(histories)
+    row_Q = _rows(histories)
     row_Q = row_Q[num_previous(histories)[row_Q] > 0]
     whole = _bound(histories, GATED).masses(row_Q)
     monkeypatch.setattr(stack, "WHOLE", 3)
@@ -220,7 +220,7 @@ def test_items_that_all_rankers_name_have_the_same_masses_in_a_large_catalogue(
 def test_scores_without_probabilities_are_refused_for_a_large_catalogue(histories: Histories) -> None:
     bound = _bound(histories, StackRecipe({}, _member("EASE", 1.0), {}))
     with pytest.raises(DataError, match=r"'EASE' scores without probabilities, .* at most 3 items"):
-        bound.masses(_asked(histories))
+        bound.masses(_rows(histories))
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -231,12 +231,12 @@ def test_edited_catalogue_has_no_item_that_is_impossible(
     if large:
         monkeypatch.setattr(stack, "WHOLE", 3)
         monkeypatch.setattr(stack, "_NAMED", 3)
-    bound, row_Q = _bound(histories, GATED), _asked(histories)
+    bound, row_Q = _bound(histories, GATED), _rows(histories)
     index_T = np.array([10, -1, 3, 0, -1, 9, 1, -1, 7, 5, -1, 2])
     trie, masses = make_trie(4, 11), bound.masses(row_Q)  # 4, 6 and 8 are new to the catalogue
     share_I = np.full(11, 0.01)
     share_I[index_T[index_T >= 0]] = bound.share_I[index_T >= 0]
-    change = change_of(masses, Served(trie, share_I, index_T), Pools())
+    change = change_of(masses, SearchedCatalogue(trie, share_I, index_T), Pools())
     for query, row in enumerate(row_Q.tolist()):
         reading = TableReading(trie, len(row_Q), 1, "random")
         p_I = np.exp(score_all(reading, trie, query, change).astype(np.float64))
@@ -258,13 +258,13 @@ def test_who_knows_all_that_is_left_gets_it_again(
     if large:
         monkeypatch.setattr(stack, "WHOLE", 3)
         monkeypatch.setattr(stack, "_NAMED", 3)
-    row_Q = _asked(histories)
+    row_Q = _rows(histories)
     row_Q = row_Q[(histories.user_idx_N[row_Q] == 0)][-1:]
     kept = np.flatnonzero(_past(histories, int(row_Q[0])))[:3]
     index_T = np.full(NUM_ITEMS, -1)
     index_T[kept] = np.arange(3)
     bound, trie = _bound(histories, GATED), make_trie(1, 3)
-    change = change_of(bound.masses(row_Q), Served(trie, bound.share_I[kept], index_T), Pools())
+    change = change_of(bound.masses(row_Q), SearchedCatalogue(trie, bound.share_I[kept], index_T), Pools())
     assert change.log_odds_Q.tolist() == [-np.inf]
     log_prob_I = score_all(TableReading(trie, 1, 0, "random"), trie, 0, change)
     assert np.exp(log_prob_I).sum() == pytest.approx(1, abs=1e-4)
@@ -273,7 +273,7 @@ def test_who_knows_all_that_is_left_gets_it_again(
 def test_rare_items_of_a_large_catalogue_stay_possible_whatever_the_power() -> None:
     share_I, none = np.append(1e-6, np.full(9, 0.111111)), np.zeros(0, np.int64)
     masses = PriorMasses(none, none, np.zeros(0), none, none, np.zeros(0), np.ones(1), 4.0, np.full(1, np.inf))
-    change = change_of(masses, Served(make_trie(0, 10), share_I), Pools())
+    change = change_of(masses, SearchedCatalogue(make_trie(0, 10), share_I), Pools())
     assert change.new.prior is not None
     assert (change.new.prior.of_items() > 0).all()
 

@@ -25,9 +25,9 @@ def value_function(recommender: Recommender, answer: Answer) -> Float64:
     subset = Subset.of(engine.trie, _only(answer).allowed_I)
     for bits in range(1 << len(worded.groups)):
         gone = [group for bit, group in enumerate(worded.groups) if not bits >> bit & 1]
-        text_L, asked = worded.past_without([group for group in gone if group in EVENT_GROUPS])
+        text_L, query = worded.past_without([group for group in gone if group in EVENT_GROUPS])
         text_L = np.concatenate([text_L, worded.last_line([group for group in gone if group not in EVENT_GROUPS])])
-        change, reading = answer.question.version.change_of(asked), engine.read(text_L, np.array([len(text_L) - 1]))
+        change, reading = answer.question.version.change_of(query), engine.read(text_L, np.array([len(text_L) - 1]))
         (result,) = search(reading, engine.trie, k, subset=subset, reweighting=change)
         value_S.append(_values(result, answer))
     return np.array(value_S)

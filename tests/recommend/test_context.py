@@ -25,7 +25,7 @@ def travels(make_histories: MakeHistories) -> Histories:
     return make_histories([FIRST, SECOND, THIRD, *OTHERS])
 
 
-def _asked(histories: Histories, user: str = "Ada", **moment: Any) -> dict[str, Any]:
+def _query(histories: Histories, user: str = "Ada", **moment: Any) -> dict[str, Any]:
     return question(histories, user, RequestContext(**moment)).row(-1, named=True)
 
 
@@ -97,14 +97,14 @@ def test_question_knows_the_events_before_its_moment_only(travels: Histories, at
 
 
 def test_question_keeps_local_and_universal_time_apart(travels: Histories) -> None:
-    row = _asked(travels, at="2013-01-04T09:30")
+    row = _query(travels, at="2013-01-04T09:30")
     assert row["local_time"].isoformat() == "2013-01-04T09:30:00"
     assert row["time"].isoformat() == "2013-01-04T14:30:00+00:00"
 
 
 @pytest.mark.parametrize("at", ["2013-01-04T14:30Z", "2013-01-04T15:30+01:00", "2013-01-04T09:30-05:00"])
 def test_time_with_an_offset_is_converted_to_the_users_clock(travels: Histories, at: str) -> None:
-    assert _asked(travels, at=at)["local_time"].isoformat() == "2013-01-04T09:30:00"
+    assert _query(travels, at=at)["local_time"].isoformat() == "2013-01-04T09:30:00"
 
 
 def test_time_with_an_offset_goes_by_the_clock_of_then(travels: Histories) -> None:
@@ -114,8 +114,8 @@ def test_time_with_an_offset_goes_by_the_clock_of_then(travels: Histories) -> No
     moved = Histories(
         travels.events.with_columns(later), *(getattr(travels, name) for name in list(travels.__dataclass_fields__)[1:])
     )
-    assert _asked(moved, at="2013-01-02T10:00Z")["local_time"].isoformat() == "2013-01-02T05:00:00"
-    assert _asked(moved, at="2013-01-09T10:00Z")["local_time"].isoformat() == "2013-01-09T02:00:00"
+    assert _query(moved, at="2013-01-02T10:00Z")["local_time"].isoformat() == "2013-01-02T05:00:00"
+    assert _query(moved, at="2013-01-09T10:00Z")["local_time"].isoformat() == "2013-01-09T02:00:00"
 
 
 def test_unknown_user_is_told_the_nearest(travels: Histories) -> None:
@@ -139,20 +139,20 @@ def test_time_that_cannot_be_read_is_refused(travels: Histories, at: str) -> Non
 def test_weather_is_that_of_the_last_event_for_less_than_a_day(
     travels: Histories, at: str, celsius: float | None
 ) -> None:
-    row = _asked(travels, at=at)
+    row = _query(travels, at=at)
     assert (row["temperature_c"], row["carrier"]) == (celsius, "DL")
 
 
 def test_weather_said_aloud_leaves_nothing_of_the_old_one(travels: Histories) -> None:
-    row = _asked(travels, weather="rain")
+    row = _query(travels, weather="rain")
     assert (row["temperature_c"], row["precipitation_mm"], row["origin"]) == (None, 4.0, "EWR")
 
 
 def test_snow_said_aloud_is_told_as_snow_where_the_data_know_only_rain(travels: Histories) -> None:
-    asked = question(travels, "Ada", RequestContext(weather="snow, 5 C windy"))
+    query = question(travels, "Ada", RequestContext(weather="snow, 5 C windy"))
     plain = question(travels, "Ada", RequestContext())
-    assert context_frame(asked, "context")["weather"].to_list()[-1] == "cold snow windy"
-    assert context_frame(asked, "context")[:-1]["weather"].equals(context_frame(plain, "context")[:-1]["weather"])
+    assert context_frame(query, "context")["weather"].to_list()[-1] == "cold snow windy"
+    assert context_frame(query, "context")[:-1]["weather"].equals(context_frame(plain, "context")[:-1]["weather"])
 
 
 def test_weather_where_the_events_have_none_is_refused(make_histories: MakeHistories) -> None:
@@ -169,14 +169,14 @@ def test_place_brings_the_context_that_belongs_to_the_nearest_one(
         with pytest.raises(PromptError, match="expected LAT,LON in degrees"):
             question(travels, "Ada", RequestContext(place=place))
         return
-    row = _asked(travels, place=place)
+    row = _query(travels, place=place)
     assert (row["origin"], row["carrier"]) == (origin, "DL")  # carriers change at either airport, so hers stays
     assert f"{row['latitude']},{row['longitude']}" == place
 
 
 def test_place_where_all_fly_one_carrier_brings_the_carrier_too(make_histories: MakeHistories) -> None:
     travels = make_histories([FIRST, SECOND])
-    assert _asked(travels, place="40.7,-74.2")["carrier"] == "UA"
+    assert _query(travels, place="40.7,-74.2")["carrier"] == "UA"
 
 
 def test_nearest_place_is_found_across_the_date_line(make_histories: MakeHistories) -> None:
@@ -186,7 +186,7 @@ def test_nearest_place_is_found_across_the_date_line(make_histories: MakeHistori
         travels.events.with_columns(longitude=east),
         *(getattr(travels, name) for name in list(travels.__dataclass_fields__)[1:]),
     )
-    assert _asked(moved, place="40.7,-179.5")["origin"] == "EWR"
+    assert _query(moved, place="40.7,-179.5")["origin"] == "EWR"
 
 
 @pytest.mark.parametrize("place", ["91,0", "0,181", "JFK", "40.6", "40.6 -73.7"])

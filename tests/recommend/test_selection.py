@@ -34,9 +34,9 @@ def travels(make_histories: MakeHistories) -> Histories:
 
 
 def _left(histories: Histories, wishes: RequestFilters, **moment: Any) -> list[str]:
-    asked = question(histories, "Ada", RequestContext(**moment))
-    seen_idx = asked["item_idx"][:-1].to_numpy()
-    allowed_I = candidates(ItemFacts(histories.items), wishes, asked, RequestContext(**moment), seen_idx).allowed_I
+    query = question(histories, "Ada", RequestContext(**moment))
+    seen_idx = query["item_idx"][:-1].to_numpy()
+    allowed_I = candidates(ItemFacts(histories.items), wishes, query, RequestContext(**moment), seen_idx).allowed_I
     return histories.items.filter(allowed_I)["item_id"].to_list()
 
 
@@ -86,9 +86,9 @@ def test_listed_items_are_left_in_and_excluded_ones_out(travels: Histories) -> N
 
 
 def test_no_wishes_leave_everything_and_say_nothing(travels: Histories) -> None:
-    asked = question(travels, "Ada", RequestContext())
+    query = question(travels, "Ada", RequestContext())
     selection = candidates(
-        ItemFacts(travels.items), RequestFilters(), asked, RequestContext(), asked["item_idx"][:-1].to_numpy()
+        ItemFacts(travels.items), RequestFilters(), query, RequestContext(), query["item_idx"][:-1].to_numpy()
     )
     assert (selection.num_allowed, selection.reason) == (3, "")
 

@@ -181,9 +181,9 @@ def _worded(recommender: Recommender) -> Worded:
 
 def test_wording_with_every_group_is_the_prompt_itself(recommender: Recommender) -> None:
     worded = _worded(recommender)
-    text_L, asked = worded.past_without(())
+    text_L, query = worded.past_without(())
     assert np.array_equal(np.concatenate([text_L, worded.last_line(())]), worded.question.prompt.tokens_L)
-    assert asked.equals(worded.asked)
+    assert query.equals(worded.query)
 
 
 def test_wording_without_groups_of_events_says_less(recommender: Recommender) -> None:
@@ -192,18 +192,18 @@ def test_wording_without_groups_of_events_says_less(recommender: Recommender) ->
     sizes = {group: len(worded.past_without((group,))[0]) for group in worded.groups if group in EVENT_GROUPS}
     assert sizes
     assert all(size < whole for size in sizes.values())
-    text_L, asked = worded.past_without(EVENT_GROUPS)
-    assert asked.height == 1
+    text_L, query = worded.past_without(EVENT_GROUPS)
+    assert query.height == 1
     assert np.array_equal(text_L, worded.question.version.encoder.preamble)
 
 
 def test_wording_without_one_event_is_the_prompt_of_a_history_without_it(alone: Recommender) -> None:
     worded = _worded(alone)
-    text_L, asked = worded.without_event(1)
+    text_L, query = worded.without_event(1)
     text = alone.tokenizer.decode(text_L.tolist()).splitlines()
     before = alone.tokenizer.decode(worded.question.prompt.tokens_L.tolist()).splitlines()
     assert text == [*before[:-2], before[-1]]
-    assert asked.height == worded.asked.height - 1
+    assert query.height == worded.query.height - 1
 
 
 def test_groups_that_the_prompt_does_not_have_are_no_players(town_copy: Callable[..., Config]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from whereupon.config import Config, load_config
 from whereupon.serve.launcher.merged import merged_weights
-from whereupon.tests.serve.processes import Served, serving
+from whereupon.tests.serve.processes import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def town_config(barely_trained: Path, merged_run: Path, tmp_path: Path) -> Calla
 
 
 @pytest.fixture(scope="session")
-def served_town(barely_trained: Path, merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served_town(barely_trained: Path, merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The one real server of most tests, called `town`: vLLM takes half a minute to start, or more."""
     run = tmp_path_factory.mktemp("served") / "town"
     shutil.copytree(merged_run, run)
@@ -59,6 +59,6 @@ def served_town(barely_trained: Path, merged_run: Path, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="session")
-def server(served_town: Served) -> str:
+def server(served_town: Server) -> str:
     """The URL of a real `whereupon serve` for the tiny town."""
     return served_town.url

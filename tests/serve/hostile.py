@@ -40,7 +40,7 @@ def good_requests(name: str) -> list[tuple[str, str, Json]]:
     past = {"item_id": "cinema", "time": "2024-01-19T10:30:00Z"}
     context = {"at": "2024-01-20T12:00", "weather": "rain, 18 C", "latitude": 40.0, "longitude": -74.0, "columns": {}}
     filters = {"only": ["park", "bar1"], "exclude": ["bar2"], "unseen": False, "open_now": False}
-    asked = {"user_id": "p00", "events": [past], "context": context, "k": 3, "filters": filters, "max_expansions": 50}
+    good = {"user_id": "p00", "events": [past], "context": context, "k": 3, "filters": filters, "max_expansions": 50}
     completion = {"model": name, "prompt": "Friday evening:", "n": 2, "temperature": 0, "seed": 1, "logprobs": 1,
                   "vllm_xargs": {"catalogue": name, "only": "park", "max_expansions": 50}}  # fmt: skip
     tokens = {"prompt": [1, 2, 3], "n": 1, "vllm_xargs": {"catalogue": name}}
@@ -49,7 +49,7 @@ def good_requests(name: str) -> list[tuple[str, str, Json]]:
     items = {"items": [{"item_id": "new", "title": "A New Bar", "latitude": 40.0, "longitude": -74.0, "stars": 4}]}
     known = {"items": [{"item_id": "bar3", "title": "Bar Three"}]}
     return [
-        ("POST", "/v1/recommendations", asked), ("POST", "/v1/recommendations", {"user_id": "p01", "explain": True}),
+        ("POST", "/v1/recommendations", good), ("POST", "/v1/recommendations", {"user_id": "p01", "explain": True}),
         ("POST", "/v1/recommendations", {"events": [], "context": context}), ("POST", "/v1/completions", completion),
         ("POST", "/v1/completions", tokens), ("POST", "/v1/events", {"events": [event]}),
         ("PUT", f"/v1/catalogues/{name}", whole), ("POST", f"/v1/catalogues/{name}/items", items),

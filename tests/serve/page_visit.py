@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from whereupon.tests.serve.processes import Served, serving
+from whereupon.tests.serve.processes import Server, serving
 
 ASKING, ADMIN = "a5k", "adm1n"
 WIDE, PHONE = 1280, 390
@@ -109,7 +109,7 @@ def _note(seen: Visit, kind: str, text: str) -> None:
 
 
 @contextlib.contextmanager
-def serving_places(config: Path, run: Path) -> Iterator[Served]:
+def serving_places(config: Path, run: Path) -> Iterator[Server]:
     """A real server of the tiny town with both keys, whose places have coordinates and categories."""
     keys = {"WHEREUPON_API_KEY": ASKING, "WHEREUPON_ADMIN_KEY": ADMIN}
     patient = ["serve.explain_seconds=600"]  # so that no reason is left out on a machine that does other things too

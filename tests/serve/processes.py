@@ -21,7 +21,7 @@ SETTINGS = ["serve.port=0", "serve.kv_cache_gib=0.125", "serve.start_timeout_s=3
 
 
 @dataclass(frozen=True)
-class Served:
+class Server:
     """A server that answers. `mark` stands in the environment of its processes; all but the launcher are of `group`."""
 
     url: str
@@ -48,7 +48,7 @@ class Served:
 def serving(
     config: Path, run: Path, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None,
     program: Sequence[str] = ("-m", "whereupon.cli"),
-) -> Iterator[Served]:  # fmt: skip
+) -> Iterator[Server]:  # fmt: skip
     """`whereupon serve --json`, ready, in a run folder of its own; whatever is left at the end is killed."""
     mark = f"{run}-{time.monotonic_ns()}"
     sets = [part for setting in (f"run={run}", *SETTINGS, *settings) for part in ("--set", setting)]
@@ -63,7 +63,7 @@ def serving(
         told = json.loads(line)
         assert told["pid"] == launcher.pid
         (group,) = {os.getpgid(pid) for pid in processes(mark) if pid != launcher.pid}
-        yield Served(told["url"], told["model"], launcher, mark, group)
+        yield Server(told["url"], told["model"], launcher, mark, group)
     finally:
         launcher.kill()
         launcher.wait()

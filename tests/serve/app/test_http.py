@@ -112,7 +112,7 @@ def test_deleted_user_is_forgotten_in_store_cache_and_live_histories(server: Any
 
 
 def test_keys_guard_the_routes_of_the_server(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WHEREUPON_SERVE_ASKING_KEY", "a5k")
+    monkeypatch.setenv("WHEREUPON_SERVE_QUERY_KEY", "a5k")
     monkeypatch.setenv("WHEREUPON_SERVE_ADMIN_KEY", "adm1n")
     server = start()
     asking, admin = ({"Authorization": f"Bearer {key}"} for key in ("a5k", "adm1n"))
@@ -513,7 +513,7 @@ def test_cancelled_search_leaves_no_request_running(server: Any) -> None:
     async def leave() -> int:
         server.engine.delay_s = 10.0
         request = RecommendationRequest(user_id="p00", context=Context(at=AT))
-        work = asyncio.create_task(server.app.state.whereupon.recommend(request.asked(), None))
+        work = asyncio.create_task(server.app.state.whereupon.recommend(request.request(), None))
         while not server.engine.running:
             await asyncio.sleep(0.01)
         work.cancel()

@@ -10,7 +10,7 @@ from whereupon.recommend.reading import read_pieces
 
 AT = "2024-01-20T12:00:00"
 RAIN = {"at": AT, "weather": "rain, 18 C"}
-KEYS = {"WHEREUPON_SERVE_ASKING_KEY": "a5k", "WHEREUPON_SERVE_ADMIN_KEY": "adm1n"}
+KEYS = {"WHEREUPON_SERVE_QUERY_KEY": "a5k", "WHEREUPON_SERVE_ADMIN_KEY": "adm1n"}
 
 pytestmark = pytest.mark.usefixtures("vllm_imported")
 

@@ -22,7 +22,7 @@ from whereupon.histories import read_histories
 from whereupon.prompts import PromptSettings
 from whereupon.serve.launcher.command import (
     ADMIN_KEY,
-    ASKING_KEY,
+    QUERY_KEY,
     TITLE_TOKENS,
     Address,
     cpu_environment,
@@ -90,16 +90,16 @@ def test_api_key_goes_by_the_environment_and_not_by_arguments(
     monkeypatch.setenv("SHOP_KEY", "s3cret")
     config = town_config("serve.api_key_variable=SHOP_KEY")
     assert not any("s3cret" in part for part in server_command(config, WEIGHTS, "float32", "cpu", HOME))
-    assert server_environment(config.serve, Path("c.json"), os.environ)[ASKING_KEY] == "s3cret"
+    assert server_environment(config.serve, Path("c.json"), os.environ)[QUERY_KEY] == "s3cret"
 
 
 def test_admin_key_goes_the_same_way_and_vllm_is_given_neither() -> None:
     given = {"WHEREUPON_API_KEY": "ask", "WHEREUPON_ADMIN_KEY": "admin", "VLLM_API_KEY": "old"}
     made = server_environment(ServeSettings(), Path("c.json"), given)
-    assert (made[ASKING_KEY], made[ADMIN_KEY]) == ("ask", "admin")
+    assert (made[QUERY_KEY], made[ADMIN_KEY]) == ("ask", "admin")
     assert "VLLM_API_KEY" not in made
-    none = server_environment(ServeSettings(), Path("c.json"), {ASKING_KEY: "left over", ADMIN_KEY: "left over"})
-    assert not {ASKING_KEY, ADMIN_KEY} & none.keys()
+    none = server_environment(ServeSettings(), Path("c.json"), {QUERY_KEY: "left over", ADMIN_KEY: "left over"})
+    assert not {QUERY_KEY, ADMIN_KEY} & none.keys()
 
 
 def test_environment_names_plugin_and_settings_and_asks_nobody() -> None:
@@ -127,7 +127,7 @@ def test_binding_that_the_user_chose_stands() -> None:
 
 
 def test_key_that_was_set_for_vllm_itself_still_guards() -> None:
-    assert server_environment(ServeSettings(), Path("c"), {"VLLM_API_KEY": "k"})[ASKING_KEY] == "k"
+    assert server_environment(ServeSettings(), Path("c"), {"VLLM_API_KEY": "k"})[QUERY_KEY] == "k"
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from whereupon.histories import Histories, build_histories
 from whereupon.histories.questions import evaluated_events
 from whereupon.rankers import families
-from whereupon.rankers.asking import asked_histories
+from whereupon.rankers.cached import cached
 from whereupon.rankers.clock import Stream, stream_of
 from whereupon.rankers.counting import moves_of
 from whereupon.rankers.families import FAMILIES, Family
-from whereupon.rankers.kept import kept
 from whereupon.rankers.popular import log_popular_shares
 from whereupon.rankers.protocol import Dense, Fitted, Sparse
+from whereupon.rankers.queries import query_histories
 from whereupon.rankers.stack import Says
 from whereupon.rankers.transitions import FactorisedTransitions
 from whereupon.recommend.context import RequestContext, open_question
@@ -122,25 +122,25 @@ class TestConformance:
         ranker = fitted(name, full)
         answers = ranker.on(full, "test")
         for row in evaluated_events(full, "test")[::3].tolist():
-            asked = asked_histories(full, request_of(full, row))
-            assert asked.user_idx_N.tolist() == [0] * len(asked.user_idx_N)
-            found = scores_of(ranker.on(asked, "test", full), len(asked.item_idx_N) - 1)
+            query = query_histories(full, request_of(full, row))
+            assert query.user_idx_N.tolist() == [0] * len(query.user_idx_N)
+            found = scores_of(ranker.on(query, "test", full), len(query.item_idx_N) - 1)
             assert found == pytest.approx(scores_of(answers, row), rel=1e-6, abs=1e-7)
 
     def test_item_of_the_asked_row_says_nothing(self, full: Histories, name: str) -> None:
         ranker, row = fitted(name, full), int(evaluated_events(full, "test")[-1])
-        asked = asked_histories(full, request_of(full, row))
-        last = len(asked.item_idx_N) - 1
-        other_N = asked.item_idx_N.copy()
+        query = query_histories(full, request_of(full, row))
+        last = len(query.item_idx_N) - 1
+        other_N = query.item_idx_N.copy()
         other_N[last] = NUM_ITEMS - 1
-        other = replace(asked, item_idx_N=other_N)
-        found = [scores_of(ranker.on(one, "test", full), last) for one in (asked, other)]
+        other = replace(query, item_idx_N=other_N)
+        found = [scores_of(ranker.on(one, "test", full), last) for one in (query, other)]
         assert found[0].tolist() == found[1].tolist()
 
     def test_several_users_at_once_are_answered_as_each_alone(self, full: Histories, name: str) -> None:
         ranker = fitted(name, full)
         requests = [request_of(full, int(full.offset_U1[user + 1]) - 1) for user in (4, 1)]
-        both, alone = asked_histories(full, pl.concat(requests)), [asked_histories(full, one) for one in requests]
+        both, alone = query_histories(full, pl.concat(requests)), [query_histories(full, one) for one in requests]
         for user, one in enumerate(alone):
             expected = scores_of(ranker.on(one, "test", full), int(one.offset_U1[1]) - 1)
             found = scores_of(ranker.on(both, "test", full), int(both.offset_U1[user + 1]) - 1)
@@ -152,16 +152,16 @@ class TestConformance:
         """What an explanation asks: the same moment with other pasts."""
         ranker, request = fitted(name, full), request_of(full, int(full.offset_U1[2]) - 1)
         pasts = [request, request[3:], request[-1:]]
-        together = asked_histories(full, pasts)
+        together = query_histories(full, pasts)
         for user, past in enumerate(pasts):
-            alone = asked_histories(full, past)
+            alone = query_histories(full, past)
             expected = scores_of(ranker.on(alone, "test", full), past.height - 1)
             found = scores_of(ranker.on(together, "test", full), int(together.offset_U1[user + 1]) - 1)
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
     def test_stack_may_ask_about_no_row(self, full: Histories, name: str) -> None:
         """Nobody of a request has a past."""
-        answers = fitted(name, full).on(asked_histories(full, request_of(full, 40)[-1]), "test", full)
+        answers = fitted(name, full).on(query_histories(full, request_of(full, 40)[-1]), "test", full)
         none, log_share_I = np.zeros(0, np.int64), log_popular_shares(full, "test")
         assert len(Says.of(answers, none, log_share_I, name).at(none, none)) == 0
 
@@ -170,8 +170,8 @@ class TestConformance:
 def test_row_without_a_past_gets_what_can_be_said_of_anybody(full: Histories, name: str) -> None:
     ranker, request = fitted(name, full), request_of(full, 40)
     stranger = request[-1].with_columns(user_id=pl.lit("stranger"))
-    alone, behind = asked_histories(full, stranger), asked_histories(full, pl.concat([request, stranger]))
-    one, other = (scores_of(ranker.on(asked, "test", full), len(asked.user_idx_N) - 1) for asked in (alone, behind))
+    alone, behind = query_histories(full, stranger), query_histories(full, pl.concat([request, stranger]))
+    one, other = (scores_of(ranker.on(query, "test", full), len(query.user_idx_N) - 1) for query in (alone, behind))
     assert np.isfinite(one).all()
     assert one == pytest.approx(other, rel=1e-6, abs=1e-7)
     item = replace(alone, item_idx_N=np.array([5], np.int32))
@@ -181,14 +181,14 @@ def test_row_without_a_past_gets_what_can_be_said_of_anybody(full: Histories, na
 def test_request_of_somebody_unknown_has_their_own_events(full: Histories) -> None:
     row = int(full.offset_U1[1]) - 1
     stranger = request_of(full, row).with_columns(user_id=pl.lit("somebody else"))
-    asked = asked_histories(full, stranger.drop("split"))
-    assert asked.user_ids == ["somebody else"]
-    assert set(asked.split_N.tolist()) == {3}
+    query = query_histories(full, stranger.drop("split"))
+    assert query.user_ids == ["somebody else"]
+    assert set(query.split_N.tolist()) == {3}
     ranker = fitted("factorised transitions (FPMC)", full)
     assert isinstance(ranker, FactorisedTransitions)
     nobody = replace(ranker.factors, user_UR=np.zeros_like(ranker.factors.user_UR))
     expected = replace(ranker, factors=nobody).on(full, "test")
-    found = scores_of(ranker.on(asked, "test", full), len(asked.item_idx_N) - 1)
+    found = scores_of(ranker.on(query, "test", full), len(query.item_idx_N) - 1)
     assert found == pytest.approx(scores_of(expected, row))
 
 
@@ -199,18 +199,18 @@ def test_open_question_of_the_recommender_is_a_request(full: Histories, name: st
     moment = RequestContext(at=at.isoformat())
     if full.location == "context":
         moment = replace(moment, place=f"{latitude},{longitude}")
-    asked = asked_histories(full, open_question(full, request_of(full, row)[:-1], moment))
+    query = query_histories(full, open_question(full, request_of(full, row)[:-1], moment))
     ranker = fitted(name, full)
-    found = scores_of(ranker.on(asked, "test", full), len(asked.item_idx_N) - 1)
+    found = scores_of(ranker.on(query, "test", full), len(query.item_idx_N) - 1)
     assert found == pytest.approx(scores_of(ranker.on(full, "test"), row), rel=1e-6, abs=1e-7)
 
 
 def test_past_events_of_items_added_since_are_left_out(full: Histories) -> None:
     request = request_of(full, 10)
     added = request[3].with_columns(item_idx=pl.lit(NUM_ITEMS, pl.Int32))
-    asked = asked_histories(full, pl.concat([request[:4], added, request[4:]]))
-    assert asked.offset_U1.tolist() == [0, 11]
-    assert asked.item_idx_N[:-1].tolist() == full.item_idx_N[:10].tolist()
+    query = query_histories(full, pl.concat([request[:4], added, request[4:]]))
+    assert query.offset_U1.tolist() == [0, 11]
+    assert query.item_idx_N[:-1].tolist() == full.item_idx_N[:10].tolist()
 
 
 def test_what_everybody_did_is_counted_once_and_goes_with_the_histories(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_what_everybody_did_is_counted_once_and_goes_with_the_histories(monkeypa
 
 
 def test_what_is_kept_depends_on_further_arguments_and_cannot_be_written_to() -> None:
-    counts = kept(lambda histories, item: np.flatnonzero(histories.item_idx_N == item))
+    counts = cached(lambda histories, item: np.flatnonzero(histories.item_idx_N == item))
     histories = everybody()
     assert counts(histories, 1) is counts(histories, 1)
     assert counts(histories, 2).tolist() != counts(histories, 1).tolist()

@@ -8,7 +8,7 @@ import pytest
 
 from whereupon.errors import PromptError
 from whereupon.prompts import Features, context_frame
-from whereupon.prompts.moments import public_holiday, season_here, since_last, solar_elevation, sun_words
+from whereupon.prompts.time_and_weather import public_holiday, season_here, since_last, solar_elevation, sun_words
 
 Events = Callable[..., pl.DataFrame]
 NOON = "2024-01-03T12:00"

@@ -13,7 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def kept(count: Callable[Concatenate[Histories, P], T]) -> Callable[Concatenate[Histories, P], T]:
+def cached(count: Callable[Concatenate[Histories, P], T]) -> Callable[Concatenate[Histories, P], T]:
     """The same function of histories and hashable arguments, which keeps what it gave.
 
     It is kept as long as the very same histories are there, so it must not refer to them. An array is read-only from

@@ -11,20 +11,20 @@ import polars as pl
 from ..histories import Histories
 from ..histories.splitting import HISTORY, SPLITS
 
-Asked = pl.DataFrame | Sequence[pl.DataFrame]
+QueryEvents = pl.DataFrame | Sequence[pl.DataFrame]
 """Events that end with a moment that is asked about; in several frames, several pasts that may be of one user."""
 
 
-def asked_histories(known: Histories, asked: Asked) -> Histories:
+def query_histories(known: Histories, query: QueryEvents) -> Histories:
     """Histories of a few users, each one's last row being the moment that is asked about.
 
-    Rankers answer for these rows, `offset_U1[1:] - 1`, by `Ranker.on(asked, split, known)`. Events have columns as
+    Rankers answer for these rows, `offset_U1[1:] - 1`, by `Ranker.on(query, split, known)`. Events have columns as
     `known.events` (the rows of `recommend.context.open_question` do). The rows of a user stand together, oldest first;
     users are numbered in their order, and need not be among those of `known`; each frame has users of its own. The item
     of a last row is not looked at and may be -1. Earlier events with items that `known` lacks, such as those added to
     the catalogue since, are left out. Without a column `split`, or where it is empty, events are "history".
     """
-    frames = [asked] if isinstance(asked, pl.DataFrame) else list(asked)
+    frames = [query] if isinstance(query, pl.DataFrame) else list(query)
     events = pl.concat(frames)
     user_ids = events["user_id"].to_list()
     is_last_N = np.array([one != other for one, other in zip(user_ids, [*user_ids[1:], None], strict=True)], bool)

@@ -33,7 +33,7 @@ from whereupon.config import Config, load_config
 from whereupon.decode.adapter_card import read_card
 from whereupon.decode.adapters import adapter_versions, current_adapter, current_name
 from whereupon.decode.models import build_encoder, load_tokenizer
-from whereupon.eval.ablation import told_kinds
+from whereupon.eval.ablation import shown_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
 from whereupon.files import read_object
 from whereupon.finetune.schedule import Schedule
@@ -130,7 +130,7 @@ def _is_trained(run: Path) -> bool:
 def _kinds(config: Config) -> list[ContextKind]:
     """The kinds that the prompts tell."""
     histories, encoder = _texts(config)
-    return told_kinds(encoder, histories)
+    return shown_kinds(encoder, histories)
 
 
 def _batch_tokens(config: Config, kind: ContextKind) -> int:

@@ -33,8 +33,8 @@ from whereupon.histories import Histories, read_histories
 from whereupon.rankers.blend import Blend, read_blend
 
 TIE = 1e-4  # two titles whose log-probabilities differ by less may swap places
-ENGINE_ROOMS = ("catalogue", "decode", "prompts", "rankers")
-SERVER_ROOMS = (*ENGINE_ROOMS, "serve")
+ENGINE_FOLDERS = ("catalogue", "decode", "prompts", "rankers")
+SERVER_FOLDERS = (*ENGINE_FOLDERS, "serve")
 AT_ONCE = 8
 
 Row = dict[str, Any]
@@ -52,7 +52,7 @@ def measure(config_file: Path, settings: list[str], task: Task, num_brute_force:
 
 def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> dict[int, Row]:
     """What the in-process engine answers, by event row."""
-    partial = config.run / "bench" / f"serve-engine-{_key(config, ENGINE_ROOMS)}.jsonl"
+    partial = config.run / "bench" / f"serve-engine-{_key(config, ENGINE_FOLDERS)}.jsonl"
     wanted = [
         (question, number < num_brute_force, read_rows(partial).get(question.row))
         for number, question in enumerate(task.questions)
@@ -89,7 +89,7 @@ def _blend(config: Config, histories: Histories) -> Blend:
 def _server_rows(
     config_file: Path, settings: list[str], config: Config, task: Task, log: Path, say: Say
 ) -> dict[int, Row]:
-    partial = config.run / "bench" / f"serve-server-{_key(config, SERVER_ROOMS)}.jsonl"
+    partial = config.run / "bench" / f"serve-server-{_key(config, SERVER_FOLDERS)}.jsonl"
     left = [question for question in task.questions if question.row not in read_rows(partial)]
     if left:
         with our_server(config_file, settings, log) as server:

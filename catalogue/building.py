@@ -3,7 +3,7 @@
 Titles are sorted as token lists: compared token by token, and one that begins another comes before it.
 
 Shape legend: I items or lists, in an edit those of the earlier trie; M titles to be put in, R rows of the result,
-X lists that somebody asks for.
+X lists that a caller names.
 """
 
 from __future__ import annotations

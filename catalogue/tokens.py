@@ -13,7 +13,7 @@ from ..arrays import Bool, Int32, Int64
 from ..console import say, tracked
 
 MAX_TITLE_TOKENS = 64
-"""A prompt keeps room for the longest title that may be its answer: one of 800 tokens would shorten every prompt."""
+"""A prompt reserves tokens for the longest title that may be its answer: 800 tokens would shorten every prompt."""
 _TAIL = 8  # with the terminator, and the number that tells equal titles apart
 TERMINATOR = "\n"
 BATCH_TITLES = 50_000

@@ -198,7 +198,7 @@ class Reweighting:
         """See `Change.checked`."""
         made_for = self.prior.num_queries if self.prior else None
         if made_for not in (None, num_queries):
-            raise ValueError(f"the prior has own masses for {made_for} questions but {num_queries} are asked")
+            raise ValueError(f"the prior has own masses for {made_for} questions but the search has {num_queries}")
         return self
 
     def start(self, num_queries: int) -> Float32:
@@ -249,7 +249,7 @@ class Shared:
     def checked(self, num_queries: int) -> Shared:
         """See `Change.checked`."""
         if num_queries != len(self.request_Q):
-            raise ValueError(f"changes of {len(self.request_Q)} questions, but {num_queries} are asked")
+            raise ValueError(f"changes of {len(self.request_Q)} questions, but the search has {num_queries}")
         return self
 
     def start(self, num_queries: int) -> Float32:

@@ -256,7 +256,7 @@ class TransformersReading:
         """Run the tokens from the parents down to the nodes; hidden state [X, H] of each node's last token."""
         trie = self.engine.trie
         held = len(self.hidden_LH) + self._seen_SK.shape[1]
-        assert self.cache.get_seq_length() == held, "a reading is over once another question was asked of it"
+        assert self.cache.get_seq_length() == held, "a reading is over once another question was read by it"
         owner_T = np.repeat(np.arange(len(node_X)), count_X)
         within_T = np.arange(len(owner_T)) - np.repeat(np.cumsum(count_X) - count_X, count_X)
         depth_T = above_X[owner_T] + within_T

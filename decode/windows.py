@@ -37,17 +37,17 @@ def windows_with_targets(windows: Windows, wanted_N: NDArray[np.bool_]) -> Windo
 
 
 def encode_queries(text: HistoryText, windows: Windows) -> list[EncodedWindow]:
-    """Token ids and title positions of windows that are asked about many of their events.
+    """Token ids and title positions of windows in which many events are predicted.
 
     With `align_tokens`, a window is filled up to its first new event. Filled up to its last one, the number of empty
-    lines would tell something of how long the titles are that are yet to come, and depend on which events are asked.
+    lines would reveal how long later titles are, and would depend on which events are predicted.
     """
     return text.encode_windows(windows, windows.target_W)
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Q wanted events of one window: their rows, the position each title is asked for at, and the window's reading."""
+    """Q predicted events of one window: their rows, the position of each title, and the window's reading."""
 
     event_Q: Int64
     position_Q: Int64

@@ -2,7 +2,7 @@
 
 Each event gets the value of a random one, of those in the evaluated period and before it, that was known already when
 the event first stands in a past. So nothing leaks from later: no line in the past of a prompt carries a value from
-after the prompt's moment. The question itself may, up to the time of its user's next one.
+after the time of the prompt. The question itself may, up to the time of its user's next one.
 
 Values are drawn with replacement. A permutation that keeps to that would give early events early values, and so on: on
 nyc-checkins half the questions had the weather of less than half a day away, which mostly is the same.

@@ -51,7 +51,7 @@ class Series:
     offset_s: int
 
     def step_of(self, time_s_X: Int64) -> Int64:
-        """The column of each moment, in unix seconds; columns may lie outside of T."""
+        """The column of each time, in unix seconds; columns may lie outside of T."""
         step_X: Int64 = (time_s_X + self.offset_s) // self.step_s - self.first_step
         return step_X
 

@@ -1,4 +1,4 @@
-"""Which item comes that the user has never chosen: a multinomial log-linear model of what is known at the moment.
+"""Which item comes that the user has never chosen: a multinomial log-linear model of what is known at the query's time.
 
 p(i) is proportional to exp(sum over k of b_k f_ki): a conditional logit (McFadden, "Conditional logit analysis of
 qualitative choice behavior", 1974), fitted by Newton's method with a small ridge on earlier splits' first visits, among

@@ -6,7 +6,7 @@ item); what counts is the mean over the layers, the untouched vectors included. 
 
 Users to come are not in the graph, and those in it go on choosing. So what is said of a user is always one more step
 from the items of the past: the mean of the items' vectors over the layers that a user reads, weighted as edges are. The
-training scores users by the same step, without the item that is asked for. As with EASE, the past fades by age, and an
+training scores users by the same step, without the item that is predicted. As with EASE, the past fades by age, and an
 item of the past also speaks for itself by a weight that is tuned. The loss is BPR, as in the paper: Rendle,
 Freudenthaler, Gantner and Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009.
 

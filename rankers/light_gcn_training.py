@@ -117,7 +117,7 @@ def _loss(
 ) -> Tensor:
     """BPR, the chosen item of each edge against one drawn at random, in nats, and the penalty: a scalar.
 
-    A user's vector is without the item that is asked for: when it is asked for, it is not in the past. Otherwise each
+    A user's vector is without the item that is predicted: at that time, it is not in the history. Otherwise each
     item would learn no more than to be like itself.
     """
     user_B, item_B = _on(graph.user_P[batch_B]), _on(graph.item_P[batch_B])

@@ -70,7 +70,7 @@ class ContextWeights:
         """Weights of past events: float64 [X].
 
         `age_s_X` int64 seconds; `local_X`, `past_local_X` int64 seconds of the local wall clock since 1970, of the
-        moment and of the event; `followed_X` whether it followed upon the item where the user is at the moment.
+        query and of the event; `followed_X` whether it came after the same item as the query.
         """
         day_X, past_day_X = local_X // DAY_S, past_local_X // DAY_S
         apart_X = np.abs(local_X % DAY_S - past_local_X % DAY_S) / 3600
@@ -192,7 +192,7 @@ class OwnHours(Counting):
         return Dense(scores_of, is_log_prob=True)
 
     def weigh(self, histories: Histories) -> Weigh:
-        """What a past event counts for another moment, at most 1."""
+        """The weight of a past event for a query at another time, at most 1."""
         hour_N = local_hours(histories)
         day_hour_N, weekend_N = hour_N % 24, hour_N >= _WEEKEND_FROM
 

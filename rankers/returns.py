@@ -51,7 +51,7 @@ _LEARNT: Final = ("weight_W", "vector_WD", "out_D")
 
 @dataclass(frozen=True)
 class EventData:
-    """What is known of events as parts of a past, and of moments to be predicted.
+    """Arrays of events: as part of a history, and as the event that is predicted.
 
     `local_N` int64 local seconds; `from_N` and `before_N` int64, the items of the last event before each and of the one
     before that, -1 and -2 where there is none; `log_gap_N` float64, the logarithm of the minutes since the last event;

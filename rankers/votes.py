@@ -1,6 +1,6 @@
-"""Earlier events that resemble the moment, counted for each item: timetables, moves by the clock, the own past.
+"""Earlier events that resemble the query, counted for each item: timetables, moves by the clock, the own past.
 
-Only events that are strictly earlier count, and of the asked user those before the row.
+Only events that are strictly earlier count, and of the query's user those before the row.
 
 Shapes: see `arrays`; X = earlier events of all questions, flattened; G = grouped events.
 """
@@ -39,7 +39,7 @@ OF_OWN: Final = (
 class Grouped:
     """Shared events by a key, within these in the order of time.
 
-    All int64: `place_G` ascends and holds key and moment in one number; `key_K` are the keys and `start_K1` where each
+    All int64: `place_G` ascends and holds key and time in one number; `key_K` are the keys and `start_K1` where each
     begins; `second_S` the distinct seconds; `row_G` the rows of the histories.
     """
 

@@ -1,4 +1,4 @@
-"""The moment that a person asks about: time, weather and place, said in words, become the row of an open question."""
+"""Time, weather and place of a request, given in words, become the row of an open question."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWN_COLUMNS = frozenset(
 @dataclass(frozen=True)
 class RequestContext:
     """When (ISO time, local to the user unless it has an offset), in which weather (words) and where ('LAT,LON' in
-    degrees) somebody is asked about, and further context columns of the histories with their values."""
+    degrees) of the request, and further context columns of the histories with their values."""
 
     at: str | None = None
     weather: str | None = None
@@ -47,7 +47,7 @@ class RequestContext:
     columns: Mapping[str, ContextValue] = field(default_factory=dict)
 
     def versus(self, text: str) -> RequestContext:
-        """Another moment: pieces between semicolons, each a time, a place or else the weather, replace this one's."""
+        """Another request: pieces between semicolons, each a time, a place or else the weather, replace this one's."""
         other = self
         for piece in filter(None, map(str.strip, text.split(";"))):
             kind = "place" if _PLACE.match(piece) else "at" if _is_time(piece) else "weather"
@@ -56,7 +56,7 @@ class RequestContext:
         return other
 
     def check(self) -> None:
-        """Raise PromptError for a time, a weather or a place that cannot be asked about."""
+        """Raise PromptError for a time, a weather or a place that cannot be used."""
         if self.at is not None:
             _check_time(self.at)
         if self.weather is not None:
@@ -101,11 +101,11 @@ def check_context(moment: RequestContext, left_out: Collection[ContextKind]) -> 
 def open_question(
     histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None = None
 ) -> pl.DataFrame:
-    """One person's events before the moment and, as last row with `item_idx` -1, the moment itself; `user_idx` is 0.
+    """One person's events before the request's time and, as last row with `item_idx` -1, the request; `user_idx` is 0.
 
-    `events` are in order, in the columns of the histories' events; there may be none if the moment has a time. Where
-    the moment does not say, the weather is that of the last event if it is less than a day old, else unknown; further
-    context is that of the last event. Raises DataError where no event lies before the moment, PromptError for a time,
+    `events` are in order, in the columns of the histories' events; there may be none if the request has a time. Where
+    the request does not say, the weather is that of the last event if it is less than a day old, else unknown; further
+    context is that of the last event. Raises DataError where no event lies before that time, PromptError for a time,
     place or weather that cannot be read or that these events know nothing of. `time_zone`: that of all users, if the
     configuration names one; else a user's own events say what their clock shows.
     """
@@ -122,14 +122,14 @@ def open_question(
     if local is not None:
         shift = local - last["local_time"][0]
         row = row.with_columns(pl.col("local_time") + shift, pl.col("time") + shift)
-        if "hour_known" in row.columns:  # an hour that is asked about is told where hours are told at all
+        if "hour_known" in row.columns:  # the hour of a request is shown where hours are shown at all
             row = row.with_columns(
                 pl.lit(bool(histories.events["hour_known"].fill_null(True).any())).alias("hour_known")
             )
         if shift >= _KNOWN_FOR:
             row = with_weather(row, {})
     row = _as_said(histories, row, moment)
-    # "diagonal": snow that was said aloud is told as snow, also where the data know rain and cold only.
+    # "diagonal": snow that was requested is shown as snow, also where the data know rain and cold only.
     both = pl.concat([events, row], how="diagonal_relaxed")
     return both.with_columns(user_idx=pl.lit(0, pl.Int32))
 
@@ -137,7 +137,7 @@ def open_question(
 def _first_question(
     histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None
 ) -> pl.DataFrame:  # fmt: skip
-    """The moment alone, for an unknown user; a time without an offset is local, as in every prompt."""
+    """The request alone, for an unknown user; a time without an offset is local, as in every prompt."""
     if moment.at is None or not _is_time(moment.at):
         raise PromptError(f"Without events, the request needs a time in ISO 8601, not {moment.at!r}; give either.")
     at, zone = datetime.fromisoformat(moment.at), ZoneInfo(time_zone) if time_zone else None
@@ -149,7 +149,7 @@ def _first_question(
 
 
 def _as_said(histories: Histories, row: pl.DataFrame, moment: RequestContext) -> pl.DataFrame:
-    """The open row with the weather and the place that the moment names."""
+    """The open row with the weather and the place that the request names."""
     if moment.weather is not None:
         values = parse_weather(moment.weather)
         if not any(name in row.columns for name in WEATHER_COLUMNS):

@@ -18,7 +18,7 @@ from .finding import Finding
 PACKAGES: Final = ("torch", "transformers", "peft")
 GIB: Final = 2**30
 MEMORY_GIB: Final = 2.0
-"""Free memory that is asked for beside the weights and the KV cache: what vLLM itself takes."""
+"""Free memory that is required beside the weights and the KV cache: what vLLM itself takes."""
 DISK_GIB: Final = 1.0
 """Free space below which merged weights or a store may not fit."""
 _FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -104,7 +104,7 @@ def disk_found(folder: Path) -> Finding:
 
 
 def key_found(host: str, variable: str, environment: Mapping[str, str]) -> Finding:
-    """Whether a server that others reach asks for a key."""
+    """Whether a server that others reach requires a key."""
     if environment.get(variable):
         return Finding("API key", "well", f"set in {variable}")
     if host in ("127.0.0.1", "::1", "localhost"):

@@ -254,8 +254,7 @@ def test_kind_that_no_prompt_tells_is_not_asked_about(town_copy: TownCopy, capsy
     compared = ablate(config, split="test", limit=4)
     assert set(compared["ablated"]) == {"time", "weather"}
     assert (
-        "place: these prompts tell nothing of it, so there is nothing to take away; titles stay"
-        in capsys.readouterr().err
+        "place: these prompts do not show it, so there is nothing to take away; titles stay" in capsys.readouterr().err
     )
 
 
@@ -317,7 +316,7 @@ def test_column_of_no_kind_is_told_to_stay(planted: Planted) -> None:
     """That districts are places, only `prompts.column_kinds` knows."""
     result = _run("ablate", planted.config, "--limit", "3", overrides=["prompts.column_kinds={}"])
     assert "district: context of no kind, never taken away; prompts.column_kinds can say" in result.stderr
-    assert "place: these prompts tell nothing of it" in result.stderr
+    assert "place: these prompts do not show it" in result.stderr
 
 
 def test_baseline_without_time_knows_neither_hour_nor_weekend(planted: Planted) -> None:

@@ -105,7 +105,7 @@ def test_rankings_of_another_task_are_left_out(copy: Path) -> None:
     _facts(copy, "random", task="b")
     [dataset] = read_datasets([copy])
     assert "random" not in {ranker.name for ranker in dataset.rankers}
-    assert "Left out, as they were asked about other events or candidates: random." in dataset.notes
+    assert "Left out, as they ranked other events or candidates: random." in dataset.notes
 
 
 def test_run_without_rankings_is_refused(town: Path, tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ class Plan:
         return self.context_N[row] + self.longest
 
     @property
-    def rooms(self) -> tuple[int, int]:
-        room = self.settings.budget_tokens - self.preamble
-        return room, room - self.settings.profile_tokens
+    def budgets(self) -> tuple[int, int]:
+        budget = self.settings.budget_tokens - self.preamble
+        return budget, budget - self.settings.profile_tokens
 
 
 @st.composite
@@ -54,7 +54,7 @@ def plans(draw: st.DrawFn) -> Plan:
 @st.composite
 def fitting_plans(draw: st.DrawFn) -> Plan:
     plan = draw(plans())
-    assume(max(map(plan.need, range(len(plan.context_N)))) <= plan.rooms[1])
+    assume(max(map(plan.need, range(len(plan.context_N)))) <= plan.budgets[1])
     return plan
 
 
@@ -100,7 +100,7 @@ def test_every_event_is_the_target_of_exactly_one_window_of_its_user(plan: Plan)
 def test_no_window_exceeds_the_budget_whatever_its_last_title(plan: Plan) -> None:
     for start, target, end in _rows(plan.windows()):
         told = sum(plan.context_N[start:end]) + sum(plan.title_N[start : end - 1]) + plan.longest
-        assert told <= plan.rooms[0 if target in plan.offset_U1 else 1]
+        assert told <= plan.budgets[0 if target in plan.offset_U1 else 1]
 
 
 @settings(deadline=None)
@@ -120,9 +120,9 @@ def test_plan_fails_only_where_a_single_event_cannot_fit(plan: Plan) -> None:
     try:
         plan.windows()
     except PromptError:
-        assert need > plan.rooms[1]
+        assert need > plan.budgets[1]
     else:
-        assert need <= plan.rooms[0]
+        assert need <= plan.budgets[0]
 
 
 def test_event_too_long_is_one_sentence_with_the_numbers() -> None:

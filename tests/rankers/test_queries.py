@@ -151,9 +151,9 @@ class TestConformance:
     ) -> None:
         """What an explanation asks: the same moment with other pasts."""
         ranker, request = fitted(name, full), request_of(full, int(full.offset_U1[2]) - 1)
-        pasts = [request, request[3:], request[-1:]]
-        together = query_histories(full, pasts)
-        for user, past in enumerate(pasts):
+        shortened = [request, request[3:], request[-1:]]
+        together = query_histories(full, shortened)
+        for user, past in enumerate(shortened):
             alone = query_histories(full, past)
             expected = scores_of(ranker.on(alone, "test", full), past.height - 1)
             found = scores_of(ranker.on(together, "test", full), int(together.offset_U1[user + 1]) - 1)

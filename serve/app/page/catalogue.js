@@ -1,4 +1,4 @@
-// Search in the catalogue; adding, changing and taking out items with the key that administers.
+// Search in the catalogue; adding, changing and taking out items with the admin key.
 
 import { ask, Refused } from "./api.js";
 import { $, debounced, h, put, whole } from "./dom.js";

@@ -19,7 +19,7 @@ export async function showPast() {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
     state.question = null;
-    const said = error.needsKey ? "Histories and prompts need the key that administers." : error.message;
+    const said = error.needsKey ? "Histories and prompts need the admin key." : error.message;
     $("past-about").textContent = said;
     put($("past"));
     put($("view-prompt"), h("p", { class: "hint" }, said));

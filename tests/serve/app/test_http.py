@@ -140,7 +140,7 @@ def test_completion_gives_distinct_titles_best_first_with_ids_and_probabilities(
 def test_more_than_there_is_gives_all_and_says_so(server: Any) -> None:
     found = completed(server, n=9)
     assert len(found["choices"]) == 5
-    assert "9 were asked for, but there are no more than 5" in found["whereupon"]["reason"]
+    assert "9 were requested, but there are no more than 5" in found["whereupon"]["reason"]
 
 
 def test_openai_client_reads_choices_and_extras(server: Any) -> None:

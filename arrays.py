@@ -10,7 +10,7 @@ mean the same in every package:
     H  hidden size of a model            U  users
     I  items of the catalogue            V  titles of a window; beside H the vocabulary
 
-L, M, P, R, S, T, W, X and Y count something of the moment (positions, pairs, entries of a flattened list): the
+L, M, P, R, S, T, W, X and Y count something local to a function (positions, pairs, entries of a flattened list): the
 docstring of the module or function says what. A digit is a fixed or an extra length: `offset_U1` has one entry more
 than there are users.
 """

@@ -95,9 +95,9 @@ def _contest(config: Config, num_prompts: int) -> Contest:
     files = [here, *(path for stage in STAGES for path in sorted((root / stage).glob("*.py")))]
     code = sha256_text("".join(sha256_file(path) for path in files))
     found = {name: version for name, version in versions().items() if name != "git"}
-    asked = [card, model_identity(config.model, card), encoder.identity, histories.data_hash, found]
-    asked += [sha256_file(here.with_name("beams.py")), torch.get_num_threads(), K]
-    key = sha256_text(json.dumps(asked, sort_keys=True))
+    key_parts = [card, model_identity(config.model, card), encoder.identity, histories.data_hash, found]
+    key_parts += [sha256_file(here.with_name("beams.py")), torch.get_num_threads(), K]
+    key = sha256_text(json.dumps(key_parts, sort_keys=True))
     partial = config.run / "bench" / f"search-{key[:16]}.jsonl"
     partial.parent.mkdir(exist_ok=True)
     text = encoder.text(histories.events, len(histories.user_ids))
@@ -115,7 +115,7 @@ def read_rows(partial: Path) -> dict[int, Row]:
 
 
 def prompt(text: HistoryText, row: int) -> Int32:
-    """int32 [L]: what is read before the title of the event `row` is asked for."""
+    """int32 [L]: what is read before the title of the event `row` is predicted."""
     windows = text.windows
     one = windows.select((windows.target_W <= row) & (row < windows.end_W))
     window = text.encode_windows(one)[0]

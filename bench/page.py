@@ -3,7 +3,7 @@
     make bench-page
     python bench/page.py --url URL --user ID --at TIME --pictures docs    # screenshots of a server
 
-A tiny simulated town is trained for a moment and served by the real server; each journey of
+A tiny simulated town is trained for a few steps and served by the real server; each journey of
 `tests/serve/page_journeys.py` runs on a freshly loaded page in a headless Chromium. Counted are failed journeys, errors
 on the console, requests to anywhere else, and what axe-core finds at the end of each. The page itself marks the moment
 at which the answer's headers arrive and the one at which the first list is painted.

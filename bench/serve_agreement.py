@@ -165,12 +165,12 @@ def _key(config: Config, packages: tuple[str, ...]) -> str:
     files = [Path(__file__), *(path for package in packages for path in sorted((root / package).glob("*.py")))]
     found = {name: version for name, version in versions().items() if name != "git"}
     histories = read_histories(config.run)
-    asked = [
+    key_parts = [
         model_identity(config.model, read_card(current_adapter(config.run))), config.prompts.model_dump(mode="json"),
         _blend(config, histories).identity, histories.data_hash, found, torch.get_num_threads(), K, config.seed,
         [sha256_file(path) for path in files],
     ]  # fmt: skip
-    return sha256_text(json.dumps(asked, sort_keys=True))[:16]
+    return sha256_text(json.dumps(key_parts, sort_keys=True))[:16]
 
 
 def _append(partial: Path, row: Row) -> None:

@@ -109,7 +109,7 @@ def load_base_model(settings: ModelSettings) -> PreTrainedModel:
 
 
 def load_adapted(settings: ModelSettings, folder: Path) -> PreTrainedModel:
-    """Base model and adapter: merged, or beside each other where the base is quantized and has no room for the update.
+    """Base model and adapter: merged, or beside each other where the base is quantized and cannot hold the update.
 
     Raises ModelError as `load_base_model` and `merge_adapter`.
     """

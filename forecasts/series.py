@@ -1,7 +1,7 @@
 """Counts of events by group of items and by hour or day, on one clock.
 
 The clock is UTC plus one offset, that of most events. So whatever is counted before an hour began is earlier than any
-moment in that hour, also where users live in several time zones.
+time in that hour, also where users live in several time zones.
 
 Shapes: N = events, I = items, S = series, T = steps (hours or days).
 """

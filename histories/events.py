@@ -92,7 +92,7 @@ def clean_events(
 def copies(events: pl.DataFrame) -> pl.Series:
     """Which events (bool) are equal to an earlier one in all but their row."""
     values = events.drop(ROW)
-    # By hashes first: to compare all rows would take more room than anything else here.
+    # By hashes first: to compare all rows would take more memory than anything else here.
     repeated = values.hash_rows().is_duplicated()
     if not repeated.any():
         return repeated

@@ -33,10 +33,10 @@ def travels(make_histories: MakeHistories) -> Histories:
     return replace(histories, items=histories.items.with_columns(pl.Series(*column) for column in facts.items()))
 
 
-def _left(histories: Histories, wishes: RequestFilters, **moment: Any) -> list[str]:
+def _left(histories: Histories, filters: RequestFilters, **moment: Any) -> list[str]:
     query = question(histories, "Ada", RequestContext(**moment))
     seen_idx = query["item_idx"][:-1].to_numpy()
-    allowed_I = candidates(ItemFacts(histories.items), wishes, query, RequestContext(**moment), seen_idx).allowed_I
+    allowed_I = candidates(ItemFacts(histories.items), filters, query, RequestContext(**moment), seen_idx).allowed_I
     return histories.items.filter(allowed_I)["item_id"].to_list()
 
 

@@ -47,7 +47,7 @@ MODEL = "a Llama of two layers, hidden size 64, trained by `finetune` on each to
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--answers", type=int, default=50, help="answers that the other libraries are asked about")
+    parser.add_argument("--answers", type=int, default=50, help="answers that the other libraries explain")
     parser.add_argument("--run", type=Path, help="the run folder of another model, whose cost is measured, too")
     parser.add_argument("--output", type=Path, help="folder to write to instead of bench/results")
     options = parser.parse_args()

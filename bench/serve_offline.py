@@ -1,6 +1,6 @@
 """vLLM's offline `LLM.beam_search` under structured outputs, in a process of its own.
 
-    python bench/serve_offline.py ASKED.json FOUND.json
+    python bench/serve_offline.py JOB.json FOUND.json
 
 In vLLM 0.32 `BeamSearchParams` takes `structured_outputs` and the offline search honours them (the online one has no
 such field): the grammar of the titles is compiled or looked up again for every beam at every step, the beam's tokens

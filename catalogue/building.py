@@ -126,7 +126,7 @@ def _refuse_prefixes(
         a, b = (_name(item, titles) for item in (sorted(pair) if same else pair))
         what = f"The titles {a} and {b} have the same tokens" if same else f"The tokens of title {a} begin those of {b}"
         raise CatalogueError(
-            f"{what} ({len(clash)} such pairs); expected titles that the tokenizer can tell apart: "
+            f"{what} ({len(clash)} such pairs); expected titles with different tokens: "
             "change catalogue.title or catalogue.title_attributes and run `whereupon prepare` again."
         )
 

@@ -185,7 +185,7 @@ def rows(
 ) -> Markup:  # fmt: skip
     """Rows of a name, estimates of contender and opponent one below the other, and a note, on one scale.
 
-    `low` to `high` are the ends of the scale, `left` the room for names; `said` describes the picture. With `as_bars`,
+    `low` to `high` are the ends of the scale, `left` the space for names; `said` describes the picture. With `as_bars`,
     bars from 0 to either side stand for marks.
     """
     top, step = (26.0 if title else 8.0), 30.0

@@ -99,7 +99,7 @@ def disk_found(folder: Path) -> Finding:
     free = shutil.disk_usage(there).free / GIB
     shown = f"{free:.1f} GiB free at {there}"
     if free < DISK_GIB:
-        return Finding("disk", "wrong", shown, "make room: merged weights and stored events are written there")
+        return Finding("disk", "wrong", shown, "free some space: merged weights and stored events are written there")
     return Finding("disk", "well", shown)
 
 

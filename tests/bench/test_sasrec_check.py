@@ -1,4 +1,4 @@
-"""What RecTools is told, and how its answers are judged; neither network is trained."""
+"""What RecTools is given, and how its answers are judged; neither network is trained."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Questions at once, times, rates, and which questions are asked."""
+"""Questions at once, times, rates, and which questions are sent."""
 
 import asyncio
 

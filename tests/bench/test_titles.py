@@ -1,4 +1,4 @@
-"""Made-up catalogues: as many as asked for, distinct, the same for a seed, and longer ones begin with shorter ones."""
+"""Made-up catalogues: as many as requested, distinct, the same for a seed, and longer ones begin with shorter ones."""
 
 import numpy as np
 from titles import CENTRE, items, titles

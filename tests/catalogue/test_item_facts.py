@@ -97,7 +97,7 @@ def test_near_is_the_haversine_loop_to_a_millimetre(
 def test_crowd_at_the_border_of_a_small_circle_is_told_apart(
     latitude: float, longitude: float, km: float, seed: int
 ) -> None:
-    """Items a metre at most inside or outside: float32 alone cannot tell."""
+    """Items a metre at most inside or outside: float32 alone is too coarse."""
     random = np.random.default_rng(seed)
     angle, reach = random.uniform(0, 2 * np.pi, 50), np.maximum(0, km + random.uniform(-1e-3, 1e-3, 50)) / EARTH_KM
     east = np.degrees(reach * np.sin(angle)) / np.cos(np.radians(latitude))

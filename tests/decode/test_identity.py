@@ -1,4 +1,4 @@
-"""What tells one model from another is what is in its files."""
+"""Models are distinguished by what is in their files."""
 
 import json
 import os

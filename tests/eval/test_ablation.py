@@ -79,7 +79,7 @@ def planted(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 def _add_districts(config: Path) -> None:
-    """Each visit gets a district that has nothing to do with anything, and the template tells it."""
+    """Each visit gets a district that has nothing to do with anything, and the template shows it."""
     folder, random = config.parent, np.random.default_rng(3)
     head, *lines = (folder / "events.csv").read_text().splitlines()
     placed = [f"{line},{random.choice(['day', 'any'])}" for line in lines]  # words that the toy tokenizer knows

@@ -316,7 +316,7 @@ def test_prompt_of_the_past_is_found_so(task: Task, encoder_of: Callable[..., Pr
 def test_filling_up_says_nothing_of_later_questions(
     task: Task, encoder_of: Callable[..., PromptEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Filled up to the last question of a window, prompts would tell how long the titles until then are."""
+    """Filled up to the last question of a window, prompts would reveal how long the titles until then are."""
     settings = {"budget_tokens": 60, "profile_tokens": 6, "align_tokens": 8}
     encoder = encoder_of(PromptEncoder, "{{ weekday }} {{ hour }}:", **settings)
     assert check(encoder, task, num=10, seed=1).violations == []

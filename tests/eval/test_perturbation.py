@@ -1,4 +1,4 @@
-"""Another future is another one from the moment on, and the past stays what it was."""
+"""Another future differs from that time on, and the past stays what it was."""
 
 from collections.abc import Callable
 from datetime import datetime

@@ -222,7 +222,7 @@ def test_calibration_is_shown_of_rankers_with_probabilities_alone(dataset: Datas
 
 
 def test_bins_of_a_reliability_curve_have_intervals_over_users(dataset: Dataset) -> None:
-    """Twice the same events of every user tell as much as once: intervals over events would be narrower."""
+    """Twice the same events of every user are worth as much as once: intervals over events would be narrower."""
     contender, rankings = dataset.contender, dataset.contender.rankings
     [once] = reliability(replace(dataset, rankers=[contender]), 7)
     assert [right.mean for _, right in once["bins"]] == pytest.approx(once["first"].equal_mass.accuracy_B)

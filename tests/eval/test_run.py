@@ -1,4 +1,4 @@
-"""`evaluate` from the configuration to the files: who is asked, what is kept, and what a killed run goes on with."""
+"""`evaluate` from the configuration to the files: who ranks, what is kept, and what a killed run continues with."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def simulated(prepared: Path, tmp_path: Path) -> Town:
 
 @dataclass
 class Model:
-    """What a model is asked: the first event answered in each window; it can be killed after so many windows."""
+    """What a model ranks: the first event answered in each window; it can be killed after so many windows."""
 
     windows: list[int] = field(default_factory=list)
     dies_after: float = math.inf
@@ -381,7 +381,7 @@ def test_model_that_is_missing_is_told(simulated: Town) -> None:
 def test_adapter_that_was_trained_on_other_data_is_refused_before_weights_are_read(
     town_copy: Town, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """As after another split, protocol or seed: it may have learnt the very events that it is asked about."""
+    """As after another split, protocol or seed: it may have learnt the very events that it is evaluated on."""
     monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("read"))
     config = town_copy()
     path = current_adapter(config.run) / "whereupon.json"

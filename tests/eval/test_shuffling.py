@@ -116,7 +116,7 @@ def test_exchange_follows_its_seed_and_moves_most_values(build: Build, kind: Con
 
 
 def test_questions_tell_what_was_on_other_days(build: Build) -> None:
-    """Forty people out every day, of whom each day is asked: few days are so close that the weather is the same."""
+    """Forty people out every day, and every day is predicted: few days are so close that the weather is the same."""
     days = range(50)
     events: list[Row] = [(user, 0, day * DAY + user, "test" if day >= 40 else "train")
                          for user in range(40) for day in days]  # fmt: skip

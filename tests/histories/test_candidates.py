@@ -23,7 +23,7 @@ NUM_ITEMS = 5
 
 
 def known_from(histories: Histories, seconds: Sequence[float | None]) -> Histories:
-    """The same histories with items that are known from some moments on."""
+    """The same histories with items that are known from some times on."""
     times = [None if s is None else datetime.fromtimestamp(s, UTC) for s in seconds]
     column = pl.Series(AVAILABLE_FROM, times, dtype=pl.Datetime("us", "UTC"))
     return replace(histories, items=histories.items.with_columns(column))
@@ -52,7 +52,7 @@ def test_item_is_a_candidate_from_its_second_on_and_not_a_moment_before(town: Hi
 
 
 def test_item_is_a_candidate_of_its_own_first_event_and_not_a_millisecond_before(town: Histories) -> None:
-    """As in logs with milliseconds, where `prepare` makes a first event the moment from which on an item is known."""
+    """As in logs with milliseconds, where `prepare` makes a first event the time from which on an item is known."""
     late = town.events.with_columns(pl.col("time") + pl.duration(milliseconds=500))
     histories = replace(known_from(town, [None, 20.5, 20.501, 20.499, 21]), events=late)
     candidates, row_X = Candidates.of(histories), np.full(5, 3)  # at 20.5

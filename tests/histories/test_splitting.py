@@ -36,7 +36,7 @@ def test_global_time_cuts_by_order() -> None:
 @pytest.mark.parametrize(
     ("users", "train", "seen"),
     [
-        ("abcdefghij", 4, 4),  # both cuts are within the moment 5
+        ("abcdefghij", 4, 4),  # both cuts are within the time 5
         ("abcddddddj", 7, 8),  # which is one user's, whose events have an order
         ("abcdddddej", 4, 4),
     ],

@@ -1,4 +1,4 @@
-"""Numbers, clock forms, offsets and zones: each is read for what it is, and what could be two things is asked for."""
+"""Numbers, clock forms, offsets and zones: each is read for what it is; ambiguous ones need a setting."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Weather as services write it: marks, flags and codes are read or counted, other units asked for."""
+"""Weather as services write it: marks, flags and codes are read or counted, other units need a setting."""
 
 from pathlib import Path
 from typing import Any

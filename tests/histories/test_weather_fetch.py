@@ -31,7 +31,7 @@ def _series(station: str, start: datetime, end: datetime) -> Any:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    """A service with one station in New York; the points it was asked for."""
+    """A service with one station in New York; the points that were requested."""
     asked: list[tuple[float, float]] = []
     station = pd.DataFrame({"id": ["72502"], "latitude": [40.75], "longitude": [-74.05]}).set_index("id")
 

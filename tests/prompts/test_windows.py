@@ -66,7 +66,7 @@ EIGHT = Plan([3] * 8, [2] * 8, [0, 8], 2, 2, PromptSettings(budget_tokens=30, pr
 
 
 def test_windows_by_hand_fill_up_then_turn_over() -> None:
-    # Room is 28 tokens, 20 beside a profile; an event has 5. The first window takes 5 events; the next ones keep the
+    # Budget: 28 tokens, 20 beside a profile; an event has 5. The first window takes 5 events; the next ones keep the
     # two that fit into half of 20 tokens, and take two more.
     assert _rows(EIGHT.windows()) == [(0, 0, 5), (3, 5, 7), (5, 7, 8)]
 

@@ -1,4 +1,4 @@
-"""No ranker of any family looks ahead: what happens at or after the predicted moment changes nothing."""
+"""No ranker of any family looks ahead: what happens at or after the predicted time changes nothing."""
 
 import importlib
 import importlib.util
@@ -91,7 +91,7 @@ def answer(
     name: BaselineName, chosen: Mapping[str, Any], histories: Histories, split: EvaluatedSplit, row: int,
     repeats: Repeats,
 ) -> tuple[list[int], NDArray[np.float64]]:  # fmt: skip
-    """The ranking of all candidates of one row, and their scores; all rows of the split are asked at once."""
+    """The ranking of all candidates of one row, and their scores; all rows of the split are scored at once."""
     task = Task(histories, split, evaluated_events(histories, split), Candidates.of(histories, repeats))
     found = rank(FAMILIES[name].ranker(histories, split, chosen, seed=5), task, NUM_ITEMS)
     [at] = np.flatnonzero(found.row_E == row)

@@ -153,7 +153,7 @@ def test_newton_finds_the_planted_weights_and_keeps_bounds() -> None:
 
 
 def test_that_nobody_chose_an_item_never_speaks_for_it(build: Build) -> None:
-    """Every new item of this town is one where nobody had been: a catalogue of what was chosen in the end."""
+    """Every new item of this town is one that no user had visited: a catalogue of what was chosen in the end."""
     rows = [(user, user * 10 + day, (day * 8 + user) * DAY, "train" if day < 8 else "test")
             for user in range(6) for day in range(10)]  # fmt: skip
     histories = build(rows, 60)

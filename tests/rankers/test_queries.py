@@ -1,4 +1,4 @@
-"""A request gets what the same moment gets among the histories of everybody, whatever the family."""
+"""A request gets what the same event gets among the histories of all users, whatever the family."""
 
 import gc
 import importlib.util
@@ -149,7 +149,7 @@ class TestConformance:
     def test_pasts_of_one_user_in_frames_of_their_own_are_answered_as_each_alone(
         self, full: Histories, name: str
     ) -> None:
-        """What an explanation asks: the same moment with other pasts."""
+        """As in an explanation: the same query with other histories."""
         ranker, request = fitted(name, full), request_of(full, int(full.offset_U1[2]) - 1)
         shortened = [request, request[3:], request[-1:]]
         together = query_histories(full, shortened)
@@ -160,7 +160,7 @@ class TestConformance:
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
     def test_stack_may_ask_about_no_row(self, full: Histories, name: str) -> None:
-        """Nobody of a request has a past."""
+        """No user of the request has a history."""
         answers = fitted(name, full).on(query_histories(full, request_of(full, 40)[-1]), "test", full)
         none, log_share_I = np.zeros(0, np.int64), log_popular_shares(full, "test")
         assert len(Says.of(answers, none, log_share_I, name).at(none, none)) == 0
@@ -219,7 +219,7 @@ def test_what_everybody_did_is_counted_once_and_goes_with_the_histories(monkeypa
     assert stream_of(everybody()) is not stream_of(histories)
     for name in ("transitions", "popularity by hour of week", "nearest"):
         fitted(name, histories).on(histories, "test")
-    monkeypatch.setattr(Stream, "of", None)  # would fail if it were asked again
+    monkeypatch.setattr(Stream, "of", None)  # would fail if it were counted again
     fitted("popularity by hour of week", histories).on(histories, "test")
     gone, moves = weakref.ref(histories), weakref.ref(moves_of(histories))
     del histories

@@ -23,7 +23,7 @@ ROWS = st.lists(
 
 
 def _steps(windows: Windows) -> list[list[tuple[int, int]]]:
-    """What is read and what is asked, window by window, without the padding."""
+    """What is read and what is predicted, window by window, without the padding."""
     return [
         list(zip(row_L[:length].tolist(), next_L[:length].tolist(), strict=True))
         for row_L, next_L, length in zip(windows.row_WL, windows.next_WL, windows.length_W, strict=True)

@@ -1,4 +1,4 @@
-"""A person who is forgotten: neither asked about, nor listed, nor answered with what was prepared."""
+"""A person who is forgotten: neither recommended to, nor listed, nor answered with what was prepared."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_event_that_is_stored_and_sent_along_counts_once_and_two_alike_count_twi
 
 
 def test_command_line_and_library_know_the_same_events(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both read prepared and stored events; users whom only the store knows are users, too."""
+    """Both read prepared and stored events; users that only the store knows are users, too."""
     time = _prepared(config, "p00")["time"][-1] + timedelta(hours=3)
     _store(config, _event("p00", "bar3", time), _event("new", "cinema", time, 2))
     capsys.readouterr()

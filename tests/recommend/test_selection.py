@@ -18,7 +18,7 @@ MakeHistories = Callable[..., Histories]
 
 FIRST = {"user": "Ada", "at": "2013-01-01T08:00", "item": 0, "origin": "EWR"}
 SECOND = FIRST | {"at": "2013-01-01T19:00", "item": 1, "origin": "JFK"}
-NOWHERE = FIRST | {"at": "2013-01-03T10:00", "item": 0, "origin": "LAX"}  # whose coordinates nobody knows
+NOWHERE = FIRST | {"at": "2013-01-03T10:00", "item": 0, "origin": "LAX"}  # whose coordinates are unknown
 
 
 @pytest.fixture

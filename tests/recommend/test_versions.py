@@ -1,4 +1,4 @@
-"""The catalogue of a run under several editors: nothing is lost, nobody waits in silence, and versions are whole."""
+"""The catalogue of a run under several editors: nothing is lost, no editor waits in silence, and versions are whole."""
 
 import asyncio
 import fcntl

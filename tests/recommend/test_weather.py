@@ -1,4 +1,4 @@
-"""The weather of a later moment is a forecast where that is wanted, and the prompt says so."""
+"""The weather of a later time is a forecast where that is wanted, and the prompt says so."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ def test_later_moment_has_the_weather_that_is_forecast_and_calls_it_so(town_copy
     assert "forecast" in last_line(config, RequestContext(LATER))
     assert "forecast" not in last_line(config, RequestContext(LATER, weather="rain, 18 C"))
     assert "forecast" not in last_line(config, RequestContext())  # right after the last event
-    assert "forecast" not in last_line(config, RequestContext("2024-06-01T12:00"))  # nobody knows
+    assert "forecast" not in last_line(config, RequestContext("2024-06-01T12:00"))  # unknown
     assert "forecast" not in last_line(town_copy(), RequestContext(LATER))
 
 

@@ -99,7 +99,7 @@ def test_model_alone_is_all_of_the_log_odds(alone: Recommender) -> None:
 
 
 def test_without_weather_is_the_answer_to_a_question_without_weather(recommender: Recommender) -> None:
-    """The moment is a week after the last event, so that the weather is unknown where it is not said."""
+    """The request is a week after the last event, so that the weather is unknown where it is not said."""
     found = recommender.explain("p00", at="2024-01-30T12:00", weather=RAIN, budget_s=math.inf)
     ranked = recommender.recommend("p00", at="2024-01-30T12:00").rows(named=True)
     expected = {row["item_id"]: (row["rank"], row["probability"]) for row in ranked}

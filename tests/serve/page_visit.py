@@ -57,14 +57,14 @@ class Visit:
         self.answered()
 
     def answered(self) -> None:
-        """Wait until a list is drawn and nothing is asked."""
+        """Wait until a list is drawn and no request is open."""
         self.page.wait_for_selector("#list .item")
         self.page.wait_for_selector("#answer[aria-busy=false]")
 
     def posted(self, path: str, act: Any, **context: str) -> Any:
         """The body of the request to `path`, with these values of its context, that follows an act.
 
-        The page asks a moment after each change, so requests of earlier changes may come in between.
+        The page waits shortly after each change, so requests of earlier changes may come in between.
         """
 
         def is_meant(one: Any) -> bool:

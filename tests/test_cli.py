@@ -128,9 +128,9 @@ def test_baseline_that_does_not_exist_is_one_sentence_with_those_that_do(config:
 
 
 def test_recommend_passes_the_context_on_even_if_it_starts_with_a_minus(config: Path, stages: SimpleNamespace) -> None:
-    moment = ["--at", "2013-01-05T08:00", "--weather", "-3 C", "--place", "-33.9,151.2"]
-    assert _run("recommend", config, *moment, "-k", "3", "--versus", "rain", "--json").exit_code == 0
-    assert _run("prompt show", config, *moment).exit_code == 0
+    options = ["--at", "2013-01-05T08:00", "--weather", "-3 C", "--place", "-33.9,151.2"]
+    assert _run("recommend", config, *options, "-k", "3", "--versus", "rain", "--json").exit_code == 0
+    assert _run("prompt show", config, *options).exit_code == 0
     context = RequestContext("2013-01-05T08:00", "-3 C", "-33.9,151.2")
     assert [(args[1:], kwargs) for _, args, kwargs in stages.calls] == [
         (("Ada", context, RequestFilters()), {"k": 3, "versus": "rain", "why": False, "as_json": True}),

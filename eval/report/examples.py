@@ -69,8 +69,8 @@ def _example(dataset: Dataset, position: int, stratum: int, prompt: Part | None)
     histories, row = dataset.histories, int(dataset.row_E[position])
     user, item = int(histories.user_idx_N[row]), int(histories.item_idx_N[row])
     begin = int(histories.offset_U1[user])
-    moment = histories.events[row : row + 1]
-    local, weather = moment["local_time"][0], context_frame(moment, histories.location)["weather"][0]
+    event = histories.events[row : row + 1]
+    local, weather = event["local_time"][0], context_frame(event, histories.location)["weather"][0]
     opponent = dataset.opponent
     return {
         "words": list(STRATA)[stratum], "user_id": histories.user_ids[user],

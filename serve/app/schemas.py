@@ -59,13 +59,13 @@ class QuestionRequest(_Request):
 
     def request(self) -> Request:
         """The request to a `Recommender`; without a time, the time is now."""
-        moment, wanted = self.context, self.filters
-        at = moment.at or datetime.now(UTC).isoformat(timespec="seconds")
-        place = None if moment.latitude is None else f"{moment.latitude:f},{moment.longitude:f}"
+        context, wanted = self.context, self.filters
+        at = context.at or datetime.now(UTC).isoformat(timespec="seconds")
+        place = None if context.latitude is None else f"{context.latitude:f},{context.longitude:f}"
         filters = RequestFilters(
             wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
         )
-        return Request(self.user_id, self.events, RequestContext(at, moment.weather, place, moment.columns), filters)
+        return Request(self.user_id, self.events, RequestContext(at, context.weather, place, context.columns), filters)
 
 
 class RecommendationRequest(QuestionRequest):

@@ -1,4 +1,4 @@
-"""Candidates by hand, and that both ways of asking for them agree with plain Python."""
+"""Candidates by hand, and that both ways of computing them agree with plain Python."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -196,10 +196,10 @@ def test_request_of_somebody_unknown_has_their_own_events(full: Histories) -> No
 def test_open_question_of_the_recommender_is_a_request(full: Histories, name: str) -> None:
     row = int(np.flatnonzero(full.events["latitude"].is_not_null().to_numpy() & (full.user_idx_N == 2))[-1])
     latitude, longitude, at = (full.events[column][row] for column in ("latitude", "longitude", "local_time"))
-    moment = RequestContext(at=at.isoformat())
+    context = RequestContext(at=at.isoformat())
     if full.location == "context":
-        moment = replace(moment, place=f"{latitude},{longitude}")
-    query = query_histories(full, open_question(full, request_of(full, row)[:-1], moment))
+        context = replace(context, place=f"{latitude},{longitude}")
+    query = query_histories(full, open_question(full, request_of(full, row)[:-1], context))
     ranker = fitted(name, full)
     found = scores_of(ranker.on(query, "test", full), len(query.item_idx_N) - 1)
     assert found == pytest.approx(scores_of(ranker.on(full, "test"), row), rel=1e-6, abs=1e-7)

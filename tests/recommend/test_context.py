@@ -8,7 +8,7 @@ from whereupon.errors import DataError, PromptError
 from whereupon.histories import Histories
 from whereupon.prompts import context_frame
 from whereupon.recommend.context import RequestContext, check_context, parse_weather
-from whereupon.tests.recommend.asking import question
+from whereupon.tests.recommend.questions import question
 
 MakeHistories = Callable[..., Histories]
 
@@ -25,8 +25,8 @@ def travels(make_histories: MakeHistories) -> Histories:
     return make_histories([FIRST, SECOND, THIRD, *OTHERS])
 
 
-def _query(histories: Histories, user: str = "Ada", **moment: Any) -> dict[str, Any]:
-    return question(histories, user, RequestContext(**moment)).row(-1, named=True)
+def _query(histories: Histories, user: str = "Ada", **context: Any) -> dict[str, Any]:
+    return question(histories, user, RequestContext(**context)).row(-1, named=True)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_place_where_no_event_has_one_is_refused(make_histories: MakeHistories) 
 
 
 def test_weather_is_refused_where_prompts_leave_it_out_and_a_place_is_not() -> None:
-    for moment in (RequestContext(at="2013-01-01T08:00", place="40.64,-73.78"), RequestContext()):
-        check_context(moment, ["time", "place", "weather"])
+    for context in (RequestContext(at="2013-01-01T08:00", place="40.64,-73.78"), RequestContext()):
+        check_context(context, ["time", "place", "weather"])
     check_context(RequestContext(weather="rain"), ["time", "place"])
     with pytest.raises(PromptError, match=r"^prompts\.leave_out names weather, .*: leave the weather out\.$"):
         check_context(RequestContext(weather="rain"), ["weather"])

@@ -12,7 +12,7 @@ from whereupon.errors import DataError
 from whereupon.histories import Histories
 from whereupon.recommend.context import RequestContext, places_in_prompts
 from whereupon.recommend.selection import RequestFilters, candidates
-from whereupon.tests.recommend.asking import question
+from whereupon.tests.recommend.questions import question
 
 MakeHistories = Callable[..., Histories]
 
@@ -33,15 +33,15 @@ def travels(make_histories: MakeHistories) -> Histories:
     return replace(histories, items=histories.items.with_columns(pl.Series(*column) for column in facts.items()))
 
 
-def _left(histories: Histories, filters: RequestFilters, **moment: Any) -> list[str]:
-    query = question(histories, "Ada", RequestContext(**moment))
+def _left(histories: Histories, filters: RequestFilters, **context: Any) -> list[str]:
+    query = question(histories, "Ada", RequestContext(**context))
     seen_idx = query["item_idx"][:-1].to_numpy()
-    allowed_I = candidates(ItemFacts(histories.items), filters, query, RequestContext(**moment), seen_idx).allowed_I
+    allowed_I = candidates(ItemFacts(histories.items), filters, query, RequestContext(**context), seen_idx).allowed_I
     return histories.items.filter(allowed_I)["item_id"].to_list()
 
 
 @pytest.mark.parametrize(
-    ("moment", "left"),
+    ("context", "left"),
     [
         ({"at": "2013-01-01T19:00"}, ["i0"]),  # only the first event is known by then, at Newark
         ({"at": "2013-01-02T08:00"}, ["i1"]),
@@ -50,9 +50,9 @@ def _left(histories: Histories, filters: RequestFilters, **moment: Any) -> list[
     ],
 )
 def test_near_goes_by_the_place_said_else_by_the_last_one_known(
-    travels: Histories, moment: dict[str, str], left: list[str]
+    travels: Histories, context: dict[str, str], left: list[str]
 ) -> None:
-    assert _left(travels, RequestFilters(near_km=15), **moment) == left
+    assert _left(travels, RequestFilters(near_km=15), **context) == left
 
 
 def test_near_without_any_place_is_refused(make_histories: MakeHistories, travels: Histories) -> None:

@@ -189,8 +189,8 @@ NIGHT = "2024-02-03T01:00"  # a Saturday
 def test_wishes_leave_the_others_out_and_probabilities_unchanged(
     places: Config, ask: Ask, filters: RequestFilters, left: set[str], said: str
 ) -> None:
-    moment = {"at": NIGHT, "place": CENTRE if filters.near_km else None, "as_json": True}
-    [answer] = json.loads(ask(places, filters=filters, **moment))
+    context = {"at": NIGHT, "place": CENTRE if filters.near_km else None, "as_json": True}
+    [answer] = json.loads(ask(places, filters=filters, **context))
     [plain] = json.loads(ask(places, at=NIGHT, as_json=True))
     assert (answer["num_candidates"], answer["filters"], answer["exact"]) == (len(left), said, True)
     expected = [item for item in plain["items"] if item["title"] in left]
@@ -198,7 +198,7 @@ def test_wishes_leave_the_others_out_and_probabilities_unchanged(
     assert [item["rank"] for item in answer["items"]] == list(range(1, len(left) + 1))
     for item, same in zip(answer["items"], expected, strict=True):
         assert item["probability"] == pytest.approx(same["probability"], rel=1e-5)
-    assert said in ask(places, filters=filters, at=NIGHT, place=moment["place"]).splitlines()
+    assert said in ask(places, filters=filters, at=NIGHT, place=context["place"]).splitlines()
 
 
 def test_unseen_leaves_what_the_user_never_chose(places: Config, ask: Ask) -> None:

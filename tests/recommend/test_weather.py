@@ -16,10 +16,10 @@ pytest.importorskip("statsforecast", reason="forecasts need statsforecast: pip i
 LATER = "2024-01-14T12:00"  # two days after the last event, so that its weather is unknown otherwise
 
 
-def last_line(config: Config, moment: RequestContext) -> str:
+def last_line(config: Config, context: RequestContext) -> str:
     """The last line of the prompt for p00."""
     with Recommender.load(config) as recommender:
-        prompt = recommender.question(Request("p00", None, moment)).prompt
+        prompt = recommender.question(Request("p00", None, context)).prompt
         return recommender.tokenizer.decode(prompt.tokens_L.tolist()).splitlines()[-1]
 
 

@@ -253,8 +253,8 @@ def test_shares_are_those_of_another_library(
 def test_command_line_says_why_in_a_sentence_and_in_figures(
     alone: Recommender, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moment = RequestContext(AT, RAIN)
-    recommend_verb(alone.config, "p00", moment, RequestFilters(), k=2, versus=None, as_json=False, why=True)
+    context = RequestContext(AT, RAIN)
+    recommend_verb(alone.config, "p00", context, RequestFilters(), k=2, versus=None, as_json=False, why=True)
     printed = capsys.readouterr().out
     [first, second] = alone.explain("p00", k=2, at=AT, weather=RAIN, budget_s=math.inf).items
     assert f"1. {first.sentence}" in printed

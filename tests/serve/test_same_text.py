@@ -12,7 +12,7 @@ from whereupon.catalogue.catalogue import Encode
 from whereupon.histories import Histories
 from whereupon.prompts import PromptEncoder, PromptSettings
 from whereupon.recommend.context import RequestContext, parse_weather
-from whereupon.tests.recommend.asking import build_prompt
+from whereupon.tests.recommend.questions import build_prompt
 
 MakeHistories = Callable[..., Histories]
 SAID = ["rain, 3 C", "clear, 25 C windy", "snow, -5 C", "calm"]

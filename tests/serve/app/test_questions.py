@@ -112,8 +112,8 @@ def test_keys_guard_the_data_of_the_page_and_not_its_files(start: Any, monkeypat
     data = [("GET", "/v1/users"), ("POST", "/v1/questions"), ("GET", "/v1/context"), ("GET", "/v1/catalogues/run")]
     for method, path in data:
         assert server.request(method, path, json={}).status_code == 401
-    asking = {"Authorization": "Bearer a5k"}
-    assert [server.request(method, path, json={}, headers=asking).status_code for method, path in data[:3]] == [
+    queries = {"Authorization": "Bearer a5k"}
+    assert [server.request(method, path, json={}, headers=queries).status_code for method, path in data[:3]] == [
         403, 403, 200,
     ]  # fmt: skip
     assert server.get("/").status_code == 200

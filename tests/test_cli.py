@@ -159,7 +159,7 @@ def test_doctor_exits_with_what_it_found(config: Path, stages: SimpleNamespace, 
     assert (name, kwargs) == ("doctor", {"json": True})
 
 
-def test_serve_passes_on_how_and_exits_with_what_it_is_told(config: Path, stages: SimpleNamespace) -> None:
+def test_serve_passes_on_how_and_exits_with_what_it_is_reported(config: Path, stages: SimpleNamespace) -> None:
     stages.does = lambda: 7
     result = _run("serve", config, "--then", "make visit", "--verbose", "--json", "--set", "serve.port=0")
     assert result.exit_code == 7
@@ -258,7 +258,7 @@ def test_model_fetch_prints_the_directory_on_stdout(monkeypatch: pytest.MonkeyPa
     assert (result.exit_code, result.stdout) == (0, "/cache/smollm2-135m-auto\n")
 
 
-def test_installed_command_tells_a_missing_configuration_without_traceback(tmp_path: Path) -> None:
+def test_installed_command_shows_a_missing_configuration_without_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "whereupon.cli", "prepare", "none.yaml"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")

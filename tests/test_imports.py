@@ -94,7 +94,7 @@ def test_stage_imports_only_earlier_stages(root: Path, stage: str) -> None:
                 assert name in allowed, f"{where} imports {name}; {stage} may import {sorted(allowed - {''})}"
 
 
-def test_root_modules_import_nobody_who_imports_them(root: Path) -> None:
+def test_root_modules_import_no_module_that_imports_them(root: Path) -> None:
     allowed = {
         "__init__": {"config", "eval", "finetune", "histories", "recommend", "verbs"},
         "arrays": set(), "console": set(), "errors": set(), "files": {"", "errors"},

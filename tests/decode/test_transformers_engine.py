@@ -192,7 +192,7 @@ def test_asking_again_forgets_earlier_branches(engine: TransformersEngine) -> No
     assert np.abs(found.log_prob_K - fresh.log_prob_K).max() < 1e-5
 
 
-def test_reading_that_was_asked_anew_scores_no_more(engine: TransformersEngine) -> None:
+def test_reading_that_was_read_anew_scores_no_more(engine: TransformersEngine) -> None:
     """Its branches are gone from the cache it shares: silence would be a wrong answer."""
     reading = engine.read(random_text(15, 8), np.array([7]))
     search(reading.ask(np.array([5])), engine.trie, 10)

@@ -134,7 +134,7 @@ def test_popularity_lift_of_hand_derived_lists(build: Build) -> None:
     assert found == pytest.approx(((1 + 3) / 2) / ((ann + bob) / 2) - 1), "user 2 has no past to compare with"
 
 
-def test_popularity_lift_of_pasts_that_nobody_shared_is_nan(build: Build) -> None:
+def test_popularity_lift_of_histories_that_no_user_shared_is_nan(build: Build) -> None:
     histories = build([(0, A, 1, "train"), (1, B, 8, "test"), (1, C, 9, "test")], 3)
     assert math.isnan(list_metrics(_rankings([2], [[A]]), histories, "test", k=1)["popularity-lift@1"])
 

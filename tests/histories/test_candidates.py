@@ -45,7 +45,7 @@ def test_own_past_items_are_excluded_and_the_event_itself_is_no_past(town: Histo
     ]  # fmt: skip
 
 
-def test_item_is_a_candidate_from_its_second_on_and_not_a_moment_before(town: Histories) -> None:
+def test_item_is_a_candidate_from_its_second_on_and_not_a_second_before(town: Histories) -> None:
     candidates = Candidates.of(known_from(town, [None, 20, 20.5, 21, 99]))
     assert not candidates.everything
     assert candidates.allowed(np.array([3, 6])).astype(int).tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]  # at 20, 21

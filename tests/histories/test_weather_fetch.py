@@ -69,7 +69,7 @@ def test_hours_from_a_day_before_the_first_event_are_joined_and_their_licence_is
     assert "CC0" in json.dumps(manifest["sources"]["weather.csv"]["licences"])
 
 
-def test_place_of_the_settings_is_asked_for_where_nothing_has_coordinates(
+def test_place_of_the_settings_is_requested_where_nothing_has_coordinates(
     visits: Path, service: list[tuple[float, float]], run_prepare: Prepare, tmp_path: Path
 ) -> None:
     _, histories = run_prepare(events={"path": str(visits)}, time_zone="UTC")

@@ -61,7 +61,7 @@ def test_open_question_has_a_context_and_no_title(
     assert window.title_start_V[-1] == len(window.tokens_L)
 
 
-def test_window_that_turned_over_opens_with_a_profile_of_what_is_no_longer_told(
+def test_window_that_turned_over_opens_with_a_profile_of_what_is_no_longer_shown(
     events: Events, templates: Templates, make_encoder: MakeEncoder
 ) -> None:
     # An event has at most 6 tokens, the preamble 2, a line of the profile 5 or 6.
@@ -207,7 +207,7 @@ def test_no_prompt_changes_with_its_own_choice_or_anything_later(
         assert _prompt(encoder.text(changed[: row + 1], 1), row) == _prompt(original, row)
 
 
-def test_prompt_changes_with_an_earlier_choice_told_in_the_window_or_in_the_profile(
+def test_prompt_changes_with_an_earlier_choice_shown_in_the_window_or_in_the_profile(
     events: Events, templates: Templates, make_encoder: MakeEncoder
 ) -> None:
     encoder = make_encoder(PLACES, template=templates(), budget_tokens=40, profile_tokens=12, keep_fraction=0.2)

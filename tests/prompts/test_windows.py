@@ -133,7 +133,7 @@ def test_event_too_long_is_one_sentence_with_the_numbers() -> None:
         plan.windows()
 
 
-def test_profile_that_leaves_no_room_is_told_when_a_window_turns_over() -> None:
+def test_profile_that_leaves_no_tokens_is_shown_when_a_window_turns_over() -> None:
     plan = Plan([3] * 9, [2] * 9, [0, 9], 2, 2, PromptSettings(budget_tokens=30, profile_tokens=40))
     with pytest.raises(PromptError, match="beside 42 tokens of preamble and profile"):
         plan.windows()

@@ -113,7 +113,7 @@ def same(before: tuple[list[int], NDArray[np.float64]], after: tuple[list[int], 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in BOOSTED])
 @given(ticks=TICKS, repeats=st.sampled_from(REPEATS), data=st.data())
-def test_events_at_or_after_the_moment_change_nothing(
+def test_events_at_or_after_the_query_change_nothing(
     build: Build, with_splits: Any, tasks: Any, name: BaselineName, ticks: Any, repeats: Repeats, data: st.DataObject
 ) -> None:
     rows = with_splits(ticks)
@@ -135,7 +135,7 @@ def test_events_at_or_after_the_moment_change_nothing(
 @pytest.mark.parametrize("name", [*NETWORKS, *BOOSTED])
 @given(ticks=TICKS, data=st.data())
 @settings(max_examples=8, deadline=None)
-def test_events_at_or_after_the_moment_change_nothing_where_learning_takes_long(
+def test_events_at_or_after_the_query_change_nothing_where_learning_takes_long(
     build: Build, with_splits: Any, tasks: Any, name: BaselineName, ticks: Any, data: st.DataObject
 ) -> None:
     """On test only: a network stops by all validation events, which are the future of the earlier ones of them."""

@@ -127,7 +127,7 @@ class TestConformance:
             found = scores_of(ranker.on(query, "test", full), len(query.item_idx_N) - 1)
             assert found == pytest.approx(scores_of(answers, row), rel=1e-6, abs=1e-7)
 
-    def test_item_of_the_asked_row_says_nothing(self, full: Histories, name: str) -> None:
+    def test_item_of_the_query_row_says_nothing(self, full: Histories, name: str) -> None:
         ranker, row = fitted(name, full), int(evaluated_events(full, "test")[-1])
         query = query_histories(full, request_of(full, row))
         last = len(query.item_idx_N) - 1
@@ -146,7 +146,7 @@ class TestConformance:
             found = scores_of(ranker.on(both, "test", full), int(both.offset_U1[user + 1]) - 1)
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
-    def test_pasts_of_one_user_in_frames_of_their_own_are_answered_as_each_alone(
+    def test_histories_of_one_user_in_frames_of_their_own_are_answered_as_each_alone(
         self, full: Histories, name: str
     ) -> None:
         """As in an explanation: the same query with other histories."""

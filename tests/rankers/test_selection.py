@@ -137,7 +137,7 @@ def test_what_is_held_out_is_of_no_split_that_is_fitted_on(noise: Histories) -> 
     assert popular_shares(others, "valid") == pytest.approx(count_I / count_I.sum())
 
 
-def test_every_training_event_is_asked_about_once_where_its_user_was_not_seen(noise: Histories) -> None:
+def test_every_training_event_is_scored_once_where_its_user_was_not_seen(noise: Histories) -> None:
     seen: list[Histories] = []
 
     def fit(histories: Histories) -> Stack:

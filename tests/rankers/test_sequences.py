@@ -94,7 +94,7 @@ def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network
 
 
 @pytest.mark.parametrize("network", ["SASRec", "GRU4Rec", "LSTM"])
-def test_only_who_is_told_the_time_knows_what_is_done_at_noon(build: Build, network: str) -> None:
+def test_only_who_is_reported_the_time_knows_what_is_done_at_noon(build: Build, network: str) -> None:
     """Item 0 at midnight and item 1 at noon, but which of the two comes next is random."""
     generator = np.random.default_rng(2)
     rows: list[Row] = []

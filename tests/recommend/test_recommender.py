@@ -191,7 +191,7 @@ def test_budget_of_searches_does_not_hide_log_probabilities(config: Config, town
         assert bounded.log_probs("p00", "park", at=AT).height == 1
 
 
-def test_mistake_in_the_moment_is_nobodys_lack_of_an_answer(recommender: Recommender) -> None:
+def test_mistake_in_the_time_is_no_users_lack_of_an_answer(recommender: Recommender) -> None:
     for wrong in ({"weather": "hot"}, {"at": "soon"}, {"place": "here"}, {"at": "0001-01-01T00:00+14:00"}):
         with pytest.raises(PromptError):
             recommender.recommend_all(**wrong)  # type: ignore[arg-type]

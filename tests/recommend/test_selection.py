@@ -72,11 +72,11 @@ def test_near_without_any_place_is_refused(make_histories: MakeHistories, travel
         (None, ["i0", "i2"]),  # right after the last event, Thursday at ten
     ],
 )
-def test_open_goes_by_the_users_clock_at_the_moment(travels: Histories, at: str | None, left: list[str]) -> None:
+def test_open_goes_by_the_users_clock_at_that_time(travels: Histories, at: str | None, left: list[str]) -> None:
     assert _left(travels, RequestFilters(open_now=True), at=at) == left
 
 
-def test_unseen_goes_by_what_was_chosen_before_the_moment(travels: Histories) -> None:
+def test_unseen_goes_by_what_was_chosen_before_the_request(travels: Histories) -> None:
     assert _left(travels, RequestFilters(unseen=True), at="2013-01-01T19:00") == ["i1", "i2"]
     assert _left(travels, RequestFilters(unseen=True)) == ["i2"]
 
@@ -85,7 +85,7 @@ def test_listed_items_are_left_in_and_excluded_ones_out(travels: Histories) -> N
     assert _left(travels, RequestFilters(only=["i0", "i2"], exclude=["i2"])) == ["i0"]
 
 
-def test_no_wishes_leave_everything_and_say_nothing(travels: Histories) -> None:
+def test_no_filters_leave_everything_and_say_nothing(travels: Histories) -> None:
     query = question(travels, "Ada", RequestContext())
     selection = candidates(
         ItemFacts(travels.items), RequestFilters(), query, RequestContext(), query["item_idx"][:-1].to_numpy()
@@ -97,7 +97,7 @@ def test_no_wishes_leave_everything_and_say_nothing(travels: Histories) -> None:
     ("rows", "location", "tells"),
     [([FIRST], "context", True), ([FIRST], "outcome", False), ([NOWHERE], "context", False)],
 )
-def test_prompts_tell_places_where_events_have_them_beforehand(
+def test_prompts_show_places_where_events_have_them_beforehand(
     make_histories: MakeHistories, rows: list[dict[str, Any]], location: str, tells: bool
 ) -> None:
     assert places_in_prompts(make_histories(rows, location=location)) == tells

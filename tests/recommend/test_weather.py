@@ -23,7 +23,7 @@ def last_line(config: Config, context: RequestContext) -> str:
         return recommender.tokenizer.decode(prompt.tokens_L.tolist()).splitlines()[-1]
 
 
-def test_later_moment_has_the_weather_that_is_forecast_and_calls_it_so(town_copy: Callable[..., Config]) -> None:
+def test_later_time_has_the_weather_that_is_forecast_and_calls_it_so(town_copy: Callable[..., Config]) -> None:
     config = town_copy("recommend.weather=forecast")
     assert "forecast" in last_line(config, RequestContext(LATER))
     assert "forecast" not in last_line(config, RequestContext(LATER, weather="rain, 18 C"))

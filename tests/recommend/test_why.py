@@ -132,7 +132,7 @@ def test_past_events_are_the_users_own_and_the_most_important_come_first(recomme
         assert max(sizes) > 0
 
 
-def test_nobody_elses_events_change_or_enter_an_explanation(alone: Recommender) -> None:
+def test_no_other_users_events_change_or_enter_an_explanation(alone: Recommender) -> None:
     shown = alone.explain("p00", at=AT, budget_s=math.inf).model_dump_json()
     assert not [user for user in alone.user_ids if user != "p00" and user in shown]
 
@@ -263,7 +263,7 @@ def test_command_line_says_why_in_a_sentence_and_in_figures(
     assert "prompt: time " in printed
 
 
-def test_command_line_gives_the_explanation_as_json_where_it_is_asked(
+def test_command_line_gives_the_explanation_as_json_on_request(
     alone: Recommender, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for why in (True, False):

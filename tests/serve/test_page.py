@@ -57,7 +57,7 @@ def test_api_key_shows_the_list_and_says_what_it_may_not(browser: Browser, serve
     assert visit.errors == []
 
 
-def test_missing_key_is_asked_for_and_kept_in_the_session_alone(browser: Browser, served_places: str) -> None:
+def test_missing_key_is_requested_and_kept_in_the_session_alone(browser: Browser, served_places: str) -> None:
     with visiting(browser, served_places, key=None) as visit:
         page = visit.page
         page.wait_for_selector("#key-dialog[open]")

@@ -40,7 +40,7 @@ def _travels(make_histories: MakeHistories, location: str) -> tuple[Histories, l
     ("template", "location"), [("flights", "context"), ("plain", "outcome"), ("checkins", "outcome")]
 )
 @pytest.mark.parametrize("profile_tokens", [0, 24])
-def test_training_text_up_to_each_title_is_the_prompt_of_that_moment(
+def test_training_text_up_to_each_title_is_the_prompt_of_that_event(
     make_histories: MakeHistories, make_words: Callable[[], Encode], template: str, location: str, profile_tokens: int
 ) -> None:
     histories, moments = _travels(make_histories, location)

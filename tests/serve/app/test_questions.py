@@ -42,7 +42,7 @@ def test_words_of_a_line_are_marked_with_their_kind(server: Any) -> None:
     assert titles[0] in {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
 
 
-def test_past_is_that_of_the_user_before_the_moment(server: Any) -> None:
+def test_past_is_that_of_the_user_before_the_request(server: Any) -> None:
     recommender = server.app.state.whereupon.recommender
     own = recommender.histories.events.filter(user_id="p00")
     found = shown(server)

@@ -157,8 +157,8 @@ def ranking_command(example: Example, baselines: Sequence[str] = ()) -> str:
 def section(found: Found) -> str:
     """All that RESULTS.md says of one example."""
     dataset, config = found.dataset, found.example.config
-    told = headline(dataset, found.board)
-    parts = [f"## {found.example.name}\n", f"{told['sentence']}\n", *(f"- {caveat}\n" for caveat in told["caveats"])]
+    head = headline(dataset, found.board)
+    parts = [f"## {found.example.name}\n", f"{head['sentence']}\n", *(f"- {caveat}\n" for caveat in head["caveats"])]
     if found.missing:
         command = ranking_command(found.example, found.missing)
         parts.append(f"Not ranked: {', '.join(found.missing)}. Rank them by `{command}`.\n")

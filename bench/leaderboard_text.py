@@ -138,8 +138,8 @@ def slices(dataset: Dataset, found: Part) -> str:
             title = panel["title"] if place == 0 else ""
             rows.append([title, label, *numbers, _estimate(one), _estimate(other), *against])
     parts = "1 part" if found["num_thin"] == 1 else f"{found['num_thin']} parts"
-    told = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found["num_thin"] else ""
-    return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + told
+    note = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found["num_thin"] else ""
+    return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + note
 
 
 def context(dataset: Dataset, config: str) -> str:
@@ -149,11 +149,11 @@ def context(dataset: Dataset, config: str) -> str:
         if (found := ablated_folder(folder)) is None:
             continue
         path = found[0] / f"{ABLATION}.json"
-        told = read_object(path)
-        if told.get("data_hash") == dataset.histories.data_hash:
+        found_ablation = read_object(path)
+        if found_ablation.get("data_hash") == dataset.histories.data_hash:
             text = path.with_suffix(".md").read_text(encoding="utf-8")
             limited = f" --limit {found[1]}" if found[1] else ""
-            retrained = any(test["how"] == "retrained" for test in told.get("tests", []))
+            retrained = any(test["how"] == "retrained" for test in found_ablation.get("tests", []))
             command = f"python bench/ablation.py {Path(config).stem}" if retrained else f"whereupon ablate {config}"
             made = f"\nMade by `{command}{limited}`.\n"
             texts.append(re.sub(r"^#", "###", text, flags=re.MULTILINE) + made)

@@ -77,11 +77,11 @@ class TransformersEngine:
         return found
 
     def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
-        """See `edge_log_probs`. Raises NonFiniteError for scores that are no numbers: no ranking could be trusted."""
+        """See `edge_log_probs`. Raises NonFiniteError for scores that are NaN or infinite."""
         log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, self.tensors, self.output, self.temperature)
         if not log_prob_J.isfinite().all():
             raise NonFiniteError(
-                f"The model {self.model.config.name_or_path} gives scores that are no numbers: its weights or its "
+                f"The model {self.model.config.name_or_path} gives scores that are NaN or infinite: its weights or its "
                 "adapter are damaged; fetch the model or run `whereupon finetune` again."
             )
         return log_prob_J, first_X

@@ -182,7 +182,7 @@ class Watched:
             row_Q = self.row_E[start : start + size]
             score_QI, truth_Q1 = scores(row_Q), histories.item_idx_N[row_Q, None]
             true_Q1 = np.take_along_axis(score_QI, truth_Q1, axis=1)
-            # Written so that scores which are no numbers, of a training that has just diverged, are worth nothing.
+            # Written so that NaN scores, of a training that has just diverged, are worth nothing.
             ahead_QI = ~((score_QI < true_Q1) | ((score_QI == true_Q1) & (place_I >= place_I[truth_Q1])))
             if not self.candidates.everything:
                 ahead_QI &= self.candidates.allowed(row_Q)

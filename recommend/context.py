@@ -176,10 +176,10 @@ def _with_columns(row: pl.DataFrame, columns: Mapping[str, ContextValue]) -> pl.
 def with_weather(row: pl.DataFrame, values: Mapping[str, float | str]) -> pl.DataFrame:
     """The row with this weather and no other."""
     unknown = {name: None for name in WEATHER_COLUMNS if name in row.columns}
-    told = {**unknown, **values}
+    merged = {**unknown, **values}
     kinds = {"condition": pl.String}
     return row.with_columns(
-        pl.lit(value, row.schema.get(name, kinds.get(name, pl.Float64))).alias(name) for name, value in told.items()
+        pl.lit(value, row.schema.get(name, kinds.get(name, pl.Float64))).alias(name) for name, value in merged.items()
     )
 
 

@@ -84,7 +84,7 @@ def two_communities() -> list[dict[str, Any]]:
     vectors = GraphVectors(*random.normal(size=(2, 30, 64)))
     by_chance = _share_own(FadedHistory(vectors, None, 0.0), task)
     return [
-        bar("two communities: share of LightGCN's first ten that are of the own one", found, "1", found == 1),
+        bar("two communities: share of LightGCN's first ten that are of the user's community", found, "1", found == 1),
         bar("two communities: the same of random vectors", by_chance, "<= 0.7", by_chance <= 0.7),
     ]
 

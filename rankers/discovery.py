@@ -7,8 +7,8 @@ its distance to the user's earlier places that `returns` attends to, how many us
 often users moved there from the last item, and how its category fits the hour and the user.
 
 Counts enter by smooth logarithms with coefficients of at least 0. An item without any
-event would get a high score: data sets hold only items that were chosen in the end. A small network adds what places and
-categories say together; it reads no counts.
+event would get a high score: data sets hold only items that were chosen in the end. A small network adds joint effects
+of places and categories; it reads no counts.
 
 Shapes: see `arrays`; K = features, C = categories, M = events in the order of time, P = the rows of a part.
 """

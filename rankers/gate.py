@@ -1,4 +1,4 @@
-"""How probable it is that the next item is one that the user has never chosen: a logistic regression on the own past.
+"""Probability that the next item is one that the user has never chosen: a logistic regression on the user's history.
 
 It is fitted on earlier splits' events by Newton's method with a ridge penalty. Habits drift, as known items grow, and
 so the intercept is then fitted again on the latest quarter of these events.

@@ -1,9 +1,9 @@
-"""Which of the own past items comes again: attention over the own past events, its weights learnt.
+"""Which item of the user's history comes again: attention over the user's past events, with learnt weights.
 
 p(i) is the sum over the user's past events x of item i of exp(w(x)), divided by that of all of them. Each feature of x,
 such as its age, says in which of some buckets x lies. w(x) adds up a weight for each of these buckets, and what a small
 network makes of them together: the sum of the buckets' vectors, its negative parts cut off, times a vector. So it is a
-softmax attention over the own past with features made by hand, and the kernel of `own.ContextWeights` with steps in
+softmax attention over the history with features made by hand, and the kernel of `own.ContextWeights` with steps in
 place of its formulas. Weights are learnt by the likelihood of earlier splits' events of items that their user had
 chosen before: Adam (Kingma and Ba, ICLR 2015) with decoupled decay (Loshchilov and Hutter, ICLR 2019), over batches.
 
@@ -161,7 +161,7 @@ class Returns:
         return cls(*(np.asarray(arrays[name], np.float64) for name in _LEARNT))
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
-        """Scores add up to 1; only the own past counts, so that `known` changes nothing."""
+        """Scores add up to 1; only the user's history counts, so `known` changes nothing."""
         data, num_items = EventData.of(histories), histories.items.height
 
         def scores(row_Q: Int64) -> Scored:

@@ -1,4 +1,4 @@
-"""The stack: what several rankers say together of the next item. It is the prior of the language model.
+"""The stack: a distribution of the next item by several rankers. It is the prior of the language model.
 
     p(i) = (1 - g) * again(i) + g * new(i)
 

@@ -1,4 +1,4 @@
-"""Why an answer is what it is: from a question and its answer to an `Explanation`, with any model.
+"""The `Explanation` of an answer, from the question and its answer, with any model.
 
 An explanation is computed by scoring the same question in other wordings (`wordings`). `explaining` gives these out,
 many together, and is sent their results, as a search gives out nodes; `explain_with` drives it with a model in this

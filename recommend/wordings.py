@@ -1,4 +1,4 @@
-"""A prompt in parts that can be left out: groups of what it says, and the same question in other wordings.
+"""A prompt in groups that can be left out, and the same question in other wordings.
 
 The groups are the time, the place and the weather of the request, the last events, the older ones
 that have a line of their own, and the profile (all events before those lines). A context group is left out of the line
@@ -63,7 +63,7 @@ def subsets(groups: Sequence[Group]) -> list[frozenset[Group]]:
 
 @dataclass(frozen=True, eq=False)
 class Worded:
-    """A question whose prompt can be said without some of its groups."""
+    """A question whose prompt can be made without some of its groups."""
 
     question: Question
 

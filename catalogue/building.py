@@ -47,7 +47,7 @@ def edit_trie(trie: Trie, item_idx_I: Int64, added: Ragged, item_idx_M: Int64, t
 
     No title of `trie` is tokenised, sorted or compared again but those beside a new one.
 
-    `item_idx_I` is the item index that each item of `trie` has in the result, -1 for those that it shall not have;
+    `item_idx_I` is the item index that each item of `trie` has in the result, -1 for those to leave out;
     `added` are the tokens of the titles to be put in, and `item_idx_M` the item index of each in the result. `titles`
     and errors are as for `build_trie`.
     """

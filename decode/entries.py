@@ -19,7 +19,7 @@ LOWEST = np.finfo(np.float32).min
 
 @dataclass(frozen=True)
 class Entries:
-    """Items (node -1) and nodes: question, what the search goes by, log-probability, node, first row, parent's handle.
+    """Items (node -1) and nodes: question, value that orders the search, log-probability, node, first row, parent's handle.
 
     `value` is the log-probability itself in a search for the most probable, and a perturbed one in a sample. `part`
     float32 [A, P] splits the log-probability among the P parts of a mixture (see `reweighting`); P is 0 without one.

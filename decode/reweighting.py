@@ -35,7 +35,7 @@ _NOTHING = np.float32(-1e30)  # instead of -inf, of which no difference can be t
 class ItemPrior:
     """Masses of items, the same for all questions but for some items of each; the mass of any rows in O(1).
 
-    `base_I` float64 [I] by item index, above 0, or None: no item has a mass but those of `own`. `own`: for each question
+    `base_I` float64 [I] by item index, above 0, or None: only items of `own` have a mass. `own`: for each question
     items (int64 [M]) and masses (float64 [M]) to be added to theirs, or None; less than 0 takes away from the base.
     Scale is free. Raises ValueError for masses that are none.
     """
@@ -235,7 +235,7 @@ class Reweighting:
 
 @dataclass(frozen=True)
 class Shared:
-    """The changes of a few requests for more questions, of which question q goes by that of request `request_Q[q]`:
+    """The changes of a few requests for more questions, of which question q takes that of request `request_Q[q]`:
     several wordings of one request have one change."""
 
     change: Change

@@ -67,7 +67,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Boosted:
-    """The ranker: trees, None where there was too little to learn from; then items go by popularity of late."""
+    """The ranker: trees, None where there was too little to learn from; then items are ordered by recent popularity."""
 
     booster: "Booster | None"
     returns: Returns

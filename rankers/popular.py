@@ -1,4 +1,4 @@
-"""What everybody chooses: in all, lately, and at this hour of the week.
+"""Popularity: of all events, of recent events, and at this hour of the week.
 
 Each is a distribution over the catalogue and scores by its logarithm. All events count that are strictly earlier than
 the predicted one, of any user and split, except in `Popularity`, which counts those of earlier splits.

@@ -116,7 +116,7 @@ class Frontier:
         self._start_Q1 = np.searchsorted(self.entries.query, self._query_Q1)
 
     def _hold_back(self, children: Children) -> Float32:
-        """Keep children in reserve; float32 [Q]: the value from which on they are wanted now."""
+        """Keep children in reserve; float32 [Q]: the value from which on they are needed now."""
         self._rounds.append(children)
         begin_Q1 = children.bounds(self._query_Q1)
         crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self._held)

@@ -28,7 +28,7 @@ class WindowAnswers:
 
 
 def windows_with_targets(windows: Windows, wanted_N: NDArray[np.bool_]) -> Windows:
-    """The windows that answer for at least one wanted event, each cut off after its last one."""
+    """The windows that answer for at least one requested event, each cut off after its last one."""
     count_N1 = np.concatenate([[0], np.cumsum(wanted_N)])
     kept = windows.select(count_N1[windows.end_W] > count_N1[windows.target_W])
     last_N = np.maximum.accumulate(np.where(wanted_N, np.arange(len(wanted_N)), -1)) if len(wanted_N) else wanted_N
@@ -58,7 +58,7 @@ class Questions:
 def read_windows(
     engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_N: NDArray[np.bool_]
 ) -> Iterator[Questions]:
-    """Read each window once, for all wanted events in it."""
+    """Read each window once, for all requested events in it."""
     for w in range(len(windows)):
         one = windows.select(np.arange(len(windows)) == w)
         encoded = encode_queries(text, one)[0]
@@ -73,7 +73,7 @@ def answer_windows(
     max_expansions: int | None = None, reweighting_of: Callable[[Int64], Change] | None = None,
     allowed_of: Callable[[Int64], Bool] | None = None, queries_per_search: int = 16,
 ) -> Iterator[WindowAnswers]:  # fmt: skip
-    """Answer every wanted event of the windows from the text before it; `k` = 0 for log-probabilities only.
+    """Answer every requested event of the windows from the text before it; `k` = 0 for log-probabilities only.
 
     The mask of the search hides all text from a question's own title on, so that one reading of a window serves all.
     `reweighting_of` gives the reweighting for the events in some rows, `allowed_of` bool [Q, I] the items that may

@@ -4,7 +4,7 @@
 - *shuffled*: each event has that of a random one (`shuffling.exchange`). Lines look as in training, and mean nothing.
 - *retrained*: a model that was trained without the kind, which could learn to make up for it. The fairest figure.
 
-Titles and the order of events stay. Where lines are shorter without a kind, a window may hold more of the past. Without
+Titles and the order of events stay. Where lines are shorter without a kind, a window may hold more events. Without
 time, the rankers of `priors` and the baseline use no hour and no kind of day, but keep ages. A retrained run has the
 rankers that it was trained with, context and all.
 """

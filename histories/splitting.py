@@ -27,8 +27,8 @@ CAVEATS: Final[Mapping[Protocol, str]] = {
 def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -> pl.Series:
     """Split of each event; the protocols are described in `SplitSettings`.
 
-    A history event is its own user's past: it stands in prompts and is counted by rankers when that user is predicted
-    about later. Nothing is fitted on it, and it is never predicted. Whether it may count when others are predicted
+    A history event is an earlier event of its user: prompts show it and rankers count it for later events of
+    that user. Nothing is fitted on it, and it is never predicted. Whether it may count when others are predicted
     says `Histories.shared_N`.
 
     `events` have at least `user_id` and `time`, under item_cold_start also `item_id`, in the order of time; that of

@@ -43,7 +43,7 @@ class Features:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The variables that every template has of which some of the wanted ones are made."""
+        """The variables that every template has of which some of the requested ones are made."""
         return ("precipitation_word", "temperature_c") if "weather_change" in self.wanted else ()
 
     def columns(self, events: pl.DataFrame, location: str, shown: pl.DataFrame, own: Sequence[str]) -> list[pl.Series]:

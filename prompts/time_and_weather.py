@@ -123,7 +123,7 @@ def season_here(events: pl.DataFrame, latitude_N: Float64) -> pl.Series:
 def public_holiday(events: pl.DataFrame, country: str) -> pl.Series:
     """The name of the public holiday of each event's local day, in English where there is one; "" on other days.
 
-    `country` is an ISO 3166 code, with a subdivision behind a hyphen if wanted: US, US-NY, DE-BY. Raises PromptError
+    `country` is an ISO 3166 code, with a subdivision behind a hyphen if needed: US, US-NY, DE-BY. Raises PromptError
     where it is none that the package `holidays` knows, or where that is not installed.
     """
     try:

@@ -64,7 +64,7 @@ def plan_windows(
                 )
             rows.append((user, first, start, target, end))
             if end < last:
-                # Fewer recent events than wanted where the next one would not fit beside them.
+                # Fewer recent events than set where the next one would not fit beside them.
                 kept = max(shown_N1[end] - settings.keep_fraction * budgets[1], question_N[end] - budgets[1])
                 start = min(end, max(start + 1, int(np.searchsorted(shown_N1[: end + 1], kept))))
             target = end

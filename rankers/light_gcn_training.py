@@ -60,7 +60,7 @@ class _Network:
 
     @torch.no_grad()
     def learnt(self, graph: Graph) -> GraphVectors:
-        """What users of any past are ranked by."""
+        """The model that ranks for users with any history."""
         _, read_ID, item_ID = self.vectors()
         degree_I = graph.degree_I
         root_I = np.divide(1.0, np.sqrt(degree_I), out=np.zeros_like(degree_I), where=degree_I > 0)

@@ -28,7 +28,7 @@ from .places import where_users_are
 from .protocol import Arrays, Family, Fitting, Scored, Sparse
 from .user_history import LastFit
 
-LONGEST = 400  # the last events of a past that are looked at
+LONGEST = 400  # the last events of a history that are used
 _PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes
 _WIDTH = 16  # D
 _BATCH, _EPOCHS, _LEAST, _MOST = 600, 9, 60, 150  # events of a batch, passes over all, and bounds of the steps
@@ -96,7 +96,7 @@ class EventData:
         return ragged(begin_Q, row_Q - begin_Q)
 
     def buckets(self, row_X: Int64, past_X: Int64) -> list[Int64]:
-        """The weight of each feature for events of the past, numbered through all features: F times int64 [X]."""
+        """The weight of each feature for past events, numbered through all features: F times int64 [X]."""
         time_N, last_X = self.histories.time_s_N, self.from_N[row_X]
         day_N, second_N = np.divmod(self.local_N, DAY_S)
         weekend_N = (day_N + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday

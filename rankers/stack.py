@@ -295,7 +295,7 @@ class BoundStack:
     def _log_odds(
         self, says: Mapping[tuple[Part, BaselineName], Says], row_Q: Int64, query_X: Int64, item_X: Int64
     ) -> Float64:  # fmt: skip
-        """float64 [Q]: the gate's, of rows with a past; X are the items chosen before."""
+        """float64 [Q]: the gate's, of rows with a history; X are the items chosen before."""
         recipe = self.stack.recipe
         own_Q = self.stack.gate.log_odds(self.histories, row_Q)
         odds_Q = recipe.history_weight * own_Q.clip(-SURE, SURE) + recipe.bias

@@ -1,5 +1,5 @@
-"""What the model reads of a question, piece by piece, with token counts and the fields of each line; and the past that
-it rests on.
+"""What the model reads of a question, piece by piece, with token counts and the fields of each line; and the
+history that it uses.
 
 A field is the words of a line that are gone where `prompts.leave_out` names its kind.
 """

@@ -100,7 +100,7 @@ def explaining(
 
 
 def _groups(worded: Worded, answer: Answer, found: _Found, ends: float) -> Step:
-    """Every set of groups: first those with the past as it was, and an hour later, then those with less of it."""
+    """Every set of groups: first those with the whole history, and an hour later, then those with less of it."""
     if time.monotonic() >= ends:
         found.left_out += ["what each group of the prompt adds", "an hour later"]
         return
@@ -114,7 +114,7 @@ def _groups(worded: Worded, answer: Answer, found: _Found, ends: float) -> Step:
 
 def _sets(worded: Worded, answer: Answer, found: _Found, gone_P: Sequence[frozenset[Group]]) -> Step:
     """Every set of context with histories that lack `gone_P`: values of all, and the ranks of those that lack one
-    group in all; beside the whole past also an hour later."""
+    group in all; beside the whole history also an hour later."""
     histories_of = [worded.past_without(gone) for gone in gone_P]
     texts = [
         _Text(kinds | gone, np.concatenate([histories_of[past][0], worded.last_line(kinds)]), past)

@@ -36,7 +36,7 @@ LATER: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, eq=False)
 class Wordings:
-    """Q wordings of one question, as texts (int32 each): of each, the `k` best items of a selection are wanted.
+    """Q wordings of one question, as texts (int32 each): of each, the `k` best items of a selection are requested.
 
     `change` is what becomes of the model's distribution, for these Q questions.
     """

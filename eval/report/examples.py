@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...decode.tokenizer import Tokenizer
 
 NUM_EXAMPLES = 10
-STRATA = {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}  # how many of each are wanted
+STRATA = {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}  # how many of each are shown
 TAIL_LINES = 12
 NO_BUDGET = 10**9
 FETCHED = "smollm2-135m"  # the one base model with a name of its own; others are folders or hub ids

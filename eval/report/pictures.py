@@ -61,7 +61,7 @@ def labels(values: Sequence[float], unit: str = "") -> list[str]:
 
 
 def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:
-    """Places near the wanted ones, in their order, with `gap` between neighbours, none above `high`."""
+    """Places near the given ones, in their order, with `gap` between neighbours, none above `high`."""
     placed, order = list(wanted), sorted(range(len(wanted)), key=lambda i: wanted[i])
     for before, index in pairwise(order):
         placed[index] = max(placed[index], placed[before] + gap)

@@ -1,4 +1,4 @@
-"""Routes of what a question rests on, for people who look into it: users, context, past and prompt."""
+"""Routes for what a question depends on, for people who look into it: users, context, history and prompt."""
 
 from __future__ import annotations
 

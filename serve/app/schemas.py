@@ -227,7 +227,7 @@ class PromptPiece(BaseModel):
 
 
 class KnownEvent(BaseModel):
-    """An event of the past that a question rests on: prepared, stored or sent along."""
+    """A past event that a question depends on: prepared, stored or sent along."""
 
     item_id: str
     title: str

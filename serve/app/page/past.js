@@ -2,12 +2,12 @@
 
 import { ask, Refused } from "./api.js";
 import { $, day, h, hour, put, whole } from "./dom.js";
-import { emit, isAsked, question, state } from "./state.js";
+import { emit, hasQuestion, question, state } from "./state.js";
 
 let running = null;
 
 export async function showPast() {
-  if (!isAsked()) return;
+  if (!hasQuestion()) return;
   running?.abort();
   running = new AbortController();
   try {

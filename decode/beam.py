@@ -1,4 +1,4 @@
-"""A frontier of fixed width: what is not among the best of a round is given up."""
+"""A frontier of fixed width: entries that are not among the best of a round are dropped."""
 
 from __future__ import annotations
 

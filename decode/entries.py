@@ -1,4 +1,4 @@
-"""Items and nodes that a search has come to, for all questions in flat arrays; for shapes see `frontier`."""
+"""Items and nodes that a search has reached, for all questions in flat arrays; for shapes see `frontier`."""
 
 from __future__ import annotations
 

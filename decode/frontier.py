@@ -1,4 +1,4 @@
-"""What a search has come to and not yet looked into: the best entries in order, all others in reserve.
+"""The frontier of a search: the best entries in order, all others in reserve.
 
 A node near the top of a large trie has tens of thousands of edges, of which a search needs a few dozen. Only edges
 above a bound, question by question, are made into entries and sorted; the rest stay where the model's scores lie and

@@ -1,4 +1,4 @@
-"""The answers of a model to a task, as rankings on disk: window by window, continued after a kill.
+"""The answers of a model to a task, as rankings on disk: window by window; a killed run continues.
 
 The items of an answer are those of an exact search (`decode.search`) among the event's candidates. Log-probabilities
 are those over the whole catalogue: a filter leaves items out and changes nothing else, so the log-loss of a task

@@ -1,4 +1,4 @@
-"""What else a ranker does, besides being right: variety, novelty, popularity, and how far off its first guess is.
+"""Metrics beyond accuracy: variety, novelty, popularity, and the distance of the first item from the true one.
 
 Popularity is the number of events that an item had in earlier splits than the predicted one, of all users; an item
 that had none is novel, not impossible. Only the first k items of each list count; of a shorter list, those there are.

@@ -1,4 +1,4 @@
-"""`whereupon guard`: a proof by trial that each prediction of a run's baselines and prompts uses only earlier events.
+"""`whereupon guard`: a test that each prediction of a run's baselines and prompts uses only earlier events.
 
 For a sample of the events to be predicted, the future is made another one (see `perturbation`): the event's item is
 exchanged, and what is not known at that time is once changed and once deleted; under user_cold_start, what other

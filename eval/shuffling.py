@@ -1,4 +1,4 @@
-"""One kind of context exchanged among events, so that it speaks as before and means nothing; and taken away.
+"""One kind of context, shuffled among events or removed: shuffled it looks the same but carries no information.
 
 Each event gets the value of a random one, of those in the evaluated period and before it, that was known already when
 the event is first shown as history. So nothing leaks from later: no line of a past event shows a value from

@@ -1,4 +1,4 @@
-"""The prior of training events at every decision that they are a training example of, made once and kept memory-mapped.
+"""The prior at every decision of the training examples, computed once and memory-mapped.
 
 Shapes: N = rows of the histories, D = decisions of all training events, J = their edges end to end, Q = questions of
 one block, X = decisions of a block.

@@ -1,4 +1,4 @@
-"""What is counted of all users is counted once for each `Histories`, and cached."""
+"""A cache for counts over all users: one for each `Histories`."""
 
 from collections.abc import Callable
 from functools import update_wrapper

@@ -1,4 +1,4 @@
-"""The prior of training events: none of them has been seen by what predicts it.
+"""The prior of training events, cross-fitted: no ranker scores an event that it was fitted on.
 
 Counts never use later events. What is fitted is fitted once for each fold of the users, to
 the training events of all other users, and applied to those of the fold (cross-fitting: Chernozhukov et al., The

@@ -1,4 +1,4 @@
-"""What sequential models over item ids read, and to what end: GRU4Rec, LSTM and SASRec, each with and without time.
+"""Input and targets of sequential models over item ids: GRU4Rec, LSTM and SASRec, each with and without time.
 
 They are trained on the train split alone and stop by the validation split (`sequences_networks`); for each predicted
 event they read the same user's last events of any split.

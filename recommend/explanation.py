@@ -1,4 +1,4 @@
-"""What is answered to "why": of each item of an answer its parts, shares and alternatives, and one sentence of them."""
+"""The explanation of an answer: parts, shares and alternatives of each item, and one sentence about them."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def finetune(config: Any, overrides: Sequence[str] = (), start: str | None = Non
     """Train an adapter on the prepared histories, or go on from `start`, a version or a folder; its folder."""
     from importlib import import_module
 
-    room: Any = import_module(".finetune", __name__)  # of the same name, so that it takes the place of this function
-    folder: Path = room(config, overrides, start)
+    stage: Any = import_module(".finetune", __name__)  # of the same name, so that it takes the place of this function
+    folder: Path = stage(config, overrides, start)
     return folder
 
 

@@ -6,11 +6,11 @@ mean the same in every package:
     B  branching nodes of a trie         J  edges of the nodes that are scored, end to end
     C  edges of all branching nodes      K  ranked items, best first
     D  decisions of known items          N  events: rows of the histories, or of another table
-    E  evaluated events, rows of a task  Q  questions that are asked together
+    E  evaluated events, rows of a task  Q  queries of one batch
     H  hidden size of a model            U  users
     I  items of the catalogue            V  titles of a window; beside H the vocabulary
 
-L, M, P, R, S, T, W, X and Y count something of the moment (positions, pairs, entries of a flattened list): the
+L, M, P, R, S, T, W, X and Y count something local to a function (positions, pairs, entries of a flattened list): the
 docstring of the module or function says what. A digit is a fixed or an extra length: `offset_U1` has one entry more
 than there are users.
 """

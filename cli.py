@@ -236,7 +236,7 @@ def adapters(
 @app.command()
 def recommend(
     config: ConfigFile,
-    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="The user to ask about.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="The user to recommend for.")] = None,
     all_users: Annotated[
         bool, typer.Option("--all-users", help="Recommend for every user; needs -o and vLLM.")
     ] = False,

@@ -50,8 +50,8 @@ def diff(
         from .recommend.context import RequestContext
         from .recommend.prompt_verbs import diff_prompts
 
-        moment = RequestContext(at, weather, place)
-        diff_prompts(settings, one, other, user, moment, settings.histories.time_zone)
+        context = RequestContext(at, weather, place)
+        diff_prompts(settings, one, other, user, context, settings.histories.time_zone)
 
 
 @prompt_app.command("lint")

@@ -4,13 +4,13 @@
     python bench/ablation.py flights-demo
 
 For each seed: trains the example (runs/EXAMPLE, another seed in runs/EXAMPLE-seed-SEED), trains it again without each
-kind of context that its prompts tell (..-without-KIND, on the same prepared data), and runs `whereupon ablate`. Lines
+kind of context that its prompts show (..-without-KIND, on the same prepared data), and runs `whereupon ablate`. Lines
 without a kind are shorter, so a batch is given fewer tokens: as many steps, of as many events. Runs that are trained
-are not trained again (those that were trained otherwise are refused), and what is answered is not asked again.
+are not trained again (those that were trained otherwise are refused), and finished rankings are not computed again.
 `--without` with no kind trains nothing more: removed and shuffled only. On two cores the training of nyc-checkins takes
 70 minutes and a pass half an hour, that of flights-demo a quarter of an hour and a pass some minutes.
 
-Writes bench/results/ablation_EXAMPLE.json: a row a test, with its seed, counts and p-values. Nothing is asked of the
+Writes bench/results/ablation_EXAMPLE.json: a row a test, with its seed, counts and p-values. No bound is set for the
 figures.
 """
 
@@ -33,7 +33,7 @@ from whereupon.config import Config, load_config
 from whereupon.decode.adapter_card import read_card
 from whereupon.decode.adapters import adapter_versions, current_adapter, current_name
 from whereupon.decode.models import build_encoder, load_tokenizer
-from whereupon.eval.ablation import told_kinds
+from whereupon.eval.ablation import shown_kinds
 from whereupon.eval.rankings import ABLATION, evaluation_folder
 from whereupon.files import read_object
 from whereupon.finetune.schedule import Schedule
@@ -116,9 +116,12 @@ def refuse_other_training(path: Path, run: Path, seed: int, *overrides: str) -> 
     if not _is_trained(run):
         return
     card, wanted = read_card(current_adapter(run)), load_config(path, [f"run={run}", f"seed={seed}", *overrides])
-    asked = {"seed": seed, **{f"finetune.{name}": one for name, one in wanted.finetune.model_dump(mode="json").items()}}
+    set_to = {
+        "seed": seed,
+        **{f"finetune.{name}": one for name, one in wanted.finetune.model_dump(mode="json").items()},
+    }
     found = {"seed": card["seed"], **{f"finetune.{name}": one for name, one in card["finetune"].items()}}
-    other = [f"{name} {found[name]}, not {one}" for name, one in asked.items() if found.get(name, one) != one]
+    other = [f"{name} {found[name]}, not {one}" for name, one in set_to.items() if found.get(name, one) != one]
     if other:
         sys.exit(f"{run} was trained with {'; '.join(other)}: remove it to train it again")
 
@@ -128,9 +131,9 @@ def _is_trained(run: Path) -> bool:
 
 
 def _kinds(config: Config) -> list[ContextKind]:
-    """The kinds that the prompts tell."""
+    """The kinds that the prompts show."""
     histories, encoder = _texts(config)
-    return told_kinds(encoder, histories)
+    return shown_kinds(encoder, histories)
 
 
 def _batch_tokens(config: Config, kind: ContextKind) -> int:

@@ -33,15 +33,15 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=120)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--share", type=float, default=0.05)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     towns = []
-    for seed in asked.seeds:
-        settings = TownSettings(people=asked.people, days=asked.days, seed=seed, anomalies=asked.share)
+    for seed in args.seeds:
+        settings = TownSettings(people=args.people, days=args.days, seed=seed, anomalies=args.share)
         towns.append({"seed": seed, **found_in(settings)})
         print(towns[-1])
     mean = sum(town["auc"] for town in towns) / len(towns)
     bars = [bar("AUC of the score, mean of the towns", mean, f"at least {ASKED_AUC}", mean >= ASKED_AUC)]
-    return record("anomalies", asked.seeds[0], bars, min_past=MIN_PAST, towns=towns)
+    return record("anomalies", args.seeds[0], bars, min_past=MIN_PAST, towns=towns)
 
 
 def found_in(settings: TownSettings) -> dict[str, Any]:

@@ -31,8 +31,8 @@ def main() -> int:
     """Run from the command line; the exit status is 1 if a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
-    asked = parser.parse_args()
-    found = {name: judged(file) for name, file in broken_files(asked.seed)}
+    args = parser.parse_args()
+    found = {name: judged(file) for name, file in broken_files(args.seed)}
     wrong = {name: one for name, one in found.items() if one["faults"]}
     for name, one in wrong.items():
         print(f"{name}: {'; '.join(one['faults'])} ({one['said']})")
@@ -43,7 +43,7 @@ def main() -> int:
         bar("read though to be refused, or the reverse", kinds["verdict"], "0", not kinds["verdict"]),
     ]
     counts = Counter(one["outcome"] for one in found.values())
-    return record("cases", asked.seed, bars, outcomes=dict(counts), wrong=wrong)
+    return record("cases", args.seed, bars, outcomes=dict(counts), wrong=wrong)
 
 
 def judged(file: Broken) -> dict[str, Any]:

@@ -37,7 +37,7 @@ K = 10
 # Two titles whose log-probabilities differ by less may swap places: in bfloat16 a logit has three digits, and they
 # depend on how many tokens are computed at once.
 TIES = {"float32": 1e-4, "bfloat16": 0.1}
-ROOMS = ("catalogue", "decode")
+STAGES = ("catalogue", "decode")
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -92,12 +92,12 @@ def _contest(config: Config, num_prompts: int) -> Contest:
     row_E = evaluated_events(histories, "test")
     row_E = np.random.default_rng(config.seed).permutation(row_E)[:num_prompts]  # of 100, the first of 500
     root, here = Path(whereupon.__file__).parent, Path(__file__)
-    files = [here, *(path for room in ROOMS for path in sorted((root / room).glob("*.py")))]
+    files = [here, *(path for stage in STAGES for path in sorted((root / stage).glob("*.py")))]
     code = sha256_text("".join(sha256_file(path) for path in files))
     found = {name: version for name, version in versions().items() if name != "git"}
-    asked = [card, model_identity(config.model, card), encoder.identity, histories.data_hash, found]
-    asked += [sha256_file(here.with_name("beams.py")), torch.get_num_threads(), K]
-    key = sha256_text(json.dumps(asked, sort_keys=True))
+    key_parts = [card, model_identity(config.model, card), encoder.identity, histories.data_hash, found]
+    key_parts += [sha256_file(here.with_name("beams.py")), torch.get_num_threads(), K]
+    key = sha256_text(json.dumps(key_parts, sort_keys=True))
     partial = config.run / "bench" / f"search-{key[:16]}.jsonl"
     partial.parent.mkdir(exist_ok=True)
     text = encoder.text(histories.events, len(histories.user_ids))
@@ -115,7 +115,7 @@ def read_rows(partial: Path) -> dict[int, Row]:
 
 
 def prompt(text: HistoryText, row: int) -> Int32:
-    """int32 [L]: what is read before the title of the event `row` is asked for."""
+    """int32 [L]: what is read before the title of the event `row` is predicted."""
     windows = text.windows
     one = windows.select((windows.target_W <= row) & (row < windows.end_W))
     window = text.encode_windows(one)[0]

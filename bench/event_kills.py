@@ -198,5 +198,5 @@ def _check(clients: list[Client]) -> None:
 def _stored(server: EventServer, user_id: str) -> list[Row]:
     status, answer = ask(server.port, "GET", f"/v1/events/{user_id}?limit=1000000")
     if status != 200 or answer["has_more"]:
-        raise RuntimeError(f"the events of {user_id} were asked for, and the answer was {status}")
+        raise RuntimeError(f"the request for the events of {user_id} was answered with {status}")
     return list(answer["data"])

@@ -47,7 +47,7 @@ MODEL = "a Llama of two layers, hidden size 64, trained by `finetune` on each to
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--answers", type=int, default=50, help="answers that the other libraries are asked about")
+    parser.add_argument("--answers", type=int, default=50, help="answers that the other libraries explain")
     parser.add_argument("--run", type=Path, help="the run folder of another model, whose cost is measured, too")
     parser.add_argument("--output", type=Path, help="folder to write to instead of bench/results")
     options = parser.parse_args()
@@ -98,7 +98,7 @@ def _hide_weather(table: Path) -> None:
 
 
 def _queries(recommender: Recommender, num: int) -> list[tuple[str, RequestContext]]:
-    """Users and moments: hours from 9 to 17 of the day after the last, in rain and in sunshine, a sample of all."""
+    """Users and times: hours from 9 to 17 of the day after the last, in rain and in sunshine, a sample of all."""
     turns = list(itertools.product(range(9, 18), WEATHER, recommender.user_ids))
     chosen = np.random.default_rng(SEED).permutation(len(turns))[:num].tolist()
     return [
@@ -145,10 +145,10 @@ def _weather_shares(recommender: Recommender) -> dict[str, float]:
     return {name: statistics.mean(values) for name, values in means.items()} | {"answers": len(largest)}
 
 
-def _cost(recommender: Recommender, asked: list[tuple[str, RequestContext]]) -> dict[str, float]:
+def _cost(recommender: Recommender, requests: list[tuple[str, RequestContext]]) -> dict[str, float]:
     """CPU time of a plain answer and of its explanation, k = 10."""
     plain, why, whole, groups = [], [], [], []
-    for number, (user, context) in enumerate(asked):
+    for number, (user, context) in enumerate(requests):
         question = recommender.question(Request(user, None, context))
         began = time.process_time()
         answer = recommender.answer(question, 10)

@@ -92,7 +92,7 @@ def tried(family: Family, base: Path, folder: Path) -> dict[str, Any]:
 
 
 def bars_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One bar for each figure that was asked for."""
+    """One bar for each required figure."""
     names = {family.name for family in FAMILIES}
     works = [row for row in rows if row["family"] in names]
     refused = [row for row in rows if row["family"] not in names]

@@ -31,7 +31,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """One row per back end and size, ours included; `tokenizer` is a directory of transformers.
 
-    A back end that did not finish is not asked for more titles.
+    A back end that did not finish is not tried with more titles.
     """
     rows = []
     for backend in ("whereupon", *BACKENDS):

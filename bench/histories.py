@@ -49,11 +49,11 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=ASKED, metavar="N")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary one")
-    asked = parser.parse_args()
-    if asked.folder is not None:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        config = generate(Path(folder), asked.events, asked.seed)
+    args = parser.parse_args()
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        config = generate(Path(folder), args.events, args.seed)
         size = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet"))
         found = prepared(config)
     bars = [
@@ -62,7 +62,7 @@ def main() -> int:
         record.bar("peak memory, GiB", found["peak_gib"], f"<= {GIB:.0f}", found["peak_gib"] <= GIB),
     ]
     threads = os.environ.get("POLARS_MAX_THREADS", "")
-    return record.record("histories", asked.seed, bars, input_bytes=size, threads=threads, **found)
+    return record.record("histories", args.seed, bars, input_bytes=size, threads=threads, **found)
 
 
 def generate(folder: Path, num: int, seed: int) -> Path:

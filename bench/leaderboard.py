@@ -86,12 +86,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="the Markdown file to write (default: eval/RESULTS.md)")
     parser.add_argument("--seed", type=int, default=7, help="of intervals and tests (default: %(default)s)")
     given = parser.parse_args()
-    asked = named(given.examples)
-    if given.out is None and (others := set(EXAMPLES) - {example.name for example in asked}):
+    chosen = named(given.examples)
+    if given.out is None and (others := set(EXAMPLES) - {example.name for example in chosen}):
         parser.error(f"expected --out FILE, as eval/RESULTS.md has {', '.join(sorted(others))}, too")
     found: list[Found] = []
     absent: dict[Example, str] = {}
-    for example in asked:
+    for example in chosen:
         try:
             found += work_out(example, given.seed)
         except DataError as error:
@@ -118,7 +118,7 @@ def main() -> int:
 
 
 def named(arguments: Sequence[str]) -> list[Example]:
-    """The examples asked for, each once, with all its runs."""
+    """The requested examples, each once, with all its runs."""
     runs: dict[str, list[Path]] = {}
     for argument in arguments:
         name, _, run = argument.partition("=")
@@ -134,8 +134,8 @@ def work_out(example: Example, seed: int) -> Iterator[Found]:
     """One for each data that the example's runs hold: one, unless they were prepared otherwise."""
     for dataset in read_datasets(example.runs, texts.METRIC, SPLIT):
         ranked = {ranker.slug for ranker in dataset.rankers}
-        asked = [name for name in get_args(BaselineName) if name not in needless(dataset)]
-        missing = tuple(name for name in asked if slug_of(name) not in ranked)
+        chosen = [name for name in get_args(BaselineName) if name not in needless(dataset)]
+        missing = tuple(name for name in chosen if slug_of(name) not in ranked)
         board = leaderboard(dataset, seed)
         yield Found(example, dataset, board, slicing(dataset, seed), missing, UNTRAINED in ranked)
 
@@ -157,8 +157,8 @@ def ranking_command(example: Example, baselines: Sequence[str] = ()) -> str:
 def section(found: Found) -> str:
     """All that RESULTS.md says of one example."""
     dataset, config = found.dataset, found.example.config
-    told = headline(dataset, found.board)
-    parts = [f"## {found.example.name}\n", f"{told['sentence']}\n", *(f"- {caveat}\n" for caveat in told["caveats"])]
+    head = headline(dataset, found.board)
+    parts = [f"## {found.example.name}\n", f"{head['sentence']}\n", *(f"- {caveat}\n" for caveat in head["caveats"])]
     if found.missing:
         command = ranking_command(found.example, found.missing)
         parts.append(f"Not ranked: {', '.join(found.missing)}. Rank them by `{command}`.\n")

@@ -56,8 +56,8 @@ def short_rows(example: str, board: Leaderboard) -> list[list[str]]:
     baselines = [row for row in board.rows if row.ranker.is_baseline][:MOST_BASELINES]
     chosen = [row for row in board.rows if not row.ranker.is_baseline or row in baselines]
     [reference] = [row.ranker for row in board.rows if row.against is None]
-    whom = "" if reference.is_baseline else " from the best ranker"  # against what the head of the column says
-    return [_short(example if place == 0 else "", row, whom) for place, row in enumerate(chosen)]
+    against_what = "" if reference.is_baseline else " from the best ranker"  # against what the head of the column says
+    return [_short(example if place == 0 else "", row, against_what) for place, row in enumerate(chosen)]
 
 
 def made(dataset: Dataset, config: str) -> str:
@@ -80,7 +80,7 @@ def own_settings(ranker: Ranked) -> dict[str, Any]:
 def command_of(ranker: Ranked, config: str) -> str:
     """What makes a ranker's line, free of places of the machine that it was typed on; "" if it was not noted.
 
-    A baseline is asked for by its name and seed, whichever others its configuration named, with the other overrides
+    A baseline is named by its name and seed, whichever others its configuration named, with the other overrides
     that were typed. Others have the command that was typed, with the configuration called by its path in the
     repository. Overrides that are absolute paths, such as `--set run=/somewhere/else`, are left out, and other files
     are called by their names alone.
@@ -138,8 +138,8 @@ def slices(dataset: Dataset, found: Part) -> str:
             title = panel["title"] if place == 0 else ""
             rows.append([title, label, *numbers, _estimate(one), _estimate(other), *against])
     parts = "1 part" if found["num_thin"] == 1 else f"{found['num_thin']} parts"
-    told = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found["num_thin"] else ""
-    return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + told
+    note = f"\nLeft out: {parts} of fewer than {FEWEST_EVENTS} events.\n" if found["num_thin"] else ""
+    return table(["", "", "events", "users", ours, theirs, "difference", "p"], rows, 2) + note
 
 
 def context(dataset: Dataset, config: str) -> str:
@@ -149,20 +149,20 @@ def context(dataset: Dataset, config: str) -> str:
         if (found := ablated_folder(folder)) is None:
             continue
         path = found[0] / f"{ABLATION}.json"
-        told = read_object(path)
-        if told.get("data_hash") == dataset.histories.data_hash:
+        found_ablation = read_object(path)
+        if found_ablation.get("data_hash") == dataset.histories.data_hash:
             text = path.with_suffix(".md").read_text(encoding="utf-8")
             limited = f" --limit {found[1]}" if found[1] else ""
-            retrained = any(test["how"] == "retrained" for test in told.get("tests", []))
+            retrained = any(test["how"] == "retrained" for test in found_ablation.get("tests", []))
             command = f"python bench/ablation.py {Path(config).stem}" if retrained else f"whereupon ablate {config}"
             made = f"\nMade by `{command}{limited}`.\n"
             texts.append(re.sub(r"^#", "###", text, flags=re.MULTILINE) + made)
     return "\n".join(texts)
 
 
-def _short(example: str, row: Row, whom: str) -> list[str]:
+def _short(example: str, row: Row, against_what: str) -> list[str]:
     difference, p = _against(row)
-    against = f"{difference}{whom}; p {p}" if row.against else difference
+    against = f"{difference}{against_what}; p {p}" if row.against else difference
     name = row.ranker.name if row.ranker.is_baseline else f"**{row.ranker.name}**"
     numbers = [_estimate(row.metrics.get(metric)) for metric in (METRIC, *VISITED, *SHOWN[1:3])]
     return [example, name, *numbers, against]

@@ -64,7 +64,7 @@ EXAMPLES: Final = ("flights-demo", "nyc-checkins", "movielens-100k", "movielens-
 NEW: Final = "among new items"
 NUM_TITLES: Final = 1_000_000
 NUM_STEPS: Final = 12  # of training, with and without the prior each
-# What was asked: example, part of its events, metric, and the least (or, of a loss, the most) that it should be.
+# Required: example, part of its events, metric, and the least (or, of a loss, the most) that it should be.
 ASKED: Final = (
     ("flights-demo", "all", "nDCG@10", 0.800), ("flights-demo", "all", "log-loss", 1.15),
     ("nyc-checkins", "all", "nDCG@10", 0.585), ("nyc-checkins", "first visits", "nDCG@10", 0.035),
@@ -111,7 +111,7 @@ def main() -> int:
 
 
 def tables(example: str, run: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Figures of an example by part of its events, and its bars; what was asked and is not there is a missed bar."""
+    """Figures of an example by part of its events, and its bars; a required figure without a value is a missed bar."""
     rows: list[dict[str, Any]] = []
     bars: list[dict[str, Any]] = []
     try:
@@ -320,7 +320,7 @@ def _large(rng: np.random.Generator) -> tuple[Histories, Trie]:
 
 
 def _request(known: Histories, user: int) -> pl.DataFrame:
-    """A user's events, and the moment that is asked about as last row."""
+    """A user's events, and the query as last row."""
     events = known.events.filter(pl.col("user_idx") == user)
     last = events[-1].with_columns(
         pl.lit(-1, pl.Int32).alias("item_idx"), pl.col("time", "local_time").dt.offset_by("1h")

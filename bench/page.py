@@ -3,9 +3,9 @@
     make bench-page
     python bench/page.py --url URL --user ID --at TIME --pictures docs    # screenshots of a server
 
-A tiny simulated town is trained for a moment and served by the real server; each journey of
+A tiny simulated town is trained for a few steps and served by the real server; each journey of
 `tests/serve/page_journeys.py` runs on a freshly loaded page in a headless Chromium. Counted are failed journeys, errors
-on the console, requests to anywhere else, and what axe-core finds at the end of each. The page itself marks the moment
+on the console, requests to anywhere else, and what axe-core finds at the end of each. The page itself marks the time
 at which the answer's headers arrive and the one at which the first list is painted.
 """
 
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--served", help="URL of such a server of the town that runs already (`serving_places`)")
     parser.add_argument("--url", help="take pictures of this server instead")
     parser.add_argument("--user", help="whose list is shown in the pictures")
-    parser.add_argument("--at", help="the time asked about in the pictures, such as 2013-02-14T18:00")
+    parser.add_argument("--at", help="the time of the request in the pictures, such as 2013-02-14T18:00")
     parser.add_argument("--pictures", type=Path, help="folder of the pictures")
     options = parser.parse_args()
     program = chromium()

@@ -5,7 +5,7 @@
 Writes bench/results/planted.json; exits with 1 if a bar is missed. Minutes on one core. `make bench-source_models` has
 the same bars.
 
-Shapes: I = items, E = asked events, K = ranked items, X and Y = rows and columns of a map.
+Shapes: I = items, E = predicted events, K = ranked items, X and Y = rows and columns of a map.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def two_communities() -> list[dict[str, Any]]:
     vectors = GraphVectors(*random.normal(size=(2, 30, 64)))
     by_chance = _share_own(FadedHistory(vectors, None, 0.0), task)
     return [
-        bar("two communities: share of LightGCN's first ten that are of the own one", found, "1", found == 1),
+        bar("two communities: share of LightGCN's first ten that are of the user's community", found, "1", found == 1),
         bar("two communities: the same of random vectors", by_chance, "<= 0.7", by_chance <= 0.7),
     ]
 
@@ -161,7 +161,7 @@ def waves(num_waves: int = 150, side: int = 9) -> Histories:
 
 
 def _best_ndcg(name: BaselineName, task: Task) -> float:
-    """Of the family's whole grid on the asked events themselves; of ST-CNN, of its first settings alone."""
+    """Of the family's whole grid on the predicted events themselves; of ST-CNN, of its first settings alone."""
     family = FAMILIES[name]
     grid = family.grid()[:1] if name == "ST-CNN" else family.grid()
     found = [rank(family.ranker(task.histories, "test", one, SEED), task, K).rank_E for one in grid]

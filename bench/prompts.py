@@ -60,11 +60,11 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=1000, metavar="U")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--templates", nargs="+", default=TEMPLATES, choices=TEMPLATES)
-    asked = parser.parse_args()
-    rng = np.random.default_rng(asked.seed)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
     items = _items(rng)
-    events = _events(rng, asked.events, asked.users, items)
-    rows = [_measured(name, items, events) for name in asked.templates]
+    events = _events(rng, args.events, args.users, items)
+    rows = [_measured(name, items, events) for name in args.templates]
     slowest, longest = min(rows, key=lambda row: row["lines_a_second"]), max(rows, key=lambda row: row["prompt_ms"])
     bars = [
         record.bar(f"lines a second, {slowest['template']} (the slowest)", slowest["lines_a_second"],
@@ -75,7 +75,7 @@ def main() -> int:
     for row in rows:
         print(f"{row['template']}: {row['lines_a_second']:,.0f} lines/s, {row['prompt_ms']:.2f} ms a prompt, "
               f"{row['distinct_share']:.0%} distinct")  # fmt: skip
-    return record.record("prompts", asked.seed, bars, events=asked.events, users=asked.users, rows=rows)
+    return record.record("prompts", args.seed, bars, events=args.events, users=args.users, rows=rows)
 
 
 def _measured(template: str, items: pl.DataFrame, events: pl.DataFrame) -> dict[str, Any]:
@@ -90,10 +90,10 @@ def _measured(template: str, items: pl.DataFrame, events: pl.DataFrame) -> dict[
         seconds.append(time.process_time() - start)
         distinct = len(texts)
     users = [user for _, user in events.group_by("user_idx", maintain_order=True)][:NUM_PROMPTS]
-    asked = [user.with_columns(user_idx=pl.lit(0, pl.Int32)) for user in users]
-    prompt_of(encoder, asked[0])
+    args = [user.with_columns(user_idx=pl.lit(0, pl.Int32)) for user in users]
+    prompt_of(encoder, args[0])
     each = []
-    for one in asked:
+    for one in args:
         each.append(min(_prompt_s(encoder, one) for _ in range(REPEATS)))
     return {
         "template": template, "lines_a_second": events.height / min(seconds),
@@ -103,9 +103,9 @@ def _measured(template: str, items: pl.DataFrame, events: pl.DataFrame) -> dict[
     }  # fmt: skip
 
 
-def _prompt_s(encoder: PromptEncoder, asked: pl.DataFrame) -> float:
+def _prompt_s(encoder: PromptEncoder, args: pl.DataFrame) -> float:
     start = time.process_time()
-    prompt_of(encoder, asked)
+    prompt_of(encoder, args)
     return time.process_time() - start
 
 

@@ -44,11 +44,11 @@ def main() -> int:
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate N events only")
     parser.add_argument("--on-top", action="store_true", help="train on top of the example's rankers")
     parser.add_argument("--quantize", nargs="+", default=["nf4"], choices=["nf4", "int8"])
-    asked = parser.parse_args()
-    rows = [_measured(quantize, asked.on_top, asked.epochs, asked.limit) for quantize in (PLAIN, *asked.quantize)]
+    args = parser.parse_args()
+    rows = [_measured(quantize, args.on_top, args.epochs, args.limit) for quantize in (PLAIN, *args.quantize)]
     bars = [one for row in rows[1:] for one in _bars(row, rows[0])]
-    name = "quantize_on_top" if asked.on_top else "quantize"
-    return record.record(name, load_config(EXAMPLE).seed, bars, script="quantize", rows=rows, limit=asked.limit)
+    name = "quantize_on_top" if args.on_top else "quantize"
+    return record.record(name, load_config(EXAMPLE).seed, bars, script="quantize", rows=rows, limit=args.limit)
 
 
 def _overrides(quantize: str, on_top: bool, epochs: float | None) -> list[str]:

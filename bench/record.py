@@ -1,4 +1,4 @@
-"""What every bench writes: machine, versions, seed, figures, and one bar for each figure that was asked for."""
+"""What every bench writes: machine, versions, seed, figures, and one bar for each required figure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def command(script: str) -> str:
 
 
 def bar(name: str, value: float | None, bound: str, ok: bool) -> dict[str, Any]:
-    """One figure that was asked for: what it is (None: not measured), its bound in words, and whether it keeps it."""
+    """A required figure: what it is (None: not measured), its bound in words, and whether it keeps it."""
     return {"name": name, "value": value, "bound": bound, "ok": bool(ok)}
 
 
@@ -42,5 +42,5 @@ def record(
     write_json((folder or RESULTS) / f"{name}.json", content)
     for one in bars:
         value = "not measured" if one["value"] is None else f"{one['value']:.6g}"
-        print(f"{'met   ' if one['ok'] else 'MISSED'} {one['name']}: {value} (asked: {one['bound']})")
+        print(f"{'met   ' if one['ok'] else 'MISSED'} {one['name']}: {value} (required: {one['bound']})")
     return 0 if all(one["ok"] for one in bars) else 1

@@ -56,16 +56,16 @@ class Case:
 
     def verbs(self, run: Path) -> list[list[str]]:
         config = str(Path("examples") / f"{self.name}.yaml")
-        asked = ["--limit", str(self.limit)] if self.limit else []
+        sampled = ["--limit", str(self.limit)] if self.limit else []
         named = [part for name in self.baselines for part in ("--baseline", name)]
         settings = [f"run={run}", f"finetune.epochs={self.epochs}", "finetune.validations_per_epoch=0",
                     "finetune.validation_events=50"]  # fmt: skip
         common = [part for setting in settings for part in ("--set", setting)]
         verbs = [["prepare", config, *common], ["finetune", config, *common],
-                 ["evaluate", config, *asked, *named, *common]]  # fmt: skip
+                 ["evaluate", config, *sampled, *named, *common]]  # fmt: skip
         if self.calibrated:
             verbs += [["calibrate", config, "--limit", "200", *common],
-                      ["evaluate", config, *asked, *named, *common]]  # fmt: skip
+                      ["evaluate", config, *sampled, *named, *common]]  # fmt: skip
         return verbs
 
 

@@ -114,7 +114,7 @@ def _grammars(args: argparse.Namespace) -> Section:
 
 
 def bars(sections: dict[str, Section]) -> list[dict[str, Any]]:
-    """The figures that were asked for, of the parts that are there."""
+    """The required figures, of the parts that are there."""
     of: dict[str, Callable[[Section], list[dict[str, Any]]]] = {"trie": _trie_bars, "nyc": _nyc_bars}
     return [one for part, make in of.items() if part in sections for one in make(sections[part])]
 

@@ -8,7 +8,7 @@ seed in a run folder of its own (runs/EXAMPLE-seed-SEED, the same prepared data)
 baselines of flights-demo take two minutes and a model there 15, the baselines of nyc-checkins 20 minutes.
 
 Writes bench/results/seeds_EXAMPLE.json: a row a ranker and seed, and of each ranker mean, standard deviation (n - 1)
-and range of nDCG@10 over its seeds. Nothing is asked of the figures. Rows of baselines that are there are kept: remove
+and range of nDCG@10 over its seeds. No bound is set for the figures. Rows of baselines that are there are kept: remove
 the file after changing a ranker.
 """
 

@@ -12,7 +12,7 @@ agreement   the answers of the server and those of the in-process engine on 200 
 stack       what the stack of rankers costs an answer, beside a model that was trained alone (the run folder with
             "-alone" at its end: `whereupon finetune` with `--set priors=none`); left out where there is none
 
-Titles in answers are compared with the catalogue, ten titles at most are asked for, and every prompt is that of a test
+Titles in answers are compared with the catalogue, ten titles at most are requested, and every prompt is that of a test
 event, as many different people's as there are. Writes bench/results/serve.json and serve.md; exits with 1 if a bar is
 missed.
 """
@@ -116,7 +116,7 @@ def measure(part: str, args: argparse.Namespace) -> Section:
         alone = serve_stack.alone_run(config)
         return serve_stack.measure(args.config, args.settings, alone, bodies, logs, _say)
     plan = serve_online.plans(args.prompts)
-    # One more than is asked at once: the last one is for warming up.
+    # One more than are sent at once: the last one is for warming up.
     task = read_task(config, max(max(one.values()) for one in plan.values()) + 1)
     with merged_weights(config, DTYPE) as weights:
         if part == "online":
@@ -144,7 +144,7 @@ def with_overlap(sections: dict[str, Section]) -> None:
 
 
 def bars(sections: dict[str, Section]) -> list[dict[str, Any]]:
-    """The figures that were asked for, of the parts that are there."""
+    """The required figures, of the parts that are there."""
     of = {
         name: one
         for part in ("online", "offline")
@@ -178,8 +178,8 @@ def bars(sections: dict[str, Section]) -> list[dict[str, Any]]:
     if ours and (widths := sections.get("offline", {}).get("whole")):
         last = widths[-1]  # whose answers all have ten titles, or beyond which the time was over
         ratio = ours["at"]["8"]["requests_per_s"] / last["requests_per_s"]
-        told = f"{last['width']}, where {last['share_with_ten']:.0%} have ten titles"
-        name = f"requests/s at concurrency 8 over those of (b) at the beam width {told}"
+        reached = f"{last['width']}, where {last['share_with_ten']:.0%} have ten titles"
+        name = f"requests/s at concurrency 8 over those of (b) at the beam width {reached}"
         found.append(bar(name, ratio, ">= 5", ratio >= 5))
     if ours and "one_token" in of:
         ratio = ours["at"]["1"]["p50_s"] / of["one_token"]["at"]["1"]["p50_s"]

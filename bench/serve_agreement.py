@@ -33,8 +33,8 @@ from whereupon.histories import Histories, read_histories
 from whereupon.rankers.blend import Blend, read_blend
 
 TIE = 1e-4  # two titles whose log-probabilities differ by less may swap places
-ENGINE_ROOMS = ("catalogue", "decode", "prompts", "rankers")
-SERVER_ROOMS = (*ENGINE_ROOMS, "serve")
+ENGINE_FOLDERS = ("catalogue", "decode", "prompts", "rankers")
+SERVER_FOLDERS = (*ENGINE_FOLDERS, "serve")
 AT_ONCE = 8
 
 Row = dict[str, Any]
@@ -52,7 +52,7 @@ def measure(config_file: Path, settings: list[str], task: Task, num_brute_force:
 
 def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> dict[int, Row]:
     """What the in-process engine answers, by event row."""
-    partial = config.run / "bench" / f"serve-engine-{_key(config, ENGINE_ROOMS)}.jsonl"
+    partial = config.run / "bench" / f"serve-engine-{_key(config, ENGINE_FOLDERS)}.jsonl"
     wanted = [
         (question, number < num_brute_force, read_rows(partial).get(question.row))
         for number, question in enumerate(task.questions)
@@ -89,7 +89,7 @@ def _blend(config: Config, histories: Histories) -> Blend:
 def _server_rows(
     config_file: Path, settings: list[str], config: Config, task: Task, log: Path, say: Say
 ) -> dict[int, Row]:
-    partial = config.run / "bench" / f"serve-server-{_key(config, SERVER_ROOMS)}.jsonl"
+    partial = config.run / "bench" / f"serve-server-{_key(config, SERVER_FOLDERS)}.jsonl"
     left = [question for question in task.questions if question.row not in read_rows(partial)]
     if left:
         with our_server(config_file, settings, log) as server:
@@ -165,12 +165,12 @@ def _key(config: Config, packages: tuple[str, ...]) -> str:
     files = [Path(__file__), *(path for package in packages for path in sorted((root / package).glob("*.py")))]
     found = {name: version for name, version in versions().items() if name != "git"}
     histories = read_histories(config.run)
-    asked = [
+    key_parts = [
         model_identity(config.model, read_card(current_adapter(config.run))), config.prompts.model_dump(mode="json"),
         _blend(config, histories).identity, histories.data_hash, found, torch.get_num_threads(), K, config.seed,
         [sha256_file(path) for path in files],
     ]  # fmt: skip
-    return sha256_text(json.dumps(asked, sort_keys=True))[:16]
+    return sha256_text(json.dumps(key_parts, sort_keys=True))[:16]
 
 
 def _append(partial: Path, row: Row) -> None:

@@ -16,14 +16,14 @@ MAX_SENTENCE_CHARS = 1000
 
 Body = dict[str, Any]
 # By item id: title and category.
-Edition = dict[str, tuple[str, str | None]]
+CatalogueItems = dict[str, tuple[str, str | None]]
 
 
 @dataclass
 class Tally:
     """Counts of what came back, and of each problem of each kind of request the first one in words."""
 
-    editions: dict[str, Edition] = field(default_factory=dict)
+    catalogues: dict[str, CatalogueItems] = field(default_factory=dict)
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
     problems: Counter[str] = field(default_factory=Counter)
     shown: dict[str, str] = field(default_factory=dict)
@@ -63,9 +63,9 @@ class Tally:
             self.latency_s.setdefault(request.kind.partition(",")[0], []).append(latency_s)
             self._judge(request, response.json())
 
-    def edition(self, version: str, edition: Edition) -> None:
+    def catalogue(self, version: str, catalogue: CatalogueItems) -> None:
         """Say what a version holds; answers that came before that was known are judged now."""
-        if self.editions.setdefault(version, edition) != edition:
+        if self.catalogues.setdefault(version, catalogue) != catalogue:
             self.problem("version given twice", "catalogue", version)
         waiting, self._waiting = self._waiting, []
         for request, body in waiting:
@@ -82,11 +82,11 @@ class Tally:
                 self.problem("events that were miscounted", request.kind, str(body))
             return
         version = _about(body)["version"]
-        if version not in self.editions:
+        if version not in self.catalogues:
             self._waiting.append((request, body))
             return
         self.versions[version] += 1
-        if flaws := answer_flaws(request, body, self.editions[version]):
+        if flaws := answer_flaws(request, body, self.catalogues[version]):
             what, detail = flaws[0]
             self.problem(what, request.kind, f"{version}: {detail}")
         else:
@@ -109,11 +109,11 @@ def refusal_flaw(response: httpx.Response) -> str | None:
     return None
 
 
-def answer_flaws(request: Request, body: Body, edition: Edition) -> list[tuple[str, str]]:
+def answer_flaws(request: Request, body: Body, catalogue: CatalogueItems) -> list[tuple[str, str]]:
     """What is wrong with an answer to a good request, each as a kind and a detail."""
     about, ranked = _about(body), _ranked(body)
     ids, flaws = [item_id for item_id, _, _ in ranked], []
-    strange = [(item_id, title) for item_id, title, _ in ranked if edition.get(item_id, ("",))[0] != title]
+    strange = [(item_id, title) for item_id, title, _ in ranked if catalogue.get(item_id, ("",))[0] != title]
     if strange:
         flaws.append(("answer that mixes versions", f"{strange[:3]} in {len(ids)}"))
     if len(set(ids)) < len(ids) or len({title for _, title, _ in ranked}) < len(ids):
@@ -128,13 +128,13 @@ def answer_flaws(request: Request, body: Body, edition: Edition) -> list[tuple[s
         flaws.append(("probabilities that are none", str(probabilities)))
     if any(after > before + 1e-9 for before, after in pairwise(probabilities)):
         flaws.append(("answer that is not in order", str(probabilities)))
-    if unfit := [item_id for item_id in ids if not _fits(request, item_id, edition)]:
+    if unfit := [item_id for item_id in ids if not _fits(request, item_id, catalogue)]:
         flaws.append(("item that the filter should hide", str(unfit)))
     return flaws
 
 
-def _fits(request: Request, item_id: str, edition: Edition) -> bool:
-    category = edition.get(item_id, ("", None))[1]
+def _fits(request: Request, item_id: str, catalogue: CatalogueItems) -> bool:
+    category = catalogue.get(item_id, ("", None))[1]
     is_listed = request.only is None or item_id in request.only
     return is_listed and item_id not in request.exclude and request.category in (None, category)
 

@@ -1,4 +1,4 @@
-"""What is asked over HTTP: whereupon, a beam search in the client, a greedy completion, and one token.
+"""What is compared over HTTP: whereupon, a beam search in the client, a greedy completion, and one token.
 
 All send token ids with the same HTTP client, and no answer is parsed further than it needs be.
 """
@@ -14,7 +14,7 @@ import httpx
 from serve_load import Answer, K
 from serve_questions import Task
 
-NUM_LOGPROBS = 20  # the most that a server gives which was not told otherwise
+NUM_LOGPROBS = 20  # the most that a server gives by default
 TERMINATOR = "\n"
 
 Node = dict[int, Any]
@@ -54,7 +54,7 @@ class Whereupon:
 
 
 class OneToken:
-    """Reading the prompt and naming one token: less cannot be asked of a model."""
+    """Reading the prompt and naming one token: no request to a model is shorter."""
 
     def __init__(self, complete: Completions) -> None:
         self.complete = complete
@@ -88,7 +88,7 @@ class Beam:
 class ClientBeams:
     """Beam search over the catalogue in the client, one token a call: what one writes today.
 
-    All beams of a step are asked for at once; tokens that leave no choice cost no call; the children of a node are
+    All beams of a step are requested at once; tokens that leave no choice cost no call; the children of a node are
     renormalised among those that the server names; whole titles stay in the beam until ten of them fill it.
     """
 

@@ -41,7 +41,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Phase:
-    """All questions asked at one concurrency; `wall_s` from the first question to the last answer."""
+    """All questions at one concurrency; `wall_s` from the first question to the last answer."""
 
     concurrency: int
     wall_s: float

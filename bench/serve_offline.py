@@ -1,6 +1,6 @@
 """vLLM's offline `LLM.beam_search` under structured outputs, in a process of its own.
 
-    python bench/serve_offline.py ASKED.json FOUND.json
+    python bench/serve_offline.py JOB.json FOUND.json
 
 In vLLM 0.32 `BeamSearchParams` takes `structured_outputs` and the offline search honours them (the online one has no
 such field): the grammar of the titles is compiled or looked up again for every beam at every step, the beam's tokens
@@ -54,14 +54,14 @@ def measure(
 
     Raises RuntimeError where the process fails.
     """
-    asked = {
+    job = {
         "weights": weights, "dtype": dtype, "limit_s": limit_s, "titles": task.titles, "item_ids": task.item_ids,
         "title_tokens": task.title_tokens, "plan": list(plan.items()),
         "questions": [asdict(question) for question in task.questions[: max(plan.values())]],
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
         paths = [Path(folder) / "asked.json", Path(folder) / "found.json"]
-        paths[0].write_text(json.dumps(asked), encoding="utf-8")
+        paths[0].write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, __file__, *map(str, paths)]
         environment = {**os.environ, **ENVIRONMENT, **STOCK}
         if subprocess.run(command, stdout=output, stderr=output, env=environment).returncode:
@@ -79,20 +79,20 @@ def measure(
 
 def main() -> None:
     """Try the ways, measure the fastest, write what was found."""
-    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    questions = [Question(**question) for question in asked["questions"]]
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    questions = [Question(**question) for question in job["questions"]]
     with tempfile.TemporaryDirectory() as folder:
-        search = Search(asked, Path(folder))
+        search = Search(job, Path(folder))
         ways = [search.tried(backend, form, questions[-1]) for backend, form in WAYS]
         found: Found = {"ways": ways, "phases": [], "not_measured": {}, "whole": []}
         if way := best_way(ways):
             ask = search.bound(way["backend"], way["form"])
-            found |= phases_within(asked["limit_s"], dict(asked["plan"]), questions, ask, way["seconds"])
+            found |= phases_within(job["limit_s"], dict(job["plan"]), questions, ask, way["seconds"])
 
             def wider(width: int) -> list[Answer]:
                 return search.bound(way["backend"], way["form"], width)(questions[:AT_ONCE])
 
-            found["whole"] = until_whole(wider, asked["limit_s"])
+            found["whole"] = until_whole(wider, job["limit_s"])
     Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -149,16 +149,16 @@ def until_whole(ask: Callable[[int], list[Answer]], limit_s: float) -> list[Foun
 class Search:
     """`LLM.beam_search` of width 10 over titles, everything but dtype and tokenizer as it comes."""
 
-    def __init__(self, asked: Found, folder: Path) -> None:
+    def __init__(self, job: Found, folder: Path) -> None:
         from vllm import LLM
 
-        (terminator,) = {tokens[-1] for tokens in asked["title_tokens"]}
-        tokenizer = _ending_at(terminator, Path(asked["weights"]), folder)
-        self.llm = LLM(model=asked["weights"], tokenizer=str(tokenizer), dtype=asked["dtype"],
+        (terminator,) = {tokens[-1] for tokens in job["title_tokens"]}
+        tokenizer = _ending_at(terminator, Path(job["weights"]), folder)
+        self.llm = LLM(model=job["weights"], tokenizer=str(tokenizer), dtype=job["dtype"],
                        max_logprobs=2 * max(WIDTHS))  # fmt: skip
-        self.terminator, self.max_tokens = terminator, max(map(len, asked["title_tokens"]))
-        self.titles = [f" {title}" for title in asked["titles"]]
-        self.item_of = dict(zip(asked["titles"], asked["item_ids"], strict=True))
+        self.terminator, self.max_tokens = terminator, max(map(len, job["title_tokens"]))
+        self.titles = [f" {title}" for title in job["titles"]]
+        self.item_of = dict(zip(job["titles"], job["item_ids"], strict=True))
 
     def tried(self, backend: str, form: str, question: Question) -> Found:
         """Whether vLLM takes the titles so, and how long an answer then takes, the second time."""
@@ -174,7 +174,7 @@ class Search:
                 "num_titles": num_titles}  # fmt: skip
 
     def bound(self, backend: str, form: str, width: int = K) -> Callable[[list[Question]], list[Answer]]:
-        """Answers to some prompts at once, none of which is in the prefix cache when they are asked."""
+        """Answers to some prompts at once, none of which is in the prefix cache when they are sent."""
         from vllm.sampling_params import BeamSearchParams, StructuredOutputsParams
         from vllm.v1.structured_output.utils import choice_as_grammar
 

@@ -61,10 +61,16 @@ def our_server(config_file: Path, settings: list[str], log: Path) -> Iterator[Se
     """`whereupon serve` with a run folder of its own and no API key. `settings` are KEY=VALUE."""
     config = load_config(config_file, settings)
     with borrowed_run(config) as run, contextlib.ExitStack() as stack:
-        asked = [*settings, f"run={run}", f"serve.events={run / 'events.sqlite'}", "serve.port=0", f"serve.name={NAME}"]
-        asked.append("serve.plain_routes=true")  # for the contestants that search without the catalogue
+        options = [
+            *settings,
+            f"run={run}",
+            f"serve.events={run / 'events.sqlite'}",
+            "serve.port=0",
+            f"serve.name={NAME}",
+        ]
+        options.append("serve.plain_routes=true")  # for the contestants that search without the catalogue
         command = [sys.executable, "-m", "whereupon.cli", "serve", str(config_file), "--json"]
-        command += [part for setting in asked for part in ("--set", setting)]
+        command += [part for setting in options for part in ("--set", setting)]
         said = run / "ready.json"
         stack.callback(_keep_logs, run, log.parent)
         process = stack.enter_context(_child(command, {config.serve.api_key_variable: ""}, log, said))

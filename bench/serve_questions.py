@@ -36,7 +36,7 @@ class Task:
 
 
 def read_task(config: Config, num_questions: int) -> Task:
-    """The first questions in a seeded order, in which no user is asked about again before all were."""
+    """The first questions in a seeded order, in which no user comes twice before all came once."""
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
     encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
     row_E = np.random.default_rng(config.seed).permutation(evaluated_events(histories, "test"))
@@ -51,7 +51,7 @@ def read_task(config: Config, num_questions: int) -> Task:
 
 
 def prompt(text: HistoryText, row: int) -> list[int]:
-    """What a server renders when the title of the event `row` is asked for: a window that ends there."""
+    """What a server renders when the title of the event `row` is predicted: a window that ends there."""
     (window,) = text.encode_windows(windows_with_targets(text.windows, np.arange(len(text.item_idx_N)) == row))
     return window.tokens_L[: window.title_start_V[-1]].tolist()
 

@@ -1,6 +1,6 @@
 """What the stack of rankers costs an answer: two servers, one with it and one of a model that was trained alone.
 
-Both are asked for ten recommendations for the same people, in turns, from an empty prefix cache: whatever else the
+Both give ten recommendations for the same people, in turns, from an empty prefix cache: whatever else the
 machine does hits both alike.
 """
 
@@ -30,7 +30,7 @@ def alone_run(config: Config) -> Path:
 
 
 def requests(histories: Histories, row_E: Sequence[int]) -> list[Body]:
-    """A request about each user of some events, at the moment of their last one."""
+    """A request about each user of some events, at the time of their last one."""
     last_U = histories.offset_U1[1:] - 1
     user_E = histories.user_idx_N[np.array(row_E)]
     times = histories.events["time"].gather(last_U[user_E])

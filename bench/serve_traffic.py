@@ -75,13 +75,13 @@ class Traffic:
         """A body that is too large, or too many events."""
         user_id, item = self._user(), self._item()
         too_many = [_event(f"many-{i}", user_id, item) for i in range(self.limits.max_events + 1)]
-        told = [{name: event[name] for name in ("item_id", "time")} for event in too_many]
+        given = [{name: event[name] for name in ("item_id", "time")} for event in too_many]
         large = b" " * (self.limits.max_body_bytes + 1)
         choices: list[tuple[str, str, bytes]] = [
             ("body of a completion", "/v1/completions", large), ("body of events", "/v1/events", large),
             ("body of a recommendation", "/v1/recommendations", large),
             ("events", "/v1/events", _json({"events": too_many})),
-            ("events given", "/v1/recommendations", _json({"user_id": user_id, "events": told})),
+            ("events given", "/v1/recommendations", _json({"user_id": user_id, "events": given})),
         ]  # fmt: skip
         name, path, content = choices[self.rng.integers(len(choices))]
         return Request(f"oversized: {name}", "refusal", path, content)

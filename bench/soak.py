@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import numpy as np
 from record import bar, record
-from serve_checks import Edition, Tally
+from serve_checks import CatalogueItems, Tally
 from serve_contestants import Completions
 from serve_memory import tree_rss_bytes
 from serve_processes import Server, client, our_server
@@ -100,7 +100,7 @@ class Soak:
                 self.tally.problem("connection lost", "catalogue", repr(error))
                 continue
             if response.status_code == 200:
-                self.tally.edition(response.json()["version"], edition_of(items))
+                self.tally.catalogue(response.json()["version"], items_of(items))
                 self.replaced_s.append(time.monotonic() - began)
             else:
                 detail = f"{response.status_code} {response.text[:300]}"
@@ -165,7 +165,7 @@ async def _soak(server: Server, config: Config, task: Task, args: argparse.Names
         ]
         traffic = Traffic(rng, card["name"], server.model, prompts, _old_users(config), common, limits)
         tally = Tally()
-        tally.edition(card["version"], edition_of(items))
+        tally.catalogue(card["version"], items_of(items))
         _say(f"{server.url} answers; using every block of its prefix cache once")
         await _fill_cache(http, server.model, task, rng)
         soak = Soak(server, http, traffic, catalogues, tally, rng)
@@ -185,7 +185,7 @@ def _say(text: str) -> None:
 
 
 def _old_users(config: Config) -> list[str]:
-    """Those who have events before any moment that is asked about."""
+    """Users with events before any time of a request."""
     histories = read_histories(config.run)
     first_U = histories.split_N[histories.offset_U1[:-1]]
     return [user_id for user_id, split in zip(histories.user_ids, first_U.tolist(), strict=True) if split == 0]
@@ -216,7 +216,7 @@ def two_catalogues(items: list[Body]) -> tuple[list[Body], list[list[Body]]]:
     return whole, catalogues
 
 
-def edition_of(items: list[Body]) -> Edition:
+def items_of(items: list[Body]) -> CatalogueItems:
     """The items as answers are compared with them."""
     return {item["item_id"]: (item["title"], item.get("category")) for item in items}
 
@@ -268,7 +268,7 @@ def summary(soak: Soak, minutes: float) -> dict[str, Any]:
 
 
 def bars(tally: Tally, figures: dict[str, Any], is_healthy: bool) -> list[dict[str, Any]]:
-    """The figures that were asked for."""
+    """The required figures."""
     problems = tally.problems
     refused = ("bad request that was not refused", "refusal in another form")
     apart = {"5xx", "answer that mixes versions", *refused}

@@ -44,7 +44,7 @@ class Step:
 
 
 class RandomReading:
-    """A reading by the model that knows nothing; notes when it was asked and when it answered."""
+    """A reading by the model that knows nothing; notes when each call began and ended."""
 
     num_queries = 1
 
@@ -62,14 +62,14 @@ class RandomReading:
 
     def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:
         """See `Reading.score`."""
-        asked, first = time.perf_counter(), self._num_scored
+        start, first = time.perf_counter(), self._num_scored
         self._num_scored += len(node_X)
         hidden_XH = self._hidden_SH[torch.arange(first, self._num_scored) % NUM_STATES]
         log_prob_J, _ = edge_log_probs(
             hidden_XH, torch.from_numpy(node_X), self._tensors, OutputLayer(self._weight_VH), 1.0
         )  # fmt: skip
         scored = Scored(log_prob_J.numpy(), np.arange(first, self._num_scored))
-        self._rounds.append((asked, time.perf_counter(), len(node_X), len(scored.log_prob_J)))
+        self._rounds.append((start, time.perf_counter(), len(node_X), len(scored.log_prob_J)))
         return scored
 
     def again(self) -> RandomReading:
@@ -78,10 +78,12 @@ class RandomReading:
 
     def steps(self, ended: float) -> list[Step]:
         """The rounds so far, the last of which was over at `ended`."""
-        asked = [one[0] for one in self._rounds[1:]] + [ended]
+        starts = [one[0] for one in self._rounds[1:]] + [ended]
         return [
             Step(number == 0, nodes, edges, 1e3 * (answered - began), 1e3 * (following - answered))
-            for number, ((began, answered, nodes, edges), following) in enumerate(zip(self._rounds, asked, strict=True))
+            for number, ((began, answered, nodes, edges), following) in enumerate(
+                zip(self._rounds, starts, strict=True)
+            )
         ]
 
 

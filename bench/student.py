@@ -47,23 +47,23 @@ def main() -> int:
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate so many test events")
     parser.add_argument("--users", type=int, default=40, metavar="N", help="users that both answer")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="A.B=C", help="a setting")
-    asked = parser.parse_args()
-    overrides = [*([f"run={asked.run}"] if asked.run else []), "evaluate.baselines=[]", *asked.settings]
-    config = load_config(ROOT / "examples" / f"{asked.example}.yaml", overrides)
+    args = parser.parse_args()
+    overrides = [*([f"run={args.run}"] if args.run else []), "evaluate.baselines=[]", *args.settings]
+    config = load_config(ROOT / "examples" / f"{args.example}.yaml", overrides)
     whole = num_layers(load_base_model(config.model))
-    teacher = {"layers": whole, **_quality(config, asked.limit)}
+    teacher = {"layers": whole, **_quality(config, args.limit)}
     rows = []
-    for layers in asked.layers or [whole // 2]:
+    for layers in args.layers or [whole // 2]:
         run = config.run.with_name(f"{config.run.name}-student-{layers}")
         trained = student_config(config, run)
         began = time.perf_counter()
         if current_name(run) is None:
             student(config, layers, run)
-        row = {"layers": layers, "training_s": time.perf_counter() - began, **_quality(trained, asked.limit)}
-        rows.append(row | _speed(config, trained, asked.users))
+        row = {"layers": layers, "training_s": time.perf_counter() - began, **_quality(trained, args.limit)}
+        rows.append(row | _speed(config, trained, args.users))
         print(row)
     bars = [one for row in rows for one in bars_of(teacher, row)]
-    return record("student", config.seed, bars, example=asked.example, teacher=teacher, students=rows,
+    return record("student", config.seed, bars, example=args.example, teacher=teacher, students=rows,
                   threads=torch.get_num_threads())  # fmt: skip
 
 

@@ -48,14 +48,14 @@ def main() -> int:
         "--epochs", type=float, default=0.0, help="of fine-tuning on top of the stack; 0: the stack alone"
     )
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "town")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     found: dict[str, dict[str, Float64]] = {}
     rows = []
     for weather, options in TOWNS.items():
-        town = asked.folder / weather
-        simulated(town, [*options, "--scene", asked.scene, "--people", str(asked.people), "--days", str(asked.days)])
-        ranked(town, asked.epochs)
-        figures, user_E, values = of_test(town / "run", trained=asked.epochs > 0)
+        town = args.folder / weather
+        simulated(town, [*options, "--scene", args.scene, "--people", str(args.people), "--days", str(args.days)])
+        ranked(town, args.epochs)
+        figures, user_E, values = of_test(town / "run", trained=args.epochs > 0)
         found[weather] = values
         bound = read_object(town / "truth.json")["bounds"]["test"]
         rows.append(
@@ -64,8 +64,8 @@ def main() -> int:
         print(rows[-1], flush=True)
     tests = compare(found, user_E, baseline="hidden", seed=SEED).to_dicts()
     return record("town", SEED, _bars(rows, tests), rows=rows, tests=tests, settings={
-        "scene": asked.scene, "people": asked.people, "days": asked.days, "epochs": asked.epochs,
-        "ranker": SLUGS[asked.epochs > 0],
+        "scene": args.scene, "people": args.people, "days": args.days, "epochs": args.epochs,
+        "ranker": SLUGS[args.epochs > 0],
     })  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def simulated(town: Path, options: list[str]) -> None:
 
 
 def ranked(town: Path, epochs: float) -> None:
-    """Prepare, choose priors, fine-tune if asked, and rank the test split."""
+    """Prepare, choose priors, fine-tune if requested, and rank the test split."""
     config, run = str(town / "town.yaml"), town / "run"
     chosen = ["--set", "priors=auto", "--set", f"finetune.epochs={epochs or 1}", "--set", "finetune.learning_rate=1e-3"]
     if not (run / "histories" / "manifest.json").exists():

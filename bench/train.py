@@ -58,11 +58,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=6, help="counted steps of each")
     parser.add_argument("--precision", nargs="+", default=list(NAMES), choices=list(NAMES))
-    asked = parser.parse_args()
+    args = parser.parse_args()
     first = load_config(EXAMPLE)
     run = first.run.with_name("bench-train")
     prepare_copy(EXAMPLE, first, run)
-    rows = [_measured(_config(run, precision), asked.steps) for precision in asked.precision]
+    rows = [_measured(_config(run, precision), args.steps) for precision in args.precision]
     bars = [one for row in rows for one in bars_of(row)]
     return record("train", first.seed, bars, rows=rows, budget_tokens=BUDGET, threads=torch.get_num_threads())
 

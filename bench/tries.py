@@ -164,7 +164,7 @@ def _timed(call: Callable[[], Any], repeats: int = REPEATS) -> tuple[Any, float]
 def filter_items(folder: str, seed: int) -> Figures:
     """Milliseconds from filters that keep a tenth to the subset that a search takes, for each kind.
 
-    The first time, the column that is asked for is laid out, too.
+    The first time, the column that is needed is prepared, too.
     """
     catalogue, rng = read_snapshot(_snapshot(folder), tokenizer=TOKENIZER), np.random.default_rng(seed)
     facts, num_kept = ItemFacts(catalogue.items), round(KEPT * catalogue.items.height)

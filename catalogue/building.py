@@ -3,7 +3,7 @@
 Titles are sorted as token lists: compared token by token, and one that begins another comes before it.
 
 Shape legend: I items or lists, in an edit those of the earlier trie; M titles to be put in, R rows of the result,
-X lists that somebody asks for.
+X lists that a caller names.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def edit_trie(trie: Trie, item_idx_I: Int64, added: Ragged, item_idx_M: Int64, t
 
     No title of `trie` is tokenised, sorted or compared again but those beside a new one.
 
-    `item_idx_I` is the item index that each item of `trie` has in the result, -1 for those that it shall not have;
+    `item_idx_I` is the item index that each item of `trie` has in the result, -1 for those to leave out;
     `added` are the tokens of the titles to be put in, and `item_idx_M` the item index of each in the result. `titles`
     and errors are as for `build_trie`.
     """
@@ -126,7 +126,7 @@ def _refuse_prefixes(
         a, b = (_name(item, titles) for item in (sorted(pair) if same else pair))
         what = f"The titles {a} and {b} have the same tokens" if same else f"The tokens of title {a} begin those of {b}"
         raise CatalogueError(
-            f"{what} ({len(clash)} such pairs); expected titles that the tokenizer can tell apart: "
+            f"{what} ({len(clash)} such pairs); expected titles with different tokens: "
             "change catalogue.title or catalogue.title_attributes and run `whereupon prepare` again."
         )
 

@@ -36,7 +36,7 @@ class Catalogue:
 
         `items` have `item_id` and `title` (text, none missing), and any attributes.
 
-        Raises CatalogueError: no items, no ids or titles, an id twice, or titles that the tokenizer cannot tell apart.
+        Raises CatalogueError: no items, no ids or titles, an id twice, or titles with equal tokens.
         """
         _require_ids(items)
         if "title" not in items.columns or items["title"].dtype != pl.String or items["title"].null_count():
@@ -69,7 +69,7 @@ class Catalogue:
             is_text: see `fit_columns`.
 
         Raises CatalogueError: an id that is there already or comes twice, a column of another kind, no title to be had,
-        or titles that the tokenizer cannot tell apart.
+        or titles with equal tokens.
         """
         _require_ids(items)
         ids = self.item_ids.filter(self.item_ids.is_in(items["item_id"].implode()))

@@ -1,4 +1,4 @@
-"""What a request may ask of the items that answer it: near here, of a category, open now, new to the user, listed.
+"""Conditions that a request sets for its items: near here, of a category, open now, new to the user, listed.
 
 An item is left in if it is *known* to fit: one without coordinates is not near, one without a category is of none, one
 without readable opening hours is not open (unless `keep_unknown_hours`). How many were left out for that is said.
@@ -25,7 +25,7 @@ NamesList = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if
 
 
 class Filters(BaseModel):
-    """Conditions that all hold for an allowed item; those left None or False ask nothing.
+    """Conditions that all hold for an allowed item; those left None or False are no conditions.
 
     Attributes:
         near_km, near_latitude, near_longitude: within so many kilometres of a place in degrees; all three or none.
@@ -73,7 +73,7 @@ class Filters(BaseModel):
         raise CatalogueError(f"The filter{which} {said[:1].lower()}{said[1:]}{found}; correct it.")
 
     def flat(self) -> dict[str, str | int | float | list[str]]:
-        """What asks something, in strings, numbers and flat lists only; `read` gives the same filters again."""
+        """The conditions that are set, in strings, numbers and flat lists only; `read` gives the same filters again."""
         values = self.model_dump(mode="json", exclude_defaults=True)
         return {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
 

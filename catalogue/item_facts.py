@@ -89,10 +89,10 @@ class Names:
 
 @dataclass(frozen=True)
 class ItemFacts:
-    """The items of a catalogue (`items`: one row per item index) as filters ask for them.
+    """The items of a catalogue (`items`: one row per item index) in the form that filters need.
 
     `item_id` is needed; `latitude` and `longitude`, `category` and `opening_hours` (OpenStreetMap's syntax) only by
-    the filters that ask for them. A column is laid out when it is first asked for, and kept.
+    the filters that need them. A column is prepared at its first use, and cached.
     """
 
     items: pl.DataFrame

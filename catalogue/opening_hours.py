@@ -27,7 +27,7 @@ Int8 = NDArray[np.int8]
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
 _STATES = {"closed": CLOSED, "open": OPEN, "unknown": UNKNOWN}
-# Requests of one moment lie on up to three local days around the world; the fourth is for the turn of a day.
+# Requests at one time lie on up to three local days around the world; the fourth is for the turn of a day.
 _KEPT_DAYS = 4
 
 

@@ -37,7 +37,7 @@ from .trie import Trie
 
 FORMAT_VERSION = 1
 PATIENCE_S = 1.0  # a writer that waits longer for another says so
-KEPT_VERSIONS = 2  # the current one, and the one before for whoever must go back
+KEPT_VERSIONS = 2  # the current one, and the one before, to go back to
 _VERSION = re.compile(r"v(\d{6,})")
 _LEFTOVER = re.compile(r"\.(v\d{6,}|CURRENT)\..*")
 _ITEMS, _MANIFEST = "items.arrow", "manifest.json"

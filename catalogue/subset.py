@@ -1,4 +1,4 @@
-"""A set of items that a request may answer with, asked by ranges of the trie's rows."""
+"""A set of items that a request may answer with, looked up by ranges of the trie's rows."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from ..arrays import Bool, Int32, Int64
 from ..console import say, tracked
 
 MAX_TITLE_TOKENS = 64
-"""A prompt keeps room for the longest title that may be its answer: one of 800 tokens would shorten every prompt."""
-_TAIL = 8  # with the terminator, and the number that tells equal titles apart
+"""A prompt reserves tokens for the longest title that may be its answer: 800 tokens would shorten every prompt."""
+_TAIL = 8  # with the terminator, and the number that makes equal titles different
 TERMINATOR = "\n"
 BATCH_TITLES = 50_000
 BAR_FROM_TITLES = 200_000  # fewer are done before anybody wonders

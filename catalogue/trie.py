@@ -7,7 +7,7 @@ Nodes and edges follow from what neighbouring rows share. Row i shares its first
 Where two neighbours part at depth d, there is a branching node of depth d: all rows around that share as much.
 
 Shape legend: I items (one row each), P tokens of all titles (CSR over I), B branching nodes, C edges out of branching
-nodes (CSR over B); Q items, X rows, nodes or edges that somebody asks for.
+nodes (CSR over B); Q items, X rows, nodes or edges that a caller names.
 """
 
 from __future__ import annotations

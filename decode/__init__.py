@@ -15,5 +15,5 @@ __all__ = [
     "beam_searching", "decisions_of", "run", "run_async", "sample", "sampling", "score_all", "search", "searching",
 ]  # fmt: skip
 
-# bitsandbytes, which peft imports where it is there, misses a kernel aloud that is never used here.
+# bitsandbytes, which peft imports where it is there, warns of a missing kernel that is never used here.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

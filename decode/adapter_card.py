@@ -78,7 +78,7 @@ def _otherwise_quantized(card: dict[str, Any], folder: Path, expected: dict[str,
 def check_data(card: dict[str, Any], folder: Path, data_hash: str) -> None:
     """Raise DataError unless the adapter was trained on the data of this hash.
 
-    What was trained on other data, or on another split of the same, may have seen the events that it is asked about.
+    What was trained on other data, or on another split of the same, may have seen the events that it is evaluated on.
     """
     if card.get("data_hash") == data_hash:
         return

@@ -1,4 +1,4 @@
-"""A frontier of fixed width: what is not among the best of a round is given up."""
+"""A frontier of fixed width: entries that are not among the best of a round are dropped."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Beam(Frontier):
         self.width = width
         super().__init__(trie, num_queries, k, subset, part_QP)
 
-    def choose(self, room_Q: Int64, slack: float) -> Entries:
+    def choose(self, limit_Q: Int64, slack: float) -> Entries:
         is_node_A = self.entries.node >= 0
         chosen, self.entries = self.entries.take(is_node_A), self.entries.take(~is_node_A)
         return chosen
 
-    def _put_by(self, children: Children) -> Float32:
-        """Nothing is put by: float32 [Q], below which children cannot be among the best."""
+    def _hold_back(self, children: Children) -> Float32:
+        """Nothing is kept in reserve: float32 [Q], below which children cannot be among the best."""
         low_Q = np.full(self.num_queries, LOWEST, np.float32)
         begin_Q1 = children.bounds(self._query_Q1)
         crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self.width)

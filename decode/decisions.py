@@ -101,8 +101,8 @@ def decisions_of(
     else:
         log_prob_J = np.zeros(0, np.float32)
     taken_P = edges.ptr_X1[:-1] + edge_P - trie.child_ptr_B1[node_P]
-    nobody = np.zeros(len(item_Q), bool), np.zeros(len(item_Q))
-    plain = Decisions(log_prob_J, np.zeros_like(log_prob_J), edges.ptr_X1, taken_P, owner_P, *nobody)
+    no_gate = np.zeros(len(item_Q), bool), np.zeros(len(item_Q))
+    plain = Decisions(log_prob_J, np.zeros_like(log_prob_J), edges.ptr_X1, taken_P, owner_P, *no_gate)
     if isinstance(change, AgainOrNew):
         is_new_Q = change.is_new(item_Q)
         new_J, again_J = (_masses(pool, owner_P, node_P) for pool in (change.new, change.again))

@@ -1,4 +1,4 @@
-"""Items and nodes that a search has come to, for all questions in flat arrays; for shapes see `frontier`."""
+"""Items and nodes that a search has reached, for all questions in flat arrays; for shapes see `frontier`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOWEST = np.finfo(np.float32).min
 
 @dataclass(frozen=True)
 class Entries:
-    """Items (node -1) and nodes: question, what the search goes by, log-probability, node, first row, parent's handle.
+    """Items (node -1) and nodes: question, search value, log-probability, node, first row, parent's handle.
 
     `value` is the log-probability itself in a search for the most probable, and a perturbed one in a sample. `part`
     float32 [A, P] splits the log-probability among the P parts of a mixture (see `reweighting`); P is 0 without one.
@@ -77,7 +77,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Children:
-    """The edges of X nodes scored in one round, made into entries only where they are wanted.
+    """The edges of X nodes scored in one round, made into entries only where they are needed.
 
     `query_X` ascends. `log_prob_J`, `value_J` and `part_JP` are those of the entries, from the prompt on.
     """

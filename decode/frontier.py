@@ -1,4 +1,4 @@
-"""What a search has come to and not yet looked into: the best entries in order, all others in reserve.
+"""The frontier of a search: the best entries in order, all others in reserve.
 
 A node near the top of a large trie has tens of thousands of edges, of which a search needs a few dozen. Only edges
 above a bound, question by question, are made into entries and sorted; the rest stay where the model's scores lie and
@@ -61,13 +61,13 @@ class Frontier:
         self._rank_A, self._start_Q1 = self._query_Q1[:0], self._query_Q1
         self._settle([self.entries])
 
-    def choose(self, room_Q: Int64, slack: float) -> Entries:
-        """Take out the nodes to expand next, at most `room_Q` of each question; see `worth_expanding`."""
+    def choose(self, limit_Q: Int64, slack: float) -> Entries:
+        """Take out the nodes to expand next, at most `limit_Q` of each question; see `worth_expanding`."""
         entries = self.entries
         bar_A = self._bar_Q[entries.query]
         chosen_A = (entries.node >= 0) & worth_expanding(self._rank_A, entries.value, bar_A, self.k, slack)
         before_A: Int64 = np.cumsum(chosen_A) - chosen_A
-        chosen_A &= before_A - before_A[self._start_Q1[entries.query]] < room_Q[entries.query]
+        chosen_A &= before_A - before_A[self._start_Q1[entries.query]] < limit_Q[entries.query]
         chosen = entries.take(chosen_A)
         self.entries = entries.take(~chosen_A)
         np.minimum.at(self._lowest_expanded_Q, chosen.query, chosen.value)
@@ -83,7 +83,7 @@ class Frontier:
         children = Children(
             self.trie, parents.query, parents.node, state_X, edges, moved.log_prob_J, value_J, moved.part_JP
         )
-        low_Q = np.maximum(self._put_by(children), self._kth_item_Q)
+        low_Q = np.maximum(self._hold_back(children), self._kth_item_Q)
         position_Y = np.flatnonzero(value_J >= edges.spread(low_Q[parents.query]))
         self._settle([self.entries, children.entries(position_Y)])
 
@@ -115,8 +115,8 @@ class Frontier:
         self.entries, self._rank_A = entries.take(kept_A), rank_A[kept_A]
         self._start_Q1 = np.searchsorted(self.entries.query, self._query_Q1)
 
-    def _put_by(self, children: Children) -> Float32:
-        """Keep children in reserve; float32 [Q]: the value from which on they are wanted now."""
+    def _hold_back(self, children: Children) -> Float32:
+        """Keep children in reserve; float32 [Q]: the value from which on they are needed now."""
         self._rounds.append(children)
         begin_Q1 = children.bounds(self._query_Q1)
         crowded = np.flatnonzero(np.diff(begin_Q1) > CROWDED * self._held)

@@ -50,7 +50,7 @@ def load_engine(
 ) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:  # fmt: skip
     """Everything that answers questions: the engine, the encoder of its prompts, and the adapter's card.
 
-    `items` are those that prompts tell of and, where `served` is None, those that may be answered. `adapter` None is
+    `items` are those that prompts show and, where `served` is None, those that may be answered. `adapter` None is
     the base model as it is, with an empty card. `data_hash` is that of the data which an adapter must have been trained
     on; None: any. Raises ModelError, CatalogueError or PromptError for what is missing or does not belong together,
     DataError for other data; the adapter's card is checked before any weights are read.
@@ -109,7 +109,7 @@ def load_base_model(settings: ModelSettings) -> PreTrainedModel:
 
 
 def load_adapted(settings: ModelSettings, folder: Path) -> PreTrainedModel:
-    """Base model and adapter: merged, or beside each other where the base is quantized and has no room for the update.
+    """Base model and adapter: merged, or beside each other where the base is quantized and cannot hold the update.
 
     Raises ModelError as `load_base_model` and `merge_adapter`.
     """

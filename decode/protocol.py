@@ -20,7 +20,7 @@ class Scored:
 
 
 class Reading(Protocol):
-    """A text that has been read once, with Q places in it at which a title is asked for."""
+    """A text that has been read once, with Q positions in it at which a title is predicted."""
 
     @property
     def num_queries(self) -> int: ...
@@ -35,7 +35,7 @@ class Reading(Protocol):
 
 
 class AsyncReading(Protocol):
-    """Texts at whose ends a title is asked for, read by a model that serves many at once."""
+    """Texts at whose ends a title is predicted, read by a model that serves many at once."""
 
     async def score(self, query_X: Int64, node_X: Int64, parent_X: Int64) -> Scored:
         """See `Reading.score`."""

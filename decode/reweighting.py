@@ -35,7 +35,7 @@ _NOTHING = np.float32(-1e30)  # instead of -inf, of which no difference can be t
 class ItemPrior:
     """Masses of items, the same for all questions but for some items of each; the mass of any rows in O(1).
 
-    `base_I` float64 [I] by item index, above 0, or None: no item has a mass but the own ones. `own`: for each question
+    `base_I` float64 [I] by item index, above 0, or None: only items of `own` have a mass. `own`: for each question
     items (int64 [M]) and masses (float64 [M]) to be added to theirs, or None; less than 0 takes away from the base.
     Scale is free. Raises ValueError for masses that are none.
     """
@@ -198,7 +198,7 @@ class Reweighting:
         """See `Change.checked`."""
         made_for = self.prior.num_queries if self.prior else None
         if made_for not in (None, num_queries):
-            raise ValueError(f"the prior has own masses for {made_for} questions but {num_queries} are asked")
+            raise ValueError(f"the prior has own masses for {made_for} questions but the search has {num_queries}")
         return self
 
     def start(self, num_queries: int) -> Float32:
@@ -235,7 +235,7 @@ class Reweighting:
 
 @dataclass(frozen=True)
 class Shared:
-    """The changes of a few requests for more questions, of which question q goes by that of request `request_Q[q]`:
+    """The changes of a few requests for more questions, of which question q takes that of request `request_Q[q]`:
     several wordings of one request have one change."""
 
     change: Change
@@ -249,7 +249,7 @@ class Shared:
     def checked(self, num_queries: int) -> Shared:
         """See `Change.checked`."""
         if num_queries != len(self.request_Q):
-            raise ValueError(f"changes of {len(self.request_Q)} questions, but {num_queries} are asked")
+            raise ValueError(f"changes of {len(self.request_Q)} questions, but the search has {num_queries}")
         return self
 
     def start(self, num_queries: int) -> Float32:

@@ -78,7 +78,7 @@ def beam_search(
 
 
 def run(reading: Reading, found: Searching) -> list[SearchResult]:
-    """Let a model answer whatever a search asks."""
+    """Let a model score the nodes that a search gives out."""
     scored: Scored | None = None
     while True:
         try:
@@ -90,7 +90,7 @@ def run(reading: Reading, found: Searching) -> list[SearchResult]:
 
 
 async def run_async(reading: AsyncReading, found: Searching) -> list[SearchResult]:
-    """As `run`, with a model that answers many at once; a cancelled search asks no more."""
+    """As `run`, with a model that answers many at once; a cancelled search sends no more nodes."""
     scored: Scored | None = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Stretches (X) of unequal length end to end in one array (J): the edges of several nodes, treated all at once."""
+"""Segments (X) of unequal length end to end in one array (J): the edges of several nodes, treated all at once."""
 
 from __future__ import annotations
 

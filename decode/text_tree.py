@@ -1,4 +1,4 @@
-"""Texts that begin alike, as a tree: what several of them have in common stands in it, and is read, once.
+"""Texts with common beginnings, as a tree: common tokens are stored once and read once.
 
 Shape legend: Q texts, L tokens of the trunk, T tokens of the tree beside it.
 """

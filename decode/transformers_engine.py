@@ -77,11 +77,11 @@ class TransformersEngine:
         return found
 
     def edges(self, hidden_XH: Tensor, node_X: Tensor) -> tuple[Tensor, Tensor]:
-        """See `edge_log_probs`. Raises NonFiniteError for scores that are no numbers: no ranking could be trusted."""
+        """See `edge_log_probs`. Raises NonFiniteError for scores that are NaN or infinite."""
         log_prob_J, first_X = edge_log_probs(hidden_XH, node_X, self.tensors, self.output, self.temperature)
         if not log_prob_J.isfinite().all():
             raise NonFiniteError(
-                f"The model {self.model.config.name_or_path} gives scores that are no numbers: its weights or its "
+                f"The model {self.model.config.name_or_path} gives scores that are NaN or infinite: its weights or its "
                 "adapter are damaged; fetch the model or run `whereupon finetune` again."
             )
         return log_prob_J, first_X
@@ -256,7 +256,7 @@ class TransformersReading:
         """Run the tokens from the parents down to the nodes; hidden state [X, H] of each node's last token."""
         trie = self.engine.trie
         held = len(self.hidden_LH) + self._seen_SK.shape[1]
-        assert self.cache.get_seq_length() == held, "a reading is over once another question was asked of it"
+        assert self.cache.get_seq_length() == held, "a reading is over once another question was read by it"
         owner_T = np.repeat(np.arange(len(node_X)), count_X)
         within_T = np.arange(len(owner_T)) - np.repeat(np.cumsum(count_X) - count_X, count_X)
         depth_T = above_X[owner_T] + within_T

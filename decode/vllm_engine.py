@@ -54,7 +54,7 @@ class VllmEngine:
         self._number = itertools.count()
 
     def read(self, texts: Sequence[Int32], trie: Trie) -> VllmReading:
-        """Texts (int32) at whose ends a title of `trie` is asked for; none is read before a score is wanted."""
+        """Texts (int32) at whose ends a title of `trie` is predicted; none is read before a score is needed."""
         return VllmReading(self, trie, [text_L.tolist() for text_L in texts], f"whereupon-{next(self._number)}")
 
 

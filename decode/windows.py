@@ -28,7 +28,7 @@ class WindowAnswers:
 
 
 def windows_with_targets(windows: Windows, wanted_N: NDArray[np.bool_]) -> Windows:
-    """The windows that answer for at least one wanted event, each cut off after its last one."""
+    """The windows that answer for at least one requested event, each cut off after its last one."""
     count_N1 = np.concatenate([[0], np.cumsum(wanted_N)])
     kept = windows.select(count_N1[windows.end_W] > count_N1[windows.target_W])
     last_N = np.maximum.accumulate(np.where(wanted_N, np.arange(len(wanted_N)), -1)) if len(wanted_N) else wanted_N
@@ -37,17 +37,17 @@ def windows_with_targets(windows: Windows, wanted_N: NDArray[np.bool_]) -> Windo
 
 
 def encode_queries(text: HistoryText, windows: Windows) -> list[EncodedWindow]:
-    """Token ids and title positions of windows that are asked about many of their events.
+    """Token ids and title positions of windows in which many events are predicted.
 
     With `align_tokens`, a window is filled up to its first new event. Filled up to its last one, the number of empty
-    lines would tell something of how long the titles are that are yet to come, and depend on which events are asked.
+    lines would reveal how long later titles are, and would depend on which events are predicted.
     """
     return text.encode_windows(windows, windows.target_W)
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Q wanted events of one window: their rows, the position each title is asked for at, and the window's reading."""
+    """Q predicted events of one window: their rows, the position of each title, and the window's reading."""
 
     event_Q: Int64
     position_Q: Int64
@@ -58,7 +58,7 @@ class Questions:
 def read_windows(
     engine: TransformersEngine, text: HistoryText, windows: Windows, wanted_N: NDArray[np.bool_]
 ) -> Iterator[Questions]:
-    """Read each window once, for all wanted events in it."""
+    """Read each window once, for all requested events in it."""
     for w in range(len(windows)):
         one = windows.select(np.arange(len(windows)) == w)
         encoded = encode_queries(text, one)[0]
@@ -73,7 +73,7 @@ def answer_windows(
     max_expansions: int | None = None, reweighting_of: Callable[[Int64], Change] | None = None,
     allowed_of: Callable[[Int64], Bool] | None = None, queries_per_search: int = 16,
 ) -> Iterator[WindowAnswers]:  # fmt: skip
-    """Answer every wanted event of the windows from the text before it; `k` = 0 for log-probabilities only.
+    """Answer every requested event of the windows from the text before it; `k` = 0 for log-probabilities only.
 
     The mask of the search hides all text from a question's own title on, so that one reading of a window serves all.
     `reweighting_of` gives the reweighting for the events in some rows, `allowed_of` bool [Q, I] the items that may

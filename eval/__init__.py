@@ -1,4 +1,4 @@
-"""How good a ranking is, and what any model has to beat: metrics, protocol, baselines, tables."""
+"""Evaluation: metrics, protocol, statistics, tuning of baselines, tables and the report."""
 
 from ..histories.questions import evaluated_events, num_previous, sample_events
 from ..rankers.families import FAMILIES, Ranker

@@ -4,7 +4,7 @@
 - *shuffled*: each event has that of a random one (`shuffling.exchange`). Lines look as in training, and mean nothing.
 - *retrained*: a model that was trained without the kind, which could learn to make up for it. The fairest figure.
 
-Titles and the order of events stay. Where lines are shorter without a kind, a window may hold more of the past. Without
+Titles and the order of events stay. Where lines are shorter without a kind, a window may hold more events. Without
 time, the rankers of `priors` and the baseline use no hour and no kind of day, but keep ages. A retrained run has the
 rankers that it was trained with, context and all.
 """
@@ -69,9 +69,9 @@ class _Pass:
 def ablate(
     config: Config, *, split: EvaluatedSplit, limit: int | None = None, retrained: Sequence[str] = ()
 ) -> pl.DataFrame:  # fmt: skip
-    """Ask the run's model, and the same without each kind of context, about the same events; print and write the table.
+    """Evaluate the run's model with and without each kind of context, on the same events; print and write the table.
 
-    Rankings land beside those of `evaluate`, with the kind "ablation"; what is complete there is not asked again.
+    Rankings land beside those of `evaluate`, with the kind "ablation"; what is complete there is not computed again.
     `retrained` are KIND=RUN each, a run whose adapter was trained with `prompts.leave_out: [KIND]`; each is a row.
 
     Raises:
@@ -87,7 +87,7 @@ def ablate(
     encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
     others = retrained_runs(config, histories, encoder, retrained)
     folder = evaluation_folder(config.run, split, limit)
-    if BASELINE in config.evaluate.baselines:  # before the model is asked, which may take hours
+    if BASELINE in config.evaluate.baselines:  # before the model ranks, which may take hours
         refuse_other_kind(folder, slug_of(BASELINE), "baseline")
     passes, notes = _passes(config, task, encoder, others)
     stack = run_stack(config, histories, split)
@@ -104,7 +104,7 @@ def ablate(
 def retrained_runs(
     config: Config, histories: Histories, encoder: PromptEncoder, given: Sequence[str]
 ) -> list[tuple[ContextKind, Config]]:  # fmt: skip
-    """The kind of each KIND=RUN and how that run is asked, all checked before anything long is begun.
+    """The kind of each KIND=RUN and the configuration of that run, all checked before anything long is begun.
 
     Raises:
         ConfigError: not of that form, not a kind of context, two runs whose rankings would be files of one name, or
@@ -128,7 +128,7 @@ def retrained_runs(
 
 
 def _checked(config: Config, histories: Histories, without: PromptEncoder, run: Path) -> Config:
-    """How a retrained run is asked."""
+    """The configuration by which a retrained run is evaluated."""
     adapter = current_adapter(run)
     card = read_card(adapter)
     wanted, found = list(without.settings.leave_out), card["prompts"].get("leave_out", [])
@@ -148,9 +148,9 @@ def _checked(config: Config, histories: Histories, without: PromptEncoder, run: 
 def _passes(
     config: Config, task: Task, encoder: PromptEncoder, retrained: list[tuple[ContextKind, Config]]
 ) -> tuple[list[_Pass], list[str]]:
-    """What to ask, kind by kind, and notes on the protocol and on what cannot be taken away."""
+    """The passes to make, kind by kind, and notes on the protocol and on what cannot be taken away."""
     histories, plain = task.histories, _text(encoder, task.histories)
-    told, passes = told_kinds(encoder, histories), list[_Pass]()
+    kinds, passes = shown_kinds(encoder, histories), list[_Pass]()
     notes = [note for note in (ON_VALIDATION if task.split == "valid" else "", caveat_of(histories)) if note]
     columns, further = histories.events.columns, encoder.settings.column_kinds
     known = {name for kind in CONTEXT_KINDS for name in columns_of(kind, columns, further)}
@@ -159,10 +159,10 @@ def _passes(
         which = ", ".join(stay)
         notes.append(f"{which}: context of no kind, never taken away; prompts.column_kinds can say of which kind")
     for kind in CONTEXT_KINDS:
-        if kind in told:
+        if kind in kinds:
             passes += _at_test_time(config, task, encoder, kind, plain)
         else:
-            notes.append(f"{kind}: these prompts tell nothing of it, so there is nothing to take away; titles stay")
+            notes.append(f"{kind}: these prompts do not show it, so there is nothing to take away; titles stay")
         ours = [there for one, there in retrained if one == kind]
         passes += [_Pass(kind, "retrained", there, histories, trained_as=there.run.name) for there in ours]
         if config.priors != "none":
@@ -182,14 +182,14 @@ def _at_test_time(
     yield _Pass(kind, "shuffled", config, exchanged, (), float(shuffled_N[task.row_E].mean()))
 
 
-def told_kinds(encoder: PromptEncoder, histories: Histories) -> list[ContextKind]:
+def shown_kinds(encoder: PromptEncoder, histories: Histories) -> list[ContextKind]:
     """The kinds of context without which some prompt would be another."""
     plain = _text(encoder, histories)
-    told = [kind for kind in CONTEXT_KINDS if _changed(plain, _text(encoder.without([kind]), histories)).any()]
+    kinds = [kind for kind in CONTEXT_KINDS if _changed(plain, _text(encoder.without([kind]), histories)).any()]
     in_profile = {"days", "hours"} & {*encoder.templates.variables("profile.j2")}
-    if in_profile and "time" not in (*told, *encoder.settings.leave_out):
-        told.insert(0, "time")
-    return told
+    if in_profile and "time" not in (*kinds, *encoder.settings.leave_out):
+        kinds.insert(0, "time")
+    return kinds
 
 
 def _text(encoder: PromptEncoder, histories: Histories) -> HistoryText:

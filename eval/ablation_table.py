@@ -24,8 +24,8 @@ How = Literal["removed", "shuffled", "retrained"]
 TESTED: Final = ("recall@1", "nDCG@10", "log-loss")  # and so corrected for: the more, the harder each is to show
 HEADINGS: Final = ("ranker", "lines changed", "mean", "difference", "95 % interval", "p")
 MEANINGS: Final[Mapping[How, str]] = {
-    "removed": "left out of every prompt, asked of the model as it is",
-    "shuffled": "each event has that of a random other one, asked of the model as it is",
+    "removed": "left out of every prompt, evaluated with the model as it is",
+    "shuffled": "each event has that of a random other one, evaluated with the model as it is",
     "retrained": "left out of training and of every prompt; one training, whose own luck no interval knows",
 }
 

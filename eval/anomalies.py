@@ -1,4 +1,4 @@
-"""`whereupon anomalies`: events that are surprising for their user, as of their moment, listed and written as a table.
+"""`whereupon anomalies`: events that are surprising for their user, at their time, listed and written as a table.
 
 See `surprise` for what is measured. A user's first `MIN_PAST` events are not scored: too little is known of the user.
 """

@@ -1,4 +1,4 @@
-"""What a model says of a task, as rankings on disk: asked window by window, and gone on with after a kill.
+"""The answers of a model to a task, as rankings on disk: window by window; a killed run continues.
 
 The items of an answer are those of an exact search (`decode.search`) among the event's candidates. Log-probabilities
 are those over the whole catalogue: a filter leaves items out and changes nothing else, so the log-loss of a task
@@ -53,7 +53,7 @@ SAVE_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class _Questions:
-    """A model, the text it is asked by, and all that its answers depend on beside the events: `depends`, `searched`."""
+    """A model, the text of its prompts, and all that its answers depend on beside the events: `depends`, `searched`."""
 
     config: Config
     engine: TransformersEngine
@@ -114,9 +114,9 @@ def evaluate_model(
     kind: Kind = "model", facts: Mapping[str, Any] | None = None, leave_out: Collection[ContextKind] = (),
     stack: Stack | None = None,
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
-    """Ask a model about the events of a task, write its rankings as `slug` and return them with their facts.
+    """Let a model rank the events of a task, write its rankings as `slug` and return them with their facts.
 
-    What is complete and of the same key (model, prompts, data, events, search) is read and not asked for again, though
+    What is complete and of the same key (model, prompts, data, events, search) is read and not computed again, though
     `facts` are brought up to date; so is a sample of events of which the whole split is complete in the folder beside.
 
     Prompts are made of `histories`: those of the task, or perturbed ones with the same items row by row. `adapter` is
@@ -151,8 +151,8 @@ def evaluate_model(
         rankings, wall_s = Rankings.of_frame(frame, config.evaluate.k), float(frame["seconds"].sum())
         num = len(task.row_E)
         say(f"answered {num:,} events in {wall_s:.0f} s: {num / max(wall_s, 1e-9):.1f} events/s")
-        told = questions.facts(task, rankings, wall_s, whole)
-        write_rankings(folder, slug, rankings, told, task.histories.events)
+        made = questions.facts(task, rankings, wall_s, whole)
+        write_rankings(folder, slug, rankings, made, task.histories.events)
         partial.unlink(missing_ok=True)
     rankings, known = read_rankings(folder, slug)
     _keep_parts(questions, task, rankings, folder, slug, kind)
@@ -209,7 +209,7 @@ def _ask_all(questions: _Questions, task: Task, partial: Path) -> pl.DataFrame:
         questions.change_of, allowed_of,
     )  # fmt: skip
     began = saved = time.perf_counter()
-    for answer in tracked(answered, "asking the model", total=len(windows)):
+    for answer in tracked(answered, "reading windows", total=len(windows)):
         now = time.perf_counter()
         parts.append(_columns(answer, text.item_idx_N, now - began))
         began = now

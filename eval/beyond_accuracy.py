@@ -1,4 +1,4 @@
-"""What else a ranker does, besides being right: variety, novelty, popularity, and how far off its first guess is.
+"""Metrics beyond accuracy: variety, novelty, popularity, and the distance of the first item from the true one.
 
 Popularity is the number of events that an item had in earlier splits than the predicted one, of all users; an item
 that had none is novel, not impossible. Only the first k items of each list count; of a shorter list, those there are.
@@ -114,7 +114,7 @@ def popularity_lift(popularity_E: Float64, row_E: Int64, histories: Histories, c
     The mean over users of the mean popularity of what they were shown (`popularity_E`: of each list), divided by that
     of their own earlier events, less 1. Source: the group average popularity (GAP) of Abdollahpouri, Mansoury, Burke
     and Mobasher, "The unfairness of popularity bias in recommendation", RMSE workshop at RecSys 2019, with all users as
-    the group. Events without a past or a list are left out; NaN if none is left or no past was ever popular.
+    the group. Events without a history or a list are left out; NaN if none is left or none of their items was popular.
     """
     popularity_N1 = np.append(0.0, np.cumsum(count_I[histories.item_idx_N], dtype=np.float64))
     user_E = histories.user_idx_N[row_E]

@@ -148,7 +148,7 @@ def run_frame(histories: Histories, rankings: Rankings) -> pl.DataFrame:
 
 def _strictly_decreasing(rankings: Rankings) -> NDArray[np.float32]:
     """Scores float32 [E, K], each below the one before; -inf means nothing."""
-    lowest, highest = np.finfo(np.float32).min / 2, np.finfo(np.float32).max / 2  # with room for lowering below
+    lowest, highest = np.finfo(np.float32).min / 2, np.finfo(np.float32).max / 2  # with space for lower scores below
     score_EK = np.clip(rankings.score_EK, lowest, highest).astype(np.float32)
     for at in range(1, score_EK.shape[1]):
         below_E = np.nextafter(score_EK[:, at - 1], np.float32(-np.inf))

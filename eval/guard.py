@@ -1,8 +1,8 @@
-"""`whereupon guard`: a proof by trial that each prediction of a run's baselines and prompts saw only the past.
+"""`whereupon guard`: a test that each prediction of a run's baselines and prompts uses only earlier events.
 
 For a sample of the events to be predicted, the future is made another one (see `perturbation`): the event's item is
-exchanged, and what is not known at that moment is once changed and once deleted; under user_cold_start, what other
-held-out users did is changed too. Then every ranker is asked again, and its answer must be the same, item by item and
+exchanged, and what is not known at that time is once changed and once deleted; under user_cold_start, what other
+held-out users did is changed too. Then every ranker ranks again, and its answer must be the same, item by item and
 score by score; of a language model, the tokens of its prompt. What is fitted is fitted once more on histories in which
 all events but those of earlier splits are changed, and must then answer as before.
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..config import Config
 
 MakeRanker = Callable[[Histories], Ranker]
-"""Fits a ranker on histories, for the split of the task that it is asked about."""
+"""Fits a ranker on histories, for the split of the task that it ranks."""
 
 Answer = TypeVar("Answer")
 
@@ -182,7 +182,7 @@ def _checked_perturbed(
     task: Task, row_S: Int64, seed: int, answer: Callable[[Task, int], Answer],
     difference: Callable[[Task, Answer, Answer], str],
 ) -> list[Check]:  # fmt: skip
-    """Ask about each row in the histories as they are, and with each alteration."""
+    """Rank each row in the histories as they are, and with each alteration."""
     checks = []
     for row in row_S.tolist():
         before = answer(task, row)
@@ -227,7 +227,7 @@ def _text(encoder: PromptEncoder, task: Task) -> HistoryText:
 
 
 def _prompt(text: HistoryText, task: Task, row: int) -> Int64:
-    """Token ids up to the one that is asked for, as `evaluate` makes them: a window serves all its events."""
+    """Token ids up to the one that is predicted, as `evaluate` makes them: a window serves all its events."""
     from ..decode.windows import encode_queries, windows_with_targets
 
     wanted_N = np.zeros(len(text.item_idx_N), bool)

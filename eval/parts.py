@@ -1,6 +1,6 @@
 """What each part of a model on top of rankers adds to an answer: the parts of the log-odds of the true item.
 
-For each event, log p(true item) - log p(other item) under the served distribution, where the other item is the first of
+For each event, log p(true item) - log p(other item) under the final distribution, where the other item is the first of
 the model's ranking that is not the true one, as the sum of the parts that `rankers.parts` names.
 
 Shapes: E = evaluated events, Q = those of a chunk, 2 = the true item and the other one.

@@ -42,7 +42,7 @@ class Task:
 def read_task(
     histories: Histories, split: EvaluatedSplit, settings: EvaluateSettings, limit: int | None = None, seed: int = 0
 ) -> Task:
-    """The task of `evaluate`: events of `split` whose user has a past and whose item is a candidate, or some of them.
+    """The task of `evaluate`: events of `split` with a history and with an item that is a candidate, or some.
 
     Of `settings`, `repeats` is heeded. With `limit` it is a sample of so many events, see `sample_stretches`.
 

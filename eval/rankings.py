@@ -1,4 +1,4 @@
-"""What a ranker said, event by event, in memory and as files that every later step reads.
+"""The answers of a ranker, event by event, in memory and as files that every later step reads.
 
 A ranking is two files in the folder of its split: `<slug>.parquet`, one row an event, and then `<slug>.json`, the facts
 (who ranked, with what settings, on which data, how long it took). The facts are written last: their presence means that

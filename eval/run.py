@@ -1,6 +1,6 @@
 """`whereupon evaluate`: the model and the tuned baselines on the same events, from the same candidates.
 
-A ranker whose rankings are complete is not asked again, so that a killed run goes on where it was.
+A ranker whose rankings are complete is not run again, so a killed run continues where it was.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def evaluate(
 ) -> list[RankerResult]:  # fmt: skip
     """Rank the events of `split`, print the table, write rankings and `summary.json`; returns the table's rows.
 
-    With a limit there are only so many events, the same for every ranker. Without adapter the base model is asked.
+    With a limit there are only so many events, the same for every ranker. Without adapter the base model ranks.
     With `baselines_only` no model is; the stack of priors is ranked if it was chosen before.
 
     Raises:
@@ -76,7 +76,7 @@ def evaluate(
     if not task.candidates.everything:
         say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")
     folder = evaluation_folder(config.run, split, limit)
-    for name in config.evaluate.baselines:  # before the model is asked, which may take hours
+    for name in config.evaluate.baselines:  # before the model ranks, which may take hours
         refuse_other_kind(folder, slug_of(name), "baseline")
     # The model first: what is wrong with it should be known before a baseline is tuned for minutes.
     wanted = not baselines_only or (config.priors != "none" and is_chosen(config, histories))

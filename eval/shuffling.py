@@ -1,8 +1,8 @@
-"""One kind of context exchanged among events, so that it speaks as before and means nothing; and taken away.
+"""One kind of context, shuffled among events or removed: shuffled it looks the same but carries no information.
 
 Each event gets the value of a random one, of those in the evaluated period and before it, that was known already when
-the event first stands in a past. So nothing leaks from later: no line in the past of a prompt carries a value from
-after the prompt's moment. The question itself may, up to the time of its user's next one.
+the event is first shown as history. So nothing leaks from later: no line of a past event shows a value from
+after the time of the prompt. The question itself may, up to the time of its user's next one.
 
 Values are drawn with replacement. A permutation that keeps to that would give early events early values, and so on: on
 nyc-checkins half the questions had the weather of less than half a day away, which mostly is the same.
@@ -33,7 +33,7 @@ def exchange(
     histories: Histories, split: EvaluatedSplit, kind: ContextKind, column_kinds: Mapping[str, ContextKind], seed: int,
     features: Features = NO_FEATURES,
 ) -> Histories:  # fmt: skip
-    """The histories, each event of `split` and of its past with one kind of context from a random one among these.
+    """The histories, each event of `split` and of its history with one kind of context from a random one among these.
 
     All columns of the kind travel together. Rows, items, users, the true times and all other columns stay, and so do
     events of splits behind `split`, which are in no prompt. With a local time travels how many days lay before it;
@@ -74,7 +74,7 @@ def without_context(histories: Histories, kinds: Collection[ContextKind]) -> His
 
 
 def deadlines(histories: Histories, split: EvaluatedSplit) -> Int64:
-    """When each event is first shown as past: the time of its user's next event in `split`, int64 [N], unix seconds.
+    """When each event is first shown as history: the time of its user's next event in `split`, int64 [N], unix seconds.
 
     NEVER where there is none.
     """

@@ -77,7 +77,7 @@ def sign_flip(differences: UserSums, *, seed: int, num_flips: int = NUM_FLIPS) -
     """Two-sided p-value of "both rankers are equally good" for each column of paired differences: float64 [M].
 
     Were they equally good, the sign of each user's summed difference would be a coin toss. p is the share of rounds of
-    tosses that give a sum at least as far from 0 as the observed one, which counts as a round itself, so that p is
+    tosses that give a sum at least as far from 0 as the observed one. The observed one counts as a round, so p is
     never 0 (Phipson and Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9(1), 2010).
     This is Fisher's randomisation test as recommended by Smucker, Allan and Carterette, "A comparison of statistical
     significance tests for information retrieval evaluation", CIKM 2007, with users in the place of queries. All columns

@@ -38,7 +38,7 @@ _POPULARITY: Final = ("head", "torso", "tail", "unseen")
 def slices_of(histories: Histories, split: EvaluatedSplit, row_E: Int64) -> pl.DataFrame:
     """To which value of each slice an event belongs: a row an event, a column a slice, Enum in the order to be shown.
 
-    `daypart`, `week`, `season`: of local time (seasons of the northern hemisphere), as prompts tell them.
+    `daypart`, `week`, `season`: of local time (seasons of the northern hemisphere), as prompts name them.
     `weather` (wet: more than 0.2 mm of rain or any snow), `temperature`, `wind`, `condition` (the commonest).
     `distance`: from the user's last event to the true item, in km.
     `activity`: number of the user's earlier events.

@@ -1,7 +1,7 @@
 """Events that are surprising for their user: by what was chosen and where, by the hour, or by the rate.
 
 Each event gets a log-likelihood ratio in nats: how much likelier it is as an event of any user than as one of this
-user, as of its moment. It is a sum, as the factors of a probability are:
+user, at its time. It is a sum, as the factors of a probability are:
 
     item   what was chosen, given the hour and the last place
     hour   the hour of the day by the local clock
@@ -17,7 +17,7 @@ test events. For training events, which a stack was fitted on, and without a sta
 on d distinct items (escape method C of Moffat, "Implementing the PPM data compression scheme", IEEE Transactions on
 Communications 38(11), 1990), times exp(-distance / the user's mean distance so far) from the last place.
 
-Shapes: N = events, Q = asked rows, I = items, B = bins.
+Shapes: N = events, Q = rows of queries, I = items, B = bins.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def item_ratio(histories: Histories, row_Q: Int64, dense: Dense | None = None) -
 
 
 class _Counting:
-    """Probabilities of all items as of a moment, by counting alone."""
+    """Probabilities of all items at a time, by counting alone."""
 
     def __init__(self, histories: Histories) -> None:
         self.hour_N = hours(histories)

@@ -78,7 +78,7 @@ def tune(
 def _all_trials(
     family: Family, task: Task, grid: list[dict[str, Any]], seed: int, partial: Path, key: str
 ) -> list[dict[str, Any]]:
-    """Try the settings that `partial` does not tell of, saving what is done there."""
+    """Try the settings that `partial` does not hold yet, saving what is done there."""
     trials: list[dict[str, Any]] = (_of_key(partial, key) or {"trials": []})["trials"]
     if trials:
         say(f"{family.name}: {len(trials)} of {len(grid)} settings were tried before")

@@ -2,9 +2,9 @@
 
     whereupon prompt show CONFIG --user U --ids | python examples/client.py [U]
 
-The prompt comes on stdin as a JSON list of token ids. With `priors`, the user named by U is whose past the rankers look
-at; without U they know what is popular. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY what it
-asks for. Takes a second; expect five lines of rank, probability, title and item id.
+The prompt comes on stdin as a JSON list of token ids. With `priors`, the rankers use the history of user U;
+without U they know what is popular. OPENAI_BASE_URL says where the server is, OPENAI_API_KEY its
+key. Takes a second; expect five lines of rank, probability, title and item id.
 """
 
 import json

@@ -133,7 +133,7 @@ class CheckpointManager:
                 break
             why = "cannot be read" if state is None else "belongs to other settings or data"
             self._say(f"{checkpoint} {why}: it stays as it is")
-        self._accelerator.wait_for_everyone()  # nobody writes before all have looked
+        self._accelerator.wait_for_everyone()  # no process writes before all have looked
         if self._writes:
             for leftover in self.folder.glob(".*"):  # of a writer that was killed
                 shutil.rmtree(leftover, ignore_errors=True)

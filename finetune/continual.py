@@ -88,7 +88,7 @@ def start_from(config: Config, name: str, identity: dict[str, Any], histories: H
     """The adapter `name`: a version of the run, such as 0002, or a folder.
 
     Raises ModelError where there is none, where it belongs to another base model or other prompts, has another shape
-    than `finetune` asks for, or may have seen the validation events.
+    than `finetune` needs, or may have seen the validation events.
     """
     version = config.run / ADAPTERS / name
     folder = version if version.is_dir() else Path(name)

@@ -1,4 +1,4 @@
-"""What `accelerate launch` was asked for and what the settings say, as one Accelerator; and how the base is set up."""
+"""The options of `accelerate launch` and the settings, as one Accelerator; and how the base is set up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ACCUMULATE: Final = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
 
 
 def as_launched(config: Config) -> Config:
-    """The settings with the accumulation that `accelerate launch` was asked for.
+    """The settings with the accumulation that `accelerate launch` was given.
 
     Raises ConfigError where both say something, and not the same.
     """
@@ -40,7 +40,7 @@ def as_launched(config: Config) -> Config:
 
 
 def accelerator_of(config: Config) -> Accelerator:
-    """Raises ConfigError for what `accelerate launch` was asked for and would not be done, and for trackers whose
+    """Raises ConfigError for options of `accelerate launch` that would have no effect, and for trackers whose
     package is missing."""
     chosen, passed = config.finetune.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if passed not in ("no", chosen, "bf16" if chosen == "auto" else "no"):  # "no" is what accelerate says by default

@@ -52,8 +52,8 @@ class MemoryPlan:
     @property
     def split(self) -> int:
         """The least number of parts of each batch with which all is within what is there."""
-        room = _SHARE * self.there - self.fixed
-        return max(1, math.ceil((self.activations + self.edges) / room)) if room > 0 else 1
+        free = _SHARE * self.there - self.fixed
+        return max(1, math.ceil((self.activations + self.edges) / free)) if free > 0 else 1
 
     def line(self) -> str:
         """For a person."""

@@ -1,4 +1,4 @@
-"""The prior of training events at every decision that they are a training example of, made once and kept memory-mapped.
+"""The prior at every decision of the training examples, computed once and memory-mapped.
 
 Shapes: N = rows of the histories, D = decisions of all training events, J = their edges end to end, Q = questions of
 one block, X = decisions of a block.
@@ -35,7 +35,7 @@ from ..rankers.stack import BoundStack, Stack, fit_stack
 if TYPE_CHECKING:
     from ..config import Config
 
-_ROWS: Final = 256  # asked about at once
+_ROWS: Final = 256  # scored at once
 _ARRAYS: Final = {"edge_J": np.int32, "log_mass_J": np.float32}
 
 
@@ -92,7 +92,7 @@ def training_prior(
     num_N = np.zeros(len(histories.split_N), np.int64)
     owner_D = np.concatenate([part.row_D for part in parts])
     num_N += np.bincount(owner_D, minlength=len(num_N))
-    # Rows were asked about fold by fold; decisions are kept in the order of rows, their edges where they are.
+    # Rows were scored fold by fold; decisions are kept in the order of rows, their edges where they are.
     order_D = np.argsort(owner_D, kind="stable")
     count_D = np.concatenate([part.count_D for part in parts])
     begin_D = np.cumsum(count_D) - count_D
@@ -118,7 +118,7 @@ class _Block:
 
 
 def _block(bound: BoundStack, trie: Trie, row_Q: Int64, edges: IO[bytes], masses: IO[bytes]) -> _Block:
-    """Ask a stack about some rows; edges and masses are appended to files."""
+    """Let a stack score some rows; edges and masses are appended to files."""
     item_Q = bound.histories.item_idx_N[row_Q].astype(np.int64)
     change = change_of(bound.masses(row_Q), SearchedCatalogue(trie, bound.share_I), Pools())
     owner_X, node_X, edge_X = trie.decisions(item_Q)

@@ -1,6 +1,6 @@
 """What the preference stage reads: windows of training events, with the titles that the model ranks highest for each.
 
-They are asked of the adapter that the training starts from, once, and kept as a data set in the run folder with the
+The adapter that the training starts from computes them once; they are a data set in the run folder, with the
 log-probabilities that it gave. A row is a text with branches behind it (see `preference`).
 """
 

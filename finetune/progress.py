@@ -90,7 +90,7 @@ def settled(
 
 
 def diverged(step: int, how: str) -> NonFiniteError:
-    """The sentence for a training whose numbers are no numbers any more."""
+    """The sentence for a training with NaN or infinite values."""
     return NonFiniteError(
         f"The training diverged at step {step} ({how}): lower finetune.learning_rate; the best adapter so far, if any, "
         "is kept as an unfinished version, see `whereupon adapters CONFIG`."

@@ -100,7 +100,7 @@ def make_examples(
     """Every window over the training events, as a training example.
 
     With `settings.teach` "once", what a window repeats of the one before is context alone. Raises DataError without
-    training events, before the first example is asked for.
+    training events, before the first example is read.
     """
     events, windows = training_windows(histories, encoder)
     settings = settings or FinetuneSettings()

@@ -67,7 +67,7 @@ def tune(config: Config) -> Path:
 
 
 def _open_study(folder: Path, config: Config, data_hash: str) -> Study:
-    """The study of these settings and data; a trial that was killed is asked for again."""
+    """The study of these settings and data; a trial that was killed is proposed again."""
     import optuna
     from optuna.trial import TrialState
 

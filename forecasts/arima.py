@@ -1,4 +1,4 @@
-"""Seasonal ARIMA models of counts: one of each series, fitted once, which forecast from any later moment.
+"""Seasonal ARIMA models of counts: one of each series, fitted once, which forecast from any later time.
 
 The model is ARIMA(p, 0, q)(0, 1, 1)[m]: y_t = l_t + w_t. l_t is the exponentially smoothed count at this hour of the
 day or of the week; to that of the week, the smoothed rest at this hour of the day may be added, which is a second

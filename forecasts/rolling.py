@@ -85,7 +85,7 @@ def radii(error_SOH: Float64, origin_O: Int64) -> Float64:
 def _quantile(error_SOH: Float64) -> Float64:
     """The conformal quantile over the origins: float64 [S, H].
 
-    It lies between the order statistics around LEVEL * (n + 1), for the upper one of few errors covers more than asked.
+    It lies between the order statistics around LEVEL * (n + 1), for the upper one of few errors covers more than LEVEL.
     """
     sorted_SOH, rank = np.sort(error_SOH, axis=1), LEVEL * (error_SOH.shape[1] + 1) - 1
     last = error_SOH.shape[1] - 1

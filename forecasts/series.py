@@ -1,7 +1,7 @@
 """Counts of events by group of items and by hour or day, on one clock.
 
 The clock is UTC plus one offset, that of most events. So whatever is counted before an hour began is earlier than any
-moment in that hour, also where users live in several time zones.
+time in that hour, also where users live in several time zones.
 
 Shapes: N = events, I = items, S = series, T = steps (hours or days).
 """
@@ -51,7 +51,7 @@ class Series:
     offset_s: int
 
     def step_of(self, time_s_X: Int64) -> Int64:
-        """The column of each moment, in unix seconds; columns may lie outside of T."""
+        """The column of each time, in unix seconds; columns may lie outside of T."""
         step_X: Int64 = (time_s_X + self.offset_s) // self.step_s - self.first_step
         return step_X
 

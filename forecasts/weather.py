@@ -1,6 +1,6 @@
 """Weather at later times: temperature and probability of precipitation, forecast from earlier measurements.
 
-What was measured are the weather columns of the events, of all users, within 100 km or so of where it is asked (of all
+The data are the weather columns of the events, of all users, within 100 km or so of the requested place (of all
 events, where none has coordinates): the means of each hour, with straight lines between hours without an event. The
 models are those of demand, see `arima`: an hour of the day that is smoothed, and an ARMA process. Of precipitation it
 is the share of hours with some; a forecast of it is a probability, cut off at 0 and 1. Models are fitted on what was
@@ -83,7 +83,7 @@ class WeatherForecasts:
             raise DataError(f"Forecasts of the weather need events with {missing[0]}, but these have no such column.")
 
     def at(self, time_s: int, place: tuple[float, float] | None) -> tuple[float, float] | None:
-        """Temperature in degrees Celsius and probability of precipitation at a moment, unix seconds, and a place,
+        """Temperature in degrees Celsius and probability of precipitation at a time, unix seconds, and a place,
         latitude and longitude.
 
         None where the place is unknown, too little was measured near it, or nothing in the two weeks before.

@@ -1,4 +1,4 @@
-"""From which items an event is predicted: all that the catalogue held at that moment, repeats among them or not.
+"""From which items an event is predicted: all that the catalogue held at that time, repeats among them or not.
 
 Candidates never depend on what the user chose: an event whose true item is no candidate is not evaluated, and
 counted. They are the same for every ranker. For a model a filter leaves the probabilities of the others unchanged.
@@ -50,7 +50,7 @@ class Candidates:
         return self.repeats == "allowed" and self.available_s_I is None
 
     def allowed(self, row_Q: Int64) -> Bool:
-        """bool [Q, I]: the candidates of each of some rows; ask for a chunk of them, for it is dense."""
+        """bool [Q, I]: the candidates of each of some rows; take few rows at once, as it is dense."""
         histories = self.histories
         allowed_QI = np.ones((len(row_Q), histories.items.height), bool)
         if self.available_s_I is not None:

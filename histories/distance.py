@@ -5,7 +5,7 @@ their distance is 2 R asin(c / 2). This is the haversine formula (Sinnott, "Virt
 68(2), 1984), whose haversine is (c / 2)^2. It errs by less than a micrometre for near places, and by less than a metre
 for places on opposite sides of the earth.
 
-Shapes: N = rows of a table, X = places asked about by number, P = places, S = places to choose from.
+Shapes: N = rows of a table, X = places given by number, P = places, S = places to choose from.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ def nearest(point_P3: Float64, other_S3: Float64) -> tuple[Int64, Float64]:
 
 @dataclass(frozen=True)
 class PlacesOnSphere:
-    """Places of a table's rows, asked for by number; -1, which stands for no row, is an unknown place.
+    """Places of a table's rows, given by number; -1, which stands for no row, is an unknown place.
 
     `point_N3` is float64 [N + 1, 3], unknown in the last row.
     """

@@ -92,7 +92,7 @@ def clean_events(
 def copies(events: pl.DataFrame) -> pl.Series:
     """Which events (bool) are equal to an earlier one in all but their row."""
     values = events.drop(ROW)
-    # By hashes first: to compare all rows would take more room than anything else here.
+    # By hashes first: to compare all rows would take more memory than anything else here.
     repeated = values.hash_rows().is_duplicated()
     if not repeated.any():
         return repeated
@@ -104,7 +104,7 @@ def _note_times(events: pl.DataFrame, notes: Notes) -> None:
     if odd := events.select(suspicious(pl.col("time")).sum()).item():
         notes["events at dates that programs write for none, such as 1970-01-01 or 9999-12-31"] += odd
     if unknown_hours := int((~events["hour_known"]).sum()):
-        notes["events whose hour is not known: prompts tell none, and rankers go by the day"] += unknown_hours
+        notes["events whose hour is not known: prompts show none, and rankers go by the day"] += unknown_hours
 
 
 def clean_items(
@@ -120,7 +120,7 @@ def clean_items(
     """Typed items in the order of their file: `item_id`, further columns as they are, coordinates as float64.
 
     A row without `item_id` or with one that came before is rejected. Coordinates that are no place become null, and the
-    item stays: it can still be recommended. So does one whose `available_from` (the moment from which on the item is
+    item stays: it can still be recommended. So does one whose `available_from` (the time from which on the item is
     known; time as in events) cannot be read: it counts as always known, and `notes` counts it. Text that is a usual
     mark for a missing value is null. `whole_ids`: see `are_whole`.
     """

@@ -1,4 +1,4 @@
-"""The time on the clock where an event happened, and the moment of which a clock speaks."""
+"""The time on the clock where an event happened, and the UTC time of what a local clock shows."""
 
 from collections import Counter
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ _HOUR = pl.duration(hours=1)
 def with_clocks(
     events: pl.DataFrame, *, time_zone: str | None, times: TimesMeaning | None, notes: Notes, example: bool = True
 ) -> pl.DataFrame:  # fmt: skip
-    """Events with `time` as moments and `local_time`, without the columns about offsets and zones.
+    """Events with `time` in UTC and `local_time`, without the columns about offsets and zones.
 
     `example`: whether a remark shows how the first event was read.
 
@@ -51,9 +51,9 @@ def with_clocks(
 
 
 def _moments(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """`time` of the rows of `_wall` as moments, where a zone or an offset is known: those are `_placed`.
+    """`time` of the rows of `_wall` in UTC, where a zone or an offset is known: those are `_placed`.
 
-    Their `_offset` becomes what the moment stands from the clock.
+    Their `_offset` becomes the difference of UTC and the local clock.
     """
     if not events["_wall"].any():
         return events.with_columns(pl.lit(False).alias("_placed"))
@@ -76,7 +76,7 @@ def _moments(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 
 
 def utc_of_wall(wall: pl.Series, zone: str, notes: Counter[str]) -> pl.Series | None:
-    """Moments of what a clock in `zone` says, Datetime[us, UTC]; None for a zone that the installed rules do not know.
+    """UTC times of a clock in `zone`, Datetime[us, UTC]; None for a zone that the installed rules do not know.
 
     `wall` is Datetime[us, UTC] of which the UTC is not meant. Of an hour that the clock shows twice, the first is
     taken, and what falls into an hour that it leaves out is an hour later; both are counted.

@@ -92,7 +92,7 @@ def _read(
 ) -> tuple[Source, int, pl.DataFrame, pl.DataFrame | None]:
     """The tables, how many rows the events had, and events and items typed.
 
-    The source comes without its events: nothing reads them any more, and they take room.
+    The source comes without its events: nothing reads them any more, and they take memory.
     """
     source = read_source(settings, rejects)
     notes += source.notes

@@ -21,7 +21,7 @@ _DECIMALS: Final = 5
 
 @dataclass(frozen=True)
 class Privacy:
-    """What is done to events and to what is asked later."""
+    """What is done to events and to later requests."""
 
     settings: PrivacySettings
     pseudonyms: Pseudonyms
@@ -81,7 +81,7 @@ class Privacy:
         return self.pseudonyms.of_id(user_id)
 
     def time(self, time: datetime) -> datetime:
-        """A moment as the histories hold it."""
+        """A time as the histories hold it."""
         minutes = self.settings.round_minutes
         since = timedelta(minutes=minutes) if minutes else time.resolution
         return time - (time - datetime(1970, 1, 1, tzinfo=time.tzinfo)) % since
@@ -109,7 +109,7 @@ class Privacy:
 
 
 def privacy_of_run(settings: PrivacySettings | None, prepared: dict[str, Any] | None) -> Privacy | None:
-    """How ids that are asked about become those of a prepared run; `prepared` is what its manifest says of privacy.
+    """How the ids of requests become those of a prepared run; `prepared` is what its manifest says of privacy.
 
     Raises ConfigError: the run was prepared with another key, or one of both has privacy and the other has not.
     """

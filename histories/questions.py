@@ -12,10 +12,10 @@ from .store import Histories
 
 SPLIT_CODES: dict[EvaluatedSplit, int] = {"valid": 1, "test": 2}
 STRETCH: Final = 8
-"""Events of one user that a sample takes together: a model reads their past once for all of them.
+"""Events of one user that a sample takes together: a model reads their history once for all of them.
 
 On nyc-checkins a thousand single events need 86 % of the reading of all four thousand. Longer stretches save little
-more, and tell less, as events of one user are alike.
+more, and add less information, as events of one user are alike.
 """
 
 

@@ -262,7 +262,7 @@ class HistoriesSettings(_Settings):
         weather_join: how weather is joined; recipes have defaults of their own for what is not set here.
         context_columns: further columns of the events table that are known before the event, kept by name.
         location: whether an event's coordinates are known beforehand (`context`: the airport one departs from) or are
-            those of the chosen item (`outcome`: a check-in; never shown when asking). The default is that of the
+            those of the chosen item (`outcome`: a check-in; never in its own prompt). The default is that of the
             recipe, and for tables the one that cannot leak: `outcome`.
         time_zone: IANA name used for all events. What an event itself says goes first: its `utc_offset_minutes`, then
             its `time_zone` column or the zone named in its time. Without it, local time comes from an offset in the

@@ -31,7 +31,7 @@ class Source:
         files: every file read, for the manifest.
         settings: the settings with what the recipe filled in.
         title: Jinja template of the recipe's titles over item columns; None takes the column `title`.
-        num_left_out: events outside of the asked slice.
+        num_left_out: events outside of the requested slice.
         said: for people: how the files were read.
         notes: counts of what was repaired in reading.
     """

@@ -27,12 +27,12 @@ CAVEATS: Final[Mapping[Protocol, str]] = {
 def split_events(events: pl.DataFrame, settings: SplitSettings, seed: int = 0) -> pl.Series:
     """Split of each event; the protocols are described in `SplitSettings`.
 
-    A history event is its own user's past: it stands in prompts and is counted by rankers when that user is asked
-    about later. Nothing is fitted on it, and it is never predicted. Whether it may count when others are asked about
+    A history event is an earlier event of its user: prompts show it and rankers count it for later events of
+    that user. Nothing is fitted on it, and it is never predicted. Whether it may count when others are predicted
     says `Histories.shared_N`.
 
     `events` have at least `user_id` and `time`, under item_cold_start also `item_id`, in the order of time; that of
-    equal times is kept. A moment that several users share is never cut: it is of the later split. `seed` is that of the
+    equal times is kept. A time that several users share is never cut: it is of the later split. `seed` is that of the
     choice of held-out users or items; the other protocols are not random.
 
     Returns one of `SPLITS` in the order of `events`; null (item_cold_start only): the event is to be left out.
@@ -67,9 +67,9 @@ def _cuts(num_events: int, settings: SplitSettings) -> tuple[int, int]:
 
 
 def _not_within_a_moment(events: pl.DataFrame, num: int) -> int:
-    """Where to cut instead of within a moment that several users share: at its first event.
+    """Where to cut instead of within events of equal times of several users: at its first event.
 
-    Of others' events only what is strictly earlier is known; within one user's events of a moment their order says
+    Of others' events only what is strictly earlier is known; within one user's events of equal times their order says
     what was first.
     """
     if not 0 < num < events.height:

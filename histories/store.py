@@ -31,7 +31,7 @@ class Histories:
         time_s_N: int64 [N], unix seconds UTC.
         split_N: int8 [N]; 0 train, 1 valid, 2 test, 3 history: neither fitted on nor predicted.
         location: whether the coordinates of an event are known before it ("context") or are those of the chosen
-            item ("outcome", never to be shown when asking for that item).
+            item ("outcome", never to be shown when that item is predicted).
         manifest: what the data was made from; `data_hash` and `catalogue_hash` are its fingerprints.
     """
 
@@ -58,7 +58,7 @@ class Histories:
 
     @property
     def shared_N(self) -> npt.NDArray[np.bool_]:
-        """bool [N]: events that may count when other users are asked about, once they are past.
+        """bool [N]: events that may count when other users are predicted, at later times.
 
         All but, under user_cold_start, the history of users without a training event: counting is how rankers that
         count are trained, and of held-out users no model has learnt.

@@ -142,5 +142,5 @@ def _problem(numbers: pl.Series) -> str:
     if given.is_between(1800, 2200).all() and (given % 1 == 0).all():
         what = f"numbers like {example} are bare years, which say neither day nor hour"
     else:
-        what = f"numbers like {example} are no moment (a day index, or a count from an unknown start?)"
+        what = f"numbers like {example} are no date (a day index, or a count from an unknown start?)"
     return f"{what}; map a column of dates or times, or set time_format to '%s' if they are seconds since 1970"

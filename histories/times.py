@@ -30,7 +30,7 @@ class Times:
         time: Datetime[us, UTC]; where nothing says how it stands to UTC, what the clock said, as if it were UTC.
         has_offset: whether the cell itself says how its time stands to UTC.
         offset_minutes: float64, the cell's offset from UTC, by which its clock went; null where the column only ever
-            says UTC, for that is how programs write a moment whose clock they do not know.
+            says UTC, for that is how programs write a time whose zone they do not know.
         zone: name of a time zone in the cell, else null.
         hour_known: false for a date without a clock.
         remarks: how cells were understood where there was a choice, each a sentence.
@@ -85,7 +85,7 @@ def to_days(cells: pl.Series, time_format: str | None = None) -> pl.Series:
     if cells.dtype == pl.Date or isinstance(cells.dtype, pl.Datetime):
         return cells.cast(pl.Date)
     if cells.dtype == pl.String and not time_format:
-        # The day of a moment with an offset is that which the cell writes, not that of UTC.
+        # The day of a time with an offset is the one in the cell, not that of UTC.
         day = cells.str.strip_chars().str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
         return day.zip_with(day.is_not_null(), to_times(cells).dt.date()) if day.null_count() else day
     return to_times(cells, time_format).dt.date()

@@ -68,7 +68,7 @@ def clean_weather(
 def _moments(
     typed: pl.DataFrame, times: Times, meaning: TimesMeaning | None, source: str, notes: Notes
 ) -> pl.Series:  # fmt: skip
-    """`_time`: moments; a time without an offset is by the clock at its station, unless it is UTC."""
+    """`_time`: in UTC; a time without an offset is by the clock at its station, unless it is UTC."""
     if times.has_offset.all() or meaning == "utc":
         return times.time.alias("_time")
     zone = known_zones(times.zone)
@@ -143,7 +143,7 @@ def nearest_stations(places_P2: Float64, stations_S2: Float64) -> tuple[Int64, F
 def _join_timed(events: pl.DataFrame, rows: pl.DataFrame, settings: WeatherJoinSettings) -> pl.DataFrame:
     delay = pl.duration(microseconds=round(settings.delay_minutes * 60e6))
     tolerance = pl.duration(microseconds=round(settings.tolerance_hours * 3600e6))
-    # The last of several rows of one moment wins, as a correction would be appended.
+    # The last of several rows of one time counts, as a correction would be appended.
     known = rows.with_columns((pl.col("time") + delay).alias("_known")).drop("time").sort("_known", maintain_order=True)
     joined = (
         events.drop("local_time")

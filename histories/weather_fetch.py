@@ -36,7 +36,7 @@ def fetch_weather(histories: Histories, out: Path, station: WeatherSettings | No
 
     How many rows were written: station_id, latitude, longitude, time (UTC), temperature_c, precipitation_mm, wind_kmh.
     The coordinates of `station` are used where neither events nor items have any. The busiest `MOST_CELLS` cells are
-    asked for; events in others are counted. Raises ConfigError: meteostat is missing, or no place is known. DataError:
+    requested; events in others are counted. Raises ConfigError: meteostat is missing, or no place is known. DataError:
     the service did not answer, or knows no station.
     """
     if importlib.util.find_spec("meteostat") is None:
@@ -78,7 +78,7 @@ def busiest_cells(histories: Histories, station: WeatherSettings | None) -> pl.D
         .sort("events", "latitude_cell", "longitude_cell", descending=[True, False, False])
     )  # fmt: skip
     if left := int(cells["events"][MOST_CELLS:].sum()):
-        say(f"{left:,} events lie in {cells.height - MOST_CELLS:,} cells that are not asked for: "
+        say(f"{left:,} events lie in {cells.height - MOST_CELLS:,} cells that are not requested: "
             f"the {MOST_CELLS} busiest are")  # fmt: skip
     return cells.head(MOST_CELLS).select("latitude", "longitude", "events")
 
@@ -86,13 +86,13 @@ def busiest_cells(histories: Histories, station: WeatherSettings | None) -> pl.D
 def _observations(
     cells: pl.DataFrame, start: datetime, end: datetime
 ) -> tuple[pl.DataFrame, str, list[dict[str, Any]]]:
-    """The table, the attribution that the service asks for, and the licences of its providers."""
+    """The table, the attribution that the service requires, and the licences of its providers."""
     import meteostat
 
     frames: dict[str, pl.DataFrame] = {}
     attributions: set[str] = set()
     licences: dict[str, dict[str, Any]] = {}
-    for latitude, longitude, _ in tracked(list(cells.iter_rows()), "asking for weather"):
+    for latitude, longitude, _ in tracked(list(cells.iter_rows()), "downloading weather"):
         try:
             near = meteostat.stations.nearby(meteostat.Point(latitude, longitude), RADIUS_M, STATIONS_PER_CELL)
             for station, row in near.iterrows():

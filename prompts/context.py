@@ -1,6 +1,6 @@
-"""What a template may say of the moment before an event: time, weather in words, further context columns.
+"""What a template may say of the time just before an event: time, weather in words, further context columns.
 
-Every variable of an event is computed from that event's moment and from the user's earlier events, never from the
+Every variable of an event is computed from that event's time and from the user's earlier events, never from the
 item that was chosen: the columns of the outcome are not offered to templates at all.
 """
 
@@ -63,8 +63,8 @@ def context_frame(
     if "place" not in further:  # as with weather, a template may speak of it where some data have none
         made.append(pl.Series("place", [None], dtype=pl.String).new_from_index(0, events.height))
     made += [events[name] for name in further if wanted is None or name in wanted]
-    told = pl.DataFrame(made, height=events.height)
-    return told.hstack(features.columns(events, location, told, further)) if features.wanted else told
+    shown = pl.DataFrame(made, height=events.height)
+    return shown.hstack(features.columns(events, location, shown, further)) if features.wanted else shown
 
 
 def hours_unknown(events: pl.DataFrame) -> bool:

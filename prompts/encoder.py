@@ -119,7 +119,7 @@ class PromptEncoder:
 
     @cached_property
     def longest_title(self) -> int:
-        """Tokens of the catalogue's longest title: the room that a prompt leaves for its answer."""
+        """Tokens of the catalogue's longest title: what a prompt reserves for its answer."""
         return int(self.catalogue.trie.length_I.max())
 
     def context(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -223,11 +223,11 @@ class HistoryText:
     @cached_property
     def _pieces(self) -> tuple[Ragged, Int64]:
         """Contexts and the titles that occur as one list of pieces, and for each event its pair of pieces."""
-        is_told_N = self.item_idx_N >= 0
-        items, told = np.unique(self.item_idx_N[is_told_N], return_inverse=True)
+        is_shown_N = self.item_idx_N >= 0
+        items, title_idx = np.unique(self.item_idx_N[is_shown_N], return_inverse=True)
         both = Ragged.join([self.contexts, self.encoder.titles.gather(items), Ragged.of([[]])])
         title_N = np.full(len(self.item_idx_N), len(both) - 1)
-        title_N[is_told_N] = told + len(self.contexts)
+        title_N[is_shown_N] = title_idx + len(self.contexts)
         return both, np.stack([self.context_N, title_N], axis=1)
 
     def encode_windows(self, windows: Windows, aligned_W: Int64 | None = None) -> list[EncodedWindow]:

@@ -43,11 +43,11 @@ class Features:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The variables that every template has of which some of the wanted ones are made."""
+        """The variables that every template has of which some of the requested ones are made."""
         return ("precipitation_word", "temperature_c") if "weather_change" in self.wanted else ()
 
-    def columns(self, events: pl.DataFrame, location: str, told: pl.DataFrame, own: Sequence[str]) -> list[pl.Series]:
-        """The wanted variables of `events`; `told` are those that every template has.
+    def columns(self, events: pl.DataFrame, location: str, shown: pl.DataFrame, own: Sequence[str]) -> list[pl.Series]:
+        """The requested variables of `events`; `shown` are those that every template has.
 
         A context column of the data's `own` goes before a variable of its name. A column named like a variable with an
         underscore before it replaces what would be computed, as in `context_frame`.
@@ -66,5 +66,5 @@ class Features:
         if "public_holiday" in wanted:
             found.append(public_holiday(events, self.country))
         if "weather_change" in wanted:
-            found.append(weather_change(events, told))
+            found.append(weather_change(events, shown))
         return found

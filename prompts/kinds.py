@@ -26,7 +26,7 @@ _COLUMNS: Final[dict[str, ContextKind]] = {
     **dict.fromkeys((*COORDINATES, "place", "origin", "neighbourhood", "borough", "city", "distance_km"), "place"),
     **dict.fromkeys(WEATHER_COLUMNS, "weather"),
 }  # fmt: skip
-# What `context_frame` computes. `new_day` says where a template tells more than the hour, see `context_changes`.
+# What `context_frame` computes. `new_day` says where a template shows more than the hour, see `context_changes`.
 VARIABLES: Final[dict[ContextKind, tuple[str, ...]]] = {
     "time": ("weekday", "is_weekend", "hour", "hour12", "daypart", "day_of_month", "month", "season",
              "days_since_previous", "new_day", *TIME_VARIABLES),
@@ -78,8 +78,8 @@ def context_changes(frame: pl.DataFrame, events: pl.DataFrame, further: Mapping[
     that they are shown does not betray the day.
     """
     places = [name for name in columns_of("place", events.columns, further) if name not in COORDINATES]
-    told = [name for name in ("weather", *places) if name in frame.columns]
-    before = events.select("user_idx").hstack(frame.select(told))
+    weather_names = [name for name in ("weather", *places) if name in frame.columns]
+    before = events.select("user_idx").hstack(frame.select(weather_names))
     return before.select(pl.any_horizontal(pl.all().ne_missing(pl.all().shift(1))).alias("new_day")).to_series()
 
 

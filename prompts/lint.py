@@ -1,6 +1,6 @@
 """`whereupon prompt lint`: what is wrong with a template before anything is trained on it.
 
-Errors are what no prompt should have: a variable that does not exist, the outcome of the event that is asked about, an
+Errors are what no prompt should have: a variable that does not exist, the outcome of the predicted event, an
 event that does not fit, text that a tokenizer takes for a control token. Warnings are what somebody should look at.
 
 Shapes: N = events.
@@ -23,7 +23,7 @@ from .kinds import COORDINATES
 from .profile import profile_frame
 from .templates import FILES
 
-# Line ends, other control characters, and those that turn the direction of reading or that nobody sees.
+# Line ends, other control characters, and those that turn the direction of reading or are invisible.
 CONTROL: Final = r"[\p{Cc}\p{Zl}\p{Zp}\u{200B}\u{202A}-\u{202E}\u{2066}-\u{2069}\u{FEFF}]"
 GIVES_AWAY: Final = 0.95  # share of the events whose item is the usual one of a column's value
 _FEW_EVENTS: Final = 5
@@ -59,7 +59,7 @@ def lint(
 
 
 def _variables(encoder: PromptEncoder, events: pl.DataFrame) -> Iterator[Finding]:
-    """Variables that do not exist, or that are the outcome of the event that is asked about."""
+    """Variables that do not exist, or that are the outcome of the predicted event."""
     templates = encoder.templates
     outcome = set(OUTCOME) | ({*COORDINATES} if encoder.location == "outcome" else set())
     known = {
@@ -71,7 +71,7 @@ def _variables(encoder: PromptEncoder, events: pl.DataFrame) -> Iterator[Finding
             if name in known[file]:
                 continue
             if file == "context.j2" and name in outcome:
-                says = f"{file} uses '{name}', which is the outcome of the event that is asked about; leave it out"
+                says = f"{file} uses '{name}', which is the outcome of the predicted event; leave it out"
                 yield Finding("error", "leak", says)
             else:
                 expected = ", ".join(sorted(known[file])) or "no variables"
@@ -99,7 +99,7 @@ def _given_away(encoder: PromptEncoder, events: pl.DataFrame) -> Iterator[Findin
 
 
 def _terminators(encoder: PromptEncoder, events: pl.DataFrame) -> Iterator[Finding]:
-    """Lines of which a reader cannot tell where the context ends and the title begins."""
+    """Lines in which it is not clear where the context ends and the title begins."""
     texts, _ = encoder.context_texts(events)
     open_ended = [text for text in texts if _ENDS_IN_A_WORD.search(text)]
     if open_ended:

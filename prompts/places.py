@@ -6,7 +6,7 @@ coordinates are never read. Home is the most frequent place of the nights before
 detection (Vanhoof et al., "Assessing the quality of home detection from mobile phone data", Journal of Official
 Statistics 34(4), 2018).
 
-Shapes: N = events, X = rows asked about. A row of -1 stands for no event.
+Shapes: N = events, X = requested rows. A row of -1 stands for no event.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _DIRECTIONS: Final = pl.Series(
 # Upper bounds in km/h of the words for speed; above the last one somebody flies.
 _SPEEDS: Final = ((7.0, "walking"), (25.0, "cycling"), (200.0, "driving"))
 _SPEED_WORDS: Final = pl.Series([*(word for _, word in _SPEEDS), "flying", ""])
-# Between two events of a longer time apart nobody travelled all the time; of a shorter one, clocks say too little.
+# If the time between two events is longer, the user did not travel all the time; if shorter, clocks are too coarse.
 _SPEED_HOURS: Final = (1 / 30, 3.0)
 _LAST_STEP: Final = 201  # half the way around the earth, in steps of 100 km
 
 
 class Places:
-    """The variables PLACE_VARIABLES of events sorted by user and time, each made when it is asked for.
+    """The variables PLACE_VARIABLES of events sorted by user and time, each made at its first use.
 
     `here` is the name of the place (`names_I`, text by item index, of the item chosen last where coordinates are those
     of items), else its cell; `cell` a geohash of 6 letters; `moved` and `from_home` are distances in words, with
@@ -193,7 +193,7 @@ class _Rows:
 
     @cached_property
     def home_N(self) -> Int64:
-        """Home as of the moment before each event."""
+        """Home as known just before each event."""
         hour_N = self.events["local_time"].to_numpy().astype("datetime64[h]").astype(np.int64) % 24
         night_N = self._known_N & ((hour_N >= NIGHT_BEGINS) | (hour_N < NIGHT_ENDS))
         if "hour_known" in self.events.columns:

@@ -1,6 +1,6 @@
 """The profile: what a prompt says of events that no longer fit, place by place.
 
-A profile at event row `start` counts the user's events before `start` and nothing else, so it is known at every moment
+A profile at event row `start` counts the user's events before `start` and nothing else, so it is known at the time
 the window that opens there is used for.
 """
 

@@ -46,8 +46,8 @@ class PromptSettings(BaseModel):
     )
     column_kinds: dict[str, ContextKind] = Field(
         default={},
-        description="Which kind a context column of your own is of, such as {district: place}; only leave_out and "
-        "`whereupon ablate` ask.",
+        description="Which kind a context column of your own is of, such as {district: place}; used by leave_out and "
+        "`whereupon ablate` only.",
     )
 
     place_column: str = Field(

@@ -1,4 +1,4 @@
-"""What else the moment before an event says: how long ago the last one was, sun, season, holiday, change of weather.
+"""Known just before an event: how long ago the last one was, sun, season, holiday, change of weather.
 
 Shapes: N = events.
 """
@@ -123,7 +123,7 @@ def season_here(events: pl.DataFrame, latitude_N: Float64) -> pl.Series:
 def public_holiday(events: pl.DataFrame, country: str) -> pl.Series:
     """The name of the public holiday of each event's local day, in English where there is one; "" on other days.
 
-    `country` is an ISO 3166 code, with a subdivision behind a hyphen if wanted: US, US-NY, DE-BY. Raises PromptError
+    `country` is an ISO 3166 code, with a subdivision behind a hyphen if needed: US, US-NY, DE-BY. Raises PromptError
     where it is none that the package `holidays` knows, or where that is not installed.
     """
     try:
@@ -151,24 +151,24 @@ def public_holiday(events: pl.DataFrame, country: str) -> pl.Series:
     ).to_series()
 
 
-def weather_change(events: pl.DataFrame, told: pl.DataFrame) -> pl.Series:
+def weather_change(events: pl.DataFrame, shown: pl.DataFrame) -> pl.Series:
     """What is new since the user's event before, of at most a day ago: 'rain began', 'snow ended', 'warmer', 'colder'.
 
-    `told` are the words of `context_frame` for the same events. "" where nothing is new or either weather is unknown.
+    `shown` are the words of `context_frame` for the same events. "" where nothing is new or either weather is unknown.
     """
     # A forecast says so behind its word, which is no change of the weather.
-    told = told.with_columns(pl.col("precipitation_word").str.strip_suffix("forecast").str.strip_chars_end())
+    shown = shown.with_columns(pl.col("precipitation_word").str.strip_suffix("forecast").str.strip_chars_end())
     measured = [name for name in ("precipitation_mm", "snowfall_cm", "condition") if name in events.columns]
     known_N = np.zeros(events.height, bool)
     for name in measured:
         known_N |= events[name].is_not_null().to_numpy()
     seconds_N = np.diff(events["time"].to_numpy().astype("datetime64[us]").astype(np.int64), prepend=0) // 1_000_000
     near_N = _earlier(events) & (seconds_N / 3600 <= _CHANGE_HOURS)
-    celsius_N = told["temperature_c"].cast(pl.Float64).to_numpy()  # NaN where null
+    celsius_N = shown["temperature_c"].cast(pl.Float64).to_numpy()  # NaN where null
     rise_N = np.diff(celsius_N, prepend=np.nan)
     warmth = _WARMER[np.where(rise_N >= _CHANGE_C, 0, np.where(rise_N <= -_CHANGE_C, 1, 2))]
     falls_N = near_N & known_N & np.concatenate([[False], known_N[:-1]])[: len(known_N)]
-    fall = told["precipitation_word"]
+    fall = shown["precipitation_word"]
     before = fall.shift(1, fill_value="")
     changed_N = falls_N & (fall != before).to_numpy()
     words = warmth.set(pl.Series(~near_N), "")

@@ -46,26 +46,26 @@ def plan_windows(
     fit. Raises PromptError where a single event does not fit.
     """
     rows: list[tuple[int, int, int, int, int]] = []
-    told_N1 = np.concatenate([[0], np.cumsum(context_N + title_N)])
-    asked_N = told_N1[:-1] + context_N + longest_title
-    rooms = [settings.budget_tokens - preamble, settings.budget_tokens - preamble - settings.profile_tokens]
+    shown_N1 = np.concatenate([[0], np.cumsum(context_N + title_N)])
+    question_N = shown_N1[:-1] + context_N + longest_title
+    budgets = [settings.budget_tokens - preamble, settings.budget_tokens - preamble - settings.profile_tokens]
     for user in range(len(offset_U1) - 1):
         first, last = int(offset_U1[user]), int(offset_U1[user + 1])
         start = target = first
         while target < last:
-            room = rooms[start > first]
-            end = min(last, int(np.searchsorted(asked_N[:last], room + told_N1[start], side="right")))
+            budget = budgets[start > first]
+            end = min(last, int(np.searchsorted(question_N[:last], budget + shown_N1[start], side="right")))
             if end <= target:
-                need = int(asked_N[target] - told_N1[target])
+                need = int(question_N[target] - shown_N1[target])
                 raise PromptError(
                     f"An event of {need} tokens (its context and the longest title, {longest_title} tokens) does not "
-                    f"fit into prompts.budget_tokens={settings.budget_tokens} beside {settings.budget_tokens - room} "
+                    f"fit into prompts.budget_tokens={settings.budget_tokens} beside {settings.budget_tokens - budget} "
                     "tokens of preamble and profile: raise the budget, or shorten titles or template."
                 )
             rows.append((user, first, start, target, end))
             if end < last:
-                # Fewer recent events than wanted where the next one would not fit beside them.
-                kept = max(told_N1[end] - settings.keep_fraction * rooms[1], asked_N[end] - rooms[1])
-                start = min(end, max(start + 1, int(np.searchsorted(told_N1[: end + 1], kept))))
+                # Fewer recent events than set where the next one would not fit beside them.
+                kept = max(shown_N1[end] - settings.keep_fraction * budgets[1], question_N[end] - budgets[1])
+                start = min(end, max(start + 1, int(np.searchsorted(shown_N1[: end + 1], kept))))
             target = end
     return Windows(*np.array(rows, np.int64).reshape(-1, 5).T)

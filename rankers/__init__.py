@@ -1,3 +1,3 @@
-"""Whatever ranks without a language model, and what of it is blended into one. Knows no model and no figures."""
+"""Rankers without a language model, their stack, and its blend with the model. Knows no model and no figures."""
 
 __all__: list[str] = []

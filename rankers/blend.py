@@ -46,7 +46,7 @@ class Blend:
         return sha256_text(json.dumps([self.pools.as_json(), stack], sort_keys=True))
 
     def on(self, histories: Histories, trie: Trie) -> Callable[[Int64], Change]:
-        """From rows of these histories (int64 [Q]), each asked for right before it happened, to the change."""
+        """From rows of these histories (int64 [Q]), each predicted right before it happened, to the change."""
         if self.stack is None:
             alone = Reweighting(self.pools.new.temperature)
             return lambda row_Q: alone

@@ -1,8 +1,8 @@
-"""What is known of a candidate at a moment, side by side, for models that find out themselves what matters.
+"""What is known of a candidate at the query's time, side by side, for models that select features themselves.
 
 Features are answers of counting rankers, votes of earlier events (`votes`), those of `item_features`, and what is the
 same for all items of a question (clock, weather, gaps) or for all questions (the item and its place). All are as of the
-moment.
+query's time.
 
 Shapes: see `arrays`; K = features; C = candidates of all questions, flattened.
 """
@@ -61,7 +61,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of rows of some histories; `moment_NK` float32 are of the moments, `item_IK` of the items."""
+    """Features of rows of some histories; `moment_NK` float32 are of the queries' times, `item_IK` of the items."""
 
     votes: Votes
     query: QueryFeatures
@@ -83,7 +83,7 @@ class Features:
 
     @property
     def chunk(self) -> int:
-        """How many rows to ask for at a time, which bounds memory to some 100 MB."""
+        """How many rows to compute at a time, which bounds memory to some 100 MB."""
         return max(1, 400_000 // self.votes.num_items)
 
     def pairs(self, row_Q: Int64, chosen_QI: Bool) -> Pairs:
@@ -114,7 +114,7 @@ class Features:
         return Pairs(query_C, item_C, np.concatenate([np.stack(columns, axis=1), same_CK], axis=1))
 
     def _dense(self, row_Q: Int64) -> Iterator[Float32]:
-        """Features of all items. Rounded, since the last digits may depend on what else is asked, and trees would not
+        """Features of all items. Rounded, since the last digits may depend on the other queries, and trees would not
         forgive it."""
         votes = self.votes
         for one_QI in (*votes.of_hours(row_Q), *votes.of_moves(row_Q), *votes.of_own(row_Q, self.query.returns)):

@@ -67,7 +67,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Boosted:
-    """The ranker: trees, None where there was too little to learn from; then items go by popularity of late."""
+    """The ranker: trees, None where there was too little to learn from; then items are ordered by recent popularity."""
 
     booster: "Booster | None"
     returns: Returns
@@ -86,7 +86,7 @@ class Boosted:
 
         def order(row_E: Int64) -> Int64:
             """Queries of one hour together: each hour of a chunk is a pass over all events."""
-            hour_E = features.votes.pasts.local_N[row_E] // 3600 % 168
+            hour_E = features.votes.data.local_N[row_E] // 3600 % 168
             order_E: Int64 = np.lexsort((histories.time_s_N[row_E], hour_E))
             return order_E
 

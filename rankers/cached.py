@@ -1,4 +1,4 @@
-"""What is counted of everybody is counted once for each histories, however often it is asked for."""
+"""A cache for counts over all users: one for each `Histories`."""
 
 from collections.abc import Callable
 from functools import update_wrapper
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def cached(count: Callable[Concatenate[Histories, P], T]) -> Callable[Concatenate[Histories, P], T]:
-    """The same function of histories and hashable arguments, which keeps what it gave.
+    """The same function of histories and hashable arguments, with a cache.
 
-    It is kept as long as the very same histories are there, so it must not refer to them. An array is read-only from
+    A result stays as long as the very same histories are there, so it must not refer to them. Arrays are read-only from
     then on. Two threads at once may both count; they get the same object.
     """
     found: WeakKeyDictionary[Histories, dict[Any, T]] = WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""Local time of events, and sums over all that had happened by a moment.
+"""Local time of events, and sums over all events before a time.
 
 Shapes: N = events (rows of the histories), Q = queries, I = items.
 """
@@ -39,7 +39,7 @@ def local_seconds(events: pl.DataFrame) -> Int64:
 
 @dataclass(frozen=True)
 class Stream:
-    """All shared events of all users in the order of time: what was strictly before a moment is a prefix.
+    """All shared events of all users in the order of time: what is strictly before a time is a prefix.
 
     `row_N` int64 is the row of each event in the histories (equal times in the order of rows), `time_N` int64 its time
     in unix seconds, ascending, `item_N` int64 its item.
@@ -65,7 +65,7 @@ class Stream:
 
         float64 [Q, I] for `time_Q` int64 [Q], unix seconds, in any order. `weight_N` float64 is in the order of this
         stream; None: 1 each. Events of weight 0 cost nothing. A weight halves with every `half_life_s` that passes
-        until the query; None: it stays. With fractional weights, what else is asked with a query may change its last
+        until the query; None: it stays. With fractional weights, the other queries of a call may change its last
         digits.
         """
         item_N, time_N = self.item_N, self.time_N

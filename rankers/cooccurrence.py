@@ -75,7 +75,7 @@ class Choices:
             stop = int(np.searchsorted(num_pairs_I1, num_pairs_I1[start] + _PAIRS, side="right")) - 1
             stop = max(stop, start + 1)
             begin_B, length_B = self.offset_I1[start:stop], self.num_users_I[start:stop]
-            at_X, place_X = ragged(begin_B, length_B)  # whoever chose an item of the block
+            at_X, place_X = ragged(begin_B, length_B)  # all users who chose an item of the block
             user_X = self.item_user_P[place_X]
             entry_Y, place_Y = ragged(self.offset_U1[user_X], np.diff(self.offset_U1)[user_X])
             cell, count = _tally(at_X[entry_Y] * num_items + self.user_item_P[place_Y], (stop - start) * num_items)

@@ -1,4 +1,4 @@
-"""What had been counted by the moment of an event: popularity, which items a user knew, and who had moved where.
+"""Counts of all that happened before an event: popularity, which items a user knew, and who had moved where.
 
 Shapes: N = events (rows of the histories), U = users, I = items, P = distinct pairs, Q = queries (events to predict),
 X = entries of a ragged list over queries, flattened. Nothing here is dense in queries x items.
@@ -67,10 +67,10 @@ class Visits:
 
 @dataclass(frozen=True)
 class Moves:
-    """Moves from item to item between consecutive events of a user, countable as of any moment.
+    """Moves from item to item between consecutive events of a user, countable as of any time.
 
     All int64. The pairs out of item i are offset_I1[i]:offset_I1[i + 1], and lead to `to_P`. `arrival` [moves] is
-    pair * S + moment of arrival, ascending; pair p's start at `start_P[p]`. A moment is the rank of a second among
+    pair * S + time of arrival, ascending; pair p's start at `start_P[p]`. A time is the rank of a second among
     the distinct seconds of all events, `second_S`, ascending.
     """
 
@@ -86,7 +86,7 @@ class Moves:
         num_items = histories.items.height
         item_N = histories.item_idx_N.astype(np.int64)
         seconds, moment_N = np.unique(histories.time_s_N, return_inverse=True)
-        # Both ends: a move into a shared event would else tell of an event that is nobody else's business.
+        # Both ends: a move into a shared event would else reveal the event before it, which is not shared.
         shared_N = histories.shared_N & np.roll(histories.shared_N, 1)
         arrival_row = np.flatnonzero((num_previous(histories) > 0) & shared_N)
         key_P, pair = np.unique(item_N[arrival_row - 1] * num_items + item_N[arrival_row], return_inverse=True)

@@ -1,7 +1,7 @@
-"""The prior of training events: none of them has been seen by what predicts it.
+"""The prior of training events, cross-fitted: no ranker scores an event that it was fitted on.
 
-What counts as of the moment looks at nothing later anyway. What is fitted is fitted once for each fold of the users, to
-the training events of all other users, and asked about those of the fold (cross-fitting: Chernozhukov et al., The
+Counts never use later events. What is fitted is fitted once for each fold of the users, to
+the training events of all other users, and applied to those of the fold (cross-fitting: Chernozhukov et al., The
 Econometrics Journal 21(1), 2018). A model that trained on top of a prior that has seen the answer would learn to trust
 it, and be wrong where it has not.
 """
@@ -42,7 +42,7 @@ def held_out(histories: Histories, fold_U: Bool) -> Histories:
 def cross_fitted(
     histories: Histories, fit: Callable[[Histories], Stack], row_N: Int64, seed: int, num_folds: int = NUM_FOLDS
 ) -> Iterator[tuple[Int64, BoundStack]]:  # fmt: skip
-    """For each fold the rows among `row_N` (int64, training events) of its users, and the stack to ask about them.
+    """For each fold the rows among `row_N` (int64, training events) of its users, and the stack that scores them.
 
     `fit` makes a stack of histories, for the valid split.
     """

@@ -1,4 +1,4 @@
-"""What will be in demand at the moment, by forecasts from the midnight before it; needs `statsforecast`.
+"""Demand at the query's time, by forecasts from the midnight before it; needs `statsforecast`.
 
 The counts of each hour are forecast by a seasonal ARIMA model for each category, or for each item where items have no
 categories (see `forecasts.arima`). The models are fitted on earlier splits; a forecast reads all events before its

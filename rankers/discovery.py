@@ -1,14 +1,14 @@
-"""Which item comes that the user has never chosen: a multinomial log-linear model of what is known at the moment.
+"""The next item that the user has never chosen: a multinomial log-linear model of what is known at the query's time.
 
 p(i) is proportional to exp(sum over k of b_k f_ki): a conditional logit (McFadden, "Conditional logit analysis of
 qualitative choice behavior", 1974), fitted by Newton's method with a small ridge on earlier splits' first visits, among
-the items that the user had not chosen before. Its features are how far an item is, how near it is to places of the own
-past that `returns` attends to, how many had come there and how lately, how often people moved there from the last item,
-and how its category goes with the hour and with the user.
+the items that the user had not chosen before. Features: the distance of the item,
+its distance to the user's earlier places that `returns` attends to, how many users came there and how recently, how
+often users moved there from the last item, and how its category fits the hour and the user.
 
-Counts enter by smooth logarithms with coefficients of at least 0. That no user has ever chosen an item would often say
-that somebody will: data sets hold the items that were chosen in the end. A small network adds what places and
-categories say together; it reads no counts.
+Counts enter by smooth logarithms with coefficients of at least 0. An item without any
+event would get a high score: data sets hold only items that were chosen in the end. A small network adds joint effects
+of places and categories; it reads no counts.
 
 Shapes: see `arrays`; K = features, C = categories, M = events in the order of time, P = the rows of a part.
 """

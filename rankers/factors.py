@@ -68,7 +68,7 @@ def fit_factors(
     `user_M`, `last_M`, `item_M` int say who went from where to where; there may be none. `sizes` are U and I.
     """
     num_users, num_items = sizes
-    # Users of whom nothing is learnt have no part in it: neither whether they are there nor their number matters.
+    # Users who teach nothing are not in it: their presence and number do not matter.
     known_K, user_M = np.unique(user_M, return_inverse=True)
     rng = np.random.default_rng(seed)
     scale = _INITIAL / np.sqrt(settings.rank)

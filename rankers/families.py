@@ -1,4 +1,4 @@
-"""What any model has to beat: families of rankers, each tuned on validation with the same care."""
+"""The baselines: families of rankers, each tuned on validation with the same care."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""How probable it is that the next item is one that the user has never chosen: a logistic regression on the own past.
+"""Probability that the next item is one that the user has never chosen: a logistic regression on the user's history.
 
 It is fitted on earlier splits' events by Newton's method with a ridge penalty. Habits drift, as known items grow, and
 so the intercept is then fitted again on the latest quarter of these events.
@@ -20,7 +20,7 @@ from ..histories.questions import SPLIT_CODES, num_previous, sample_events
 from .clock import DAY_S, local_seconds
 from .counting import Visits
 
-_LONGEST = 400  # the last events of a past that are looked at
+_LONGEST = 400  # the last events of a history that are used
 _PAIRS = 2_000_000  # past events held at once
 _EVENTS = 30_000  # that are learnt from
 _RIDGE = 1e-3
@@ -115,7 +115,7 @@ def _loss(z_Q: Float64, new_Q: Bool) -> float:
 
 
 def _features(histories: Histories, visits: Visits, row_Q: Int64) -> Float64:
-    """What is known of each row, which has some past: float64 [Q, F], in parts that bound the memory."""
+    """What is known of each row, which has a history: float64 [Q, F], in parts that bound the memory."""
     new_N = _is_new(visits).astype(np.float64)
     local_N = local_seconds(histories.events)
     length_Q = num_previous(histories)[row_Q]

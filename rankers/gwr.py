@@ -7,7 +7,7 @@ ones are one group. A multinomial logit gives the probability of each group; its
 Coefficients are drawn towards no effect by a ridge, the constants towards the shares of the groups. Bandwidth and ridge
 have the greatest likelihood on the last fifth of the events that are learnt from, by a fit of the others.
 
-Within its group, an item has its share in the events before the moment, faded by its distance, and in own events.
+Within its group, an item has its share in the events before the query, faded by its distance, and in own events.
 
 Shapes: see `arrays` and `gwr_fit`; G = groups, L = features, W = columns of the weather.
 """
@@ -151,7 +151,7 @@ def _nearness(km_QI: Float64, steepness: float) -> Float64:
 
 
 def time_features(histories: Histories, weather: tuple[str, ...]) -> Float64:
-    """What is known of each event's moment: the clock's waves, the kind of day, the weather: float64 [N, M]."""
+    """What is known of each event's time: the clock's waves, the kind of day, the weather: float64 [N, M]."""
     local_N = local_seconds(histories.events)
     angle_N = 2 * np.pi * (local_N % DAY_S) / DAY_S
     waves = [wave(num * angle_N) for num in (1, 2) for wave in (np.sin, np.cos)]

@@ -1,6 +1,6 @@
 """What is known of items that a user has not chosen: distance, others' visits and moves, categories by hour.
 
-Everything is as of the moment of a question: counts are of strictly earlier events. For the features see `NAMES`.
+Everything is as of the query's time: counts are of strictly earlier events. For the features see `NAMES`.
 
 Shapes: see `arrays`; K = features, C = categories, M = events in the order of time, P = the rows of a part.
 """

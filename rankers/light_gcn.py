@@ -5,9 +5,9 @@ SIGIR 2020. A layer passes vectors along the edges, each edge weighted by 1 / sq
 item); what counts is the mean over the layers, the untouched vectors included. The graph is that of the train split.
 
 Users to come are not in the graph, and those in it go on choosing. So what is said of a user is always one more step
-from the items of the past: the mean of the items' vectors over the layers that a user reads, weighted as edges are. The
-training scores users by the same step, without the item that is asked for. As with EASE, the past fades by age, and an
-item of the past also speaks for itself by a weight that is tuned. The loss is BPR, as in the paper: Rendle,
+from the items of the history: the mean of the items' vectors over the layers that a user reads, weighted like edges.
+The training scores users by the same step, without the item that is predicted. As with EASE, the history fades by age.
+An item of the history also adds to its own score by a weight that is tuned. The loss is BPR, as in the paper: Rendle,
 Freudenthaler, Gantner and Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009.
 
 Shapes: U = users, I = items, P = edges (distinct pairs of user and item), D = hidden size, Q = queries.
@@ -104,7 +104,7 @@ class Graph:
 class GraphVectors:
     """What a trained graph says of items: float32 [I, D] each.
 
-    `read_ID` is what an item of the past adds to a user's vector, with the root of the item's degree in it, 0 for items
+    `read_ID` is what an item of the history adds to a user's vector, with the root of the item's degree, 0 for items
     without an edge; `vector_ID` is what the user's vector is multiplied with.
     """
 

@@ -60,7 +60,7 @@ class _Network:
 
     @torch.no_grad()
     def learnt(self, graph: Graph) -> GraphVectors:
-        """What users of any past are ranked by."""
+        """The model that ranks for users with any history."""
         _, read_ID, item_ID = self.vectors()
         degree_I = graph.degree_I
         root_I = np.divide(1.0, np.sqrt(degree_I), out=np.zeros_like(degree_I), where=degree_I > 0)
@@ -117,7 +117,7 @@ def _loss(
 ) -> Tensor:
     """BPR, the chosen item of each edge against one drawn at random, in nats, and the penalty: a scalar.
 
-    A user's vector is without the item that is asked for: when it is asked for, it is not in the past. Otherwise each
+    A user's vector is without the item that is predicted: at that time, it is not in the history. Otherwise each
     item would learn no more than to be like itself.
     """
     user_B, item_B = _on(graph.user_P[batch_B]), _on(graph.item_P[batch_B])

@@ -1,4 +1,4 @@
-"""The user's own past: counts, weighted by how much each event resembles now, and where all users go from here.
+"""Counts of the user's events, weighted by similarity to the query, and where all users go from the last item.
 
 `OwnEvents` is sparse. On nyc-checkins it is the opponent to beat, and comes with that data as its reference.
 
@@ -37,14 +37,14 @@ Settings = Mapping[str, float]
 
 @dataclass(frozen=True)
 class ContextWeights:
-    """How much an own event of the past says about now.
+    """The weight of a past event of the user for the query.
 
     Attributes:
         age_days: the weight falls by e in this time.
         hour_sigma: standard deviation in hours of a Gaussian over the distance between the times of day.
         hour_floor: what is left for an event at another time of day.
         other_kind_of_day: factor for a working day's event at a weekend and the reverse.
-        same_previous: factor for an event that followed upon the item where the user is now.
+        same_previous: factor for an event that came after the same item as the query.
     """
 
     age_days: float = 30.0
@@ -70,7 +70,7 @@ class ContextWeights:
         """Weights of past events: float64 [X].
 
         `age_s_X` int64 seconds; `local_X`, `past_local_X` int64 seconds of the local wall clock since 1970, of the
-        moment and of the event; `followed_X` whether it followed upon the item where the user is at the moment.
+        query and of the event; `followed_X` whether it came after the same item as the query.
         """
         day_X, past_day_X = local_X // DAY_S, past_local_X // DAY_S
         apart_X = np.abs(local_X % DAY_S - past_local_X % DAY_S) / 3600
@@ -192,7 +192,7 @@ class OwnHours(Counting):
         return Dense(scores_of, is_log_prob=True)
 
     def weigh(self, histories: Histories) -> Weigh:
-        """What a past event counts for another moment, at most 1."""
+        """The weight of a past event for a query at another time, at most 1."""
         hour_N = local_hours(histories)
         day_hour_N, weekend_N = hour_N % 24, hour_N >= _WEEKEND_FROM
 

@@ -1,4 +1,4 @@
-"""What is near: items by their distance from where the user is, blended with popularity.
+"""Items by their distance from the user's place, blended with popularity.
 
 Where the user is: the coordinates of the event, if these are known beforehand (`Histories.location` is "context"); else
 those of the item of the user's last event. An event's own coordinates are never looked at where they are an outcome,

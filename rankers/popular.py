@@ -1,4 +1,4 @@
-"""What everybody chooses: in all, lately, and at this hour of the week.
+"""Popularity: of all events, of recent events, and at this hour of the week.
 
 Each is a distribution over the catalogue and scores by its logarithm. All events count that are strictly earlier than
 the predicted one, of any user and split, except in `Popularity`, which counts those of earlier splits.
@@ -77,7 +77,7 @@ class RecentPopularity(Counting):
 class HourOfWeekPopularity(Counting):
     """Counts around this hour of the week: p(i) = (n_i + b s_i) / (n + b), s the shares in earlier splits.
 
-    An event counts by how far its local time is from the one that is asked for (the middle of an hour, or of
+    An event counts by how far its local time is from the query's (the middle of an hour, or of
     `sigma_hours` where these are less): by a Gaussian over the hours of the week, plus `any_day` times a Gaussian over
     the hours of the day. `sigma_hours` is the standard deviation of both; they end after four of them. b is
     `backoff_events`. Where it is known beforehand where the user will be (`Histories.location` is "context"), an event

@@ -33,7 +33,7 @@ class Dense:
 
     `scores` gives for rows of the histories, int64 [Q], scores float [Q, I], all of them finite, higher is better;
     `is_log_prob` says whether they are log-probabilities over the catalogue, in nats. `order` gives for rows int64 [E]
-    their positions int64 [E] in the order in which to ask, such that work is shared; None: as they are.
+    their positions int64 [E] in the order in which to score, such that work is shared; None: as they are.
     """
 
     scores: Callable[[Int64], Floats]
@@ -81,12 +81,12 @@ class Ranker(Protocol):
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense | Sparse:
         """What it answers for rows of these histories, which may be others than those that it was fitted on.
 
-        Before the predicted moment everything may be looked at: of the event's own user the rows before it, of others
+        A ranker may use everything before the predicted event: of the event's own user the rows before it, of others
         what is strictly earlier in time. Popularity is that of splits before `split`. A row that has none of its user
         before it gets what can be said of anybody.
 
         Of the rows' own users, past events and times are those of `histories`. Whatever is counted of all users comes
-        from `known`, which has the same items; None: the same histories. A request is asked about like that, see
+        from `known`, which has the same items; None: the same histories. A request is scored like that, see
         `queries.query_histories`. What is counted of `known` is counted once, however often this is called.
         """
         ...
@@ -102,7 +102,7 @@ class Fitted(Ranker, Protocol):
 
 
 class Counting:
-    """What rankers inherit that learn nothing: all that they count, they count when they are asked."""
+    """What rankers inherit that learn nothing: they count when they score."""
 
     def arrays(self) -> Arrays:
         """See `Fitted.arrays`."""

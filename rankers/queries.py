@@ -1,4 +1,4 @@
-"""Histories made of a request: what a ranker is asked about beside the histories of everybody.
+"""A request as histories of its own, which a ranker scores beside the histories of all users.
 
 Shapes: N = events (rows of the request), U = users.
 """
@@ -12,11 +12,11 @@ from ..histories import Histories
 from ..histories.splitting import HISTORY, SPLITS
 
 QueryEvents = pl.DataFrame | Sequence[pl.DataFrame]
-"""Events that end with a moment that is asked about; in several frames, several pasts that may be of one user."""
+"""Past events and, as last row, the query; in several frames, several histories that may be of one user."""
 
 
 def query_histories(known: Histories, query: QueryEvents) -> Histories:
-    """Histories of a few users, each one's last row being the moment that is asked about.
+    """Histories of a few users, each one's last row being the query.
 
     Rankers answer for these rows, `offset_U1[1:] - 1`, by `Ranker.on(query, split, known)`. Events have columns as
     `known.events` (the rows of `recommend.context.open_question` do). The rows of a user stand together, oldest first;

@@ -1,9 +1,9 @@
-"""Which of the own past items comes again: attention over the own past events, its weights learnt.
+"""Which item of the user's history comes again: attention over the user's past events, with learnt weights.
 
 p(i) is the sum over the user's past events x of item i of exp(w(x)), divided by that of all of them. Each feature of x,
 such as its age, says in which of some buckets x lies. w(x) adds up a weight for each of these buckets, and what a small
 network makes of them together: the sum of the buckets' vectors, its negative parts cut off, times a vector. So it is a
-softmax attention over the own past with features made by hand, and the kernel of `own.ContextWeights` with steps in
+softmax attention over the history with features made by hand, and the kernel of `own.ContextWeights` with steps in
 place of its formulas. Weights are learnt by the likelihood of earlier splits' events of items that their user had
 chosen before: Adam (Kingma and Ba, ICLR 2015) with decoupled decay (Loshchilov and Hutter, ICLR 2019), over batches.
 
@@ -28,7 +28,7 @@ from .places import where_users_are
 from .protocol import Arrays, Family, Fitting, Scored, Sparse
 from .user_history import LastFit
 
-LONGEST = 400  # the last events of a past that are looked at
+LONGEST = 400  # the last events of a history that are used
 _PAIRS = 3_000_000  # past events that are learnt from, each some 100 bytes
 _WIDTH = 16  # D
 _BATCH, _EPOCHS, _LEAST, _MOST = 600, 9, 60, 150  # events of a batch, passes over all, and bounds of the steps
@@ -51,7 +51,7 @@ _LEARNT: Final = ("weight_W", "vector_WD", "out_D")
 
 @dataclass(frozen=True)
 class EventData:
-    """What is known of events as parts of a past, and of moments to be predicted.
+    """Arrays of events: as part of a history, and as the event that is predicted.
 
     `local_N` int64 local seconds; `from_N` and `before_N` int64, the items of the last event before each and of the one
     before that, -1 and -2 where there is none; `log_gap_N` float64, the logarithm of the minutes since the last event;
@@ -96,7 +96,7 @@ class EventData:
         return ragged(begin_Q, row_Q - begin_Q)
 
     def buckets(self, row_X: Int64, past_X: Int64) -> list[Int64]:
-        """The weight of each feature for events of the past, numbered through all features: F times int64 [X]."""
+        """The weight of each feature for past events, numbered through all features: F times int64 [X]."""
         time_N, last_X = self.histories.time_s_N, self.from_N[row_X]
         day_N, second_N = np.divmod(self.local_N, DAY_S)
         weekend_N = (day_N + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
@@ -161,7 +161,7 @@ class Returns:
         return cls(*(np.asarray(arrays[name], np.float64) for name in _LEARNT))
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
-        """Scores add up to 1; only the own past counts, so that `known` changes nothing."""
+        """Scores add up to 1; only the user's history counts, so `known` changes nothing."""
         data, num_items = EventData.of(histories), histories.items.height
 
         def scores(row_Q: Int64) -> Scored:

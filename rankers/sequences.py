@@ -1,10 +1,10 @@
-"""What sequential models over item ids read, and to what end: GRU4Rec, LSTM and SASRec, each with and without time.
+"""Input and targets of sequential models over item ids: GRU4Rec, LSTM and SASRec, each with and without time.
 
 They are trained on the train split alone and stop by the validation split (`sequences_networks`); for each predicted
 event they read the same user's last events of any split.
 
 A window is filled from the left, and a causal model never looks to the right, so what stands in the padding is of no
-consequence: it repeats row 0, and nothing is asked there.
+consequence: it repeats row 0, and nothing is predicted there.
 
 Shapes: N = events (rows of the histories), U = users, W = windows, L = length of a window, T = training events,
 E = validation events, Q = events of a chunk, I = items.
@@ -40,8 +40,7 @@ class SequenceSettings:
     """A network and its training; a family's grid names the fields that differ from these defaults.
 
     Attributes:
-        timed: read hour, day of the week and time since the previous event, of each event and of the one that is asked
-            for.
+        timed: read hour, day of the week and time since the previous event, of each event and of the predicted one.
         layers, heads: blocks of self-attention and their heads; for GRU4Rec and LSTM recurrent layers, heads without
             effect.
         learning_rate, weight_decay: of AdamW.
@@ -69,7 +68,7 @@ class SequenceSettings:
 class Windows:
     """W windows of at most L events; all int64.
 
-    `row_WL` is the row of each event that is read, `next_WL` that of the next one, which is asked for; both are 0 in
+    `row_WL` is the row of each event that is read, `next_WL` that of the next one, which is predicted; both are 0 in
     the padding. `length_W` says how many events each window has, at least 1.
     """
 
@@ -91,7 +90,7 @@ class Windows:
 def windows_before(histories: Histories, row_Q: Int64, length: int) -> Windows:
     """The last `length` events before each row, of the same user and any split: one window a query, in their order.
 
-    The last event of each window is asked for the row itself. Each row must have an event before it.
+    After the last event of each window, the row itself is predicted. Each row must have an event before it.
     """
     length_Q = np.minimum(num_previous(histories)[row_Q], length)
     row_QL = (row_Q - length_Q)[:, None] + np.arange(int(length_Q.max(initial=0)))
@@ -183,7 +182,7 @@ class Watched:
             row_Q = self.row_E[start : start + size]
             score_QI, truth_Q1 = scores(row_Q), histories.item_idx_N[row_Q, None]
             true_Q1 = np.take_along_axis(score_QI, truth_Q1, axis=1)
-            # Written so that scores which are no numbers, of a training that has just diverged, are worth nothing.
+            # Written so that NaN scores, of a training that has just diverged, are worth nothing.
             ahead_QI = ~((score_QI < true_Q1) | ((score_QI == true_Q1) & (place_I >= place_I[truth_Q1])))
             if not self.candidates.everything:
                 ahead_QI &= self.candidates.allowed(row_Q)

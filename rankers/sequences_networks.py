@@ -41,7 +41,7 @@ _EVENTS_PER_PASS: Final = 32_768  # how many events are read at once when rankin
 class Inputs:
     """What a network reads of W windows; all int64.
 
-    `time_WL3` has hour, day and gap of each event, `next_WL3` those of the event that follows, which is asked for;
+    `time_WL3` has hour, day and gap of each event, `next_WL3` those of the event that follows, which is predicted;
     `place_WL` counts the events of the window behind each event: 0 for the last, and in the padding.
     """
 
@@ -93,7 +93,7 @@ class SASRec(Network):
     Places are counted from the last event backwards, as in the paper, whose windows are filled from the right: counted
     from the first, those of histories longer than any in training would never have been trained.
 
-    With `timed` each event is read with the moment of its own and of the one that is asked for, so that attention can
+    With `timed` each event is read with its own time and that of the predicted one, so that attention can
     look for events like the one to come.
     """
 
@@ -146,7 +146,7 @@ class _Block(nn.Module):
 
 
 class Recurrent(Network):
-    """Recurrent cells over the events so far. With `timed` each event is read with the moments that `SASRec` reads.
+    """Recurrent cells over the events so far. With `timed` each event is read with the times that `SASRec` reads.
 
     GRU4Rec has gated recurrent units: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks",
     ICLR 2016; tied embeddings and softmax after Hidasi and Karatzoglou, CIKM 2018. LSTM has those of Hochreiter and
@@ -173,7 +173,7 @@ class Recurrent(Network):
 
 
 def _start_small(network: Network, hidden: int) -> None:
-    """Items of about unit length, so that tied scores start out near uniform; places and moments at zero, so that one
+    """Items of about unit length, so that tied scores start out near uniform; positions and times at zero, so that one
     that never occurs in training says nothing."""
     for module in network.modules():
         if isinstance(module, nn.Embedding):

@@ -2,7 +2,7 @@
 
 After Zhang, Zheng and Qi, "Deep spatio-temporal residual networks for citywide crowd flows prediction", AAAI 2017. The
 map has cells and, in each, groups of categories. The network reads how many events each had in recent hours, a day and
-a week ago, and the clock and the weather; it gives the shares of all cells and groups in the demand of the asked hour,
+a week ago, and the clock and the weather; it gives the shares of all cells and groups in the demand of that hour,
 as a change of their shares in all. An item has the share of its cell and group, divided as in earlier splits.
 
 All that is read of an hour had happened before the hour began, so that one map answers all questions of the hour.
@@ -64,7 +64,7 @@ class MapSettings:
 
     @property
     def frames(self) -> list[tuple[int, int]]:
-        """Spans of hours that are read, as hours back from the asked one, first and last: F of them."""
+        """Spans of hours that are read, as hours back from the query's, first and last: F of them."""
         lately = [(back, back) for back in range(1, self.hours + 1)]
         return [*lately, (self.hours + 1, 24), (24, 24), (25, HOURS_OF_WEEK), (HOURS_OF_WEEK, HOURS_OF_WEEK)]
 
@@ -193,7 +193,7 @@ def learnt_from(histories: Histories, split: EvaluatedSplit) -> Happened:
 
 
 def _st_cnn(fitting: Fitting) -> Fitted:
-    """Fitted on the splits before the one that is asked about."""
+    """Fitted on the splits before the evaluated one."""
     _check(fitting.histories)
     from .st_cnn_training import MapRanker, train
 

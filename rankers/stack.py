@@ -1,9 +1,9 @@
-"""The stack: what several rankers say together of the next item. It is the prior of the language model.
+"""The stack: a distribution of the next item by several rankers. It is the prior of the language model.
 
     p(i) = (1 - g) * again(i) + g * new(i)
 
 `again` gives probability only to items that the user has chosen before, `new` only to the others, and the gate g is the
-probability that the next item is a new one, given the user and the moment. Each of the two is a log-linear pool (a
+probability that the next item is a new one, given the user and the time. Each of the two is a log-linear pool (a
 product of experts: Hinton, Neural Computation 14(8), 2002) of rankers: p(i) is proportional to exp(sum over rankers of
 weight * what it says of i), with weights of at least 0 that are fitted to validation events (`selection`). The log-odds
 of the gate are pooled likewise: those of `gate.Gate`, and those that rankers give to all new items together. Where that
@@ -67,7 +67,7 @@ class Says:
 
     @classmethod
     def of(cls, answers: Dense | Sparse, row_Q: Int64, log_share_I: Float64, name: str = "") -> Says:
-        """Ask a ranker. Raises DataError: it has no distribution over a catalogue too large to be scored whole."""
+        """The scores of a ranker. Raises DataError: it has no distribution and the catalogue is too large."""
         num_items, none = len(log_share_I), np.zeros(0)
         if isinstance(answers, Sparse):
             scored = answers.scores(row_Q)
@@ -79,7 +79,7 @@ class Says:
             key_C = scored.query_C * num_items + scored.item_C
             order_C = np.argsort(key_C, kind="stable")
             return cls(None, key_C[order_C], log_C[order_C], np.log(keeps_Q), log_share_I)
-        # A request without a past asks about no row, for which not every ranker has scores.
+        # A request without past events has no row, for which not every ranker has scores.
         score_QI = answers.scores(row_Q) if len(row_Q) else np.zeros((0, num_items))
         if num_items <= WHOLE:
             return cls(score_QI, np.zeros(0, np.int64), none, none, none, answers.is_log_prob)
@@ -222,7 +222,7 @@ def fit_stack(
 
 @dataclass(frozen=True)
 class BoundStack:
-    """A stack that is asked about rows of some histories."""
+    """A stack that scores rows of some histories."""
 
     stack: Stack
     histories: Histories
@@ -295,7 +295,7 @@ class BoundStack:
     def _log_odds(
         self, says: Mapping[tuple[Part, BaselineName], Says], row_Q: Int64, query_X: Int64, item_X: Int64
     ) -> Float64:  # fmt: skip
-        """float64 [Q]: the gate's, of rows with a past; X are the items chosen before."""
+        """float64 [Q]: the gate's, of rows with a history; X are the items chosen before."""
         recipe = self.stack.recipe
         own_Q = self.stack.gate.log_odds(self.histories, row_Q)
         odds_Q = recipe.history_weight * own_Q.clip(-SURE, SURE) + recipe.bias
@@ -304,7 +304,7 @@ class BoundStack:
         return np.where(np.isinf(own_Q), own_Q, odds_Q)
 
     def _says(self, row_Q: Int64, log_share_I: Float64) -> dict[tuple[Part, BaselineName], Says]:
-        """Ask every ranker once."""
+        """Let every ranker score once."""
         says_of: dict[int, Says] = {}
         for (_, name), answers in self.answers.items():
             if id(answers) not in says_of:

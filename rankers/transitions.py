@@ -82,7 +82,7 @@ class FactorisedTransitions:
 
 
 def _same_previous(histories: Histories) -> Weigh:
-    """1 for a past event that followed upon the item where the user is now, else 0."""
+    """1 for a past event that came after the same item as the query, else 0."""
     item_N = histories.item_idx_N
     from_N = np.where(num_previous(histories) > 0, np.roll(item_N, 1), -1)
     return lambda row_X, past_X: (from_N[past_X] == item_N[row_X - 1]).astype(np.float64)

@@ -1,6 +1,6 @@
-"""Earlier events that resemble the moment, counted for each item: timetables, moves by the clock, the own past.
+"""Earlier events that resemble the query, counted for each item: timetables, moves by the clock, the user's history.
 
-Only events that are strictly earlier count, and of the asked user those before the row.
+Only events that are strictly earlier count, and of the query's user those before the row.
 
 Shapes: see `arrays`; X = earlier events of all questions, flattened; G = grouped events.
 """
@@ -39,7 +39,7 @@ OF_OWN: Final = (
 class Grouped:
     """Shared events by a key, within these in the order of time.
 
-    All int64: `place_G` ascends and holds key and moment in one number; `key_K` are the keys and `start_K1` where each
+    All int64: `place_G` ascends and holds key and time in one number; `key_K` are the keys and `start_K1` where each
     begins; `second_S` the distinct seconds; `row_G` the rows of the histories.
     """
 
@@ -168,7 +168,7 @@ class Votes:
         yield np.log(self._sums(query_X, item_X, weight_X * like_X, shape) + 0.1)
 
     def of_own(self, row_Q: Int64, returns: Returns | None) -> Iterator[Float64]:
-        """Those of `OF_OWN`: what the user's own past says, each float64 [Q, I]."""
+        """Those of `OF_OWN`: by the user's history, each float64 [Q, I]."""
         query_X, past_X = self.data.pairs(row_Q)
         item_X, shape, row_X = self.data.item_N[past_X], len(row_Q), row_Q[query_X]
         time_N, local_N = self.data.histories.time_s_N, self.data.local_N

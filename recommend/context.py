@@ -1,4 +1,4 @@
-"""The moment that a person asks about: time, weather and place, said in words, become the row of an open question."""
+"""Time, weather and place of a request, given in words, become the row of an open question."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWN_COLUMNS = frozenset(
 @dataclass(frozen=True)
 class RequestContext:
     """When (ISO time, local to the user unless it has an offset), in which weather (words) and where ('LAT,LON' in
-    degrees) somebody is asked about, and further context columns of the histories with their values."""
+    degrees) of the request, and further context columns of the histories with their values."""
 
     at: str | None = None
     weather: str | None = None
@@ -47,7 +47,7 @@ class RequestContext:
     columns: Mapping[str, ContextValue] = field(default_factory=dict)
 
     def versus(self, text: str) -> RequestContext:
-        """Another moment: pieces between semicolons, each a time, a place or else the weather, replace this one's."""
+        """Another request: pieces between semicolons, each a time, a place or else the weather, replace this one's."""
         other = self
         for piece in filter(None, map(str.strip, text.split(";"))):
             kind = "place" if _PLACE.match(piece) else "at" if _is_time(piece) else "weather"
@@ -56,7 +56,7 @@ class RequestContext:
         return other
 
     def check(self) -> None:
-        """Raise PromptError for a time, a weather or a place that cannot be asked about."""
+        """Raise PromptError for a time, a weather or a place that cannot be used."""
         if self.at is not None:
             _check_time(self.at)
         if self.weather is not None:
@@ -92,26 +92,26 @@ def parse_weather(text: str) -> dict[str, float]:
     return values
 
 
-def check_context(moment: RequestContext, left_out: Collection[ContextKind]) -> None:
+def check_context(context: RequestContext, left_out: Collection[ContextKind]) -> None:
     """Raise PromptError for weather that the prompts of a run leave out, for it would change nothing."""
-    if moment.weather is not None and "weather" in left_out:
+    if context.weather is not None and "weather" in left_out:
         raise PromptError("prompts.leave_out names weather, so no prompt shows it: leave the weather out.")
 
 
 def open_question(
-    histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None = None
+    histories: Histories, events: pl.DataFrame, context: RequestContext, time_zone: str | None = None
 ) -> pl.DataFrame:
-    """One person's events before the moment and, as last row with `item_idx` -1, the moment itself; `user_idx` is 0.
+    """One person's events before the request's time and, as last row with `item_idx` -1, the request; `user_idx` is 0.
 
-    `events` are in order, in the columns of the histories' events; there may be none if the moment has a time. Where
-    the moment does not say, the weather is that of the last event if it is less than a day old, else unknown; further
-    context is that of the last event. Raises DataError where no event lies before the moment, PromptError for a time,
+    `events` are in order, in the columns of the histories' events; there may be none if the request has a time. Where
+    the request does not say, the weather is that of the last event if it is less than a day old, else unknown; further
+    context is that of the last event. Raises DataError where no event lies before that time, PromptError for a time,
     place or weather that cannot be read or that these events know nothing of. `time_zone`: that of all users, if the
     configuration names one; else a user's own events say what their clock shows.
     """
     if not events.height:
-        return _first_question(histories, events, moment, time_zone)
-    local = _local_time(moment.at, events, time_zone)
+        return _first_question(histories, events, context, time_zone)
+    local = _local_time(context.at, events, time_zone)
     if local is not None:
         first, user_id = events["local_time"][0], events["user_id"][0]
         events = events.filter(pl.col("local_time") < local)
@@ -122,42 +122,42 @@ def open_question(
     if local is not None:
         shift = local - last["local_time"][0]
         row = row.with_columns(pl.col("local_time") + shift, pl.col("time") + shift)
-        if "hour_known" in row.columns:  # an hour that is asked about is told where hours are told at all
+        if "hour_known" in row.columns:  # the hour of a request is shown where hours are shown at all
             row = row.with_columns(
                 pl.lit(bool(histories.events["hour_known"].fill_null(True).any())).alias("hour_known")
             )
         if shift >= _KNOWN_FOR:
             row = with_weather(row, {})
-    row = _as_said(histories, row, moment)
-    # "diagonal": snow that was said aloud is told as snow, also where the data know rain and cold only.
+    row = _as_said(histories, row, context)
+    # "diagonal": snow that was requested is shown as snow, also where the data know rain and cold only.
     both = pl.concat([events, row], how="diagonal_relaxed")
     return both.with_columns(user_idx=pl.lit(0, pl.Int32))
 
 
 def _first_question(
-    histories: Histories, events: pl.DataFrame, moment: RequestContext, time_zone: str | None
+    histories: Histories, events: pl.DataFrame, context: RequestContext, time_zone: str | None
 ) -> pl.DataFrame:  # fmt: skip
-    """The moment alone, for an unknown user; a time without an offset is local, as in every prompt."""
-    if moment.at is None or not _is_time(moment.at):
-        raise PromptError(f"Without events, the request needs a time in ISO 8601, not {moment.at!r}; give either.")
-    at, zone = datetime.fromisoformat(moment.at), ZoneInfo(time_zone) if time_zone else None
+    """The request alone, for an unknown user; a time without an offset is local, as in every prompt."""
+    if context.at is None or not _is_time(context.at):
+        raise PromptError(f"Without events, the request needs a time in ISO 8601, not {context.at!r}; give either.")
+    at, zone = datetime.fromisoformat(context.at), ZoneInfo(time_zone) if time_zone else None
     at = at.replace(tzinfo=zone or UTC) if at.tzinfo is None else at.astimezone(zone) if zone else at
     known = {
         "user_id": "", "user_idx": 0, "item_idx": -1, "local_time": at.replace(tzinfo=None), "time": at.astimezone(UTC),
     }  # fmt: skip
-    return _as_said(histories, pl.DataFrame([known], schema=events.schema), moment)
+    return _as_said(histories, pl.DataFrame([known], schema=events.schema), context)
 
 
-def _as_said(histories: Histories, row: pl.DataFrame, moment: RequestContext) -> pl.DataFrame:
-    """The open row with the weather and the place that the moment names."""
-    if moment.weather is not None:
-        values = parse_weather(moment.weather)
+def _as_said(histories: Histories, row: pl.DataFrame, context: RequestContext) -> pl.DataFrame:
+    """The open row with the weather and the place that the request names."""
+    if context.weather is not None:
+        values = parse_weather(context.weather)
         if not any(name in row.columns for name in WEATHER_COLUMNS):
             raise PromptError("These events have no weather, so no prompt shows it: leave the weather out.")
         row = with_weather(row, values)
-    if moment.place is not None:
-        row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, moment.place).items())
-    return _with_columns(row, moment.columns)
+    if context.place is not None:
+        row = row.with_columns(pl.lit(value).alias(name) for name, value in _at_place(histories, context.place).items())
+    return _with_columns(row, context.columns)
 
 
 def _with_columns(row: pl.DataFrame, columns: Mapping[str, ContextValue]) -> pl.DataFrame:
@@ -176,10 +176,10 @@ def _with_columns(row: pl.DataFrame, columns: Mapping[str, ContextValue]) -> pl.
 def with_weather(row: pl.DataFrame, values: Mapping[str, float | str]) -> pl.DataFrame:
     """The row with this weather and no other."""
     unknown = {name: None for name in WEATHER_COLUMNS if name in row.columns}
-    told = {**unknown, **values}
+    merged = {**unknown, **values}
     kinds = {"condition": pl.String}
     return row.with_columns(
-        pl.lit(value, row.schema.get(name, kinds.get(name, pl.Float64))).alias(name) for name, value in told.items()
+        pl.lit(value, row.schema.get(name, kinds.get(name, pl.Float64))).alias(name) for name, value in merged.items()
     )
 
 
@@ -204,15 +204,15 @@ def _local_time(at: str | None, events: pl.DataFrame, time_zone: str | None) -> 
     if at is None:
         return None
     _check_time(at)
-    moment = datetime.fromisoformat(at)
-    if moment.tzinfo is None:
-        return moment
+    time = datetime.fromisoformat(at)
+    if time.tzinfo is None:
+        return time
     if time_zone:
-        return moment.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None)
-    earlier = events.filter(pl.col("time") < moment)
+        return time.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None)
+    earlier = events.filter(pl.col("time") < time)
     near = earlier[-1] if earlier.height else events[0]
     utc_offset: timedelta = near["local_time"][0] - near["time"].dt.replace_time_zone(None)[0]
-    return moment.astimezone(UTC).replace(tzinfo=None) + utc_offset
+    return time.astimezone(UTC).replace(tzinfo=None) + utc_offset
 
 
 def parse_place(text: str) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What is answered to "why": of each item of an answer its parts, shares and alternatives, and one sentence of them."""
+"""The explanation of an answer: parts, shares and alternatives of each item, and one sentence about them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Part(_Said):
 class Alternative(_Said):
     """How the item would stand in another prompt."""
 
-    rank: int | None = Field(description="null: not among as many items as were asked for, or the search was stopped.")
+    rank: int | None = Field(description="null: not among as many items as were requested, or the search was stopped.")
     probability: float
 
 
@@ -66,7 +66,7 @@ class Why(_Said):
     parts: list[Part] = Field(description="Of the log-odds; they add up to it.")
     groups: list[Share] = Field(description="With `nothing_log_prob`, they add up to the item's log-probability.")
     nothing_log_prob: float | None = Field(description="The log-probability where the prompt has none of the groups.")
-    hour_later: Alternative | None = Field(description="How the item would stand if it were asked an hour later.")
+    hour_later: Alternative | None = Field(description="Rank and probability if the request were an hour later.")
     events: list[PastShare] = Field(description="The past events that matter most, the most important first.")
     sentence: str = Field(description="The most of it in plain words.")
 

@@ -1,5 +1,5 @@
-"""What the model reads of a question, piece by piece, with token counts and the fields of each line; and the past that
-it rests on.
+"""What the model reads of a question, piece by piece, with token counts and the fields of each line; and the
+history that it uses.
 
 A field is the words of a line that are gone where `prompts.leave_out` names its kind.
 """
@@ -59,7 +59,7 @@ def read_pieces(question: Question, tokenizer: Tokenizer) -> list[Read]:
 
 
 def past_rows(question: Question, known: Histories, most: int) -> list[dict[str, Any]]:
-    """The last events before the moment, earliest first: `item_id`, `title`, local `time` in ISO 8601,
+    """The last events before the request, earliest first: `item_id`, `title`, local `time` in ISO 8601,
     `utc_offset_minutes`, `latitude`, `longitude`, and `has_line`: whether the prompt has a line of it."""
     prompt, version = question.prompt, question.version
     assert prompt.query is not None, "a question of a Recommender has one"

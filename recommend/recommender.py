@@ -63,9 +63,9 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Request:
-    """Somebody who is asked about: a known user, events of somebody, or both; the moment; which items may answer.
+    """A request: a known user, events of a person, or both; its time and context; which items may answer.
 
-    No events (an empty sequence) and no user stand for an unknown user; the moment then needs a time.
+    No events (an empty sequence) and no user mean an unknown user; the request then needs a time.
     """
 
     user_id: str | None = None
@@ -92,7 +92,7 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The ranked items of a question, of which `wanted` were asked for."""
+    """The ranked items of a question, of which `wanted` were requested."""
 
     question: Question
     result: SearchResult
@@ -105,12 +105,12 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """What the filters left, and why there are fewer items than asked for; "" where there is nothing to say."""
+        """What the filters left, and why there are fewer items than requested; "" where there is nothing to say."""
         selection, result, num = self.question.selection, self.result, len(self.result.item_idx_K)
         parts = [selection.reason or result.reason]
         if result.exact and num < self.wanted and num == selection.num_allowed:
             none = "Nothing is left."
-            parts.append(f"{self.wanted} were asked for, but there are no more than {num}." if num else none)
+            parts.append(f"{self.wanted} were requested, but there are no more than {num}." if num else none)
         elif selection.reason and result.reason not in parts:
             parts.append(result.reason)
         return " ".join(filter(None, parts))
@@ -139,7 +139,7 @@ class Recommender:
         store: events since `prepare`; None where none were ever kept.
         card: what the adapter says of itself.
         forgotten: people of whose prepared events nothing may be used.
-        privacy: what was hidden of users in preparing, and is hidden of who is asked about and what is stored.
+        privacy: what was hidden of users in preparing, and is hidden of requests and of what is stored.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Recommender:
         cls, source: RecommendConfig | Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence[str] = (), *,
         keeps_events: bool = False, only_prompts: bool = False,
     ) -> Recommender:  # fmt: skip
-        """Read what answers need; the weights of the model are read when the first answer asks for them.
+        """Read what answers need; the weights of the model are read for the first answer.
 
         Args:
             source: a configuration, its YAML file, a dictionary of the same shape, or a run folder.
@@ -290,12 +290,12 @@ class Recommender:
         return sorted({*prepared, *stored}) if stored else prepared
 
     def question(self, request: Request, version: CatalogueVersion | None = None) -> Question:
-        """Make a request ready, from the current version of the catalogue or a given one; no model is asked.
+        """Make a request ready, from the current version of the catalogue or a given one; no model is called.
 
         Raises:
-            DataError: neither a user nor events, an unknown user, or no event before the moment.
+            DataError: neither a user nor events, an unknown user, or no event before the request.
             PromptError: a time, weather, place or context column that cannot be read.
-            CatalogueError: filters that ask for what the items do not have.
+            CatalogueError: filters that need what the items do not have.
         """
         version, context = version or self.catalogues.refresh(), request.context
         check_context(context, self.config.prompts.leave_out)

@@ -1,4 +1,4 @@
-"""Which items may answer a user at a moment: the filters of a request, as filters over the catalogue."""
+"""Which items may answer a request: the filters of a request, as filters over the catalogue."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class RequestFilters:
 def candidates(
     facts: ItemFacts, filters: RequestFilters, query: pl.DataFrame, context: RequestContext, seen_idx: Int64
 ) -> Selection:
-    """The items that fit the filters at a moment.
+    """The items that fit the filters of a request.
 
-    Near is near the place of the moment, else where the user was last known to be; open is open at the local time of
+    Near is near the place of the request, else where the user was last known to be; open is open at the local time of
     asking. `query` is what `open_question` gives, `seen_idx` int64 the items of the events before it.
-    Raises CatalogueError: see `select_items`. DataError: nearness is asked for, but neither the moment nor an event
+    Raises CatalogueError: see `select_items`. DataError: nearness is requested, but neither the request nor an event
     before it has a place.
     """
     values: dict[str, object] = {"unseen": filters.unseen, "only": filters.only, "exclude": filters.exclude}
@@ -53,7 +53,7 @@ def candidates(
 
 
 def place_of(query: pl.DataFrame, context: RequestContext) -> tuple[float, float] | None:
-    """Latitude and longitude of the moment, else of the last event before it that has a place."""
+    """Latitude and longitude of the request, else of the last event before it that has a place."""
     if context.place is not None:
         return parse_place(context.place)
     placed = query.select("latitude", "longitude").drop_nulls()

@@ -29,14 +29,14 @@ class StoreSettings(BaseModel):
 
 
 class RecommendSettings(BaseModel):
-    """What questions about a moment are filled up with."""
+    """Defaults of requests."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weather: Literal["last event", "forecast"] = Field(
         "last event",
         description="The weather of a question that does not give it. last event: that of the user's last event, if it "
-        "is less than a day old. forecast: of a moment an hour or more after it, forecast from the events' weather; "
+        "is less than a day old. forecast: of a time an hour or more after it, forecast from the events' weather; "
         "needs the extra forecast.",
     )
 

@@ -1,4 +1,4 @@
-"""`whereupon recommend` and `whereupon prompt show`: one user, one moment, a ranked answer."""
+"""`whereupon recommend` and `whereupon prompt show`: one user, one time, a ranked answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def recommend_verb(
     config: RecommendConfig, user: str, context: RequestContext, filters: RequestFilters, *, k: int | None,
     versus: str | None, as_json: bool, why: bool = False,
 ) -> None:  # fmt: skip
-    """Print the ranked titles for one moment, or for two side by side, and where that is asked why."""
+    """Print the ranked titles for one request, or for two side by side, and on request why."""
     contexts = [context, *([context.versus(versus)] if versus else [])]
     with Recommender.load(config) as recommender:
         for one in contexts:
@@ -101,7 +101,7 @@ def _as_dict(user: str, context: RequestContext, answer: Answer, explanation: Ex
 
 
 def _table(user: str, contexts: list[RequestContext], answers: list[Answer]) -> Table:
-    """Rank, probability, bar, title and id; beside a second moment, how far each item moved. Fits 80 columns."""
+    """Rank, probability, bar, title and id; beside a second request, how far each item moved. Fits 80 columns."""
     alone = len(contexts) == 1
     title = Text(f"User {user}, next")  # Text: an id in brackets is an id and no markup
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))

@@ -1,4 +1,4 @@
-"""The weather of a later moment: a forecast, which the prompt names as one."""
+"""The weather of a later time: a forecast, which the prompt names as one."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _LATER = timedelta(hours=1)
 
 
 def weather_forecasts(config: RecommendConfig, histories: Histories) -> WeatherForecasts | None:
-    """None where the configuration asks for none, or no prompt speaks of weather. Raises DataError: see the class."""
+    """None where the configuration sets none, or no prompt shows weather. Raises DataError: see the class."""
     if config.recommend.weather != "forecast" or "weather" in config.prompts.leave_out:
         return None
     return WeatherForecasts(histories)
 
 
-def with_forecast(query: pl.DataFrame, forecasts: WeatherForecasts, moment: RequestContext) -> pl.DataFrame:
-    """The open question, see `context.open_question`, with the weather that is forecast for its moment.
+def with_forecast(query: pl.DataFrame, forecasts: WeatherForecasts, context: RequestContext) -> pl.DataFrame:
+    """The open question, see `context.open_question`, with the weather that is forecast for its time.
 
-    It stays as it is where the moment says its weather or is less than an hour after the last event, and where there
+    It stays as it is where the request names its weather or is less than an hour after the last event, and where there
     is no forecast.
     """
-    place, times = place_of(query, moment), query["time"].tail(2).to_list()
-    if moment.weather is not None or (len(times) == 2 and times[1] - times[0] < _LATER):
+    place, times = place_of(query, context), query["time"].tail(2).to_list()
+    if context.weather is not None or (len(times) == 2 and times[1] - times[0] < _LATER):
         return query
     values = forecasts.columns(int(times[-1].timestamp()), place)
     if not values:

@@ -1,12 +1,12 @@
-"""Why an answer is what it is: from a question and its answer to an `Explanation`, with any model.
+"""The `Explanation` of an answer, from the question and its answer, with any model.
 
-An explanation is computed by asking the same question in other wordings (`wordings`). `explaining` gives these out,
+An explanation is computed by scoring the same question in other wordings (`wordings`). `explaining` gives these out,
 many together, and is sent their results, as a search gives out nodes; `explain_with` drives it with a model in this
 process, the server with vLLM. All wordings score the same items exactly, by the search of the answer itself: the
 log-probability of an item in the whole catalogue is a sum over the nodes of its path, each renormalised over its edges,
 so that no other path has to be scored.
 
-Shapes: K = items of the answer, S = sets of groups, G = groups, Q = wordings and P = pasts asked about together.
+Shapes: K = items of the answer, S = sets of groups, G = groups, Q = wordings and P = histories of one batch.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class _Found:
 
 @dataclass(frozen=True, eq=False)
 class _Text:
-    """A wording: the groups that it leaves out (None: it is asked an hour later), its tokens, and the number of its
-    past among those that are asked about together."""
+    """A wording: the groups that it leaves out (None: the request is an hour later), its tokens, and the number of its
+    history among those of the batch."""
 
     gone: frozenset[Group] | None
     text_L: Int32
@@ -100,7 +100,7 @@ def explaining(
 
 
 def _groups(worded: Worded, answer: Answer, found: _Found, ends: float) -> Step:
-    """Every set of groups: first those with the past as it was, and an hour later, then those with less of it."""
+    """Every set of groups: first those with the whole history, and an hour later, then those with less of it."""
     if time.monotonic() >= ends:
         found.left_out += ["what each group of the prompt adds", "an hour later"]
         return
@@ -113,18 +113,18 @@ def _groups(worded: Worded, answer: Answer, found: _Found, ends: float) -> Step:
 
 
 def _sets(worded: Worded, answer: Answer, found: _Found, gone_P: Sequence[frozenset[Group]]) -> Step:
-    """Every set of context with the pasts that lack `gone_P`: the values of all, and the ranks of those that lack one
-    group in all; beside the whole past also an hour later."""
-    pasts = [worded.past_without(gone) for gone in gone_P]
+    """Every set of context with histories that lack `gone_P`: values of all, and the ranks of those that lack one
+    group in all; beside the whole history also an hour later."""
+    histories_of = [worded.past_without(gone) for gone in gone_P]
     texts = [
-        _Text(kinds | gone, np.concatenate([pasts[past][0], worded.last_line(kinds)]), past)
+        _Text(kinds | gone, np.concatenate([histories_of[past][0], worded.last_line(kinds)]), past)
         for past, gone in enumerate(gone_P)
         for kinds in subsets(worded.context_groups)
     ]
-    query = [events for _, events in pasts]
+    query = [events for _, events in histories_of]
     if not gone_P[0]:
         line_L, later = worded.later
-        texts.append(_Text(None, np.concatenate([pasts[0][0], line_L]), len(query)))
+        texts.append(_Text(None, np.concatenate([histories_of[0][0], line_L]), len(query)))
         query.append(later)
     change = answer.question.version.change_of(query)
     scored = yield _scoring(texts, change, answer)
@@ -164,7 +164,7 @@ def _events(worded: Worded, answer: Answer, found: _Found, ends: float, most: in
 
 
 def _scoring(texts: Sequence[_Text], change: Change, answer: Answer) -> Wordings:
-    """Wordings that are asked for the items of the answer, and no others."""
+    """Wordings that are scored for the items of the answer, and no others."""
     return _wordings(texts, change, _only(answer), len(answer.result.item_idx_K))
 
 

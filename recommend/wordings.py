@@ -1,11 +1,11 @@
-"""A prompt in parts that can be left out: groups of what it says, and the same question in other wordings.
+"""A prompt in groups that can be left out, and the same question in other wordings.
 
-The groups are the time, the place and the weather of the moment that is asked about, the last events, the older ones
+The groups are the time, the place and the weather of the request, the last events, the older ones
 that have a line of their own, and the profile (all events before those lines). A context group is left out of the line
 of the question as `prompts.leave_out` does it; the lines of past events stay as they are. Events that are left out are
-also not seen by the rankers of the stack, which know the time of the moment in every wording.
+also not seen by the rankers of the stack, which know the time of the request in every wording.
 
-Shapes: L = tokens, V = lines, Q = wordings that are asked together, X = rows of events.
+Shapes: L = tokens, V = lines, Q = wordings of one batch, X = rows of events.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LATER: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, eq=False)
 class Wordings:
-    """Q wordings of one question, as texts (int32 each): of each, the `k` best items of a selection are wanted.
+    """Q wordings of one question, as texts (int32 each): of each, the `k` best items of a selection are requested.
 
     `change` is what becomes of the model's distribution, for these Q questions.
     """
@@ -63,7 +63,7 @@ def subsets(groups: Sequence[Group]) -> list[frozenset[Group]]:
 
 @dataclass(frozen=True, eq=False)
 class Worded:
-    """A question whose prompt can be said without some of its groups."""
+    """A question whose prompt can be made without some of its groups."""
 
     question: Question
 
@@ -88,7 +88,7 @@ class Worded:
 
     @cached_property
     def context_groups(self) -> tuple[Group, ...]:
-        """Those of the groups that are context of the moment."""
+        """Those of the groups that are context of the request."""
         return tuple(group for group in self.groups if group not in EVENT_GROUPS)
 
     @cached_property
@@ -119,7 +119,7 @@ class Worded:
 
     @cached_property
     def later(self) -> tuple[Int32, pl.DataFrame]:
-        """The line of the question and the events, if it were asked an hour later."""
+        """The line of the question and the events, if the request were an hour later."""
         return self._rendered[1], pl.concat([self.query[:-1], self._moved])
 
     def without_event(self, back: int) -> tuple[Int32, pl.DataFrame]:
@@ -148,7 +148,7 @@ class Worded:
         kinds_S: list[tuple[ContextKind, ...]] = [
             some for size in range(len(CONTEXT_KINDS) + 1) for some in itertools.combinations(CONTEXT_KINDS, size)
         ]
-        # What a line says is made of its row and of the one before; the later moment is that of another user.
+        # What a line says is made of its row and of the one before; the later request is that of another user.
         now, later = self.query[-2:], pl.concat([self.query[-2:-1], self._moved])
         events = pl.concat([now, later.with_columns(user_idx=pl.col("user_idx") + 1)])
         row_S = [*[now.height - 1] * len(kinds_S), events.height - 1]

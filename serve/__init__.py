@@ -1,3 +1,3 @@
-"""Answers to people and programs. Knows nothing of training."""
+"""The HTTP server, its launcher, and the batch for all users. Knows nothing of training."""
 
 __all__: list[str] = []

@@ -49,8 +49,8 @@ def recommend_all(
 ) -> None:
     """Write the ranked items of all users to `out`, a Parquet file: a row an item, columns as in `SCHEMA`.
 
-    Without a time, each user is asked about right after their last event. Users who cannot be answered (no event
-    before the moment, no place to be near of) are counted, by reason. Raises WhereuponError.
+    Without a time, each user's time is right after their last event. Users who cannot be answered (no event
+    before the request, no place to be near of) are counted, by reason. Raises WhereuponError.
     """
     build = installed_build()
     if build is None:
@@ -117,7 +117,7 @@ class Parts:
         self.out, self.folder = out, out.with_name(f"{out.name}.parts")
         known = self.folder / "identity.json"
         if self.folder.is_dir() and (not known.is_file() or read_json(known) != identity):
-            shutil.rmtree(self.folder)  # of another model, catalogue, moment or filter
+            shutil.rmtree(self.folder)  # of another model, catalogue, time or filter
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(known, identity)
 

@@ -29,7 +29,7 @@ class ServeSettings(StoreSettings):
     kv_cache_gib: float = Field(
         2.0, gt=0, description="Size of the KV cache in GiB, on a CPU; a GPU uses the memory that is free."
     )
-    max_k: int = Field(100, ge=1, description="Most items a request may ask for (k, or n).")
+    max_k: int = Field(100, ge=1, description="Most items that one request may get (k, or n).")
     max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
     max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
     max_searches: int = Field(
@@ -42,7 +42,7 @@ class ServeSettings(StoreSettings):
         120.0, gt=0, description="How long a request may be at work, in seconds; then it is given up and gets 503."
     )
     plain_routes: bool = Field(
-        False, description="Let vLLM's own routes, which answer without the catalogue, such as chats, be asked, too."
+        False, description="Open vLLM's own routes too, which answer without the catalogue, such as chats."
     )
     explain_seconds: float = Field(
         10.0, ge=0, description="How long an explanation may take; what is not done by then is named in the answer."

@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         used = set(item.fixturenames)
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else []
         if any(isinstance(value, str) and value == "postgres" for value in parameters):
-            used.add("cluster")  # which is asked for when the test runs
+            used.add("cluster")  # which is requested when the test runs
         for marker in {MARKER_OF[name] for name in used & MARKER_OF.keys()}:
             item.add_marker(marker)
         if "make_model" in used and "one_thread" not in used:
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
     """New folders for caches, not made yet; the first is for fixtures that are made once, before those of a test.
 
-    Git and the metadata of packages are asked once: every artefact names its versions, which takes long altogether.
+    Git and the metadata of packages are read once: every artefact names its versions, which takes long altogether.
     """
     base = tmp_path_factory.mktemp("caches")
     folders = (base / str(number) for number in itertools.count())
@@ -319,7 +319,7 @@ ANN, BOB, CYD, DAN = range(4)
 
 @pytest.fixture
 def town(build: Build) -> Histories:
-    """Four people and five places A to E; nobody ever goes to E, and Dan has no past when the test begins.
+    """Four people and five places A to E; none of them ever goes to E, and Dan has no past when the test begins.
 
     Train:  Ann A1 B2 A3   Bob B4 C5   Cyd A6 B7 C8      so A 3, B 3, C 2, D 0, E 0 visits
     Test:   Ann B20        Bob C21     Cyd D22           Dan C23 A24

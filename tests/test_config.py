@@ -198,7 +198,7 @@ def test_shipped_examples_all_load_and_open_with_what_they_do(root: Path, monkey
         ("/data/a@b/events.sqlite", "/data/a@b/events.sqlite"),
     ],
 )
-def test_password_of_a_database_is_neither_told_nor_recorded(written: Path, events: str, shown: str) -> None:
+def test_password_of_a_database_is_neither_reported_nor_recorded(written: Path, events: str, shown: str) -> None:
     config = load_config(written, [f"serve.events='{events}'"])
     assert str(config.serve.events) == events
     assert f"serve.events: {shown}" in list(config.changed_settings())

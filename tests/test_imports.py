@@ -1,4 +1,4 @@
-"""One-way streets: rooms import earlier rooms only, the command line starts light, and a wheel lacks nothing."""
+"""One-way streets: stages import earlier stages only, the command line starts light, and a wheel lacks nothing."""
 
 import ast
 import subprocess
@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 _BELOW = ["histories", "catalogue", "prompts", "decode", "forecasts", "rankers"]
-# What each room may import at run time, beside itself: rooms on the way to an answer, and rooms on the way to figures.
+# What each stage may import at run time, beside itself: on the way to an answer, and on the way to figures.
 BEFORE = {
-    **{room: _BELOW[:number] for number, room in enumerate(_BELOW)},
+    **{stage: _BELOW[:number] for number, stage in enumerate(_BELOW)},
     "recommend": _BELOW,
     "serve": [*_BELOW, "recommend"],
     "eval": _BELOW,
     "finetune": [*_BELOW, "eval"],
 }
-ROOMS = list(BEFORE)
+STAGES = list(BEFORE)
 MORE = {
     "recommend": {"config"},
     "finetune": {"config", "verbs"},
@@ -57,8 +57,8 @@ def _ours(statement: ast.Import | ast.ImportFrom, package: list[str]) -> Iterato
             yield "" if below.startswith("__") else below
 
 
-def _sources(root: Path, room: str) -> list[Path]:
-    return sorted((root / room).rglob("*.py"))
+def _sources(root: Path, stage: str) -> list[Path]:
+    return sorted((root / stage).rglob("*.py"))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def _sources(root: Path, room: str) -> list[Path]:
         ("from .files import sha256_text", [], ["files"]),
     ],
 )
-def test_import_statement_is_read_as_its_room(line: str, package: list[str], expected: list[str]) -> None:
+def test_import_statement_is_read_as_its_stage(line: str, package: list[str], expected: list[str]) -> None:
     assert [name for statement in _imports(ast.parse(line)) for name in _ours(statement, package)] == expected
 
 
@@ -83,25 +83,25 @@ def test_import_for_type_checkers_only_is_passed_over_and_its_else_is_not() -> N
     assert [name for node in _imports(ast.parse(text)) for name in _ours(node, ["eval"])] == ["serve"]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_room_imports_only_earlier_rooms(root: Path, room: str) -> None:
-    allowed = SHARED | {room, *BEFORE[room]} | MORE.get(room, set())
-    for source in _sources(root, room):
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_imports_only_earlier_stages(root: Path, stage: str) -> None:
+    allowed = SHARED | {stage, *BEFORE[stage]} | MORE.get(stage, set())
+    for source in _sources(root, stage):
         package = list(source.parent.relative_to(root).parts)
         for statement in _imports(ast.parse(source.read_text(encoding="utf-8"))):
             for name in _ours(statement, package):
                 where = f"{source.relative_to(root)}:{statement.lineno}"
-                assert name in allowed, f"{where} imports {name}; {room} may import {sorted(allowed - {''})}"
+                assert name in allowed, f"{where} imports {name}; {stage} may import {sorted(allowed - {''})}"
 
 
-def test_root_modules_import_nobody_who_imports_them(root: Path) -> None:
+def test_root_modules_import_no_module_that_imports_them(root: Path) -> None:
     allowed = {
         "__init__": {"config", "eval", "finetune", "histories", "recommend", "verbs"},
         "arrays": set(), "console": set(), "errors": set(), "files": {"", "errors"},
-        "config": {"errors", "files", *ROOMS}, "verbs": {"", "config", "console", "errors", "files"},
-        "cli_eval": {"config", "verbs", *ROOMS}, "cli_data": {"verbs", *ROOMS}, "cli_catalogue": {"verbs", *ROOMS},
-        "cli_prompt": {"config", "verbs", *ROOMS},
-        "cli": {"cli_catalogue", "cli_data", "cli_eval", "cli_prompt", "console", "verbs", *ROOMS},
+        "config": {"errors", "files", *STAGES}, "verbs": {"", "config", "console", "errors", "files"},
+        "cli_eval": {"config", "verbs", *STAGES}, "cli_data": {"verbs", *STAGES}, "cli_catalogue": {"verbs", *STAGES},
+        "cli_prompt": {"config", "verbs", *STAGES},
+        "cli": {"cli_catalogue", "cli_data", "cli_eval", "cli_prompt", "console", "verbs", *STAGES},
     }  # fmt: skip
     found = {source.stem: source for source in root.glob("*.py")}
     assert found.keys() == allowed.keys(), "a new root module needs its line here"
@@ -114,23 +114,23 @@ def test_no_modules_import_each_other_in_circles(root: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(root / "bench")
     from house import circles, imports_of  # type: ignore[import-not-found]
 
-    paths = [*root.glob("*.py"), *(path for room in ROOMS for path in _sources(root, room))]
+    paths = [*root.glob("*.py"), *(path for stage in STAGES for path in _sources(root, stage))]
     sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     assert circles(imports_of(sources)) == []
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_room_says_what_is_public(root: Path, room: str) -> None:
-    tree = ast.parse((root / room / "__init__.py").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_says_what_is_public(root: Path, stage: str) -> None:
+    tree = ast.parse((root / stage / "__init__.py").read_text(encoding="utf-8"))
     said = [
         node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and "__all__" in ast.unparse(node)
     ]
-    assert len(said) == 1, f"{room}/__init__.py has no __all__ (ruff keeps it sorted)"
+    assert len(said) == 1, f"{stage}/__init__.py has no __all__ (ruff keeps it sorted)"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_room_names_its_modules_by_what_they_hold(root: Path, room: str) -> None:
-    assert not VAGUE & {source.stem for source in _sources(root, room)}
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_names_its_modules_by_what_they_hold(root: Path, stage: str) -> None:
+    assert not VAGUE & {source.stem for source in _sources(root, stage)}
 
 
 def _imported_by(statement: str, heavy: list[str]) -> str:
@@ -151,9 +151,9 @@ def test_heavy_import_would_be_noticed() -> None:
     assert _imported_by("import polars", ["polars", "torch"]) == "polars"
 
 
-def test_wheel_holds_every_room_and_all_that_is_not_python(root: Path) -> None:
+def test_wheel_holds_every_stage_and_all_that_is_not_python(root: Path) -> None:
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = [file.parent.relative_to(root) for room in ROOMS for file in (root / room).rglob("__init__.py")]
+    folders = [file.parent.relative_to(root) for stage in STAGES for file in (root / stage).rglob("__init__.py")]
     assert sorted(settings["packages"]) == sorted(["whereupon", *(".".join(["whereupon", *f.parts]) for f in folders)])
     shipped = {
         file
@@ -161,6 +161,6 @@ def test_wheel_holds_every_room_and_all_that_is_not_python(root: Path) -> None:
         for pattern in patterns
         for file in root.joinpath(*package.split(".")[1:]).glob(pattern)
     }
-    held = {file for room in ROOMS for file in (root / room).rglob("*") if file.is_file()}
+    held = {file for stage in STAGES for file in (root / stage).rglob("*") if file.is_file()}
     texts = {file for file in held if file.suffix == ".md"}  # to be read in the repository
     assert {file for file in held - texts if file.suffix not in (".py", ".pyc")} | {root / "py.typed"} == shipped

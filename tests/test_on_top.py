@@ -292,7 +292,7 @@ def _later(config: Config, hours: float) -> Any:
 AT = RequestContext("2024-01-20T12:00")
 
 
-def test_somebody_of_whom_nothing_is_known_is_answered(config: Config) -> None:
+def test_somebody_without_anything_known_is_answered(config: Config) -> None:
     found = _ranked(config, Request(None, [], AT))
     assert found.keys() == set(ITEMS)
 

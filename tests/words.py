@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,22 @@ def product_files() -> list[Path]:
         file for file in ROOT.rglob("*.py") if not any(part.startswith(".") for part in file.parts[len(ROOT.parts) :])
     )
     return sorted(file for file in files if file.relative_to(ROOT).parts[0] not in left_out)
+
+
+def all_files() -> list[Path]:
+    """The same, and the tests."""
+    return [*product_files(), *sorted((ROOT / "tests").rglob("*.py"))]
+
+
+def prose_of(file: Path) -> Iterator[Text]:
+    """Docstrings and comments."""
+    source = file.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield Text(file, node.lineno, node.value.value)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield Text(file, token.start[0], token.string)
 
 
 def texts_of(file: Path) -> Iterator[Text]:

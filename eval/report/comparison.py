@@ -152,7 +152,7 @@ def _events(gap_E: Float64, a: Ranked, at_E: Int64, rank_b_E: Int64, histories: 
     apart_E = np.abs(np.where(rank_a_E == 0, deepest, rank_a_E) - np.where(rank_b_E == 0, deepest, rank_b_E))
     order = np.lexsort([-apart_E, -np.abs(gap_E)])
     above, below = order[gap_E[order] > 0], order[gap_E[order] < 0]
-    num_above = max(MOST_EVENTS // 2, MOST_EVENTS - len(below))  # a side that has few leaves its room to the other
+    num_above = max(MOST_EVENTS // 2, MOST_EVENTS - len(below))  # a side that has few leaves its places to the other
     order = np.concatenate([above[:num_above], below[: MOST_EVENTS - min(num_above, len(above))][::-1]])
     if histories is None:
         users, items, time = (_own(a, name, at_E[order]) for name in ("user_id", "item_id", "time"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...decode.tokenizer import Tokenizer
 
 NUM_EXAMPLES = 10
-STRATA = {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}  # how many of each are wanted
+STRATA = {"ranked first": 4, "ranked 2 to 10": 3, "not among the first 10": 3}  # how many of each are shown
 TAIL_LINES = 12
 NO_BUDGET = 10**9
 FETCHED = "smollm2-135m"  # the one base model with a name of its own; others are folders or hub ids
@@ -69,8 +69,8 @@ def _example(dataset: Dataset, position: int, stratum: int, prompt: Part | None)
     histories, row = dataset.histories, int(dataset.row_E[position])
     user, item = int(histories.user_idx_N[row]), int(histories.item_idx_N[row])
     begin = int(histories.offset_U1[user])
-    moment = histories.events[row : row + 1]
-    local, weather = moment["local_time"][0], context_frame(moment, histories.location)["weather"][0]
+    event = histories.events[row : row + 1]
+    local, weather = event["local_time"][0], context_frame(event, histories.location)["weather"][0]
     opponent = dataset.opponent
     return {
         "words": list(STRATA)[stratum], "user_id": histories.user_ids[user],

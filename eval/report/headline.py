@@ -106,7 +106,7 @@ def _sample(dataset: Dataset) -> list[str]:
         return []
     num = int(dataset.contender.facts.get("num_events", len(dataset.row_E)))
     whole = next((r.facts["num_split_events"] for r in dataset.rankers if "num_split_events" in r.facts), None)
-    if num >= whole if whole is not None else num < int(limit):  # no fewer were there than asked for
+    if num >= whole if whole is not None else num < int(limit):  # there are not fewer than requested
         return []
     of_all = "" if whole is None else f" of {whole:,}"
     return [f"This is a sample of {num:,}{of_all} events, in stretches of eight in a row of one user."]

@@ -61,7 +61,7 @@ def labels(values: Sequence[float], unit: str = "") -> list[str]:
 
 
 def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:
-    """Places near the wanted ones, in their order, with `gap` between neighbours, none above `high`."""
+    """Places near the given ones, in their order, with `gap` between neighbours, none above `high`."""
     placed, order = list(wanted), sorted(range(len(wanted)), key=lambda i: wanted[i])
     for before, index in pairwise(order):
         placed[index] = max(placed[index], placed[before] + gap)
@@ -185,7 +185,7 @@ def rows(
 ) -> Markup:  # fmt: skip
     """Rows of a name, estimates of contender and opponent one below the other, and a note, on one scale.
 
-    `low` to `high` are the ends of the scale, `left` the room for names; `said` describes the picture. With `as_bars`,
+    `low` to `high` are the ends of the scale, `left` the space for names; `said` describes the picture. With `as_bars`,
     bars from 0 to either side stand for marks.
     """
     top, step = (26.0 if title else 8.0), 30.0

@@ -44,7 +44,7 @@ class Ranked:
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What its facts say of how it was asked."""
+        """The task and protocol by its facts."""
         found = self.facts.get("protocol")
         return found if isinstance(found, dict) else {}
 
@@ -212,12 +212,12 @@ def _apart(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
 
 
 def _of_one_task(rankers: list[Ranked], notes: list[str]) -> list[Ranked]:
-    """Those that were asked the same; of different events or candidates, the most common task stays."""
+    """Those that ranked the same task; of different events or candidates, the most common task stays."""
     tasks = [str(ranker.facts["task"]) for ranker in rankers if "task" in ranker.facts]
     common = max(tasks, key=tasks.count, default=None)
     kept = [ranker for ranker in rankers if ranker.facts.get("task", common) == common]
     if others := [ranker.name for ranker in rankers if ranker not in kept]:
-        notes.append(f"Left out, as they were asked about other events or candidates: {', '.join(others)}.")
+        notes.append(f"Left out, as they ranked other events or candidates: {', '.join(others)}.")
     return kept
 
 

@@ -50,7 +50,7 @@ class Estimate:
 
     @property
     def top(self) -> float:
-        """The largest number that a picture of it needs room for; 0 if it cannot be drawn."""
+        """The largest number that a picture of it must show; 0 if it cannot be drawn."""
         return max(self.mean, self.high) if self.has_interval else self.mean if self.is_finite else 0.0
 
 

@@ -23,7 +23,7 @@ class Records:
     """Rows with their number, and what was found on the way.
 
     Attributes:
-        table: `_record` and the wanted columns; empty cells are null.
+        table: `_record` and the requested columns; empty cells are null.
         broken: `_record` and `detail` of lines that are no record.
         notes: counts of what was repaired.
     """
@@ -108,7 +108,7 @@ def _kinds_of_records(file: Path, dialect: Dialect) -> Counter[str]:
 def _scan(
     source: Path | bytes, dialect: Dialect, wanted: Collection[str] | None, *, num_skipped: int | None = None
 ) -> pl.DataFrame:
-    """`_record` and the wanted columns; lines without any cell are left out."""
+    """`_record` and the requested columns; lines without any cell are left out."""
     scanned = pl.scan_csv(
         source,
         has_header=False,

@@ -137,7 +137,7 @@ def _demand_text(text: str, path: Path) -> None:
 
 
 def _preamble(lines: Sequence[str], settings: TableSettings) -> tuple[int, str | None]:
-    """Lines before the header (asked for, blank, `sep=`, comments), and the separator that they name."""
+    """Lines before the header (by the setting, blank, `sep=`, comments), and the separator that they name."""
     at, hint = settings.skip_rows, None
     comment = None
     for line in lines[at:]:

@@ -30,7 +30,7 @@ class Cells:
     """What a file holds.
 
     Attributes:
-        table: `_record` (int64) and the wanted columns. Of texts all are strings, but for `float` columns of RecBole.
+        table: `_record` (int64) and requested columns. Of texts all are strings, except `float` columns of RecBole.
         broken: `_record` and `detail` of records that cannot be read.
         names: of all columns of the file.
         has_header: False where the columns have numbers only.

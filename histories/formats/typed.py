@@ -13,7 +13,7 @@ _LARGEST_WHOLE: Final = 2.0**53  # above, a float does not hold every whole numb
 
 
 def read_typed(file: Path, kind: Kind, wanted: Collection[str] | None) -> tuple[pl.DataFrame, list[str]]:
-    """The wanted columns of a table with their types, and the names of all; None keeps all.
+    """The requested columns of a table with their types, and the names of all; None keeps all.
 
     Raises PolarsError and what the readers raise: the file is damaged.
     """

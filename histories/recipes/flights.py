@@ -14,7 +14,7 @@ from ..source import Source
 
 _FILES = ("flights.csv.zip", "airports.csv", "weather.csv")
 _MISSING = ["NA", ""]
-# What nearly every airport is called tells nothing and costs tokens: "Denver Intl" -> Denver.
+# What nearly every airport is called carries no information and costs tokens: "Denver Intl" -> Denver.
 _PLAIN_WORDS = r"( (Intl|International|Regional|Rgnl|Natl|Airport))+$"
 
 

@@ -37,7 +37,7 @@ def read_movielens(settings: HistoriesSettings) -> Source:
     """Ratings as events: the time is UTC, `value` the stars, `place` the state or province of the user's postal code.
 
     The place is the one that somebody gave when they registered, and local time follows from it. Genres are the items'
-    `category`. `available_from` is 1 January of the release year, the closest that these files tell. Raises DataError:
+    `category`. `available_from` is 1 January of the release year, the closest that these files hold. Raises DataError:
     a file is missing or lacks a column, or cannot be downloaded.
     """
     folder = settings.path or cached_files("movielens-100k", _WHEEL)

@@ -20,7 +20,7 @@ from ...files import atomic_path, cache_folder, sha256_file
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel and the files wanted from it.
+    """A wheel and the files needed from it.
 
     Attributes:
         requirement: what pip is to download, such as "recbole==1.2.1".
@@ -53,7 +53,7 @@ def cached_files(name: str, wheel: Wheel, cache_dir: Path | None = None) -> Path
 def fetch_files(
     wheel: Wheel, folder: Path, progress: Callable[[float], None], *, remedy: str = "check the network and run it again"
 ) -> None:
-    """Download a wheel by pip and write its wanted files to `folder`, which exists.
+    """Download a wheel by pip and write the needed files to `folder`, which exists.
 
     `progress` is called with the share of bytes that is downloaded, 0 to 1; `remedy` is what the user should do when
     pip cannot download.
@@ -72,7 +72,7 @@ def _download(wheel: Wheel, scratch: Path, progress: Callable[[float], None], re
     if PathFinder.find_spec("pip") is None:
         raise DataError(f"Downloading {wheel.requirement} needs pip; run `python -m ensurepip`.")
     target, log = scratch / "wheel", scratch / "pip.log"
-    # Without dependencies: only files inside are wanted.
+    # Without dependencies: only files inside are needed.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(target), wheel.requirement]
     with log.open("wb") as output:

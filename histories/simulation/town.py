@@ -2,7 +2,7 @@
 
 The utility of item i for person u at hour h, in rain or not, coming from place l, is
 
-    taste_ui + appeal_i + wish_c(h) + weekend_c + rain_c - distance(l, i) / REACH_KM
+    taste_ui + appeal_i + hour_c(h) + weekend_c + rain_c - distance(l, i) / REACH_KM
 
 for items of category c that are open, and minus infinity for others. The person chooses by p(i) = softmax of it
 (McFadden, "Conditional logit analysis of qualitative choice behavior", 1974). A person starts each day at home and
@@ -174,9 +174,9 @@ def _of_hour(town: Town, hour_E: Int64) -> Float64:
     for item, category in enumerate(town.categories):
         apart_S = np.abs(hour_S % 24 - category.peak)
         apart_S = np.minimum(apart_S, 24 - apart_S)
-        wish_S = -0.5 * (apart_S / category.width_hours) ** 2
-        wish_S = np.maximum(wish_S, -4.0) + np.where(hour_S // 24 >= 5, category.weekend, 0.0)
-        table_SI[:, item] = np.where(_is_open(category, hour_S), wish_S, -np.inf)
+        hourly_S = -0.5 * (apart_S / category.width_hours) ** 2
+        hourly_S = np.maximum(hourly_S, -4.0) + np.where(hour_S // 24 >= 5, category.weekend, 0.0)
+        table_SI[:, item] = np.where(_is_open(category, hour_S), hourly_S, -np.inf)
     return table_SI[hour_E % (7 * 24)]
 
 

@@ -23,7 +23,7 @@ _FILES: Final = (
 _ABOUT: Final = {
     "expected": "means over all that could have been chosen: no ranker reaches more on average",
     "drawn": "figures of the same ranking on the items that were chosen",
-    "with_weather": "of an observer who knows tastes, hours, places and the weather of the moment",
+    "with_weather": "of an observer who knows tastes, hours, places and the weather of that time",
     "without_weather": "of an observer who knows the same and how often it rains, not when",
 }
 

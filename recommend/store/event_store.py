@@ -82,7 +82,7 @@ class EventStore(ABC):
         return int(self._rows("SELECT count(*) FROM whereupon_events")[0][0])
 
     def close(self) -> None:
-        """Give up all connections, those in use as soon as they come back; nothing can be asked afterwards."""
+        """Give up all connections, those in use as soon as they come back; the store cannot be used afterwards."""
         self._is_closed = True
         self._drop_idle()
 

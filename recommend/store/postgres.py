@@ -39,11 +39,11 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class _LostError(StoreError):
-    """The connection broke: what was asked may be asked once more on a new one."""
+    """The connection broke: the same call may be made once more on a new one."""
 
 
 class PostgresStore(EventStore):
-    """A lost connection is made anew once: whatever a store is asked is safe to ask twice."""
+    """A lost connection is made anew once: every call of a store is safe to repeat."""
 
     MOST_CONNECTIONS = 8
     SELECT = EventStore.SELECT.replace("context", "context::text")
@@ -82,7 +82,7 @@ class PostgresStore(EventStore):
     def _make_tables(self, connection: Connection) -> None:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-            # Asked first, as `CREATE ... IF NOT EXISTS` needs the right to create also where nothing is to be created.
+            # First, as `CREATE ... IF NOT EXISTS` needs the right to create also where nothing is to be created.
             if connection.execute("SELECT to_regclass('whereupon_schema')").fetchone() == (None,):
                 for statement in _TABLES:
                     connection.execute(statement)

@@ -44,7 +44,7 @@ class SqliteStore(EventStore):
 
     def __init__(self, path: Path) -> None:
         self._path = path.expanduser().absolute()  # so that neither chdir nor a name like :memory: is followed
-        # Threads of this process queue here and not at SQLite's lock, which is waited for by asking again and again.
+        # Threads of this process queue here and not at SQLite's lock, which is waited for by polling.
         self._writing = threading.Lock()
         with contextlib.suppress(OSError):  # SQLite then says that it cannot open the file
             self._path.parent.mkdir(parents=True, exist_ok=True)

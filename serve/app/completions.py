@@ -65,7 +65,7 @@ async def complete(
 
 
 def _query(service: Service, version: CatalogueVersion, user: str | None) -> pl.DataFrame | None:
-    """What the run's stack of rankers looks at: the past of the user that OpenAI's `user` names, if there is one."""
+    """What the run's stack of rankers looks at: the history of the user that OpenAI's `user` names, if there is one."""
     if not user or service.recommender.config.priors == "none":
         return None
     try:

@@ -25,12 +25,12 @@ _TYPE = re.compile(r"str|int|float|bool|.*\[.*\]")
 _MEANING = {
     400: "The request is malformed or cannot be answered as it is; nothing was changed.",
     401: "The API key is missing or wrong.",
-    403: "The API key asks only; this needs the key that administers.",
+    403: "The API key may query only; this needs the admin key.",
     404: "There is no such user or catalogue.",
     409: "An event id is stored already with other content; nothing was stored.",
     413: "The request is too large; nothing was stored.",
     429: "Too many requests are running or waiting; Retry-After says when to come back.",
-    503: "The model or the event store does not work now; asking again later is safe.",
+    503: "The model or the event store does not work now; the same request is safe to send again later.",
 }
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _refusal(error: HTTPException | WhereuponError) -> JSONResponse:
         return error_response(sentence, error.status_code, headers=error.headers)
     if isinstance(error, StoreError):  # where the database is and what ails it is for its owner alone
         _log.error("%s", error)
-        message = "The event store does not work now; the server's log says why, and asking again later is safe."
+        message = "The event store does not work now; see the server's log. The same request may be sent again."
         return error_response(message, 503, headers={"Retry-After": "1"})
     return error_response(str(error), 409 if isinstance(error, ConflictError) else 400)
 

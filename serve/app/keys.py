@@ -1,4 +1,4 @@
-"""Two keys: one that asks, and one that administers."""
+"""Two keys: the API key for queries, and the admin key."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 
 
 class Keys:
-    """ASGI middleware: 401 without a right key, 403 where the key only asks.
+    """ASGI middleware: 401 without a right key, 403 where the key may query only.
 
-    `asking` opens all guarded routes but those that `needs_admin` names, `admin` opens all. Without an admin key, the
-    asking one opens all; without an asking key, asking is free. Keys come as `Authorization: Bearer KEY`.
+    `query` opens all guarded routes but those that `needs_admin` names, `admin` opens all. Without an admin key, the
+    query key opens all; without a query key, queries need none. Keys come as `Authorization: Bearer KEY`.
     """
 
-    def __init__(self, app: ASGIApp, asking: str | None, admin: str | None) -> None:
+    def __init__(self, app: ASGIApp, query: str | None, admin: str | None) -> None:
         self.app = app
-        self._asking, self._admin = _digest(asking), _digest(admin)
+        self._query, self._admin = _digest(query), _digest(admin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope.get("method") == "OPTIONS":
@@ -42,14 +42,14 @@ class Keys:
         if not path.startswith(GUARDED):
             return None
         given = _given(header)
-        is_admin, asks = _same(given, self._admin), _same(given, self._asking)
-        if is_admin or (asks and self._admin is None):
+        is_admin, is_query = _same(given, self._admin), _same(given, self._query)
+        if is_admin or (is_query and self._admin is None):
             return None
         if self._admin is not None and needs_admin(method, path):
-            if asks:
-                return 403, "This key asks only; changes and what is known of users need the key that administers."
-            return 401, "The key that administers is missing or wrong: send it as Authorization: Bearer KEY."
-        if asks or self._asking is None:
+            if is_query:
+                return 403, "This key may query only; changes and what is known of users need the admin key."
+            return 401, "The admin key is missing or wrong: send it as Authorization: Bearer KEY."
+        if is_query or self._query is None:
             return None
         return 401, "The API key is missing or wrong: send it as Authorization: Bearer KEY."
 

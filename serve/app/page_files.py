@@ -1,6 +1,6 @@
 """The page at `/` for people who look at recommendations: static files, under a strict content security policy.
 
-The page asks the same routes as any client. Its files hold no data, so they need no key.
+The page uses the same routes as any client. Its files hold no data, so they need no key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HEADERS: Final = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # asked again each time, so that files of two versions are never mixed
+    "Cache-Control": "no-cache",  # requested again each time, so that files of two versions are never mixed
 }
 
 

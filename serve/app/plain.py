@@ -11,14 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .http_errors import error_response
 
 SAID: Final = (
-    "This server answers from its catalogue only: name it in vllm_xargs, or ask /v1/recommendations; the operator can "
+    "This server answers from its catalogue only: name it in vllm_xargs, or use /v1/recommendations; the operator can "
     "open vLLM's own routes by serve.plain_routes."
 )
 ABOUT: Final = (
     "/metrics", "/health", "/ping", "/version", "/load", "/v1/models", "/docs", "/docs/oauth2-redirect", "/redoc",
     "/openapi.json",
 )  # fmt: skip
-"""What says something about the server, and cannot be used to ask the model."""
+"""Routes about the server, which cannot be used to query the model."""
 
 
 class OwnRoutes:

@@ -63,7 +63,7 @@ class Endpoints:
         if not settings.plain_routes:
             app.add_middleware(OwnRoutes, own=[route for added in own for route in added.routes])
         app.add_middleware(BodyLimit, max_bytes=settings.max_body_kib * 1024)
-        app.add_middleware(Keys, asking=os.environ.get(QUERY_KEY), admin=os.environ.get(ADMIN_KEY))
+        app.add_middleware(Keys, query=os.environ.get(QUERY_KEY), admin=os.environ.get(ADMIN_KEY))
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Load histories, catalogue and event store, and warm the model up."""
@@ -74,8 +74,8 @@ class Endpoints:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Let a signal end the HTTP server, which waits for its requests, and only then the engine and the event store.
 
-    vLLM does it the other way round, and even where it is asked to wait, the engine takes no new requests from then on:
-    a search that has asked for its first nodes would fail at the next ones.
+    vLLM does it the other way round, and even with a time to wait, the engine takes no new requests from then on:
+    a search that has sent its first nodes would fail at the next ones.
     """
     if server := getattr(app.state, "server", None):  # none in an app that somebody else serves
         # vLLM has set its own handlers by now: it makes the task that runs this, sets them, and lets the task begin.

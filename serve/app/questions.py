@@ -1,4 +1,4 @@
-"""Routes of what a question rests on, for people who look into it: users, context, past and prompt."""
+"""Routes for what a question depends on, for people who look into it: users, context, history and prompt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ question_router = APIRouter(route_class=OpenAIErrorRoute)
 
 @question_router.get("/v1/context", tags=["recommendations"], responses=documented())
 async def context(service: Loaded) -> schemas.ContextCard:
-    """What a request may say of its moment."""
+    """What a request may say of its context."""
     histories, settings = service.recommender.histories, service.config.prompts
     columns = histories.events.columns
     return schemas.ContextCard(
@@ -49,7 +49,7 @@ async def users(
 
 @question_router.post("/v1/questions", tags=["recommendations"], responses=documented(403, 404, 413, 429))
 async def show_question(service: Loaded, body: QuestionRequest) -> QuestionShown:
-    """The past and the prompt of a request for recommendations; the model is not asked."""
+    """The history and the prompt of a request for recommendations; the model is not called."""
     question = await service.question(body.request())
     return await asyncio.to_thread(_shown, service.recommender, question)
 

@@ -69,7 +69,7 @@ def until_disconnect(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callab
         gone = asyncio.create_task(_disconnected(kwargs["raw_request"]))
         try:
             await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
-            return work.result() if work.done() else Response(status_code=499)  # nobody is there to read it
+            return work.result() if work.done() else Response(status_code=499)  # no client is left to read it
         finally:
             gone.cancel()
             work.cancel()

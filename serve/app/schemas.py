@@ -59,13 +59,13 @@ class QuestionRequest(_Request):
 
     def request(self) -> Request:
         """The request to a `Recommender`; without a time, the time is now."""
-        moment, wanted = self.context, self.filters
-        at = moment.at or datetime.now(UTC).isoformat(timespec="seconds")
-        place = None if moment.latitude is None else f"{moment.latitude:f},{moment.longitude:f}"
+        context, wanted = self.context, self.filters
+        at = context.at or datetime.now(UTC).isoformat(timespec="seconds")
+        place = None if context.latitude is None else f"{context.latitude:f},{context.longitude:f}"
         filters = RequestFilters(
             wanted.near_km, wanted.category or (), wanted.unseen, wanted.open_now, wanted.only, wanted.exclude
         )
-        return Request(self.user_id, self.events, RequestContext(at, moment.weather, place, moment.columns), filters)
+        return Request(self.user_id, self.events, RequestContext(at, context.weather, place, context.columns), filters)
 
 
 class RecommendationRequest(QuestionRequest):
@@ -94,12 +94,12 @@ class Recommendations(BaseModel):
     exact: bool = Field(description="Whether these are provably the most probable items.")
     missing_probability: float = Field(description="The most that an item could have that is missing wrongly.")
     num_candidates: int = Field(description="Items that the filters left.")
-    reason: str = Field(description="What the filters left, and why there are fewer items than asked for.")
+    reason: str = Field(description="What the filters left, and why there are fewer items than requested.")
     object: Literal["list"] = "list"
     data: list[Recommendation]
     num_events: int = Field(description="Number of earlier events that the prompt uses.")
     prompt_tokens: int
-    explanation: Explanation | None = Field(None, description="Why, item by item, if that was asked.")
+    explanation: Explanation | None = Field(None, description="Why, item by item, if that was requested.")
 
 
 class ItemRow(BaseModel):
@@ -200,7 +200,7 @@ class UserList(BaseModel):
 
 
 class ContextCard(BaseModel):
-    """What a request may say of its moment."""
+    """What a request may say of its context."""
 
     weather: bool = Field(description="Whether prompts speak of the weather.")
     place: bool = Field(
@@ -227,7 +227,7 @@ class PromptPiece(BaseModel):
 
 
 class KnownEvent(BaseModel):
-    """An event of the past that a question rests on: prepared, stored or sent along."""
+    """A past event that a question depends on: prepared, stored or sent along."""
 
     item_id: str
     title: str
@@ -242,11 +242,11 @@ class QuestionShown(BaseModel):
     """What the model reads of a question, and what it rests on."""
 
     version: str = Field(description="The version of the catalogue.")
-    at: str = Field(description="The local time asked about, ISO 8601.")
+    at: str = Field(description="The local time of the request, ISO 8601.")
     latitude: float | None = Field(description="Where the person is, or was last.")
     longitude: float | None
     num_candidates: int = Field(description="Items that the filters left.")
-    num_events: int = Field(description="Events before the moment.")
+    num_events: int = Field(description="Events before the request.")
     events: list[KnownEvent] = Field(description="The latest of them, earliest first.")
     prompt: list[PromptPiece]
     prompt_tokens: int

@@ -210,7 +210,7 @@ class Service:
         )  # fmt: skip
 
     async def question(self, request: Request) -> Question:
-        """A request made ready, from the current version of the catalogue; the model is not asked.
+        """A request made ready, from the current version of the catalogue; the model is not called.
 
         Raises WhereuponError or HTTPException for what cannot be answered.
         """
@@ -270,7 +270,7 @@ class Service:
         return results
 
     async def _explained(self, answer: Answer) -> Explanation:
-        """Why: wordings that are asked together are one search; vLLM's prefix cache has what they share."""
+        """Why: the wordings of a step are one search; vLLM's prefix cache has what they share."""
         recommender, trie = self.recommender, answer.question.version.trie
         found = explaining(
             answer, recommender.catalogues.blend, recommender.histories, self.config.serve.explain_seconds
@@ -306,13 +306,13 @@ class Service:
     def _question(self, request: Request, version: CatalogueVersion) -> Question:
         try:
             return self.recommender.question(request, version)
-        except UnknownUserError:  # whose sentence names users of similar ids, which are nobody's business here
+        except UnknownUserError:  # whose sentence names users of similar ids, which must not be shown here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None
 
 
 def _next(found: Explaining, results: list[SearchResult] | None) -> Wordings | Explanation:
-    """The next wordings to be asked, or the end; a StopIteration could not leave a thread."""
+    """The next wordings to score, or the end; a StopIteration could not leave a thread."""
     try:
         return found.send(results)  # type: ignore[arg-type]  # a generator is started by None
     except StopIteration as end:

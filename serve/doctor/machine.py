@@ -18,7 +18,7 @@ from .finding import Finding
 PACKAGES: Final = ("torch", "transformers", "peft")
 GIB: Final = 2**30
 MEMORY_GIB: Final = 2.0
-"""Free memory that is asked for beside the weights and the KV cache: what vLLM itself takes."""
+"""Free memory that is required beside the weights and the KV cache: what vLLM itself takes."""
 DISK_GIB: Final = 1.0
 """Free space below which merged weights or a store may not fit."""
 _FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -99,12 +99,12 @@ def disk_found(folder: Path) -> Finding:
     free = shutil.disk_usage(there).free / GIB
     shown = f"{free:.1f} GiB free at {there}"
     if free < DISK_GIB:
-        return Finding("disk", "wrong", shown, "make room: merged weights and stored events are written there")
+        return Finding("disk", "wrong", shown, "free some space: merged weights and stored events are written there")
     return Finding("disk", "well", shown)
 
 
 def key_found(host: str, variable: str, environment: Mapping[str, str]) -> Finding:
-    """Whether a server that others reach asks for a key."""
+    """Whether a server that others reach requires a key."""
     if environment.get(variable):
         return Finding("API key", "well", f"set in {variable}")
     if host in ("127.0.0.1", "::1", "localhost"):

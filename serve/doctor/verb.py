@@ -1,4 +1,4 @@
-"""All looks one after the other, as a table or as JSON."""
+"""All checks one after the other, as a table or as JSON."""
 
 from __future__ import annotations
 

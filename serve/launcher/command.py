@@ -23,7 +23,7 @@ from ...errors import ServerError
 from ..settings import ServeConfig, ServeSettings
 from .merged import Weights
 
-# Room behind the longest prompt: items that come later may have longer titles than those of today.
+# Tokens behind the longest prompt: items that come later may have longer titles than those of today.
 TITLE_TOKENS = 256
 # Smaller blocks waste less of a prompt, whose last part block is read again for each of its continuations; the CPU's
 # attention wants multiples of 32. Its default is 128.
@@ -35,7 +35,7 @@ STOP_S = 30.0  # for the requests that run
 STOP_LOADING_S = 5.0
 LINES_KEPT = 30
 # The group's first process waits for the end of its input, which the launcher holds open. When the launcher is gone, be
-# it by SIGKILL, it ends the group: vLLM's engine is a grandchild that nobody else would find.
+# it by SIGKILL, it ends the group: vLLM's engine is a grandchild that no other process would find.
 _WATCHDOG = "trap '' TERM; cat >/dev/null; kill -s TERM 0; sleep 5; kill -s KILL 0"
 
 
@@ -77,7 +77,7 @@ def server_command(config: ServeConfig, weights: Weights, dtype: str, device: De
     command += ["--host", address.host, "--port", str(address.port), "--dtype", dtype]
     # A checkpoint that can read books would reserve memory for one.
     command += ["--max-model-len", str(min(longest, weights.max_tokens or longest))]
-    # The search asks again and again for continuations of one prompt.
+    # A search sends many continuations of one prompt.
     command += ["--enable-prefix-caching"]
     # Of the allowed tokens, renormalised; by default vLLM gives those of all tokens, and of 20 at most.
     command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs=-1"]

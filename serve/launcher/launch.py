@@ -160,7 +160,7 @@ def _started(config: ServeConfig, start: Start, weights: Weights, log: Path, scr
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """What asks a process to end does what Ctrl-C does; what is ignored, as under `nohup`, stays so."""
+    """Signals that end a process do what Ctrl-C does; what is ignored, as under `nohup`, stays so."""
     asked = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
     before = {one: signal.signal(one, signal.default_int_handler) for one in asked}
     try:

@@ -109,7 +109,7 @@ def _remove_others(served: Path, key: str) -> None:
         if folder.name == key or not folder.is_dir():
             continue
         with contextlib.suppress(BlockingIOError):  # they are in use
-            # Without a manifest, nobody can have begun to use them.
+            # Without a manifest, no server can have begun to use them.
             with contextlib.suppress(FileNotFoundError), (folder / MANIFEST).open("rb") as manifest:
                 fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ def test_tokens_of_a_byte_level_vocabulary_are_read_as_bytes() -> None:
     assert byte_tokens(vocabulary) == {b"a": [0], b" b": [1], b"\n": [2], "é".encode(): [3], b"\xe9": [4]}
 
 
-def test_back_end_that_gave_up_is_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_back_end_that_gave_up_is_requested_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def answer(_module: str, _function: str, arguments: dict, **_limits: float) -> Outcome:

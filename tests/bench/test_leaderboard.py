@@ -87,7 +87,7 @@ def test_differences_are_those_of_the_significance_test(
         assert found[row["ranker"]] == pytest.approx(expected)
 
 
-def test_example_without_rankings_is_told_with_the_command_that_makes_them(
+def test_example_without_rankings_is_reported_with_the_command_that_makes_them(
     town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _main(tmp_path, monkeypatch, f"nyc-checkins={town}", f"flights-demo={tmp_path / 'nothing'}") == 1
@@ -98,7 +98,7 @@ def test_example_without_rankings_is_told_with_the_command_that_makes_them(
     assert "flights-demo is left out" in capsys.readouterr().err
 
 
-def test_base_model_is_one_of_those_asked_for(town: Path, tmp_path: Path) -> None:
+def test_base_model_is_one_of_those_requested(town: Path, tmp_path: Path) -> None:
     run = tmp_path / "town"
     shutil.copytree(town, run)
     ranked, facts = read_rankings(run / "evaluation" / "test", "random")
@@ -112,7 +112,7 @@ def test_base_model_is_one_of_those_asked_for(town: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("repeats", "missed"), [("excluded", 0), ("allowed", 2)])
-def test_own_counts_are_asked_for_where_items_repeat(repeats: str, missed: int, town: Path, tmp_path: Path) -> None:
+def test_own_counts_are_requested_where_items_repeat(repeats: str, missed: int, town: Path, tmp_path: Path) -> None:
     run = tmp_path / "town"
     shutil.copytree(town, run)
     folder = run / "evaluation" / "test"
@@ -152,7 +152,7 @@ def test_example_that_there_is_not_is_refused(tmp_path: Path, monkeypatch: pytes
         _main(tmp_path, monkeypatch, "chess")
 
 
-def test_ablations_are_told_where_they_are_of_this_data(town: Path, tmp_path: Path) -> None:
+def test_ablations_are_reported_where_they_are_of_this_data(town: Path, tmp_path: Path) -> None:
     run = tmp_path / "town"
     shutil.copytree(town, run)
     [dataset] = read_datasets([run])

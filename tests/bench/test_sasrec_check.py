@@ -1,4 +1,4 @@
-"""What RecTools is told, and how its answers are judged; neither network is trained."""
+"""What RecTools is given, and how its answers are judged; neither network is trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def tasks(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     return read_task(histories, "valid", EvaluateSettings()), read_task(histories, "test", EvaluateSettings())
 
 
-def test_rectools_is_told_training_and_pasts_and_no_answer_of_test(tasks: tuple[Task, Task], tmp_path: Path) -> None:
+def test_rectools_gets_training_and_histories_and_no_answer_of_test(tasks: tuple[Task, Task], tmp_path: Path) -> None:
     sasrec_check.export(*tasks, [0], tmp_path)
     histories = tasks[0].histories
     train = pl.read_csv(tmp_path / "train.csv")
@@ -43,7 +43,7 @@ def test_rectools_is_told_training_and_pasts_and_no_answer_of_test(tasks: tuple[
     }  # fmt: skip
 
 
-def test_every_training_step_is_told_once(tasks: tuple[Task, Task], tmp_path: Path) -> None:
+def test_every_training_step_is_reported_once(tasks: tuple[Task, Task], tmp_path: Path) -> None:
     sasrec_check.export(*tasks, [0], tmp_path)
     num_steps = pl.read_csv(tmp_path / "train.csv").group_by("user").agg(pl.len() - 1)["len"].sum()
     assert num_steps == Transitions.of(tasks[0].histories).count_U.sum()

@@ -14,7 +14,7 @@ SOME = ("ALS", "factorised transitions (FPMC)")
 
 
 @pytest.mark.slow
-def test_every_seed_is_fitted_once_and_the_spread_is_told(
+def test_every_seed_is_fitted_once_and_the_spread_is_reported(
     make_town: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbs: list[list[str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -107,7 +107,7 @@ def test_markdown_has_speed_quality_refusals_and_machine() -> None:
     assert "online: an abacus, 2 cores; whereupon 0.1.0, vllm 0.32.0; 2026-01-02." in text
 
 
-def test_everybody_has_as_many_prompts_as_are_asked_at_once() -> None:
+def test_everybody_has_as_many_prompts_as_are_sent_at_once() -> None:
     for num in (1, 16, 40):
         for plan in plans(num).values():
             assert all(count >= concurrency for concurrency, count in plan.items())

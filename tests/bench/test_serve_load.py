@@ -1,4 +1,4 @@
-"""Questions at once, times, rates, and which questions are asked."""
+"""Questions at once, times, rates, and which questions are sent."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from serve_questions import Question, everybody_first
 QUESTIONS = [Question(row, [row]) for row in range(9)]
 
 
-def test_every_question_is_asked_once_and_never_more_at_once_than_wanted() -> None:
+def test_every_question_is_sent_once_and_never_more_at_once_than_wanted() -> None:
     running, most = 0, 0
 
     async def ask(tokens: list[int]) -> Answer:
@@ -49,7 +49,7 @@ def test_overlap_is_over_what_was_answered_and_is_known() -> None:
     assert overlap({"1": ["a"]}, {}) == (None, 0)
 
 
-def test_everybody_is_asked_about_before_anybody_is_again() -> None:
+def test_everybody_comes_once_before_anybody_comes_twice() -> None:
     row_E, user_E = np.array([10, 11, 12, 13, 14]), np.array([3, 3, 1, 3, 1])
     assert everybody_first(row_E, user_E).tolist() == [10, 12, 11, 14, 13]
 

@@ -11,7 +11,7 @@ import pytest
 from serve_checks import Tally, answer_flaws, refusal_flaw
 from serve_memory import tree_rss_bytes
 from serve_traffic import Limits, Request, Traffic
-from soak import bars, edition_of, two_catalogues
+from soak import bars, items_of, two_catalogues
 
 ITEMS: list[dict[str, Any]] = [
     {"item_id": str(number), "title": f"Bar {number}", "category": "Bar", "latitude": 40.7, "longitude": -74.0}
@@ -30,7 +30,7 @@ def _body(items: list[tuple[str, str]], **about: Any) -> dict[str, Any]:
 
 
 def _flaws(body: dict[str, Any], request: Request = GOOD) -> list[str]:
-    return [what for what, _ in answer_flaws(request, body, edition_of(ITEMS))]
+    return [what for what, _ in answer_flaws(request, body, items_of(ITEMS))]
 
 
 def test_answer_with_the_version_s_titles_in_order_has_no_flaw() -> None:
@@ -72,7 +72,7 @@ def test_answer_of_a_version_that_is_not_known_yet_is_judged_later() -> None:
     tally.response(GOOD, httpx.Response(200, json=_body([("3", "Bar 3"), ("1", "Bar 1")])), 1.0)
     tally.response(GOOD, httpx.Response(200, json=_body([("3", "Bar 3"), ("1", "?")])), 1.0)
     assert (tally.num_valid, tally.problems) == (0, {})
-    tally.edition("v1", edition_of(ITEMS))
+    tally.catalogue("v1", items_of(ITEMS))
     assert (tally.num_valid, tally.problems) == (1, {"answer that mixes versions": 1})
     tally.response(GOOD, httpx.Response(200, json=_body([], version="v9")), 1.0)
     tally.finish()
@@ -138,7 +138,7 @@ def test_events_that_were_neither_stored_nor_known_are_a_problem() -> None:
 
 def test_two_catalogues_share_half_of_the_items_and_no_other() -> None:
     common, catalogues = two_catalogues([*ITEMS, {**ITEMS[0], "item_id": "9", "title": "?", "latitude": None}])
-    first, second = map(edition_of, catalogues)
+    first, second = map(items_of, catalogues)
     assert [item["item_id"] for item in common] == ["0", "2", "4"], "items without a place are not asked about"
     assert set(first.items()) & set(second.items()) == {(item, first[item]) for item in ("0", "2", "4", "9")}
     assert first["1-spring"] == ("Bar 1 spring", "Bar")

@@ -32,7 +32,7 @@ def test_every_round_of_a_search_is_one_step() -> None:
     assert all(step.score_ms > 0 and step.search_ms > 0 for step in steps)
 
 
-def test_steps_are_told_apart_by_root_and_number_of_nodes() -> None:
+def test_steps_are_distinguished_by_root_and_number_of_nodes() -> None:
     found = step_overhead(_trie(1_200), seed=1, num_searches=3)
     for kind in ("best_first", "beam"):
         assert found[kind]["root"]["num_steps"] == 3

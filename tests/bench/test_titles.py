@@ -1,10 +1,10 @@
-"""Made-up catalogues: as many as asked for, distinct, the same for a seed, and longer ones begin with shorter ones."""
+"""Made-up catalogues: as many as requested, distinct, the same for a seed, and longer ones begin with shorter ones."""
 
 import numpy as np
 from titles import CENTRE, items, titles
 
 
-def test_titles_are_distinct_and_as_many_as_asked_for() -> None:
+def test_titles_are_distinct_and_as_many_as_requested() -> None:
     found = titles(60_000, seed=1)
     assert len(found) == len(set(found)) == 60_000
 

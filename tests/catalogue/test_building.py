@@ -9,7 +9,7 @@ from whereupon.catalogue.tokens import Ragged
 
 Lists = list[list[int]]
 
-# Few tokens tie often; large ones leave room for only two to a key of 64 bits.
+# Few tokens tie often; large ones leave space for only two to a key of 64 bits.
 few = st.lists(st.integers(0, 2), max_size=9)
 large = st.lists(st.sampled_from([0, 1, 2**20, 2**31 - 2, 2**31 - 1]), max_size=6)
 token_lists = st.one_of(st.lists(few, max_size=20), st.lists(large, max_size=12))

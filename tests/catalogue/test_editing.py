@@ -168,7 +168,7 @@ numbered = st.sampled_from(["Bar", "Bar 2", "Bar 3", "Bar 2 2", "Zoo", "2", "x B
 
 @given(st.lists(numbered, min_size=1, max_size=8), st.lists(numbered, max_size=6), st.booleans())
 @settings(deadline=None)
-def test_titles_of_new_items_are_those_told_apart_from_all_others(
+def test_titles_of_new_items_are_those_distinguished_from_all_others(
     old: list[str], new: list[str], with_attribute: bool
 ) -> None:
     made = CatalogueSettings(title_attributes=["town"] if with_attribute else [])
@@ -189,7 +189,7 @@ names = st.sampled_from(["Bar", "Park", "Zoo", "Pub", "Inn", "Spa"])
 
 @given(st.lists(st.tuples(st.sampled_from("arx"), st.lists(names, max_size=4), st.integers(0, 99)), max_size=5))
 @settings(deadline=None)
-def test_any_edits_leave_what_would_be_built_and_rename_nobody(edits: list[tuple[str, list[str], int]]) -> None:
+def test_any_edits_leave_what_would_be_built_and_rename_no_other(edits: list[tuple[str, list[str], int]]) -> None:
     catalogue, fresh = town(), iter(range(100))
     for kind, titles, seed in edits:
         before = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
@@ -266,7 +266,7 @@ def test_item_without_title_and_columns_is_refused_and_with_a_title_needs_none()
     assert shops().add(items_of(["Bar"], ["x"]), letters, BY_KIND).titles.to_list() == ["Bar (A)", "Bar (B)", "Bar"]
 
 
-def test_given_titles_are_told_apart_by_attributes_as_made_ones() -> None:
+def test_given_titles_are_distinguished_by_attributes_as_made_ones() -> None:
     new = items_of(["Pub", "Pub"], ["x", "y"], street=["A", "B"])
     assert shops().add(new, letters, BY_KIND).titles.to_list()[2:] == ["Pub (A)", "Pub (B)"]
 

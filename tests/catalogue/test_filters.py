@@ -107,7 +107,7 @@ def test_reason_counts_filter_by_filter_and_what_nothing_is_known_of(
     assert selection.num_allowed == sum(selection.allowed_I)
 
 
-def test_catalogue_of_one_item_is_told_in_the_singular() -> None:
+def test_catalogue_of_one_item_is_reported_in_the_singular() -> None:
     facts = ItemFacts(pl.DataFrame({"item_id": ["bar"], "category": ["Bar"]}))
     assert select_items(facts, Filters(category="bar")).reason == "Of 1 item, 1 is of category bar."
     none = select_items(facts, Filters(only=[]))

@@ -94,10 +94,10 @@ def test_near_is_the_haversine_loop_to_a_millimetre(
 
 @given(st.floats(-89, 89), st.floats(-179, 179), st.floats(0.0005, 3), st.integers(0, 2**32 - 1))
 @settings(deadline=None)
-def test_crowd_at_the_border_of_a_small_circle_is_told_apart(
+def test_crowd_at_the_border_of_a_small_circle_is_distinguished(
     latitude: float, longitude: float, km: float, seed: int
 ) -> None:
-    """Items a metre at most inside or outside: float32 alone cannot tell."""
+    """Items a metre at most inside or outside: float32 alone is too coarse."""
     random = np.random.default_rng(seed)
     angle, reach = random.uniform(0, 2 * np.pi, 50), np.maximum(0, km + random.uniform(-1e-3, 1e-3, 50)) / EARTH_KM
     east = np.degrees(reach * np.sin(angle)) / np.cos(np.radians(latitude))
@@ -111,7 +111,7 @@ def test_crowd_at_the_border_of_a_small_circle_is_told_apart(
     assert (near == (distances < km))[certain].all()
 
 
-def test_items_without_coordinates_cannot_be_asked_for_nearness() -> None:
+def test_items_without_coordinates_cannot_be_requested_nearness() -> None:
     with pytest.raises(CatalogueError, match=r"^This filter needs a column 'latitude' .* only item_id, title; add it"):
         _facts(title=["a"]).near(latitude=0, longitude=0, km=1)
 
@@ -132,13 +132,13 @@ CATEGORIES = ["Bar", "Café", " bar ", None, "", "  ", "Straße", "ＢＡＲ", "
         (["bar", "Bar", "straße"], [0, 2, 6]),
     ],
 )
-def test_category_is_told_by_neither_case_nor_unicode_form(asked: list[str], items: list[int]) -> None:
+def test_category_is_reported_by_neither_case_nor_unicode_form(asked: list[str], items: list[int]) -> None:
     facts = _facts(category=CATEGORIES)
     assert np.flatnonzero(facts.in_category(asked)).tolist() == items
     assert np.flatnonzero(facts.categories.code_I < 0).tolist() == [3, 4, 5]
 
 
-def test_unknown_category_is_told_with_the_nearest() -> None:
+def test_unknown_category_is_reported_with_the_nearest() -> None:
     facts = _facts(category=["Coffee Shop", "Bar", "Gym"])
     with pytest.raises(
         CatalogueError, match=r"^There is no category 'cofee shop' among 3; did you mean Coffee Shop\?$"
@@ -150,7 +150,7 @@ def test_unknown_category_is_told_with_the_nearest() -> None:
         facts.in_category(["Zoo", "Ux"])
 
 
-def test_unknown_category_where_no_item_has_one_is_told() -> None:
+def test_unknown_category_where_no_item_has_one_is_reported() -> None:
     with pytest.raises(CatalogueError, match=r"^There is no category 'Bar' among 0\.$"):
         _facts(category=pl.Series([None], dtype=pl.String)).in_category(["Bar"])
 
@@ -204,7 +204,7 @@ def test_listed_items_are_found_whatever_their_order() -> None:
     assert facts.listed([]).tolist() == [False] * 4
 
 
-def test_unknown_id_is_told_with_the_nearest() -> None:
+def test_unknown_id_is_reported_with_the_nearest() -> None:
     facts = ItemFacts(pl.DataFrame({"item_id": ["JFK", "EWR", "LaGuardia"]}))
     with pytest.raises(CatalogueError, match=r"^There is no item 'la-guardia' among 3; did you mean LaGuardia\?$"):
         facts.listed(["JFK", "la-guardia"])
@@ -212,7 +212,7 @@ def test_unknown_id_is_told_with_the_nearest() -> None:
         facts.listed(["JFKK", "EWR", "xyz"])
 
 
-def test_unknown_id_among_very_many_is_told_with_its_neighbours() -> None:
+def test_unknown_id_among_very_many_is_reported_with_its_neighbours() -> None:
     facts = ItemFacts(pl.DataFrame({"item_id": [f"venue-{i:06}" for i in reversed(range(30_000))]}))
     with pytest.raises(CatalogueError, match=r"no item 'venue-0123x5' among 30,000; did you mean .*venue-0123\d5"):
         facts.listed(["venue-000001", "venue-0123x5"])

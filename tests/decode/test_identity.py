@@ -1,4 +1,4 @@
-"""What tells one model from another is what is in its files."""
+"""Models are distinguished by what is in their files."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_damaged_or_unwritable_cache_of_hashes_costs_time_only(base: Path, monke
     assert _hash(base) == before
 
 
-def test_weights_of_the_hub_are_known_by_their_names_and_the_commit_is_told(
+def test_weights_of_the_hub_are_known_by_their_names_and_the_commit_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot, blobs = tmp_path / "snapshots" / "c0ffee", tmp_path / "blobs"

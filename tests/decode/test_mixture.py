@@ -205,5 +205,5 @@ def test_known_item_of_a_large_catalogue_is_not_new_for_what_rounding_leaves() -
 
 
 def test_mixture_of_other_questions_is_refused() -> None:
-    with pytest.raises(ValueError, match="own masses for 3 questions but 2 are asked"):
+    with pytest.raises(ValueError, match="own masses for 3 questions but the search has 2"):
         search(FixedReading(THREE, 2, PROBS), THREE, reweighting=_by_hand(3))

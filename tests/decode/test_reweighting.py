@@ -162,5 +162,5 @@ def test_prior_of_other_questions_is_refused() -> None:
     trie = make_trie(0, 9)
     reweighting, _ = make_reweighting(trie, 0, 3, 1.0, 1.0)
     for ask in (search, score_all):
-        with pytest.raises(ValueError, match="own masses for 3 questions but 2 are asked"):
+        with pytest.raises(ValueError, match="own masses for 3 questions but the search has 2"):
             ask(TableReading(trie, 2, 0, "random"), trie, reweighting=reweighting)

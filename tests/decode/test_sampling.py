@@ -148,7 +148,7 @@ def test_nucleus_of_next_to_nothing_is_the_greedy_title() -> None:
         assert result.log_prob_K.tolist() == [0.0]
 
 
-def test_empty_subset_is_told_by_its_own_reason() -> None:
+def test_empty_subset_is_reported_by_its_own_reason() -> None:
     nothing = Subset.of(THREE, np.zeros(3, bool), "unseen by this user")
     (result,) = sample(FixedReading(THREE, 1, PROBS), THREE, 3, np.random.default_rng(0), subset=nothing, top_p=0.5)
     assert (result.item_idx_K.tolist(), result.reason) == ([], "unseen by this user")

@@ -182,7 +182,7 @@ def test_whole_catalogue_scored_sums_to_one_and_is_brute_force(trie: Trie, seed:
 
 @given(tries, seeds, kinds, sizes, st.one_of(st.none(), st.integers(0, 12)), st.booleans())
 @settings(deadline=None)
-def test_questions_asked_together_are_answered_as_if_alone(
+def test_questions_in_one_batch_are_answered_as_if_alone(
     trie: Trie, seed: int, kind: str, k: int, budget: int | None, little: bool
 ) -> None:
     """Also within a budget, which each question has for itself."""
@@ -309,7 +309,7 @@ class Sizes(TableReading):
         return super().score(query_X, node_X, parent_X)
 
 
-def test_model_without_an_opinion_is_not_asked_for_everything_at_once() -> None:
+def test_model_without_an_opinion_is_not_requested_everything_at_once() -> None:
     trie = build_trie([[a, b, 0] for a, b in itertools.product(range(1, 101), [1, 2])])
     reading = Sizes(trie, 1, 0, "uniform")
     (result,) = search(reading, trie, k=2)

@@ -45,14 +45,14 @@ def test_windows_without_a_wanted_event_are_left_out_and_others_end_at_their_las
     assert list(zip(kept.start_W, kept.target_W, kept.end_W, strict=True)) == [(1, 3, 6), (6, 9, 10)]
 
 
-def test_event_told_again_by_the_next_window_does_not_make_it_wanted() -> None:
+def test_event_reported_again_by_the_next_window_does_not_make_it_wanted() -> None:
     kept = windows_with_targets(_windows((0, 0, 3), (1, 3, 5)), np.array([0, 0, 1, 0, 0], bool))
     assert (kept.target_W.tolist(), kept.end_W.tolist()) == ([0], [3])
 
 
 @settings(deadline=None)
 @given(ends=st.lists(st.integers(1, 6), min_size=1, max_size=6), data=st.data())
-def test_every_wanted_event_is_asked_in_exactly_one_window(ends: list[int], data: st.DataObject) -> None:
+def test_every_wanted_event_is_predicted_in_exactly_one_window(ends: list[int], data: st.DataObject) -> None:
     bounds = np.cumsum([0, *ends]).tolist()
     wanted_N = np.array(data.draw(st.lists(st.booleans(), min_size=bounds[-1], max_size=bounds[-1])))
     rows = [(begin, begin, end) for begin, end in pairwise(bounds)]

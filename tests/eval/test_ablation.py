@@ -79,7 +79,7 @@ def planted(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 def _add_districts(config: Path) -> None:
-    """Each visit gets a district that has nothing to do with anything, and the template tells it."""
+    """Each visit gets a district that has nothing to do with anything, and the template shows it."""
     folder, random = config.parent, np.random.default_rng(3)
     head, *lines = (folder / "events.csv").read_text().splitlines()
     placed = [f"{line},{random.choice(['day', 'any'])}" for line in lines]  # words that the toy tokenizer knows
@@ -174,7 +174,7 @@ def test_adapter_is_refused_where_other_kinds_are_left_out(planted: Planted) -> 
         assert re.search(r"was trained for another set of prompt settings \(.*leave_out: .*weather", result.stderr)
 
 
-def test_what_was_answered_is_not_asked_again(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_answered_is_not_run_again(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "_ask_all", lambda *_: pytest.fail("asked again"))
     before = (planted.folder / "ablation.md").read_text()
     _run("ablate", planted.config, "--retrained", f"weather={planted.without}", overrides=[])
@@ -182,7 +182,7 @@ def test_what_was_answered_is_not_asked_again(planted: Planted, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_finished_ablation_without_the_key_of_its_whole_gets_it_and_is_not_asked_again(
+def test_finished_ablation_without_the_key_of_its_whole_gets_it_and_is_not_run_again(
     town_copy: TownCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = town_copy("evaluate.baselines=[]")
@@ -249,13 +249,12 @@ def test_sample_is_taken_from_what_was_answered_of_the_whole_split(
         assert facts["task"] != of_whole["task"]
 
 
-def test_kind_that_no_prompt_tells_is_not_asked_about(town_copy: TownCopy, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kind_that_no_prompt_shows_is_not_evaluated(town_copy: TownCopy, capsys: pytest.CaptureFixture[str]) -> None:
     config = town_copy("evaluate.baselines=[]")
     compared = ablate(config, split="test", limit=4)
     assert set(compared["ablated"]) == {"time", "weather"}
     assert (
-        "place: these prompts tell nothing of it, so there is nothing to take away; titles stay"
-        in capsys.readouterr().err
+        "place: these prompts do not show it, so there is nothing to take away; titles stay" in capsys.readouterr().err
     )
 
 
@@ -289,7 +288,7 @@ def test_run_trained_on_other_data_is_refused_as_retrained(town_copy: TownCopy, 
         ablate(config, split="test", retrained=[f"weather={_retrained(config, tmp_path / 'o', data_hash='other')}"])
 
 
-def test_run_trained_for_another_template_is_refused_before_anything_is_asked(
+def test_run_trained_for_another_template_is_refused_before_anything_is_ranked(
     town_copy: TownCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "_ask_all", lambda *_: pytest.fail("asked"))
@@ -313,11 +312,11 @@ def test_two_retrained_runs_whose_files_would_have_one_name_are_refused(town_cop
         ablate(config, split="test", retrained=runs)
 
 
-def test_column_of_no_kind_is_told_to_stay(planted: Planted) -> None:
+def test_column_of_no_kind_is_shown_to_stay(planted: Planted) -> None:
     """That districts are places, only `prompts.column_kinds` knows."""
     result = _run("ablate", planted.config, "--limit", "3", overrides=["prompts.column_kinds={}"])
     assert "district: context of no kind, never taken away; prompts.column_kinds can say" in result.stderr
-    assert "place: these prompts tell nothing of it" in result.stderr
+    assert "place: these prompts do not show it" in result.stderr
 
 
 def test_baseline_without_time_knows_neither_hour_nor_weekend(planted: Planted) -> None:

@@ -129,12 +129,12 @@ def test_popularity_lift_of_hand_derived_lists(build: Build) -> None:
     train = [(0, A, 1, "train"), (0, A, 2, "train"), (0, B, 3, "train"), (1, A, 4, "train")]
     histories = build([*train, (0, C, 9, "test"), (0, C, 10, "test"), (1, C, 9, "test"), (2, C, 9, "test")], 3)
     rankings = _rankings([3, 4, 6, 7], [[B], [B], [A], [A]])
-    ann, bob = (7 / 3 + 7 / 4) / 2, 3.0  # before her second event, Ann's past has C, too, which nobody had in train
+    ann, bob = (7 / 3 + 7 / 4) / 2, 3.0  # before her second event, Ann's past has C, too, which no user had in train
     found = list_metrics(rankings, histories, "test", k=1)["popularity-lift@1"]
     assert found == pytest.approx(((1 + 3) / 2) / ((ann + bob) / 2) - 1), "user 2 has no past to compare with"
 
 
-def test_popularity_lift_of_pasts_that_nobody_shared_is_nan(build: Build) -> None:
+def test_popularity_lift_of_histories_that_no_user_shared_is_nan(build: Build) -> None:
     histories = build([(0, A, 1, "train"), (1, B, 8, "test"), (1, C, 9, "test")], 3)
     assert math.isnan(list_metrics(_rankings([2], [[A]]), histories, "test", k=1)["popularity-lift@1"])
 

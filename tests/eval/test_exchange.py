@@ -91,7 +91,7 @@ def test_rankings_of_other_events_are_left_out_of_an_export_and_named(
     assert "popularity: rankings of other data or events, left out" in capsys.readouterr().err
 
 
-def test_what_a_run_file_lacks_is_counted_and_told(
+def test_what_a_run_file_lacks_is_counted_and_reported(
     town: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export(town, tmp_path, format="trec", split="test", names=["popularity"])
@@ -135,7 +135,7 @@ def test_name_that_a_model_has_is_refused_though_its_files_are_called_otherwise(
         import_run(town, tmp_path / "popularity.run", name="fine-tuned model", split="test")
 
 
-def test_catch_of_the_protocol_is_told_by_everything_that_shows_figures(
+def test_catch_of_the_protocol_is_reported_by_everything_that_shows_figures(
     town: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = town.run / "histories" / "manifest.json"

@@ -139,7 +139,7 @@ def test_ranker_of_the_future_is_caught(task: Task, score: Scores) -> None:
     assert {violation.row for violation in report.violations} <= set(task.row_E.tolist())
 
 
-def test_score_alone_betrays_and_is_told(task: Task) -> None:
+def test_score_alone_betrays_and_is_reported(task: Task) -> None:
     report = check(Scored(how_many_events), task, num=1, seed=1)
     [violation] = report.violations
     assert violation.variant == "later events deleted"
@@ -147,7 +147,7 @@ def test_score_alone_betrays_and_is_told(task: Task) -> None:
     assert str(violation) == f"row {violation.row}, later events deleted: {violation.what}"
 
 
-def test_truth_on_the_first_place_is_told_with_both_items(task: Task) -> None:
+def test_truth_on_the_first_place_is_reported_with_both_items(task: Task) -> None:
     report = check(Scored(the_truth), task, num=1, seed=1)
     assert len(report.violations) == 2  # the item of the event is exchanged in both variants
     assert re.match(r"^rank 1 is of item item-\d+, not of item-\d+$", report.violations[0].what)
@@ -165,7 +165,7 @@ def test_history_events_are_not_to_be_fitted_on(task: Task) -> None:
     assert {violation.variant for violation in report.violations} == {"fitted on other events"}
 
 
-def test_held_out_users_count_for_nobody_else(cold_task: Task) -> None:
+def test_held_out_users_count_for_no_other(cold_task: Task) -> None:
     def shared(histories: Histories, row: int) -> NDArray[np.float64]:
         return _count(histories, histories.shared_N & (histories.time_s_N < histories.time_s_N[row]))
 
@@ -316,7 +316,7 @@ def test_prompt_of_the_past_is_found_so(task: Task, encoder_of: Callable[..., Pr
 def test_filling_up_says_nothing_of_later_questions(
     task: Task, encoder_of: Callable[..., PromptEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Filled up to the last question of a window, prompts would tell how long the titles until then are."""
+    """Filled up to the last question of a window, prompts would reveal how long the titles until then are."""
     settings = {"budget_tokens": 60, "profile_tokens": 6, "align_tokens": 8}
     encoder = encoder_of(PromptEncoder, "{{ weekday }} {{ hour }}:", **settings)
     assert check(encoder, task, num=10, seed=1).violations == []

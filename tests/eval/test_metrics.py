@@ -153,7 +153,7 @@ def test_every_metric_but_log_loss_is_better_when_higher() -> None:
     assert lower == ["log-loss"]
 
 
-def test_metrics_come_in_the_order_asked_for_under_canonical_names() -> None:
+def test_metrics_come_in_the_order_requested_under_canonical_names() -> None:
     assert list(summarise([1], [-1.0], ["log-loss", "mrr@3", "Recall@2"])) == ["log-loss", "MRR@3", "recall@2"]
 
 
@@ -212,7 +212,7 @@ def test_macro_equals_averaging_user_by_user(events: list[tuple[int, float]]) ->
     assert found == pytest.approx(sum(means) / len(means) if means else math.nan, nan_ok=True)
 
 
-def test_first_visits_and_repeats_are_told_apart_where_there_are_both() -> None:
+def test_first_visits_and_repeats_are_distinguished_where_there_are_both() -> None:
     found = by_visit(np.array([1, 0, 3, 1]), np.array([True, True, False, False]))
     assert found == {"nDCG@10 first visits": 0.5, "nDCG@10 repeats": 0.75}
     assert by_visit(np.array([1, 2]), np.array([True, True])) == {}

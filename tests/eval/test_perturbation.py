@@ -1,4 +1,4 @@
-"""Another future is another one from the moment on, and the past stays what it was."""
+"""Another future differs from that time on, and the past stays what it was."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -41,7 +41,7 @@ def test_deleted_future_leaves_no_event_and_every_user(town: Histories) -> None:
     assert histories.data_hash != town.data_hash
 
 
-def test_changed_future_is_at_the_moment_or_later(town: Histories) -> None:
+def test_changed_future_is_at_that_time_or_later(town: Histories) -> None:
     perturbed = perturbed_after(town, 5, E, "changed", seed=0)
     assert perturbed.num == 8
     assert perturbed.row_N.tolist() == list(range(13))

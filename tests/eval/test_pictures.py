@@ -106,7 +106,7 @@ def test_spread_keeps_order_gaps_and_bounds(wanted: list[float], gap: float) -> 
     assert placed[-1] <= 200
 
 
-def test_picture_tells_what_it_shows_and_an_ornament_hides() -> None:
+def test_picture_shows_what_it_shows_and_an_ornament_hides() -> None:
     shown = ET.fromstring(picture(10, 20, [rule(0, 0, 1, 1, "grid")], "A <line>"))
     assert (shown.get("role"), shown.get("aria-label"), shown.get("viewBox")) == ("img", "A <line>", "0 0 10 20")
     ornament = ET.fromstring(picture(10, 20, [], None))

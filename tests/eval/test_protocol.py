@@ -1,4 +1,4 @@
-"""The task that every ranker is asked."""
+"""The task of every ranker."""
 
 from collections.abc import Callable, Sequence
 

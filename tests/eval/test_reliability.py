@@ -68,7 +68,7 @@ def test_no_predictions_give_no_bins_and_nan(binning: Binning) -> None:
     assert empty.num_predictions == 0
 
 
-def test_first_predictions_and_all_of_them_are_told_apart() -> None:
+def test_first_predictions_and_all_of_them_are_distinguished() -> None:
     rankings = _rankings([1, 2, 0], [[0.5, 0.25], [0.75, 0.125], [0.25]])
     probability_P, right_P = predictions(rankings, 1)
     assert probability_P == pytest.approx([0.5, 0.75, 0.25])

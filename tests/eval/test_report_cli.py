@@ -105,7 +105,7 @@ def test_compare_finds_a_ranker_by_its_slug_or_by_the_name_that_tables_show(town
         assert json.loads(result.stdout)["a"]["name"] == MODEL
 
 
-def test_metric_deeper_than_the_rankings_is_told_as_such(town: Path, tmp_path: Path) -> None:
+def test_metric_deeper_than_the_rankings_is_reported_as_such(town: Path, tmp_path: Path) -> None:
     shutil.copytree(town, tmp_path / "town")
     folder = tmp_path / "town" / "evaluation" / "test"
     ranked, facts = read_rankings(folder, "random")

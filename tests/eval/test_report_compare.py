@@ -38,7 +38,7 @@ def test_difference_is_that_of_the_means(town: Path, capsys: pytest.CaptureFixtu
     assert f"nDCG@10 on {TEST:,} events" in told
 
 
-def test_catch_of_the_protocol_is_told(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_catch_of_the_protocol_is_reported(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(town, tmp_path / "loo")
     path = tmp_path / "loo" / "histories" / "manifest.json"
     manifest = json.loads(path.read_text())

@@ -81,7 +81,7 @@ def _ndcg(town: Path, name: str) -> float:
     return float(np.mean([1 / np.log2(rank + 1) if 1 <= rank <= 10 else 0.0 for rank in rank_E]))
 
 
-def test_nothing_is_fetched_and_the_browser_is_told_so(html: str, page: Page) -> None:
+def test_nothing_is_fetched_and_the_browser_is_reported_so(html: str, page: Page) -> None:
     assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", html)
     assert not {"script", "iframe", "img", "object"} & {tag for tag, _ in page.elements}
     assert {attributes.get("href") for attributes in page.of("link")} == {"data:,"}
@@ -154,7 +154,7 @@ def test_text_from_the_data_is_escaped(html: str, page: Page) -> None:
     assert "Market <Hall> & Co" in page.text
 
 
-def test_ablation_tells_what_each_context_is_worth(town: Path, page: Page) -> None:
+def test_ablation_shows_what_each_context_is_worth(town: Path, page: Page) -> None:
     gap = _ndcg(town, f"{MODEL}, time removed") - _ndcg(town, MODEL)
     assert gap < -0.02
     assert f"−{-gap:.3f}" in page.text  # noqa: RUF001
@@ -178,7 +178,7 @@ def test_slices_of_too_few_events_are_left_out_and_that_is_said(page: Page) -> N
     assert "2 slices of fewer than 20 events are left out." in page.text
 
 
-def test_command_of_every_ranker_is_told(page: Page) -> None:
+def test_command_of_every_ranker_is_reported(page: Page) -> None:
     for name in (MODEL, STRONGEST, "random"):
         assert f"whereupon evaluate town.yaml --only '{slug_of(name)}'" in page.text
 
@@ -214,7 +214,7 @@ def test_page_is_small(html: str) -> None:
     assert str(TEST // 1000) + ",000" in html
 
 
-def test_infinite_log_loss_is_told_and_not_drawn(town: Path, tmp_path: Path) -> None:
+def test_infinite_log_loss_is_reported_and_not_drawn(town: Path, tmp_path: Path) -> None:
     run = tmp_path / "town"
     shutil.copytree(town, run)
     ranked, facts = read_rankings(run / "evaluation" / "test", slug_of(MODEL))
@@ -238,7 +238,7 @@ def test_infinite_log_loss_is_told_and_not_drawn(town: Path, tmp_path: Path) -> 
         ({"split": {}, "num_without_candidate": 12}, "12 further events are not predicted"),
     ],
 )
-def test_protocol_of_the_rankings_is_told(protocol: dict[str, object], told: str, town: Path) -> None:
+def test_protocol_of_the_rankings_is_reported(protocol: dict[str, object], told: str, town: Path) -> None:
     [dataset] = read_datasets([town])
     asked = replace(dataset.contender, facts={**dataset.contender.facts, "protocol": protocol})
     other = replace(dataset, rankers=[asked, *dataset.rankers[1:]])

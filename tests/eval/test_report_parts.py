@@ -161,7 +161,7 @@ def test_days_have_the_means_of_their_events(dataset: Dataset) -> None:
     assert sum(num for _, num, _ in found["steps"]) == TEST
 
 
-def test_long_test_periods_are_told_by_week_beginning_on_monday(dataset: Dataset) -> None:
+def test_long_test_periods_are_reported_by_week_beginning_on_monday(dataset: Dataset) -> None:
     events = dataset.histories.events
     slow = events["local_time"].min() + (events["local_time"] - events["local_time"].min()) * 6  # type: ignore[operator]
     histories = replace(dataset.histories, events=events.with_columns(slow.cast(pl.Datetime("us")).alias("local_time")))
@@ -189,7 +189,7 @@ def test_ablations_stand_in_the_order_of_kinds_with_the_share_of_lines_that_chan
     assert first["against"].mean == pytest.approx(differing.mean())
 
 
-def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_is_told(dataset: Dataset) -> None:
+def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_is_reported(dataset: Dataset) -> None:
     one, other, _ = dataset.ablations
     counted = replace(one, facts={**one.facts, "of": slug_of(STRONGEST)})
     lost = replace(other, facts={**other.facts, "of": "nobody"})
@@ -202,7 +202,7 @@ def test_ablation_of_a_baseline_speaks_of_no_prompts_and_one_without_its_ranker_
 @pytest.mark.parametrize(("then", "now", "is_shown"), [
     ("a", "b", False), ("a", "a", True), (None, "b", True), ("a", None, True),
 ])  # fmt: skip
-def test_ablation_of_a_model_that_was_trained_again_is_left_out_and_told(
+def test_ablation_of_a_model_that_was_trained_again_is_left_out_and_reported(
     dataset: Dataset, then: str | None, now: str | None, is_shown: bool
 ) -> None:
     first, *others = dataset.ablations
@@ -222,7 +222,7 @@ def test_calibration_is_shown_of_rankers_with_probabilities_alone(dataset: Datas
 
 
 def test_bins_of_a_reliability_curve_have_intervals_over_users(dataset: Dataset) -> None:
-    """Twice the same events of every user tell as much as once: intervals over events would be narrower."""
+    """Twice the same events of every user are worth as much as once: intervals over events would be narrower."""
     contender, rankings = dataset.contender, dataset.contender.rankings
     [once] = reliability(replace(dataset, rankers=[contender]), 7)
     assert [right.mean for _, right in once["bins"]] == pytest.approx(once["first"].equal_mass.accuracy_B)
@@ -330,7 +330,7 @@ def test_stratum_without_events_leaves_its_place_to_others(dataset: Dataset) -> 
     assert [example["words"] for example in found["examples"]] == ["ranked first"] * 10
 
 
-def test_prompt_without_a_tokenizer_is_the_history_as_the_template_tells_it(dataset: Dataset) -> None:
+def test_prompt_without_a_tokenizer_is_the_history_as_the_template_shows_it(dataset: Dataset) -> None:
     histories, row = dataset.histories, int(dataset.row_E[3])
     [prompt], note = prompts_of(dataset.contender, histories, np.array([row]))
     assert "tokenizer of no-such-model is not on this machine" in note

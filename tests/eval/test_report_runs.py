@@ -40,7 +40,7 @@ def test_rankers_come_best_first_and_ablations_apart(town: Path) -> None:
     assert (dataset.name, dataset.split, dataset.part, len(dataset.row_E)) == ("town", "test", "test", TEST)
 
 
-def test_order_is_by_the_metric_asked_for_and_those_without_it_are_told(town: Path) -> None:
+def test_order_is_by_the_metric_requested_and_those_without_it_are_reported(town: Path) -> None:
     [dataset] = read_datasets([town], "log-loss")
     assert [ranker.name for ranker in dataset.rankers] == [MODEL]
     assert "random in town has no log-loss, which needs log-probabilities, and is left out." in dataset.notes
@@ -105,7 +105,7 @@ def test_rankings_of_another_task_are_left_out(copy: Path) -> None:
     _facts(copy, "random", task="b")
     [dataset] = read_datasets([copy])
     assert "random" not in {ranker.name for ranker in dataset.rankers}
-    assert "Left out, as they were asked about other events or candidates: random." in dataset.notes
+    assert "Left out, as they ranked other events or candidates: random." in dataset.notes
 
 
 def test_run_without_rankings_is_refused(town: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_files_of_the_summary_are_no_rankers(copy: Path) -> None:
     assert "summary" not in {ranker.slug for ranker in read_datasets([copy])[0].rankers}
 
 
-def test_facts_without_rankings_are_told(copy: Path) -> None:
+def test_facts_without_rankings_are_reported(copy: Path) -> None:
     (copy / "evaluation" / "test" / "random.parquet").unlink()
     [dataset] = read_datasets([copy])
     assert "random" not in {ranker.name for ranker in dataset.rankers}

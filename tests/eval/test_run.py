@@ -1,4 +1,4 @@
-"""`evaluate` from the configuration to the files: who is asked, what is kept, and what a killed run goes on with."""
+"""`evaluate` from the configuration to the files: who ranks, what is kept, and what a killed run continues with."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def simulated(prepared: Path, tmp_path: Path) -> Town:
 
 @dataclass
 class Model:
-    """What a model is asked: the first event answered in each window; it can be killed after so many windows."""
+    """What a model ranks: the first event answered in each window; it can be killed after so many windows."""
 
     windows: list[int] = field(default_factory=list)
     dies_after: float = math.inf
@@ -129,7 +129,7 @@ def test_evaluation_compares_the_model_with_the_baselines_on_the_same_events(
         assert rank.to_series().all(), "all five items are ranked, the true one among them"
 
 
-def test_facts_say_what_was_ranked_by_whom_and_how(simulated: Town) -> None:
+def test_facts_say_what_was_ranked_by_which_ranker_and_how(simulated: Town) -> None:
     config = simulated()
     evaluate(config, split="test", use_adapter=False)
     histories = read_histories(config.run)
@@ -196,7 +196,7 @@ def test_stack_that_was_chosen_is_ranked_without_a_model(simulated: Town) -> Non
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_baselines_on_the_events_that_they_were_tuned_on_are_told(
+def test_baselines_on_the_events_that_they_were_tuned_on_are_reported(
     simulated: Town, split: EvaluatedSplit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(simulated(), split=split, baselines_only=True)
@@ -217,7 +217,7 @@ def test_baseline_that_does_not_fit_is_left_out_and_that_is_said(
     assert "own counts is left out: It wants coordinates.\n" in capsys.readouterr().err
 
 
-def test_ranker_that_is_complete_is_not_asked_again(simulated: Town, model: "Model") -> None:
+def test_ranker_that_is_complete_is_not_run_again(simulated: Town, model: "Model") -> None:
     config = simulated()
     first = evaluate(config, split="test", use_adapter=False)
     written = {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")}
@@ -227,7 +227,7 @@ def test_ranker_that_is_complete_is_not_asked_again(simulated: Town, model: "Mod
     assert {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")} == written
 
 
-def test_complete_baseline_tells_the_trials_of_the_grid_that_it_was_chosen_from(simulated: Town) -> None:
+def test_complete_baseline_shows_the_trials_of_the_grid_that_it_was_chosen_from(simulated: Town) -> None:
     config = simulated()
     name = next(name for name in BASELINES if len(FAMILIES[name].grid()) > 1)
     evaluate(config, split="test", baselines_only=True)
@@ -241,7 +241,7 @@ def test_complete_baseline_tells_the_trials_of_the_grid_that_it_was_chosen_from(
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")], ids=["gone", "cut off"])
-def test_ranker_whose_answers_are_lost_is_asked_again(simulated: Town, damage: Callable[[Path], object]) -> None:
+def test_ranker_whose_answers_are_lost_is_run_again(simulated: Town, damage: Callable[[Path], object]) -> None:
     config = simulated('evaluate.baselines=["own counts"]')
     first = evaluate(config, split="test", use_adapter=False)
     for slug in ("zero-shot", "own-counts"):
@@ -289,7 +289,7 @@ def test_run_file_is_not_replaced_by_rankings_of_its_slug(
 
 
 @pytest.mark.parametrize("changed", ["base model", "adapter", "number format", "pools"])
-def test_other_weights_under_the_same_names_are_asked_again(
+def test_other_weights_under_the_same_names_are_run_again(
     town_copy: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str
 ) -> None:
     config = town_copy()
@@ -352,7 +352,7 @@ def test_repeats_excluded_leave_events_and_items_out_for_everybody(
             assert sorted(item_K[item_K >= 0]) == np.flatnonzero(held_I).tolist()
 
 
-def test_model_is_asked_about_altered_histories_and_judged_by_the_true_ones(simulated: Town) -> None:
+def test_model_ranks_altered_histories_and_judged_by_the_true_ones(simulated: Town) -> None:
     config = simulated()
     histories = read_histories(config.run)
     task, folder = read_task(histories, "test", config.evaluate), _folder(config)
@@ -372,7 +372,7 @@ def test_model_is_asked_about_altered_histories_and_judged_by_the_true_ones(simu
         evaluate_model(config, others, task, "other", "other", folder, adapter=None)
 
 
-def test_model_that_is_missing_is_told(simulated: Town) -> None:
+def test_model_that_is_missing_is_reported(simulated: Town) -> None:
     with pytest.raises(ModelError, match="finetune` first"):
         evaluate(simulated(), split="test")
 
@@ -381,7 +381,7 @@ def test_model_that_is_missing_is_told(simulated: Town) -> None:
 def test_adapter_that_was_trained_on_other_data_is_refused_before_weights_are_read(
     town_copy: Town, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """As after another split, protocol or seed: it may have learnt the very events that it is asked about."""
+    """As after another split, protocol or seed: it may have learnt the very events that it is evaluated on."""
     monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("read"))
     config = town_copy()
     path = current_adapter(config.run) / "whereupon.json"
@@ -450,7 +450,7 @@ def test_answers_are_kept_until_the_rankings_are_written(
     assert (len(asked) > 3, model.windows) == (True, [])
 
 
-def test_search_out_of_budget_is_told(simulated: Town, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_out_of_budget_is_reported(simulated: Town, capsys: pytest.CaptureFixture[str]) -> None:
     config = simulated("decode.max_expansions=1")
     evaluate(config, split="test", use_adapter=False, limit=10)
     rankings, facts = read_rankings(_folder(config, limit=10), "zero-shot")

@@ -62,7 +62,7 @@ def _source(histories: Histories, split: EvaluatedSplit = "test", seed: int = 0)
 
 @settings(deadline=None)
 @given(events=rows(), split=st.sampled_from(["valid", "test"]), seed=st.integers(0, 5))
-def test_no_past_of_a_prompt_tells_what_came_after_its_moment(
+def test_no_past_of_a_prompt_shows_what_came_after_its_time(
     build: Build, events: list[Row], split: EvaluatedSplit, seed: int
 ) -> None:
     histories = _told(build(events, 3))
@@ -115,8 +115,8 @@ def test_exchange_follows_its_seed_and_moves_most_values(build: Build, kind: Con
     assert (one[name] != histories.events[name]).mean() > 0.5
 
 
-def test_questions_tell_what_was_on_other_days(build: Build) -> None:
-    """Forty people out every day, of whom each day is asked: few days are so close that the weather is the same."""
+def test_questions_show_what_was_on_other_days(build: Build) -> None:
+    """Forty people out every day, and every day is predicted: few days are so close that the weather is the same."""
     days = range(50)
     events: list[Row] = [(user, 0, day * DAY + user, "test" if day >= 40 else "train")
                          for user in range(40) for day in days]  # fmt: skip
@@ -140,7 +140,7 @@ def test_days_between_events_travel_with_their_time_and_never_run_backwards(buil
     )
 
 
-def test_weather_is_told_where_it_changes_once_times_are_exchanged(build: Build) -> None:
+def test_weather_is_shown_where_it_changes_once_times_are_exchanged(build: Build) -> None:
     histories = build([(0, 0, 0, "train"), (0, 0, 2 * DAY, "train"), (0, 0, 2 * DAY + HOUR, "test")], 1)
     events = histories.events.with_columns(temperature_c=pl.Series([1.0, 2.0, 20.0]))  # cold, cold, mild
     exchanged = exchange(replace(histories, events=events), "test", "time", {}, 0)

@@ -94,7 +94,7 @@ def test_correction_passes_over_what_was_not_tested_and_ends_at_one() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.001, 0.999))
 def test_correction_rejects_what_stepping_down_rejects(p_values: list[float], level: float) -> None:
-    """As Holm tells it: go through the p-values in ascending order and stop at the first that is too large."""
+    """As Holm describes it: go through the p-values in ascending order and stop at the first that is too large."""
     rejected = [False] * len(p_values)
     for step, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if p_values[place] * (len(p_values) - step) > level:

@@ -72,7 +72,7 @@ def test_item_that_others_reach_at_the_same_second_is_new_to_both(build: Build) 
     assert _values(build(rows, 2), "item", np.array([1, 3, 4])) == ["new", "new", "known"]
 
 
-def test_item_that_only_others_had_of_whom_nothing_may_be_learnt_is_new(build: Build) -> None:
+def test_item_that_only_others_had_from_which_nothing_may_be_learnt_is_new(build: Build) -> None:
     rows = [(0, A, 1, "train"), (0, B, 9, "test"), (1, B, 2, "history"), (1, B, 9, "test")]
     open_to_all = build(rows, 2)
     assert _values(open_to_all, "item", np.array([1, 3])) == ["known", "known"]

@@ -51,7 +51,7 @@ def test_queries_are_called_by_user_and_second(task: Task) -> None:
     assert query_ids(task.histories, task.row_E).to_list() == ["user-0@20", "user-1@21", "user-2@22", "user-3@24"]
 
 
-def test_events_of_a_second_are_told_apart_whatever_rows_are_asked_for(build: Build) -> None:
+def test_events_of_a_second_are_distinguished_whatever_rows_are_requested(build: Build) -> None:
     rows = [(0, A, 5, "train"), (0, B, 5, "test"), (0, C, 5, "test"), (1, A, 5, "test"), (0, D, 6, "test")]
     histories = build(rows, 5)
     every = query_ids(histories, np.arange(5)).to_list()
@@ -59,7 +59,7 @@ def test_events_of_a_second_are_told_apart_whatever_rows_are_asked_for(build: Bu
     assert query_ids(histories, np.array([2, 4])).to_list() == ["user-0@5.2", "user-1@5"]
 
 
-def test_names_are_single_words_that_are_told_apart() -> None:
+def test_names_are_single_words_that_are_distinguished() -> None:
     names = pl.Series(["plain", "two words", "two%20words", "tab\there", "nb\u00a0sp", "café/ß?", "\x1f"])
     found = escaped(names).to_list()
     assert found == ["plain", "two%20words", "two%2520words", "tab%09here", "nb%C2%A0sp", "café/ß?", "%1F"]

@@ -1,4 +1,4 @@
-"""Run as a script: train, write the loss of each step to a file, and stop by SIGKILL where it is asked for.
+"""Run as a script: train, write the loss of each step to a file, and stop by SIGKILL where requested.
 
 Arguments are one JSON object: `config`, `overrides`, `losses` (the file), `together` (one process takes the batches of
 two), `sharded` (FSDP2), `kill` ("before", "inside" or "after" a validation, or when it is done and "unwritten") with
@@ -73,7 +73,7 @@ def _kill_at(when: str, at: int) -> None:
 
 
 def _spread_weights() -> None:
-    """FSDP2 by accelerate itself, though on CPUs, where accelerate passes over what the launcher asked for."""
+    """FSDP2 by accelerate itself, though on CPUs, where accelerate passes over what the launcher requested."""
 
     def accelerator_of(config: Config, original: Any = train.accelerator_of) -> Accelerator:
         accelerator = original(config)

@@ -19,7 +19,7 @@ from whereupon.prompts import PromptEncoder
 
 @pytest.fixture(scope="module")
 def cold(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Histories, PromptEncoder]:
-    """Ten people, of whom two are held out for test and two for valid."""
+    """Ten people, two of them held out for test and two for valid."""
     path = make_town(tmp_path_factory.mktemp("town"), people=10, days=12)
     config = load_config(path, ["histories.split={protocol: user_cold_start, train: 0.6, valid: 0.2, held_out: 0.2}"])
     prepare(config.histories, config.catalogue, config.run, config.seed)
@@ -35,7 +35,7 @@ def test_people_of_each_split_are_others(cold: tuple[Histories, PromptEncoder]) 
     for split, held_out in (("valid", users[1]), ("test", users[2])):
         assert set(histories.user_idx_N[evaluated_events(histories, split)].tolist()) == held_out  # type: ignore[arg-type]
     first_of_test = histories.offset_U1[list(users[2])]
-    assert (histories.split_N[first_of_test] == HISTORY).all()  # they have a past, and it is told
+    assert (histories.split_N[first_of_test] == HISTORY).all()  # they have a history, and it is shown
 
 
 def test_examples_are_those_of_the_training_events_alone(cold: tuple[Histories, PromptEncoder]) -> None:

@@ -30,7 +30,7 @@ def _settings(share: float) -> FinetuneSettings:
 
 
 @pytest.mark.parametrize(("share", "old"), [(0.0, 0), (0.5, 10), (0.75, 30), (0.9, 40)])
-def test_replay_takes_all_new_windows_and_the_asked_share_of_old_ones(share: float, old: int) -> None:
+def test_replay_takes_all_new_windows_and_the_requested_share_of_old_ones(share: float, old: int) -> None:
     old_W = np.arange(50) < 40
     chosen = replayed(old_W, _settings(share), np.random.default_rng(1))
     assert len(np.unique(chosen)) == len(chosen) == 10 + old

@@ -93,7 +93,7 @@ def test_recomputation_is_planned_with_fewer_activations(town: Town) -> None:
 
 
 def _out_of_memory(monkeypatch: pytest.MonkeyPatch, too_many: int) -> list[int]:
-    """As a GPU that has no room for so many windows at once; the sizes that were tried."""
+    """As a GPU that cannot hold so many windows at once; the sizes that were tried."""
     forward, tried = CatalogueModel.forward, list[int]()
 
     def passing(self: CatalogueModel, batch: Any) -> torch.Tensor:

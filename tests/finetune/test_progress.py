@@ -18,7 +18,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return written
 
 
-def test_line_of_a_log_tells_step_smoothed_loss_and_rates(log: io.StringIO) -> None:
+def test_line_of_a_log_shows_step_smoothed_loss_and_rates(log: io.StringIO) -> None:
     bar = TrainingProgress(1200)
     with bar.bar:
         bar.step(1, 2.0, num_events=30, num_tokens=500, seconds=2.0)

@@ -192,7 +192,7 @@ def test_base_weights_in_bfloat16_are_trained_on_in_float32(town: Town, precisio
     assert {weight.dtype for weight in _weights(folder).values()} == {torch.float32}
 
 
-def test_log_tells_each_validation(town: Town) -> None:
+def test_log_shows_each_validation(town: Town) -> None:
     entries = _log(finetune(town(*SHORT)))
     assert [entry["step"] for entry in entries] == sorted({entry["step"] for entry in entries})
     assert all(entry["train_loss"] > 0 and 0 <= entry["nDCG@10"] <= 1 for entry in entries)
@@ -439,7 +439,7 @@ def test_error_in_a_validation_that_is_no_divergence_is_not_called_one(
         finetune(town(*SHORT))
 
 
-def test_budget_beyond_what_the_model_sees_is_told_before_training(town: Town) -> None:
+def test_budget_beyond_what_the_model_sees_is_reported_before_training(town: Town) -> None:
     told = r"^prompts\.budget_tokens is 100000 but the model .* at most (\d+) tokens: set it to at most \1\.$"
     with pytest.raises(ConfigError, match=told):
         finetune(town("prompts.budget_tokens=100000"))

@@ -58,7 +58,7 @@ def test_categories_and_areas_make_series(build: Build) -> None:
 
 
 @pytest.mark.parametrize(("by", "words"), [("category", "column `category`"), ("area", "latitude and a longitude")])
-def test_items_without_what_is_asked_for_are_refused(build: Build, by: str, words: str) -> None:
+def test_items_without_what_is_requested_are_refused(build: Build, by: str, words: str) -> None:
     histories = build(ROWS, 3)
     with pytest.raises(DataError, match=words):
         group_items(histories, by, everything(histories))  # type: ignore[arg-type]

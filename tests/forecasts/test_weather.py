@@ -51,14 +51,14 @@ def test_frost_makes_snow_of_rain(build: Build) -> None:
 
 def test_what_is_measured_later_changes_nothing_and_earlier_does(build: Build) -> None:
     histories = made_up(build)
-    moment = 30 * DAY + 5 * HOUR
-    found = WeatherForecasts(histories).at(moment, TOWN)
+    second = 30 * DAY + 5 * HOUR
+    found = WeatherForecasts(histories).at(second, TOWN)
     time_s = pl.col("time").dt.epoch("s")
-    for changed, is_same in ((time_s >= moment, True), (time_s >= moment - 4 * HOUR, False)):
+    for changed, is_same in ((time_s >= second, True), (time_s >= second - 4 * HOUR, False)):
         hot = pl.when(changed).then(40.0).otherwise("temperature_c").alias("temperature_c")
         wet = pl.when(changed).then(9.0).otherwise("precipitation_mm").alias("precipitation_mm")
         other = replace(histories, events=histories.events.with_columns(hot, wet))
-        assert (WeatherForecasts(other).at(moment, TOWN) == found) is is_same
+        assert (WeatherForecasts(other).at(second, TOWN) == found) is is_same
 
 
 def test_far_places_and_times_have_no_forecast(build: Build) -> None:
@@ -85,8 +85,8 @@ def test_places_that_were_asked_about_long_ago_are_forgotten(build: Build) -> No
 def test_events_without_coordinates_are_all_of_one_place(build: Build) -> None:
     histories = made_up(build)
     nowhere = replace(histories, events=histories.events.drop("latitude", "longitude"))
-    moment = 41 * DAY
-    assert WeatherForecasts(nowhere).at(moment, None) == WeatherForecasts(histories).at(moment, TOWN)
+    second = 41 * DAY
+    assert WeatherForecasts(nowhere).at(second, None) == WeatherForecasts(histories).at(second, TOWN)
 
 
 def test_hours_without_an_event_lie_on_a_line(build: Build) -> None:

@@ -1,4 +1,4 @@
-"""Candidates by hand, and that both ways of asking for them agree with plain Python."""
+"""Candidates by hand, and that both ways of computing them agree with plain Python."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ NUM_ITEMS = 5
 
 
 def known_from(histories: Histories, seconds: Sequence[float | None]) -> Histories:
-    """The same histories with items that are known from some moments on."""
+    """The same histories with items that are known from some times on."""
     times = [None if s is None else datetime.fromtimestamp(s, UTC) for s in seconds]
     column = pl.Series(AVAILABLE_FROM, times, dtype=pl.Datetime("us", "UTC"))
     return replace(histories, items=histories.items.with_columns(column))
@@ -45,14 +45,14 @@ def test_own_past_items_are_excluded_and_the_event_itself_is_no_past(town: Histo
     ]  # fmt: skip
 
 
-def test_item_is_a_candidate_from_its_second_on_and_not_a_moment_before(town: Histories) -> None:
+def test_item_is_a_candidate_from_its_second_on_and_not_a_second_before(town: Histories) -> None:
     candidates = Candidates.of(known_from(town, [None, 20, 20.5, 21, 99]))
     assert not candidates.everything
     assert candidates.allowed(np.array([3, 6])).astype(int).tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]  # at 20, 21
 
 
 def test_item_is_a_candidate_of_its_own_first_event_and_not_a_millisecond_before(town: Histories) -> None:
-    """As in logs with milliseconds, where `prepare` makes a first event the moment from which on an item is known."""
+    """As in logs with milliseconds, where `prepare` makes a first event the time from which on an item is known."""
     late = town.events.with_columns(pl.col("time") + pl.duration(milliseconds=500))
     histories = replace(known_from(town, [None, 20.5, 20.501, 20.499, 21]), events=late)
     candidates, row_X = Candidates.of(histories), np.full(5, 3)  # at 20.5

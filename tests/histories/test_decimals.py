@@ -16,7 +16,7 @@ from whereupon.histories.decimals import points_for_commas
         ("latitude", ["52,514", "52,513"], ["52.514", "52.513"]),
     ],
 )
-def test_decimal_comma_is_told_from_thousands(name: str, cells: list[str | None], wanted: list[str | None]) -> None:
+def test_decimal_comma_is_reported_from_thousands(name: str, cells: list[str | None], wanted: list[str | None]) -> None:
     table, _ = points_for_commas(pl.DataFrame({name: cells}), [name], None)
     assert table[name].to_list() == wanted
 

@@ -66,7 +66,7 @@ def test_items_without_a_table_come_from_the_events(visits: Path, run_prepare: P
     assert histories.items.rows() == [("park", "park"), ("cinema", "cinema")]
 
 
-def test_items_that_nobody_visited_stay(visits: Path, write: Write, run_prepare: Prepare) -> None:
+def test_items_that_no_user_visited_stay(visits: Path, write: Write, run_prepare: Prepare) -> None:
     items = write("items.csv", "item_id,title\nzoo,Zoo\ncinema,Cinema\npark,Park\npark,Second Park\n,Nowhere")
     report, histories = run_prepare(events={"path": visits}, items={"path": items})
     assert histories.items["title"].to_list() == ["Zoo", "Cinema", "Park"]
@@ -127,7 +127,7 @@ def test_missing_context_column_is_named(visits: Path, run_prepare: Prepare) -> 
         run_prepare(events={"path": visits}, context_columns=["mood"])
 
 
-def test_latitude_alone_is_told(write: Write, run_prepare: Prepare) -> None:
+def test_latitude_alone_is_reported(write: Write, run_prepare: Prepare) -> None:
     events = write("events.csv", "user_id,item_id,time,latitude\nann,park,2024-01-01T08:00Z,40")
     with pytest.raises(DataError, match=says("events.csv", "latitude", "longitude", "neither")):
         run_prepare(events={"path": events})

@@ -104,7 +104,7 @@ def test_later_events_change_no_filled_value_and_no_outlier(write: Write, run_pr
             assert after[cut:] != before[cut:]
 
 
-def test_events_of_the_same_moment_fill_nothing_for_each_other(write: Write, run_prepare: Prepare) -> None:
+def test_events_of_the_same_time_fill_nothing_for_each_other(write: Write, run_prepare: Prepare) -> None:
     events = write("e.csv", _table("4", "", each_hours=0))
     assert _heat(run_prepare, events, missing="mean")[1] == [4.0, None]
     assert _heat(run_prepare, events, missing="nearest")[1] == ["4", None]

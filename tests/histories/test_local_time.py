@@ -44,7 +44,7 @@ def test_given_zone_wins_over_coordinates() -> None:
     assert times == [datetime(2024, 7, 1, 21)]
 
 
-def test_coordinates_tell_zone_and_daylight_saving() -> None:
+def test_coordinates_show_zone_and_daylight_saving() -> None:
     rows: list[dict[str, Any]] = [
         {"time": time, **place(at)} for at in (NEW_YORK, BERLIN) for time in (NOON, WINTER_NOON)
     ]

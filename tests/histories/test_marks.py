@@ -116,7 +116,7 @@ def test_exchanged_pairs_are_counted_and_put_back_on_request(
     assert histories.events["latitude"].is_between(40, 60).all()
 
 
-def test_degrees_times_ten_million_are_asked_for(write: Write, run_prepare: Prepare) -> None:
+def test_degrees_times_ten_million_are_requested(write: Write, run_prepare: Prepare) -> None:
     path = log(write, "a,x,469000000,74000000", "a,y,469500000,74500000", columns=PLACES)
     with pytest.raises(DataError, match=says("log.csv", "469000000", "histories.events.coordinates", "e7")):
         run_prepare(events={"path": path})

@@ -31,7 +31,7 @@ MOMENT = datetime(2013, 1, 27, 0, 51, 40, tzinfo=UTC)
         ("1359247900.0", True),
     ],
 )
-def test_spellings_of_one_moment_are_that_moment(text: str, aware: bool) -> None:
+def test_spellings_of_one_time_are_that_time(text: str, aware: bool) -> None:
     cells = pl.Series("time", [text])
     assert to_times(cells).to_list() == [MOMENT]
     assert read_times(cells).has_offset.to_list() == [aware]

@@ -51,7 +51,7 @@ def test_equal_times_keep_the_order_of_the_file(write: Write, run_prepare: Prepa
     assert histories.split_N.tolist() == [0, 0, 1, 2]
 
 
-def test_manifest_tells_what_the_data_was_made_from(visits: Path, run_prepare: Prepare, tmp_path: Path) -> None:
+def test_manifest_shows_what_the_data_was_made_from(visits: Path, run_prepare: Prepare, tmp_path: Path) -> None:
     report, histories = run_prepare(events={"path": visits})
     manifest = json.loads((tmp_path / "run" / "histories" / "manifest.json").read_text())
     assert manifest == histories.manifest == json.loads(json.dumps(report.manifest))
@@ -80,7 +80,7 @@ def test_same_input_has_the_same_hashes_and_another_event_another(write: Write, 
     assert hashes[3][1] != hashes[2][1]
 
 
-def test_added_item_renames_nobody(visits: Path, write: Write, run_prepare: Prepare) -> None:
+def test_added_item_renames_no_other(visits: Path, write: Write, run_prepare: Prepare) -> None:
     settings = {"events": {"path": visits}, "items": {"path": write("i.csv", "item_id,title\npark,Park\ncinema,Park")}}
     assert run_prepare(**settings)[1].items["title"].to_list() == ["Park", "Park 2"]
     write("i.csv", "item_id,title\nnew,Park\ncinema,Park\npark,Park")
@@ -117,7 +117,7 @@ def test_failure_leaves_the_earlier_histories_whole(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["histories"]
 
 
-def test_summary_tells_counts_in_words(visits: Path, run_prepare: Prepare) -> None:
+def test_summary_shows_counts_in_words(visits: Path, run_prepare: Prepare) -> None:
     report, _ = run_prepare(events={"path": visits}, split={"train": 0.5, "valid": 0.25})
     assert report.lines()[2:6] == [
         "4 events of 2 users on 2 items (2 of them seen), 2024-01-01 to 2024-01-04",
@@ -141,13 +141,13 @@ def test_catalogue_of_one_item_is_prepared(write: Write, run_prepare: Prepare) -
     assert histories.split_N.tolist() == [2]
 
 
-def test_run_folder_that_is_a_file_is_told(visits: Path) -> None:
+def test_run_folder_that_is_a_file_is_reported(visits: Path) -> None:
     settings = HistoriesSettings(events=TableSettings(path=visits))
     with pytest.raises(DataError, match=says(str(visits), "run folder", "is a file")):
         prepare(settings, CatalogueSettings(), visits)
 
 
-def test_template_of_an_unknown_column_is_told(visits: Path, run_prepare: Prepare) -> None:
+def test_template_of_an_unknown_column_is_reported(visits: Path, run_prepare: Prepare) -> None:
     with pytest.raises(CatalogueError, match=says("columns of the items", "item_id", "'name'")):
         run_prepare(events={"path": visits}, catalogue={"title": "{{ name }}"})
 

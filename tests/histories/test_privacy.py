@@ -104,7 +104,7 @@ def test_places_move_within_their_square_and_near_ones_become_one() -> None:
     assert again.select("latitude", "longitude").equals(moved.select("latitude", "longitude"))
 
 
-def test_time_that_is_asked_about_is_rounded_as_in_the_histories() -> None:
+def test_time_of_a_request_is_rounded_as_in_the_histories() -> None:
     privacy = Privacy(PrivacySettings(), Pseudonyms(b"k" * 16))
     assert privacy.time(datetime(2024, 1, 1, 8, 44, 59, 7, tzinfo=UTC)) == datetime(2024, 1, 1, 8, 30, tzinfo=UTC)
 

@@ -72,7 +72,7 @@ def test_sample_has_whole_stretches_of_users_but_for_the_last(counts: list[int],
         )
 
 
-def test_sample_of_stretches_follows_its_seed_and_prefers_nobody() -> None:
+def test_sample_of_stretches_follows_its_seed_and_prefers_no_user() -> None:
     user_N = np.repeat(np.arange(10), STRETCH)
     drawn = [sample_stretches(user_N, 2 * STRETCH, seed) for seed in range(600)]
     assert (drawn[3] == sample_stretches(user_N, 2 * STRETCH, 3)).all()

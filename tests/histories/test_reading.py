@@ -72,7 +72,7 @@ def test_mapping_of_an_unknown_field_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"user_id,item_id,time\n"])
-def test_empty_file_is_told(tmp_path: Path, content: bytes) -> None:
+def test_empty_file_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "e.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"e\.csv"):
@@ -119,7 +119,7 @@ def test_atomic_file_of_recbole_is_read_with_its_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["user_id", "user_id:text", ":token"])
-def test_atomic_file_without_types_is_told(tmp_path: Path, header: str) -> None:
+def test_atomic_file_without_types_is_reported(tmp_path: Path, header: str) -> None:
     path = tmp_path / "toy.inter"
     path.write_text(f"{header}\titem_id:token\ttime:float\na\tb\t1\n")
     with pytest.raises(DataError, match=says("toy.inter", "name:type", f"'{header}'", "CSV")):

@@ -36,12 +36,12 @@ def test_global_time_cuts_by_order() -> None:
 @pytest.mark.parametrize(
     ("users", "train", "seen"),
     [
-        ("abcdefghij", 4, 4),  # both cuts are within the moment 5
+        ("abcdefghij", 4, 4),  # both cuts are within the time 5
         ("abcddddddj", 7, 8),  # which is one user's, whose events have an order
         ("abcdddddej", 4, 4),
     ],
 )
-def test_moment_of_several_users_is_never_cut(users: str, train: int, seen: int) -> None:
+def test_time_of_several_users_is_never_cut(users: str, train: int, seen: int) -> None:
     times = pl.Series("time", [1, 2, 3, 4, 5, 5, 5, 5, 5, 6])
     split = split_events(events(list(users)).with_columns(times), SplitSettings(train=0.7, valid=0.1))
     assert split.to_list() == ["train"] * train + ["valid"] * (seen - train) + ["test"] * (10 - seen)
@@ -105,7 +105,7 @@ def held_out(split: list[str | None], ids: str) -> tuple[set[str], set[str]]:
     return tuple({i for i, name in zip(ids, split, strict=True) if name == asked} for asked in ("valid", "test"))  # type: ignore[return-value]
 
 
-def test_cold_user_is_new_in_the_test_period_and_seen_by_nobody_before() -> None:
+def test_cold_user_is_new_in_the_test_period_and_seen_by_no_ranker_before() -> None:
     ids = "abcd" * 4  # 8 events of training, 4 of validation, 4 of the test period
     split = cold("user_cold_start", ids, ids, held_out=0.25)
     (valid,), (test,) = held_out(split, ids)
@@ -203,7 +203,7 @@ def test_prepared_cold_items_leave_no_trace_before_their_period(write: Write, ru
     assert sum(part["num_events"] for part in report.manifest["splits"].values()) == histories.events.height == 11
 
 
-def test_history_of_held_out_users_counts_for_nobody_else(write: Write, run_prepare: Prepare) -> None:
+def test_history_of_held_out_users_counts_for_no_other(write: Write, run_prepare: Prepare) -> None:
     rows = [f"u{n % 4},{n % 3},2024-01-{n + 1:02}T08:00Z" for n in range(16)]
     visits = write("e.csv", "\n".join(["user_id,item_id,time", *rows]))
     split = {"protocol": "user_cold_start", "train": 0.5, "valid": 0.25, "held_out": 0.25}
@@ -228,7 +228,7 @@ def test_leak_of_leave_one_out_is_said_and_the_default_has_nothing_to_say(visits
     assert not any("global_time" in line or "history" in line for line in report.lines()[:-1])
 
 
-def test_nothing_left_by_held_out_items_is_told(write: Write, run_prepare: Prepare) -> None:
+def test_nothing_left_by_held_out_items_is_reported(write: Write, run_prepare: Prepare) -> None:
     visits = write("e.csv", "user_id,item_id,time\nann,park,2024-01-01T08:00Z\nbob,park,2024-01-02T08:00Z")
     with pytest.raises(DataError, match=says("none of 2 events")):
         run_prepare(events={"path": visits}, split={"protocol": "item_cold_start", "train": 1, "valid": 0})

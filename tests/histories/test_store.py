@@ -26,7 +26,7 @@ def test_unprepared_folder_says_what_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["events.parquet", "items.parquet"])
-def test_damaged_table_is_told(prepared: tuple[Path, Histories], name: str) -> None:
+def test_damaged_table_is_reported(prepared: tuple[Path, Histories], name: str) -> None:
     file = prepared[0] / "histories" / name
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(DataError, match=says(str(prepared[0]), "`whereupon prepare`")):
@@ -36,14 +36,14 @@ def test_damaged_table_is_told(prepared: tuple[Path, Histories], name: str) -> N
         read_histories(prepared[0])
 
 
-def test_other_row_count_than_the_manifest_is_told(prepared: tuple[Path, Histories]) -> None:
+def test_other_row_count_than_the_manifest_is_reported(prepared: tuple[Path, Histories]) -> None:
     file = prepared[0] / "histories" / "events.parquet"
     pl.read_parquet(file).head(1).write_parquet(file)
     with pytest.raises(DataError, match=says(str(prepared[0]), "incomplete", "`whereupon prepare`")):
         read_histories(prepared[0])
 
 
-def test_other_format_is_told(prepared: tuple[Path, Histories]) -> None:
+def test_other_format_is_reported(prepared: tuple[Path, Histories]) -> None:
     path = prepared[0] / "histories" / "manifest.json"
     write_json(path, read_json(path) | {"format": 99})
     with pytest.raises(DataError, match=says("another version", "`whereupon prepare`")):

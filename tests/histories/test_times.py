@@ -1,4 +1,4 @@
-"""Numbers, clock forms, offsets and zones: each is read for what it is, and what could be two things is asked for."""
+"""Numbers, clock forms, offsets and zones: each is read for what it is; ambiguous ones need a setting."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -96,7 +96,7 @@ def test_impossible_clock_or_day_is_no_time(wrong: str) -> None:
     assert to_times(pl.Series([wrong, "2021-05-03T12:00:05Z"])).to_list() == [None, NOON]
 
 
-def test_month_first_or_day_first_follows_from_other_rows_or_is_asked_for() -> None:
+def test_month_first_or_day_first_follows_from_other_rows_or_is_requested() -> None:
     assert to_times(pl.Series(["3/5/2021 12:00", "3/25/2021 1:00 PM"])).dt.month().to_list() == [3, 3]
     assert to_times(pl.Series(["3/5/2021 12:00", "25/3/2021 13:00"])).dt.month().to_list() == [5, 3]
     for cells in (["3/5/2021", "4/5/2021"], ["13/5/2021", "5/13/2021"]):
@@ -136,7 +136,7 @@ def test_format_applies_to_whole_numbers_of_parquet() -> None:
     assert to_times(pl.Series([20210503]), "%Y%m%d").to_list() == [datetime(2021, 5, 3, tzinfo=UTC)]
 
 
-def test_am_and_pm_beside_a_24_hour_clock_are_told_apart() -> None:
+def test_am_and_pm_beside_a_24_hour_clock_are_distinguished() -> None:
     with pytest.raises(ConfigError, match=says("time_format", "%p", "%I")):
         to_times(pl.Series(["03/05/2021 01:00 PM"]), "%d/%m/%Y %H:%M %p")
 

@@ -207,7 +207,7 @@ DAILY = """local_day,temperature_c
 
 
 @pytest.mark.parametrize(("daily", "expected"), [("previous_day", [None, 1, 2, 3]), ("same_day", [1, 2, 3, None])])
-def test_daily_weather_is_yesterdays_unless_asked_otherwise(
+def test_daily_weather_is_yesterdays_unless_set_otherwise(
     write: Write, run_prepare: Prepare, visits: Path, daily: str, expected: list[float | None]
 ) -> None:
     weather = {"path": write("weather.csv", DAILY), "latitude": 0, "longitude": 0}

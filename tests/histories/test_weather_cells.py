@@ -1,4 +1,4 @@
-"""Weather as services write it: marks, flags and codes are read or counted, other units asked for."""
+"""Weather as services write it: marks, flags and codes are read or counted, other units need a setting."""
 
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,12 @@ def test_marks_for_missing_are_missing_and_counted() -> None:
         ({"precipitation_mm": [0.0, 0.0011, 0.0002, 0.0125]}, ["precipitation_m", "0.0125"]),
     ],
 )
-def test_other_units_are_asked_for(cells: dict[str, list[Any]], words: list[str]) -> None:
+def test_other_units_are_requested(cells: dict[str, list[Any]], words: list[str]) -> None:
     with pytest.raises(DataError, match=says("w.csv", *words)):
         clean(cells)
 
 
-def test_units_that_were_asked_for_are_read() -> None:
+def test_units_that_were_requested_are_read() -> None:
     found, _ = clean({"temperature_k": [283.15], "precipitation_m": [0.0125]})
     assert found.select("temperature_c", "precipitation_mm").row(0) == (10.0, 12.5)
     found, _ = clean({"temperature_c": ["215"], "precipitation_mm": [31]}, scale={"temperature_c": 0.1})
@@ -64,7 +64,7 @@ def test_units_that_were_asked_for_are_read() -> None:
         clean({"temperature_c": [1]}, scale={"wind_mps": 0.1})
 
 
-def test_impossible_weather_reaches_nobody() -> None:
+def test_impossible_weather_is_left_out() -> None:
     cells: dict[str, list[Any]] = {"temperature_c": [*[10.0] * 40, 61, -91], "wind_mps": [*[2.0] * 40, 470, -1]}
     found, notes = clean(cells | {"time": ["2022-01-01T06:00Z"] * 42})
     assert found["temperature_c"].to_list() == [10.0] * 40 + [None] * 2

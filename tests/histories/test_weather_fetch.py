@@ -31,7 +31,7 @@ def _series(station: str, start: datetime, end: datetime) -> Any:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    """A service with one station in New York; the points it was asked for."""
+    """A service with one station in New York; the points that were requested."""
     asked: list[tuple[float, float]] = []
     station = pd.DataFrame({"id": ["72502"], "latitude": [40.75], "longitude": [-74.05]}).set_index("id")
 
@@ -69,7 +69,7 @@ def test_hours_from_a_day_before_the_first_event_are_joined_and_their_licence_is
     assert "CC0" in json.dumps(manifest["sources"]["weather.csv"]["licences"])
 
 
-def test_place_of_the_settings_is_asked_for_where_nothing_has_coordinates(
+def test_place_of_the_settings_is_requested_where_nothing_has_coordinates(
     visits: Path, service: list[tuple[float, float]], run_prepare: Prepare, tmp_path: Path
 ) -> None:
     _, histories = run_prepare(events={"path": str(visits)}, time_zone="UTC")

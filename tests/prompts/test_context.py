@@ -29,7 +29,7 @@ def _one(events: Events, time: str = NOON, **columns: object) -> dict[str, objec
         ("2024-01-07T23:59", "Sunday", True, 23, 11, "evening"),
     ],
 )
-def test_moment_is_told_in_words_of_its_local_time(
+def test_request_is_shown_in_words_of_its_local_time(
     events: Events, time: str, weekday: str, is_weekend: bool, hour: int, hour12: int, daypart: str
 ) -> None:
     expected = {"weekday": weekday, "is_weekend": is_weekend, "hour": hour, "hour12": hour12, "daypart": daypart}
@@ -46,7 +46,7 @@ def test_moment_is_told_in_words_of_its_local_time(
         ("2024-12-01T12:00", 1, "December", "winter"),
     ],
 )
-def test_day_is_told_with_month_and_season(
+def test_day_is_shown_with_month_and_season(
     events: Events, time: str, day_of_month: int, month: str, season: str
 ) -> None:
     assert {"day_of_month": day_of_month, "month": month, "season": season}.items() <= _one(events, time).items()
@@ -108,7 +108,7 @@ def test_no_weather_at_all_is_no_words_and_no_numbers(events: Events) -> None:
     assert [said[name] for name in ("temperature_c", "temperature_f", "precipitation_mm", "wind_mps")] == [None] * 4
 
 
-def test_place_is_offered_also_where_nobody_has_one(events: Events) -> None:
+def test_place_is_offered_also_where_no_user_has_one(events: Events) -> None:
     assert _one(events)["place"] is None
     assert _one(events, place="Ohio")["place"] == "Ohio"
 

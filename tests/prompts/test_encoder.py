@@ -32,7 +32,7 @@ def _read(encoder: PromptEncoder, tokens: NDArray[np.int32]) -> str:
 
 
 def _prompt(text: HistoryText, row: int) -> list[int]:
-    """All that the model has read when it is asked for the title of event `row`."""
+    """All that the model has read before it predicts the title of event `row`."""
     windows = text.windows.select((text.windows.target_W <= row) & (row < text.windows.end_W))
     [window] = text.encode_windows(windows)
     return window.tokens_L[: window.title_start_V[row - windows.start_W[0]]].tolist()
@@ -61,7 +61,7 @@ def test_open_question_has_a_context_and_no_title(
     assert window.title_start_V[-1] == len(window.tokens_L)
 
 
-def test_window_that_turned_over_opens_with_a_profile_of_what_is_no_longer_told(
+def test_window_that_turned_over_opens_with_a_profile_of_what_is_no_longer_shown(
     events: Events, templates: Templates, make_encoder: MakeEncoder
 ) -> None:
     # An event has at most 6 tokens, the preamble 2, a line of the profile 5 or 6.
@@ -207,12 +207,12 @@ def test_no_prompt_changes_with_its_own_choice_or_anything_later(
         assert _prompt(encoder.text(changed[: row + 1], 1), row) == _prompt(original, row)
 
 
-def test_prompt_changes_with_an_earlier_choice_told_in_the_window_or_in_the_profile(
+def test_prompt_changes_with_an_earlier_choice_shown_in_the_window_or_in_the_profile(
     events: Events, templates: Templates, make_encoder: MakeEncoder
 ) -> None:
     encoder = make_encoder(PLACES, template=templates(), budget_tokens=40, profile_tokens=12, keep_fraction=0.2)
     original = encoder.text(events(TEN), 1)
-    for earlier in (2, 8):  # told by the profile, told as an event
+    for earlier in (2, 8):  # shown by the profile, shown as an event
         changed = [(user, time, 1 if row == earlier else item) for row, (user, time, item) in enumerate(TEN)]
         assert _prompt(encoder.text(events(changed), 1), 9) != _prompt(original, 9)
 

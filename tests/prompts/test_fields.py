@@ -71,7 +71,7 @@ def test_order_of_the_events_and_numbers_of_users_change_nothing() -> None:
 
 
 def test_bits_equal_the_definition_by_hand() -> None:
-    """Two users of two events: of one the field tells the item, of the other it does not."""
+    """Two users of two events: of one the field determines the item, of the other it does not."""
     frame = pl.DataFrame({"field": ["a", "b", "a", "a"]})
     [one] = field_worths(frame, np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), _words, 0, num_shuffles=1)
     assert one.bits == pytest.approx(0.5)

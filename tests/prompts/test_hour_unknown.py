@@ -1,4 +1,4 @@
-"""Days without an hour: neither prompt nor profile tells one, and rankers go by the day."""
+"""Days without an hour: neither prompt nor profile shows one, and rankers use the day."""
 
 from datetime import datetime
 

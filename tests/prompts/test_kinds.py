@@ -74,7 +74,7 @@ def test_contexts_that_are_made_together_are_those_of_encoders_that_leave_kinds_
 
 
 @pytest.mark.parametrize("template", sorted(LINES))
-def test_shipped_profile_without_time_tells_how_often(template: str, events: Events, make_encoder: MakeEncoder) -> None:
+def test_shipped_profile_without_time_shows_how_often(template: str, events: Events, make_encoder: MakeEncoder) -> None:
     rows = [(0, f"2024-01-{day:02}T08:00", 0) for day in range(1, 13)]
     encoder = make_encoder(PLACES, template=template, leave_out=["time"], budget_tokens=32, profile_tokens=6,
                            location="context")  # fmt: skip
@@ -105,7 +105,7 @@ def test_left_out_variables_are_empty_and_the_others_as_they_were(
     assert part.columns == whole.columns
 
 
-def test_what_is_told_once_a_day_is_told_where_it_changes_once_days_are_left_out(events: Events) -> None:
+def test_what_is_shown_once_a_day_is_shown_where_it_changes_once_days_are_left_out(events: Events) -> None:
     rows = [(0, NOON, 0), (0, "2024-01-02T12:00", 0), (0, "2024-01-02T13:00", 0), (1, "2024-01-02T14:00", 0)]
     told = events(rows, temperature_c=[1.0, 2.0, 20.0, 20.0])
     assert context_frame(told, "outcome")["new_day"].to_list() == [True, True, False, True]
@@ -199,7 +199,7 @@ def test_kinds_that_mean_nothing_are_refused(kinds: list[str], make_encoder: Mak
         make_encoder(PLACES, leave_out=kinds)
 
 
-def test_days_that_an_event_brings_along_are_told_as_given(events: Events) -> None:
+def test_days_that_an_event_brings_along_are_shown_as_given(events: Events) -> None:
     told = events([(0, "2024-01-09T12:00", 0), (0, NOON, 0)], _days_since_previous=[None, 3], _new_day=[False, True])
     frame = context_frame(told, "context")
     assert frame["days_since_previous"].to_list() == [None, 3]

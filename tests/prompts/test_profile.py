@@ -19,7 +19,7 @@ def _profile(visits: Sequence[Visit], by_recency: bool = False) -> pl.DataFrame:
     return profile_frame(items, times, np.array([0]), np.array([len(visits)]), by_recency)
 
 
-def test_profile_by_hand_tells_counts_days_and_hours() -> None:
+def test_profile_by_hand_shows_counts_days_and_hours() -> None:
     frame = _profile([
         (0, "2024-01-01T08:10"), (2, "2024-01-01T12:00"), (0, "2024-01-02T08:20"), (0, "2024-01-03T09:00"),
         (0, "2024-01-04T08:00"), (1, "2024-01-06T20:00"), (2, "2024-01-06T12:30"), (1, "2024-01-07T20:59"),
@@ -53,7 +53,7 @@ def test_usual_hours_by_hand(hours: list[int], told: str) -> None:
 
 
 @pytest.mark.parametrize(("num_weekend", "days"), [(1, "weekdays"), (2, "any day"), (6, "any day"), (7, "weekends")])
-def test_days_are_told_by_their_share_of_ten_visits(num_weekend: int, days: str) -> None:
+def test_days_are_shown_by_their_share_of_ten_visits(num_weekend: int, days: str) -> None:
     dates = ["2024-01-06"] * num_weekend + ["2024-01-02"] * (10 - num_weekend)
     assert _profile([(0, f"{date}T08:00") for date in dates])["days"].to_list() == [days]
 
@@ -85,7 +85,7 @@ def test_no_more_places_than_the_most_important_ones() -> None:
     by_recency=st.booleans(),
     data=st.data(),
 )
-def test_profiles_told_together_equal_each_alone_and_a_naive_count(
+def test_profiles_shown_together_equal_each_alone_and_a_naive_count(
     visits: list[tuple[int, int]], by_recency: bool, data: st.DataObject
 ) -> None:
     start_W = np.array(sorted(data.draw(st.lists(st.integers(1, len(visits)), min_size=1, max_size=3))))

@@ -36,13 +36,13 @@ def test_shipped_set_renders_an_event_with_nothing_but_its_time(name: str, event
     assert preamble.endswith(", oldest first.")
 
 
-def test_checkins_tell_the_weather_once_a_day(events: Events) -> None:
+def test_checkins_show_the_weather_once_a_day(events: Events) -> None:
     rows = [(0, "2024-01-01T08:00", 0), (0, "2024-01-01T19:00", 0)]
     frame = context_frame(events(rows, temperature_c=[-4.0, -4.0]), "outcome")
     assert _texts("checkins", frame) == ["Monday morning 8 freezing:", "Monday evening 7:"]
 
 
-def test_movies_tell_day_and_place_once_a_day_and_are_at_home_without(events: Events) -> None:
+def test_movies_show_day_and_place_once_a_day_and_are_at_home_without(events: Events) -> None:
     rows = [(0, "2024-01-01T08:00", 0), (0, "2024-01-01T08:00", 1), (0, "2024-01-02T19:00", 2)]
     placed = context_frame(events(rows, place=["Ohio", "Ohio", None]), "outcome")
     assert _texts("movies", placed) == ["Monday morning in Ohio:", ":", "Tuesday evening:"]
@@ -54,7 +54,7 @@ def test_unknown_variable_names_what_exists(templates: Templates) -> None:
         _texts(templates("{{ weekdy }}:"), ROW)
 
 
-def test_unknown_variable_in_a_branch_not_taken_is_still_told(templates: Templates) -> None:
+def test_unknown_variable_in_a_branch_not_taken_is_still_shown(templates: Templates) -> None:
     with pytest.raises(PromptError, match="uses 'snow'"):
         _texts(templates("{% if hour > 50 %}{{ snow }}{% endif %}:"), ROW)
 

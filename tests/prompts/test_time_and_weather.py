@@ -20,12 +20,12 @@ NOON = "2024-01-03T12:00"
      ({"minutes": 58}, "1 hour"), ({"hours": 5}, "5 hours"), ({"hours": 23}, "1 day"), ({"days": 3}, "3 days"),
      ({"days": 21}, "3 weeks"), ({"days": 92}, "3 months")],
 )  # fmt: skip
-def test_time_since_the_last_event_is_told_in_words(events: Events, gap: dict[str, int], words: str) -> None:
+def test_time_since_the_last_event_is_shown_in_words(events: Events, gap: dict[str, int], words: str) -> None:
     later = (datetime.fromisoformat(NOON) + timedelta(**gap)).isoformat()
     assert since_last(events([(0, NOON, 0), (0, later, 0), (1, later, 0)])).to_list() == ["", words, ""]
 
 
-def test_time_between_days_of_unknown_hour_is_told_in_days(events: Events) -> None:
+def test_time_between_days_of_unknown_hour_is_shown_in_days(events: Events) -> None:
     rows = [(0, NOON, 0), (0, "2024-01-03T23:00", 0), (0, "2024-01-05T01:00", 0), (0, "2024-01-05T02:00", 0)]
     told = events(rows, hour_known=[True, False, True, True])
     assert since_last(told).to_list() == ["", "same day", "2 days", "1 hour"]
@@ -58,7 +58,7 @@ def test_solar_elevation_agrees_with_published_ones() -> None:
         assert abs(hour_angle[elevation.argmax()]) < 0.1
 
 
-def test_sun_is_not_told_where_hour_or_place_are_unknown(events: Events) -> None:
+def test_sun_is_not_shown_where_hour_or_place_are_unknown(events: Events) -> None:
     told = events([(0, NOON, 0), (0, NOON, 0)], hour_known=[False, True])
     assert sun_words(told, np.array([40.0, np.nan]), np.array([-74.0, -74.0])).to_list() == ["", ""]
 
@@ -89,7 +89,7 @@ def _change(events: Events, hours: float = 3, **columns: Any) -> str:
     return str(said[1])
 
 
-def test_weather_is_told_where_it_changes(events: Events) -> None:
+def test_weather_is_shown_where_it_changes(events: Events) -> None:
     assert _change(events, precipitation_mm=[0.0, 3.0]) == "rain began"
     assert _change(events, precipitation_mm=[3.0, 0.0]) == "rain ended"
     assert _change(events, precipitation_mm=[0.0, 1.0], snowfall_cm=[0.0, 1.0]) == "snow began"

@@ -32,9 +32,9 @@ class Plan:
         return self.context_N[row] + self.longest
 
     @property
-    def rooms(self) -> tuple[int, int]:
-        room = self.settings.budget_tokens - self.preamble
-        return room, room - self.settings.profile_tokens
+    def budgets(self) -> tuple[int, int]:
+        budget = self.settings.budget_tokens - self.preamble
+        return budget, budget - self.settings.profile_tokens
 
 
 @st.composite
@@ -54,7 +54,7 @@ def plans(draw: st.DrawFn) -> Plan:
 @st.composite
 def fitting_plans(draw: st.DrawFn) -> Plan:
     plan = draw(plans())
-    assume(max(map(plan.need, range(len(plan.context_N)))) <= plan.rooms[1])
+    assume(max(map(plan.need, range(len(plan.context_N)))) <= plan.budgets[1])
     return plan
 
 
@@ -66,7 +66,7 @@ EIGHT = Plan([3] * 8, [2] * 8, [0, 8], 2, 2, PromptSettings(budget_tokens=30, pr
 
 
 def test_windows_by_hand_fill_up_then_turn_over() -> None:
-    # Room is 28 tokens, 20 beside a profile; an event has 5. The first window takes 5 events; the next ones keep the
+    # Budget: 28 tokens, 20 beside a profile; an event has 5. The first window takes 5 events; the next ones keep the
     # two that fit into half of 20 tokens, and take two more.
     assert _rows(EIGHT.windows()) == [(0, 0, 5), (3, 5, 7), (5, 7, 8)]
 
@@ -100,7 +100,7 @@ def test_every_event_is_the_target_of_exactly_one_window_of_its_user(plan: Plan)
 def test_no_window_exceeds_the_budget_whatever_its_last_title(plan: Plan) -> None:
     for start, target, end in _rows(plan.windows()):
         told = sum(plan.context_N[start:end]) + sum(plan.title_N[start : end - 1]) + plan.longest
-        assert told <= plan.rooms[0 if target in plan.offset_U1 else 1]
+        assert told <= plan.budgets[0 if target in plan.offset_U1 else 1]
 
 
 @settings(deadline=None)
@@ -120,9 +120,9 @@ def test_plan_fails_only_where_a_single_event_cannot_fit(plan: Plan) -> None:
     try:
         plan.windows()
     except PromptError:
-        assert need > plan.rooms[1]
+        assert need > plan.budgets[1]
     else:
-        assert need <= plan.rooms[0]
+        assert need <= plan.budgets[0]
 
 
 def test_event_too_long_is_one_sentence_with_the_numbers() -> None:
@@ -133,7 +133,7 @@ def test_event_too_long_is_one_sentence_with_the_numbers() -> None:
         plan.windows()
 
 
-def test_profile_that_leaves_no_room_is_told_when_a_window_turns_over() -> None:
+def test_profile_that_leaves_no_tokens_is_shown_when_a_window_turns_over() -> None:
     plan = Plan([3] * 9, [2] * 9, [0, 9], 2, 2, PromptSettings(budget_tokens=30, profile_tokens=40))
     with pytest.raises(PromptError, match="beside 42 tokens of preamble and profile"):
         plan.windows()

@@ -48,7 +48,7 @@ def test_friends_of_a_taste_are_ranked_before_the_others(build: Build) -> None:
     assert (first.score_EK == again.score_EK).all()
 
 
-def test_missing_package_is_told(town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported(town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UnfitDataError, match=r"'ALS' needs the package implicit, .* pip install 'whereupon\[als\]'"):
         FAMILIES[0].ranker(town, "test", FAMILIES[0].grid()[0], 0)

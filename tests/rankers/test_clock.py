@@ -1,4 +1,4 @@
-"""Local hours, and sums of what was before a moment, against loops."""
+"""Local hours, and sums of what was before a time, against loops."""
 
 from collections.abc import Callable, Sequence
 

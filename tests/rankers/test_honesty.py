@@ -1,4 +1,4 @@
-"""No ranker of any family looks ahead: what happens at or after the predicted moment changes nothing."""
+"""No ranker of any family looks ahead: what happens at or after the predicted time changes nothing."""
 
 import importlib
 import importlib.util
@@ -91,7 +91,7 @@ def answer(
     name: BaselineName, chosen: Mapping[str, Any], histories: Histories, split: EvaluatedSplit, row: int,
     repeats: Repeats,
 ) -> tuple[list[int], NDArray[np.float64]]:  # fmt: skip
-    """The ranking of all candidates of one row, and their scores; all rows of the split are asked at once."""
+    """The ranking of all candidates of one row, and their scores; all rows of the split are scored at once."""
     task = Task(histories, split, evaluated_events(histories, split), Candidates.of(histories, repeats))
     found = rank(FAMILIES[name].ranker(histories, split, chosen, seed=5), task, NUM_ITEMS)
     [at] = np.flatnonzero(found.row_E == row)
@@ -113,7 +113,7 @@ def same(before: tuple[list[int], NDArray[np.float64]], after: tuple[list[int], 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in BOOSTED])
 @given(ticks=TICKS, repeats=st.sampled_from(REPEATS), data=st.data())
-def test_events_at_or_after_the_moment_change_nothing(
+def test_events_at_or_after_the_query_change_nothing(
     build: Build, with_splits: Any, tasks: Any, name: BaselineName, ticks: Any, repeats: Repeats, data: st.DataObject
 ) -> None:
     rows = with_splits(ticks)
@@ -135,7 +135,7 @@ def test_events_at_or_after_the_moment_change_nothing(
 @pytest.mark.parametrize("name", [*NETWORKS, *BOOSTED])
 @given(ticks=TICKS, data=st.data())
 @settings(max_examples=8, deadline=None)
-def test_events_at_or_after_the_moment_change_nothing_where_learning_takes_long(
+def test_events_at_or_after_the_query_change_nothing_where_learning_takes_long(
     build: Build, with_splits: Any, tasks: Any, name: BaselineName, ticks: Any, data: st.DataObject
 ) -> None:
     """On test only: a network stops by all validation events, which are the future of the earlier ones of them."""

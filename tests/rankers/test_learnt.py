@@ -116,7 +116,7 @@ def test_slope_of_the_weights_is_that_of_finite_differences(build: Build) -> Non
             assert slope.flat[at] == pytest.approx((loss(moved[0]) - loss(moved[1])) / 2e-6, abs=1e-5)
 
 
-def test_items_next_door_are_discovered_first(build: Build) -> None:
+def test_nearest_items_are_discovered_first(build: Build) -> None:
     """Everybody starts somewhere in a street and goes on to the next house every day."""
     rows: list[Row] = []
     for user in range(8):
@@ -152,8 +152,8 @@ def test_newton_finds_the_planted_weights_and_keeps_bounds() -> None:
     assert np.sign(bounded).tolist() == [1, -1, 0]
 
 
-def test_that_nobody_chose_an_item_never_speaks_for_it(build: Build) -> None:
-    """Every new item of this town is one where nobody had been: a catalogue of what was chosen in the end."""
+def test_that_no_user_chose_an_item_never_speaks_for_it(build: Build) -> None:
+    """Every new item of this town is one that no user had visited: a catalogue of what was chosen in the end."""
     rows = [(user, user * 10 + day, (day * 8 + user) * DAY, "train" if day < 8 else "test")
             for user in range(6) for day in range(10)]  # fmt: skip
     histories = build(rows, 60)

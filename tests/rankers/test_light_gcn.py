@@ -53,7 +53,7 @@ def _scores(ranker: Ranker, histories: Histories, row_Q: np.ndarray) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_communities_are_told_apart_and_random_vectors_do_not(communities: Histories, name: BaselineName) -> None:
+def test_two_communities_are_distinguished_and_random_vectors_not(communities: Histories, name: BaselineName) -> None:
     task = read_task(communities, "test", EvaluateSettings())
     assert _share_own(_ranker(name, communities), task) == 1.0
     vectors = GraphVectors(*np.random.default_rng(0).normal(size=(2, 24, 64)))

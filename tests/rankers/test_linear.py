@@ -65,7 +65,7 @@ def test_scores_equal_one_ridge_regression_per_item(
         agrees(task, rank(EASE.ranker(histories, task.split, chosen, 0), task, NUM_ITEMS), scores)
 
 
-def test_diagonal_is_zero_and_items_that_nobody_chose_stay_apart(town: Histories) -> None:
+def test_diagonal_is_zero_and_items_that_no_user_chose_stay_apart(town: Histories) -> None:
     weight_II = ease(Choices.of(town, "test"), 1.0)
     assert (np.diag(weight_II) == 0).all()
     assert (weight_II[3:] == 0).all()

@@ -1,4 +1,4 @@
-"""A request gets what the same moment gets among the histories of everybody, whatever the family."""
+"""A request gets what the same event gets among the histories of all users, whatever the family."""
 
 import gc
 import importlib.util
@@ -127,7 +127,7 @@ class TestConformance:
             found = scores_of(ranker.on(query, "test", full), len(query.item_idx_N) - 1)
             assert found == pytest.approx(scores_of(answers, row), rel=1e-6, abs=1e-7)
 
-    def test_item_of_the_asked_row_says_nothing(self, full: Histories, name: str) -> None:
+    def test_item_of_the_query_row_says_nothing(self, full: Histories, name: str) -> None:
         ranker, row = fitted(name, full), int(evaluated_events(full, "test")[-1])
         query = query_histories(full, request_of(full, row))
         last = len(query.item_idx_N) - 1
@@ -146,21 +146,21 @@ class TestConformance:
             found = scores_of(ranker.on(both, "test", full), int(both.offset_U1[user + 1]) - 1)
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
-    def test_pasts_of_one_user_in_frames_of_their_own_are_answered_as_each_alone(
+    def test_histories_of_one_user_in_frames_of_their_own_are_answered_as_each_alone(
         self, full: Histories, name: str
     ) -> None:
-        """What an explanation asks: the same moment with other pasts."""
+        """As in an explanation: the same query with other histories."""
         ranker, request = fitted(name, full), request_of(full, int(full.offset_U1[2]) - 1)
-        pasts = [request, request[3:], request[-1:]]
-        together = query_histories(full, pasts)
-        for user, past in enumerate(pasts):
+        shortened = [request, request[3:], request[-1:]]
+        together = query_histories(full, shortened)
+        for user, past in enumerate(shortened):
             alone = query_histories(full, past)
             expected = scores_of(ranker.on(alone, "test", full), past.height - 1)
             found = scores_of(ranker.on(together, "test", full), int(together.offset_U1[user + 1]) - 1)
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
     def test_stack_may_ask_about_no_row(self, full: Histories, name: str) -> None:
-        """Nobody of a request has a past."""
+        """No user of the request has a history."""
         answers = fitted(name, full).on(query_histories(full, request_of(full, 40)[-1]), "test", full)
         none, log_share_I = np.zeros(0, np.int64), log_popular_shares(full, "test")
         assert len(Says.of(answers, none, log_share_I, name).at(none, none)) == 0
@@ -196,10 +196,10 @@ def test_request_of_somebody_unknown_has_their_own_events(full: Histories) -> No
 def test_open_question_of_the_recommender_is_a_request(full: Histories, name: str) -> None:
     row = int(np.flatnonzero(full.events["latitude"].is_not_null().to_numpy() & (full.user_idx_N == 2))[-1])
     latitude, longitude, at = (full.events[column][row] for column in ("latitude", "longitude", "local_time"))
-    moment = RequestContext(at=at.isoformat())
+    context = RequestContext(at=at.isoformat())
     if full.location == "context":
-        moment = replace(moment, place=f"{latitude},{longitude}")
-    query = query_histories(full, open_question(full, request_of(full, row)[:-1], moment))
+        context = replace(context, place=f"{latitude},{longitude}")
+    query = query_histories(full, open_question(full, request_of(full, row)[:-1], context))
     ranker = fitted(name, full)
     found = scores_of(ranker.on(query, "test", full), len(query.item_idx_N) - 1)
     assert found == pytest.approx(scores_of(ranker.on(full, "test"), row), rel=1e-6, abs=1e-7)
@@ -219,7 +219,7 @@ def test_what_everybody_did_is_counted_once_and_goes_with_the_histories(monkeypa
     assert stream_of(everybody()) is not stream_of(histories)
     for name in ("transitions", "popularity by hour of week", "nearest"):
         fitted(name, histories).on(histories, "test")
-    monkeypatch.setattr(Stream, "of", None)  # would fail if it were asked again
+    monkeypatch.setattr(Stream, "of", None)  # would fail if it were counted again
     fitted("popularity by hour of week", histories).on(histories, "test")
     gone, moves = weakref.ref(histories), weakref.ref(moves_of(histories))
     del histories

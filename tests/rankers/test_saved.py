@@ -13,7 +13,7 @@ from whereupon.histories.questions import evaluated_events
 from whereupon.rankers.families import FAMILIES, NETWORKS
 from whereupon.rankers.saved import SavedRanker, read_ranker, save_ranker
 
-from .test_asking import NAMES, everybody, fitted, scores_of, some_settings
+from .test_queries import NAMES, everybody, fitted, scores_of, some_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMAND = "demand forecast"

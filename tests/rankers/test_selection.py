@@ -101,7 +101,7 @@ def test_choices_are_among_the_items_of_the_pool(noise: Histories) -> None:
 
 
 def test_gate_learns_from_the_odds_of_a_ranker_that_knows(noise: Histories) -> None:
-    """Its masses of new items are high where a new one comes; whether that is so, the own past does not say."""
+    """Its masses of new items are high where a new one comes; the history does not say whether that is so."""
     row_E, gate = evaluated_events(noise, "valid"), fit_gate(noise, "valid")
     past_X = past_items(noise, np.arange(len(noise.split_N)))
     is_past_NI = np.zeros((len(noise.split_N), NUM_ITEMS), bool)
@@ -137,7 +137,7 @@ def test_what_is_held_out_is_of_no_split_that_is_fitted_on(noise: Histories) -> 
     assert popular_shares(others, "valid") == pytest.approx(count_I / count_I.sum())
 
 
-def test_every_training_event_is_asked_about_once_where_its_user_was_not_seen(noise: Histories) -> None:
+def test_every_training_event_is_scored_once_where_its_user_was_not_seen(noise: Histories) -> None:
     seen: list[Histories] = []
 
     def fit(histories: Histories) -> Stack:

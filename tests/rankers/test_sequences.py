@@ -81,7 +81,7 @@ def test_who_goes_from_a_to_b_to_c_is_sent_there(build: Build, network: dict[str
 @pytest.mark.parametrize("network", NETWORKS)
 def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network: dict[str, Any]) -> None:
     """Some people go from A to B to C, others from D to B to E: knowing only the last event, half of what follows B
-    would be missed. Histories begin and end anywhere, or where an event stands in its window would tell what it is."""
+    would be missed. Histories begin and end anywhere, or where an event stands in its window would show what it is."""
     generator = np.random.default_rng(1)
     cuts = [(generator.integers(0, 6), generator.integers(16, 25)) for _ in range(40)]
     rows = [([0, 1, 2] if user % 2 else [3, 1, 4]) * 8 for user in range(40)]
@@ -94,7 +94,7 @@ def test_what_follows_b_is_known_from_what_stood_before_it(build: Build, network
 
 
 @pytest.mark.parametrize("network", ["SASRec", "GRU4Rec", "LSTM"])
-def test_only_who_is_told_the_time_knows_what_is_done_at_noon(build: Build, network: str) -> None:
+def test_only_who_is_reported_the_time_knows_what_is_done_at_noon(build: Build, network: str) -> None:
     """Item 0 at midnight and item 1 at noon, but which of the two comes next is random."""
     generator = np.random.default_rng(2)
     rows: list[Row] = []
@@ -127,7 +127,7 @@ def test_same_seed_gives_the_same_weights_and_another_one_others(
     one, same, other = (_trained(random_town, settings, seed).reader.log_probs(row_Q) for seed in (3, 3, 4))
     assert (one == same).all()
     assert (one != other).any()
-    assert torch.equal(torch.get_rng_state(), state)  # nobody else's randomness is disturbed
+    assert torch.equal(torch.get_rng_state(), state)  # no other code's randomness is disturbed
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -137,7 +137,7 @@ def test_scores_do_not_change_with_what_comes_later(random_town: Histories, netw
     before = reader.log_probs(row_Q)
     for row in row_Q[::5].tolist():
         item_E = random_town.item_idx_N.copy()
-        item_E[row:] = (item_E[row:] + 3) % 7  # this event's own item too, which is asked for
+        item_E[row:] = (item_E[row:] + 3) % 7  # this event's own item too, which is predicted
         changed = dataclasses.replace(reader, histories=dataclasses.replace(random_town, item_idx_N=item_E))
         np.testing.assert_allclose(changed.log_probs(row_Q)[row_Q <= row], before[row_Q <= row], atol=1e-5)
         after = (row_Q > row) & (random_town.user_idx_N[row_Q] == random_town.user_idx_N[row])

@@ -23,7 +23,7 @@ ROWS = st.lists(
 
 
 def _steps(windows: Windows) -> list[list[tuple[int, int]]]:
-    """What is read and what is asked, window by window, without the padding."""
+    """What is read and what is predicted, window by window, without the padding."""
     return [
         list(zip(row_L[:length].tolist(), next_L[:length].tolist(), strict=True))
         for row_L, next_L, length in zip(windows.row_WL, windows.next_WL, windows.length_W, strict=True)
@@ -82,7 +82,7 @@ def test_known_items_are_those_of_training_events(town: Histories) -> None:
     assert Transitions.of(town).known(town).tolist() == [True, True, True, False, False]
 
 
-def test_moment_is_hour_day_and_class_of_the_time_since_the_previous_event(build: Build) -> None:
+def test_request_is_hour_day_and_class_of_the_time_since_the_previous_event(build: Build) -> None:
     start = 4 * DAY + 9 * HOUR  # Monday, 5 January 1970, 9:00
     gaps = [0, 90, 3 * MINUTE, 2 * HOUR, 4000 * DAY]  # below 2 min, below 4 min, below 128 min, the open class
     times = np.cumsum([start, *gaps]).tolist()

@@ -78,7 +78,7 @@ def test_scores_are_log_probabilities(waves: Histories) -> None:
     assert np.exp(score_QI).sum(axis=1).tolist() == pytest.approx([1.0] * 20)
 
 
-def test_what_happens_in_the_asked_hour_and_later_changes_nothing(waves: Histories) -> None:
+def test_what_happens_in_the_query_hour_and_later_changes_nothing(waves: Histories) -> None:
     ranker = _ranker(waves, max_epochs=1)
     row = int(np.flatnonzero(waves.split_N == 2)[5])
     hour_N = waves.time_s_N // HOUR

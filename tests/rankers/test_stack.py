@@ -157,7 +157,7 @@ def test_odds_of_the_gate_are_its_own_and_those_of_rankers(histories: Histories)
         assert found_Q[query] == pytest.approx(expected, rel=1e-6)
 
 
-def test_rows_asked_together_are_answered_as_one_by_one(histories: Histories) -> None:
+def test_rows_in_one_batch_are_answered_as_one_by_one(histories: Histories) -> None:
     bound, row_Q = _bound(histories, GATED), _rows(histories)
     together = bound.masses(row_Q)
     for query in range(len(row_Q)):

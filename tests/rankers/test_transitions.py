@@ -30,7 +30,7 @@ def test_moves_of_all_and_of_the_user_and_popularity_add_up(town: Histories) -> 
     # Ann from A: she and Cyd went to B, and hers counts twice more: B 4 + 2 + 2 of 13 + 2 + 2.
     assert np.exp(found.score_EK[0]).tolist() == pytest.approx([8 / 17, 4 / 17, 3 / 17, 1 / 17, 1 / 17])
     assert found.item_EK[0].tolist() == [B, A, C, D, E]
-    # Bob from C: nobody had moved from there. Cyd from C: Bob did so a second ago, to C.
+    # Bob from C: no user had moved from there. Cyd from C: Bob did so a second ago, to C.
     assert found.item_EK[1:3].tolist() == [[A, B, C, D, E], [A, B, C, D, E]]
     assert np.exp(found.score_EK[2]).tolist() == pytest.approx([4 / 14, 4 / 14, 4 / 14, 1 / 14, 1 / 14])
     # Dan from C: Bob to C, Cyd to D; his own arrival at C was no move.

@@ -27,9 +27,9 @@ def town(town_copy: Callable[..., Config]) -> Config:
 def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
     """Probability of each title that `recommend` answers, by title, best first."""
 
-    def ask(config: Config, **wishes: Any) -> dict[str, float]:
+    def ask(config: Config, **conditions: Any) -> dict[str, float]:
         capsys.readouterr()
-        filters = RequestFilters(**wishes)
+        filters = RequestFilters(**conditions)
         recommend_verb(config, "p00", RequestContext(), filters, k=None, versus=None, as_json=True)
         [answer] = json.loads(capsys.readouterr().out)
         return {item["title"]: item["probability"] for item in answer["items"]}

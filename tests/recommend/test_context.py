@@ -8,7 +8,7 @@ from whereupon.errors import DataError, PromptError
 from whereupon.histories import Histories
 from whereupon.prompts import context_frame
 from whereupon.recommend.context import RequestContext, check_context, parse_weather
-from whereupon.tests.recommend.asking import question
+from whereupon.tests.recommend.questions import question
 
 MakeHistories = Callable[..., Histories]
 
@@ -25,8 +25,8 @@ def travels(make_histories: MakeHistories) -> Histories:
     return make_histories([FIRST, SECOND, THIRD, *OTHERS])
 
 
-def _query(histories: Histories, user: str = "Ada", **moment: Any) -> dict[str, Any]:
-    return question(histories, user, RequestContext(**moment)).row(-1, named=True)
+def _query(histories: Histories, user: str = "Ada", **context: Any) -> dict[str, Any]:
+    return question(histories, user, RequestContext(**context)).row(-1, named=True)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_weather_in_words_becomes_columns(text: str, values: dict[str, float]) -
 @pytest.mark.parametrize(
     ("text", "word"), [("snoww, hail", "hail"), ("cold", "cold"), ("snow, -3", "-3"), ("3 K", "3"), ("3 C 5 C", "5")]
 )
-def test_word_that_nobody_knows_is_told_with_those_known(text: str, word: str) -> None:
+def test_word_that_is_unknown_is_shown_with_those_known(text: str, word: str) -> None:
     with pytest.raises(
         PromptError, match=rf"has the word '{word}'; expected a temperature such as '-3 C' .* snow, rain"
     ):
@@ -76,7 +76,7 @@ def test_versus_replaces_the_pieces_that_it_names(versus: str, expected: Request
     assert RequestContext("2013-01-01T08:00", "snow", "1,2").versus(versus) == expected
 
 
-def test_moment_is_told_by_what_it_says() -> None:
+def test_request_is_shown_by_what_it_says() -> None:
     assert str(RequestContext(at="2013-01-01", weather="snow")) == "2013-01-01, snow"
     assert str(RequestContext()) == "right after the last event"
 
@@ -92,7 +92,7 @@ def test_question_without_a_time_stands_right_after_the_last_event(travels: Hist
     ("at", "told"),
     [("2013-01-01T08:01", [0]), ("2013-01-01T19:00", [0]), ("2013-01-01T19:00:01", [0, 1]), ("2014-01-01", [0, 1, 2])],
 )
-def test_question_knows_the_events_before_its_moment_only(travels: Histories, at: str, told: list[int]) -> None:
+def test_question_knows_the_events_before_its_time_only(travels: Histories, at: str, told: list[int]) -> None:
     assert question(travels, "Ada", RequestContext(at=at))["item_idx"].to_list() == [*told, -1]
 
 
@@ -118,13 +118,13 @@ def test_time_with_an_offset_goes_by_the_clock_of_then(travels: Histories) -> No
     assert _query(moved, at="2013-01-09T10:00Z")["local_time"].isoformat() == "2013-01-09T02:00:00"
 
 
-def test_unknown_user_is_told_the_nearest(travels: Histories) -> None:
+def test_unknown_user_is_shown_the_nearest(travels: Histories) -> None:
     with pytest.raises(DataError, match="no user 'Adda' among 2; did you mean Ada"):
         question(travels, "Adda", RequestContext())
 
 
 @pytest.mark.parametrize("at", ["2013-01-01T08:00", "2012-12-31", "2013-01-01T12:00Z"])
-def test_moment_before_the_first_event_is_refused(travels: Histories, at: str) -> None:
+def test_time_before_the_first_event_is_refused(travels: Histories, at: str) -> None:
     with pytest.raises(DataError, match=r"^User Ada has no event before .*: the first one is at 2013-01-01 08:00:00"):
         question(travels, "Ada", RequestContext(at=at))
 
@@ -148,7 +148,7 @@ def test_weather_said_aloud_leaves_nothing_of_the_old_one(travels: Histories) ->
     assert (row["temperature_c"], row["precipitation_mm"], row["origin"]) == (None, 4.0, "EWR")
 
 
-def test_snow_said_aloud_is_told_as_snow_where_the_data_know_only_rain(travels: Histories) -> None:
+def test_snow_said_aloud_is_shown_as_snow_where_the_data_know_only_rain(travels: Histories) -> None:
     query = question(travels, "Ada", RequestContext(weather="snow, 5 C windy"))
     plain = question(travels, "Ada", RequestContext())
     assert context_frame(query, "context")["weather"].to_list()[-1] == "cold snow windy"
@@ -207,8 +207,8 @@ def test_place_where_no_event_has_one_is_refused(make_histories: MakeHistories) 
 
 
 def test_weather_is_refused_where_prompts_leave_it_out_and_a_place_is_not() -> None:
-    for moment in (RequestContext(at="2013-01-01T08:00", place="40.64,-73.78"), RequestContext()):
-        check_context(moment, ["time", "place", "weather"])
+    for context in (RequestContext(at="2013-01-01T08:00", place="40.64,-73.78"), RequestContext()):
+        check_context(context, ["time", "place", "weather"])
     check_context(RequestContext(weather="rain"), ["time", "place"])
     with pytest.raises(PromptError, match=r"^prompts\.leave_out names weather, .*: leave the weather out\.$"):
         check_context(RequestContext(weather="rain"), ["weather"])

@@ -1,4 +1,4 @@
-"""A person who is forgotten: neither asked about, nor listed, nor answered with what was prepared."""
+"""A person who is forgotten: neither recommended to, nor listed, nor answered with what was prepared."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_one_process_forgets_another_one_has_forgotten(
     assert recommender.user_ids == ["p00", "p01", "p03"]
 
 
-def test_folder_of_the_forgotten_names_nobody(tmp_path: Path) -> None:
+def test_folder_of_the_forgotten_names_no_user(tmp_path: Path) -> None:
     forgotten = Forgotten.of_run(tmp_path)
     assert forgotten.without(["ann", "bob"]) == ["ann", "bob"]
     for user_id in ("ann", "ann", "../bob/\x00"):

@@ -45,8 +45,8 @@ def test_raw_user_is_answered_as_before_and_feedback_finds_its_history(town_copy
         assert not {"p00", "p01"} & set(recommender.user_ids)
         num = recommender.question(Request("p00", None, RequestContext(AT))).prompt.num_events
         assert recommender.store is not None
-        door = PrivateStore(recommender.store, recommender.privacy)
-        door.append([_event("p00")])
+        private = PrivateStore(recommender.store, recommender.privacy)
+        private.append([_event("p00")])
         assert recommender.question(Request("p00", None, RequestContext(AT))).prompt.num_events == num + 1
         assert recommender.store.users() == [Pseudonyms(KEY.encode()).of_id("p00")]
         assert set(recommender.recommend_all(k=1, at=AT)["user_id"]) == set(recommender.user_ids)
@@ -63,9 +63,9 @@ def test_run_with_pseudonyms_needs_their_key(town_copy: Callable[..., Config], m
 def test_stored_event_names_no_user_no_place_and_no_minute(tmp_path: Path) -> None:
     privacy = Privacy(PrivacySettings(), Pseudonyms(KEY.encode()))
     store = open_store(tmp_path / "events.sqlite")
-    door = PrivateStore(store, privacy)
-    assert door.append([_event("ann"), _event("ann")]) == (1, 1)  # sending it again is safe
-    [event] = door.of_user("ann", 10)
+    private = PrivateStore(store, privacy)
+    assert private.append([_event("ann"), _event("ann")]) == (1, 1)  # sending it again is safe
+    [event] = private.of_user("ann", 10)
     assert store.of_user("ann", 10) == []
     assert event.user_id == privacy.user("ann")
     assert event.time == datetime(2024, 1, 19, 20, 30, tzinfo=UTC)

@@ -75,7 +75,7 @@ def test_lint_exits_with_1_only_for_errors(town: Path, tmp_path: Path) -> None:
     assert "error leak: context.j2 uses 'title'" in done.stdout
 
 
-def test_fields_are_told_with_bits_and_tokens(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fields_are_reported_with_bits_and_tokens(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     done = CliRunner().invoke(app, ["prompt", "fields", str(town)])
     assert done.exit_code == 0, done.stdout + done.stderr

@@ -141,7 +141,7 @@ def test_event_that_is_stored_and_sent_along_counts_once_and_two_alike_count_twi
 
 
 def test_command_line_and_library_know_the_same_events(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both read prepared and stored events; users whom only the store knows are users, too."""
+    """Both read prepared and stored events; users that only the store knows are users, too."""
     time = _prepared(config, "p00")["time"][-1] + timedelta(hours=3)
     _store(config, _event("p00", "bar3", time), _event("new", "cinema", time, 2))
     capsys.readouterr()
@@ -191,7 +191,7 @@ def test_budget_of_searches_does_not_hide_log_probabilities(config: Config, town
         assert bounded.log_probs("p00", "park", at=AT).height == 1
 
 
-def test_mistake_in_the_moment_is_nobodys_lack_of_an_answer(recommender: Recommender) -> None:
+def test_mistake_in_the_time_is_no_users_lack_of_an_answer(recommender: Recommender) -> None:
     for wrong in ({"weather": "hot"}, {"at": "soon"}, {"place": "here"}, {"at": "0001-01-01T00:00+14:00"}):
         with pytest.raises(PromptError):
             recommender.recommend_all(**wrong)  # type: ignore[arg-type]

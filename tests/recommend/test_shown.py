@@ -62,14 +62,14 @@ def test_json_ranks_the_catalogue_with_ids_and_probabilities(ask: Ask) -> None:
     assert {item["item_id"]: item["title"] for item in answer["items"]}["bar2"] == "Bar Two"
 
 
-def test_json_of_two_moments_says_which_is_which(ask: Ask) -> None:
+def test_json_of_two_requests_says_which_is_which(ask: Ask) -> None:
     told = json.loads(ask(as_json=True, weather="rain", versus="clear; 2024-02-01T08:00", k=2))
     assert [answer["context"] for answer in told] == ["rain", "2024-02-01T08:00, clear"]
     assert [len(answer["items"]) for answer in told] == [2, 2]
     assert all(answer["exact"] and answer["missing_probability"] == 0 for answer in told)
 
 
-def test_answer_does_not_depend_on_what_it_is_asked_beside(ask: Ask) -> None:
+def test_answer_does_not_depend_on_what_it_is_computed_beside(ask: Ask) -> None:
     both = json.loads(ask(as_json=True, weather="rain", versus="clear"))
     assert both == [json.loads(ask(as_json=True, weather=weather))[0] for weather in ("rain", "clear")]
 
@@ -88,7 +88,7 @@ def test_table_shows_rank_probability_bar_title_and_id(ask: Ask) -> None:
     assert lines[2].split()[2] == "█" * 20
 
 
-def test_table_of_two_moments_shows_who_moved(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_of_two_requests_shows_who_moved(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([_result([3, 0, 1], [0.5, 0.3, 0.1]), _result([0, 3, 2], [0.6, 0.2, 0.1])])
     monkeypatch.setattr(recommender, "run", lambda *_: [next(answers)])
     lines = ask(weather="rain", versus="clear").splitlines()
@@ -118,7 +118,7 @@ def test_search_that_found_nothing_in_its_budget_is_an_empty_list(ask: Ask, monk
     assert "at most 1.0000" in ask()
 
 
-def test_moment_that_cannot_be_read_is_told_before_a_model_is_loaded(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_that_cannot_be_read_is_reported_before_loading_a_model(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("loaded"))
     with pytest.raises(PromptError, match="cannot be read"):
         ask(versus="rain; 2024-99-01", at="soon")
@@ -186,11 +186,11 @@ NIGHT = "2024-02-03T01:00"  # a Saturday
          "cinema, 1 of these is open at 2024-02-03 01:00 local time."),
     ],
 )  # fmt: skip
-def test_wishes_leave_the_others_out_and_probabilities_unchanged(
+def test_filters_leave_the_others_out_and_probabilities_unchanged(
     places: Config, ask: Ask, filters: RequestFilters, left: set[str], said: str
 ) -> None:
-    moment = {"at": NIGHT, "place": CENTRE if filters.near_km else None, "as_json": True}
-    [answer] = json.loads(ask(places, filters=filters, **moment))
+    context = {"at": NIGHT, "place": CENTRE if filters.near_km else None, "as_json": True}
+    [answer] = json.loads(ask(places, filters=filters, **context))
     [plain] = json.loads(ask(places, at=NIGHT, as_json=True))
     assert (answer["num_candidates"], answer["filters"], answer["exact"]) == (len(left), said, True)
     expected = [item for item in plain["items"] if item["title"] in left]
@@ -198,7 +198,7 @@ def test_wishes_leave_the_others_out_and_probabilities_unchanged(
     assert [item["rank"] for item in answer["items"]] == list(range(1, len(left) + 1))
     for item, same in zip(answer["items"], expected, strict=True):
         assert item["probability"] == pytest.approx(same["probability"], rel=1e-5)
-    assert said in ask(places, filters=filters, at=NIGHT, place=moment["place"]).splitlines()
+    assert said in ask(places, filters=filters, at=NIGHT, place=context["place"]).splitlines()
 
 
 def test_unseen_leaves_what_the_user_never_chose(places: Config, ask: Ask) -> None:
@@ -209,7 +209,7 @@ def test_unseen_leaves_what_the_user_never_chose(places: Config, ask: Ask) -> No
     assert {item["item_id"] for item in answer["items"]} == {"cinema", "park", "bar1", "bar2", "bar3"} - chosen
 
 
-def test_wishes_that_leave_nothing_are_one_sentence_without_a_model(
+def test_filters_that_leave_nothing_are_one_sentence_without_a_model(
     places: Config, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("loaded"))
@@ -225,7 +225,7 @@ def test_wishes_that_leave_nothing_are_one_sentence_without_a_model(
     assert (answer["exact"], answer["missing_probability"]) == (True, 0.0)
 
 
-def test_each_of_two_moments_has_its_own_candidates(places: Config, ask: Ask) -> None:
+def test_each_of_two_requests_has_its_own_candidates(places: Config, ask: Ask) -> None:
     filters = RequestFilters(categories=["cinema"], open_now=True)
     moments = {"at": NIGHT, "versus": "2024-02-03T15:00"}
     night, day = json.loads(ask(places, filters=filters, as_json=True, **moments))
@@ -238,7 +238,7 @@ def test_each_of_two_moments_has_its_own_candidates(places: Config, ask: Ask) ->
     assert "Old Cinema" in lines[2]
 
 
-def test_wish_that_cannot_be_granted_is_told_before_a_model_is_loaded(
+def test_filter_that_cannot_be_granted_is_reported_before_a_model_is_loaded(
     trained: Config, places: Config, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("whereupon.decode.models.load_base_model", lambda *_: pytest.fail("loaded"))

@@ -1,4 +1,4 @@
-"""The catalogue of a run under several editors: nothing is lost, nobody waits in silence, and versions are whole."""
+"""The catalogue of a run under several editors: nothing is lost, no editor waits in silence, and versions are whole."""
 
 import asyncio
 import fcntl
@@ -195,7 +195,7 @@ def test_prompts_count_items_of_the_histories_first_and_added_ones_behind(town: 
     assert len(version.encoder.titles.length) == 7
 
 
-def test_version_is_of_the_moment_of_reading_though_it_is_written_meanwhile(
+def test_version_is_of_the_time_of_reading_though_it_is_written_meanwhile(
     town: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that is overtaken between the manifest and the arrays reads again."""

@@ -1,4 +1,4 @@
-"""The weather of a later moment is a forecast where that is wanted, and the prompt says so."""
+"""The weather of a later time is a forecast where that is wanted, and the prompt says so."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,19 +16,19 @@ pytest.importorskip("statsforecast", reason="forecasts need statsforecast: pip i
 LATER = "2024-01-14T12:00"  # two days after the last event, so that its weather is unknown otherwise
 
 
-def last_line(config: Config, moment: RequestContext) -> str:
+def last_line(config: Config, context: RequestContext) -> str:
     """The last line of the prompt for p00."""
     with Recommender.load(config) as recommender:
-        prompt = recommender.question(Request("p00", None, moment)).prompt
+        prompt = recommender.question(Request("p00", None, context)).prompt
         return recommender.tokenizer.decode(prompt.tokens_L.tolist()).splitlines()[-1]
 
 
-def test_later_moment_has_the_weather_that_is_forecast_and_calls_it_so(town_copy: Callable[..., Config]) -> None:
+def test_later_time_has_the_weather_that_is_forecast_and_calls_it_so(town_copy: Callable[..., Config]) -> None:
     config = town_copy("recommend.weather=forecast")
     assert "forecast" in last_line(config, RequestContext(LATER))
     assert "forecast" not in last_line(config, RequestContext(LATER, weather="rain, 18 C"))
     assert "forecast" not in last_line(config, RequestContext())  # right after the last event
-    assert "forecast" not in last_line(config, RequestContext("2024-06-01T12:00"))  # nobody knows
+    assert "forecast" not in last_line(config, RequestContext("2024-06-01T12:00"))  # unknown
     assert "forecast" not in last_line(town_copy(), RequestContext(LATER))
 
 

@@ -99,7 +99,7 @@ def test_model_alone_is_all_of_the_log_odds(alone: Recommender) -> None:
 
 
 def test_without_weather_is_the_answer_to_a_question_without_weather(recommender: Recommender) -> None:
-    """The moment is a week after the last event, so that the weather is unknown where it is not said."""
+    """The request is a week after the last event, so that the weather is unknown where it is not said."""
     found = recommender.explain("p00", at="2024-01-30T12:00", weather=RAIN, budget_s=math.inf)
     ranked = recommender.recommend("p00", at="2024-01-30T12:00").rows(named=True)
     expected = {row["item_id"]: (row["rank"], row["probability"]) for row in ranked}
@@ -132,7 +132,7 @@ def test_past_events_are_the_users_own_and_the_most_important_come_first(recomme
         assert max(sizes) > 0
 
 
-def test_nobody_elses_events_change_or_enter_an_explanation(alone: Recommender) -> None:
+def test_no_other_users_events_change_or_enter_an_explanation(alone: Recommender) -> None:
     shown = alone.explain("p00", at=AT, budget_s=math.inf).model_dump_json()
     assert not [user for user in alone.user_ids if user != "p00" and user in shown]
 
@@ -253,8 +253,8 @@ def test_shares_are_those_of_another_library(
 def test_command_line_says_why_in_a_sentence_and_in_figures(
     alone: Recommender, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moment = RequestContext(AT, RAIN)
-    recommend_verb(alone.config, "p00", moment, RequestFilters(), k=2, versus=None, as_json=False, why=True)
+    context = RequestContext(AT, RAIN)
+    recommend_verb(alone.config, "p00", context, RequestFilters(), k=2, versus=None, as_json=False, why=True)
     printed = capsys.readouterr().out
     [first, second] = alone.explain("p00", k=2, at=AT, weather=RAIN, budget_s=math.inf).items
     assert f"1. {first.sentence}" in printed
@@ -263,7 +263,7 @@ def test_command_line_says_why_in_a_sentence_and_in_figures(
     assert "prompt: time " in printed
 
 
-def test_command_line_gives_the_explanation_as_json_where_it_is_asked(
+def test_command_line_gives_the_explanation_as_json_on_request(
     alone: Recommender, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for why in (True, False):

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from whereupon.tests.serve.processes import Server, serving
 
-ASKING, ADMIN = "a5k", "adm1n"
+API_KEY, ADMIN_KEY = "a5k", "adm1n"
 WIDE, PHONE = 1280, 390
 PATIENCE_MS = 300_000
 """Enough for machines that do other things too."""
@@ -57,14 +57,14 @@ class Visit:
         self.answered()
 
     def answered(self) -> None:
-        """Wait until a list is drawn and nothing is asked."""
+        """Wait until a list is drawn and no request is open."""
         self.page.wait_for_selector("#list .item")
         self.page.wait_for_selector("#answer[aria-busy=false]")
 
     def posted(self, path: str, act: Any, **context: str) -> Any:
         """The body of the request to `path`, with these values of its context, that follows an act.
 
-        The page asks a moment after each change, so requests of earlier changes may come in between.
+        The page waits shortly after each change, so requests of earlier changes may come in between.
         """
 
         def is_meant(one: Any) -> bool:
@@ -80,7 +80,7 @@ class Visit:
 
 @contextlib.contextmanager
 def visiting(
-    browser: Browser, url: str, *, key: str | None = ADMIN, width: int = WIDE, dark: bool = False
+    browser: Browser, url: str, *, key: str | None = ADMIN_KEY, width: int = WIDE, dark: bool = False
 ) -> Iterator[Visit]:
     """The page of a server, loaded, with a key in its session; closed at the end."""
     context = browser.new_context(
@@ -111,7 +111,7 @@ def _note(seen: Visit, kind: str, text: str) -> None:
 @contextlib.contextmanager
 def serving_places(config: Path, run: Path) -> Iterator[Server]:
     """A real server of the tiny town with both keys, whose places have coordinates and categories."""
-    keys = {"WHEREUPON_API_KEY": ASKING, "WHEREUPON_ADMIN_KEY": ADMIN}
+    keys = {"WHEREUPON_API_KEY": API_KEY, "WHEREUPON_ADMIN_KEY": ADMIN_KEY}
     patient = ["serve.explain_seconds=600"]  # so that no reason is left out on a machine that does other things too
     with serving(config, run, patient, environment=keys) as served:
         called(served.url, f"/v1/catalogues/{served.model}", {"items": PLACES}, "PUT")
@@ -119,8 +119,8 @@ def serving_places(config: Path, run: Path) -> Iterator[Server]:
 
 
 def called(url: str, path: str, body: Any, method: str) -> Any:
-    """What a route answers to the key that administers."""
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN}"}
+    """What a route answers to the admin key."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN_KEY}"}
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url + path, content, headers, method=method)
     with urllib.request.urlopen(request, timeout=300) as answer:

@@ -14,7 +14,7 @@ from pathlib import Path
 MARK = "WHEREUPON_TEST_MARK"
 # No server asks for one that a shell happens to have.
 KEYS = ("WHEREUPON_API_KEY", "WHEREUPON_ADMIN_KEY", "VLLM_API_KEY")
-# What `nohup` or a script's `&` lets its children ignore, they are asked to obey again.
+# What `nohup` or a script's `&` lets its children ignore, they must obey again.
 DEFAULT_SIGNALS = ["env", "--default-signal=HUP,INT,TERM"]
 # Small enough for a machine that does other things too; patient enough for one that does many.
 SETTINGS = ["serve.port=0", "serve.kv_cache_gib=0.125", "serve.start_timeout_s=3600"]

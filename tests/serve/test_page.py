@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from whereupon.tests.chromium import chromium
 from whereupon.tests.serve.page_journeys import JOURNEYS
-from whereupon.tests.serve.page_visit import ASKING, PHONE, Visit, serving_places, visiting
+from whereupon.tests.serve.page_visit import API_KEY, PHONE, Visit, serving_places, visiting
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="there is no Chromium on this machine")
 
@@ -47,17 +47,17 @@ def test_unknown_user_is_a_sentence(browser: Browser, served_places: str) -> Non
     assert visit.errors == []
 
 
-def test_asking_key_shows_the_list_and_says_what_it_may_not(browser: Browser, served_places: str) -> None:
-    with visiting(browser, served_places, key=ASKING) as visit:
+def test_api_key_shows_the_list_and_says_what_it_may_not(browser: Browser, served_places: str) -> None:
+    with visiting(browser, served_places, key=API_KEY) as visit:
         visit.pick("p00")
         assert visit.page.locator("#list .item").count() == 5
-        visit.page.wait_for_selector("#past-about:has-text('the key that administers')")
+        visit.page.wait_for_selector("#past-about:has-text('the admin key')")
         assert visit.page.locator("#past time").count() == 0
         assert visit.page.locator("#suggested button").count() == 0
     assert visit.errors == []
 
 
-def test_missing_key_is_asked_for_and_kept_in_the_session_alone(browser: Browser, served_places: str) -> None:
+def test_missing_key_is_requested_and_kept_in_the_session_alone(browser: Browser, served_places: str) -> None:
     with visiting(browser, served_places, key=None) as visit:
         page = visit.page
         page.wait_for_selector("#key-dialog[open]")
@@ -65,7 +65,7 @@ def test_missing_key_is_asked_for_and_kept_in_the_session_alone(browser: Browser
         page.fill("#key", "wrong")
         page.press("#key", "Enter")
         page.wait_for_selector("#key-problem:has-text('refused')")
-        page.fill("#key", ASKING)
+        page.fill("#key", API_KEY)
         page.press("#key", "Enter")
         page.wait_for_selector("#about:has-text('5 items')")
         visit.pick("p00")

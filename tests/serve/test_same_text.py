@@ -1,4 +1,4 @@
-"""What is trained is what is served: one text for each moment, token for token."""
+"""What is trained is what is served: one text for each event, token for token."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from whereupon.catalogue.catalogue import Encode
 from whereupon.histories import Histories
 from whereupon.prompts import PromptEncoder, PromptSettings
 from whereupon.recommend.context import RequestContext, parse_weather
-from whereupon.tests.recommend.asking import build_prompt
+from whereupon.tests.recommend.questions import build_prompt
 
 MakeHistories = Callable[..., Histories]
 SAID = ["rain, 3 C", "clear, 25 C windy", "snow, -5 C", "calm"]
@@ -40,7 +40,7 @@ def _travels(make_histories: MakeHistories, location: str) -> tuple[Histories, l
     ("template", "location"), [("flights", "context"), ("plain", "outcome"), ("checkins", "outcome")]
 )
 @pytest.mark.parametrize("profile_tokens", [0, 24])
-def test_training_text_up_to_each_title_is_the_prompt_of_that_moment(
+def test_training_text_up_to_each_title_is_the_prompt_of_that_event(
     make_histories: MakeHistories, make_words: Callable[[], Encode], template: str, location: str, profile_tokens: int
 ) -> None:
     histories, moments = _travels(make_histories, location)

@@ -1,8 +1,8 @@
-// Search in the catalogue; adding, changing and taking out items with the key that administers.
+// Search in the catalogue; adding, changing and taking out items with the admin key.
 
 import { ask, Refused } from "./api.js";
 import { $, debounced, h, put, whole } from "./dom.js";
-import { emit, isAsked, on, state } from "./state.js";
+import { emit, hasQuestion, on, state } from "./state.js";
 
 const PAGE = 20;
 let query = "";
@@ -124,5 +124,5 @@ async function changed(note) {
   state.catalogue = (await ask("GET", "/v1/catalogues")).data[0];
   $("about").textContent = `${state.catalogue.name} · ${whole(state.catalogue.num_items)} items`;
   await list(note);
-  if (isAsked()) emit("set-moment");
+  if (hasQuestion()) emit("set-context");
 }

@@ -1,8 +1,8 @@
-// Two times side by side: the list as asked, and the same person at another time, weather or place.
+// Two times side by side: the list of the request, and the same person at another time, weather or place.
 
 import { ask, Refused } from "./api.js";
 import { $, day, h, here, hour, moved, percent, put } from "./dom.js";
-import { isAsked, on, question, state, topk, weatherOf } from "./state.js";
+import { hasQuestion, on, question, state, topk, weatherOf } from "./state.js";
 
 export function startCompare() {
   on("answered", draw);
@@ -22,7 +22,7 @@ function draw() {
       state.context.weather ? input("other-degrees", "number", "Degrees, °C", { placeholder: "not said" }) : null,
       input("other-latitude", "number", "Latitude", { step: "any", placeholder: "as above" }),
       input("other-longitude", "number", "Longitude", { step: "any", placeholder: "as above" }),
-      h("button", { type: "submit", class: "primary", disabled: !isAsked() || !state.answer }, "Compare")),
+      h("button", { type: "submit", class: "primary", disabled: !hasQuestion() || !state.answer }, "Compare")),
     h("div", { id: "compared", "aria-live": "polite" }));
   $("other-at").value = before || $("at").value || here();
 }

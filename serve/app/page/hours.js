@@ -1,9 +1,9 @@
-// The hour strip: how the top items change over the 24 hours of the day that is asked about.
+// The hour strip: how the top items change over the 24 hours of the day of the request.
 
 import { ask, Refused } from "./api.js";
 import { $, day, h, percent, put } from "./dom.js";
 import { cell } from "./why.js";
-import { emit, isAsked, on, question, state } from "./state.js";
+import { emit, hasQuestion, on, question, state } from "./state.js";
 
 const AT_ONCE = 3; // requests, so that a small server answers others meanwhile
 const SHOWN = 3; // of each hour
@@ -18,7 +18,7 @@ export function startHours() {
 function idle(said = "") {
   put($("view-hours"),
     h("p", { class: "hint" }, "How the list changes over the day: the same person, weather and place at each hour."),
-    h("button", { type: "button", onclick: ask24, disabled: !isAsked() }, "Show 24 hours"),
+    h("button", { type: "button", onclick: ask24, disabled: !hasQuestion() }, "Show 24 hours"),
     said ? h("p", { class: "problem", role: "alert" }, said) : null);
 }
 
@@ -64,9 +64,9 @@ function draw(answers, date) {
     if (!known || item.probability > known.p) best.set(item.item_id, { id: item.item_id, title: item.title, p: item.probability });
   }));
   const rows = [...best.values()].sort((a, b) => b.p - a.p).slice(0, MOST_ROWS);
-  const asked = Number($("at").value.slice(11, 13));
-  const head = answers.map((_, hour) => h("th", { scope: "col", class: hour === asked ? "asked" : "" },
-    h("button", { type: "button", class: "hour", "aria-label": `Ask about ${hour}:00`, onclick: () => { $("at").value = `${date}T${String(hour).padStart(2, "0")}:00`; emit("set-moment"); } }, String(hour))));
+  const selected = Number($("at").value.slice(11, 13));
+  const head = answers.map((_, hour) => h("th", { scope: "col", class: hour === selected ? "selected-hour" : "" },
+    h("button", { type: "button", class: "hour", "aria-label": `Ask about ${hour}:00`, onclick: () => { $("at").value = `${date}T${String(hour).padStart(2, "0")}:00`; emit("set-context"); } }, String(hour))));
   put($("view-hours"),
     h("p", { class: "hint" }, `${day(`${date}T00:00`)}: probability in per cent; the first of each hour has a frame. An hour opens its list.`),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "24 hours" }, h("table", { class: "hours" },

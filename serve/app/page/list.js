@@ -2,7 +2,7 @@
 
 import { ask, Refused } from "./api.js";
 import { $, h, km, moved, percent, put, shifted, whole } from "./dom.js";
-import { emit, isAsked, itemsOf, moment, question, state, topk, withOffset } from "./state.js";
+import { emit, hasQuestion, itemsOf, question, requestContext, state, topk, withOffset } from "./state.js";
 import { whyOf } from "./why.js";
 
 let running = null; // the AbortController of the newest request
@@ -12,7 +12,7 @@ let note = ""; // what the next list that is drawn has to say
 
 // Ask for the list and draw it. `explain` asks for reasons too, which takes many times as long.
 export async function refresh({ explain = false } = {}) {
-  if (!isAsked()) return problem("Choose a user first, or describe someone new.");
+  if (!hasQuestion()) return problem("Choose a user first, or describe someone new.");
   running?.abort();
   const own = (running = new AbortController());
   waiting(explain ? "Asking the question in other words: this takes some seconds." : "Searching the catalogue.");
@@ -113,7 +113,7 @@ function row(item, top, who) {
     why ? whyOf(why, item.rank === 1) : null);
 }
 
-// Category and opening hours come from the catalogue, a moment later than the list.
+// Category and opening hours come from the catalogue, a little later than the list.
 async function describe(items) {
   try {
     const rows = await itemsOf(items.map((item) => item.item_id));
@@ -151,7 +151,7 @@ function exclude(item) {
 const eventId = () => `page-${Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 
 async function choose(item) {
-  const { at, latitude, longitude } = moment();
+  const { at, latitude, longitude } = requestContext();
   try {
     if (state.isNew) {
       state.described.push({ item_id: item.item_id, title: item.title, at });
@@ -167,7 +167,6 @@ async function choose(item) {
     return problem(error.message);
   }
   $("at").value = shifted(at, 1);
-  emit("moment");
   const said = state.isNew ? "was added" : "was stored";
   note = ` “${item.title}” ${said} at ${at.slice(11, 16)}; this is the list an hour later.`;
   await refresh();

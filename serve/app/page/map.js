@@ -139,7 +139,7 @@ function setPlace(x, y) {
   $("latitude").value = y.toFixed(5);
   $("longitude").value = (x / squeeze).toFixed(5);
   draw();
-  emit("set-moment");
+  emit("set-context");
 }
 
 let highlighted = null;

@@ -10,10 +10,10 @@ import { startMap } from "./map.js";
 import { showPast, showQuestion } from "./past.js";
 import { askNow, startPerson } from "./person.js";
 import { startServer } from "./server.js";
-import { emit, filters, isAsked, on, state } from "./state.js";
+import { emit, filters, hasQuestion, on, state } from "./state.js";
 import { drawRankers } from "./why.js";
 
-const again = debounced(() => isAsked() && refresh(), 250);
+const again = debounced(() => hasQuestion() && refresh(), 250);
 
 async function load() {
   try {
@@ -49,7 +49,7 @@ function startMoment() {
     again();
     emit("placed");
   });
-  on("set-moment", () => again());
+  on("set-context", () => again());
   $("question").addEventListener("submit", (event) => { event.preventDefault(); askNow(); });
   $("question").addEventListener("change", (event) => {
     if (!event.target.closest("#known-person, #new-person, .choice")) again();
@@ -85,7 +85,7 @@ function startKey() {
     useKey($("key").value.trim());
     await load();
     emit("key");
-    if (isAsked()) refresh();
+    if (hasQuestion()) refresh();
   });
   on("key-needed", () => {
     $("key-problem").hidden = false;

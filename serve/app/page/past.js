@@ -2,12 +2,12 @@
 
 import { ask, Refused } from "./api.js";
 import { $, day, h, hour, put, whole } from "./dom.js";
-import { emit, isAsked, question, state } from "./state.js";
+import { emit, hasQuestion, question, state } from "./state.js";
 
 let running = null;
 
 export async function showPast() {
-  if (!isAsked()) return;
+  if (!hasQuestion()) return;
   running?.abort();
   running = new AbortController();
   try {
@@ -19,7 +19,7 @@ export async function showPast() {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
     state.question = null;
-    const said = error.needsKey ? "Histories and prompts need the key that administers." : error.message;
+    const said = error.needsKey ? "Histories and prompts need the admin key." : error.message;
     $("past-about").textContent = said;
     put($("past"));
     put($("view-prompt"), h("p", { class: "hint" }, said));

@@ -1,4 +1,4 @@
-// Who is asked about: a user by id, or someone new by events from a search in the catalogue.
+// Who the request is for: a user by id, or someone new by events from a search in the catalogue.
 
 import { ask, Refused } from "./api.js";
 import { $, day, debounced, h, here, hour, parsed, put, shifted } from "./dom.js";
@@ -37,7 +37,7 @@ async function suggest() {
   }
 }
 
-let settling = false; // while the moment of another user is looked up, who is asked about next
+let settling = false; // while the context of the next user is looked up
 
 async function pick(id) {
   if (!id) return;
@@ -76,7 +76,6 @@ async function settleMoment() {
   }
   const isRecent = last && parsed(here()) - parsed(last.time) < 48 * 3600e3;
   $("at").value = last && !isRecent ? shifted(last.time, 1) : here();
-  emit("moment");
 }
 
 function addEvent(item) {

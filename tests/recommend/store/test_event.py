@@ -124,5 +124,5 @@ def test_context_that_is_nested_large_or_unprintable_is_refused(context: Any) ->
     assert fault(context=context)[0].startswith("context")
 
 
-def test_integer_that_no_float_holds_is_told_to_become_text() -> None:
+def test_integer_that_no_float_holds_is_reported_to_become_text() -> None:
     assert "write it as text" in fault(context={"tweet": 2**60 + 1})[1]

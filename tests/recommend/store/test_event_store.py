@@ -270,7 +270,7 @@ def test_sqlite_file_that_another_process_holds_is_said_to_be_locked(
     store.close()
 
 
-def test_sqlite_that_runs_out_of_room_stores_nothing_and_goes_on_later(tmp_path: Path) -> None:
+def test_sqlite_that_runs_out_of_space_stores_nothing_and_goes_on_later(tmp_path: Path) -> None:
     from whereupon.recommend.store.sqlite import SqliteStore
 
     store = SqliteStore(tmp_path / "events.sqlite")

@@ -121,7 +121,7 @@ def test_user_id_may_hold_anything_printable(client: TestClient, user_id: str) -
 
 
 @pytest.mark.parametrize("user_id", ["", "%0A", "a%0Ab", "a%00b", "x" * 201])
-def test_user_id_that_nobody_can_have_is_refused(client: TestClient, user_id: str) -> None:
+def test_user_id_that_no_user_can_have_is_refused(client: TestClient, user_id: str) -> None:
     assert error_of(client.get(f"/v1/events/{user_id}"), 400)["param"] == "user_id"
 
 
@@ -212,7 +212,7 @@ def test_routes_of_others_keep_their_own_errors(client: TestClient) -> None:
     assert (answer.status_code, list(answer.json())) == (422, ["detail"])
 
 
-def test_schema_tells_fields_bounds_and_errors(client: TestClient) -> None:
+def test_schema_shows_fields_bounds_and_errors(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     post, get = schema["paths"]["/v1/events"]["post"], schema["paths"]["/v1/events/{user_id}"]["get"]
     assert set(post["responses"]) == {"200", "400", "401", "409", "413", "4XX", "503"}

@@ -22,7 +22,7 @@ from whereupon.histories import prepare, read_histories
 from whereupon.rankers.blend import read_pools
 from whereupon.recommend import Recommender, RequestContext, RequestFilters, catalogue_verbs
 from whereupon.recommend.shown import recommend_verb, show_prompt
-from whereupon.tests.recommend.asking import build_prompt
+from whereupon.tests.recommend.questions import build_prompt
 from whereupon.tests.serve.app.answers import refused
 
 TITLES = {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
@@ -45,7 +45,7 @@ def completed(server: Any, **body: Any) -> Any:
     return answer.json()
 
 
-def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
+def in_process(config: Config, context: RequestContext) -> dict[str, float]:
     """Every title's probability for p00, by the engine of `recommend` as calibrated in training; nothing is pruned."""
     histories, adapter = read_histories(config.run), current_adapter(config.run)
     engine, encoder, card = load_engine(
@@ -53,7 +53,7 @@ def in_process(config: Config, moment: RequestContext) -> dict[str, float]:
     )
     assert card is not None
     calibrated = Reweighting(read_pools(card, adapter, None).new.temperature)
-    tokens_L = build_prompt(histories, encoder, "p00", moment).tokens_L
+    tokens_L = build_prompt(histories, encoder, "p00", context).tokens_L
     reading = engine.read(tokens_L, np.array([len(tokens_L) - 1]))
     log_prob_I = score_all(reading, engine.trie, reweighting=calibrated)
     return dict(zip(histories.items["title"].to_list(), np.exp(log_prob_I.astype(float)).tolist(), strict=True))
@@ -71,10 +71,10 @@ def test_recommendations_are_those_of_the_in_process_engine(server: Any) -> None
 
 def test_explanation_is_that_of_the_in_process_engine(start: Any) -> None:
     server = start("serve.explain_seconds=1000")
-    moment = {"at": AT, "weather": "rain, 18 C"}
-    found = recommended(server, context=moment, k=3, explain=True, max_expansions=1000)["explanation"]
+    context = {"at": AT, "weather": "rain, 18 C"}
+    found = recommended(server, context=context, k=3, explain=True, max_expansions=1000)["explanation"]
     with Recommender.load(server.config) as recommender:
-        expected = recommender.explain("p00", k=3, budget_s=1000.0, **moment)
+        expected = recommender.explain("p00", k=3, budget_s=1000.0, **context)
     assert found["left_out"] == []
     for one, why in zip(found["items"], expected.items, strict=True):
         assert (one["item_id"], one["against"]) == (why.item_id, why.against)
@@ -84,7 +84,7 @@ def test_explanation_is_that_of_the_in_process_engine(start: Any) -> None:
         assert [share["without"]["rank"] for share in one["groups"]] == [share.without.rank for share in why.groups]
         assert one["hour_later"]["probability"] == pytest.approx(why.hour_later.probability, rel=1e-3)
         assert {event["item_id"] for event in one["events"]} <= {"cinema", "park", "bar1", "bar2", "bar3"}
-    assert recommended(server, context=moment)["explanation"] is None
+    assert recommended(server, context=context)["explanation"] is None
 
 
 def test_explanation_that_has_no_time_names_what_it_lacks(start: Any) -> None:
@@ -115,11 +115,11 @@ def test_keys_guard_the_routes_of_the_server(start: Any, monkeypatch: pytest.Mon
     monkeypatch.setenv("WHEREUPON_SERVE_QUERY_KEY", "a5k")
     monkeypatch.setenv("WHEREUPON_SERVE_ADMIN_KEY", "adm1n")
     server = start()
-    asking, admin = ({"Authorization": f"Bearer {key}"} for key in ("a5k", "adm1n"))
+    with_api_key, admin = ({"Authorization": f"Bearer {key}"} for key in ("a5k", "adm1n"))
     assert server.get("/health").status_code == 200
     assert refused(server.delete("/v1/users/p00"), 401)
-    assert refused(server.delete("/v1/users/p00", headers=asking), 403)
-    assert server.get("/v1/catalogues", headers=asking).status_code == 200
+    assert refused(server.delete("/v1/users/p00", headers=with_api_key), 403)
+    assert server.get("/v1/catalogues", headers=with_api_key).status_code == 200
     assert server.get("/v1/events/p00", headers=admin).status_code == 200
     assert server.delete("/v1/users/p00", headers=admin).status_code == 200
 
@@ -140,7 +140,7 @@ def test_completion_gives_distinct_titles_best_first_with_ids_and_probabilities(
 def test_more_than_there_is_gives_all_and_says_so(server: Any) -> None:
     found = completed(server, n=9)
     assert len(found["choices"]) == 5
-    assert "9 were asked for, but there are no more than 5" in found["whereupon"]["reason"]
+    assert "9 were requested, but there are no more than 5" in found["whereupon"]["reason"]
 
 
 def test_openai_client_reads_choices_and_extras(server: Any) -> None:
@@ -297,7 +297,7 @@ def test_catalogue_is_edited_while_it_is_served(server: Any) -> None:
     assert (len(page["data"]), page["has_more"]) == (2, True)
 
 
-def test_event_of_an_added_item_is_told(server: Any) -> None:
+def test_event_of_an_added_item_is_reported(server: Any) -> None:
     server.post("/v1/catalogues/run/items", json={"items": [{"item_id": "zoo", "title": "Old Zoo"}]})
     before = recommended(server)
     event = {"event_id": "z", "user_id": "p00", "item_id": "zoo", "time": "2024-01-20T10:30:00Z"}

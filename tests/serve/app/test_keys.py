@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from whereupon.serve.app.keys import Keys
 
-ASKING = [
+QUERIES = [
     ("POST", "/v1/recommendations"), ("POST", "/v1/completions"), ("GET", "/v1/catalogues"),
     ("GET", "/v1/catalogues/town"), ("POST", "/v1/events"), ("GET", "/v1/models"), ("POST", "/v2/rerank"),
 ]  # fmt: skip
@@ -23,14 +23,14 @@ OPEN = [("GET", "/health"), ("GET", "/metrics"), ("GET", "/docs"), ("OPTIONS", "
 Ask = Callable[[str, str, str | None], Any]
 
 
-def _asking(asking: str | None, admin: str | None) -> Ask:
+def _client_of(query: str | None, admin: str | None) -> Ask:
     app = FastAPI(docs_url=None)
 
     @app.api_route("/{path:path}", methods=["GET", "PUT", "POST", "DELETE", "OPTIONS"])
     async def anything(request: Request) -> str:
         return "answered"
 
-    app.add_middleware(Keys, asking=asking, admin=admin)
+    app.add_middleware(Keys, query=query, admin=admin)
     client = TestClient(app)
 
     def ask(method: str, path: str, key: str | None) -> Any:
@@ -44,41 +44,41 @@ def _statuses(ask: Ask, requests: list[tuple[str, str]], key: str | None) -> set
 
 
 def test_each_key_opens_what_it_is_for() -> None:
-    ask = _asking("a5k", "adm1n")
-    assert _statuses(ask, ASKING, "a5k") == {200}
+    ask = _client_of("a5k", "adm1n")
+    assert _statuses(ask, QUERIES, "a5k") == {200}
     assert _statuses(ask, ADMIN, "a5k") == {403}
-    assert _statuses(ask, [*ASKING, *ADMIN], "adm1n") == {200}
+    assert _statuses(ask, [*QUERIES, *ADMIN], "adm1n") == {200}
     for wrong in (None, "", "a5", "a5kk", "adm1"):
-        assert _statuses(ask, [*ASKING, *ADMIN], wrong) == {401}
+        assert _statuses(ask, [*QUERIES, *ADMIN], wrong) == {401}
         assert _statuses(ask, OPEN, wrong) == {200}
 
 
 def test_only_key_opens_all() -> None:
-    ask = _asking("a5k", None)
-    assert _statuses(ask, [*ASKING, *ADMIN], "a5k") == {200}
-    assert _statuses(ask, [*ASKING, *ADMIN], None) == {401}
+    ask = _client_of("a5k", None)
+    assert _statuses(ask, [*QUERIES, *ADMIN], "a5k") == {200}
+    assert _statuses(ask, [*QUERIES, *ADMIN], None) == {401}
 
 
-def test_with_an_admin_key_alone_asking_is_free() -> None:
-    ask = _asking(None, "adm1n")
-    assert _statuses(ask, ASKING, None) == {200}
+def test_with_an_admin_key_alone_queries_need_no_key() -> None:
+    ask = _client_of(None, "adm1n")
+    assert _statuses(ask, QUERIES, None) == {200}
     assert _statuses(ask, ADMIN, None) == {401}
     assert _statuses(ask, ADMIN, "adm1n") == {200}
 
 
 def test_without_keys_everything_is_open() -> None:
-    assert _statuses(_asking(None, ""), [*ASKING, *ADMIN, *OPEN], None) == {200}
+    assert _statuses(_client_of(None, ""), [*QUERIES, *ADMIN, *OPEN], None) == {200}
 
 
 @pytest.mark.parametrize("header", ["Basic a5k", "a5k", "Bearer", "Bearer  a5k", "bearer a5k x"])
 def test_header_of_another_form_is_no_key(header: str) -> None:
     app = FastAPI()
-    app.add_middleware(Keys, asking="a5k", admin=None)
+    app.add_middleware(Keys, query="a5k", admin=None)
     assert TestClient(app).get("/v1/models", headers={"Authorization": header}).status_code == 401
 
 
 def test_refusals_are_errors_as_openai_clients_know_them() -> None:
-    ask = _asking("a5k", "adm1n")
+    ask = _client_of("a5k", "adm1n")
     for answer, status in ((ask("GET", "/v1/models", "x"), 401), (ask("GET", "/v1/events/p00", "a5k"), 403)):
         error = answer.json()["error"]
         assert (error["code"], error["type"]) == (status, "invalid_request_error")

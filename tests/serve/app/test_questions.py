@@ -42,7 +42,7 @@ def test_words_of_a_line_are_marked_with_their_kind(server: Any) -> None:
     assert titles[0] in {"Old Cinema", "City Park", "Bar One", "Bar Two", "Bar Three"}
 
 
-def test_past_is_that_of_the_user_before_the_moment(server: Any) -> None:
+def test_past_is_that_of_the_user_before_the_request(server: Any) -> None:
     recommender = server.app.state.whereupon.recommender
     own = recommender.histories.events.filter(user_id="p00")
     found = shown(server)
@@ -112,8 +112,8 @@ def test_keys_guard_the_data_of_the_page_and_not_its_files(start: Any, monkeypat
     data = [("GET", "/v1/users"), ("POST", "/v1/questions"), ("GET", "/v1/context"), ("GET", "/v1/catalogues/run")]
     for method, path in data:
         assert server.request(method, path, json={}).status_code == 401
-    asking = {"Authorization": "Bearer a5k"}
-    assert [server.request(method, path, json={}, headers=asking).status_code for method, path in data[:3]] == [
+    queries = {"Authorization": "Bearer a5k"}
+    assert [server.request(method, path, json={}, headers=queries).status_code for method, path in data[:3]] == [
         403, 403, 200,
     ]  # fmt: skip
     assert server.get("/").status_code == 200

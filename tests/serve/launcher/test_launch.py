@@ -150,7 +150,7 @@ def test_verbose_shows_the_log(invoke: Callable[..., Result], capfd: pytest.Capt
     assert "line of the log\n" in result.stderr
 
 
-def test_server_that_ends_while_loading_is_told_with_its_last_lines(
+def test_server_that_ends_while_loading_is_reported_with_its_last_lines(
     invoke: Callable[..., Result], town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "broken")
@@ -249,7 +249,7 @@ def test_start_that_is_interrupted_says_so_and_leaves_no_process(
     assert left_after(mark, 10) == []
 
 
-def test_server_that_dies_later_is_told(fake: Callable[..., Any]) -> None:
+def test_server_that_dies_later_is_reported(fake: Callable[..., Any]) -> None:
     with fake() as served:
         victim = next(pid for pid in served.processes() if "fake_vllm" in _command_line(pid))
         os.kill(victim, signal.SIGKILL)

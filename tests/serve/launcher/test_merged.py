@@ -192,7 +192,7 @@ def test_adapter_without_weights_is_refused(town_copy: Copy) -> None:
         _make(config)
 
 
-def test_model_that_cannot_be_saved_is_told_in_a_sentence(town_copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_that_cannot_be_saved_is_reported_in_a_sentence(town_copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import PreTrainedModel
 
     def refuse(self: PreTrainedModel, folder: Path) -> None:

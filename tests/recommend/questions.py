@@ -1,4 +1,4 @@
-"""Questions and prompts from prepared events alone, as the tests ask them."""
+"""Questions and prompts from prepared events alone, as the tests use them."""
 
 import polars as pl
 
@@ -8,10 +8,11 @@ from whereupon.recommend.context import RequestContext, open_question
 from whereupon.recommend.prompt import Prompt, prompt_of
 
 
-def question(histories: Histories, user_id: str, moment: RequestContext) -> pl.DataFrame:
+def question(histories: Histories, user_id: str, context: RequestContext) -> pl.DataFrame:
     """`open_question` with the prepared events of a user. Raises DataError for an unknown user."""
     user = histories.user(user_id)
-    return open_question(histories, histories.events[histories.offset_U1[user] : histories.offset_U1[user + 1]], moment)
+    start, end = histories.offset_U1[user : user + 2]
+    return open_question(histories, histories.events[start:end], context)
 
 
 def build_prompt(histories: Histories, encoder: PromptEncoder, user_id: str, context: RequestContext) -> Prompt:

@@ -196,7 +196,7 @@ def test_reading_that_was_read_anew_scores_no_more(engine: TransformersEngine) -
     """Its branches are gone from the cache it shares: silence would be a wrong answer."""
     reading = engine.read(random_text(15, 8), np.array([7]))
     search(reading.ask(np.array([5])), engine.trie, 10)
-    with pytest.raises(AssertionError, match="a reading is over once another question was asked of it"):
+    with pytest.raises(AssertionError, match="a reading is over once another question was read by it"):
         search(reading, engine.trie, 10)
 
 

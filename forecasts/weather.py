@@ -32,7 +32,8 @@ _LEAST_HOURS: Final = 7 * 24  # measured before the first forecast
 _REACH_KM: Final = 100.0
 _LIKELY: Final = 0.5
 _MOST_KEPT: Final = 64  # places, and places and days, of which more is not kept in memory
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 _Cell = tuple[int, int] | None  # whole degrees of latitude and longitude; None: all places
 NEEDED: Final = ("temperature_c", "precipitation_mm")
 

@@ -81,7 +81,7 @@ def test_two_processes_learn_in_fifty_steps_what_one_learns_from_their_batches_t
 
 
 PREFERENCE = "finetune.preference={events: 40, negatives: 3, orders: 4}"
-STAGES = {
+STAGES: dict[str, tuple[str, ...]] = {
     "learnt temperature": ("finetune.temperature=learnt",),
     "softmax_dpo": ("finetune.objective=softmax_dpo", PREFERENCE),
     "policy_gradient": ("finetune.objective=policy_gradient", PREFERENCE),
@@ -105,10 +105,11 @@ def test_stage_is_shared_by_two_processes_spread_over_them_and_resumed(
         return runs[name].run.with_name(f"{name}-student") if stage == "student" else runs[name].run
 
     def trained(name: str, **how: Any) -> Any:
-        student = {"student": {"layers": 2, "run": str(folder(name))}} if stage == "student" else {}
+        student: dict[str, Any] = {"student": {"layers": 2, "run": str(folder(name))}} if stage == "student" else {}
         return _train(prepared, runs[name], *more, *STAGES[stage], start=first or None, **student, **how)
 
-    for name, how in (("one", {"together": True}), ("two", {"processes": 2})):
+    ways: dict[str, dict[str, Any]] = {"one": {"together": True}, "two": {"processes": 2}}
+    for name, how in ways.items():
         result = trained(name, **how)
         assert result.returncode == 0, result.stderr
     assert len(_losses(runs["one"])) > 4

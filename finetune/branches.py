@@ -108,9 +108,10 @@ class States:
 def nats_of(own: States, branches: Branches, teacher: States | None = None, share: float = 0.0) -> Tensor:
     """float32 [P]: -log p of the edge that each decision took, differentiable in `own`.
 
-    Masked softmax loss: arXiv 2504.04178. Only the decisions and the tokens on their edges are projected. On top of a
-    prior, the logarithm of its mass below each edge is added to the logits (a product of experts; residual fitting:
-    arXiv 1908.10763), so that the gradient is about what the prior does not know.
+    Masked softmax loss: arXiv 2504.04178. Its authors' code takes the mean over tokens, times the temperature; here the
+    sum over a title is its -log p. Only the decisions and the tokens on their edges are projected. On top of a prior,
+    the logarithm of its mass below each edge is added to the logits (a product of experts; residual fitting: arXiv
+    1908.10763), so that the gradient is about what the prior does not know.
 
     With a `teacher`, that `share` of the value is the Kullback-Leibler divergence of the two distributions over the
     node's edges (knowledge distillation, arXiv 1503.02531).

@@ -59,8 +59,10 @@ def preference_loss(
 def softmax_dpo(log_prob_EG: Tensor, reference_EG: Tensor, beta: float) -> Tensor:
     """float32 [E]: -log sigmoid(-log sum over negatives of exp(beta * (change of it - change of the true item))).
 
-    A change is that of the log-probability since the start (Softmax-DPO, arXiv 2406.09215, equation 8). It is computed
-    as the equal cross-entropy of the true item among all candidates, by their changes.
+    A change is that of the log-probability since the start (Softmax-DPO, arXiv 2406.09215; the same as `dpo_loss` of
+    its authors' code, chenyuxin1999/S-DPO). It is computed as the equal cross-entropy of the true item among all
+    candidates, by their changes. Two things differ: the authors draw the negatives at random, and their probabilities
+    are of tokens among the whole vocabulary; here they are of titles among the catalogue.
     """
     return -(beta * (log_prob_EG - reference_EG)).log_softmax(1)[:, 0]
 
@@ -80,9 +82,10 @@ def policy_gradient(log_prob_EG: Tensor, reference_EG: Tensor, order_ESG: Tensor
     """float32 [E]: -mean over orders of (advantage * log-probability of the order) + beta * divergence from the start.
 
     The reward of an order is the nDCG of the true item in it; the advantage is the reward less the event's mean reward,
-    divided by its standard deviation (GRPO, arXiv 2402.03300; each order is used in the step in which it was drawn, so
-    that no ratio has to be clipped). An order is drawn item by item (Plackett and Luce); what comes after the true item
-    changes no reward and is left out. The divergence is that of the candidates and of all other items together.
+    divided by its standard deviation (GRPO, arXiv 2402.03300). Each order is used in the step in which it was drawn, so
+    that no ratio has to be clipped. An order is drawn item by item (Plackett and Luce); what comes after the true item
+    changes no reward and is left out. GRPO estimates the divergence from drawn tokens and divides by the length of the
+    answer; here it is exact, of the candidates and of all other items together, and nothing is divided by a length.
     """
     rank_ES = (order_ESG == 0).int().argmax(-1)
     reward_ES = 1 / (rank_ES + 2).log2()

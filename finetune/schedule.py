@@ -62,6 +62,12 @@ class Schedule:
         planned = [chosen[batch] for batch in batches]
         return planned + [np.empty(0, np.int64)] * (-len(planned) % self.per_step)
 
+    def padding(self) -> float:
+        """Share of padding in the tokens of the first epoch."""
+        batches = [batch for batch in self.batches(0) if len(batch)]
+        held = sum(len(batch) * int(self.length_W[batch].max()) for batch in batches)
+        return 1 - int(self.length_W[np.concatenate(batches)].sum()) / held
+
     def num_steps(self) -> int:
         whole, part = divmod(self.settings.epochs, 1)
         full = sum(len(self.batches(e)) // self.per_step for e in range(int(whole)))

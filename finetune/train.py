@@ -345,7 +345,7 @@ def _announce(
     say(f"logits at {decisions:,} branching positions, {decisions / tokens:.0%} of all")
     added = f" x {settings.accumulate} batches" if settings.accumulate > 1 else ""
     say(f"{schedule.num_steps():,} steps of up to {settings.batch_tokens:,} tokens{added} x "
-        f"{accelerator.num_processes} process(es)")  # fmt: skip
+        f"{accelerator.num_processes} process(es), {schedule.padding():.1%} of them padding")  # fmt: skip
     num_weights = sum(p.numel() for p in trainable)
     say(f"{KINDS[settings.adapter]} rank {settings.rank}: {num_weights:,} parameters; {accelerator.device}, "
         f"mixed precision {accelerator.mixed_precision}; validating on {validator.num_events} events")  # fmt: skip

@@ -33,6 +33,23 @@ def _prepared(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     return path
 
 
+@pytest.fixture(scope="session")
+def deep_model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The town's model with four layers, none of which is without effect."""
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+    base, folder = load_config(prepared).model.base, tmp_path_factory.mktemp("deep")
+    settings = AutoConfig.from_pretrained(base)
+    settings.num_hidden_layers = 4
+    settings.layer_types = None
+    settings.initializer_range = 0.3
+    torch.manual_seed(1)
+    LlamaForCausalLM(settings).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def town(prepared: Path, tmp_path: Path) -> Town:
     """The town's configuration with a fresh run folder; arguments override settings."""

@@ -1,8 +1,8 @@
 """Run as a script: train, write the loss of each step to a file, and stop by SIGKILL where requested.
 
-Arguments are one JSON object: `config`, `overrides`, `losses` (the file), `together` (one process takes the batches of
-two), `sharded` (FSDP2), `kill` ("before", "inside" or "after" a validation, or when it is done and "unwritten") with
-`at`, its step.
+Arguments are one JSON object: `config`, `overrides`, `losses` (the file), `start` (an adapter to go on from), `student`
+(its run folder and number of layers), `together` (one process takes the batches of two), `sharded` (FSDP2), `kill`
+("before", "inside" or "after" a validation, or when it is done and "unwritten") with `at`, its step.
 """
 
 import dataclasses
@@ -20,10 +20,11 @@ from torch.distributed.fsdp import FSDPModule
 
 from whereupon.arrays import Int64
 from whereupon.config import Config, load_config
-from whereupon.finetune import train
+from whereupon.finetune import preference, train
 from whereupon.finetune.adapter import CheckpointManager
 from whereupon.finetune.progress import TrainingProgress
 from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.student import student
 from whereupon.finetune.train import finetune
 from whereupon.finetune.validation import Validator
 
@@ -93,6 +94,20 @@ def _spread_weights() -> None:
     train._Training.run = running  # type: ignore[method-assign, assignment]
 
 
+def _same_orders(log_prob_EG: torch.Tensor, num: int) -> torch.Tensor:
+    """As `drawn_orders`, of the same noise for every event: processes draw numbers of their own else."""
+    noise_SG = torch.rand(num, log_prob_EG.shape[1], generator=torch.Generator().manual_seed(1))
+    return (log_prob_EG[:, None] - (-noise_SG.log()).log()).argsort(-1, descending=True)
+
+
+def _train(asked: dict[str, Any]) -> None:
+    config = load_config(Path(asked["config"]), asked["overrides"])
+    if found := asked.get("student"):
+        student(config, found["layers"], Path(found["run"]), asked["start"])
+    else:
+        finetune(config, asked.get("start"))
+
+
 def main(asked: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     losses: list[float] = []
@@ -108,7 +123,8 @@ def main(asked: dict[str, Any]) -> None:
         Schedule.batches = _batches_of_two  # type: ignore[method-assign, assignment]
     if asked.get("kill"):
         _kill_at(asked["kill"], asked["at"])
-    finetune(load_config(Path(asked["config"]), asked["overrides"]))
+    preference.drawn_orders = _same_orders
+    _train(asked)
     if os.environ.get("RANK", "0") == "0":
         Path(asked["losses"]).write_text(json.dumps(losses), encoding="utf-8")
 

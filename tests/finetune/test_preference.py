@@ -32,7 +32,7 @@ DPO = (*SMALL, "finetune.objective=softmax_dpo", "finetune.preference={events: 4
 
 
 def _papers(log_prob: list[float], reference: list[float], beta: float) -> float:
-    """Equation 8 of arXiv 2406.09215, the true item first."""
+    """The loss of arXiv 2406.09215, the true item first."""
     true, *others = (one - before for one, before in zip(log_prob, reference, strict=True))
     inner = -math.log(sum(math.exp(beta * (other - true)) for other in others))
     return -math.log(1 / (1 + math.exp(-inner)))

@@ -19,6 +19,7 @@ from whereupon.decode.adapters import adapter_versions, current_adapter
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.errors import ModelError
 from whereupon.finetune.schedule import Schedule
+from whereupon.finetune.train import finetune
 from whereupon.finetune.training_examples import make_examples
 from whereupon.histories import read_histories
 
@@ -39,7 +40,7 @@ def _train(prepared: Path, config: Config, *overrides: str, processes: int = 1, 
         launch = ["-m", "accelerate.commands.launch", "--config_file", str(FILE), "--num_processes", str(processes)]
         command = [sys.executable, *launch, str(SCRIPT), words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1500)
 
 
 def _losses(config: Config) -> list[float]:
@@ -53,25 +54,73 @@ def _log(config: Config) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns_from_their_batches_together(town: Town, prepared: Path) -> None:
-    two, one = town(*SETTINGS, run="two"), town(*SETTINGS, run="one")
+def test_two_processes_learn_in_fifty_steps_what_one_learns_from_their_batches_together(
+    town: Town, prepared: Path
+) -> None:
+    more = ("finetune.epochs=30", "finetune.validations_per_epoch=0")
+    two, one = town(*SETTINGS, *more, run="two"), town(*SETTINGS, *more, run="one")
     histories = read_histories(two.run)
     encoder = build_encoder(histories.items, histories.location, two.prompts, load_tokenizer(two.model))
     examples = list(make_examples(histories, encoder))
     schedule = Schedule(np.array([len(x.tokens_L) for x in examples]), two.finetune, two.seed, 2)
     titles = [[sum(examples[i].num_titles for i in b) for b in step] for step, _ in schedule.steps()]
-    assert any(a != b for a, b in titles)
+    assert len(titles) >= 50
+    assert sum(a != b for a, b in titles) > 10
     assert any(0 in step for step in titles), "one process is left without a batch"
 
-    result = _train(prepared, two, processes=2)
+    result = _train(prepared, two, *more, processes=2)
     assert result.returncode == 0, result.stderr
-    result = _train(prepared, one, together=True)
+    result = _train(prepared, one, *more, together=True)
     assert result.returncode == 0, result.stderr
     assert len(_losses(two)) == len(titles)
+    assert _losses(two)[-1] < 0.8 * _losses(two)[0], "it learns, so that steps depend on those before"
     assert _losses(two) == pytest.approx(_losses(one), abs=1e-5)
     assert [entry["step"] for entry in _log(two)] == [entry["step"] for entry in _log(one)]
     for mine, theirs in zip(_log(two), _log(one), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+PREFERENCE = "finetune.preference={events: 40, negatives: 3, orders: 4}"
+STAGES: dict[str, tuple[str, ...]] = {
+    "learnt temperature": ("finetune.temperature=learnt",),
+    "softmax_dpo": ("finetune.objective=softmax_dpo", PREFERENCE),
+    "policy_gradient": ("finetune.objective=policy_gradient", PREFERENCE),
+    "student": (),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_is_shared_by_two_processes_spread_over_them_and_resumed(
+    town: Town, prepared: Path, deep_model: Path, stage: str
+) -> None:
+    """All as one process does it, FSDP2 (over gloo) included, which is killed inside a validation once."""
+    more = [f"model.base={deep_model}", "finetune.rank=4", "finetune.epochs=4", "finetune.validation_events=8"]
+    first = ""
+    if stage != "learnt temperature":
+        first = str(finetune(town(*SETTINGS, *more, "finetune.epochs=1", run="first")))
+    runs = {name: town(*SETTINGS, *more, *STAGES[stage], run=name) for name in ("one", "two", "spread")}
+
+    def folder(name: str) -> Path:
+        return runs[name].run.with_name(f"{name}-student") if stage == "student" else runs[name].run
+
+    def trained(name: str, **how: Any) -> Any:
+        student: dict[str, Any] = {"student": {"layers": 2, "run": str(folder(name))}} if stage == "student" else {}
+        return _train(prepared, runs[name], *more, *STAGES[stage], start=first or None, **student, **how)
+
+    ways: dict[str, dict[str, Any]] = {"one": {"together": True}, "two": {"processes": 2}}
+    for name, how in ways.items():
+        result = trained(name, **how)
+        assert result.returncode == 0, result.stderr
+    assert len(_losses(runs["one"])) > 4
+    assert _losses(runs["two"]) == pytest.approx(_losses(runs["one"]), abs=1e-5)
+    log = (current_adapter(folder("two")) / "log.jsonl").read_text().splitlines()
+    at = next(step for line in log if (step := int(json.loads(line)["step"])))
+    assert trained("spread", processes=2, sharded=True, kill="inside", at=at).returncode != 0
+    result = trained("spread", processes=2, sharded=True)
+    assert result.returncode == 0, result.stderr
+    assert f"resuming at step {at}" in result.stderr
+    assert _losses(runs["spread"]) == pytest.approx(_losses(runs["one"])[at:], abs=1e-5)
 
 
 def _weights(config: Config) -> dict[str, torch.Tensor]:

@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 from whereupon.cli import app
 from whereupon.config import Config
 from whereupon.decode.adapters import current_adapter
-from whereupon.decode.models import load_adapted, load_engine
-from whereupon.decode.quantize import is_quantized
+from whereupon.decode.models import load_adapted, load_base_model, load_engine
+from whereupon.decode.quantize import dequantized, is_quantized
 from whereupon.decode.search import score_all, search
 from whereupon.errors import ModelError
 from whereupon.eval.run import evaluate
+from whereupon.finetune.model import add_lora
 from whereupon.finetune.train import finetune
 from whereupon.histories import read_histories
 from whereupon.serve.launcher.merged import merged_weights
@@ -149,3 +150,22 @@ def test_model_trained_on_eight_bits_is_evaluated(town: Town) -> None:
     config = town("model.quantize=int8", EPOCHS)
     finetune(config)
     assert evaluate(config, split="test")[-1].metrics["nDCG@10"] > 0.6
+
+
+def test_gradients_on_few_bits_are_those_of_plain_layers_with_the_same_weights(town: Town) -> None:
+    config, found = town("model.quantize=nf4"), list[dict[str, torch.Tensor]]()
+    for plain in (False, True):
+        base = load_base_model(config.model)
+        torch.manual_seed(1)
+        model = add_lora(dequantized(base, torch.float32) if plain else base, config.finetune).train()
+        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        for weight in trained.values():
+            torch.nn.init.normal_(weight, std=0.1)  # LoRA's own start has no gradient of its first part
+        ids = torch.arange(20)[None]
+        model(input_ids=ids).logits.log_softmax(-1)[0, :, 3].sum().backward()
+        found.append({name: weight.grad for name, weight in trained.items() if weight.grad is not None})
+    quantized, expected = found
+    assert len(expected) == len(quantized) > 0
+    for name, gradient in expected.items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(quantized[name], gradient, rtol=1e-4, atol=1e-5)

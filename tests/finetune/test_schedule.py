@@ -72,3 +72,9 @@ def test_parts_of_a_step_hold_each_window_once_and_are_as_many_for_each_process(
     assert sorted(window for row in rows for part in row for window in part.tolist()) == list(range(sum(sizes)))
     largest = max((len(part) for row in rows for part in row), default=0)
     assert largest == -(-max(sizes) // split)
+
+
+def test_padding_is_what_the_longest_window_of_a_batch_adds_to_the_others() -> None:
+    assert Schedule(np.full(9, 50), FinetuneSettings(batch_tokens=200), 7, 2).padding() == 0.0
+    one_batch = Schedule(np.array([100, 50, 30]), FinetuneSettings(batch_tokens=300), 7, 1)
+    assert one_batch.padding() == pytest.approx(1 - 180 / 300)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from whereupon.config import Config, configured
 from whereupon.decode.adapter_card import read_card
@@ -29,19 +29,11 @@ SMALL = ("finetune.rank=8", "finetune.validation_events=8", "finetune.batch_toke
 
 
 @pytest.fixture(name="taught")
-def _taught(town: Town, tmp_path: Path) -> Callable[..., Config]:
+def _taught(town: Town, deep_model: Path) -> Callable[..., Config]:
     """A town whose model has four layers, and a trained adapter."""
-    plain = town()
-    settings = AutoConfig.from_pretrained(plain.model.base)
-    settings.num_hidden_layers = 4
-    settings.layer_types = None
-    settings.initializer_range = 0.3  # no layer is without effect
-    torch.manual_seed(1)
-    LlamaForCausalLM(settings).save_pretrained(tmp_path / "deep")
-    AutoTokenizer.from_pretrained(plain.model.base).save_pretrained(tmp_path / "deep")
 
     def taught(*overrides: str) -> Config:
-        return town(*SMALL, f"model.base={tmp_path / 'deep'}", *overrides)
+        return town(*SMALL, f"model.base={deep_model}", *overrides)
 
     finetune(taught())
     return taught

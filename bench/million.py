@@ -1,9 +1,9 @@
 """A server with a million titles beside one with 3,248: what an answer, the memory and the start cost.
 
-    make bench-million ARGS="[--items 1000000] [--people 10] [--asked 10] [--folder runs/million]"
+    make bench-million ARGS="[--items 1000000] [--people 10] [--queried 7] [--folder runs/million]"
 
 Made-up titles (`titles.py`) of which a few people like some; SmolLM2 hardly trained on them, on top of popularity and
-own counts. One server is given three catalogues, one after another, and asked the same questions, each after the prefix
+own counts. One server is given three catalogues, one after another, and the same requests, each after the prefix
 cache was emptied:
 few      the 3,248 titles of the histories
 million  these among a million
@@ -91,7 +91,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Server:
     """The server, and the run folder whose catalogue it serves."""
 
     served: Served
@@ -143,26 +143,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000, help="titles of the largest catalogue")
     parser.add_argument("--people", type=int, default=10, help="people of the histories")
-    parser.add_argument("--asked", type=int, default=10, help="people who are asked about, of these; two warm up")
+    parser.add_argument("--queried", type=int, default=7, help="people of requests, of these; two warm up")
     parser.add_argument("--compared", type=int, default=3, help="answers compared with the exact search in process")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "million")
     parser.add_argument("--output", type=Path, help="folder to write to instead of bench/results")
-    asked = parser.parse_args()
-    folder = asked.folder.resolve()
-    config = trained(folder, asked.people)
-    edges = {name: catalogue(folder, name, asked.items) for name in NAMES}
-    users = [f"p{person:03}" for person in range(asked.asked)]
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    config = trained(folder, options.people)
+    edges = {name: catalogue(folder, name, options.items) for name in NAMES}
+    users = [f"p{person:03}" for person in range(options.queried)]
     (config.run / "catalogue").unlink(missing_ok=True)  # of another time
     with serving(folder / "million.yaml", config.run, ["serve.plain_routes=true"], DEVELOPMENT) as served:
-        server = Asked(served, config.run)
+        server = Server(served, config.run)
         blocks = {name: server.block(folder / name / "catalogue", users) for name in NAMES}
     of = {name: block.figures() | {"root_edges": edges[name]} for name, block in blocks.items()}
-    compared = slice(WARM_UP, WARM_UP + asked.compared)
+    compared = slice(WARM_UP, WARM_UP + options.compared)
     same, difference = agreement(folder, users[compared], blocks["million"].answers[compared])
     bars = bars_of(of, same, len(users[compared]), difference)
     root_ms = 1e3 * (of["wide"]["cpu_s_median"] - of["few"]["cpu_s_median"])
     return record(
-        "million", SEED, bars, folder=asked.output, catalogues=of, root_cpu_ms=root_ms,
+        "million", SEED, bars, folder=options.output, catalogues=of, root_cpu_ms=root_ms,
         lists_cpu_ms=lists_cpu_ms(edges["wide"]), load_average=os.getloadavg()[0],
     )  # fmt: skip
 
@@ -186,7 +186,7 @@ def lists_cpu_ms(num: int) -> float:
 
 
 def bars_of(of: dict[str, Figures], same: int, num: int, difference: float) -> list[Figures]:
-    """The figures that were asked for."""
+    """The figures and their bounds."""
     few, million, wide = (of[name] for name in NAMES)
     added_gib, added_s, edges = million["rss_gib"] - few["rss_gib"], million["take_over_cpu_s"], wide["root_edges"]
     ratios = []

@@ -52,7 +52,7 @@ class EdgesWanted:
     def write(self, logit_J: Float32) -> None:
         """Write what was wanted, in place of what is there: a prompt that is read in parts has logits for each.
 
-        Where that fails (the request was given up, or there is no room), `LogitsFile.read` says so: an error here would
+        Where that fails (a request given up, a full memory), `LogitsFile.read` says so: an error here would
         end the engine.
         """
         with contextlib.suppress(OSError):

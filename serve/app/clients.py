@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 CLIENT: ContextVar[str] = ContextVar("client", default="")
-"""The client of the request that is being answered; "" where none has asked, as in a batch."""
+"""The client of the request that is being answered; "" without a client, as in a batch."""
 _SALT = secrets.token_bytes(16)
 
 

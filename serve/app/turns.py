@@ -99,16 +99,16 @@ class Turns:
                 await turn
         except BaseException:
             if turn.cancelled():
-                with contextlib.suppress(KeyError, ValueError):  # passed over, or displaced, in the same moment
+                with contextlib.suppress(KeyError, ValueError):  # passed over, or displaced, at the same time
                     self.waiting.remove(client, turn)
-            elif turn.exception() is None:  # the turn came in the moment in which the waiting was given up
+            elif turn.exception() is None:  # the turn came at the time at which the waiting was given up
                 self._pass_on()
             raise
 
     def _pass_on(self) -> None:
         while len(self.waiting):
             turn = self.waiting.pop()
-            if not turn.done():  # else given up in this moment
+            if not turn.done():  # else given up just now
                 turn.set_result(None)
                 return
         self.num_taken -= 1

@@ -111,9 +111,9 @@ def test_who_gives_up_waiting_leaves_no_trace_and_no_turn_is_lost() -> None:
             patient = asyncio.create_task(hold("patient"))
             await asyncio.sleep(0)
             cancelled.cancel()
-        assert turns.num_taken == 1, "passed on to who still waits, in the moment of the cancelling"
+        assert turns.num_taken == 1, "passed on to who still waits, at the time of the cancelling"
         assert await patient == "patient"
-        # The turn comes in the moment in which the waiting is given up.
+        # The turn comes at the time at which the waiting is given up.
         async with turns.one("holder"):
             both = asyncio.create_task(hold("both"))
             await asyncio.sleep(0)

@@ -45,7 +45,7 @@ from whereupon.finetune.train import finetune
 from whereupon.histories import prepare
 from whereupon.recommend import Recommender, Request
 from whereupon.serve.launcher.merged import merged_weights
-from whereupon.tests.serve.processes import Served, serving
+from whereupon.tests.serve.processes import Server, serving
 
 ROOT: Final = Path(__file__).parents[1]
 SEED, K, FEW = 7, 10, 3248
@@ -91,10 +91,10 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Server:
+class Measured:
     """The server, and the run folder whose catalogue it serves."""
 
-    served: Served
+    served: Server
     run: Path
 
     def block(self, catalogue: Path, users: list[str]) -> Block:
@@ -154,7 +154,7 @@ def main() -> int:
     users = [f"p{person:03}" for person in range(options.queried)]
     (config.run / "catalogue").unlink(missing_ok=True)  # of another time
     with serving(folder / "million.yaml", config.run, ["serve.plain_routes=true"], DEVELOPMENT) as served:
-        server = Server(served, config.run)
+        server = Measured(served, config.run)
         blocks = {name: server.block(folder / name / "catalogue", users) for name in NAMES}
     of = {name: block.figures() | {"root_edges": edges[name]} for name, block in blocks.items()}
     compared = slice(WARM_UP, WARM_UP + options.compared)

@@ -3,9 +3,10 @@
     python bench/api.py [--examples 150]
 
 Schemathesis makes requests from /openapi.json: as the schema allows, and broken ones. In half of the allowed ones,
-names and ids are those that the server knows. /v1/completions is left out, since the schema of its requests is vLLM's.
-Then come hostile bodies for every route of ours, /v1/completions included (`tests/serve/hostile.py`).
-Takes two minutes. Writes bench/results/api.json; exits with 1 if a bar is missed.
+names and ids are those that the server knows. Ours are the routes whose errors have our format. /v1/completions is left
+out, since the schema of its requests is vLLM's. Then come hostile bodies for the routes of `tests/serve/hostile.py`,
+/v1/completions included, and the files of the page, which no schema names.
+Takes some minutes. Writes bench/results/api.json; exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import inspect
+import json
 import random
+import re
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +49,6 @@ from whereupon.tests.serve.hostile import hostile_requests
 from whereupon.tests.serve.processes import serving
 
 SEED = 7
-OURS = r"^/(health|ready|v1/(recommendations|catalogues|events)(/.*)?)$"
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 CHECKS = [
     allow_header_conformance, content_type_conformance, negative_data_rejection, not_a_server_error,
@@ -57,6 +59,7 @@ KNOWN: dict[str, list[Any]] = {
     "user_id": ["p00", "p01"], "item_id": ["park", "cinema"], "item_ids": [["park"], ["bar1", "bar2"]],
     "only": [["park", "bar1"]], "exclude": [["bar2"], []], "category": [None], "near_km": [None],
     "at": ["2024-01-20T12:00"], "time": ["2024-01-20T10:30:00+01:00"], "weather": ["rain, 18 C"], "columns": [{}],
+    "explain": [True, False],
 }  # fmt: skip
 MOST_SHOWN = 20
 NUM_HOSTILE = 500
@@ -88,6 +91,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, serving(_town(Path(folder)), Path(folder) / "run") as served:
         found = ask(served.url, served.model, args.examples)
         hostile = _hostile_statuses(served.url, served.model)
+        files = _page_statuses(served.url)
         answers = requests.get(f"{served.url}/health", timeout=60).status_code == 200
     num = sum(counts.total() for counts in found.statuses.values())
     five = sum(count for counts in found.statuses.values() for status, count in counts.items() if status >= "500")
@@ -101,11 +105,17 @@ def main() -> int:
         bar("other answers off their schema", others, "= 0", others == 0),
         bar("hostile bodies", hostile.total(), ">= 500", hostile.total() >= 500),
         bar("hostile bodies answered with 5xx or not at all", failed, "= 0", failed == 0),
+        bar(
+            "files of the page that are answered otherwise than by 200 and a content security policy",
+            files["wrong"],
+            "= 0",
+            files["wrong"] == 0 < files["right"],
+        ),
         bar("server answers in the end", float(answers), "= 1", answers),
     ]
     return record(
         "api", SEED, bars, schemathesis=schemathesis.__version__, statuses=found.statuses, problems=found.problems,
-        shown=found.shown, hostile=hostile,
+        shown=found.shown, hostile=hostile, page=files,
     )  # fmt: skip
 
 
@@ -121,7 +131,7 @@ def _town(folder: Path) -> Path:
 
 def ask(url: str, name: str, examples: int) -> Found:
     """Up to `examples` requests of each kind to each operation."""
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json").include(path_regex=OURS)
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json").include(lambda asked: _is_ours(asked.operation))
     found, rng, http = Found(), random.Random(SEED), requests.Session()
     operations = [result.ok() for result in schema.get_all_operations()]
 
@@ -135,6 +145,23 @@ def ask(url: str, name: str, examples: int) -> Found:
             _each(operation, mode, examples, judge)
     _refused_methods(url, name, operations, found)
     return found
+
+
+def _is_ours(operation: Any) -> bool:
+    """Whether a route answers errors in our format, and what it takes is described by us."""
+    return "/ErrorBody" in json.dumps(operation.definition.raw["responses"]) and operation.path != "/v1/completions"
+
+
+def _page_statuses(url: str) -> Counter[str]:
+    """How many files of the page are answered rightly: itself, what it names, and one that is not there."""
+    page, statuses = requests.get(f"{url}/", timeout=60), Counter[str]()
+    named = set(re.findall(r"(?:src|href)=\"(/?page/[^\"]+)\"", page.text))
+    answers = [(page, 200), *((requests.get(f"{url}/{name.lstrip('/')}", timeout=60), 200) for name in named)]
+    answers.append((requests.get(f"{url}/page/nothing.js", timeout=60), 404))
+    for answer, status in answers:
+        is_safe = status != 200 or "default-src 'none'" in answer.headers.get("Content-Security-Policy", "")
+        statuses["right" if answer.status_code == status and is_safe else "wrong"] += 1
+    return statuses
 
 
 def _hostile_statuses(url: str, name: str) -> Counter[str]:
@@ -198,7 +225,8 @@ def _refused_methods(url: str, name: str, operations: list[Any], found: Found) -
         paths.setdefault(operation.path, set()).add(operation.method.upper())
     for path, has in paths.items():
         for method in sorted(METHODS - has):
-            response = requests.request(method, url + path.format(name=name, user_id="p00"), timeout=60)
+            known = path.format_map(defaultdict(lambda: "p00", name=name))
+            response = requests.request(method, url + known, timeout=60)
             found.statuses.setdefault(f"{method} {path}", Counter())[str(response.status_code)] += 1
             if response.status_code != 405 or set(response.headers["Allow"].split(", ")) != has:
                 found.problems["methods of a path"] += 1

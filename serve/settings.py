@@ -33,10 +33,19 @@ class ServeSettings(StoreSettings):
     max_body_kib: int = Field(1024, ge=1, description="Largest body of a request.")
     max_expansions: int = Field(5000, ge=1, description="Most nodes one search may expand, whatever a request says.")
     max_searches: int = Field(
-        64, ge=1, description="Most searches, and requests at work, at once; as many requests wait, others get 429."
+        64,
+        ge=1,
+        description="Most searches, and requests at work, at once. As many requests wait. Where more come, those "
+        "of the client that has most waiting get 429.",
     )
     max_wait_s: float = Field(
         10.0, ge=0, description="How long a request may wait for its turn before it gets 429, in seconds."
+    )
+    client_header: str | None = Field(
+        None,
+        min_length=1,
+        description="Header in which a gateway names the client. Clients that wait take turns. Without the header, a "
+        "client is an API key at an address.",
     )
     request_timeout_s: float = Field(
         120.0, gt=0, description="How long a request may be at work, in seconds; then it is given up and gets 503."

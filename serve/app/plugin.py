@@ -30,6 +30,7 @@ from ...prompts import encode_text
 from ...recommend.versions import CatalogueVersion
 from ..launcher.command import ADMIN_KEY, QUERY_KEY
 from ..settings import ServeConfig
+from .clients import Clients
 from .completions import MAX_PROMPTS, complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
 from .keys import Keys
@@ -63,6 +64,7 @@ class Endpoints:
         if not settings.plain_routes:
             app.add_middleware(OwnRoutes, own=[route for added in own for route in added.routes])
         app.add_middleware(BodyLimit, max_bytes=settings.max_body_kib * 1024)
+        app.add_middleware(Clients, header=settings.client_header)
         app.add_middleware(Keys, query=os.environ.get(QUERY_KEY), admin=os.environ.get(ADMIN_KEY))
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:

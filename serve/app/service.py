@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ from ...recommend.versions import CatalogueVersion
 from ...recommend.why import Explaining, explaining
 from ...recommend.wordings import Wordings
 from ..settings import ServeConfig
+from .clients import CLIENT
 from .schemas import Forgotten, Recommendation, Recommendations
+from .turns import FullError, Turns
 
 # Shown beside vLLM's own figures under /metrics.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
@@ -42,6 +44,8 @@ ABANDONED = Counter("whereupon_searches_abandoned", "Searches given up: the clie
 REFUSED = Counter("whereupon_requests_refused", "Requests refused because too many were running or waiting.")
 TIMED_OUT = Counter("whereupon_requests_timed_out", "Requests given up because their work took too long.")
 RUNNING = Gauge("whereupon_searches_running", "Searches that run now.")
+WAITING = Gauge("whereupon_requests_waiting", "Requests that wait for their turn.")
+CLIENTS_WAITING = Gauge("whereupon_clients_waiting", "Clients that these requests are from.")
 SECONDS = Histogram("whereupon_search_seconds", "From the prompt to the ranking.", buckets=_SECONDS)
 ROUNDS = Histogram("whereupon_search_rounds", "Rounds of the model for one search.", buckets=_COUNTS)
 EXPANSIONS = Histogram("whereupon_search_expansions", "Expanded nodes of the trie for one search.", buckets=_COUNTS)
@@ -53,47 +57,42 @@ EDITS = Counter("whereupon_catalogue_edits", "Versions of the catalogue that thi
 
 
 class ConcurrencyLimit:
-    """At most `searches` requests are at work and as many searches run; others wait, first come, first served.
+    """At most `searches` requests are at work and as many searches run; others wait, and each client that waits has a
+    turn after the other (see `turns`).
 
-    A request may have any number of searches. At most twice as many requests as searches are taken at once, and none
-    waits for longer than `wait_s`: the rest are refused before anything is computed for them. Work on a request is
-    given up after `timeout_s`.
+    A request may have any number of searches. At most as many requests wait as work; where more come, those of the
+    client that has most waiting are refused. None waits for longer than `wait_s`. Nothing is computed for what is
+    refused. Work on a request is given up after `timeout_s`.
     """
 
     def __init__(self, searches: int, wait_s: float, timeout_s: float) -> None:
         self.searches, self.wait_s, self.timeout_s = searches, wait_s, timeout_s
-        self._requests, self._running = 0, 0
-        self._at_work, self._turns = asyncio.Semaphore(searches), asyncio.Semaphore(searches)
-        RUNNING.set_function(lambda: self._running)
+        self._requests, self._searches = Turns(searches, searches), Turns(searches)
+        RUNNING.set_function(lambda: self._searches.num_taken)
+        WAITING.set_function(lambda: len(self._requests.waiting))
+        CLIENTS_WAITING.set_function(lambda: self._requests.waiting.num_clients)
 
     @property
     def is_full(self) -> bool:
-        """Whether the next request would be refused."""
-        return self._requests >= 2 * self.searches
+        """Whether as many requests wait as can."""
+        return len(self._requests.waiting) >= self.searches
 
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
         """Around all the work of a request.
 
-        Raises HTTPException 429 where too many requests are at work or wait, or it has waited for too long; 503 where
+        Raises HTTPException 429 where too many requests of its client wait, or it has waited for too long; 503 where
         its work takes too long.
         """
-        if self.is_full:
-            _refuse(f"{self._requests} requests are running or waiting, which is the most; ask again in a moment.")
-        self._requests += 1
-        try:
+        async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(self.wait_s):
-                    await self._at_work.acquire()
+                await stack.enter_async_context(self._requests.one(CLIENT.get(), self.wait_s))
+            except FullError:
+                _refuse(f"{self.searches} requests wait already, which is the most; ask again in a moment.")
             except TimeoutError:
                 _refuse(f"The request has waited for {self.wait_s:g} s, which is the most; ask again in a moment.")
-            try:
-                async with self._deadline():
-                    yield
-            finally:
-                self._at_work.release()
-        finally:
-            self._requests -= 1
+            await stack.enter_async_context(self._deadline())
+            yield
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
@@ -110,15 +109,12 @@ class ConcurrencyLimit:
     @asynccontextmanager
     async def search(self) -> AsyncIterator[None]:
         """Around one search of a request."""
-        async with self._turns:
-            self._running += 1
+        async with self._searches.one(CLIENT.get()):
             try:
                 yield
             except BaseException:
                 ABANDONED.inc()
                 raise
-            finally:
-                self._running -= 1
 
 
 def _refuse(message: str) -> NoReturn:

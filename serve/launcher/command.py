@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from ...decode import ModelSettings
+from ...decode.edge_logits import PROCESSOR
 from ...decode.hardware import Device, resolve_dtype
 from ...errors import ServerError
 from ..settings import ServeConfig, ServeSettings
@@ -79,7 +80,9 @@ def server_command(config: ServeConfig, weights: Weights, dtype: str, device: De
     command += ["--max-model-len", str(min(longest, weights.max_tokens or longest))]
     # A search sends many continuations of one prompt.
     command += ["--enable-prefix-caching"]
-    # Of the allowed tokens, renormalised; by default vLLM gives those of all tokens, and of 20 at most.
+    # The search reads the scores of a node's edges beside the one token that it asks for.
+    command += ["--logits-processors", PROCESSOR]
+    # For clients of the plain routes that search by themselves: of the allowed tokens, renormalised, and any number.
     command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs=-1"]
     # Else decoding parameters that a checkpoint brings along would silently become the defaults of requests.
     command += ["--generation-config", "vllm"]

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from whereupon.catalogue import Catalogue, snapshots
+from whereupon.catalogue import Catalogue, encode_titles, snapshots
 from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.errors import CatalogueError
@@ -193,6 +193,9 @@ def test_prompts_count_items_of_the_histories_first_and_added_ones_behind(town: 
     ]
     assert version.among_items(version.prompt_items(["park", "y"])).tolist() == [served.index("y")]
     assert len(version.encoder.titles.length) == 7
+    named = version.items["title"].gather([served.index("x"), served.index("y")])
+    expected, found = encode_titles(named, load_tokenizer(town.model)), version.encoder.added_titles
+    assert (found.tokens.tolist(), found.ptr.tolist()) == (expected.tokens.tolist(), expected.ptr.tolist())
 
 
 def test_version_is_of_the_time_of_reading_though_it_is_written_meanwhile(

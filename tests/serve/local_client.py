@@ -7,6 +7,7 @@ from typing import Any
 
 from whereupon.config import Config
 from whereupon.decode.adapters import current_adapter
+from whereupon.decode.edge_logits import EdgesWanted
 from whereupon.decode.models import load_base_model, merge_adapter
 
 
@@ -35,13 +36,10 @@ class LocalClient:
             await asyncio.sleep(self.delay_s)
             tokens = prompt["prompt_token_ids"]
             with torch.inference_mode():
-                logits = self.model(input_ids=torch.tensor([tokens])).logits[0, -1].double()
-            allowed = torch.tensor(sampling_params.allowed_token_ids)
-            log_prob = torch.log_softmax(logits[allowed], 0)
-            order = torch.argsort(log_prob, descending=True)
-            best = order[:1]
-            ids, values = (torch.cat([x[best], x[order]]).tolist() for x in (allowed, log_prob))
-            flat = SimpleNamespace(token_ids=ids, logprobs=values)
-            yield SimpleNamespace(num_cached_tokens=0, outputs=[SimpleNamespace(logprobs=flat)])
+                logits = self.model(input_ids=torch.tensor([tokens])).logits[0, -1]
+            wanted = EdgesWanted.of(sampling_params)
+            assert wanted is not None
+            wanted.write(logits.numpy()[wanted.token_J])
+            yield SimpleNamespace(num_cached_tokens=0)
         finally:
             self.running -= 1

@@ -17,7 +17,10 @@ KEYS = ("WHEREUPON_API_KEY", "WHEREUPON_ADMIN_KEY", "VLLM_API_KEY")
 # What `nohup` or a script's `&` lets its children ignore, they must obey again.
 DEFAULT_SIGNALS = ["env", "--default-signal=HUP,INT,TERM"]
 # Small enough for a machine that does other things too; patient enough for one that does many.
-SETTINGS = ["serve.port=0", "serve.kv_cache_gib=0.125", "serve.start_timeout_s=3600"]
+SETTINGS = [
+    "serve.port=0", "serve.kv_cache_gib=0.125", "serve.start_timeout_s=3600", "serve.max_wait_s=3600",
+    "serve.request_timeout_s=3600",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The real server, as `whereupon serve` starts it: vLLM's own routes work, and it ends as it should."""
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,28 @@ def test_example_client_prints_the_five_titles_best_first(server: str, root: Pat
     shares = [float(row[1]) for row in rows]
     assert shares == sorted(shares, reverse=True)
     assert len({row[2] for row in rows}) == 5
+
+
+def test_client_with_one_request_is_not_behind_the_many_of_another(server: str) -> None:
+    done = list[tuple[str, int]]()
+
+    def ask(address: str) -> None:
+        connection = http.client.HTTPConnection(server.removeprefix("http://"), source_address=(address, 0))
+        with contextlib.closing(connection):
+            body = json.dumps({"user_id": "p00", "context": {"at": "2024-01-20T12:00:00"}})
+            connection.request("POST", "/v1/recommendations", body, {"Content-Type": "application/json"})
+            done.append((address, connection.getresponse().status))
+
+    greedy = [threading.Thread(target=ask, args=("127.0.0.1",)) for _ in range(200)]
+    for one in greedy:
+        one.start()
+    while ("127.0.0.1", 429) not in done:  # the queue is full now
+        time.sleep(0.002)
+    ask("127.0.0.2")
+    for one in greedy:
+        one.join()
+    place = [address for address, status in done if status == 200].index("127.0.0.2")
+    assert place < 100, "128 were at work or waited when it came"
 
 
 @pytest.mark.vllm

@@ -483,7 +483,7 @@ def test_more_prompts_than_searches_wait_for_their_turn(start: Any) -> None:
     engine, most, generate = server.engine, [], server.engine.generate
 
     async def counted(*args: Any) -> AsyncIterator[Any]:
-        most.append(server.app.state.whereupon.limit._running)
+        most.append(server.app.state.whereupon.limit._searches.num_taken)
         async for output in generate(*args):
             yield output
 

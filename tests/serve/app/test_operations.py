@@ -64,7 +64,7 @@ def test_request_that_works_for_too_long_is_given_up_and_leaves_its_turn(start: 
     assert answer.headers["Retry-After"] == "5"
     assert server.engine.running == 0
     limit = server.app.state.whereupon.limit
-    assert (limit._requests, limit._running) == (0, 0)
+    assert (limit._requests.num_taken, limit._searches.num_taken) == (0, 0)
 
 
 def test_ready_is_who_would_answer_and_healthy_who_need_not_start_again(
@@ -73,10 +73,10 @@ def test_ready_is_who_would_answer_and_healthy_who_need_not_start_again(
     server = start("serve.max_searches=1")
     service = server.app.state.whereupon
     assert server.get("/ready").status_code == 200
-    monkeypatch.setattr(service.limit, "_requests", 2)
+    service.limit._requests.waiting.push("somebody", None)
     assert "turns are taken" in refused(server.get("/ready"), 503)
     assert server.get("/health").status_code == 200
-    monkeypatch.setattr(service.limit, "_requests", 0)
+    service.limit._requests.waiting.pop()
     with monkeypatch.context() as patch:
         patch.setattr(service.recommender.store, "of_user", _no_store)
         assert "event store" in refused(server.get("/ready"), 503)
@@ -87,3 +87,25 @@ def test_ready_is_who_would_answer_and_healthy_who_need_not_start_again(
 
 def _no_store(user_id: str, limit: int) -> None:
     raise StoreError("The database is gone; start it.")
+
+
+def test_client_with_one_request_gets_a_place_and_a_turn_amid_the_many_of_another(start: Any) -> None:
+    server = start("serve.max_searches=2", "serve.max_wait_s=60")
+    limit, portal = server.app.state.whereupon.limit, server.portal
+    holders = [portal.wrap_async_context_manager(limit.request()) for _ in range(2)]
+    for holder in holders:
+        holder.__enter__()
+    others = [limit.request() for _ in range(3)]  # of a client that is not the test's address
+    waiting = [portal.start_task_soon(one.__aenter__) for one in others]
+    refusal = waiting[2].exception(timeout=60)
+    assert "wait already" in str(refusal)
+    with ThreadPoolExecutor(1) as pool:
+        modest = pool.submit(server.post, "/v1/recommendations", json=ASKED)
+        assert "wait already" in str(waiting[1].exception(timeout=60)), "its last one gave way"
+        assert not modest.done()
+        for holder in holders:  # the first turn is the other client's, the second the modest one's
+            holder.__exit__(None, None, None)
+        assert modest.result(timeout=60).status_code == 200
+    waiting[0].result(timeout=60)
+    portal.call(others[0].__aexit__, None, None, None)
+    assert (limit._requests.num_taken, len(limit._requests.waiting)) == (0, 0)

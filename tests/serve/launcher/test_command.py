@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from whereupon.config import Config
+from whereupon.decode.edge_logits import PROCESSOR
 from whereupon.decode.settings import ModelSettings
 from whereupon.errors import ServerError
 from whereupon.histories import read_histories
@@ -57,6 +58,7 @@ def test_command_on_a_cpu_says_all_that_bites(town_config: Callable[..., Config]
     assert _options(command) == {
         "--model": "/run/served/ab12", "--served-model-name": "town", "--host": "127.0.0.1", "--port": "8123",
         "--dtype": "float32", "--max-model-len": str(160 + TITLE_TOKENS), "--enable-prefix-caching": "",
+        "--logits-processors": PROCESSOR,
         "--logprobs-mode": "processed_logprobs", "--max-logprobs": "-1", "--generation-config": "vllm",
         "--enforce-eager": "", "--block-size": "32", "--kv-cache-memory-bytes": str(2**29),
         "--disable-uvicorn-access-log": "",
@@ -67,7 +69,7 @@ def test_command_on_a_gpu_leaves_kernels_and_memory_to_vllm(town_config: Callabl
     options = _options(server_command(town_config(), WEIGHTS, "bfloat16", "cuda", HOME))
     assert options["--dtype"] == "bfloat16"
     assert not {"--enforce-eager", "--block-size", "--kv-cache-memory-bytes"} & options.keys()
-    assert {"--logprobs-mode", "--max-logprobs", "--generation-config", "--enable-prefix-caching"} <= options.keys()
+    assert {"--logits-processors", "--generation-config", "--enable-prefix-caching"} <= options.keys()
 
 
 @pytest.mark.parametrize(("max_tokens", "expected"), [(300, "300"), (1024, "416"), (None, "416")])

@@ -58,6 +58,7 @@ def test_command_on_a_cpu_says_all_that_bites(town_config: Callable[..., Config]
         "--model": "/run/served/ab12", "--served-model-name": "town", "--host": "127.0.0.1", "--port": "8123",
         "--dtype": "float32", "--max-model-len": str(160 + TITLE_TOKENS), "--enable-prefix-caching": "",
         "--logprobs-mode": "processed_logprobs", "--max-logprobs": "-1", "--generation-config": "vllm",
+        "--worker-extension-cls": "whereupon.serve.app.worker.TakingWeights",
         "--enforce-eager": "", "--block-size": "32", "--kv-cache-memory-bytes": str(2**29),
         "--disable-uvicorn-access-log": "",
     }  # fmt: skip

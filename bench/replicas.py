@@ -10,7 +10,8 @@ and it is started again. While a replica is not ready yet, the next kill waits, 
 
 Each acknowledged event is looked for at every replica that is ready, and at the end in the database; each edit is
 looked for at every replica. One question is asked again and again: answers that name the same adapter and the same
-catalogue must be the same. The model is tiny, so that three servers fit into two cores; what is measured is how servers share.
+catalogue must be the same. The model is tiny, so that three servers fit into two cores. What is measured is how servers
+share a run folder and a database, not how quickly a model answers.
 """
 
 from __future__ import annotations

@@ -261,14 +261,13 @@ class Service:
             )  # fmt: skip
 
     async def question(self, request: Request) -> Question:
-        """A request made ready, from the current version of the catalogue; the model is not called.
+        """A request made ready, from the current version of the catalogue; the model is not called. Within `request`.
 
         Raises WhereuponError or HTTPException for what cannot be answered.
         """
         self._check_events(request)
-        async with self.request():
-            version = await self.recommender.catalogues.fresh()
-            return await asyncio.to_thread(self._question, request, version)
+        version = await self.recommender.catalogues.fresh()
+        return await asyncio.to_thread(self._question, request, version)
 
     def _check_events(self, request: Request) -> None:
         limit, given = self.config.serve.max_events, len(request.events or ())

@@ -40,7 +40,7 @@ def start(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp
     for client in clients:
         client.__exit__(None, None, None)
         assert client.app.state.whereupon_following.cancelled(), "the server looks no more at its run folder"
-        assert not list(tmp_path.rglob("*.sqlite-wal")), "the event store is closed with the server"
+    assert not list(tmp_path.rglob("*.sqlite-wal")), "the event store is closed with the server"
 
 
 @pytest.fixture

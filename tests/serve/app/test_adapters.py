@@ -123,9 +123,9 @@ def test_request_at_work_ends_with_its_version_and_one_behind_it_gets_the_new_on
 
 
 def test_servers_of_one_run_take_over_what_one_of_them_or_the_command_line_chose(
-    start: Any, town: Config, town_copy: Copy, both: dict[str, dict[str, float]], tmp_path: Path
+    start: Any, town: Config, both: dict[str, dict[str, float]]
 ) -> None:
-    one, other = start(config=town), start(config=town_copy(f"serve.events={tmp_path / 'other.sqlite'}"))
+    one, other = start(config=town), start(config=town)
     assert one.post(PROMOTE, json={"version": "0002"}).status_code == 200
     soon(other, "0002")
     assert asked(other)[1] == pytest.approx(both["0002"], abs=1e-4)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import inspect
+import re
 import shutil
 import socket
 import subprocess
@@ -44,7 +45,7 @@ from whereupon.tests.serve.processes import Served, serving
 
 SEED, NUM_REPLICAS = 5, 3
 CONFIG = Path(__file__).parents[1] / "examples" / "production" / "haproxy.cfg"
-PORT, FIRST_PORT = 8000, 8001  # in that file
+PORT = 8000  # in that file; those of the replicas follow
 KEYS = {"WHEREUPON_API_KEY": "asking", "WHEREUPON_ADMIN_KEY": "administering"}
 PROMOTED, TAKEN_BACK = 0.4, 0.7  # of the time
 PROPAGATION_S, SAME = 1.0, 1e-3
@@ -192,10 +193,8 @@ def _haproxy(folder: Path, ports: list[int]) -> Iterator[None]:
 
 def haproxy_text(text: str, ports: list[int]) -> str:
     """The configuration with other ports: first its own, then those of the replicas."""
-    for port, other in zip(range(PORT, PORT + len(ports)), ports, strict=True):
-        assert text.count(f"127.0.0.1:{port}\n") == 1, f"{CONFIG} names port {port} once"
-        text = text.replace(f"127.0.0.1:{port}\n", f"127.0.0.1:{{{other}}}\n")
-    return text.replace("{", "").replace("}", "")
+    other = {f"127.0.0.1:{PORT + number}": f"127.0.0.1:{port}" for number, port in enumerate(ports)}
+    return re.sub(r"127\.0\.0\.1:\d+", lambda found: other[found[0]], text)
 
 
 def free_ports(num: int) -> list[int]:

@@ -16,6 +16,7 @@ TIMEOUT_S = 100.0
 RETRY_AFTER_S = 0.5
 SEEN_WITHIN_S = 60.0  # longer than any bound: what is not seen by then counts as so late
 POLL_S = 0.01
+EDITED = "bar3"
 # HAProxy notices a dead replica after two checks of a second each; a connection that was open breaks at once.
 AFTERMATH_S = 5.0
 
@@ -24,11 +25,13 @@ Ask = tuple[int, Any, float]  # status (0: no answer), JSON body, when it was se
 
 @dataclass(frozen=True)
 class Answered:
-    """One answer to the control question, which no event and no other user changes. Times are of `time.monotonic`."""
+    """One answer to the control question, which no event and no other user changes. Times are of `time.monotonic`.
+    `title` is that of the item which is edited: it says what the whole catalogue was."""
 
     sent_s: float
+    received_s: float
     adapter: str
-    version: str
+    title: str
     probabilities: Mapping[str, float]
 
 
@@ -120,7 +123,8 @@ class Load:
             status, answer, sent_s = client.ask("POST", "/v1/recommendations", body)
             if status == 200:
                 probabilities = {row["item_id"]: row["probability"] for row in answer["data"]}
-                self.seen.answers.append(Answered(sent_s, answer["adapter"], answer["version"], probabilities))
+                title = next(row["title"] for row in answer["data"] if row["item_id"] == EDITED)
+                self.seen.answers.append(Answered(sent_s, time.monotonic(), answer["adapter"], title, probabilities))
             else:
                 self._problem("POST /v1/recommendations", status, answer)
 
@@ -146,7 +150,7 @@ class Load:
         for number in itertools.count():
             if self.ended.wait(4 * self.pause_s):
                 return
-            row = {"item_id": "bar3", "title": ("Bar Three", "Bar Two and a Half")[number % 2]}
+            row = {"item_id": EDITED, "title": ("Bar Two and a Half", "Bar Three")[number % 2]}
             status, answer, _ = client.ask("PUT", f"{path}/items", {"items": [row]})
             if status != 200:
                 self._problem("PUT items", status, answer)
@@ -197,14 +201,16 @@ def lost(acknowledged: Mapping[str, Mapping[str, Any]], stored: Mapping[str, str
 
 
 def late(answers: Iterable[Answered], promotions: Sequence[Promoted], within_s: float) -> list[Answered]:
-    """Answers to what was sent more than `within_s` after a promotion was acknowledged, and before another one was
-    asked for, that name another adapter."""
+    """Answers that name another adapter, to what was sent more than `within_s` after a promotion was acknowledged, and
+    answered before the next one was asked for."""
     following = [*(one.asked_s for one in promotions[1:]), float("inf")]
     return [
         answer
         for promoted, end_s in zip(promotions, following, strict=True)
         for answer in answers
-        if promoted.acknowledged_s + within_s < answer.sent_s < end_s and answer.adapter != promoted.adapter
+        if promoted.acknowledged_s + within_s < answer.sent_s
+        and answer.received_s < end_s
+        and answer.adapter != promoted.adapter
     ]
 
 
@@ -213,7 +219,7 @@ def spread(answers: Iterable[Answered]) -> float:
     first: dict[tuple[str, str], Mapping[str, float]] = {}
     largest = 0.0
     for answer in answers:
-        known = first.setdefault((answer.adapter, answer.version), answer.probabilities)
+        known = first.setdefault((answer.adapter, answer.title), answer.probabilities)
         names = known.keys() | answer.probabilities.keys()
         largest = max(largest, *(abs(known.get(name, 0) - answer.probabilities.get(name, 0)) for name in names))
     return largest
@@ -222,7 +228,7 @@ def spread(answers: Iterable[Answered]) -> float:
 def apart(answers: Iterable[Answered]) -> float:
     """The largest difference of a probability between two adapters with the same catalogue: what `spread` would be if
     one answered in the other's name."""
-    first = {(one.version, one.adapter): one.probabilities for one in answers}
+    first = {(one.title, one.adapter): one.probabilities for one in answers}
     pairs = itertools.combinations(first.items(), 2)
-    same = ((one, other) for ((version, _), one), ((its, _), other) in pairs if version == its)
+    same = ((one, other) for ((title, _), one), ((its, _), other) in pairs if title == its)
     return max((abs(one[name] - other.get(name, 0)) for one, other in same for name in one), default=0.0)

@@ -9,9 +9,13 @@ from replicas_load import Answered, Failure, Promoted, Seen, apart, late, lost, 
 ONE, OTHER = {"bar": 0.75, "park": 0.25}, {"bar": 0.5, "park": 0.5}
 
 
+def _answer(sent_s: float, adapter: str, title: str, probabilities: dict[str, float]) -> Answered:
+    return Answered(sent_s, sent_s + 0.1, adapter, title, probabilities)
+
+
 def _good() -> Seen:
     return Seen(
-        answers=[Answered(1.0, "0001", "v", ONE), Answered(12.0, "0002", "v", OTHER), Answered(22.0, "0001", "v", ONE)],
+        answers=[_answer(1.0, "0001", "v", ONE), _answer(12.0, "0002", "v", OTHER), _answer(22.0, "0001", "v", ONE)],
         failures=[Failure(5.5, 0, True, "POST: 0, then 200")], events={"e-1": {"user_id": "u1"}},
         event_delays_s=[0.02], edit_delays_s=[0.03], promotions=[Promoted("0002", 9, 10), Promoted("0001", 19, 20)],
     )  # fmt: skip
@@ -35,9 +39,9 @@ def test_run_in_which_all_is_well_meets_every_bar() -> None:
         ({"event_delays_s": [2.0]}, "events"),
         ({"edit_delays_s": []}, "edits"),
         ({"promotions": [Promoted("0002", 9, 10)]}, "there and back"),
-        ({"answers": [Answered(1, "0001", "v", ONE), Answered(12, "0002", "v", ONE)]}, "same adapter"),
-        ({"answers": [*_good().answers, Answered(11.5, "0001", "v", ONE)]}, "old adapter"),
-        ({"answers": [*_good().answers, Answered(13, "0002", "v", ONE)]}, "same adapter"),
+        ({"answers": [_answer(1, "0001", "v", ONE), _answer(12, "0002", "v", ONE)]}, "same adapter"),
+        ({"answers": [*_good().answers, _answer(11.5, "0001", "v", ONE)]}, "old adapter"),
+        ({"answers": [*_good().answers, _answer(13, "0002", "v", ONE)]}, "same adapter"),
     ],
 )
 def test_fault_is_seen(fault: dict[str, object], bar: str) -> None:
@@ -48,15 +52,19 @@ def test_fault_is_seen(fault: dict[str, object], bar: str) -> None:
 
 
 def test_answers_between_a_promotion_and_a_second_later_may_name_either() -> None:
-    promotions = [Promoted("0002", 9.0, 10.0)]
-    answers = [Answered(sent_s, "0001", "v", ONE) for sent_s in (9.5, 10.9, 11.1)]
-    assert late(answers, promotions, 1.0) == answers[2:]
+    promotions = [Promoted("0002", 9.0, 10.0), Promoted("0001", 20.0, 21.0)]
+    answers = [_answer(sent_s, "0001", "v", ONE) for sent_s in (9.5, 10.9, 11.1, 19.95)]
+    assert late(answers, promotions, 1.0) == answers[2:3], "the last one ended after the next change was asked for"
 
 
 def test_what_is_compared_is_of_one_catalogue() -> None:
-    answers = [Answered(1, "0001", "v", ONE), Answered(2, "0001", "w", OTHER), Answered(3, "0002", "x", OTHER)]
+    answers = [
+        _answer(1, "0001", "v", ONE),
+        _answer(2, "0001", "w", OTHER),
+        _answer(3, "0002", "x", OTHER),
+    ]
     assert spread(answers) == apart(answers) == 0.0
-    assert apart([*answers, Answered(4, "0002", "v", OTHER)]) == 0.25
+    assert apart([*answers, _answer(4, "0002", "v", OTHER)]) == 0.25
 
 
 def test_event_of_another_user_is_lost_and_a_kill_explains_what_follows_it() -> None:

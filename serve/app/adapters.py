@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from ...decode.adapters import (
     previous_name,
     use_adapter,
 )
-from ...errors import WhereuponError
+from ...errors import ModelError, WhereuponError
 from ...files import read_object
 from ...rankers.blend import POOLS
 from ...recommend.recommender import Recommender
@@ -117,8 +119,12 @@ class Adapters:
         async with self._changing:
             version = _finished(await asyncio.to_thread(self.versions), name)
             recommender = await asyncio.to_thread(self._service.recommender.with_adapter, version.folder)
-            await self._serve(recommender)
-            await asyncio.to_thread(use_adapter, self._run, version.name)
+            before = self.served
+            try:  # the others begin when this server does, so that all change at about the same time
+                await self._serve(recommender, partial(use_adapter, self._run, version.name))
+            except ModelError:
+                await asyncio.to_thread(use_adapter, self._run, before)
+                raise
             mark = mark_of(self._run)
             if mark[0] == version.name:  # else somebody has chosen another one since, and `follow` takes it over
                 self._mark = mark
@@ -134,11 +140,13 @@ class Adapters:
         """Let others remove the weights."""
         self._kept.close()
 
-    async def _serve(self, recommender: Recommender) -> None:
-        """Answer with a recommender; its weights are merged if need be, while requests go on."""
+    async def _serve(self, recommender: Recommender, announce: Callable[[], object] = lambda: None) -> None:
+        """Answer with a recommender; its weights are merged if need be, while requests go on. `announce` is called in a
+        thread when all is ready for the change."""
         kept = contextlib.ExitStack()
         try:
             folder = await asyncio.to_thread(self._weights, recommender, kept)
+            await asyncio.to_thread(announce)
             await self._service.change_to(recommender, folder)
         except BaseException:
             kept.close()

@@ -9,7 +9,7 @@ promoted at 40% of the time, and taken back at 70%. Every `--every` seconds all 
 and it is started again. While a replica is not ready yet, the next kill waits, so that two answer at any time.
 
 Each acknowledged event is looked for at every replica that is ready, and at the end in the database; each edit is
-looked for at every replica. One question is asked again and again: answers that name the same adapter and the same
+looked for at every replica. One request is sent again and again: answers that name the same adapter and the same
 catalogue must be the same. The model is tiny, so that three servers fit into two cores. What is measured is how servers
 share a run folder and a database, not how quickly a model answers.
 """
@@ -41,7 +41,7 @@ import whereupon
 from whereupon.config import load_config
 from whereupon.recommend.store import open_store
 from whereupon.tests import conftest
-from whereupon.tests.serve.processes import Served, serving
+from whereupon.tests.serve.processes import Server, serving
 
 SEED, NUM_REPLICAS = 5, 3
 CONFIG = Path(__file__).parents[1] / "examples" / "production" / "haproxy.cfg"
@@ -115,7 +115,7 @@ class Replica:
 
     def _start(self) -> None:
         began = time.monotonic()
-        served: Served = self._stack.enter_context(serving(*self._arguments))
+        served: Server = self._stack.enter_context(serving(*self._arguments))
         while asked(self.port, "GET", "/ready", "")[0] != 200:
             time.sleep(POLL_S)
         assert served.url.endswith(f":{self.port}")
@@ -231,7 +231,7 @@ def _percentiles(values: list[float]) -> dict[str, Any] | None:
 
 
 def bars_of(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """One for each thing that is asked for."""
+    """One for each requirement."""
     made = [
         bar("acknowledged events that were lost", len(figures["lost_events"]), "0", not figures["lost_events"]),
         bar("requests that one retry did not heal, or refused", len(figures["not_healed"]) + len(figures["problems"]),
@@ -248,7 +248,7 @@ def bars_of(figures: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         *made,
         bar("promotions, there and back", len(figures["promotions"]), "2", both),
-        bar("answers of the old adapter, asked for 1 s after a promotion or later", figures["late_answers"], "0",
+        bar("answers of the old adapter to requests sent more than 1 s after a promotion", figures["late_answers"], "0",
             both and not figures["late_answers"]),
         bar("largest difference between answers that name the same adapter and catalogue", differ, f"at most {SAME}",
             differ <= SAME < between),

@@ -47,7 +47,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Promoted:
-    """A version that was asked for and acknowledged."""
+    """A change of the version: when it was requested, and when it was acknowledged."""
 
     adapter: str
     asked_s: float
@@ -105,7 +105,7 @@ def asked(port: int, method: str, path: str, key: str, body: Any = None) -> tupl
 @dataclass
 class Load:
     """Everything that clients do, each in a thread of its own until `ended`. `ready` gives the ports of the replicas
-    that can be asked beside HAProxy; `catalogue` is the name of the model."""
+    that can be queried beside HAProxy; `catalogue` is the name of the model."""
 
     port: int
     key: str
@@ -168,7 +168,7 @@ class Load:
             self._problem(route, status, answer)
 
     def _await_everywhere(self, path: str, is_there: Callable[[Any], bool], delays_s: list[float]) -> None:
-        """Note how long each replica that can be asked takes to show something; one that is killed meanwhile counts
+        """Note how long each replica that can be queried takes to show something; one that is killed meanwhile counts
         no more."""
         began, waiting = time.monotonic(), list(self.ready())
         while waiting and time.monotonic() - began < SEEN_WITHIN_S:
@@ -202,7 +202,7 @@ def lost(acknowledged: Mapping[str, Mapping[str, Any]], stored: Mapping[str, str
 
 def late(answers: Iterable[Answered], promotions: Sequence[Promoted], within_s: float) -> list[Answered]:
     """Answers that name another adapter, to what was sent more than `within_s` after a promotion was acknowledged, and
-    answered before the next one was asked for."""
+    answered before the next one was requested."""
     following = [*(one.asked_s for one in promotions[1:]), float("inf")]
     return [
         answer

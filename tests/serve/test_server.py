@@ -20,7 +20,7 @@ from whereupon.config import load_config
 from whereupon.recommend import Recommender
 from whereupon.serve.launcher.command import TITLE_TOKENS
 from whereupon.serve.launcher.merged import MANIFEST
-from whereupon.tests.serve.processes import Served, serving
+from whereupon.tests.serve.processes import Server, serving
 
 
 def _client(url: str, key: str = "none") -> Any:
@@ -68,7 +68,7 @@ def test_example_client_prints_the_five_titles_best_first(server: str, root: Pat
 
 
 def test_promoted_adapter_answers_as_transformers_do_with_it_and_rollback_as_before(
-    served_town: Served, barely_trained: Path
+    served_town: Server, barely_trained: Path
 ) -> None:
     adapters = served_town.run / "adapters"
     shutil.copytree(adapters / "0001", adapters / "0002")

@@ -1,6 +1,7 @@
 """The trained adapters of a run: versions beside each other, of which one is used. Loads no model.
 
 <run>/adapters/CURRENT    name of the version that recommend, serve and evaluate take
+<run>/adapters/PREVIOUS   name of the version that was used before it
 <run>/adapters/0002/      a PEFT adapter, whereupon.json (its card), README.md, log.jsonl; checkpoint.pt while it trains
 """
 
@@ -59,8 +60,17 @@ def _card(folder: Path) -> dict[str, Any]:
 
 def current_name(run: Path) -> str | None:
     """What CURRENT names; None before the first training has ended."""
+    return _named_in(run / ADAPTERS / "CURRENT")
+
+
+def previous_name(run: Path) -> str | None:
+    """The version that was used before the current one; None where there was none."""
+    return _named_in(run / ADAPTERS / "PREVIOUS")
+
+
+def _named_in(file: Path) -> str | None:
     try:
-        return (run / ADAPTERS / "CURRENT").read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
 
@@ -101,6 +111,12 @@ def use_adapter(run: Path, name: str) -> str | None:
     if not version.complete:
         write_json(version.folder / ADAPTER_CARD, version.card | {"complete": True})
         (version.folder / CHECKPOINT).unlink(missing_ok=True)
-    with atomic_path(run / ADAPTERS / "CURRENT") as pointer:
-        pointer.write_text(f"{version.name}\n", encoding="utf-8")
+    if before not in (None, version.name):
+        _write_name(run / ADAPTERS / "PREVIOUS", str(before))
+    _write_name(run / ADAPTERS / "CURRENT", version.name)
     return before
+
+
+def _write_name(file: Path, name: str) -> None:
+    with atomic_path(file) as pointer:
+        pointer.write_text(f"{name}\n", encoding="utf-8")

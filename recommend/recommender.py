@@ -29,24 +29,21 @@ from ..decode import Change, Searching, SearchResult, run, searching
 from ..decode.adapters import current_adapter
 from ..decode.search import SLACK
 from ..errors import DataError, PromptError, UnknownUserError
-from ..histories import Histories, read_histories
 from ..histories.privacy import privacy_of_run
-from ..rankers.blend import Blend, read_blend
-from ..rankers.pooling import Pools
 from .context import RequestContext, check_context, open_question, places_in_prompts
 from .forgotten import Forgotten
 from .history import user_history
 from .private_store import known_as
 from .prompt import Prompt, prompt_of
+from .run_parts import RunParts, read_parts
 from .selection import RequestFilters, candidates, place_of
 from .settings import RecommendConfig
 from .store import EventStore, open_store
 from .store.event import PastEvent
-from .versions import Catalogues, CatalogueVersion
+from .versions import CatalogueVersion
 from .weather import weather_forecasts, with_forecast
 
 if TYPE_CHECKING:
-    from ..decode.tokenizer import Tokenizer
     from ..decode.transformers_engine import TransformersEngine
     from .explanation import Explanation
 
@@ -138,19 +135,18 @@ class Recommender:
         catalogues: the catalogue's current version, and the ways to another one.
         store: events since `prepare`; None where none were ever kept.
         card: what the adapter says of itself.
+        adapter: its folder, whose name is its version; None where only prompts are made.
         forgotten: people of whose prepared events nothing may be used.
         privacy: what was hidden of users in preparing, and is hidden of requests and of what is stored.
     """
 
-    def __init__(
-        self, config: RecommendConfig, histories: Histories, tokenizer: Tokenizer, catalogues: Catalogues,
-        store: EventStore | None, card: dict[str, Any], adapter: Path | None,
-    ) -> None:  # fmt: skip
-        self.config, self.histories, self.tokenizer, self.catalogues = config, histories, tokenizer, catalogues
-        self.store, self.card, self._adapter = store, card, adapter
+    def __init__(self, config: RecommendConfig, parts: RunParts, store: EventStore | None) -> None:
+        self.config, self._parts, self.store = config, parts, store
+        self.histories, self.tokenizer, self.catalogues = parts.histories, parts.tokenizer, parts.catalogues
+        self.card, self.adapter = parts.card, parts.adapter
         self.forgotten = Forgotten.of_run(config.run)
-        self.privacy = privacy_of_run(config.histories.privacy, histories.manifest.get("privacy"))
-        self._forecasts = weather_forecasts(config, histories)
+        self.privacy = privacy_of_run(config.histories.privacy, parts.histories.manifest.get("privacy"))
+        self._forecasts = weather_forecasts(config, parts.histories)
         self._last_engine: TransformersEngine | None = None
 
     @classmethod
@@ -169,27 +165,23 @@ class Recommender:
         Raises:
             WhereuponError: for what is missing or does not belong together.
         """
-        from ..decode.adapter_card import check_card, read_card
-        from ..decode.models import adapter_identity, build_encoder, load_tokenizer
-
         if isinstance(source, RecommendConfig) and not overrides:
             config = source
         else:
             from ..config import configured
 
             config = configured(source, overrides)
-        histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-        encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
-        adapter, card, blend = None, dict[str, Any](), Blend(Pools())
-        if not only_prompts:
-            adapter = current_adapter(config.run)
-            card = read_card(adapter)
-            check_card(card, adapter, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe))
-            blend = read_blend(config, histories, card, adapter)
-        catalogues = Catalogues(config, histories, tokenizer, encoder, blend)
+        parts = read_parts(config, None if only_prompts else current_adapter(config.run))
         address = config.events_address
         store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None
-        return cls(config, histories, tokenizer, catalogues, store, card, adapter)
+        return cls(config, parts, store)
+
+    def with_adapter(self, adapter: Path) -> Recommender:
+        """The run as it is now, with the adapter in a folder; the event store is shared, so only one is to be closed.
+
+        Raises WhereuponError for an adapter that does not belong to the run.
+        """
+        return type(self)(self.config, read_parts(self.config, adapter, self._parts), self.store)
 
     def close(self) -> None:
         """Give up the connections to the event store."""
@@ -372,8 +364,8 @@ class Recommender:
     def _model(self) -> Any:
         from ..decode.models import load_adapted
 
-        assert self._adapter is not None, "a recommender for prompts alone answers nothing"
-        return load_adapted(self.config.model, self._adapter)
+        assert self.adapter is not None, "a recommender for prompts alone answers nothing"
+        return load_adapted(self.config.model, self.adapter)
 
 
 def _frame(user_id: str, answer: Answer) -> pl.DataFrame:

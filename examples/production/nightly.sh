@@ -5,10 +5,9 @@
 #
 # 1. Stored events are written beside the shop's own files of events.
 # 2. All of them are prepared again; validation and test are now the newest events.
-# 3. The adapter in use is validated on them and trained on; the new version is the best of these validations.
-# 4. The new version is evaluated on the test split.
-# 5. Where training has changed it, SWAP is run with its name, such as a script that starts a second server on another
-#    port, waits for its /health and moves the traffic. Where nothing was better than before, nothing is swapped.
+# 3. The adapter in use is validated on them and trained on; the new version is the best of these validations. Running
+#    servers of the run folder take it over by themselves, without dropping a request.
+# 4. The new version is evaluated on the test split. To go back: POST /v1/adapters/rollback.
 #
 # A night without new events ends at step 3 with exit code 1 and changes nothing that is in use.
 # WHEREUPON: the command, if it is not on the path. SETTINGS: more --set options for all steps.
@@ -28,8 +27,7 @@ after=$(cat "$run/adapters/CURRENT")
 $whereupon evaluate "$config" $settings
 
 if grep -q '"step": 0,' "$run/adapters/$after/whereupon.json"; then
-  echo "nothing was better than adapter $before: the server keeps it"
+  echo "nothing was better than adapter $before on the newest events"
 else
-  echo "adapter $after is better than $before on the newest events"
-  ${SWAP:-echo restart the server for adapter} "$after"
+  echo "adapter $after is better than $before on the newest events: servers use it now"
 fi

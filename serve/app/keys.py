@@ -55,8 +55,8 @@ class Keys:
 
 
 def needs_admin(method: str, path: str) -> bool:
-    """Whether a request changes the catalogue, reads what is known of a user, or deletes it."""
-    if path.startswith("/v1/catalogues"):
+    """Whether a request changes catalogue or adapter, reads what is known of a user, or deletes it."""
+    if path.startswith(("/v1/catalogues", "/v1/adapters")):
         return method not in ("GET", "HEAD")
     return path.startswith(("/v1/events/", "/v1/users", "/v1/questions"))
 

@@ -30,6 +30,7 @@ from ...prompts import encode_text
 from ...recommend.versions import CatalogueVersion
 from ..launcher.command import ADMIN_KEY, QUERY_KEY
 from ..settings import ServeConfig
+from .adapter_routes import adapter_router
 from .clients import Clients
 from .completions import MAX_PROMPTS, complete
 from .http_errors import BodyLimit, OpenAIErrorRoute, documented, error_response
@@ -57,7 +58,8 @@ class Endpoints:
     def attach_router(self, app: FastAPI) -> None:
         """Add the routes, the limit on bodies, the keys, and how the server ends."""
         settings = self.config.serve
-        own = [router, event_router(settings), question_router, completions_router(settings.plain_routes)]
+        asking = completions_router(settings.plain_routes)
+        own = [router, adapter_router, event_router(settings), question_router, asking]
         own += [APIRouter(lifespan=_lifespan), *([page_router] if settings.page else [])]
         for added in own:
             app.include_router(added)
@@ -70,6 +72,7 @@ class Endpoints:
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Load histories, catalogue and event store, and warm the model up."""
         state.whereupon = await Service.load(self.config, engine_client)
+        state.whereupon_following = asyncio.create_task(state.whereupon.adapters.follow())
 
 
 @contextlib.asynccontextmanager
@@ -85,7 +88,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.get_running_loop().add_signal_handler(one, setattr, server, "should_exit", True)
     yield
     if service := getattr(app.state, "whereupon", None):
-        service.recommender.close()
+        app.state.whereupon_following.cancel()
+        service.close()
 
 
 def _validated(data: Any, validate: ValidatorFunctionWrapHandler) -> CompletionRequest:
@@ -123,7 +127,7 @@ async def _complete(body: CompletionRequest, raw_request: Request) -> Any:
     service = await the_service(raw_request)
     if body.model not in (None, service.name):
         return error_response(f"There is no model {body.model[:100]!r} here; known is {service.name!r}.", 404, "model")
-    async with service.limit.request():
+    async with service.request():
         version = await service.recommender.catalogues.fresh()
         return await complete(service, version, body, await asyncio.to_thread(_token_ids, service, version, body))
 

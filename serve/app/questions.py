@@ -50,8 +50,9 @@ async def users(
 @question_router.post("/v1/questions", tags=["recommendations"], responses=documented(403, 404, 413, 429))
 async def show_question(service: Loaded, body: QuestionRequest) -> QuestionShown:
     """The history and the prompt of a request for recommendations; the model is not called."""
-    question = await service.question(body.request())
-    return await asyncio.to_thread(_shown, service.recommender, question)
+    async with service.request():
+        question = await service.question(body.request())
+        return await asyncio.to_thread(_shown, service.recommender, question)
 
 
 def _starting(recommender: Recommender, beginning: str, most: int) -> list[str]:

@@ -91,6 +91,7 @@ class Recommendations(BaseModel):
 
     catalogue: str
     version: str = Field(description="The one version of the catalogue that all of the answer is from.")
+    adapter: str = Field(description="The one version of the adapter that all of the answer is from.")
     exact: bool = Field(description="Whether these are provably the most probable items.")
     missing_probability: float = Field(description="The most that an item could have that is missing wrongly.")
     num_candidates: int = Field(description="Items that the filters left.")
@@ -154,6 +155,32 @@ class CatalogueItems(CatalogueCard):
     data: list[dict[str, Any]]
     num_found: int = Field(description="Items that fit the query, on this and other pages.")
     has_more: bool
+
+
+class Promotion(_Request):
+    """Which adapter is to be used."""
+
+    version: str = Field(min_length=1, max_length=40, description="A version of the run folder, such as 0002.")
+
+
+class AdapterCard(BaseModel):
+    """One version of the adapter."""
+
+    version: str
+    served: bool = Field(description="Whether this server answers with it.")
+    current: bool = Field(description="Whether it is the one in use in the run folder.")
+    complete: bool = Field(description="Whether its training has ended.")
+    step: int | None = Field(description="Training step of its weights.")
+    validation: dict[str, float] = Field(description="Figures of its validation.")
+
+
+class AdapterList(BaseModel):
+    """The versions of the run folder, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[AdapterCard]
+    served: str = Field(description="The version that this server answers with.")
+    previous: str | None = Field(description="The version that was in use before; rollback goes back to it.")
 
 
 class NewEvents(_Request):

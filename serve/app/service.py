@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,8 +21,7 @@ from ...catalogue import Selection, Trie
 from ...decode import Searching, SearchResult, run_async
 from ...decode.search import SLACK
 from ...decode.vllm_engine import Limits, VllmEngine
-from ...errors import ModelError, PromptError, UnknownUserError
-from ...files import read_object
+from ...errors import ModelError, PromptError, UnknownUserError, first_line
 from ...recommend.explanation import Explanation
 from ...recommend.private_store import known_as
 from ...recommend.prompt import Prompt
@@ -31,7 +30,9 @@ from ...recommend.versions import CatalogueVersion
 from ...recommend.why import Explaining, explaining
 from ...recommend.wordings import Wordings
 from ..settings import ServeConfig
+from .adapters import Adapters, mark_of
 from .clients import CLIENT
+from .gate import Gate
 from .schemas import Forgotten, Recommendation, Recommendations
 from .turns import FullError, Turns
 
@@ -54,6 +55,7 @@ REQUESTED_TOKENS = Counter("whereupon_requested_tokens", "Tokens that searches g
 CACHED_TOKENS = Counter("whereupon_cached_tokens", "Of those, tokens that the prefix cache had already.")
 ITEMS = Gauge("whereupon_catalogue_items", "Items of the catalogue that is served.")
 EDITS = Counter("whereupon_catalogue_edits", "Versions of the catalogue that this server wrote.")
+ADAPTER_CHANGES = Counter("whereupon_adapter_changes", "Times that another version of the adapter was taken over.")
 
 
 class ConcurrencyLimit:
@@ -122,9 +124,10 @@ def _refuse(message: str) -> NoReturn:
     raise HTTPException(429, message, {"Retry-After": "1"})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Service:
-    """All that requests need."""
+    """All that requests need. `recommender` and `engine` are of one version of the adapter, and change together, while
+    no request is at work (`change_to`); within `request` they stay."""
 
     config: ServeConfig
     recommender: Recommender
@@ -132,6 +135,8 @@ class Service:
     engine: VllmEngine
     limit: ConcurrencyLimit
     limits: Limits
+    adapters: Adapters = field(init=False)
+    gate: Gate = field(init=False, default_factory=Gate)
 
     @classmethod
     async def load(cls, config: ServeConfig, client: Any) -> Service:
@@ -140,24 +145,70 @@ class Service:
         What the model does for the first time takes seconds (kernels are compiled), and no user should wait for it.
         Raises WhereuponError for what is missing or does not belong together.
         """
+        mark = mark_of(config.run)
         recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
-        _check_weights(client, recommender)
         engine = VllmEngine(client, recommender.card["temperature"])
         settings = config.serve
         limit = ConcurrencyLimit(settings.max_searches, settings.max_wait_s, settings.request_timeout_s)
         service = cls(config, recommender, client, engine, limit, Limits.of(client))
+        service.adapters = Adapters(service, mark)
+        await service.adapters.check_weights()
         version = recommender.catalogues.current
         ITEMS.set(version.items.height)
         tokens_L = np.concatenate([version.encoder.preamble, version.trie.row_tokens(0)])
         everything = Selection(np.ones(version.trie.num_items, bool), "")
         question = Question(version, Prompt.of_tokens(tokens_L.tolist()), everything)
         await service.search("warm-up", question, exact_plan(10), 100)
+        await service.adapters.catch_up()  # what was chosen since: a replica never answers with less than the others
         return service
 
     @property
     def name(self) -> str:
         """Of model and catalogue."""
         return self.config.name
+
+    @property
+    def adapter(self) -> str:
+        """The version of the adapter that answers."""
+        assert self.recommender.adapter is not None, "answers need one"
+        return self.recommender.adapter.name
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[None]:
+        """Around all the work of a request. Raises HTTPException: see `ConcurrencyLimit.request`."""
+        async with self.limit.request(), self.gate.request():
+            yield
+
+    async def change_to(self, recommender: Recommender, weights: Path) -> None:
+        """Answer with another version of the adapter, whose merged weights are in a folder, between two requests.
+
+        vLLM's own routes finish what they have begun, too. Raises ModelError where vLLM cannot load the weights; then
+        those before are loaded again.
+        """
+        async with self.gate.between_requests():
+            before = self.client.model_config.model
+            if before != str(weights):
+                await self.client.pause_generation(mode="wait")  # which empties the prefix cache
+                try:
+                    await self._load_weights(str(weights), before)
+                finally:
+                    await self.client.resume_generation()
+            self.recommender, self.engine = recommender, VllmEngine(self.client, recommender.card["temperature"])
+            ITEMS.set(recommender.catalogues.current.items.height)
+        ADAPTER_CHANGES.inc()
+
+    async def _load_weights(self, folder: str, before: str) -> None:
+        try:
+            await self.client.collective_rpc("whereupon_take_weights", args=(folder,))
+        except Exception as error:
+            await self.client.collective_rpc("whereupon_take_weights", args=(before,))
+            raise ModelError(f"vLLM cannot load the weights in {folder} ({first_line(error)}); see its log.") from error
+        self.client.model_config.model = folder
+
+    def close(self) -> None:
+        """Give up the connections to the event store, and the weights on disk."""
+        self.recommender.close()
+        self.adapters.close()
 
     def named(self, catalogue: str) -> Service:
         """Itself. Raises HTTPException 404 unless it is of that catalogue."""
@@ -193,27 +244,26 @@ class Service:
         """
         k = self.checked_k(k or self.config.decode.k, "k")
         self._check_events(request)
-        version = version or await self.recommender.catalogues.fresh()
         budget = self.budget(most)
-        async with self.limit.request():
+        async with self.request():
+            version = version or await self.recommender.catalogues.fresh()
             question = await asyncio.to_thread(self._question, request, version)
             answer = Answer(question, await self.search("recommendations", question, exact_plan(k), budget), k)
             why = await self._explained(answer) if explain else None
-        return Recommendations(
-            **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
-            num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
-            explanation=why,
-        )  # fmt: skip
+            return Recommendations(
+                **self.about(answer), data=[Recommendation(**row) for row in answer.rows()],
+                num_events=question.prompt.num_events, prompt_tokens=len(question.prompt.tokens_L),
+                explanation=why,
+            )  # fmt: skip
 
     async def question(self, request: Request) -> Question:
-        """A request made ready, from the current version of the catalogue; the model is not called.
+        """A request made ready, from the current version of the catalogue; the model is not called. Within `request`.
 
         Raises WhereuponError or HTTPException for what cannot be answered.
         """
         self._check_events(request)
         version = await self.recommender.catalogues.fresh()
-        async with self.limit.request():
-            return await asyncio.to_thread(self._question, request, version)
+        return await asyncio.to_thread(self._question, request, version)
 
     def _check_events(self, request: Request) -> None:
         limit, given = self.config.serve.max_events, len(request.events or ())
@@ -282,7 +332,8 @@ class Service:
     def about(self, answer: Answer) -> dict[str, Any]:
         """What an answer says of itself, by the fields of `schemas.Recommendations`."""
         return {
-            "catalogue": self.name, "version": answer.question.version.name, "exact": answer.result.exact,
+            "catalogue": self.name, "version": answer.question.version.name, "adapter": self.adapter,
+            "exact": answer.result.exact,
             "missing_probability": answer.missing_probability,
             "num_candidates": answer.question.selection.num_allowed, "reason": answer.reason,
         }  # fmt: skip
@@ -314,13 +365,3 @@ def _next(found: Explaining, results: list[SearchResult] | None) -> Wordings | E
     except StopIteration as end:
         explanation: Explanation = end.value
         return explanation
-
-
-def _check_weights(client: Any, recommender: Recommender) -> None:
-    """Raise ModelError where another adapter was chosen between merging the weights and loading the rest."""
-    manifest = Path(getattr(client.model_config, "model", "")) / "whereupon-merged.json"
-    if not manifest.is_file():  # a client that does not serve merged weights
-        return
-    if read_object(manifest).get("adapter_hash") != recommender.card["adapter_hash"]:
-        recommender.close()
-        raise ModelError("Another adapter was chosen while the server was starting: start the server again.")

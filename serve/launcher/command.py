@@ -31,6 +31,7 @@ TITLE_TOKENS = 256
 CPU_BLOCK_TOKENS = 32
 # By these the process knows its keys, whatever variables the settings name.
 QUERY_KEY, ADMIN_KEY = "WHEREUPON_SERVE_QUERY_KEY", "WHEREUPON_SERVE_ADMIN_KEY"
+TAKING_WEIGHTS = "whereupon.serve.app.worker.TakingWeights"
 FEW_CPUS = 4
 STOP_S = 30.0  # for the requests that run
 STOP_LOADING_S = 5.0
@@ -84,6 +85,8 @@ def server_command(config: ServeConfig, weights: Weights, dtype: str, device: De
     command += ["--logits-processors", PROCESSOR]
     # For clients of the plain routes that search by themselves: of the allowed tokens, renormalised, and any number.
     command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs=-1"]
+    # Another version of the adapter is taken over while the server runs.
+    command += ["--worker-extension-cls", TAKING_WEIGHTS]
     # Else decoding parameters that a checkpoint brings along would silently become the defaults of requests.
     command += ["--generation-config", "vllm"]
     if device == "cpu":

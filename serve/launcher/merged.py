@@ -42,15 +42,17 @@ class Weights:
 
 
 @contextlib.contextmanager
-def merged_weights(config: ServeConfig, dtype: str) -> Iterator[Weights]:
+def merged_weights(config: ServeConfig, dtype: str, adapter: Path | None = None) -> Iterator[Weights]:
     """The weights of a run in a number format, made if need be; while the block runs, no other start removes them.
+
+    `adapter`: the folder of a version; by default that of the current one.
 
     Weights of other adapters or formats are removed unless another server uses them. Raises ModelError for a base model
     or an adapter that is missing, corrupt, or cannot be saved.
     """
     served = config.run / "served"
     settings = config.model.model_copy(update={"dtype": dtype, "device": "cpu"})  # no memory of a GPU is kept from vLLM
-    adapter = current_adapter(config.run)
+    adapter = adapter or current_adapter(config.run)
     identity = {"format": FORMAT_VERSION, **model_identity(settings, read_card(adapter))}
     key = sha256_text(json.dumps(identity, sort_keys=True))[:16]
     served.mkdir(parents=True, exist_ok=True)

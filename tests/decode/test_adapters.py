@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from whereupon.decode.adapters import adapter_versions, current_adapter, use_adapter
+from whereupon.decode.adapters import adapter_versions, current_adapter, current_name, previous_name, use_adapter
 from whereupon.decode.identity import ADAPTER_FILES
 from whereupon.errors import ModelError
 from whereupon.files import read_json, write_json
@@ -77,3 +77,15 @@ def test_choosing_what_is_not_there_names_what_is(tmp_path: Path, name: str) -> 
     (tmp_path / "adapters" / "0003").mkdir()  # killed before its first validation
     with pytest.raises(ModelError, match=r"expected one of 0001\.$"):
         use_adapter(tmp_path, name)
+
+
+def test_version_that_was_used_before_is_remembered(tmp_path: Path) -> None:
+    for name in ("0001", "0002", "0003"):
+        _version(tmp_path, name)
+    used = []
+    for name in ("0001", "0002", "0002", "0003", "0001"):
+        use_adapter(tmp_path, name)
+        used.append((current_name(tmp_path), previous_name(tmp_path)))
+    assert used == [
+        ("0001", None), ("0002", "0001"), ("0002", "0001"), ("0003", "0002"), ("0001", "0003"),
+    ]  # fmt: skip

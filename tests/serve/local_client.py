@@ -9,6 +9,7 @@ from whereupon.config import Config
 from whereupon.decode.adapters import current_adapter
 from whereupon.decode.edge_logits import EdgesWanted
 from whereupon.decode.models import load_base_model, merge_adapter
+from whereupon.decode.settings import ModelSettings
 
 
 class LocalClient:
@@ -16,13 +17,29 @@ class LocalClient:
 
     def __init__(self, config: Config) -> None:
         self.model = merge_adapter(load_base_model(config.model), current_adapter(config.run)).eval()
-        self.model_config = SimpleNamespace(max_model_len=400, get_vocab_size=lambda: self.model.config.vocab_size)
+        self.model_config = SimpleNamespace(
+            max_model_len=400, get_vocab_size=lambda: self.model.config.vocab_size, model="", dtype="torch.float32"
+        )
         self.vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=16))
-        self.is_alive, self.running, self.delay_s, self.num_resets = True, 0, 0.0, 0
+        self.is_alive, self.is_paused, self.running, self.delay_s, self.num_resets = True, False, 0, 0.0, 0
 
     async def reset_prefix_cache(self) -> bool:
         self.num_resets += 1
         return True
+
+    async def pause_generation(self, mode: str) -> None:
+        assert (mode, self.running) == ("wait", 0), "nothing runs while the weights change"
+        self.is_paused = True
+        self.num_resets += 1
+
+    async def resume_generation(self) -> None:
+        self.is_paused = False
+
+    async def collective_rpc(self, method: str, args: tuple[str]) -> None:
+        """Of all methods the one of `serve.app.worker`."""
+        assert method == "whereupon_take_weights"
+        assert self.is_paused
+        self.model = load_base_model(ModelSettings(base=args[0], device="cpu")).eval()
 
     async def check_health(self) -> None:
         if not self.is_alive:
@@ -31,6 +48,7 @@ class LocalClient:
     async def generate(self, prompt: Any, sampling_params: Any, request_id: str) -> AsyncGenerator[Any, None]:
         import torch
 
+        assert not self.is_paused
         self.running += 1
         try:
             await asyncio.sleep(self.delay_s)

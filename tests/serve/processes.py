@@ -32,6 +32,7 @@ class Server:
     launcher: subprocess.Popen[str]
     mark: str
     group: int
+    run: Path
 
     def processes(self) -> list[int]:
         """All that run."""
@@ -66,7 +67,7 @@ def serving(
         told = json.loads(line)
         assert told["pid"] == launcher.pid
         (group,) = {os.getpgid(pid) for pid in processes(mark) if pid != launcher.pid}
-        yield Server(told["url"], told["model"], launcher, mark, group)
+        yield Server(told["url"], told["model"], launcher, mark, group, run)
     finally:
         launcher.kill()
         launcher.wait()

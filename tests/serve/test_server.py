@@ -17,10 +17,13 @@ from typing import Any
 
 import openai
 import pytest
+from safetensors.torch import load_file, save_file
 
+from whereupon.config import load_config
+from whereupon.recommend import Recommender
 from whereupon.serve.launcher.command import TITLE_TOKENS
 from whereupon.serve.launcher.merged import MANIFEST
-from whereupon.tests.serve.processes import serving
+from whereupon.tests.serve.processes import Server, serving
 
 
 def _client(url: str, key: str = "none") -> Any:
@@ -87,6 +90,42 @@ def test_client_with_one_request_is_not_behind_the_many_of_another(server: str) 
         one.join()
     place = [address for address, status in done if status == 200].index("127.0.0.2")
     assert place < 100, "128 were at work or waited when it came"
+
+
+def test_promoted_adapter_answers_as_transformers_do_with_it_and_rollback_as_before(
+    served_town: Server, barely_trained: Path
+) -> None:
+    adapters = served_town.run / "adapters"
+    shutil.copytree(adapters / "0001", adapters / "0002")
+    weights = adapters / "0002" / "adapter_model.safetensors"
+    save_file({name: -3 * values for name, values in load_file(weights).items()}, weights)
+    before = _ranking(served_town.url)
+    _post(served_town.url, "/v1/adapters/promote", {"version": "0002"})
+    try:
+        promoted = _ranking(served_town.url)
+        config = load_config(barely_trained, [f"run={served_town.run}"])
+        with Recommender.load(config) as recommender:
+            expected = recommender.recommend("p00", k=5, at="2024-01-20T12:00:00")
+    finally:
+        _post(served_town.url, "/v1/adapters/rollback", None)
+    assert promoted == ("0002", pytest.approx(dict(expected["item_id", "probability"].iter_rows()), abs=1e-4))
+    assert max(abs(before[1][item] - p) for item, p in promoted[1].items()) > 0.01
+    assert _ranking(served_town.url) == ("0001", pytest.approx(before[1], abs=1e-6))
+    shutil.rmtree(adapters / "0002")
+
+
+def _ranking(url: str) -> tuple[str, dict[str, float]]:
+    """The version of the adapter that an answer names, and its probabilities."""
+    asked = {"user_id": "p00", "k": 5, "context": {"at": "2024-01-20T12:00:00"}}
+    answer = _post(url, "/v1/recommendations", asked)
+    return answer["adapter"], {row["item_id"]: row["probability"] for row in answer["data"]}
+
+
+def _post(url: str, path: str, body: Any) -> Any:
+    data = b"" if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
 
 
 @pytest.mark.vllm

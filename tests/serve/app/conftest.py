@@ -39,7 +39,8 @@ def start(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp
     yield start
     for client in clients:
         client.__exit__(None, None, None)
-        assert not list(tmp_path.rglob("*.sqlite-wal")), "the event store is closed with the server"
+        assert client.app.state.whereupon_following.cancelled(), "the server looks no more at its run folder"
+    assert not list(tmp_path.rglob("*.sqlite-wal")), "the event store is closed with the server"
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ from whereupon.serve.app.keys import Keys
 
 QUERIES = [
     ("POST", "/v1/recommendations"), ("POST", "/v1/completions"), ("GET", "/v1/catalogues"),
-    ("GET", "/v1/catalogues/town"), ("POST", "/v1/events"), ("GET", "/v1/models"), ("POST", "/v2/rerank"),
+    ("GET", "/v1/catalogues/town"), ("GET", "/v1/adapters"), ("POST", "/v1/events"),
+    ("GET", "/v1/models"), ("POST", "/v2/rerank"),
 ]  # fmt: skip
 ADMIN = [
     ("PUT", "/v1/catalogues/town"), ("POST", "/v1/catalogues/town/items"), ("DELETE", "/v1/catalogues/town/items"),
-    ("GET", "/v1/events/p00"), ("DELETE", "/v1/users/p00"),
+    ("GET", "/v1/events/p00"), ("DELETE", "/v1/users/p00"), ("POST", "/v1/adapters/promote"),
+    ("POST", "/v1/adapters/rollback"),
 ]  # fmt: skip
 OPEN = [("GET", "/health"), ("GET", "/metrics"), ("GET", "/docs"), ("OPTIONS", "/v1/recommendations")]
 Ask = Callable[[str, str, str | None], Any]

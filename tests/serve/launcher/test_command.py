@@ -60,6 +60,7 @@ def test_command_on_a_cpu_says_all_that_bites(town_config: Callable[..., Config]
         "--dtype": "float32", "--max-model-len": str(160 + TITLE_TOKENS), "--enable-prefix-caching": "",
         "--logits-processors": PROCESSOR,
         "--logprobs-mode": "processed_logprobs", "--max-logprobs": "-1", "--generation-config": "vllm",
+        "--worker-extension-cls": "whereupon.serve.app.worker.TakingWeights",
         "--enforce-eager": "", "--block-size": "32", "--kv-cache-memory-bytes": str(2**29),
         "--disable-uvicorn-access-log": "",
     }  # fmt: skip

@@ -26,7 +26,7 @@ _START: Final = 0.1  # standard deviation of the vectors before training, as in 
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """Vectors of users and items, float32 [V, D], and the matrix that passes them along the edges, sparse [V, V]."""
 
     start_VD: Tensor
@@ -35,7 +35,7 @@ class _Network:
     num_users: int
 
     @classmethod
-    def of(cls, graph: Graph, settings: GraphSettings) -> _Network:
+    def of(cls, graph: Graph, settings: GraphSettings) -> Network:
         num_nodes = graph.num_users + graph.num_items
         ends_2P = np.stack([graph.user_P, graph.item_P + graph.num_users])
         ends = torch.from_numpy(np.concatenate([ends_2P, ends_2P[::-1]], axis=1))
@@ -76,7 +76,7 @@ def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watch
     """
     graph, generator = Graph.of(histories, settings.edge_half_life_days), np.random.default_rng(seed)
     with own_seed(seed):
-        network = _Network.of(graph, settings)
+        network = Network.of(graph, settings)
         optimizer = torch.optim.Adam([network.start_VD], settings.learning_rate)
         kept, best, since = network.learnt(graph), -1.0, 0
         for epoch in range(1, (settings.max_epochs if valid else settings.epochs_unwatched) + 1):
@@ -95,7 +95,7 @@ def _ndcg(vectors: GraphVectors, histories: Histories, valid: Watched) -> float:
 
 
 def _epoch(
-    network: _Network, graph: Graph, optimizer: torch.optim.Optimizer, settings: GraphSettings,
+    network: Network, graph: Graph, optimizer: torch.optim.Optimizer, settings: GraphSettings,
     generator: np.random.Generator, epoch: int,
 ) -> None:  # fmt: skip
     """Every edge once, in random order."""
@@ -113,7 +113,7 @@ def _epoch(
 
 
 def _loss(
-    network: _Network, graph: Graph, batch_B: Int64, settings: GraphSettings, generator: np.random.Generator
+    network: Network, graph: Graph, batch_B: Int64, settings: GraphSettings, generator: np.random.Generator
 ) -> Tensor:
     """BPR, the chosen item of each edge against one drawn at random, in nats, and the penalty: a scalar.
 

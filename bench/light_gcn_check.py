@@ -46,9 +46,9 @@ from whereupon.histories.candidates import Candidates, EvaluatedSplit
 from whereupon.histories.questions import evaluated_events
 from whereupon.rankers.light_gcn import Graph, GraphSettings, GraphVectors
 from whereupon.rankers.light_gcn_training import Network, train
-from whereupon.rankers.pasts import FadedHistory, past_sums
 from whereupon.rankers.protocol import Dense
 from whereupon.rankers.sequences import Watched
+from whereupon.rankers.user_history import FadedHistory, past_sums
 
 HERE: Final = Path(__file__).parent
 PARTS: Final = ("train", "valid", "test")

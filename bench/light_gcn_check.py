@@ -159,7 +159,7 @@ def passed_apart(histories: Histories, theirs: dict[str, NDArray[Any]]) -> float
     graph = Graph.of(histories, None)
     if len(theirs["user_ids"]) != graph.num_users:
         raise ValueError(f"expected {graph.num_users} users of RecBole, found {len(theirs['user_ids'])}")
-    item_ID = np.zeros((graph.num_items, SETTINGS.hidden), np.float32)  # those that nobody chose are not in its files
+    item_ID = np.zeros((graph.num_items, SETTINGS.hidden), np.float32)  # items without an event are not in its files
     item_ID[theirs["item_ids"]] = theirs["item_id_kept"]
     network = Network.of(graph, SETTINGS)
     with torch.no_grad():

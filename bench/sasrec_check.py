@@ -37,6 +37,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from record import bar, record
+from side import pins, run_beside, side_python
 
 from whereupon.arrays import ragged
 from whereupon.catalogue.settings import CatalogueSettings
@@ -88,13 +89,13 @@ def main() -> int:
     parser.add_argument("--side", type=Path, default=HERE.parent / "runs" / "sasrec-check", help="of RecTools")
     parser.add_argument("--cut-once", action="store_true", help="train ours on the very windows that RecTools has")
     args = parser.parse_args()
-    python, seeds = _side_python(args.side), list(range(args.seeds))
+    python, seeds = side_python(args.side, "sasrec"), list(range(args.seeds))
     torch.set_num_threads(1)  # RecTools runs beside us
     with _cut_once() if args.cut_once else nullcontext():
         found = {data.name: compare(*data.tasks(), seeds, python, args.side / data.name) for data in _all_data()}
     bars = [_bar(name, facts["ours"], facts["rectools"]) for name, facts in found.items()]
     name = "sasrec_check_cut_once" if args.cut_once else "sasrec_check"
-    settings = {"grid": [asdict(one) for one in GRID], "limits": dict(LIMITS), "requirements": _pins()}
+    settings = {"grid": [asdict(one) for one in GRID], "limits": dict(LIMITS), "requirements": pins("sasrec")}
     return record(name, seeds[0], bars, script="sasrec_check", data=found, **settings)
 
 
@@ -126,12 +127,10 @@ def _cut_once() -> Iterator[None]:
 def compare(valid: Task, test: Task, seeds: list[int], python: Path, folder: Path) -> Facts:
     """What both are worth on one split: counts of events, and one row a seed."""
     export(valid, test, seeds, folder)
-    command = [str(python), str(HERE / "sasrec_rectools.py"), str(folder)]
-    print("$", *command, flush=True)
-    with subprocess.Popen(command) as rectools:
+    with run_beside(python, "sasrec_rectools.py", folder) as rectools:
         mine = ours(valid, test, seeds)
     if rectools.returncode:
-        raise subprocess.CalledProcessError(rectools.returncode, command)
+        raise subprocess.CalledProcessError(rectools.returncode, rectools.args)
     theirs = [answers(test, folder, seed) for seed in seeds]
     counts = {"num_valid": len(valid.row_E), "num_test": len(test.row_E), "repeats": test.candidates.repeats}
     return {**counts, "ours": mine, "rectools": theirs}
@@ -212,28 +211,6 @@ def _with_last(steps: Windows) -> tuple[Int64, Int64]:
 def _write(path: Path, key: str, key_X: Int64, row_X: Int64, histories: Histories) -> None:
     """Rows stand for times: they are in the order of time within a user, and no two are equal."""
     pl.DataFrame({key: key_X, "item": histories.item_idx_N[row_X], "time": row_X}).write_csv(path)
-
-
-def _side_python(side: Path) -> Path:
-    """The interpreter of RecTools' environment, which is made where it is not complete."""
-    python, done = side / "venv" / "bin" / "python", side / "venv" / "installed.txt"
-    if not done.is_file() or done.read_text(encoding="utf-8") != _pins():
-        _run([sys.executable, "-m", "venv", "--clear", str(side / "venv")])
-        # torch by itself and first: some machines have a build of this version that a resolver would not look for.
-        _run([str(python), "-m", "pip", "install", "--quiet", _pins().splitlines()[0]])
-        _run([str(python), "-m", "pip", "install", "--quiet", *_pins().splitlines()])
-        done.write_text(_pins(), encoding="utf-8")
-    return python
-
-
-def _pins() -> str:
-    lines = (HERE / "sasrec_requirements.txt").read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if line and not line.startswith("#"))
-
-
-def _run(command: list[str]) -> None:
-    print("$", *command, flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ..files import atomic_path, write_json
 from ..histories import Histories, read_histories
 from ..histories.distance import has_coordinates
 from ..rankers.gwr import RegressionSettings, group, learn
+from ..rankers.numbers import scaling
 from .report.pictures import picture, tag, text
 from .wording import MINUS
 
@@ -78,7 +79,7 @@ def make_map(histories: Histories, field: str, *, groups: int) -> FieldMap:
         raise DataError("A map needs items with a latitude and a longitude, but none has both.")
     one = RegressionSettings(most=groups, least_events=30, steepness=0.0, own=0.0)
     grouping = group(histories, histories.shared_N, one)
-    learnt = learn(histories, histories.shared_N, grouping, errors=True)
+    learnt = learn(histories, histories.shared_N, grouping, scaling(histories, None, "standard"), errors=True)
     if learnt is None or not len(learnt.fits.grid.north_X):
         raise DataError("A map needs two categories or items with 30 events each, at known places; there are fewer.")
     if field not in learnt.fields:
@@ -89,7 +90,7 @@ def make_map(histories: Histories, field: str, *, groups: int) -> FieldMap:
         for fits_RGL in (learnt.fits.beta_RGL, learnt.fits.error_RGL)
     )
     return FieldMap(
-        field, grouping.names, grid.north_X, grid.east_Y, beta_GXY, error_GXY, float(learnt.scale_2L[1, at]),
+        field, grouping.names, grid.north_X, grid.east_Y, beta_GXY, error_GXY, float(learnt.spread_L[at]),
         learnt.num_events,
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """What is known of a candidate at the query's time, side by side, for models that select features themselves.
 
 Features are answers of counting rankers, votes of earlier events (`votes`), those of `item_features`, and what is the
-same for all items of a question (clock, weather, gaps) or for all questions (the item and its place). All are as of the
-query's time.
+same for all items of a question (clock, gaps, the context's numbers) or for all questions (the item and its place). All
+are as of the query's time.
 
 Shapes: see `arrays`; K = features; C = candidates of all questions, flattened.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from ..arrays import Bool, Float32, Int64
@@ -20,9 +19,9 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km
 from ..histories.questions import num_previous
-from ..histories.weather import WEATHER_COLUMNS
 from .clock import DAY_S
 from .item_features import OF_COUNTS, QueryFeatures
+from .numbers import number_columns, number_values
 from .own import OwnHours
 from .popular import HourOfWeekPopularity, RecentPopularity
 from .protocol import Dense
@@ -50,6 +49,8 @@ OF_ITEMS: Final = ("item", "x", "y", "z")
 OF_EVERYBODY: Final = frozenset((*OF_HOURS, *OF_COUNTS, *_RANKERS, *OF_ITEMS))
 """Features that trees may have to go without. That no user has ever chosen an item would often say that somebody will:
 data sets hold the items that were chosen in the end."""
+OF_CONTEXT: Final = "context "
+"""How the names of features begin that are numbers of the context."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,11 @@ def _rounded(score_QI: NDArray[np.floating]) -> Float32:
 
 
 def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
-    """float32 [N] each: the clock, what is since the last event, and the weather where it is known.
+    """float32 [N] each: the clock, what is since the last event, and the context's numbers where they are known.
 
-    Which columns of weather there are, `known` says: a request may have more or fewer than the trees were grown on.
+    Which columns of numbers there are, `known` says: a request may have more or fewer than the trees were grown on.
     """
-    data, events = votes.data, votes.data.histories.events
+    data = votes.data
     local_N, last_N = data.local_N, np.roll(data.local_N, 1)
     found: dict[str, NDArray[np.floating]] = {
         "clock hour": local_N % DAY_S / 3600,
@@ -161,18 +162,13 @@ def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
     if data.place_I3 is not None and data.here_N3 is not None:
         last_N3 = np.where((data.from_N >= 0)[:, None], data.place_I3[data.from_N], np.nan)
         found["km of last"] = distance_km(data.here_N3, last_N3)
-    for name in WEATHER_COLUMNS:
-        if _has_number(known.events, name):
-            query = events[name] if _has_number(events, name) else pl.Series(np.full(events.height, np.nan))
-            found[name] = query.cast(pl.Float32).fill_null(np.nan).to_numpy()
+    names = number_columns(known)
+    for name, value_N in zip(names, number_values(data.histories, names).T, strict=True):
+        found[OF_CONTEXT + name] = value_N
     first_N = data.from_N < 0
     for name in ("log gap", "hour of last"):
         found[name] = np.where(first_N, np.nan, found[name])
     return {name: np.round(one_N, 3).astype(np.float32) for name, one_N in found.items()}
-
-
-def _has_number(events: pl.DataFrame, name: str) -> bool:
-    return name in events.columns and events[name].dtype.is_numeric()
 
 
 def _items(votes: Votes) -> dict[str, Float32]:

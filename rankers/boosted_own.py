@@ -3,7 +3,7 @@
 An item's score begins with the logarithm of the attention that its past events have, and trees add to it what
 timetables, moves, distances, counts and the clock say. They are grown as those of `boosting` are, by the likelihood of
 the true item in a softmax over the own items, so that what comes out are probabilities. All features are as of the
-moment; which item it is, and where, is none of them. It needs `lightgbm`.
+query time. Which item it is, and where, is no feature. It needs `lightgbm`.
 
 Shapes: see `arrays`; C = own items of all questions, flattened; K = features; X = past events of all questions.
 """

@@ -10,7 +10,7 @@ Shapes: see `arrays`; C = candidates of all questions, flattened; K = features.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,9 +19,10 @@ from ..arrays import Bool, Float32, Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import num_previous
-from .boosted_features import OF_EVERYBODY, SMALL, Features
+from .boosted_features import OF_CONTEXT, OF_EVERYBODY, SMALL, Features
 from .counting import Visits
 from .discovery import earlier_histories
+from .numbers import Numbers, Scaling, scaling
 from .popular import log_popular_shares
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, require
 from .returns import Returns, fit_returns, sums
@@ -42,16 +43,27 @@ _LEAST_PAST = 3  # events before those that are learnt from, where there are suc
 class BoostingSettings:
     """What is tuned: whether it learns from first visits alone, which then have only new items as candidates; whether
     it sees how often all users chose an item, and which item it is (`OF_EVERYBODY`); the number of trees, and leaves of
-    each."""
+    each; and which of the context's numbers it sees. Trees need no scaling: they see columns as they are."""
 
     new_items: bool
     everybody: bool
     rounds: int
     leaves: int
+    numbers: Numbers = "standard"
 
-    def columns(self, names: list[str]) -> list[int]:
-        """The places of the features that the trees see."""
-        return [at for at, name in enumerate(names) if self.everybody or name not in OF_EVERYBODY]
+    def seen(self, feature_CK: Float32, names: list[str], context: Scaling) -> tuple[Float32, list[str]]:
+        """Of all features those that the trees see, or what they see instead: float32 [C, L], and their names."""
+        is_open = [self.everybody or name not in OF_EVERYBODY for name in names]
+        turns = context.turn_WD is not None
+        read = frozenset(() if turns else (OF_CONTEXT + name for name in context.names))
+        kept = [
+            at for at, name in enumerate(names) if is_open[at] and (name in read or not name.startswith(OF_CONTEXT))
+        ]
+        seen_CL, seen = feature_CK[:, kept], [names[at] for at in kept]
+        if not turns:
+            return seen_CL, seen
+        value_CW = feature_CK[:, [names.index(OF_CONTEXT + name) for name in context.names]]
+        return np.hstack([seen_CL, context.of(value_CW).astype(np.float32)]), [*seen, *context.labels]
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Boosted:
     booster: "Booster | None"
     returns: Returns
     settings: BoostingSettings
+    context: Scaling
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """Log-probabilities over all items; everything is as of each row."""
@@ -109,8 +122,8 @@ class Boosted:
     def _of_pairs(self, feature_CK: Float32, names: list[str]) -> Float64:
         if self.booster is None:
             return feature_CK[:, names.index("recent popularity")].astype(np.float64)
-        feature_CK = feature_CK[:, self.settings.columns(names)]
-        return np.asarray(self.booster.predict(feature_CK, raw_score=True), np.float64)
+        seen_CL, _ = self.settings.seen(feature_CK, names, self.context)
+        return np.asarray(self.booster.predict(seen_CL, raw_score=True), np.float64)
 
     def arrays(self) -> Arrays:
         """The trees as LightGBM's text, bytes as uint8; empty where there are none."""
@@ -139,7 +152,7 @@ def softmax(score_C: Float64, query_C: Int64, num: int) -> Float64:
 
 def grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: int) -> "Booster | None":
     """Trees whose softmax over each question's candidates makes the true items likeliest; None where there is too
-    little to split."""
+    little to split. They see all of the features, whose names are given."""
     import lightgbm
 
     num, num_queries = len(learnt.hit_C), len(learnt.start_Q1) - 1
@@ -156,12 +169,9 @@ def grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: int
         "lambda_l2": 3.0, "feature_fraction": 0.5, "seed": seed, "deterministic": True, "force_row_wise": True,
         "verbosity": -1,
     }  # fmt: skip
-    columns = settings.columns(names)
-    feature_CK, seen = learnt.feature_CK[:, columns], [names[at] for at in columns]
-    item_K = [seen.index("item")] if "item" in seen else []
-    categories = [at for at in item_K if feature_CK[:, at].max() < SMALL]
+    categories = [at for at, name in enumerate(names) if name == "item" and learnt.feature_CK[:, at].max() < SMALL]
     fixed = {"verbosity": -1, "feature_pre_filter": False}
-    data = lightgbm.Dataset(feature_CK, np.zeros(num), categorical_feature=categories, params=fixed)
+    data = lightgbm.Dataset(learnt.feature_CK, np.zeros(num), categorical_feature=categories, params=fixed)
     return lightgbm.train(parameters, data, settings.rounds)
 
 
@@ -212,8 +222,10 @@ def _ranker(fitting: Fitting) -> Boosted:
         )
     key = (split, one.new_items, seed)
     learnt, names = _learnt.get(histories, key, lambda: _learn(histories, split, one.new_items, seed))
-    booster = grow(learnt, names, one, seed)
-    return Boosted(booster, fit_returns(histories, split, seed), one)
+    context = scaling(histories, split, one.numbers)
+    seen_CL, seen = one.seen(learnt.feature_CK, names, context)
+    booster = grow(replace(learnt, feature_CK=seen_CL), seen, one, seed)
+    return Boosted(booster, fit_returns(histories, split, seed), one, context)
 
 
 def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Boosted:
@@ -222,12 +234,16 @@ def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, spl
 
     text = arrays["trees"].tobytes().decode()
     booster = Booster(model_str=text) if text else None
-    return Boosted(booster, Returns.of(arrays), BoostingSettings(**settings))
+    one = BoostingSettings(**settings)
+    return Boosted(booster, Returns.of(arrays), one, scaling(known, split, one.numbers))
 
 
 _GRID: Final = tuple(
-    asdict(BoostingSettings(new_items, everybody, rounds, leaves))
+    asdict(BoostingSettings(new_items, everybody, rounds, leaves, numbers))
     for new_items in (False, True)
-    for everybody, rounds, leaves in ((True, 300, 31), (True, 200, 15), (False, 200, 15))
-)
+    for everybody, rounds, leaves, numbers in (
+        (True, 300, 31, "standard"), (True, 200, 15, "standard"), (False, 200, 15, "standard"),
+        (False, 200, 15, "informative"), (False, 200, 15, "components"),
+    )
+)  # fmt: skip
 FAMILIES: Final = (Family(_NAME, _GRID, _ranker, _restored),)

@@ -1,6 +1,6 @@
 """More of what is known of items that a user has not chosen: how they lie, who is like the user, and who is there now.
 
-These stand beside `item_features` and are as of the moment of a question, too: counts are of strictly earlier events.
+These stand beside `item_features` and are as of the query time, too: counts are of strictly earlier events.
 
 - `density`: how many items of the catalogue lie around an item. Among many, each is chosen more rarely.
 - `private`: events for each of an item's users. Where few people keep coming, no other follows.

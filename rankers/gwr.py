@@ -3,13 +3,14 @@ the map.
 
 An event chooses among groups of items: the most frequent categories, or items where there are no categories; all rare
 ones are one group. A multinomial logit gives the probability of each group; its coefficients vary over the map, see
-`gwr_fit`. Features are scaled by mean and standard deviation; the distance of a group is that of its nearest item.
-Coefficients are drawn towards no effect by a ridge, the constants towards the shares of the groups. Bandwidth and ridge
-have the greatest likelihood on the last fifth of the events that are learnt from, by a fit of the others.
+`gwr_fit`. Features are scaled by mean and standard deviation; which numbers of the context are read, or which
+components of them, see `numbers`. The distance of a group is that of its nearest item. Coefficients are drawn towards
+no effect by a ridge, the constants towards the shares of the groups. Bandwidth and ridge have the greatest likelihood
+on the last fifth of the events that are learnt from, by a fit of the others.
 
 Within its group, an item has its share in the events before the query, faded by its distance, and in own events.
 
-Shapes: see `arrays` and `gwr_fit`; G = groups, L = features, W = columns of the weather.
+Shapes: see `arrays` and `gwr_fit`; G = groups, L = features.
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates
 from ..histories.questions import SPLIT_CODES
-from ..histories.weather import WEATHER_COLUMNS
 from .clock import DAY_S, local_seconds, stream_of
 from .gwr_fit import Grid, LocalFits, fit_locally, softmax
 from .item_features import is_weekend
+from .numbers import Numbers, Scaling, number_values, scaling
 from .places import item_points, where_users_are
 from .popular import popular_shares
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, grid_of
-from .spatial_knn import weather_values
 from .user_history import LastFit, each_one, past_sums
 
 _NAME: Final = "geographically weighted regression"
@@ -60,15 +60,16 @@ class RegressionSettings:
     least_events: int
     steepness: float
     own: float
+    numbers: Numbers = "standard"
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """Groups, features and fits: `series_I` int64 is the group of each item, `weather` the columns that are read, and
-    `scale_2L` mean and standard deviation of the features. `num_events` were learnt from."""
+    """Groups, features and fits: `series_I` int64 is the group of each item, `context` what is read of the context's
+    numbers, and `scale_2L` mean and standard deviation of the features. `num_events` were learnt from."""
 
     series_I: Int64
-    weather: tuple[str, ...]
+    context: Scaling
     scale_2L: Float64
     fits: LocalFits
     num_events: int
@@ -76,7 +77,15 @@ class Learnt:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the L features."""
-        return (*FIXED_FIELDS, *self.weather)
+        return (*FIXED_FIELDS, *self.context.labels)
+
+    @property
+    def spread_L(self) -> Float64:
+        """Standard deviation of each feature, of the context's columns in their own units: float64 [L]."""
+        spread_L = self.scale_2L[1].copy()
+        if self.context.turn_WD is None:
+            spread_L[len(FIXED_FIELDS) :] /= self.context.scale_W
+        return spread_L
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Regression:
         place_N3 = where_users_are(histories, item_I3)
         one, learnt = self.settings, self.learnt
         series_I = np.zeros(len(share_I), np.int64) if learnt is None else learnt.series_I
-        time_NM = None if learnt is None else time_features(histories, learnt.weather)
+        time_NM = None if learnt is None else time_features(histories, learnt.context)
 
         def scores_of(row_Q: Int64) -> Float64:
             km_QI = distance_km(place_N3[row_Q][:, None], item_I3)
@@ -114,12 +123,11 @@ class Regression:
         """What was learnt."""
         if (learnt := self.learnt) is None:
             return {}
-        weather_W = np.array([WEATHER_COLUMNS.index(name) for name in learnt.weather], np.int64)
         fits = learnt.fits
         return {
-            "series_I": learnt.series_I, "weather_W": weather_W, "scale_2L": learnt.scale_2L,
-            "north_X": fits.grid.north_X, "east_Y": fits.grid.east_Y, "beta_RGL": fits.beta_RGL,
-            "error_RGL": fits.error_RGL, "num_events": np.array([learnt.num_events], np.int64),
+            "series_I": learnt.series_I, "scale_2L": learnt.scale_2L, "north_X": fits.grid.north_X,
+            "east_Y": fits.grid.east_Y, "beta_RGL": fits.beta_RGL, "error_RGL": fits.error_RGL,
+            "num_events": np.array([learnt.num_events], np.int64),
         }  # fmt: skip
 
 
@@ -150,13 +158,13 @@ def _nearness(km_QI: Float64, steepness: float) -> Float64:
     return filled_QI
 
 
-def time_features(histories: Histories, weather: tuple[str, ...]) -> Float64:
-    """What is known of each event's time: the clock's waves, the kind of day, the weather: float64 [N, M]."""
+def time_features(histories: Histories, context: Scaling) -> Float64:
+    """What is known of each event's time: the clock's waves, the kind of day, the numbers: float64 [N, M]."""
     local_N = local_seconds(histories.events)
     angle_N = 2 * np.pi * (local_N % DAY_S) / DAY_S
     waves = [wave(num * angle_N) for num in (1, 2) for wave in (np.sin, np.cos)]
     clock_NM = np.stack([*waves, is_weekend(local_N).astype(np.float64)], axis=1)
-    return np.concatenate([clock_NM, weather_values(histories, list(weather))], axis=1)
+    return np.concatenate([clock_NM, context.of(number_values(histories, context.names))], axis=1)
 
 
 def features(time_QM: Float64, near_QG: Float64, scale_2L: Float64) -> Float64:
@@ -193,7 +201,9 @@ def group(histories: Histories, learnt_N: Bool, one: RegressionSettings) -> Grou
     return group_items(histories, by, learnt_N, most=one.most, least_events=one.least_events)
 
 
-def learn(histories: Histories, learnt_N: Bool, grouping: Grouping, *, errors: bool = False) -> Learnt | None:
+def learn(
+    histories: Histories, learnt_N: Bool, grouping: Grouping, context: Scaling, *, errors: bool = False
+) -> Learnt | None:
     """Fit to the latest of some events, bool [N], with standard errors or without (then NaN).
 
     None where there are none, or one group is all there is.
@@ -202,21 +212,18 @@ def learn(histories: Histories, learnt_N: Bool, grouping: Grouping, *, errors: b
     row_N = row_N[learnt_N[row_N]][-_LATEST:]
     if not len(row_N) or len(grouping.names) < 2:
         return None
-    numeric = (name for name in WEATHER_COLUMNS if name in histories.events.columns)
-    weather = tuple(name for name in numeric if histories.events[name].dtype.is_numeric())
     item_I3 = item_points(histories)
     place_N3 = where_users_are(histories, item_I3)[row_N]
     near_NG = np.concatenate([
         _nearest(distance_km(part_Q3[:, None], item_I3), grouping.series_I)
         for part_Q3 in np.array_split(place_N3, -(-len(place_N3) // 500))
     ])  # fmt: skip
-    time_NM = time_features(histories, weather)[row_N]
+    time_NM = time_features(histories, context)[row_N]
     scale_2L = _scale(_raw(time_NM, near_NG))
     feature_NGL = features(time_NM, near_NG, scale_2L)
     target_NG = np.eye(len(grouping.names))[grouping.series_I[histories.item_idx_N[row_N]]]
-    return Learnt(
-        grouping.series_I, weather, scale_2L, _tuned_fit(feature_NGL, target_NG, place_N3, errors), len(row_N)
-    )
+    fits = _tuned_fit(feature_NGL, target_NG, place_N3, errors)
+    return Learnt(grouping.series_I, context, scale_2L, fits, len(row_N))
 
 
 def _tuned_fit(feature_NGL: Float64, target_NG: Float64, place_N3: Float64, errors: bool) -> LocalFits:
@@ -256,9 +263,10 @@ def _fitted(fitting: Fitting) -> Regression:
 
     def fit() -> Learnt | None:
         learnt_N = histories.shared_N & (histories.split_N < SPLIT_CODES[split])
-        return learn(histories, learnt_N, group(histories, learnt_N, one))
+        return learn(histories, learnt_N, group(histories, learnt_N, one), context)
 
-    return Regression(one, _fits.get(histories, (split, one.most, one.least_events), fit))
+    context = scaling(histories, split, one.numbers)
+    return Regression(one, _fits.get(histories, (split, one.most, one.least_events, context.labels), fit))
 
 
 def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> Regression:
@@ -266,9 +274,16 @@ def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, spl
     if not arrays:
         return Regression(one, None)
     fits = LocalFits(Grid(arrays["north_X"], arrays["east_Y"]), arrays["beta_RGL"], arrays["error_RGL"])
-    weather = tuple(WEATHER_COLUMNS[at] for at in arrays["weather_W"].tolist())
-    return Regression(one, Learnt(arrays["series_I"], weather, arrays["scale_2L"], fits, int(arrays["num_events"][0])))
+    context, num_events = scaling(known, split, one.numbers), int(arrays["num_events"][0])
+    return Regression(one, Learnt(arrays["series_I"], context, arrays["scale_2L"], fits, num_events))
 
 
-_GRID: Final = grid_of(RegressionSettings, (8, 20), (30,), (0.0, 1.0, 2.0), (0.0, 3.0, 30.0))
+def _grid(most: int, numbers: Numbers) -> tuple[dict[str, Any], ...]:
+    return grid_of(RegressionSettings, (most,), (30,), (0.0, 1.0, 2.0), (0.0, 3.0, 30.0), (numbers,))
+
+
+# What takes time to fit changes least often, see `LastFit`; where every column is informative, the fit is the same.
+_GRID: Final = (
+    *_grid(8, "standard"), *_grid(20, "standard"), *_grid(20, "informative"), *_grid(20, "components")
+)  # fmt: skip
 FAMILIES: Final = (Family(_NAME, _GRID, _fitted, _restored),)

@@ -23,10 +23,11 @@ from .sequences import Watched
 from .user_history import FadedHistory
 
 _START: Final = 0.1  # standard deviation of the vectors before training, as in the authors' code
+_DRAWS: Final = 20  # of an item that a user has not chosen
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """Vectors of users and items, float32 [V, D], and the matrix that passes them along the edges, sparse [V, V]."""
 
     start_VD: Tensor
@@ -35,7 +36,7 @@ class _Network:
     num_users: int
 
     @classmethod
-    def of(cls, graph: Graph, settings: GraphSettings) -> _Network:
+    def of(cls, graph: Graph, settings: GraphSettings) -> Network:
         num_nodes = graph.num_users + graph.num_items
         ends_2P = np.stack([graph.user_P, graph.item_P + graph.num_users])
         ends = torch.from_numpy(np.concatenate([ends_2P, ends_2P[::-1]], axis=1))
@@ -76,7 +77,7 @@ def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watch
     """
     graph, generator = Graph.of(histories, settings.edge_half_life_days), np.random.default_rng(seed)
     with own_seed(seed):
-        network = _Network.of(graph, settings)
+        network = Network.of(graph, settings)
         optimizer = torch.optim.Adam([network.start_VD], settings.learning_rate)
         kept, best, since = network.learnt(graph), -1.0, 0
         for epoch in range(1, (settings.max_epochs if valid else settings.epochs_unwatched) + 1):
@@ -95,7 +96,7 @@ def _ndcg(vectors: GraphVectors, histories: Histories, valid: Watched) -> float:
 
 
 def _epoch(
-    network: _Network, graph: Graph, optimizer: torch.optim.Optimizer, settings: GraphSettings,
+    network: Network, graph: Graph, optimizer: torch.optim.Optimizer, settings: GraphSettings,
     generator: np.random.Generator, epoch: int,
 ) -> None:  # fmt: skip
     """Every edge once, in random order."""
@@ -113,9 +114,9 @@ def _epoch(
 
 
 def _loss(
-    network: _Network, graph: Graph, batch_B: Int64, settings: GraphSettings, generator: np.random.Generator
+    network: Network, graph: Graph, batch_B: Int64, settings: GraphSettings, generator: np.random.Generator
 ) -> Tensor:
-    """BPR, the chosen item of each edge against one drawn at random, in nats, and the penalty: a scalar.
+    """BPR, the chosen item of each edge against one that the user did not choose, in nats, and the penalty: a scalar.
 
     A user's vector is without the item that is predicted: at that time, it is not in the history. Otherwise each
     item would learn no more than to be like itself.
@@ -124,11 +125,25 @@ def _loss(
     user_UD, read_ID, item_ID = network.vectors()
     edge_B = torch.from_numpy(graph.normed_P[batch_B].astype(np.float32)).to(device())
     user_BD = user_UD[user_B] - edge_B[:, None] * read_ID[item_B]
-    other_B = _on(generator.integers(0, graph.num_items, len(batch_B)))
+    other_B = _on(not_chosen(graph, graph.user_P[batch_B], generator))
     loss = functional.softplus((user_BD * (item_ID[other_B] - item_ID[item_B])).sum(-1)).mean()
     start_ID = network.start_VD[network.num_users :]
     drawn = [network.start_VD[user_B], start_ID[item_B], start_ID[other_B]]
     return loss + settings.penalty * torch.stack([part.square().sum() for part in drawn]).sum() / len(batch_B) / 2
+
+
+def not_chosen(graph: Graph, user_B: Int64, generator: np.random.Generator) -> Int64:
+    """An item drawn at random for each user that has no edge to it: int64 [B]; any item where a user has almost all."""
+    key_P = graph.user_P * graph.num_items + graph.item_P  # ascending
+    item_B = generator.integers(0, graph.num_items, len(user_B))
+    for _ in range(_DRAWS - 1):
+        key_B = user_B * graph.num_items + item_B
+        at_B = np.minimum(np.searchsorted(key_P, key_B), len(key_P) - 1)
+        chosen_X = np.flatnonzero(key_P[at_B] == key_B)
+        if not len(chosen_X):
+            break
+        item_B[chosen_X] = generator.integers(0, graph.num_items, len(chosen_X))
+    return item_B
 
 
 def _on(index: NDArray[np.int64]) -> Tensor:

@@ -6,27 +6,24 @@ weather. Each of the k nearest events of all users votes for its item by exp(-d)
 (Maneewongvatana and Mount, "It's okay to be skinny, if your friends are fat", 1999; scipy's cKDTree) of the events
 before the day of the question, so that nothing later is seen; days are those of UTC.
 
-Of the weather it takes the principal components, each divided by its standard deviation in earlier splits, so that
-columns that say the same do not count twice.
+Of the context's numbers, such as the weather, it takes the principal components, so that columns that say the same do
+not count twice; or the columns themselves, see `numbers`.
 
-Shapes: see `arrays`; D = coordinates of a point, W = columns of the weather, X = neighbours of questions, flattened.
+Shapes: see `arrays`; D = coordinates of a point, X = neighbours of questions, flattened.
 """
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import polars as pl
 
-from ..arrays import Bool, Float64, Int64
+from ..arrays import Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import EARTH_RADIUS_KM, has_coordinates
-from ..histories.questions import SPLIT_CODES
-from ..histories.weather import WEATHER_COLUMNS
-from .cached import cached
 from .clock import DAY_S, local_seconds, stream_of
 from .item_features import is_weekend
+from .numbers import Numbers, number_values, scaling
 from .places import item_points, where_users_are
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, Floats, grid_of, require
@@ -35,7 +32,6 @@ from .user_history import past_sums
 _NAME: Final = "spatial KNN"
 _LATEST = 100_000  # events among which neighbours are looked for
 _OTHER_KIND = 1.0  # distance between a working day and a weekend
-_LEAST_VARIANCE = 0.05  # of a component of the weather, where each column has 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class SpatialNeighbours(Counting):
     events o, see the module's text, and s the shares of items in earlier splits.
 
     Points are 1 apart at a distance of `scale_km`, at times of day `scale_hours` apart (as long as these are much less
-    than a day), and at weathers that differ by 1 / `weather` standard deviations. Unknown places are all in one.
+    than a day), and at weathers that differ by 1 / `weather` as `numbers` scales them. Unknown places are all in one.
     """
 
     num_neighbours: int
@@ -52,6 +48,7 @@ class SpatialNeighbours(Counting):
     scale_hours: float
     weather: float
     own: float
+    numbers: Numbers = "components"
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """Log-probabilities over all items."""
@@ -93,9 +90,9 @@ class SpatialNeighbours(Counting):
         if has_coordinates(known.items):
             here_N3 = where_users_are(histories, item_points(known))
             parts.append(np.nan_to_num(here_N3) * EARTH_RADIUS_KM / self.scale_km)
-        if self.weather and (names := weather_columns(known)):
-            mean_W, turn_WD = weather_scaling(known, split)
-            parts.append((weather_values(histories, names, mean_W) - mean_W) @ turn_WD * self.weather)
+        if self.weather:
+            scaled = scaling(known, split, self.numbers)
+            parts.append(np.nan_to_num(scaled.of(number_values(histories, scaled.names))) * self.weather)
         return np.concatenate(parts, axis=1)
 
 
@@ -126,45 +123,14 @@ class _Trees:
         return query_X, event_QK.ravel().astype(np.int64) + start, apart_QK.ravel()
 
 
-def weather_columns(known: Histories) -> list[str]:
-    """The weather's columns of numbers, of which some value is known."""
-    events = known.events
-    numeric = (name for name in WEATHER_COLUMNS if name in events.columns and events[name].dtype.is_numeric())
-    return [name for name in numeric if events[name].null_count() < events.height]
-
-
-def weather_values(histories: Histories, names: list[str], mean_W: Float64 | None = None) -> Float64:
-    """float64 [N, W]; what is missing is NaN, or the mean."""
-    value_NW = np.full((histories.events.height, len(names)), np.nan)
-    for at, name in enumerate(names):
-        if name in histories.events.columns:
-            value_NW[:, at] = histories.events[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return value_NW if mean_W is None else np.where(np.isnan(value_NW), mean_W, value_NW)
-
-
-@cached
-def weather_scaling(known: Histories, split: EvaluatedSplit) -> tuple[Float64, Float64]:
-    """The mean of each column in earlier splits, [W], and what makes principal components of unit variance, [W, D]."""
-    earlier_N: Bool = known.split_N < SPLIT_CODES[split]
-    value_NW = weather_values(known, weather_columns(known))[earlier_N]
-    known_NW = ~np.isnan(value_NW)
-    num_W = np.maximum(known_NW.sum(axis=0), 1)
-    mean_W = np.where(known_NW, value_NW, 0).sum(axis=0) / num_W
-    centred_NW = np.where(known_NW, value_NW - mean_W, 0.0)
-    spread_W = np.sqrt((centred_NW**2).sum(axis=0) / num_W)
-    scaled_NW = centred_NW / np.where(spread_W > 0, spread_W, 1.0)
-    variance_D, turn_WD = np.linalg.eigh(scaled_NW.T @ scaled_NW / max(len(scaled_NW), 1))
-    held_D = variance_D > _LEAST_VARIANCE
-    turn_WD = turn_WD[:, held_D] / np.sqrt(variance_D[held_D])
-    return mean_W, turn_WD / np.where(spread_W > 0, spread_W, 1.0)[:, None]
-
-
 def _ranker(fitting: Fitting) -> SpatialNeighbours:
     require("scipy", "boosting", _NAME)
     return SpatialNeighbours(**fitting.settings)
 
 
-_GRID: Final = grid_of(
-    SpatialNeighbours, (30, 150), (0.1, 1.0, 20.0), (0.5, 2.0), (0.0, 0.3), (0.0, 3.0, 30.0)
-)  # fmt: skip
+_SCALES: Final = (30, 150), (0.1, 1.0, 20.0), (0.5, 2.0)
+_GRID: Final = (
+    *grid_of(SpatialNeighbours, *_SCALES, (0.0, 0.3), (0.0, 3.0, 30.0), ("components",)),
+    *grid_of(SpatialNeighbours, *_SCALES, (0.3,), (3.0,), ("standard", "min-max", "informative")),
+)
 FAMILIES: Final = (Family(_NAME, _GRID, _ranker, lambda settings, *_: SpatialNeighbours(**settings)),)

@@ -10,8 +10,11 @@ from ..console import say, show
 from ..decode.models import load_tokenizer
 from ..errors import DataError
 from ..histories import Histories, read_histories
+from ..histories.information import whole_users
 from ..prompts import FEATURES, Features, PromptSettings, context_frame
-from ..prompts.fields import MAX_EVENTS, FieldWorth, field_worths
+from ..prompts.fields import FieldWorth, field_worths
+from ..rankers.numbers import informative_columns
+from .numbers_report import number_report, number_table
 from .settings import RecommendConfig
 
 
@@ -30,22 +33,23 @@ def print_fields(config: RecommendConfig) -> list[FieldWorth]:
         table.add_row(one.name, *numbers, style="" if one.p_value <= 0.05 else "dim")
     show(table)
     say(f"{events.height:,} training events of {events['user_idx'].n_unique():,} users")
+    if found := number_report(histories):
+        show(number_table(found))
+        say(f"Rankers that select numbers would read: {', '.join(informative_columns(histories, 'valid')) or 'none'}")
     return worths
 
 
 def training_fields(
     histories: Histories, settings: PromptSettings, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:  # fmt: skip
-    """All variables that templates may name, for training events, and these events: whole users drawn up to MAX_EVENTS.
+    """All variables that templates may name, for training events, and these events: see `whole_users`.
 
     A variable is made of its own and of earlier events, so no held-out event is part of one.
     """
     events = histories.events.filter(pl.col("split") == "train")
     if not events.height:
         raise DataError("The run has no training events; run `whereupon prepare` with another split.")
-    users = events.group_by("user_idx", maintain_order=True).len().sample(fraction=1.0, shuffle=True, seed=seed)
-    drawn = users.filter(pl.col("len").cum_sum().shift(1, fill_value=0) < MAX_EVENTS)["user_idx"]
-    events = events.filter(pl.col("user_idx").is_in(drawn.implode()))
+    events = whole_users(events, seed)
     wanted = set(FEATURES) - (set() if settings.holiday_country else {"public_holiday"})
     column = settings.place_column
     names_I = histories.items[column] if column in histories.items.columns else None

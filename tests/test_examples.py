@@ -24,7 +24,15 @@ def test_example_loads_and_opens_with_what_it_does(
 
 
 def test_examples_are_found() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"flights-demo", "movielens-100k", "movielens-100k-loo", "nyc-checkins"}
+    expected = {"flights-all", "flights-demo", "movielens-100k", "movielens-100k-loo", "nyc-checkins"}
+    assert {path.stem for path in EXAMPLES} >= expected
+
+
+def test_flights_of_all_carriers_differ_from_the_demo_in_carriers_and_aircraft_alone() -> None:
+    every, demo = (load_config(path) for path in EXAMPLES if path.stem in ("flights-all", "flights-demo"))
+    same = demo.histories.model_copy(update={"carriers": [], "max_users": 600})
+    assert every.histories == same
+    assert every.prompts == demo.prompts
 
 
 def test_leave_one_out_on_movielens_is_the_published_protocol() -> None:

@@ -17,6 +17,7 @@ from whereupon.histories import Histories
 from whereupon.rankers import boosted_features, boosted_own, returns
 from whereupon.rankers.boosting import FAMILIES, Boosted, BoostingSettings, _learn, softmax
 from whereupon.rankers.families import FAMILIES as ALL
+from whereupon.rankers.numbers import Scaling
 from whereupon.rankers.protocol import Dense, Sparse, UnfitDataError
 
 Row = tuple[int, int, int, str]
@@ -132,9 +133,23 @@ def test_ranker_of_new_items_learns_first_visits_alone(build: Build) -> None:
 
 
 def test_settings_say_whether_trees_see_how_often_all_users_chose_an_item() -> None:
-    names = ["today", "own events", "item", "last 1"]
+    names, feature_CK = ["today", "own events", "item", "last 1"], np.arange(8, dtype=np.float32).reshape(2, 4)
     for everybody, seen in ((True, [0, 1, 2, 3]), (False, [1, 3])):
-        assert BoostingSettings(**{**SOME, "everybody": everybody}).columns(names) == seen
+        one = BoostingSettings(**{**SOME, "everybody": everybody})
+        found_CL, found = one.seen(feature_CK, names, Scaling((), np.zeros(0), np.zeros(0)))
+        assert found == [names[at] for at in seen]
+        assert (found_CL == feature_CK[:, seen]).all()
+
+
+def test_trees_see_numbers_that_are_chosen_or_their_components() -> None:
+    names, feature_CK = ["context warm", "own events", "context wet"], np.array([[10.0, 5.0, np.nan]], np.float32)
+    one, mean_W, scale_W = BoostingSettings(**SOME), np.array([8.0, 1.0]), np.array([0.5, 1.0])
+    wet_CL, wet = one.seen(feature_CK, names, Scaling(("wet",), mean_W[1:], scale_W[1:]))
+    assert wet == ["own events", "context wet"]
+    assert np.array_equal(wet_CL, feature_CK[:, 1:], equal_nan=True), "trees know what is missing"
+    turned = Scaling(("warm", "wet"), mean_W, scale_W, np.array([[2.0], [3.0]]))
+    assert one.seen(feature_CK, names, turned)[1] == ["own events", "component 1"]
+    assert one.seen(feature_CK, names, turned)[0].tolist() == [[5.0, 2.0]]
 
 
 def test_softmax_adds_up_to_one_for_each_question() -> None:

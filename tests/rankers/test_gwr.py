@@ -13,6 +13,7 @@ from whereupon.histories import Histories
 from whereupon.histories.distance import distance_km, points, points_of
 from whereupon.rankers.gwr import FAMILIES, Regression, RegressionSettings, group, learn, time_features
 from whereupon.rankers.gwr_fit import Grid, Link, LocalFits, Weighted, kernel, softmax
+from whereupon.rankers.numbers import scaling
 from whereupon.rankers.places import where_users_are
 from whereupon.rankers.popular import popular_shares
 from whereupon.rankers.protocol import Dense, UnfitDataError
@@ -116,7 +117,7 @@ def test_rain_matters_where_it_does(build: Build) -> None:
     learnt_N = histories.split_N == 0
     one = RegressionSettings(most=8, least_events=30, steepness=0.0, own=0.0)
     grouping = group(histories, learnt_N, one)
-    learnt = learn(histories, learnt_N, grouping, errors=True)
+    learnt = learn(histories, learnt_N, grouping, scaling(histories, "test", "standard"), errors=True)
     assert learnt is not None
     assert learnt.num_events == learnt_N.sum()
     cinema, rain = grouping.names.index("cinema"), learnt.fields.index("precipitation_mm")
@@ -142,7 +143,7 @@ def test_answers_are_shares_of_groups_times_shares_within(build: Build) -> None:
     learnt = ranker.learnt
     assert learnt is not None
     item_I3, share_I = points_of(histories.items), popular_shares(histories, "test")
-    place_N3, time_NM = where_users_are(histories, item_I3), time_features(histories, learnt.weather)
+    place_N3, time_NM = where_users_are(histories, item_I3), time_features(histories, learnt.context)
     row_Q = np.flatnonzero(histories.split_N == 2)[::7]
     for row, found_I in zip(row_Q.tolist(), _scores(ranker, histories, row_Q), strict=True):
         km_I = distance_km(place_N3[row], item_I3)

@@ -13,7 +13,7 @@ from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.rankers.families import FAMILIES, UnfitDataError
 from whereupon.rankers.light_gcn import Graph, GraphSettings, GraphVectors
-from whereupon.rankers.light_gcn_training import train
+from whereupon.rankers.light_gcn_training import not_chosen, train
 from whereupon.rankers.protocol import Dense, Ranker
 from whereupon.rankers.settings import BaselineName
 from whereupon.rankers.user_history import FadedHistory
@@ -75,6 +75,17 @@ def test_what_is_to_be_predicted_is_not_learnt_from(communities: Histories, name
     row_Q = np.flatnonzero(communities.split_N == 2)
     one, two = (_scores(_ranker(name, some, max_epochs=2), some, row_Q) for some in (communities, other))
     assert (one == two).all()
+
+
+def test_items_that_are_drawn_beside_a_chosen_one_are_not_chosen_ones(build: Build) -> None:
+    rows = [(0, item, item, "train") for item in range(5)] + [(1, 6, 0, "train"), (2, 6, 1, "train")]
+    graph = Graph.of(build(rows, 7), None)
+    user_B = np.repeat(np.arange(3), 200)
+    item_B = not_chosen(graph, user_B, np.random.default_rng(0))
+    assert set(item_B[user_B == 0].tolist()) == {5, 6}
+    assert set(item_B[user_B == 1].tolist()) == set(range(6))
+    every = Graph.of(build([(0, item, item, "train") for item in range(3)], 3), None)
+    assert len(not_chosen(every, np.zeros(9, np.int64), np.random.default_rng(0))) == 9, "a user may have chosen all"
 
 
 def test_edge_halves_with_the_age_of_its_last_event(build: Build) -> None:

@@ -13,7 +13,7 @@ from whereupon.histories.distance import EARTH_RADIUS_KM, points_of
 from whereupon.rankers.places import where_users_are
 from whereupon.rankers.popular import popular_shares
 from whereupon.rankers.protocol import Dense, UnfitDataError
-from whereupon.rankers.spatial_knn import FAMILIES, SpatialNeighbours, weather_scaling
+from whereupon.rankers.spatial_knn import FAMILIES, SpatialNeighbours
 
 pytest.importorskip("scipy")
 Row = tuple[int, int, int, str]
@@ -99,10 +99,31 @@ def test_weather_of_two_columns_that_say_the_same_counts_once(build: Build) -> N
     cold = pl.col("temperature_c")
     events = histories.events.with_columns(wind_mps=10 - cold / 2, precipitation_mm=pl.lit(None, pl.Float64))
     twice = replace(histories, events=events)
-    mean_W, turn_WD = weather_scaling(twice, "test")
-    assert turn_WD.shape == (2, 1)
-    earlier = events.filter(histories.split_N < 2).select("temperature_c", "wind_mps").to_numpy()
-    assert ((earlier - mean_W) @ turn_WD).std() == pytest.approx(1.0)
+    alone = replace(histories, events=histories.events.drop("precipitation_mm"))
+    ranker = SpatialNeighbours(num_neighbours=9, scale_km=1.0, scale_hours=1.0, weather=0.5, own=1.0)
+    row_Q = np.flatnonzero(histories.split_N == 2)
+    assert log_probs(ranker, twice, row_Q) == pytest.approx(log_probs(ranker, alone, row_Q))
+    of_columns = replace(ranker, numbers="standard")
+    assert (log_probs(of_columns, twice, row_Q) != log_probs(of_columns, alone, row_Q)).any()
+
+
+def test_noise_that_is_not_read_does_not_hide_what_decides(build: Build) -> None:
+    rows = [(user, (day + user) % 2, day * DAY + 12 * HOUR + user, "train" if day < 60 else "test")
+            for user in range(3) for day in range(80)]  # fmt: skip
+    histories, rng = build(rows, 2), np.random.default_rng(1)
+    noise = {f"noise{number}": rng.normal(size=len(rows)) for number in range(8)}
+    decides = histories.item_idx_N + rng.normal(0, 0.2, len(rows))
+    events = histories.events.with_columns(decides=pl.Series(decides), **{k: pl.Series(v) for k, v in noise.items()})
+    manifest = {**histories.manifest, "context_columns": ["decides", *noise]}
+    histories, row_Q = replace(histories, events=events, manifest=manifest), np.flatnonzero(histories.split_N == 2)
+    at = np.arange(len(row_Q)), histories.item_idx_N[row_Q]
+    ranker = SpatialNeighbours(num_neighbours=5, scale_km=1.0, scale_hours=1.0, weather=1.0, own=0.0)
+    chosen, every = (
+        np.exp(log_probs(replace(ranker, numbers=numbers), histories, row_Q)[at]).mean()
+        for numbers in ("informative", "standard")
+    )
+    assert chosen > 0.9
+    assert every < chosen - 0.05
 
 
 def test_missing_package_is_named(town: Histories, monkeypatch: pytest.MonkeyPatch) -> None:

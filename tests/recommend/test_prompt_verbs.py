@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from whereupon.config import load_config
 from whereupon.errors import ConfigError
 from whereupon.histories import prepare, read_histories
 from whereupon.prompts import PromptSettings
+from whereupon.recommend.numbers_report import number_report
 from whereupon.recommend.prompt_fields import training_fields
 from whereupon.recommend.prompt_verbs import changed, difference
 
@@ -96,3 +98,36 @@ def test_fields_are_the_same_whatever_is_held_out(town: Path) -> None:
     frames = [training_fields(one, settings, 0) for one in (histories, replace(histories, events=changed))]
     assert frames[0][0].equals(frames[1][0])
     assert frames[0][1].equals(frames[1][1])
+
+
+def test_numbers_are_reported_with_bits_of_items_and_categories_and_components(town: Path) -> None:
+    histories = read_histories(load_config(town).run)
+    values = np.random.default_rng(0).normal(size=(histories.events.height, 2)) @ np.array([[1.0, 0.5], [0.0, 1.0]])
+    names = ("temperature_c", "precipitation_mm")
+    drawn = [pl.Series(name, column) for name, column in zip(names, values.T, strict=True)]
+    report = number_report(replace(histories, events=histories.events.with_columns(drawn)))
+    assert report is not None
+    assert report.names == names
+    assert {one.name for one in report.item_W if one} == set(report.names)
+    correlation = np.corrcoef(values[histories.split_N == 0].T)[0, 1]
+    assert report.share_D[0] == pytest.approx((1 + abs(correlation)) / 2, abs=1e-6), "of two columns"
+    assert np.abs(report.loading_WD) == pytest.approx(np.full((2, 2), 0.5**0.5))
+
+
+def test_numbers_are_the_same_whatever_is_held_out(town: Path) -> None:
+    histories = read_histories(load_config(town).run)
+    later = pl.when(pl.col("split") != "train")
+    changed = histories.events.with_columns(
+        temperature_c=later.then(-pl.col("temperature_c")).otherwise("temperature_c")
+    )
+    one, other = (number_report(replace(histories, events=events)) for events in (histories.events, changed))
+    assert one is not None
+    assert other is not None
+    assert (one.item_W, one.category_W) == (other.item_W, other.category_W)
+    assert (one.loading_WD == other.loading_WD).all()
+
+
+def test_context_without_numbers_has_no_report(town: Path) -> None:
+    histories = read_histories(load_config(town).run)
+    events = histories.events.drop("temperature_c", "precipitation_mm", strict=False)
+    assert number_report(replace(histories, events=events)) is None

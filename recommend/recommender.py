@@ -34,7 +34,7 @@ from ..histories.privacy import privacy_of_run
 from ..rankers.blend import Blend, read_blend
 from ..rankers.pooling import Pools
 from .context import RequestContext, check_context, open_question, places_in_prompts
-from .forgotten import Forgotten
+from .forgotten import Forgotten, KnownOthers
 from .history import user_history
 from .private_store import known_as
 from .prompt import Prompt, prompt_of
@@ -149,6 +149,7 @@ class Recommender:
         self.config, self.histories, self.tokenizer, self.catalogues = config, histories, tokenizer, catalogues
         self.store, self.card, self._adapter = store, card, adapter
         self.forgotten = Forgotten.of_run(config.run)
+        self._others = KnownOthers(histories, self.forgotten)
         self.privacy = privacy_of_run(config.histories.privacy, histories.manifest.get("privacy"))
         self._forecasts = weather_forecasts(config, histories)
         self._last_engine: TransformersEngine | None = None
@@ -179,7 +180,7 @@ class Recommender:
 
             config = configured(source, overrides)
         histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-        encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+        encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
         adapter, card, blend = None, dict[str, Any](), Blend(Pools())
         if not only_prompts:
             adapter = current_adapter(config.run)
@@ -304,7 +305,7 @@ class Recommender:
         query = open_question(self.histories, events, shown, self.config.histories.time_zone)
         if self._forecasts is not None:
             query = with_forecast(query, self._forecasts, context)
-        prompt = prompt_of(version.encoder, query)
+        prompt = prompt_of(self._others.in_prompts(version.encoder), query)
         seen_idx = np.unique(version.among_items(prompt.item_M))
         selection = candidates(version.facts, request.filters, query, context, seen_idx)
         return Question(version, prompt, selection, place_of(query, context))

@@ -56,7 +56,9 @@ def _log(config: Config) -> list[dict[str, float]]:
 def test_two_processes_learn_what_one_learns_from_their_batches_together(town: Town, prepared: Path) -> None:
     two, one = town(*SETTINGS, run="two"), town(*SETTINGS, run="one")
     histories = read_histories(two.run)
-    encoder = build_encoder(histories.items, histories.location, two.prompts, load_tokenizer(two.model))
+    encoder = build_encoder(
+        histories.items, histories.events, histories.location, two.prompts, load_tokenizer(two.model)
+    )
     examples = list(make_examples(histories, encoder))
     schedule = Schedule(np.array([len(x.tokens_L) for x in examples]), two.finetune, two.seed, 2)
     titles = [[sum(examples[i].num_titles for i in b) for b in step] for step, _ in schedule.steps()]

@@ -128,12 +128,24 @@ def _lines(prompt: Prompt, encoder: PromptEncoder, tokenizer: Tokenizer) -> list
 
 def _costs(names: list[str], prompts: list[Prompt], encoders: list[PromptEncoder]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "tokens", "budget", "events", "tokens an event", "profile", "others", "preamble"):
+    others = any(encoder.settings.similar_tokens for encoder in encoders)
+    headings = [
+        "",
+        "tokens",
+        "budget",
+        "events",
+        "tokens an event",
+        "profile",
+        *(["others"] if others else []),
+        "preamble",
+    ]
+    for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
     for sign, name, prompt, encoder in zip("-+", names, prompts, encoders, strict=True):
         rest = len(prompt.tokens_L) - prompt.num_profile_tokens - prompt.num_similar_tokens - len(encoder.preamble)
         mean = f"{rest / max(1, prompt.num_lines + 1):.1f}"  # the question has a line too
-        numbers = (len(prompt.tokens_L), encoder.settings.budget_tokens, prompt.num_lines, mean,
-                   prompt.num_profile_tokens, prompt.num_similar_tokens, len(encoder.preamble))  # fmt: skip
+        numbers = [len(prompt.tokens_L), encoder.settings.budget_tokens, prompt.num_lines, mean,
+                   prompt.num_profile_tokens, *([prompt.num_similar_tokens] if others else []),
+                   len(encoder.preamble)]  # fmt: skip
         table.add_row(f"{sign} {name}", *map(str, numbers))
     return table

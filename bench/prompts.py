@@ -5,7 +5,7 @@
 Generates histories with places, weather and times (seeded), and for each shipped template set renders all lines, from
 events to texts, on one thread. Then asks for the prompts of users one by one with a tokenizer that costs next to
 nothing, as a server does: variables, rendering, window and token ids. Every line of the hardest sets is another one.
-Each user is asked about for the first time, and again, when the lines of the past are known.
+The prompt of each user is made for the first time, and again, when the lines of the past are known.
 Writes bench/results/prompts.json; exits with 1 if a bar is missed.
 """
 

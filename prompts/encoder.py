@@ -152,7 +152,7 @@ class PromptEncoder:
         return context_frame(events, self.location, self.features, self.templates.variables("context.j2"))
 
     def _encoded(self, texts: list[str]) -> Ragged:
-        """The tokens of lines; those of few lines are remembered, as they are asked for again and again."""
+        """The tokens of lines; those of few lines are remembered, as later prompts of a user have the same."""
         if len(texts) > _FEW_LINES:
             return Ragged.of(self.encode(texts))
         known = self._known

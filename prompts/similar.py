@@ -6,8 +6,8 @@ tokens; here a line says what several others chose after an item that this user 
 and at that part of it.
 
 Nothing of one person is shown: a pair of items needs at least `MIN_USERS` other users who chose the one after the
-other, and no line says who. Only events of the training split count, and of these only those before the moment that is
-asked.
+other, and no line says who. Only events of the training split count, and of these only those before the time of the
+question.
 
 Shapes: G = groups (key, next item), P = first times of users in groups, W = windows, V = recent events, X = lines,
 Y = groups that are looked at for lines.
@@ -50,7 +50,7 @@ def periods(events: pl.DataFrame) -> Int64:
 
 @dataclass(frozen=True, eq=False)
 class Asking:
-    """What of the users who are asked about decides their lines.
+    """What decides the lines of some users.
 
     `item_N`, `period_N`, `time_N` int64 [N]: of all their events, times in microseconds. `user_U` int64: what `Others`
     counts each user as, -1 for one that it does not know.
@@ -212,12 +212,12 @@ def similar_frame(lines: pl.DataFrame, titles: pl.Series) -> pl.DataFrame:
     """
     names = [titles.gather(lines[f"next_{k}"].set(lines[f"next_{k}"] < 0, None)) for k in range(MAX_NEXT)]
     is_last = [lines[f"next_{k + 1}"] < 0 if k + 1 < MAX_NEXT else lines[f"next_{k}"] >= -1 for k in range(MAX_NEXT)]
-    told = pl.DataFrame([
+    further = pl.DataFrame([
         name.set(last, None).alias(str(k)) for k, (name, last) in enumerate(zip(names, is_last, strict=True))
     ])  # fmt: skip
     return pl.DataFrame([
         titles.gather(lines["item_idx"]).alias("after"),
-        told.select(pl.concat_str(pl.all(), separator="; ", ignore_nulls=True)).to_series().alias("also"),
+        further.select(pl.concat_str(pl.all(), separator="; ", ignore_nulls=True)).to_series().alias("also"),
         _DAYS.gather(lines["period"]).alias("days"), _PARTS.gather(lines["period"]).alias("daypart"),
     ])  # fmt: skip
 

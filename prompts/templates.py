@@ -65,7 +65,7 @@ class TemplateSet:
         """Render one file for every row: the distinct texts, and for each row the index of its text.
 
         Rows that agree in all variables that the template names are rendered once, and those of small frames are
-        remembered: a person who is asked about again has the same past. Raises PromptError for a variable
+        remembered: a later prompt of a user has the same past. Raises PromptError for a variable
         that the rows do not have, for an error in the template, and for a text that spans more than one line.
         """
         names, schema = self.variables(file), frame.schema

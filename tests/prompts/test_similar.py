@@ -1,4 +1,4 @@
-"""What others did: as of a moment, of several others only, the same in training and in serving."""
+"""What others did: as of a time, of several others only, the same in training and in serving."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -80,10 +80,10 @@ def _prompt(text: HistoryText, row: int) -> list[int]:
     ("asked", "says"),
     [
         ("2024-01-04T09:00", "weekdays morning others after Cafe: Museum\n"),
-        ("2024-01-04T20:00", "any day others after Cafe: Museum\n"),  # nobody did anything after it in an evening
+        ("2024-01-04T20:00", "any day others after Cafe: Museum\n"),  # none did anything after it in an evening
         ("2024-01-06T09:00", "any day others after Cafe: Museum\n"),  # nor on a weekend
         ("2024-01-03T08:30", ""),  # before the second one has done it
-        ("2024-01-03T09:00", ""),  # and at that very moment
+        ("2024-01-03T09:00", ""),  # and at that very time
         ("2024-01-03T09:01", "weekdays morning others after Cafe: Museum\n"),
     ],
 )
@@ -136,7 +136,7 @@ def test_nothing_at_or_after_the_first_event_of_a_window_changes_its_lines(
     events: Events, templates: Templates, make_encoder: MakeEncoder, walks: list[list[tuple[int, int]]], every: int,
     row: int, later: int,
 ) -> None:  # fmt: skip
-    """Everybody's events at and after the moment of the window's first new event are exchanged."""
+    """All users' events at and after the time of the window's first new event are exchanged."""
     encoder = make_encoder(TITLES, template="checkins", similar_tokens=60, similar_every=every, profile_tokens=0)
     rows = _walked(walks)
     if not rows:

@@ -58,7 +58,9 @@ def prepare(config: ConfigFile, set_: Overrides = None, debug: Debug = False) ->
 
 @app.command()
 def init(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Files of events and items, in any form.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES", help="Files of events, items and weather, in any form.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The YAML file to write; default: stdout.")
     ] = None,

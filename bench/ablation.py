@@ -155,7 +155,9 @@ def _batch_tokens(config: Config, kind: ContextKind) -> int:
 def _texts(config: Config) -> tuple[Histories, PromptEncoder]:
     """The prepared data, and what separates them."""
     histories = read_histories(config.run)
-    return histories, build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
+    return histories, build_encoder(
+        histories.items, histories.events, histories.location, config.prompts, load_tokenizer(config.model)
+    )
 
 
 def whereupon(verb: str, path: Path, *words: str) -> None:

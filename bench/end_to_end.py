@@ -85,7 +85,8 @@ def measure(config: Config, num_prompts: int, num_brute_force: int, say: Callabl
 def _contest(config: Config, num_prompts: int) -> Contest:
     histories = read_histories(config.run)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
+        config.model, config.prompts, histories.items, histories.events, histories.location,
+        current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
     titles = [engine.trie.title_tokens(item).tolist() for item in range(engine.trie.num_items)]

@@ -87,7 +87,13 @@ def main() -> int:
 def _compare(config: Config, num_prompts: int, adapter: Path | None) -> Iterator[Compared]:
     histories = read_histories(config.run)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter, title_recipe=histories.title_recipe
+        config.model,
+        config.prompts,
+        histories.items,
+        histories.events,
+        histories.location,
+        adapter,
+        title_recipe=histories.title_recipe,
     )
     change_of = None
     if adapter is not None and card is not None:

@@ -57,7 +57,13 @@ def scored(config: Config, adapter: Path) -> dict[str, Any]:
     """How far the scores of the engine are from the plain model's, in nats, and whether the best items are the same."""
     histories = read_histories(config.run)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter, title_recipe=histories.title_recipe
+        config.model,
+        config.prompts,
+        histories.items,
+        histories.events,
+        histories.location,
+        adapter,
+        title_recipe=histories.title_recipe,
     )
     plain = PeftModel.from_pretrained(load_base_model(config.model), str(adapter)).eval()
     titles = [encoder.catalogue.trie.title_tokens(item).tolist() for item in range(len(encoder.catalogue.titles))]

@@ -263,7 +263,7 @@ def training(run: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
     config = load_config(ROOT / "examples" / "flights-demo.yaml", [f"run={run}"])
     accelerator, histories = accelerator_of(config), read_histories(run)
     tokenizer = load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     trie = encoder.catalogue.trie
     _, prior = on_top_of(config, histories, trie, accelerator)

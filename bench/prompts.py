@@ -5,6 +5,7 @@
 Generates histories with places, weather and times (seeded), and for each shipped template set renders all lines, from
 events to texts, on one thread. Then asks for the prompts of users one by one with a tokenizer that costs next to
 nothing, as a server does: variables, rendering, window and token ids. Every line of the hardest sets is another one.
+The prompt of each user is made for the first time, and again, when the lines of the past are known.
 Writes bench/results/prompts.json; exits with 1 if a bar is missed.
 """
 
@@ -65,16 +66,19 @@ def main() -> int:
     items = _items(rng)
     events = _events(rng, args.events, args.users, items)
     rows = [_measured(name, items, events) for name in args.templates]
-    slowest, longest = min(rows, key=lambda row: row["lines_a_second"]), max(rows, key=lambda row: row["prompt_ms"])
+    slowest = min(rows, key=lambda row: row["lines_a_second"])
+    first, again = (max(rows, key=lambda row: row[name]) for name in ("first_prompt_ms", "prompt_ms"))
     bars = [
         record.bar(f"lines a second, {slowest['template']} (the slowest)", slowest["lines_a_second"],
                    f">= {LINES_A_SECOND:,.0f}", slowest["lines_a_second"] >= LINES_A_SECOND),
-        record.bar(f"milliseconds a prompt, {longest['template']} (the slowest)", longest["prompt_ms"],
-                   f"< {PROMPT_MS:g}", longest["prompt_ms"] < PROMPT_MS),
+        record.bar(f"milliseconds a user's first prompt, {first['template']} (the slowest)", first["first_prompt_ms"],
+                   f"< {PROMPT_MS:g}", first["first_prompt_ms"] < PROMPT_MS),
+        record.bar(f"milliseconds a later prompt of a user, {again['template']} (the slowest)", again["prompt_ms"],
+                   f"< {PROMPT_MS:g}", again["prompt_ms"] < PROMPT_MS),
     ]  # fmt: skip
     for row in rows:
-        print(f"{row['template']}: {row['lines_a_second']:,.0f} lines/s, {row['prompt_ms']:.2f} ms a prompt, "
-              f"{row['distinct_share']:.0%} distinct")  # fmt: skip
+        print(f"{row['template']}: {row['lines_a_second']:,.0f} lines/s, {row['first_prompt_ms']:.2f} ms a first and "
+              f"{row['prompt_ms']:.2f} ms a later prompt, {row['distinct_share']:.0%} distinct")  # fmt: skip
     return record.record("prompts", args.seed, bars, events=args.events, users=args.users, rows=rows)
 
 
@@ -90,14 +94,16 @@ def _measured(template: str, items: pl.DataFrame, events: pl.DataFrame) -> dict[
         seconds.append(time.process_time() - start)
         distinct = len(texts)
     users = [user for _, user in events.group_by("user_idx", maintain_order=True)][:NUM_PROMPTS]
-    args = [user.with_columns(user_idx=pl.lit(0, pl.Int32)) for user in users]
-    prompt_of(encoder, args[0])
-    each = []
-    for one in args:
+    queries = [user.with_columns(user_idx=pl.lit(0, pl.Int32)) for user in users]
+    prompt_of(encoder, queries[0])
+    first, each = [], []
+    for one in queries[1:]:
+        first.append(_prompt_s(encoder, one))
         each.append(min(_prompt_s(encoder, one) for _ in range(REPEATS)))
     return {
         "template": template, "lines_a_second": events.height / min(seconds),
         "distinct_share": distinct / events.height,
+        "first_prompt_ms": 1000 * float(np.median(first)),
         "prompt_ms": 1000 * float(np.median(each)), "prompt_ms_p95": 1000 * float(np.quantile(each, 0.95)),
         "events_a_user": events.height / events["user_idx"].n_unique(),
     }  # fmt: skip

@@ -62,7 +62,8 @@ def engine_rows(config: Config, task: Task, num_brute_force: int, say: Say) -> d
         return read_rows(partial)
     histories = read_histories(config.run)
     engine, _, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
+        config.model, config.prompts, histories.items, histories.events, histories.location,
+        current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
     change = _blend(config, histories).change_for(histories, engine.trie, None)(None)  # a prompt says not whose it is

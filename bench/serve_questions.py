@@ -38,7 +38,7 @@ class Task:
 def read_task(config: Config, num_questions: int) -> Task:
     """The first questions in a seeded order, in which no user comes twice before all came once."""
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     row_E = np.random.default_rng(config.seed).permutation(evaluated_events(histories, "test"))
     row_E = everybody_first(row_E, histories.user_idx_N[row_E])[:num_questions]
     text, trie = encoder.text(histories.events, len(histories.user_ids)), encoder.catalogue.trie

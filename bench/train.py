@@ -199,7 +199,7 @@ def _trainer_steps(config: Config, steps: int) -> Clock:
 def sampled_examples(config: Config, num: int) -> list[dict[str, list[int]]]:
     """`num` training events at random, as `whereupon export-sft` gives them: token ids, and labels of the title."""
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     total = int((histories.split_N == 0).sum())
     chosen = np.sort(np.random.default_rng(config.seed).choice(total, num, replace=False)).tolist()
     texts, prefix, found, before = examples_of(histories, encoder, tokenizer), list(encoder.prefix), [], 0

@@ -28,10 +28,16 @@ from .tokenizer import Tokenizer
 from .transformers_engine import TransformersEngine
 
 
-def build_encoder(items: pl.DataFrame, location: str, prompts: PromptSettings, tokenizer: Tokenizer) -> PromptEncoder:
-    """Catalogue (`items`: a row per item index, with `item_id` and `title`) and prompt encoder for one tokenizer."""
+def build_encoder(
+    items: pl.DataFrame, events: pl.DataFrame, location: str, prompts: PromptSettings, tokenizer: Tokenizer
+) -> PromptEncoder:
+    """Catalogue (`items`: a row per item index, with `item_id` and `title`) and prompt encoder for one tokenizer.
+
+    `events`: of the histories; with `prompts.similar_tokens`, prompts say what users of the training split did.
+    """
     catalogue = Catalogue.build(items, tokenizer)
-    return PromptEncoder.build(prompts, catalogue, tokenizer, location, tokenizer.prefix, tokenizer.chat)
+    encoder = PromptEncoder.build(prompts, catalogue, tokenizer, location, tokenizer.prefix, tokenizer.chat)
+    return encoder.with_others(events)
 
 
 def adapter_identity(
@@ -45,18 +51,20 @@ def adapter_identity(
 
 
 def load_engine(
-    model: ModelSettings, prompts: PromptSettings, items: pl.DataFrame, location: str, adapter: Path | None,
-    served: Catalogue | None = None, *, title_recipe: Mapping[str, Any], data_hash: str | None = None,
+    model: ModelSettings, prompts: PromptSettings, items: pl.DataFrame, events: pl.DataFrame, location: str,
+    adapter: Path | None, served: Catalogue | None = None, *, title_recipe: Mapping[str, Any],
+    data_hash: str | None = None,
 ) -> tuple[TransformersEngine, PromptEncoder, dict[str, Any]]:  # fmt: skip
     """Everything that answers questions: the engine, the encoder of its prompts, and the adapter's card.
 
-    `items` are those that prompts show and, where `served` is None, those that may be answered. `adapter` None is
-    the base model as it is, with an empty card. `data_hash` is that of the data which an adapter must have been trained
-    on; None: any. Raises ModelError, CatalogueError or PromptError for what is missing or does not belong together,
-    DataError for other data; the adapter's card is checked before any weights are read.
+    `items` are those that prompts show and, where `served` is None, those that may be answered; `events`: see
+    `build_encoder`. `adapter` None is the base model as it is, with an empty card. `data_hash` is that of the data
+    which an adapter must have been trained on; None: any. Raises ModelError, CatalogueError or PromptError for what is
+    missing or does not belong together, DataError for other data; the adapter's card is checked before any weights are
+    read.
     """
     tokenizer = load_tokenizer(model)
-    encoder = build_encoder(items, location, prompts, tokenizer)
+    encoder = build_encoder(items, events, location, prompts, tokenizer)
     trie = (served or encoder.catalogue).trie
     if adapter is None:
         return TransformersEngine(load_base_model(model), trie), encoder, {}

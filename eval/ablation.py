@@ -84,7 +84,9 @@ def ablate(
     adapter = current_adapter(config.run)
     card = read_card(adapter)
     check_data(card, adapter, histories.data_hash)  # before texts are made, and before the other runs
-    encoder = build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
+    encoder = build_encoder(
+        histories.items, histories.events, histories.location, config.prompts, load_tokenizer(config.model)
+    )
     others = retrained_runs(config, histories, encoder, retrained)
     folder = evaluation_folder(config.run, split, limit)
     if BASELINE in config.evaluate.baselines:  # before the model ranks, which may take hours

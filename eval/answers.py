@@ -74,7 +74,7 @@ class _Questions:
         from ..decode.models import load_engine
 
         engine, encoder, card = load_engine(
-            config.model, config.prompts, histories.items, histories.location, adapter,
+            config.model, config.prompts, histories.items, task.histories.events, histories.location, adapter,
             title_recipe=task.histories.title_recipe, data_hash=task.histories.data_hash,
         )  # fmt: skip
         encoder = encoder.without(leave_out) if leave_out else encoder

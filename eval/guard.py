@@ -126,7 +126,7 @@ def _subjects(
     from ..decode.models import build_encoder, load_tokenizer
 
     items, tokenizer = task.histories.items, load_tokenizer(config.model)
-    encoder = build_encoder(items, task.histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(items, task.histories.events, task.histories.location, config.prompts, tokenizer)
     yield "prompts", encoder
     if config.priors != "none":
         recipe, repeats = stack_recipe(config, task.histories), config.evaluate.repeats
@@ -223,6 +223,7 @@ def _other_ranking(task: Task, before: Rankings, after: Rankings) -> str:
 
 
 def _text(encoder: PromptEncoder, task: Task) -> HistoryText:
+    encoder = encoder.with_others(task.histories.events)
     return encoder.text(task.histories.events, len(task.histories.user_ids))
 
 

@@ -56,7 +56,7 @@ def _estimated(config: Config, folder: Path) -> Estimate:
     check_start(config.finetune, None)
     settings, accelerator, histories = config.finetune, accelerator_of(config), read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     with accelerator.main_process_first():
         examples = open_examples(folder, histories, encoder, identity, settings)

@@ -33,7 +33,7 @@ def export_sft(config: Config, folder: Path) -> int:
     served one may be; the completion ends with the line. Raises DataError without training events.
     """
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     rows, num, altered = examples_of(histories, encoder, tokenizer), 0, 0
     with atomic_path(folder / "train.jsonl") as path, path.open("w", encoding="utf-8") as file:
         for num, (row, ids) in enumerate(rows, 1):

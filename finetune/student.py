@@ -75,7 +75,7 @@ def student(config: Config, num_layers: int, run: Path, start: str | None = None
 def _teacher_card(config: Config, folder: Path) -> dict[str, Any]:
     """Its card, once it is known to fit."""
     histories, tokenizer, card = read_histories(config.run), load_tokenizer(config.model), read_card(folder)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     check_card(card, folder, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe))
     check_data(card, folder, histories.data_hash)
     if (card.get("priors", ALONE) != ALONE) != config.on_top:

@@ -86,7 +86,7 @@ def train_adapter(
     torch.manual_seed(config.seed)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     trie, identity = encoder.catalogue.trie, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     earlier = start_from(config, start, identity, histories) if start else None
     peft_model = _adapted(config, trie, earlier)

@@ -8,6 +8,7 @@ import polars as pl
 _COMMA: Final = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
 _POINT: Final = r"\d\.\d"
 _THOUSANDS: Final = r"^\s*[+-]?\d{1,3}(,\d{3})+\s*$"
+_CODED: Final = r"^\s*[+-]\d{4},\d\s*$"  # a value of ISD (NOAA) in tenths, and its quality
 _LIMITS: Final = {"latitude": 90, "longitude": 180}
 _HALF: Final = 0.5
 
@@ -17,9 +18,9 @@ def points_for_commas(
 ) -> tuple[pl.DataFrame, list[str]]:
     """The table with a point for the comma in numbers of these columns, and the columns where it was.
 
-    Without `decimal` a column has decimal commas if numbers with one comma are at least half of its cells and none has
-    a point. Commas before just three digits everywhere could part thousands: they count as decimal in coordinates, or
-    where another column has decimal commas beyond doubt.
+    Without `decimal` a column has decimal commas if numbers with one comma are at least half of its cells, none has a
+    point, and they are no coded fields of ISD such as `+0056,1`. Commas before just three digits everywhere could part
+    thousands: they count as decimal in coordinates, or where another column has decimal commas beyond doubt.
     """
     texts = [name for name in names if name in table.columns and table.schema[name] == pl.String]
     if decimal == "." or not texts:
@@ -31,6 +32,8 @@ def points_for_commas(
         if not with_comma:
             continue
         if decimal is None and (with_comma < _HALF * len(cells) or cells.str.contains(_POINT).any()):
+            continue
+        if decimal is None and int(cells.str.contains(_CODED).sum()) == with_comma:
             continue
         is_doubtful = decimal is None and name not in _LIMITS
         if is_doubtful and int(cells.str.contains(_THOUSANDS).sum()) == with_comma:

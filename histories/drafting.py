@@ -1,4 +1,7 @@
-"""A first configuration for files that are not described yet: what they are and which column is what, guessed."""
+"""A first configuration for files that are not described yet: what they are and which column is what, guessed.
+
+Files of weather are recognised where they are of a known kind, see `weather_forms`.
+"""
 
 import os
 import shlex
@@ -19,6 +22,7 @@ from .formats.delimited import RECORD
 from .guessing import EVENT_FIELDS, guess_by_names, guess_events, guess_items
 from .settings import TableSettings
 from .times import to_times
+from .weather_forms import OPEN_METEO_HEAD, OPEN_METEO_SKIPS, WeatherForm, open_meteo_form, weather_form
 
 _HEAD_BYTES: Final = 1 << 24
 _NUM_ROWS: Final = 100_000
@@ -38,10 +42,11 @@ class _Looked:
     cells: Cells
     table: pl.DataFrame
     events: dict[str, str]
+    weather: WeatherForm | None = None
 
     @property
     def is_like_events(self) -> bool:
-        return set(_NEEDED) <= set(self.events)
+        return self.weather is None and set(_NEEDED) <= set(self.events)
 
     @property
     def num_named(self) -> int:
@@ -51,15 +56,18 @@ class _Looked:
 def draft_configuration(paths: Sequence[Path], folder: Path) -> str:
     """A commented YAML configuration for these files, with their paths relative to `folder`.
 
-    The file with the likeliest user, item and time holds the events; one that shares its items describes them. Raises
-    DataError: a file cannot be read, or none has columns that look like a user, an item and a time.
+    The file with the likeliest user, item and time holds the events; one that shares its items describes them; files
+    of a known kind of weather hold that. Raises DataError: a file cannot be read, or none has columns that look like a
+    user, an item and a time.
     """
     looked = [_look(file) for path in paths for file in input_files(path, "a table")[:1]]
     candidates = [each for each in looked if each.is_like_events]
     if not candidates:
         raise DataError(_no_events(looked))
     events = max(candidates, key=lambda each: (each.num_named, each.table.height))
-    rest = [each for each in looked if each is not events]
+    weather = [each for each in looked if each.weather is not None]
+    weather = [each for each in weather if each.weather == weather[0].weather]  # several stations of one kind
+    rest = [each for each in looked if each is not events and each not in weather]
     item_ids = events.table[events.events["item_id"]]
     described = [(each, guess_items(each.table, item_ids)) for each in rest if _shares_items(each.table, item_ids)]
     paths_of = {looked_at.path: path for looked_at, path in zip(looked, paths, strict=True)}
@@ -78,8 +86,10 @@ def draft_configuration(paths: Sequence[Path], folder: Path) -> str:
         lines += _table_lines("items", items, columns, paths_of[items.path], folder)
         if "title" not in columns:
             lines.append("      # title: no column looks like titles; without one, items are called by their ids")
+    if weather:
+        lines += _weather_lines(weather, [paths_of[each.path] for each in weather], folder)
     used = {events.path, *(each.path for each, _ in described[:1])}
-    lines += [f"  # not used: {each.path.name}, which is neither events nor their items" for each in rest
+    lines += [f"  # not used: {each.path.name}, which is {_unused(each)}" for each in rest
               if each.path not in used]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -95,11 +105,27 @@ def write_draft(paths: Sequence[Path], out: Path) -> None:
 
 
 def _look(file: Path) -> _Looked:
+    skipped = _open_meteo(file)
     with tempfile.TemporaryDirectory(prefix="whereupon-") as folder:
         head = _head(file, Path(folder))
-        cells = read_file(head, TableSettings(path=head), what="a table", expected=(), wanted=None)
+        settings = TableSettings(path=head, skip_rows=OPEN_METEO_SKIPS if skipped else 0)
+        cells = read_file(head, settings, what="a table", expected=(), wanted=None)
     table = cells.table.drop(RECORD).head(_NUM_ROWS)
-    return _Looked(file, cells, table, guess_events(table))
+    form = open_meteo_form(cells.names, *skipped) if skipped else weather_form(table) if cells.has_header else None
+    return _Looked(file, cells, table, {} if form else guess_events(table), form)
+
+
+def _open_meteo(file: Path) -> tuple[tuple[float, float], float] | None:
+    """The place (degrees) and the offset from UTC (seconds) of a CSV of Open-Meteo; None for another file."""
+    with file.open("rb") as opened:
+        head = opened.read(1000).decode("utf-8", errors="replace").removeprefix("\ufeff").splitlines()
+    if len(head) < 2 or not head[0].startswith(OPEN_METEO_HEAD):
+        return None
+    said = dict(zip(head[0].split(","), head[1].split(","), strict=False))
+    try:
+        return (float(said["latitude"]), float(said["longitude"])), float(said["utc_offset_seconds"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _head(file: Path, folder: Path) -> Path:
@@ -133,6 +159,39 @@ def _table_lines(what: str, looked: _Looked, columns: dict[str, str], path: Path
         example = "" if ours == "user_id" else _example(looked.table[theirs])
         lines.append(f"      {ours}: {name}{example}")
     return lines
+
+
+def _weather_lines(weather: Sequence[_Looked], paths: Sequence[Path], folder: Path) -> list[str]:
+    """The `weather` part, and that of how it is joined."""
+    first, form = weather[0], weather[0].weather
+    assert form is not None, "these are the files of weather"
+    lines = [f"  weather:  # {form.name}; {first.cells.words}"]
+    lines += [f"  # {remark}" for remark in form.remarks]
+    named = [_yaml(os.path.relpath(path, folder)) for path in paths]
+    several = ", ".join(named)
+    lines.append(f"    path: {named[0] if len(named) == 1 else f'[{several}]'}")
+    if form.skip_rows:
+        lines.append(f"    skip_rows: {form.skip_rows}")
+    lines.append("    columns:")
+    lines += [f"      {ours}: {_yaml(theirs)}{_example(first.table[theirs])}" for ours, theirs in form.columns.items()]
+    if form.scale:
+        lines.append(f"    scale: {{{', '.join(f'{name}: {factor:g}' for name, factor in form.scale.items())}}}")
+    if form.times:
+        lines.append(f"    times: {form.times}  # of times without an offset")
+    if form.place is not None:
+        lines += [f"    latitude: {form.place[0]:g}", f"    longitude: {form.place[1]:g}"]
+    elif "latitude" not in form.columns:
+        lines += ["    # latitude: 52.52  # the file does not say where its station stands: write it here, in degrees",
+                  "    # longitude: 13.40"]  # fmt: skip
+    if "local_day" in form.columns:
+        lines.append("  # weather_join: {daily: same_day}  # if a forecast of the day is known when you ask")
+    return lines
+
+
+def _unused(looked: _Looked) -> str:
+    if looked.weather is not None:
+        return f"weather of another kind ({looked.weather.name})"
+    return "neither events, nor their items, nor weather of a known kind"
 
 
 def _example(cells: pl.Series) -> str:

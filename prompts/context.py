@@ -6,6 +6,7 @@ item that was chosen: the columns of the outcome are not offered to templates at
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import Final
@@ -166,30 +167,40 @@ class _Weather:
         return pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, self.events.height)
 
     @cached_property
-    def warmth(self) -> pl.Series:
+    def warmth_N(self) -> Int64:
+        """The place of each temperature's word in _WARMTH."""
         celsius_N = self._numbers("temperature_c")
         bounds = [bound for bound, _ in TEMPERATURE_WORDS]
         code_N = np.searchsorted(bounds, celsius_N, side="right")
-        return _WARMTH[np.where(np.isnan(celsius_N), len(_WARMTH) - 1, code_N)]
+        return np.where(np.isnan(celsius_N), len(_WARMTH) - 1, code_N)
 
     @cached_property
-    def fall(self) -> pl.Series:
+    def fall_N(self) -> Int64:
         rain_N = self._numbers("precipitation_mm") > 0.2
         snow_N = (self._numbers("snowfall_cm") > 0) | rain_N & (self._numbers("temperature_c") < 0)
-        words = _FALL[np.where(snow_N, 0, np.where(rain_N, 1, 2))]
-        if "condition" not in self.events.columns:
-            return words
-        said = self.events["condition"]
-        return said.zip_with(said.is_not_null(), words)
+        return np.where(snow_N, 0, np.where(rain_N, 1, 2))
 
     @cached_property
-    def wind(self) -> pl.Series:
-        return _WIND[np.where(self._numbers("wind_mps") >= WINDY_MPS, 0, 1)]
+    def wind_N(self) -> Int64:
+        return np.where(self._numbers("wind_mps") >= WINDY_MPS, 0, 1)
+
+    def fall(self) -> pl.Series:
+        """The words for rain and snow, or what was said instead, null for neither."""
+        words, said = _FALL[self.fall_N], self.events["condition"]
+        return said.zip_with(said.is_not_null(), words)
+
+    def fall_or_nothing(self) -> pl.Series:
+        return self.fall().fill_null("") if "condition" in self.events.columns else _FALL_OR_NOTHING[self.fall_N]
 
     def words(self) -> pl.Series:
         """Such as 'cold snow windy'."""
-        three = pl.DataFrame([self.warmth.alias("warmth"), self.fall.alias("fall"), self.wind.alias("wind")])
-        return three.select_seq(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)).to_series()
+        if "condition" not in self.events.columns:
+            return _ALL_WORDS[(self.warmth_N * len(_FALL) + self.fall_N) * len(_WIND) + self.wind_N]
+        three = pl.DataFrame([
+            _WARMTH[self.warmth_N].alias("warmth"), self.fall().alias("fall"), _WIND[self.wind_N].alias("wind"),
+        ])  # fmt: skip
+        words = three.select_seq(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)).to_series()
+        return words.fill_null("")
 
     def _numbers(self, name: str) -> Float64:
         """A column as float64 [N], NaN where unknown."""
@@ -202,13 +213,18 @@ def _whole(number: pl.Series) -> pl.Series:
 
 _WARMTH = pl.Series([*(word for _, word in TEMPERATURE_WORDS), "hot", None])
 _FALL, _WIND = pl.Series(["snow", "rain", None]), pl.Series(["windy", None])
+_WARMTH_OR_NOTHING, _FALL_OR_NOTHING, _WIND_OR_NOTHING = (words.fill_null("") for words in (_WARMTH, _FALL, _WIND))
+_ALL_WORDS = pl.Series([
+    " ".join(filter(None, three))
+    for three in itertools.product(_WARMTH.to_list(), _FALL.to_list(), _WIND.to_list())
+])  # fmt: skip
 _WORDS: Final[dict[str, Callable[[_Weather], pl.Series]]] = {
     "temperature_c": lambda weather: _whole(weather["temperature_c"]),
     "temperature_f": lambda weather: _whole(weather["temperature_c"] * 9 / 5 + 32),
-    "temperature_word": lambda weather: weather.warmth.fill_null(""),
-    "precipitation_word": lambda weather: weather.fall.fill_null(""),
-    "wind_word": lambda weather: weather.wind.fill_null(""),
+    "temperature_word": lambda weather: _WARMTH_OR_NOTHING[weather.warmth_N],
+    "precipitation_word": _Weather.fall_or_nothing,
+    "wind_word": lambda weather: _WIND_OR_NOTHING[weather.wind_N],
     "precipitation_mm": lambda weather: weather["precipitation_mm"].round(1),
     "wind_mps": lambda weather: _whole(weather["wind_mps"]),
-    "weather": lambda weather: weather.words().fill_null(""),
+    "weather": _Weather.words,
 }

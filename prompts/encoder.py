@@ -1,7 +1,8 @@
 """From events to token ids: contexts, titles and profiles are tokenised piece by piece, each distinct piece once.
 
-A prompt is *defined* as the concatenation of its pieces' token ids (preamble, profile lines, then context and title of
-each event), so that training, evaluation and serving agree token for token, whatever the tokenizer does across pieces.
+A prompt is *defined* as the concatenation of its pieces' token ids (preamble, lines of what others did, profile lines,
+then context and title of each event), so that training, evaluation and serving agree token for token, whatever the
+tokenizer does across pieces.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -17,24 +18,32 @@ import polars as pl
 from ..arrays import Int32, Int64
 from ..catalogue import TERMINATOR, Catalogue, Encode, Ragged
 from ..errors import PromptError
+from ..files import sha256_text
 from .context import HOUR_KNOWN, context_frame, hours_unknown
 from .features import Features
 from .kinds import CONTEXT_KINDS, ContextKind, leave_out, leave_out_of_profile, tidy
 from .profile import profile_frame
 from .settings import PromptSettings
-from .templates import TemplateSet, load_templates
+from .similar import Asking, Others, last_items, similar_frame
+from .templates import SIMILAR, TemplateSet, load_templates
 from .windows import Windows, plan_windows
+
+_FEW_LINES: Final = 2000
+_REMEMBERED: Final = 50_000  # lines of few, about 20 MB
+_LEAST_TOKENS: Final = 8  # of a line of what others did: more lines than would fit need not be looked for
 
 
 @dataclass(frozen=True)
 class EncodedWindow:
     """One window's text. `tokens_L` int32 [L]; `title_start_V` int64 [V]: where the title of each of its V events
     begins, so the logits that predict event v's first title token stand at `title_start_V[v] - 1`;
-    `num_profile_tokens` of the tokens are those of its profile."""
+    `num_profile_tokens` of the tokens are those of its profile, which stands right before the events, and
+    `num_similar_tokens` those of what others did, right before the profile."""
 
     tokens_L: Int32
     title_start_V: Int64
     num_profile_tokens: int = 0
+    num_similar_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class PromptEncoder:
 
     `chat` puts a user's message into the chat format of the model, up to where its answer begins.
     `added_titles`: token ids of titles that prompts may name beside the catalogue's; item indices go on behind its.
+    `others`: what all users did next; None without `similar_tokens`.
     """
 
     settings: PromptSettings
@@ -53,6 +63,7 @@ class PromptEncoder:
     prefix: tuple[int, ...] = ()
     chat: Callable[[str], str] | None = None
     added_titles: Ragged = field(default_factory=lambda: Ragged.of([]))
+    others: Others | None = None
 
     @classmethod
     def build(
@@ -65,7 +76,18 @@ class PromptEncoder:
         """
         encoder = cls(settings, load_templates(settings.template), catalogue, encode, location, prefix, chat)
         _ = encoder.features  # a column that items lack is noticed here
+        if settings.similar_tokens and SIMILAR not in encoder.templates.files:
+            what = (
+                f"The template set {encoder.templates.folder} has no {SIMILAR}, and prompts.similar_tokens is above 0"
+            )
+            raise PromptError(f"{what}; write it (copy one of a shipped set), or set similar_tokens to 0.")
         return encoder
+
+    def with_others(self, events: pl.DataFrame) -> PromptEncoder:
+        """The same; with `similar_tokens`, what others did is taken from the training events among `events`."""
+        if not self.settings.similar_tokens:
+            return self
+        return replace(self, others=Others.of(events, self.settings.similar_hours))
 
     def without(self, kinds: Collection[ContextKind]) -> PromptEncoder:
         """The same, leaving more kinds of context out: of another identity, as no adapter was trained for it."""
@@ -129,6 +151,25 @@ class PromptEncoder:
             return leave_out(context_frame(events, self.location, self.features), events, kinds, columns)
         return context_frame(events, self.location, self.features, self.templates.variables("context.j2"))
 
+    def _encoded(self, texts: list[str]) -> Ragged:
+        """The tokens of lines; those of few lines are remembered, as later prompts of a user have the same."""
+        if len(texts) > _FEW_LINES:
+            return Ragged.of(self.encode(texts))
+        known = self._known
+        found = [known.get(text) for text in texts]
+        new = [text for text, tokens in zip(texts, found, strict=True) if tokens is None]
+        if new:
+            if len(known) + len(new) > _REMEMBERED:
+                known.clear()
+            made = {text: np.array(ids, np.int32) for text, ids in zip(new, self.encode(new), strict=True)}
+            known.update(made)
+            found = [made[text] if tokens is None else tokens for text, tokens in zip(texts, found, strict=True)]
+        return Ragged.of_arrays([tokens for tokens in found if tokens is not None])
+
+    @cached_property
+    def _known(self) -> dict[str, Int32]:
+        return {}
+
     def _render(self, file: str, frame: pl.DataFrame, has_gaps: bool) -> tuple[list[str], pl.Series]:
         texts, index = self.templates.render(file, frame)
         return [tidy(text) for text in texts] if has_gaps or self.settings.leave_out else texts, index
@@ -166,7 +207,7 @@ class PromptEncoder:
         """
         offset_U1 = np.searchsorted(events["user_idx"].to_numpy(), np.arange(num_users + 1)).astype(np.int64)
         texts, index = self.context_texts(events)
-        contexts = Ragged.of(self.encode(texts))
+        contexts = self._encoded(texts)
         if not len(self.preamble) and (contexts.length == 0).any():
             raise PromptError(
                 f"{self.templates.folder} gives an empty context and an empty preamble; "
@@ -175,13 +216,25 @@ class PromptEncoder:
         return HistoryText(
             self, contexts, index.to_numpy().astype(np.int64), events["item_idx"].to_numpy().astype(np.int64),
             events["local_time"], offset_U1, events[HOUR_KNOWN] if hours_unknown(events) else None,
+            self._asking(events, offset_U1),
         )  # fmt: skip
+
+    def _asking(self, events: pl.DataFrame, offset_U1: Int64) -> Asking | None:
+        if not self.settings.similar_tokens:
+            return None
+        if self.others is None:
+            raise ValueError("prompts with similar_tokens need `with_others`")
+        return self.others.asking(events, offset_U1)
 
 
 def identity_of(settings: PromptSettings, templates: TemplateSet, catalogue_hash: str) -> dict[str, Any]:
     """See `PromptEncoder.identity`; needs no tokenizer."""
-    hashes = {"template_hash": templates.fingerprint, "catalogue_hash": catalogue_hash}
+    template_hash = templates.fingerprint
+    if settings.similar_tokens:
+        template_hash = sha256_text(template_hash + templates.similar_fingerprint)
+    hashes = {"template_hash": template_hash, "catalogue_hash": catalogue_hash}
     unset = {"align_tokens"} if settings.align_tokens == 1 else set()  # older adapters know nothing of them
+    unset |= set() if settings.similar_tokens else {"similar_tokens", "similar_every", "similar_hours"}
     unset |= set() if settings.leave_out else {"leave_out", "column_kinds"}
     unset |= {name for name in ("place_column", "holiday_country") if not getattr(settings, name)}
     return {**hashes, "prompts": settings.model_dump(mode="json", exclude={"template", *unset})}
@@ -211,6 +264,7 @@ class HistoryText:
     local_time: pl.Series
     offset_U1: Int64
     hour_known: pl.Series | None = None
+    asking: Asking | None = None
 
     @cached_property
     def windows(self) -> Windows:
@@ -238,16 +292,34 @@ class HistoryText:
         so that a model gets to know all fillings.
         """
         both, piece_N2 = self._pieces
-        profiles = self.profiles(windows)
+        profiles, similar = self.profiles(windows), self.similar(windows)
         encoder, encoded = self.encoder, []
         for w in range(len(windows)):
             body = both.gather(piece_N2[windows.start_W[w] : windows.end_W[w]].ravel())
-            query_V = body.ptr[1:-1:2] + len(encoder.preamble) + len(profiles[w])
+            query_V = body.ptr[1:-1:2] + len(encoder.preamble) + len(similar[w]) + len(profiles[w])
             aligned = -1 if aligned_W is None else aligned_W[w] - windows.start_W[w]
             fill = np.full(-query_V[aligned] % encoder.settings.align_tokens, encoder.filler, np.int32)
-            tokens_L = np.concatenate([encoder.preamble, fill, profiles[w], body.tokens])
-            encoded.append(EncodedWindow(tokens_L, query_V + len(fill), len(profiles[w])))
+            tokens_L = np.concatenate([encoder.preamble, fill, similar[w], profiles[w], body.tokens])
+            encoded.append(EncodedWindow(tokens_L, query_V + len(fill), len(profiles[w]), len(similar[w])))
         return encoded
+
+    def similar(self, windows: Windows) -> list[Int32]:
+        """The tokens of what others did after the items of each window: whole lines, within their budget.
+
+        What is known right before a window's first new event, as one block of text serves all of its events.
+        """
+        encoder, settings = self.encoder, self.encoder.settings
+        if self.asking is None or encoder.others is None or not len(windows):
+            return [np.empty(0, np.int32)] * len(windows)
+        says_when = {"days", "daypart"} & {*encoder.templates.variables(SIMILAR)} and "time" not in settings.leave_out
+        lines = encoder.others.lines(
+            self.asking, windows.user_W, windows.first_W, windows.target_W, settings.similar_tokens // _LEAST_TOKENS,
+            any_time=not says_when,
+        )  # fmt: skip
+        frame = similar_frame(lines, encoder.catalogue.titles)
+        window_X = lines["window"].to_numpy()
+        texts = encoder._render(SIMILAR, frame, False)
+        return self._whole_lines(texts, last_items(lines), window_X, len(windows), settings.similar_tokens)
 
     def profiles(self, windows: Windows) -> list[Int32]:
         """The tokens of each window's profile: whole lines, the most important first, within the profile's budget."""
@@ -262,15 +334,24 @@ class HistoryText:
             encoder.settings.profile_order == "recent", self.hour_known,
         )  # fmt: skip
         frame = leave_out_of_profile(frame, encoder.settings.leave_out)
-        texts, index = encoder._render("profile.j2", frame, self.hour_known is not None)
-        heads, item = Ragged.of(encoder.encode(texts)), frame["item_idx"].to_numpy().astype(np.int64)
-        head = index.to_numpy().astype(np.int64)
-        window = frame["window"].to_numpy()
-        cost = heads.length[head] + encoder.titles.length[item]
-        begins = np.searchsorted(window, np.arange(len(late) + 1))
-        both = Ragged.join([heads.gather(head), encoder.titles.gather(item)])
-        for i, w in enumerate(late):
-            rows = np.arange(begins[i], begins[i + 1])
-            rows = rows[np.cumsum(cost[rows]) <= encoder.settings.profile_tokens]
-            lines[w] = both.gather(np.stack([rows, rows + len(item)], axis=1).ravel()).tokens
+        texts = encoder._render("profile.j2", frame, self.hour_known is not None)
+        item, window = frame["item_idx"].to_numpy().astype(np.int64), frame["window"].to_numpy()
+        for w, line in zip(
+            late, self._whole_lines(texts, item, window, len(late), encoder.settings.profile_tokens), strict=True
+        ):
+            lines[w] = line
+        return lines
+
+    def _whole_lines(
+        self, texts: tuple[list[str], pl.Series], item_X: Int64, window_X: Int64, num_windows: int, budget: int
+    ) -> list[Int32]:
+        """The tokens of each window's lines, of which each is a text and an item's title; the first that fit."""
+        heads, head_X = self.encoder._encoded(texts[0]), texts[1].to_numpy().astype(np.int64)
+        cost_X = heads.length[head_X] + self.encoder.titles.length[item_X]
+        begins = np.searchsorted(window_X, np.arange(num_windows + 1))
+        both, lines = Ragged.join([heads.gather(head_X), self.encoder.titles.gather(item_X)]), []
+        for w in range(num_windows):
+            rows = np.arange(begins[w], begins[w + 1])
+            rows = rows[np.cumsum(cost_X[rows]) <= budget]
+            lines.append(both.gather(np.stack([rows, rows + len(item_X)], axis=1).ravel()).tokens)
         return lines

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import polars as pl
 
-from .places import PLACE_VARIABLES, Places
+from .places import PLACE_VARIABLES, Places, names_of
 from .time_and_weather import (
     TIME_VARIABLES,
     WEATHER_VARIABLES,
@@ -41,6 +42,10 @@ class Features:
     def of(cls, variables: Collection[str], country: str, names_I: pl.Series | None) -> Features:
         return cls(frozenset(variables) & set(FEATURES), country, names_I)
 
+    @cached_property
+    def _names_I1(self) -> pl.Series | None:
+        return None if self.names_I is None else names_of(self.names_I)
+
     @property
     def needs(self) -> tuple[str, ...]:
         """The variables that every template has of which some of the requested ones are made."""
@@ -55,7 +60,7 @@ class Features:
         given = [name for name in FEATURES if f"_{name}" in events.columns and name not in own]
         wanted = self.wanted - set(own) - set(given)
         found = [events[f"_{name}"].alias(name) for name in given if name in self.wanted]
-        places = Places(events, location, self.names_I)
+        places = Places(events, location, self._names_I1)
         found += [places.column(name) for name in PLACE_VARIABLES if name in wanted]
         if "since_last" in wanted:
             found.append(since_last(events))

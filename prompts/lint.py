@@ -21,7 +21,7 @@ from .encoder import HistoryText, PromptEncoder
 from .features import FEATURES
 from .kinds import COORDINATES
 from .profile import profile_frame
-from .templates import FILES
+from .similar import SIMILAR_VARIABLES
 
 # Line ends, other control characters, and those that turn the direction of reading or are invisible.
 CONTROL: Final = r"[\p{Cc}\p{Zl}\p{Zp}\u{200B}\u{202A}-\u{202E}\u{2066}-\u{2069}\u{FEFF}]"
@@ -64,9 +64,9 @@ def _variables(encoder: PromptEncoder, events: pl.DataFrame) -> Iterator[Finding
     outcome = set(OUTCOME) | ({*COORDINATES} if encoder.location == "outcome" else set())
     known = {
         "preamble.j2": set[str](), "context.j2": {*context_frame(events[:0], encoder.location).columns, *FEATURES},
-        "profile.j2": {*_profile_columns(events)},
+        "profile.j2": {*_profile_columns(events)}, "similar.j2": {*SIMILAR_VARIABLES},
     }  # fmt: skip
-    for file in FILES:
+    for file in templates.files:
         for name in templates.variables(file):
             if name in known[file]:
                 continue

@@ -45,14 +45,14 @@ _LAST_STEP: Final = 201  # half the way around the earth, in steps of 100 km
 class Places:
     """The variables PLACE_VARIABLES of events sorted by user and time, each made at its first use.
 
-    `here` is the name of the place (`names_I`, text by item index, of the item chosen last where coordinates are those
+    `here` is the name of the place (`names_I1`, see `names_of`, of the item chosen last where coordinates are those
     of items), else its cell; `cell` a geohash of 6 letters; `moved` and `from_home` are distances in words, with
     `moved_km` and `home_km` in kilometres; directions are those of a compass, from the place before and from home.
     What is not known is "" in words and null in numbers.
     """
 
-    def __init__(self, events: pl.DataFrame, location: str, names_I: pl.Series | None) -> None:
-        self.events, self.location, self.names_I = events, location, names_I
+    def __init__(self, events: pl.DataFrame, location: str, names_I1: pl.Series | None) -> None:
+        self.events, self.location, self.names_I1 = events, location, names_I1
 
     def column(self, name: str) -> pl.Series:
         if not self._known:
@@ -86,11 +86,13 @@ class Places:
         return cells(self._degrees_N2[self.rows.here_N])
 
     def here(self) -> pl.Series:
-        if self.names_I is None or self.location != "outcome":
+        if self.names_I1 is None or self.location != "outcome":
             return self.cell()
-        names = _names(self.events["item_idx"].to_numpy(), self.rows.here_N, self.names_I)
-        nameless = names == ""
-        return self.cell().zip_with(nameless, names) if nameless.any() else names
+        names = _names(self.events["item_idx"].to_numpy(), self.rows.here_N, self.names_I1)
+        nameless_X = np.flatnonzero((names == "").to_numpy())
+        if len(nameless_X):
+            names = names.scatter(nameless_X, cells(self._degrees_N2[self.rows.here_N[nameless_X]]))
+        return names
 
     def way(self, from_N: Int64, km_N: Float64) -> pl.Series:
         """The direction from other rows to here."""
@@ -252,11 +254,16 @@ def _becomes_home(degrees_N2: Float64, night_N: Bool, start_N: Int64) -> Bool:
     return becomes_N
 
 
-def _names(item_N: NDArray[np.integer], row_X: Int64, names_I: pl.Series) -> pl.Series:
+def names_of(column: pl.Series) -> pl.Series:
+    """Names of places by item index as `Places` wants them: text, "" where there is none, and "" behind the last."""
+    return pl.concat([column.cast(pl.String).fill_null(""), pl.Series([""], dtype=pl.String)])
+
+
+def _names(item_N: NDArray[np.integer], row_X: Int64, names_I1: pl.Series) -> pl.Series:
     """The names of the items chosen in some rows; "" for none and for items without a name."""
-    item_X = np.where(row_X >= 0, item_N[row_X], len(names_I)).astype(np.int64)
-    known = pl.concat([names_I.cast(pl.String).fill_null(""), pl.Series([""], dtype=pl.String)])
-    return known.gather(np.where((item_X < 0) | (item_X > len(names_I)), len(names_I), item_X))
+    last = len(names_I1) - 1
+    item_X = np.where(row_X >= 0, item_N[row_X], last).astype(np.int64)
+    return names_I1.gather(np.where((item_X < 0) | (item_X > last), last, item_X))
 
 
 def _speeds(events: pl.DataFrame, rows: _Rows, km_N: Float64) -> pl.Series:

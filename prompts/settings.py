@@ -24,6 +24,23 @@ class PromptSettings(BaseModel):
     )
     budget_tokens: int = Field(1024, gt=0, description="A prompt and its answer never exceed this many tokens.")
     profile_tokens: int = Field(256, ge=0, description="Part of the budget kept for the profile; 0 for no profile.")
+    similar_tokens: int = Field(
+        0,
+        ge=0,
+        description="Part of the budget kept for what other users chose next after items that this user chose of late; "
+        "0 for none. Set it before training.",
+    )
+    similar_every: int = Field(
+        16,
+        ge=1,
+        description="With similar_tokens: what others chose is looked up again after so many new events. Fewer are "
+        "fresher, and cost more prompts in training and more prefix cache in serving.",
+    )
+    similar_hours: float = Field(
+        24.0,
+        gt=0,
+        description="With similar_tokens: an event counts as the next one if it follows within so many hours.",
+    )
     keep_fraction: float = Field(
         0.5,
         gt=0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from .settings import SHIPPED, SHIPPED_SETS
 
 # context: an event line up to its title (and so the query line); profile: the same for a place of the profile.
 FILES = ("preamble.j2", "context.j2", "profile.j2")
+SIMILAR = "similar.j2"  # what others did; only prompts with `similar_tokens` need it
 PACK = "pack.yaml"
 _FEW_ROWS = 2000  # of one person, say: each step of polars takes longer than looking these up
 _ROWS_AT_ONCE = 10_000  # rendered as one text
+_REMEMBERED = 50_000  # lines of each file, about 20 MB
 _ROWS = "rows_of_the_frame"
 
 
@@ -39,13 +41,21 @@ class Pack(BaseModel):
 
 @dataclass(frozen=True)
 class TemplateSet:
-    """The three templates of one folder, its `pack.yaml`, and a fingerprint of the sources of all."""
+    """The templates of one folder, its `pack.yaml`, and a fingerprint of the sources of all but SIMILAR, which has one
+    of its own ("" where there is none): adapters that know nothing of it stay valid."""
 
     folder: Path
     fingerprint: str
+    similar_fingerprint: str
     pack: Pack
     _names: dict[str, list[str]]
     _templates: dict[str, Template]
+    _known: dict[Any, dict[tuple[Any, ...], str]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def files(self) -> list[str]:
+        """Those that are there, by name."""
+        return list(self._templates)
 
     def variables(self, file: str) -> list[str]:
         """The variables that one file names, in alphabetical order."""
@@ -54,7 +64,8 @@ class TemplateSet:
     def render(self, file: str, frame: pl.DataFrame) -> tuple[list[str], pl.Series]:
         """Render one file for every row: the distinct texts, and for each row the index of its text.
 
-        Rows that agree in all variables that the template names are rendered once. Raises PromptError for a variable
+        Rows that agree in all variables that the template names are rendered once, and those of small frames are
+        remembered: a later prompt of a user has the same past. Raises PromptError for a variable
         that the rows do not have, for an error in the template, and for a text that spans more than one line.
         """
         names, schema = self.variables(file), frame.schema
@@ -69,11 +80,25 @@ class TemplateSet:
             index: dict[tuple[Any, ...], int] = {}
             rows = zip(*(frame[name].to_list() for name in names), strict=True)
             rows_N = [index.setdefault(row, len(index)) for row in rows]
-            return self._rendered(file, iter(index)), pl.Series("_text", rows_N, dtype=pl.UInt32)
+            kinds = (file, *(schema[name] for name in names))  # 1, 1.0 and True are equal, and read otherwise
+            return self._remembered(file, kinds, list(index)), pl.Series("_text", rows_N, dtype=pl.UInt32)
         distinct = frame.select(names).unique(maintain_order=True).with_row_index("_text")
         texts = self._rendered(file, distinct.drop("_text").iter_rows())
         joined = frame.select(names).join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left")
         return texts, joined["_text"]
+
+    def _remembered(self, file: str, kinds: object, rows: list[tuple[Any, ...]]) -> list[str]:
+        """The text of each row of variables, rendered where it is not known."""
+        known = self._known.setdefault(kinds, {})
+        texts = [known.get(row) for row in rows]
+        new = [row for row, text in zip(rows, texts, strict=True) if text is None]
+        if not new:
+            return [text for text in texts if text is not None]
+        rendered = dict(zip(new, self._rendered(file, iter(new)), strict=True))
+        if len(known) + len(new) > _REMEMBERED:
+            known.clear()
+        known.update(rendered)
+        return [rendered[row] if text is None else text for row, text in zip(rows, texts, strict=True)]
 
     def _constant(self, file: str) -> str:
         """The text of a file that names no variable."""
@@ -122,16 +147,21 @@ def load_templates(name: str) -> TemplateSet:
         shipped = ", ".join(sorted(SHIPPED_SETS))
         raise PromptError(f"There is no template set '{name}': expected a folder or one of the shipped sets {shipped}.")
     names, templates = {}, {}
-    digest = hashlib.sha256()
-    for file in FILES:
+    digest, similar = hashlib.sha256(), ""
+    for file in (*FILES, SIMILAR):
         path = folder / file
         if not path.is_file():
+            if file == SIMILAR:
+                continue
             raise PromptError(f"The template set {folder} has no {file}; expected {', '.join(FILES)}.")
         try:
             source = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise PromptError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-        digest.update(f"{file}\x00{source}\x01".encode())
+        if file == SIMILAR:
+            similar = hashlib.sha256(source.encode()).hexdigest()
+        else:
+            digest.update(f"{file}\x00{source}\x01".encode())
         try:
             names[file], templates[file] = _compiled(source)
         except TemplateSyntaxError as error:
@@ -139,7 +169,7 @@ def load_templates(name: str) -> TemplateSet:
     pack = _pack(folder / PACK)
     if pack is not None:
         digest.update(f"{PACK}\x00{json.dumps(pack.model_dump(), sort_keys=True)}\x01".encode())
-    return TemplateSet(folder, digest.hexdigest(), pack or Pack(), names, templates)
+    return TemplateSet(folder, digest.hexdigest(), similar, pack or Pack(), names, templates)
 
 
 def _compiled(source: str) -> tuple[list[str], Template]:

@@ -156,8 +156,9 @@ def weather_change(events: pl.DataFrame, shown: pl.DataFrame) -> pl.Series:
 
     `shown` are the words of `context_frame` for the same events. "" where nothing is new or either weather is unknown.
     """
-    # A forecast says so behind its word, which is no change of the weather.
-    shown = shown.with_columns(pl.col("precipitation_word").str.strip_suffix("forecast").str.strip_chars_end())
+    fall = shown["precipitation_word"]
+    if "condition" in events.columns:  # a forecast says so behind its word, which is no change of the weather
+        fall = fall.str.strip_suffix("forecast").str.strip_chars_end()
     measured = [name for name in ("precipitation_mm", "snowfall_cm", "condition") if name in events.columns]
     known_N = np.zeros(events.height, bool)
     for name in measured:
@@ -168,7 +169,6 @@ def weather_change(events: pl.DataFrame, shown: pl.DataFrame) -> pl.Series:
     rise_N = np.diff(celsius_N, prepend=np.nan)
     warmth = _WARMER[np.where(rise_N >= _CHANGE_C, 0, np.where(rise_N <= -_CHANGE_C, 1, 2))]
     falls_N = near_N & known_N & np.concatenate([[False], known_N[:-1]])[: len(known_N)]
-    fall = shown["precipitation_word"]
     before = fall.shift(1, fill_value="")
     changed_N = falls_N & (fall != before).to_numpy()
     words = warmth.set(pl.Series(~near_N), "")

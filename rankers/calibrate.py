@@ -47,7 +47,7 @@ def calibrate(
     row_E = evaluated_events(histories, "valid")
     row_E = row_E[sample_events(len(row_E), limit, config.seed)]
     engine, encoder, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter,
+        config.model, config.prompts, histories.items, histories.events, histories.location, adapter,
         title_recipe=histories.title_recipe, data_hash=histories.data_hash,
     )  # fmt: skip
     text = encoder.text(histories.events, len(histories.user_ids))

@@ -7,11 +7,14 @@ without them; no prompt shows them, and no answer rests on them but by what an a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import sha256_text
+from ..histories import Histories
+from ..prompts import PromptEncoder
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,28 @@ class Forgotten:
         """Of some ids those that are not forgotten, in their order; nothing is hashed where none is."""
         known = {file.name for file in self.folder.glob("*")} if self.folder.is_dir() else set()
         return [user_id for user_id in user_ids if not known or sha256_text(user_id) not in known]
+
+    @property
+    def mark(self) -> int:
+        """Another number whenever somebody was added; 0 while no user is forgotten."""
+        return self.folder.stat().st_mtime_ns if self.folder.is_dir() else 0
+
+
+class KnownOthers:
+    """Makes prompts say what others did (`prompts.similar_tokens`) without those who are forgotten."""
+
+    def __init__(self, histories: Histories, forgotten: Forgotten) -> None:
+        self._histories, self._forgotten = histories, forgotten
+        self._lock = threading.Lock()
+        self._last: tuple[PromptEncoder, int, PromptEncoder] | None = None
+
+    def in_prompts(self, encoder: PromptEncoder) -> PromptEncoder:
+        """The encoder, which says nothing of anybody who is forgotten by now."""
+        mark = self._forgotten.mark if encoder.others is not None else 0
+        if not mark:
+            return encoder
+        with self._lock:
+            if self._last is None or self._last[0] is not encoder or self._last[1] != mark:
+                events, known = self._histories.events, self._forgotten.without(self._histories.user_ids)
+                self._last = encoder, mark, encoder.with_others(events.filter(events["user_id"].is_in(known)))
+            return self._last[2]

@@ -16,6 +16,7 @@ from ..prompts import PromptEncoder
 class Prompt:
     """Token ids int32 [L], the events that they are made of, and how many of these have a line of their own.
 
+    `num_profile_tokens` stand right before the first of these lines, and `num_similar_tokens` right before them.
     `line_start_V` int64 [V]: where these lines begin among the tokens, and last the open question. `query` are the
     events with the open question as last row, see `context.open_question`; None where nothing is known of the person.
     """
@@ -25,6 +26,7 @@ class Prompt:
     num_events: int
     num_lines: int
     num_profile_tokens: int
+    num_similar_tokens: int = 0
     line_start_V: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
@@ -47,5 +49,8 @@ def prompt_of(encoder: PromptEncoder, events: pl.DataFrame) -> Prompt:
     window = text.encode_windows(last)[0]
     tokens_L = window.tokens_L[: window.title_start_V[-1]]
     context_V = text.contexts.length[text.context_N[last.start_W[0] :]]
-    start_V, num_profile = window.title_start_V - context_V, window.num_profile_tokens
-    return Prompt(tokens_L, events, events.height - 1, len(start_V) - 1, num_profile, start_V)
+    start_V = window.title_start_V - context_V
+    return Prompt(
+        tokens_L, events, events.height - 1, len(start_V) - 1, window.num_profile_tokens, window.num_similar_tokens,
+        start_V,
+    )  # fmt: skip

@@ -42,7 +42,9 @@ def diff_prompts(
         index = histories.user(known_as(privacy, user))
     start, end = histories.offset_U1[index : index + 2].tolist()
     query = open_question(histories, histories.events[start:end], context, time_zone)
-    encoders = [build_encoder(histories.items, histories.location, settings, tokenizer) for settings in chosen]
+    encoders = [
+        build_encoder(histories.items, histories.events, histories.location, settings, tokenizer) for settings in chosen
+    ]
     prompts = [prompt_of(encoder, query) for encoder in encoders]
     texts = [_lines(prompt, encoder, tokenizer) for prompt, encoder in zip(prompts, encoders, strict=True)]
     num_events = (prompts[0].num_lines + 1, prompts[1].num_lines + 1)
@@ -57,7 +59,7 @@ def diff_prompts(
 def lint_prompts(config: RecommendConfig) -> list[Finding]:
     """Print what is wrong with the prompts of a run, and return it."""
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     found = lint(encoder, histories.events, len(histories.user_ids), tokenizer.control_tokens)
     for one in found:
         show(
@@ -126,12 +128,24 @@ def _lines(prompt: Prompt, encoder: PromptEncoder, tokenizer: Tokenizer) -> list
 
 def _costs(names: list[str], prompts: list[Prompt], encoders: list[PromptEncoder]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "tokens", "budget", "events", "tokens an event", "profile", "preamble"):
+    others = any(encoder.settings.similar_tokens for encoder in encoders)
+    headings = [
+        "",
+        "tokens",
+        "budget",
+        "events",
+        "tokens an event",
+        "profile",
+        *(["others"] if others else []),
+        "preamble",
+    ]
+    for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
     for sign, name, prompt, encoder in zip("-+", names, prompts, encoders, strict=True):
-        rest = len(prompt.tokens_L) - prompt.num_profile_tokens - len(encoder.preamble)
+        rest = len(prompt.tokens_L) - prompt.num_profile_tokens - prompt.num_similar_tokens - len(encoder.preamble)
         mean = f"{rest / max(1, prompt.num_lines + 1):.1f}"  # the question has a line too
-        numbers = (len(prompt.tokens_L), encoder.settings.budget_tokens, prompt.num_lines, mean,
-                   prompt.num_profile_tokens, len(encoder.preamble))  # fmt: skip
+        numbers = [len(prompt.tokens_L), encoder.settings.budget_tokens, prompt.num_lines, mean,
+                   prompt.num_profile_tokens, *([prompt.num_similar_tokens] if others else []),
+                   len(encoder.preamble)]  # fmt: skip
         table.add_row(f"{sign} {name}", *map(str, numbers))
     return table

@@ -22,7 +22,7 @@ from ..prompts import CONTEXT_KINDS, PromptEncoder
 from .recommender import Question
 from .versions import CatalogueVersion
 
-Piece = Literal["preamble", "profile", "event", "question"]
+Piece = Literal["preamble", "others", "profile", "event", "question"]
 Field = Literal["time", "place", "weather", "title", "text"]
 _WORDS = re.compile(r"\s+|[^\s,;:()]+|[,;:()]")
 
@@ -42,7 +42,9 @@ def read_pieces(question: Question, tokenizer: Tokenizer) -> list[Read]:
     query, start_V = prompt.query, prompt.line_start_V.tolist()
     assert query is not None, "a question of a Recommender has one"
     profile_start = start_V[0] - prompt.num_profile_tokens
-    ends: list[tuple[Piece, int]] = [("preamble", profile_start), ("profile", start_V[0])]
+    ends: list[tuple[Piece, int]] = [
+        ("preamble", profile_start - prompt.num_similar_tokens), ("others", profile_start), ("profile", start_V[0]),
+    ]  # fmt: skip
     ends += [("event", end) for end in start_V[1:]]
     ends.append(("question", len(prompt.tokens_L)))
     texts = _texts(prompt.tokens_L, [end for _, end in ends], tokenizer)
@@ -50,7 +52,7 @@ def read_pieces(question: Question, tokenizer: Tokenizer) -> list[Read]:
     pieces, begin = [], 0
     for number, ((kind, end), text) in enumerate(zip(ends, texts, strict=True)):
         if end > begin:
-            line = number - 2  # behind preamble and profile
+            line = number - 3  # behind preamble, others and profile
             plain: list[tuple[Field, str]] = [("text", text)]
             fields = _by_context(text, contexts[line]) if line >= 0 else plain
             pieces.append(Read(kind, fields, end - begin))

@@ -31,7 +31,7 @@ from ..decode.search import SLACK
 from ..errors import DataError, PromptError, UnknownUserError
 from ..histories.privacy import privacy_of_run
 from .context import RequestContext, check_context, open_question, places_in_prompts
-from .forgotten import Forgotten
+from .forgotten import Forgotten, KnownOthers
 from .history import user_history
 from .private_store import known_as
 from .prompt import Prompt, prompt_of
@@ -145,6 +145,7 @@ class Recommender:
         self.histories, self.tokenizer, self.catalogues = parts.histories, parts.tokenizer, parts.catalogues
         self.card, self.adapter = parts.card, parts.adapter
         self.forgotten = Forgotten.of_run(config.run)
+        self._others = KnownOthers(parts.histories, self.forgotten)
         self.privacy = privacy_of_run(config.histories.privacy, parts.histories.manifest.get("privacy"))
         self._forecasts = weather_forecasts(config, parts.histories)
         self._last_engine: TransformersEngine | None = None
@@ -296,7 +297,7 @@ class Recommender:
         query = open_question(self.histories, events, shown, self.config.histories.time_zone)
         if self._forecasts is not None:
             query = with_forecast(query, self._forecasts, context)
-        prompt = prompt_of(version.encoder, query)
+        prompt = prompt_of(self._others.in_prompts(version.encoder), query)
         seen_idx = np.unique(version.among_items(prompt.item_M))
         selection = candidates(version.facts, request.filters, query, context, seen_idx)
         return Question(version, prompt, selection, place_of(query, context))

@@ -45,7 +45,7 @@ def read_parts(config: RecommendConfig, adapter: Path | None, before: RunParts |
         histories, encoder = before.histories, before.encoder
     else:
         histories = read_histories(config.run)
-        encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+        encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     card, blend = dict[str, Any](), Blend(Pools())
     if adapter is not None:
         card = read_card(adapter)

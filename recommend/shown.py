@@ -34,6 +34,7 @@ def show_prompt(config: RecommendConfig, user: str, context: RequestContext, *, 
         say(
             f"{len(tokens)} tokens of {config.prompts.budget_tokens}: {prompt.num_lines} of {prompt.num_events} "
             f"events, {prompt.num_profile_tokens} tokens of profile, {len(encoder.preamble)} of preamble"
+            f"{f', {prompt.num_similar_tokens} of what others did' if config.prompts.similar_tokens else ''}"
         )
 
 

@@ -248,7 +248,7 @@ class FieldText(BaseModel):
 class PromptPiece(BaseModel):
     """A piece of a prompt."""
 
-    kind: Literal["preamble", "profile", "event", "question"]
+    kind: Literal["preamble", "others", "profile", "event", "question"]
     fields: list[FieldText] = Field(description="Its text in order.")
     num_tokens: int
 

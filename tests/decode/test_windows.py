@@ -27,7 +27,13 @@ def asked(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     prepare(config.histories, config.catalogue, config.run)
     histories = read_histories(config.run)
     engine, encoder, _ = load_engine(
-        config.model, config.prompts, histories.items, histories.location, None, title_recipe=histories.title_recipe
+        config.model,
+        config.prompts,
+        histories.items,
+        histories.events,
+        histories.location,
+        None,
+        title_recipe=histories.title_recipe,
     )
     return engine, encoder.text(histories.events, len(histories.user_ids)), histories
 

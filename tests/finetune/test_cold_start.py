@@ -24,7 +24,9 @@ def cold(make_town: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
     config = load_config(path, ["histories.split={protocol: user_cold_start, train: 0.6, valid: 0.2, held_out: 0.2}"])
     prepare(config.histories, config.catalogue, config.run, config.seed)
     histories = read_histories(config.run)
-    return histories, build_encoder(histories.items, histories.location, config.prompts, load_tokenizer(config.model))
+    return histories, build_encoder(
+        histories.items, histories.events, histories.location, config.prompts, load_tokenizer(config.model)
+    )
 
 
 def test_people_of_each_split_are_others(cold: tuple[Histories, PromptEncoder]) -> None:

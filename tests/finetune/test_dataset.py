@@ -21,7 +21,7 @@ Town = Callable[..., Config]
 
 def _read(config: Config) -> tuple[Histories, PromptEncoder, dict[str, Any]]:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     return histories, encoder, adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
 
 

@@ -44,7 +44,7 @@ def test_plan_is_said_in_units_that_can_be_read() -> None:
 
 def _planned(config: Config) -> tuple[MemoryPlan, CatalogueModel, Any]:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     examples = open_examples(config.run, histories, encoder, identity, config.finetune)
     schedule = Schedule(examples.length_W, config.finetune, config.seed, 1)

@@ -71,7 +71,7 @@ def test_plain_loss_is_the_cross_entropy_of_title_tokens_and_has_its_gradient() 
 def test_examples_of_the_plain_objective_predict_every_token_of_each_title(town: Town) -> None:
     config = town()
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     half = WeightSettings(half_life_days=1)
     plain = list(make_examples(histories, encoder, settings=FinetuneSettings(objective="plain", weights=half)))
     branching = list(make_examples(histories, encoder, settings=FinetuneSettings(weights=half)))

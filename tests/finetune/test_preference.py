@@ -115,7 +115,7 @@ def test_divergence_pulls_back_to_the_start_and_is_zero_there() -> None:
 
 def _examples(config: Config, model: Any) -> tuple[list[PreferenceExample], TransformersEngine]:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     engine = TransformersEngine(model, encoder.catalogue.trie, config.temperature)
     settings = config.finetune.preference
     return list(make_preferences(histories, encoder, engine, settings, config.seed)), engine

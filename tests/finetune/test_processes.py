@@ -60,7 +60,9 @@ def test_two_processes_learn_in_fifty_steps_what_one_learns_from_their_batches_t
     more = ("finetune.epochs=30", "finetune.validations_per_epoch=0")
     two, one = town(*SETTINGS, *more, run="two"), town(*SETTINGS, *more, run="one")
     histories = read_histories(two.run)
-    encoder = build_encoder(histories.items, histories.location, two.prompts, load_tokenizer(two.model))
+    encoder = build_encoder(
+        histories.items, histories.events, histories.location, two.prompts, load_tokenizer(two.model)
+    )
     examples = list(make_examples(histories, encoder))
     schedule = Schedule(np.array([len(x.tokens_L) for x in examples]), two.finetune, two.seed, 2)
     titles = [[sum(examples[i].num_titles for i in b) for b in step] for step, _ in schedule.steps()]

@@ -57,7 +57,8 @@ def _trained(town: Town, trained_run: Path, tmp_path: Path) -> Town:
 def _engine(config: Config) -> Any:
     histories = read_histories(config.run)
     return load_engine(
-        config.model, config.prompts, histories.items, histories.location, current_adapter(config.run),
+        config.model, config.prompts, histories.items, histories.events, histories.location,
+        current_adapter(config.run),
         title_recipe=histories.title_recipe,
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ def test_completion_is_the_title_and_its_prompt_ends_before_it(town: Town) -> No
 def test_tokens_of_an_exported_event_are_those_that_training_reads(town: Town) -> None:
     config = town(SMALL)
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     trained = list(make_examples(histories, encoder, settings=FinetuneSettings(teach="once")))
     rows = list(examples_of(histories, encoder, tokenizer))
     assert len(rows) == sum(one.num_titles for one in trained)
@@ -62,7 +62,7 @@ def test_exported_prompts_hold_nothing_of_later_splits(town: Town) -> None:
     config = town(SMALL)
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     whole = list(examples_of(histories, encoder, tokenizer))
     events = histories.events.filter(histories.events["split"] == "train")
     assert len(whole) == events.height

@@ -43,7 +43,7 @@ def _taught(town: Town, deep_model: Path) -> Callable[..., Config]:
 def _apart(config: Config, model: Any, teacher: Any) -> float:
     """Nats by which a model differs from its teacher, over the titles of the training events."""
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     identity = adapter_identity(config.model, encoder, tokenizer, histories.title_recipe)
     examples = open_examples(config.run, histories, encoder, identity, config.finetune)
     batch = examples[np.arange(len(examples))]

@@ -81,7 +81,13 @@ def test_adapter_is_a_peft_folder_with_a_card(town: Town) -> None:
     card = json.loads((folder / "whereupon.json").read_text())
     histories = read_histories(config.run)
     _, encoder, read = load_engine(
-        config.model, config.prompts, histories.items, "outcome", folder, title_recipe=histories.title_recipe
+        config.model,
+        config.prompts,
+        histories.items,
+        histories.events,
+        "outcome",
+        folder,
+        title_recipe=histories.title_recipe,
     )
     bound = adapter_identity(config.model, encoder, load_tokenizer(config.model), histories.title_recipe)
     assert bound.items() <= card.items()

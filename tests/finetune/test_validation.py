@@ -21,7 +21,7 @@ Town = Callable[..., Config]
 def _read(config: Config) -> tuple[Histories, PromptEncoder]:
     histories = read_histories(config.run)
     tokenizer = load_tokenizer(config.model)
-    return histories, build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    return histories, build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
 
 
 @pytest.mark.slow

@@ -30,3 +30,11 @@ def test_setting_decides() -> None:
     table = pl.DataFrame({"a": ["1,234"], "id": ["1,5"]})
     assert points_for_commas(table, ["a"], ",")[0].row(0) == ("1.234", "1,5")
     assert points_for_commas(table, ["a"], ".")[0].row(0) == ("1,234", "1,5")
+
+
+def test_coded_fields_of_isd_have_no_decimal_comma() -> None:
+    """+0056,1 are 5.6 degrees of quality 1, and not 56.1."""
+    table = pl.DataFrame({"temperature_c": ["+0056,1", "-0012,5", "+9999,9"]})
+    read, found = points_for_commas(table, ["temperature_c"], None)
+    assert found == []
+    assert read.equals(table)

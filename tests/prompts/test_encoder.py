@@ -224,3 +224,22 @@ def test_gather_equals_picking_list_by_list(lists: list[list[int]], data: st.Dat
     gathered = Ragged.of(lists).gather(np.array(which, np.int64))
     bounds = pairwise(gathered.ptr.tolist())
     assert [gathered.tokens[begin:end].tolist() for begin, end in bounds] == [lists[i] for i in which]
+
+
+def test_lines_of_the_past_are_tokenised_once(events: Events, templates: Templates, make_encoder: MakeEncoder) -> None:
+    encoder = make_encoder(PLACES, template=templates())
+    first = _encoded(encoder.text(events(TEN[:5]), 1))[0]
+    asked: list[str] = []
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        asked.extend(texts)
+        return inner(texts)
+
+    inner = encoder.encode
+    encode.text = cast(Any, inner).text  # type: ignore[attr-defined]
+    object.__setattr__(encoder, "encode", encode)
+    later = (0, "2024-02-05T11:00", 1)
+    second = _encoded(encoder.text(events([*TEN[:5], later]), 1))[0]
+    assert asked == ["Monday 11:"]
+    assert second.tokens_L[: len(first.tokens_L)].tolist() == first.tokens_L.tolist()
+    assert _read(encoder, second.tokens_L[len(first.tokens_L) :]) == "Monday 11: Park\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whereupon.prompts.places import MIN_NIGHTS, PLACE_VARIABLES, Places, cells, directions, distance_words
+from whereupon.prompts.places import MIN_NIGHTS, PLACE_VARIABLES, Places, cells, directions, distance_words, names_of
 
 Events = Callable[..., pl.DataFrame]
 HOME, CORNER, NORTH, FAR = (40.70, -74.00), (40.70, -73.99), (40.72, -74.00), (42.36, -71.06)
@@ -20,7 +20,7 @@ HOURS = ["2024-01-01T22:00", "2024-01-02T23:00", "2024-01-03T09:00", "2024-01-03
 
 def place_columns(told: pl.DataFrame, location: str, names: pl.Series | None) -> pl.DataFrame:
     """All variables of the place, a row an event."""
-    places = Places(told, location, names)
+    places = Places(told, location, None if names is None else names_of(names))
     return pl.DataFrame([places.column(name) for name in PLACE_VARIABLES])
 
 

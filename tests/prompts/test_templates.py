@@ -167,3 +167,28 @@ def test_fingerprint_changes_with_any_of_the_three_files(templates: Templates) -
         for texts in ({}, {"context": "a:"}, {"profile": "b:"}, {"preamble": "c"}, {"context": "a:", "profile": "b:"})
     }
     assert len(prints) == 5
+
+
+def test_line_that_is_remembered_is_not_that_of_an_equal_value_of_another_kind(templates: Templates) -> None:
+    chosen = load_templates(templates(context="{{ amount }}:"))
+    for kind, said in ((pl.Int64, "1:"), (pl.Float64, "1.0:"), (pl.Boolean, "True:"), (pl.Int64, "1:")):
+        assert chosen.render("context.j2", pl.DataFrame({"amount": pl.Series([1]).cast(kind)}))[0] == [said]
+
+
+def test_lines_are_rendered_once_and_forgotten_when_they_are_too_many(
+    templates: Templates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whereupon_templates, "_REMEMBERED", 3)
+    chosen = load_templates(templates(context="{{ n }}:"))
+    rendered: list[int] = []
+
+    def text(self: object, file: str, variables: dict[str, list[tuple[int]]]) -> str:
+        rendered.extend(row[0] for row in variables["rows_of_the_frame"])
+        return "".join(f"{row[0]}:\n" for row in variables["rows_of_the_frame"])
+
+    monkeypatch.setattr(whereupon_templates.TemplateSet, "_text", text)
+    for numbers, new in (([1, 2, 2], [1, 2]), ([2, 3], [3]), ([1, 4], [4]), ([4, 1], [1])):
+        rendered.clear()
+        texts, index = chosen.render("context.j2", pl.DataFrame({"n": numbers}))
+        assert [texts[at] for at in index] == [f"{n}:" for n in numbers]
+        assert rendered == new

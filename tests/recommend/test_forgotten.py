@@ -57,3 +57,16 @@ def test_folder_of_the_forgotten_names_no_user(tmp_path: Path) -> None:
     files = [file.name for file in forgotten.folder.iterdir()]
     assert len(files) == 2
     assert not [name for name in files if "ann" in name or "bob" in name]
+
+
+def test_prompts_say_nothing_that_rests_on_who_is_forgotten(town_copy: Callable[..., Config]) -> None:
+    """Two of the town go from one place to the next; without one of them that is no longer said of anybody."""
+    settings = ("prompts.similar_tokens=60", "prompts.similar_every=1", "prompts.similar_hours=1000")
+    with Recommender.load(town_copy(*settings), only_prompts=True) as recommender:
+        before = recommender.question(Request("p03", None, RequestContext(AT))).prompt
+        assert before.num_similar_tokens > 0
+        for user in ("p00", "p01"):
+            recommender.forgotten.add(user)
+        after = recommender.question(Request("p03", None, RequestContext(AT))).prompt
+        assert after.num_similar_tokens == 0  # p02 alone is one other
+        assert after.tokens_L[-20:].tolist() == before.tokens_L[-20:].tolist()

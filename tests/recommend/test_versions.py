@@ -40,7 +40,7 @@ def saved_of(config: Config) -> SavedCatalogue:
 
 def catalogues_of(config: Config) -> Catalogues:
     histories, tokenizer = read_histories(config.run), load_tokenizer(config.model)
-    encoder = build_encoder(histories.items, histories.location, config.prompts, tokenizer)
+    encoder = build_encoder(histories.items, histories.events, histories.location, config.prompts, tokenizer)
     return Catalogues(config, histories, tokenizer, encoder, Blend(Pools()))
 
 

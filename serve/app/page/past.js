@@ -38,7 +38,7 @@ function drawPast(shown) {
     h("li", { class: event.has_line ? "in-prompt" : "" }, h("time", {}, hour(event.time)), h("span", {}, event.title)))))));
 }
 
-const NAMES = { preamble: "instructions", profile: "profile of older events", event: "past events", question: "the question" };
+const NAMES = { preamble: "instructions", others: "what others did", profile: "profile of older events", event: "past events", question: "the question" };
 const FIELDS = ["time", "place", "weather", "title"];
 
 function drawPrompt(shown) {

@@ -49,7 +49,13 @@ def in_process(config: Config, context: RequestContext) -> dict[str, float]:
     """Every title's probability for p00, by the engine of `recommend` as calibrated in training; nothing is pruned."""
     histories, adapter = read_histories(config.run), current_adapter(config.run)
     engine, encoder, card = load_engine(
-        config.model, config.prompts, histories.items, histories.location, adapter, title_recipe=histories.title_recipe
+        config.model,
+        config.prompts,
+        histories.items,
+        histories.events,
+        histories.location,
+        adapter,
+        title_recipe=histories.title_recipe,
     )
     assert card is not None
     calibrated = Reweighting(read_pools(card, adapter, None).new.temperature)

@@ -32,6 +32,7 @@ from ...recommend.why import Explaining, explaining
 from ...recommend.wordings import Wordings
 from ..settings import ServeConfig
 from .schemas import Forgotten, Recommendation, Recommendations
+from .traces import TracedClient, note, step
 
 # Shown beside vLLM's own figures under /metrics.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
@@ -146,8 +147,9 @@ class Service:
         """
         recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
         _check_weights(client, recommender)
-        engine = VllmEngine(client, recommender.card["temperature"])
         settings = config.serve
+        traced = TracedClient(client) if settings.traces else client
+        engine = VllmEngine(traced, recommender.card["temperature"])
         limit = ConcurrencyLimit(settings.max_searches, settings.max_wait_s, settings.request_timeout_s)
         service = cls(config, recommender, client, engine, limit, Limits.of(client))
         version = recommender.catalogues.current
@@ -243,7 +245,12 @@ class Service:
     async def search(self, kind: str, question: Question, plan: Plan, budget: int | None) -> SearchResult:
         """Run the search of one question, once it is its turn."""
         texts, trie = [question.prompt.tokens_L], question.version.trie
-        (result,) = await self._search(kind, texts, trie, lambda slack: question.search(plan, budget, slack))
+
+        def search_of(slack: float) -> Searching:
+            with step("rankers"):  # what they say is changed into masses of the trie's nodes
+                return question.search(plan, budget, slack)
+
+        (result,) = await self._search(kind, texts, trie, search_of)
         return result
 
     async def _search(
@@ -258,7 +265,9 @@ class Service:
             # Where a prompt does not end on a cache block, no node is expanded ahead of need: it costs as much as a
             # round, as what stands behind the last whole block is read again.
             slack = 0.0 if any(len(text_L) % self.limits.block_tokens for text_L in texts) else SLACK
-            results = await run_async(reading, search_of(slack))
+            with step("search", kind=kind) as span:
+                results = await run_async(reading, search_of(slack))
+                note(span, rounds=reading.num_rounds, exact=all(result.exact for result in results))
             SECONDS.observe(time.perf_counter() - began)
         for result in results:
             SEARCHES.labels(kind, str(result.exact).lower()).inc()
@@ -305,7 +314,10 @@ class Service:
 
     def _question(self, request: Request, version: CatalogueVersion) -> Question:
         try:
-            return self.recommender.question(request, version)
+            with step("prompt") as span:
+                question = self.recommender.question(request, version)
+                note(span, events=question.prompt.num_events, tokens=len(question.prompt.tokens_L))
+                return question
         except UnknownUserError:  # whose sentence names users of similar ids, which must not be shown here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None

@@ -16,7 +16,7 @@ from ...recommend.recommender import reason_without_name
 from ..launcher.command import Address, cpu_environment, own_cpus, served_dtype, server_command
 from ..launcher.install import HOW, installed_build
 from ..launcher.merged import merged_weights
-from .parts import Answers, Asked
+from .parts import Answers, Query
 
 if TYPE_CHECKING:
     from ..app.service import Service
@@ -65,7 +65,7 @@ async def answering(config: ServeConfig, engine: Engine) -> AsyncIterator[Servic
 
 
 async def answers_of(
-    service: Service, asked: Asked, user_ids: Sequence[str], answered: Callable[[], None] = lambda: None
+    service: Service, query: Query, user_ids: Sequence[str], answered: Callable[[], None] = lambda: None
 ) -> Answers:
     """The answers of some users, in their order; `answered` is called after each user."""
     from starlette.exceptions import HTTPException
@@ -76,7 +76,7 @@ async def answers_of(
     async def one(user_id: str) -> list[dict[str, Any]]:
         async with limit:
             try:
-                answer = await service.recommend(replace(asked.request, user_id=user_id), asked.k, version=version)
+                answer = await service.recommend(replace(query.request, user_id=user_id), query.k, version=version)
             except (HTTPException, DataError, PromptError) as error:
                 said = error.detail if isinstance(error, HTTPException) else error
                 reasons[reason_without_name(said, user_id)] += 1

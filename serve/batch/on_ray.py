@@ -18,25 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConflictError, ServerError, WhereuponError, first_line
 from .answering import Engine, answering, answers_of
-from .parts import Asked, Parts
+from .parts import Parts, Query
 
 if TYPE_CHECKING:
     from ..app.service import Service
     from ..settings import ServeConfig
 
 HOW = "run `pip install 'whereupon[ray]'`, on each machine of the cluster"
-_RESTARTS = 10  # of an actor: a part that ends its engine every time must not be asked for ever
+_RESTARTS = 10  # of an actor: a part that ends its engine every time must not be tried for ever
 _REACH_S = 5.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # of a cluster of this machine alone; a part's answers take some 100 kB
 
 
 def answer_on_ray(
-    config: ServeConfig, asked: Asked, identity: str, parts: Parts, address: str, engine: Engine
+    config: ServeConfig, query: Query, identity: str, parts: Parts, address: str, engine: Engine
 ) -> Iterator[int]:
     """Write the parts that are missing, and yield their numbers as they come, in any order.
 
     Args:
-        identity: of what is asked here; an actor that finds another one refuses to answer.
+        identity: of the query here; an actor that finds another one refuses to answer.
         address: "local" for a cluster of this machine alone, "auto" for the one that it belongs to, or HOST:PORT of
             that one's head.
 
@@ -48,7 +48,7 @@ def answer_on_ray(
         rows = [{"number": number, "user_ids": list(parts.users[number])} for number in parts.missing()]
         size = min(num_engines, len(rows))
         found = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Answering, fn_constructor_kwargs={"config": config, "asked": asked, "identity": identity, "engine": engine},
+            Answering, fn_constructor_kwargs={"config": config, "query": query, "identity": identity, "engine": engine},
             batch_size=1, batch_format="pyarrow", **needs, ray_remote_args_fn=_few_restarts,
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
         )  # fmt: skip
@@ -69,8 +69,8 @@ def answer_on_ray(
 class Answering:
     """An actor of the cluster. What it needs is loaded with its first part, so that an error can be returned."""
 
-    def __init__(self, config: ServeConfig, asked: Asked, identity: str, engine: Engine) -> None:
-        self.config, self.asked, self.identity, self.engine = config, asked, identity, engine
+    def __init__(self, config: ServeConfig, query: Query, identity: str, engine: Engine) -> None:
+        self.config, self.query, self.identity, self.engine = config, query, identity, engine
         self._runner, self._loaded = asyncio.Runner(), contextlib.AsyncExitStack()
         self._service: Service | None = None
 
@@ -89,11 +89,11 @@ class Answering:
     async def _answers(self, user_ids: list[str]) -> bytes:
         if self._service is None:
             self._service = await self._load()
-        return (await answers_of(self._service, self.asked, user_ids)).as_parquet()
+        return (await answers_of(self._service, self.query, user_ids)).as_parquet()
 
     async def _load(self) -> Service:
         service = await self._loaded.enter_async_context(answering(self.config, self.engine))
-        if self.asked.identity(service.recommender) != self.identity:
+        if self.query.identity(service.recommender) != self.identity:
             raise ConflictError(
                 f"{self.config.run} on {socket.gethostname()} is not what it is where the batch was started: let all "
                 "machines see one run folder, and change nothing in it while the batch runs."

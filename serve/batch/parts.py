@@ -1,4 +1,4 @@
-"""A batch in parts of some hundred users each: what is asked, what is answered, and the files of answers.
+"""A batch in parts of some hundred users each: the query, its answers, and their files.
 
 A part that is finished stays on disk until all are. A run that was killed goes on with those that are missing, as long
 as nothing that the answers depend on has changed.
@@ -30,8 +30,8 @@ _REASONS = "whereupon.not_answered"  # among the metadata of a part's file
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What every user is asked about, and for how many items; None: `decode.k`."""
+class Query:
+    """The request for every user, and how many items each gets; None: `decode.k`."""
 
     request: Request
     k: int | None

@@ -14,7 +14,7 @@ from ...recommend.recommender import Recommender, Request
 from ...recommend.selection import RequestFilters
 from .answering import Engine, answering, answers_of, vllm_engine
 from .on_ray import answer_on_ray
-from .parts import Asked, Parts
+from .parts import Parts, Query
 
 if TYPE_CHECKING:
     from ..settings import ServeConfig
@@ -35,46 +35,46 @@ def recommend_all(
     context.check()  # a mistake in it would be every user's
     if k is not None and not 1 <= k <= config.serve.max_k:
         raise ConfigError(f"-k should be between 1 and serve.max_k ({config.serve.max_k}), not {k}.")
-    asked = Asked(Request(context=context, filters=filters), k)
+    query = Query(Request(context=context, filters=filters), k)
     if ray is None:
-        parts = asyncio.run(_answer_here(config, asked, out, engine))
+        parts = asyncio.run(_answer_here(config, query, out, engine))
     else:
-        parts = _answer_there(config, asked, out, ray, engine)
+        parts = _answer_there(config, query, out, ray, engine)
     rows, reasons = parts.join()
     for reason, count in reasons.most_common():
         say(f"not answered: {count:,} users. {reason}")
     print(f"{rows:,} rows in {out}")
 
 
-async def _answer_here(config: ServeConfig, asked: Asked, out: Path, engine: Engine) -> Parts:
+async def _answer_here(config: ServeConfig, query: Query, out: Path, engine: Engine) -> Parts:
     async with answering(config, engine) as service:
-        parts, began = _parts(asked, out, service.recommender), time.perf_counter()
+        parts, began = _parts(query, out, service.recommender), time.perf_counter()
         missing = parts.missing()
         with bar() as progress:
             task = progress.add_task("users", total=parts.num_users(missing))
             for number in missing:
-                found = await answers_of(service, asked, parts.users[number], lambda: progress.advance(task))
+                found = await answers_of(service, query, parts.users[number], lambda: progress.advance(task))
                 parts.write(number, found.as_parquet())
         _say_rate(parts.num_users(missing), time.perf_counter() - began)
     return parts
 
 
-def _answer_there(config: ServeConfig, asked: Asked, out: Path, address: str, engine: Engine) -> Parts:
+def _answer_there(config: ServeConfig, query: Query, out: Path, address: str, engine: Engine) -> Parts:
     with Recommender.load(config, keeps_events=True) as recommender:  # no model is loaded here
-        parts, identity = _parts(asked, out, recommender), asked.identity(recommender)
+        parts, identity = _parts(query, out, recommender), query.identity(recommender)
     if missing := parts.missing():
         began = time.perf_counter()
         with bar() as progress:
             task = progress.add_task("users", total=parts.num_users(missing))
-            for number in answer_on_ray(config, asked, identity, parts, address, engine):
+            for number in answer_on_ray(config, query, identity, parts, address, engine):
                 progress.advance(task, len(parts.users[number]))
         _say_rate(parts.num_users(missing), time.perf_counter() - began)
     return parts
 
 
-def _parts(asked: Asked, out: Path, recommender: Recommender) -> Parts:
+def _parts(query: Query, out: Path, recommender: Recommender) -> Parts:
     users = recommender.user_ids
-    parts = Parts(out, users, asked.identity(recommender))
+    parts = Parts(out, users, query.identity(recommender))
     if before := len(users) - parts.num_users(parts.missing()):
         say(f"{before:,} of {len(users):,} users were answered before")
     return parts

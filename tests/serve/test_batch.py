@@ -19,7 +19,7 @@ from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb
 from whereupon.serve.app.service import Service
 from whereupon.serve.batch import parts, verb
-from whereupon.serve.batch.parts import Answers, Asked, Parts
+from whereupon.serve.batch.parts import Answers, Parts, Query
 from whereupon.tests.serve.local_client import local_engine
 
 recommend_all = partial(verb.recommend_all, engine=local_engine)
@@ -80,8 +80,8 @@ def test_parts_of_another_question_are_not_used(config: Config, tmp_path: Path) 
 def test_parts_from_before_another_calibration_are_not_used(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identities, honest = [], Asked.identity
-    monkeypatch.setattr(Asked, "identity", lambda *given: identities.append(honest(*given)) or identities[-1])
+    identities, honest = [], Query.identity
+    monkeypatch.setattr(Query, "identity", lambda *given: identities.append(honest(*given)) or identities[-1])
     pools = current_adapter(config.run) / "pools.json"
     calibrated = json.loads(pools.read_text())
     for temperature in (0.5, 5.0, 5.0):

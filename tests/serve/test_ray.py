@@ -19,10 +19,14 @@ import pytest
 
 from whereupon.config import Config
 from whereupon.errors import ServerError
+from whereupon.recommend import Recommender
 from whereupon.recommend.context import RequestContext
+from whereupon.recommend.recommender import Request
 from whereupon.recommend.selection import RequestFilters
 from whereupon.serve.batch import parts
 from whereupon.serve.batch.answering import Engine
+from whereupon.serve.batch.on_ray import Answering
+from whereupon.serve.batch.parts import Query
 from whereupon.serve.batch.verb import recommend_all
 from whereupon.tests.serve.light_engine import light_engine, values_alone
 from whereupon.tests.serve.local_client import LocalClient
@@ -161,6 +165,20 @@ def test_batch_that_was_begun_here_goes_on_in_the_cluster(
 def test_machine_that_cannot_answer_says_why(ray_cluster: str, config: Config, tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="A machine of Ray's cluster cannot answer: this machine has no engine"):
         _answered(config, tmp_path / "all.parquet", ray_cluster, no_engine)
+
+
+def test_machine_that_finds_another_run_refuses_to_answer(config: Config) -> None:
+    import pyarrow as pa
+
+    query, part = Query(Request(context=RAIN), 3), pa.table({"number": [7], "user_ids": [["p01"]]})
+    with Recommender.load(config, keeps_events=True) as recommender:
+        identity = query.identity(recommender)
+    (answered,) = Answering(config, query, identity, light_engine)(part).to_pylist()
+    assert (answered["number"], answered["error"]) == (7, "")
+    assert pl.read_parquet(answered["answers"])["user_id"].to_list() == ["p01"] * 3
+    (refused,) = Answering(config, query, "another", light_engine)(part).to_pylist()
+    assert "let all machines see one run folder" in refused["error"]
+    assert refused["answers"] == b""
 
 
 def test_address_where_nobody_listens_is_refused_at_once(config: Config, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ RAIN = RequestContext(weather="rain, 18 C")
 
 @pytest.fixture
 def config(vllm_imported: None, town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A run that is asked in parts of a single user."""
+    """A run whose batches have parts of a single user."""
     monkeypatch.setattr(parts, "PART_USERS", 1)
     return town_copy()
 

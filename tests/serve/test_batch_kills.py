@@ -25,7 +25,7 @@ from whereupon.tests.serve.light_engine import light_engine, values_alone
 
 @pytest.fixture
 def config(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A run that is asked in parts of a single user."""
+    """A run whose batches have parts of a single user."""
     monkeypatch.setattr(parts, "PART_USERS", 1)
     if "vllm" not in sys.modules:
         monkeypatch.setitem(sys.modules, "vllm", values_alone())

@@ -85,7 +85,7 @@ def _patient(asked: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def config(town_copy: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A run that is asked in parts of a single user."""
+    """A run whose batches have parts of a single user."""
     monkeypatch.setattr(parts, "PART_USERS", 1)
     if "vllm" not in sys.modules:
         monkeypatch.setitem(sys.modules, "vllm", values_alone())
@@ -181,9 +181,9 @@ def test_machine_that_finds_another_run_refuses_to_answer(config: Config) -> Non
     assert refused["answers"] == b""
 
 
-def test_address_where_nobody_listens_is_refused_at_once(config: Config, tmp_path: Path) -> None:
+def test_address_where_nothing_listens_is_refused_at_once(config: Config, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
-    with socket.socket() as taken:  # bound, but nobody listens
+    with socket.socket() as taken:  # bound, but nothing listens
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ServerError, match=f"Ray's cluster at '{address}' cannot be reached .*ray start --head"):

@@ -86,6 +86,11 @@ class Answering:
         columns = [pa.array([row["number"]]), pa.array([answers], pa.binary()), pa.array([said])]
         return pa.table(columns, names=["number", "answers", "error"])
 
+    def __del__(self) -> None:
+        """End the engine: Ray deletes an actor's object before the process ends."""
+        self._runner.run(self._loaded.aclose())
+        self._runner.close()
+
     async def _answers(self, user_ids: list[str]) -> bytes:
         if self._service is None:
             self._service = await self._load()

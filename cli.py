@@ -245,6 +245,10 @@ def recommend(
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="With --all-users: the Parquet file to write.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="With --all-users: a Ray cluster; local, auto or HOST:PORT."),
+    ] = None,
     at: At = None,
     weather: Weather = None,
     place: Place = None,
@@ -266,6 +270,8 @@ def recommend(
         raise typer.BadParameter("give either --user ID, or --all-users and -o FILE")
     if all_users and (versus or json or why):
         raise typer.BadParameter("--versus, --why and --json are for one user; leave them out with --all-users")
+    if ray is not None and not all_users:
+        raise typer.BadParameter("--ray is for --all-users; leave it out for one user")
     with verb("recommend", config, set_, debug) as settings:
         from .recommend.context import RequestContext
         from .recommend.selection import RequestFilters
@@ -273,9 +279,9 @@ def recommend(
         context = RequestContext(at, weather, place)
         filters = RequestFilters(near, tuple(category or ()), unseen, open_now)
         if out is not None:
-            from .serve.batch import recommend_all
+            from .serve.batch.verb import recommend_all
 
-            recommend_all(settings, out, context=context, filters=filters, k=k)
+            recommend_all(settings, out, context=context, filters=filters, k=k, ray=ray)
             return
         from .recommend.shown import recommend_verb
 

@@ -58,6 +58,12 @@ class ServeSettings(StoreSettings):
     )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Log user ids, places and prompts.")
+    traces: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="URL of an OpenTelemetry collector that gets a trace of each request: http://HOST:4317 for OTLP "
+        "over gRPC, http://HOST:4318/v1/traces for OTLP over HTTP.",
+    )
     page: bool = Field(
         True, description="Serve a page for people at `/`; its data comes from the routes, with their keys."
     )

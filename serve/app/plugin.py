@@ -40,6 +40,7 @@ from .plain import SAID, OwnRoutes
 from .questions import question_router
 from .routes import event_router, router, the_service, until_disconnect
 from .service import Service
+from .traces import Traced
 
 VARIABLE = "WHEREUPON_SERVE"
 
@@ -68,6 +69,8 @@ class Endpoints:
         app.add_middleware(BodyLimit, max_bytes=settings.max_body_kib * 1024)
         app.add_middleware(Clients, header=settings.client_header)
         app.add_middleware(Keys, query=os.environ.get(QUERY_KEY), admin=os.environ.get(ADMIN_KEY))
+        if settings.traces:
+            app.add_middleware(Traced)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Load histories, catalogue and event store, and warm the model up."""

@@ -34,6 +34,7 @@ from .adapters import Adapters, mark_of
 from .clients import CLIENT
 from .gate import Gate
 from .schemas import Forgotten, Recommendation, Recommendations
+from .traces import TracedClient, note, step
 from .turns import FullError, Turns
 
 # Shown beside vLLM's own figures under /metrics.
@@ -132,9 +133,9 @@ class Service:
     config: ServeConfig
     recommender: Recommender
     client: Any  # vLLM's EngineClient
-    engine: VllmEngine
     limit: ConcurrencyLimit
     limits: Limits
+    engine: VllmEngine = field(init=False)
     adapters: Adapters = field(init=False)
     gate: Gate = field(init=False, default_factory=Gate)
 
@@ -147,10 +148,9 @@ class Service:
         """
         mark = mark_of(config.run)
         recommender = await asyncio.to_thread(Recommender.load, config, keeps_events=True)
-        engine = VllmEngine(client, recommender.card["temperature"])
         settings = config.serve
         limit = ConcurrencyLimit(settings.max_searches, settings.max_wait_s, settings.request_timeout_s)
-        service = cls(config, recommender, client, engine, limit, Limits.of(client))
+        service = cls(config, recommender, client, limit, Limits.of(client))
         service.adapters = Adapters(service, mark)
         await service.adapters.check_weights()
         version = recommender.catalogues.current
@@ -161,6 +161,13 @@ class Service:
         await service.search("warm-up", question, exact_plan(10), 100)
         await service.adapters.catch_up()  # what was chosen since: a replica never answers with less than the others
         return service
+
+    def __post_init__(self) -> None:
+        self._use(self.recommender)
+
+    def _use(self, recommender: Recommender) -> None:
+        traced = TracedClient(self.client) if self.config.serve.traces else self.client
+        self.recommender, self.engine = recommender, VllmEngine(traced, recommender.card["temperature"])
 
     @property
     def name(self) -> str:
@@ -193,7 +200,7 @@ class Service:
                     await self._load_weights(str(weights), before)
                 finally:
                     await self.client.resume_generation()
-            self.recommender, self.engine = recommender, VllmEngine(self.client, recommender.card["temperature"])
+            self._use(recommender)
             ITEMS.set(recommender.catalogues.current.items.height)
         ADAPTER_CHANGES.inc()
 
@@ -289,7 +296,12 @@ class Service:
     async def search(self, kind: str, question: Question, plan: Plan, budget: int | None) -> SearchResult:
         """Run the search of one question, once it is its turn."""
         texts, trie = [question.prompt.tokens_L], question.version.trie
-        (result,) = await self._search(kind, texts, trie, lambda slack: question.search(plan, budget, slack))
+
+        def search_of(slack: float) -> Searching:
+            with step("rankers"):  # what they say is changed into masses of the trie's nodes
+                return question.search(plan, budget, slack)
+
+        (result,) = await self._search(kind, texts, trie, search_of)
         return result
 
     async def _search(
@@ -304,7 +316,9 @@ class Service:
             # Where a prompt does not end on a cache block, no node is expanded ahead of need: it costs as much as a
             # round, as what stands behind the last whole block is read again.
             slack = 0.0 if any(len(text_L) % self.limits.block_tokens for text_L in texts) else SLACK
-            results = await run_async(reading, search_of(slack))
+            with step("search", kind=kind) as span:
+                results = await run_async(reading, search_of(slack))
+                note(span, rounds=reading.num_rounds, exact=all(result.exact for result in results))
             SECONDS.observe(time.perf_counter() - began)
         for result in results:
             SEARCHES.labels(kind, str(result.exact).lower()).inc()
@@ -352,7 +366,10 @@ class Service:
 
     def _question(self, request: Request, version: CatalogueVersion) -> Question:
         try:
-            return self.recommender.question(request, version)
+            with step("prompt") as span:
+                question = self.recommender.question(request, version)
+                note(span, events=question.prompt.num_events, tokens=len(question.prompt.tokens_L))
+                return question
         except UnknownUserError:  # whose sentence names users of similar ids, which must not be shown here
             message = f"No events of user {request.user_id!r} are known here; correct the id, or send events along."
             raise HTTPException(404, message) from None

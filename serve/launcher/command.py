@@ -94,6 +94,8 @@ def server_command(config: ServeConfig, weights: Weights, dtype: str, device: De
         command += ["--enforce-eager", "--block-size", str(CPU_BLOCK_TOKENS)]
         # By default vLLM takes nearly all of a machine's memory.
         command += [f"--kv-cache-memory-bytes={int(config.serve.kv_cache_gib * 2**30)}"]
+    if config.serve.traces:
+        command += ["--otlp-traces-endpoint", config.serve.traces]
     if config.serve.log_requests:
         command += ["--enable-log-requests"]
     else:  # paths hold user ids
@@ -115,6 +117,10 @@ def server_environment(settings: ServeSettings, settings_file: Path, environment
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",  # all is there already; a hub that does not answer would hold up the start
     }
+    if settings.traces:
+        made.setdefault("OTEL_SERVICE_NAME", "whereupon")
+        if settings.traces.endswith("/v1/traces"):  # how OTLP over HTTP is addressed; vLLM speaks gRPC by default
+            made["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
     for name in ("VLLM_API_KEY", QUERY_KEY, ADMIN_KEY):
         made.pop(name, None)
     if variable := key_variable(settings, environment):

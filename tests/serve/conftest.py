@@ -12,6 +12,7 @@ import pytest
 
 from whereupon.config import Config, load_config
 from whereupon.serve.launcher.merged import merged_weights
+from whereupon.tests.serve.collector import Collector, collecting
 from whereupon.tests.serve.processes import Server, serving
 
 
@@ -48,11 +49,21 @@ def town_config(barely_trained: Path, merged_run: Path, tmp_path: Path) -> Calla
 
 
 @pytest.fixture(scope="session")
-def served_town(barely_trained: Path, merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def collector() -> Iterator[Collector]:
+    """What the server sends its traces to."""
+    with collecting() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def served_town(
+    barely_trained: Path, merged_run: Path, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """The one real server of most tests, called `town`: vLLM takes half a minute to start, or more."""
     run = tmp_path_factory.mktemp("served") / "town"
     shutil.copytree(merged_run, run)
-    with serving(barely_trained, run, ["serve.plain_routes=true"]) as served:
+    settings = ["serve.plain_routes=true", f"serve.traces={collector.url}"]
+    with serving(barely_trained, run, settings, {"OTEL_BSP_SCHEDULE_DELAY": "200"}) as served:
         yield served
         assert served.stop(signal.SIGTERM) == 0
         assert served.left_after(10) == []

@@ -1,7 +1,8 @@
 """What is used of vLLM's EngineClient, computed by transformers: only vLLM itself is missing."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ class LocalClient:
         )
         self.vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=16))
         self.is_alive, self.is_paused, self.running, self.delay_s, self.num_resets = True, False, 0, 0.0, 0
+        self.trace_headers: list[Mapping[str, str]] = []
 
     async def reset_prefix_cache(self) -> bool:
         self.num_resets += 1
@@ -45,10 +47,13 @@ class LocalClient:
         if not self.is_alive:
             raise RuntimeError("dead")
 
-    async def generate(self, prompt: Any, sampling_params: Any, request_id: str) -> AsyncGenerator[Any, None]:
+    async def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, trace_headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Any, None]:
         import torch
 
         assert not self.is_paused
+        self.trace_headers += [trace_headers] if trace_headers else []
         self.running += 1
         try:
             await asyncio.sleep(self.delay_s)
@@ -61,3 +66,9 @@ class LocalClient:
             yield SimpleNamespace(num_cached_tokens=0)
         finally:
             self.running -= 1
+
+
+@asynccontextmanager
+async def local_engine(config: Config) -> AsyncIterator[LocalClient]:
+    """What a batch asks instead of vLLM's engine."""
+    yield LocalClient(config)

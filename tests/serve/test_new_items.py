@@ -1,8 +1,7 @@
 """Histories are prepared every night, with new items, and trained on now and then: in between everything answers."""
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ from whereupon.histories import prepare, read_histories
 from whereupon.recommend.context import RequestContext
 from whereupon.recommend.selection import RequestFilters
 from whereupon.recommend.shown import recommend_verb
-from whereupon.serve import batch
-from whereupon.serve.batch import recommend_all
+from whereupon.serve.batch.verb import recommend_all
 from whereupon.serve.launcher import launch
-from whereupon.tests.serve.local_client import LocalClient
+from whereupon.tests.serve.local_client import local_engine
 
 RAIN = RequestContext(weather="rain, 18 C")
 
@@ -65,19 +63,10 @@ def test_recommend_and_serve_go_on_with_new_items_and_the_calibration(
 
 @pytest.mark.usefixtures("vllm_imported")
 def test_all_users_are_answered_with_new_items(
-    next_night: Callable[..., Config],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    next_night: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = next_night()
-
-    @asynccontextmanager
-    async def engine(arguments: list[str]) -> AsyncIterator[Any]:
-        yield LocalClient(config)
-
-    monkeypatch.setattr(batch, "_engine", engine)
-    recommend_all(config, tmp_path / "all.parquet", context=RAIN, filters=RequestFilters(), k=6)
+    recommend_all(config, tmp_path / "all.parquet", context=RAIN, filters=RequestFilters(), k=6, engine=local_engine)
     found = pl.read_parquet(tmp_path / "all.parquet").filter(user_id="p00")
     alone = _recommended(config, capsys)
     assert found["item_id"].to_list() == [item["item_id"] for item in alone]

@@ -1,0 +1,1 @@
+"""`whereupon recommend --all-users`: a ranking for every user, on this machine or on a cluster."""

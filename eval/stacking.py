@@ -44,8 +44,9 @@ T = TypeVar("T")
 
 _NAMES: Final[Mapping[Pool, tuple[BaselineName, ...]]] = {
     "again": (
-        "boosted two-stage", "learnt own events", "context-weighted own events", "own counts by hour of week",
-        "own counts", "popularity by hour of week", "transitions", "nearest", "SASRec + time",
+        "boosted two-stage", "boosted own events", "learnt own events", "context-weighted own events",
+        "own counts by hour of week", "own counts", "popularity by hour of week", "transitions", "nearest",
+        "SASRec + time",
     ),
     "new": (
         "boosted two-stage", "learnt new items", "popularity", "popularity by hour of week", "recent popularity",

@@ -38,14 +38,16 @@ _SOURCES: Final[Mapping[str, int]] = {
 }  # fmt: skip
 """Features by which candidates are found in a large catalogue, and how many by each."""
 
-_RANKERS: Final[Mapping[str, HourOfWeekPopularity | RecentPopularity | Transitions | OwnHours]] = {
+_Answering = HourOfWeekPopularity | RecentPopularity | Transitions | OwnHours
+_RANKERS: Final[Mapping[str, _Answering]] = {
     "popularity by hour": HourOfWeekPopularity(0.05, 30.0, 100.0, 0.0),
     "popularity by hour of week": HourOfWeekPopularity(1.0, 0.3, 10.0, 0.0),
     "recent popularity": RecentPopularity(7.0),
     "transitions": Transitions(3.0, 10.0),
     "own counts by hour of week": OwnHours(0.5, 0.3, 3.0, 10.0),
 }
-OF_EVERYBODY: Final = frozenset((*OF_HOURS, *OF_COUNTS, *_RANKERS, "item", "x", "y", "z"))
+OF_ITEMS: Final = ("item", "x", "y", "z")
+OF_EVERYBODY: Final = frozenset((*OF_HOURS, *OF_COUNTS, *_RANKERS, *OF_ITEMS))
 """Features that trees may have to go without. That no user has ever chosen an item would often say that somebody will:
 data sets hold the items that were chosen in the end."""
 
@@ -71,9 +73,13 @@ class Features:
     names: list[str]
 
     @classmethod
-    def of(cls, histories: Histories, known: Histories, split: EvaluatedSplit, returns: Returns) -> "Features":
+    def of(
+        cls, histories: Histories, known: Histories, split: EvaluatedSplit, returns: Returns,
+        rankers: Mapping[str, _Answering] = _RANKERS,
+    ) -> "Features":  # fmt: skip
+        """`rankers` are those whose answers are among the features."""
         votes, query = Votes.of(histories, known), QueryFeatures.of(histories, known, returns)
-        answers = {name: ranker.on(histories, split, known) for name, ranker in _RANKERS.items()}
+        answers = {name: ranker.on(histories, split, known) for name, ranker in rankers.items()}
         moments, items = _moments(votes, known), _items(votes)
         of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *query.facts.names, *answers]
         return cls(

@@ -128,6 +128,8 @@ def _log_softmax(score_PI: Float64) -> Float64:
 
 def softmax(score_C: Float64, query_C: Int64, num: int) -> Float64:
     """exp(score) divided by its sum over each question; `query_C` ascends."""
+    if not len(score_C):
+        return score_C
     start = np.flatnonzero(np.append(True, query_C[1:] != query_C[:-1]))
     most_Q = np.zeros(num)
     most_Q[query_C[start]] = np.maximum.reduceat(score_C, start)
@@ -135,7 +137,7 @@ def softmax(score_C: Float64, query_C: Int64, num: int) -> Float64:
     return exp_C / sums(query_C, exp_C, num)[query_C]
 
 
-def _grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: int) -> "Booster | None":
+def grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: int) -> "Booster | None":
     """Trees whose softmax over each question's candidates makes the true items likeliest; None where there is too
     little to split."""
     import lightgbm
@@ -156,8 +158,8 @@ def _grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: in
     }  # fmt: skip
     columns = settings.columns(names)
     feature_CK, seen = learnt.feature_CK[:, columns], [names[at] for at in columns]
-    is_small = learnt.feature_CK[:, names.index("item")].max() < SMALL
-    categories = [seen.index("item")] if "item" in seen and is_small else []
+    item_K = [seen.index("item")] if "item" in seen else []
+    categories = [at for at in item_K if feature_CK[:, at].max() < SMALL]
     fixed = {"verbosity": -1, "feature_pre_filter": False}
     data = lightgbm.Dataset(feature_CK, np.zeros(num), categorical_feature=categories, params=fixed)
     return lightgbm.train(parameters, data, settings.rounds)
@@ -210,7 +212,7 @@ def _ranker(fitting: Fitting) -> Boosted:
         )
     key = (split, one.new_items, seed)
     learnt, names = _learnt.get(histories, key, lambda: _learn(histories, split, one.new_items, seed))
-    booster = _grow(learnt, names, one, seed)
+    booster = grow(learnt, names, one, seed)
     return Boosted(booster, fit_returns(histories, split, seed), one)
 
 

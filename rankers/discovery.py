@@ -26,7 +26,8 @@ from ..histories import Histories, build_histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
 from .counting import Visits
-from .item_features import NAMES, OF_COUNTS, OF_NETWORK, QueryFeatures, is_weekend
+from .crowd import NAMES, OF_COUNTS, NewItemFeatures
+from .item_features import OF_NETWORK, is_weekend
 from .loglinear import Adam, fit_loglinear
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError
 from .returns import Returns, fit_returns
@@ -104,12 +105,12 @@ class Discovery:
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """Log-probabilities over all items; counts are those of `known`, strictly earlier than each row."""
-        query = QueryFeatures.of(histories, known or histories, self.returns)
-        weight_K = [self.weight_K[NAMES.index(name)] for name in query.facts.names]
-        hour_N = query.data.local_N // 3600 % 24 * 2 + is_weekend(query.data.local_N)
+        query = NewItemFeatures.of(histories, known or histories, self.returns)
+        weight_K = [self.weight_K[NAMES.index(name)] for name in query.names]
+        hour_N = query.query.data.local_N // 3600 % 24 * 2 + is_weekend(query.query.data.local_N)
 
         def scores_of(row_Q: Int64) -> Float64:
-            features = dict(zip(query.facts.names, query.features(row_Q), strict=True))
+            features = dict(zip(query.names, query.features(row_Q), strict=True))
             score_QI = self.network.scores(_of_network(features)).reshape(len(row_Q), -1)
             for weight, feature_QI in zip(weight_K, features.values(), strict=True):
                 score_QI += weight * feature_QI
@@ -143,8 +144,8 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Discovery:
     weight_K[NAMES.index("users")] = 1.0
     if not len(row_Q := _learnt_from(histories, seed)):
         return Discovery(weight_K, _Network.silent(), returns)
-    query, rng = QueryFeatures.of(histories, histories, returns), np.random.default_rng(seed)
-    names, candidates = query.facts.names, Candidates.of(histories, "excluded")
+    query, rng = NewItemFeatures.of(histories, histories, returns), np.random.default_rng(seed)
+    names, candidates = query.names, Candidates.of(histories, "excluded")
     parts, sampled = [], []
     for start in range(0, len(row_Q), 250):
         row_P = row_Q[start : start + 250]

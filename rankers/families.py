@@ -7,6 +7,7 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from . import (
     als,
+    boosted_own,
     boosting,
     cooccurrence,
     demand,
@@ -72,7 +73,8 @@ SEQUENTIAL: Final = (
 NETWORKS: Final = (*SEQUENTIAL, *light_gcn.FAMILIES, *st_cnn.FAMILIES)
 """Families of which a fit is the training of a network."""
 _ALL: Final = (
-    popular, own, transitions, places, spatial_knn, gwr, returns, discovery, boosting, cooccurrence, als, demand,
+    popular, own, transitions, places, spatial_knn, gwr, returns, discovery, boosted_own, boosting, cooccurrence, als,
+    demand,
 )  # fmt: skip
 FAMILIES: Final[Mapping[BaselineName, Family]] = {
     family.name: family for some in (*(module.FAMILIES for module in _ALL), NETWORKS) for family in some

@@ -163,7 +163,8 @@ def _first_tags(tag_IC: Float32 | None, at_F: Int64, item_M: Int64) -> tuple[Int
     return at_F[from_X], tag_T[entry_X], tag_IC[item_T, tag_T][entry_X].astype(np.float64)
 
 
-_facts: Final = cached(Facts.of)
+facts_of: Final = cached(Facts.of)
+"""Cached `Facts.of`."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class QueryFeatures:
 
     @classmethod
     def of(cls, histories: Histories, known: Histories, returns: Returns) -> "QueryFeatures":
-        return cls(EventData.of(histories), _facts(known), returns)
+        return cls(EventData.of(histories), facts_of(known), returns)
 
     def features(self, row_Q: Int64) -> list[Float32]:
         """Those of `facts.names` for each row and item: K times float32 [Q, I]."""

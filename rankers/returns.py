@@ -231,7 +231,7 @@ def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     """The learnt weights; every past event counts alike where nothing returns."""
     data, rng = EventData.of(histories), np.random.default_rng(seed)
-    row_Q, width = _learnt_from(data, split, seed), sum(SIZES)
+    row_Q, width = rows_that_return(data, split, seed), sum(SIZES)
     start = [np.zeros(width), rng.normal(0, 0.3, (width, _WIDTH)), rng.normal(0, 0.05, _WIDTH)]
     if not len(row_Q):
         return Returns(start[0], start[1], np.zeros(_WIDTH))
@@ -249,7 +249,7 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     return Returns(*adam.values)
 
 
-def _learnt_from(data: EventData, split: EvaluatedSplit, seed: int) -> Int64:
+def rows_that_return(data: EventData, split: EvaluatedSplit, seed: int) -> Int64:
     """Rows of earlier splits whose item is among the last events before them, ascending: as many as `_PAIRS` allow."""
     histories = data.histories
     before_N = np.full(len(histories.time_s_N), -1)  # the row in which the user last chose the same item

@@ -16,7 +16,7 @@ BaselineName = Literal[
     "popularity", "recent popularity", "popularity by hour of week", "own counts", "own counts + transitions",
     "context-weighted own events", "own counts by hour of week", "transitions", "factorised transitions (FPMC)",
     "nearest", "spatial KNN", "geographically weighted regression", "learnt own events", "learnt new items",
-    "boosted two-stage", "ItemKNN", "EASE", "ALS",
+    "boosted own events", "boosted two-stage", "ItemKNN", "EASE", "ALS",
     "demand forecast", "GRU4Rec", "GRU4Rec + time", "LSTM", "LSTM + time", "SASRec", "SASRec + time", "LightGCN",
     "LightGCN + time", "ST-CNN",
 ]  # fmt: skip

@@ -58,15 +58,19 @@ class Grouped:
         place_G = (rank_G * (len(second_S) + 1) + moment_G)[order_G]
         return cls(place_G.astype(np.int64), key_K, start_K1, second_S, row_G[order_G])
 
-    def before(self, key_Q: Int64, time_Q: Int64) -> tuple[Int64, Int64]:
-        """Question and row, int64 [X], of the last `_LONGEST` events of each key that are strictly earlier."""
+    def before(self, key_Q: Int64, time_Q: Int64, since_Q: Int64 | None = None) -> tuple[Int64, Int64]:
+        """Question and row, int64 [X], of the last `_LONGEST` events of each key that are strictly earlier, and not
+        before `since_Q`."""
         if not len(self.key_K):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         at_Q = np.minimum(np.searchsorted(self.key_K, key_Q), len(self.key_K) - 1)
         moment_Q = np.searchsorted(self.second_S, time_Q)
         end_Q = np.searchsorted(self.place_G, at_Q * (len(self.second_S) + 1) + moment_Q)
         start_Q = np.maximum(self.start_K1[at_Q], end_Q - _LONGEST)
-        length_Q = np.where(self.key_K[at_Q] == key_Q, end_Q - start_Q, 0)
+        if since_Q is not None:
+            since_Q = np.searchsorted(self.second_S, since_Q)
+            start_Q = np.maximum(start_Q, np.searchsorted(self.place_G, at_Q * (len(self.second_S) + 1) + since_Q))
+        length_Q = np.where(self.key_K[at_Q] == key_Q, np.maximum(end_Q - start_Q, 0), 0)
         query_X, at_X = ragged(start_Q, length_Q)
         return query_X, self.row_G[at_X]
 

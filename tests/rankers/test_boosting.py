@@ -14,15 +14,15 @@ from whereupon.eval.protocol import read_task
 from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
-from whereupon.rankers import boosted_features
+from whereupon.rankers import boosted_features, boosted_own, returns
 from whereupon.rankers.boosting import FAMILIES, Boosted, BoostingSettings, _learn, softmax
 from whereupon.rankers.families import FAMILIES as ALL
-from whereupon.rankers.protocol import Dense, UnfitDataError
+from whereupon.rankers.protocol import Dense, Sparse, UnfitDataError
 
 Row = tuple[int, int, int, str]
 Build = Callable[[Sequence[Row], int], Histories]
 HOUR, DAY = 3600, 86_400
-[BOOSTED] = FAMILIES
+[BOOSTED], [OWN] = FAMILIES, boosted_own.FAMILIES
 SOME: Final[Mapping[str, Any]] = {"new_items": False, "everybody": True, "rounds": 40, "leaves": 7}
 needs_trees = pytest.mark.skipif(importlib.util.find_spec("lightgbm") is None, reason="lightgbm is not installed")
 
@@ -173,3 +173,60 @@ def test_request_with_other_columns_of_weather_is_answered(build: Build, columns
     assert np.exp(found_QI).sum(axis=1) == pytest.approx(1.0)
     if "temperature_c" in columns:
         assert found_QI == pytest.approx(same.scores(query(histories)), abs=1e-6)
+
+
+def own_shares(histories: Histories, row_Q: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+    """p of each item among the own ones: [Q, I]."""
+    answers = ALL[name].ranker(histories, "test", {}, 3).on(histories, "test")
+    assert isinstance(answers, Sparse)
+    found = answers.scores(row_Q)
+    p_QI = np.zeros((len(row_Q), histories.items.height))
+    p_QI[found.query_C, found.item_C] = found.score_C
+    return p_QI
+
+
+def crowded(days: int = 160) -> list[Row]:
+    """Every noon all meet at one of three places, another one each day; who comes last sees where the others are."""
+    rng, rows = np.random.default_rng(2), []
+    for day in range(days):
+        split, place = "train" if day < days - 10 else "test", int(rng.integers(3))
+        rows += [(user, place, day * DAY + user * HOUR // 6, split) for user in range(6)]
+    return rows
+
+
+@needs_trees
+def test_own_item_where_everybody_is_now_comes_before_what_attention_says(build: Build) -> None:
+    histories = build(crowded(), 3)
+    row_Q = query(histories)
+    row_Q = row_Q[histories.user_idx_N[row_Q] == 5]
+    true_Q, at_Q = histories.item_idx_N[row_Q], np.arange(len(row_Q))
+    attended, boosted = (own_shares(histories, row_Q, name) for name in ("learnt own events", "boosted own events"))
+    assert boosted.sum(axis=1) == pytest.approx(np.ones(len(row_Q)))
+    assert (boosted.argmax(axis=1) == true_Q).mean() > 0.9
+    assert np.log(boosted[at_Q, true_Q]).mean() > np.log(attended[at_Q, true_Q]).mean() + 0.3
+
+
+@needs_trees
+def test_without_a_return_own_items_count_as_attention_has_them(build: Build) -> None:
+    rows = [(u, u * 9 + day, day * DAY, "train" if day < 8 else "test") for u in range(3) for day in range(9)]
+    histories = build(rows, 27)
+    row_Q = query(histories)
+    found = own_shares(histories, row_Q, "boosted own events")
+    assert found == pytest.approx(own_shares(histories, row_Q, "learnt own events"), abs=1e-3)
+
+
+@needs_trees
+def test_whoever_has_no_history_has_no_own_items(build: Build) -> None:
+    histories = build([*crowded(10), (9, 0, 9 * DAY, "test")], 3)
+    [first] = np.flatnonzero(histories.user_idx_N == 6)
+    answers = OWN.ranker(histories, "test", {}, 3).on(histories, "test")
+    assert isinstance(answers, Sparse)
+    for row_Q in (np.array([first]), np.zeros(0, np.int64)):
+        assert len(answers.scores(row_Q).item_C) == 0
+
+
+@needs_trees
+def test_popularity_of_later_splits_is_no_feature_of_own_items(build: Build) -> None:
+    histories = build(crowded(), 3)
+    features = boosted_own._features(histories, histories, "test", returns.fit_returns(histories, "test", 3))
+    assert not {*boosted_features._RANKERS} & {*features.names}

@@ -31,7 +31,8 @@ TICKS = st.lists(
 )
 NETWORKS: Final = [name for name, family in FAMILIES.items() if family in families.NETWORKS]
 PACKAGES: Final = {
-    "ALS": "implicit", "boosted two-stage": "lightgbm", "demand forecast": "statsforecast", "spatial KNN": "scipy",
+    "ALS": "implicit", "boosted own events": "lightgbm", "boosted two-stage": "lightgbm",
+    "demand forecast": "statsforecast", "spatial KNN": "scipy",
 }  # fmt: skip
 NAMES: Final = [
     name

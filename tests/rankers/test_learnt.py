@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from whereupon.histories import Histories
-from whereupon.rankers import discovery, gate, item_features, returns
+from whereupon.rankers import crowd, discovery, gate, item_features, returns
 from whereupon.rankers.gate import Gate, fit_gate
 from whereupon.rankers.loglinear import fit_loglinear
 from whereupon.rankers.protocol import Dense, Family, Scored, Sparse, UnfitDataError
@@ -88,7 +88,7 @@ def test_without_a_return_every_past_event_counts_alike(build: Build) -> None:
 
 def test_slope_of_the_weights_is_that_of_finite_differences(build: Build) -> None:
     data = returns.EventData.of(placed(build(random_rows(3), 12)))
-    row_Q = returns._learnt_from(data, "test", 0)
+    row_Q = returns.rows_that_return(data, "test", 0)
     query_X, past_X = data.pairs(row_Q)
     bucket_FX, hit_X = data.buckets(row_Q[query_X], past_X), data.item_N[past_X] == data.item_N[row_Q][query_X]
     starts = np.cumsum(returns.SIZES) - returns.SIZES
@@ -159,15 +159,49 @@ def test_that_no_user_chose_an_item_never_speaks_for_it(build: Build) -> None:
     histories = build(rows, 60)
     ranker = DISCOVERY.ranker(histories, "test", {}, 0)
     assert isinstance(ranker, discovery.Discovery)
-    weights = dict(zip(item_features.NAMES, ranker.weight_K.tolist(), strict=True))
+    weights = dict(zip(crowd.NAMES, ranker.weight_K.tolist(), strict=True))
     assert all(weights[name] >= 0 for name in ("events", "users", "users lately", "recent", "moves", "moves soon"))
+    assert all(weights[name] >= 0 for name in ("this week", "now", "alike", "company"))
 
 
 def test_data_without_places_and_categories_has_no_weights_for_them(build: Build) -> None:
     ranker = DISCOVERY.ranker(build(random_rows(1), 12), "test", {}, 0)
     assert isinstance(ranker, discovery.Discovery)
-    used = {name for name, weight in zip(item_features.NAMES, ranker.weight_K, strict=True) if weight}
-    assert used <= {"events", "users", "users lately", "recent", "moves", "moves soon"}
+    used = {name for name, weight in zip(crowd.NAMES, ranker.weight_K, strict=True) if weight}
+    assert used <= {*crowd.OF_COUNTS, "private"}
+
+
+def features(histories: Histories, row: int) -> dict[str, NDArray[np.float32]]:
+    """What is known of the items at a row, by name: each [I]."""
+    nothing = returns.Returns(np.zeros(sum(returns.SIZES)), np.zeros((sum(returns.SIZES), 2)), np.zeros(2))
+    found = crowd.NewItemFeatures.of(histories, histories, nothing)
+    return {name: one_QI[0] for name, one_QI in zip(found.names, found.features(np.array([row])), strict=True)}
+
+
+def test_who_came_with_the_user_before_is_company_where_they_are_now(build: Build) -> None:
+    """User 1 was where user 0 was, half an hour later; user 2 a week before. Then 1 goes to item 5 and 2 to item 6."""
+    rows = [(2, 0, 0, "train"), (0, 0, 7 * DAY, "train"), (1, 0, 7 * DAY + HOUR // 2, "train"),
+            (1, 5, 9 * DAY, "train"), (2, 6, 9 * DAY, "train"), (0, 7, 9 * DAY + HOUR, "test")]  # fmt: skip
+    [row] = rows_of(histories := build(rows, 8)).tolist()
+    found = features(histories, row)
+    assert found["company"][5] > found["company"][6] == 0
+    assert found["alike"][5] == found["alike"][6] > 0 == found["alike"][4]
+    assert found["now"][5] == found["now"][6] > 0 == found["now"][0].round(3)
+
+
+def test_nearer_items_of_the_same_kind_stand_before_an_item(build: Build) -> None:
+    rows = [(0, 0, 0, "train"), (0, 1, DAY, "test")]
+    [row] = rows_of(histories := placed(build(rows, 6), kinds=2)).tolist()
+    passed_I = np.expm1(-features(histories, row)["nearer of kind"])
+    assert passed_I == pytest.approx([0, 0, 1, 1, 2, 2], abs=1e-4)
+
+
+def test_items_amid_many_others_are_dense_and_those_of_few_users_private(build: Build) -> None:
+    rows = [(0, 0, day * DAY, "train") for day in range(5)] + [(0, 3, 9 * DAY, "train"), (1, 3, 9 * DAY, "train")]
+    [row] = rows_of(histories := placed(build([*rows, (0, 1, 10 * DAY, "test")], 5))).tolist()
+    found = features(histories, row)
+    assert found["density"].argmax() == 2
+    assert found["private"].tolist() == pytest.approx([np.log(3), 0, 0, 0, 0])
 
 
 def test_several_categories_of_an_item_share_it() -> None:

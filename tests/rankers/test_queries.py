@@ -29,7 +29,8 @@ from whereupon.recommend.context import RequestContext, open_question
 
 NUM_ITEMS, NUM_USERS = 12, 6
 PACKAGES: Final = {
-    "ALS": "implicit", "boosted two-stage": "lightgbm", "demand forecast": "statsforecast", "spatial KNN": "scipy",
+    "ALS": "implicit", "boosted own events": "lightgbm", "boosted two-stage": "lightgbm",
+    "demand forecast": "statsforecast", "spatial KNN": "scipy",
 }  # fmt: skip
 NAMES: Final = [name for name in FAMILIES if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
 TINY: Final = {"hidden": 8, "layers": 1, "max_epochs": 2, "epochs_unwatched": 2}

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 DEMAND = "demand forecast"
 FPMC = "factorised transitions (FPMC)"
 REGRESSION = "geographically weighted regression"
-OF_OWN = ("learnt own events", "learnt new items", "boosted two-stage")
+OF_OWN = ("learnt own events", "learnt new items", "boosted own events", "boosted two-stage")
 NETS = ("SASRec + time", "LightGCN", "ST-CNN")
 LEARNT = [name for name in NAMES if name in ("ItemKNN", "EASE", "ALS", DEMAND, FPMC, REGRESSION, *OF_OWN, *NETS)]
 

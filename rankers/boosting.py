@@ -63,7 +63,10 @@ class BoostingSettings:
         if not turns:
             return seen_CL, seen
         value_CW = feature_CK[:, [names.index(OF_CONTEXT + name) for name in context.names]]
-        return np.hstack([seen_CL, context.of(value_CW).astype(np.float32)]), [*seen, *context.labels]
+        return np.hstack([seen_CL, context.of(value_CW.astype(np.float64)).astype(np.float32)]), [
+            *seen,
+            *context.labels,
+        ]
 
 
 @dataclass(frozen=True)
@@ -238,12 +241,9 @@ def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, spl
     return Boosted(booster, Returns.of(arrays), one, scaling(known, split, one.numbers))
 
 
-_GRID: Final = tuple(
-    asdict(BoostingSettings(new_items, everybody, rounds, leaves, numbers))
-    for new_items in (False, True)
-    for everybody, rounds, leaves, numbers in (
-        (True, 300, 31, "standard"), (True, 200, 15, "standard"), (False, 200, 15, "standard"),
-        (False, 200, 15, "informative"), (False, 200, 15, "components"),
-    )
+_TREES: Final[tuple[tuple[bool, int, int, Numbers], ...]] = (
+    (True, 300, 31, "standard"), (True, 200, 15, "standard"), (False, 200, 15, "standard"),
+    (False, 200, 15, "informative"), (False, 200, 15, "components"),
 )  # fmt: skip
+_GRID: Final = tuple(asdict(BoostingSettings(new_items, *trees)) for new_items in (False, True) for trees in _TREES)
 FAMILIES: Final = (Family(_NAME, _GRID, _ranker, _restored),)

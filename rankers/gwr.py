@@ -82,7 +82,7 @@ class Learnt:
     @property
     def spread_L(self) -> Float64:
         """Standard deviation of each feature, of the context's columns in their own units: float64 [L]."""
-        spread_L = self.scale_2L[1].copy()
+        spread_L: Float64 = self.scale_2L[1].copy()
         if self.context.turn_WD is None:
             spread_L[len(FIXED_FIELDS) :] /= self.context.scale_W
         return spread_L

@@ -109,7 +109,7 @@ def principal_components(scaled_NW: Float64) -> tuple[Float64, Float64]:
 @cached
 def informative_columns(known: Histories, split: EvaluatedSplit | None) -> tuple[str, ...]:
     """Columns that say more of the next category (of the next item, where there are no categories) than chance does."""
-    of = "category" if "category" in known.items.columns else "item"
+    of: Literal["item", "category"] = "category" if "category" in known.items.columns else "item"
     return tuple(one.name for one in number_information(known, split, of) if one.p_value <= _SURE)
 
 

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TITLES = ["Blue Cafe", "Blue Cafe 2", "Red Bar", "Crème brûlée", "喫茶店"]
 ITEMS = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(TITLES))], "title": TITLES})
+EVENTS = pl.DataFrame()  # prompts that show nothing of others read none
 PROMPTS = PromptSettings(budget_tokens=512, profile_tokens=64)
 RECIPE = {"title": "{{ name }}", "title_attributes": ["street"]}
 Damage = Callable[[Path], Any]
@@ -44,7 +45,7 @@ class Trained:
         return ModelSettings(base=str(self.base), device="cpu")
 
     def load(self, **changes: Any) -> Any:
-        fitting = {"prompts": PROMPTS, "items": ITEMS, "location": "item", "adapter": self.adapter}
+        fitting = {"prompts": PROMPTS, "items": ITEMS, "events": EVENTS, "location": "item", "adapter": self.adapter}
         fitting["title_recipe"] = RECIPE
         return load_engine(self.settings, **fitting | changes)
 
@@ -60,7 +61,7 @@ def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     get_peft_model(model, lora).save_pretrained(str(adapter))
     settings = ModelSettings(base=str(base))
     tokenizer = load_tokenizer(settings)
-    encoder = build_encoder(ITEMS, "item", PROMPTS, tokenizer)
+    encoder = build_encoder(ITEMS, EVENTS, "item", PROMPTS, tokenizer)
     card = {**adapter_identity(settings, encoder, tokenizer, RECIPE), "temperature": 0.5, "seed": 7}
     (adapter / "whereupon.json").write_text(json.dumps(card))
     return Trained(base, adapter)
@@ -111,7 +112,7 @@ def test_decoding_gives_back_what_was_encoded_spaces_and_all() -> None:
 
 
 def test_prompts_begin_with_the_prefix(trained_once: Trained) -> None:
-    encoder = build_encoder(ITEMS, "item", PROMPTS, load_tokenizer(trained_once.settings))
+    encoder = build_encoder(ITEMS, EVENTS, "item", PROMPTS, load_tokenizer(trained_once.settings))
     assert encoder.preamble[0] == 0
     assert (encoder.preamble[1:] > 1).all()
 

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TITLES = ["Blue Cafe", "Blue Cafe 2", "Red Bar", "Crème brûlée", "喫茶店"]
 ITEMS = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(TITLES))], "title": TITLES})
+EVENTS = pl.DataFrame()  # prompts that show nothing of others read none
 PROMPTS = PromptSettings(budget_tokens=512, profile_tokens=64)
 RECIPE = {"title": None, "title_attributes": ["street"]}
 QUANTIZED = ["nf4", "int8"]
@@ -55,7 +56,7 @@ class Trained:
 
     def load(self, **changes: Any) -> Any:
         settings = self.settings.model_copy(update=changes)
-        return load_engine(settings, PROMPTS, ITEMS, "item", self.adapter, title_recipe=RECIPE)
+        return load_engine(settings, PROMPTS, ITEMS, EVENTS, "item", self.adapter, title_recipe=RECIPE)
 
 
 @pytest.fixture(scope="module", name="base")
@@ -79,7 +80,7 @@ def _trained(base: Path, folder: Path, quantize: Any, **kind: Any) -> Trained:
                 weight.add_(torch.randn_like(weight) * 0.2)
     adapted.save_pretrained(str(folder))
     tokenizer = load_tokenizer(settings)
-    encoder = build_encoder(ITEMS, "item", PROMPTS, tokenizer)
+    encoder = build_encoder(ITEMS, EVENTS, "item", PROMPTS, tokenizer)
     card = {**adapter_identity(settings, encoder, tokenizer, RECIPE), "temperature": 0.5, "seed": 7}
     (folder / "whereupon.json").write_text(json.dumps(card))
     return Trained(base, folder, quantize)

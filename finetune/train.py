@@ -106,13 +106,13 @@ def train_adapter(
         validator = Validator.build(histories, encoder, settings, config.seed, stack)
         belongs_to = {**identity, "priors": stack.recipe.identity if stack else ALONE, "data_hash": histories.data_hash}
         notes = {"validated_on": validator.hash, **_notes(histories, belongs_to["priors"], earlier, teacher)}
-        keeper = CheckpointManager(config, plain, accelerator, belongs_to, notes)
+        checkpoints = CheckpointManager(config, plain, accelerator, belongs_to, notes)
         if accelerator.is_main_process:
             forget_others(examples)
             _announce(examples, schedule, accelerator, trainable, validator)
-        _Training(config, accelerator, module, optimizer, examples, schedule, validator, keeper, split,
+        _Training(config, accelerator, module, optimizer, examples, schedule, validator, checkpoints, split,
                   validated).run()  # fmt: skip
-        folder = keeper.finish()
+        folder = checkpoints.finish()
     return folder, stack, validator.num_events > 0
 
 
@@ -184,7 +184,7 @@ class _Training:
     examples: Examples
     schedule: Schedule
     validator: Validator
-    keeper: CheckpointManager
+    checkpoints: CheckpointManager
     split: int = 1
     validated: Validated | None = None
     _steps: list[tuple[list[Int64], bool]] = field(default_factory=list)
@@ -195,8 +195,8 @@ class _Training:
         """Take every step that is not done yet, and every validation."""
         self._steps = list(self.schedule.steps())
         self._resume()
-        now, base = self.keeper.standing, self._base
-        journal = Journal(self.config, self.accelerator, self.keeper.folder, now.step)
+        now, base = self.checkpoints.standing, self._base
+        journal = Journal(self.config, self.accelerator, self.checkpoints.folder, now.step)
         self._batches, self._plain_attention = self._read_from(now.step + 1), base.config._attn_implementation
         with attention(base, self.config.finetune.attn_implementation):
             try:
@@ -209,10 +209,10 @@ class _Training:
         return self.accelerator.unwrap_model(self.module).model.get_base_model()
 
     def _run(self, journal: Journal) -> None:
-        keeper, num_steps, every = self.keeper, len(self._steps), self.config.finetune.log_every
-        now, saved, began, taken = keeper.standing, time.perf_counter(), time.perf_counter(), list[StepTaken]()
+        checkpoints, num_steps, every = self.checkpoints, len(self._steps), self.config.finetune.log_every
+        now, saved, began, taken = checkpoints.standing, time.perf_counter(), time.perf_counter(), list[StepTaken]()
         progress = TrainingProgress(num_steps, now.step, now.train_loss, self.accelerator.is_main_process)
-        if keeper.starts_from_another and not now.log and self.validator.num_events:
+        if checkpoints.starts_from_another and not now.log and self.validator.num_events:
             self._validate(0, journal)  # what it must beat to be kept
         with progress.bar:
             for step, (batches, is_mark) in enumerate(self._steps, 1):
@@ -228,14 +228,14 @@ class _Training:
                     if is_due or is_mark:
                         if not all_finite(self.module):
                             raise diverged(step, "weights are no numbers any more")
-                        keeper.checkpoint(self.optimizer)
+                        checkpoints.checkpoint(self.optimizer)
                         saved = time.perf_counter()
                 if is_mark and now.validated < step:
                     self._validate(step, journal)
                     saved = time.perf_counter()
                 if not taken:
                     began = time.perf_counter()
-                if keeper.out_of_patience:
+                if checkpoints.out_of_patience:
                     break
 
     def _validate(self, step: int, journal: Journal) -> None:
@@ -244,18 +244,18 @@ class _Training:
                 scores = self.validator.validate(self.accelerator, self.module)
         except NonFiniteError as error:
             raise diverged(step, "scores are no numbers any more") from error
-        self.keeper.keep(scores, self.schedule.learning_rate(step, len(self._steps)), self.optimizer)
+        self.checkpoints.keep(scores, self.schedule.learning_rate(step, len(self._steps)), self.optimizer)
         journal.validated(step, scores)
         if self.validated is not None:
             self.validated(step, scores)
         if self.accelerator.is_main_process:
-            draw_curve(self.keeper.folder)
+            draw_curve(self.checkpoints.folder)
 
     def _resume(self) -> None:
-        written_by, num = self.keeper.resume(self.optimizer), self.accelerator.num_processes
+        written_by, num = self.checkpoints.resume(self.optimizer), self.accelerator.num_processes
         if written_by == num:
             return
-        now = self.keeper.standing
+        now = self.checkpoints.standing
         found, now.step = now.step, self.schedule.step_after(now.step, written_by)
         now.validated = now.step if now.validated == found else min(now.validated, now.step - 1)
         if self.accelerator.is_main_process:

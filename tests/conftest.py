@@ -186,8 +186,8 @@ def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
             if random.random() < 0.25:
                 late = start + timedelta(days=day, hours=22, minutes=int(random.integers(1, 60)))
                 visits.append(f"p{person:02},bar{random.integers(1, 4)},{late.isoformat()}Z")
-        told = random.permutation(rains) if shuffled else rains
-        weather = [f"{start + timedelta(hours=hour)}Z,18,{4 if rain else 0}" for hour, rain in enumerate(told)]
+        said = random.permutation(rains) if shuffled else rains
+        weather = [f"{start + timedelta(hours=hour)}Z,18,{4 if rain else 0}" for hour, rain in enumerate(said)]
         titles = {
             "cinema": "Old Cinema",
             "park": "City Park",

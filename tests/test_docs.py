@@ -36,7 +36,7 @@ BODIES: dict[str, type[BaseModel]] = {
 
 # Quaint words, and words that were once used here in a sense of their own; terms of the field replace them.
 PRIVATE = re.compile(
-    r"\b(told|tells|telling|mend(s|ed|ing)?|whom|whoever|lest|lessons?|keepers?|editions?|wish(es)?|nobody|rooms?|"
+    r"\b(said|tells|telling|mend(s|ed|ing)?|whom|whoever|lest|lessons?|keepers?|editions?|wish(es)?|nobody|rooms?|"
     r"pasts|moments?|counting|joint)\b",
     re.IGNORECASE,
 )

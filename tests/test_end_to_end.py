@@ -53,7 +53,7 @@ def _shares(config: Path, overrides: list[str] = LEARNT) -> tuple[dict[str, floa
     result = _run("recommend", config, *options, overrides=overrides)
     assert result.exit_code == 0, result.output
     rain, shine = json.loads(result.stdout)
-    return tuple({item["title"]: item["probability"] for item in told["items"]} for told in (rain, shine))  # type: ignore[return-value]
+    return tuple({item["title"]: item["probability"] for item in said["items"]} for said in (rain, shine))  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")

@@ -129,9 +129,9 @@ def test_what_is_evaluated_is_what_is_recommended(config: Config) -> None:
             place = int(np.flatnonzero(rankings.row_E == row)[0])
             items = [histories.items["item_id"][int(item)] for item in rankings.item_EK[place, :5]]
             evaluated = dict(zip(items, np.exp(rankings.score_EK[place, :5]), strict=True))
-            told = dict(zip(found["item_id"], found["probability"], strict=True))
-            assert told == pytest.approx(evaluated, abs=1e-4)
-            assert sum(told.values()) == pytest.approx(1, abs=1e-4)
+            said = dict(zip(found["item_id"], found["probability"], strict=True))
+            assert said == pytest.approx(evaluated, abs=1e-4)
+            assert sum(said.values()) == pytest.approx(1, abs=1e-4)
             compared += 1
     assert compared
 
@@ -368,17 +368,17 @@ def test_user_who_chose_only_what_was_added_is_answered(config: Config) -> None:
 def test_ablation_asks_with_the_stack_and_takes_time_from_it(
     on_top_copy: TownCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, told = on_top_copy("evaluate.baselines=[]"), []
+    config, said = on_top_copy("evaluate.baselines=[]"), []
     honest = StackRanker.on.__globals__["Stack"].on
 
     def on(stack: Any, histories: Histories, known: Histories | None = None) -> Any:
-        told.append(histories.events["local_time"].n_unique())
+        said.append(histories.events["local_time"].n_unique())
         return honest(stack, histories, known)
 
     monkeypatch.setattr("whereupon.rankers.stack.Stack.on", on)
     compared = ablate(config, split="test", limit=4)
     assert set(compared["ablated"]) == {"time", "weather"}
     whole, without_time = [False, False], [True]  # the whole model's parts are kept, too: see `eval.parts`
-    assert [n == 1 for n in told] == [*whole, *without_time, False, False, False]
+    assert [n == 1 for n in said] == [*whole, *without_time, False, False, False]
     assert parts_file(evaluation_folder(config.run, "test", 4), "fine-tuned-on-top").is_file()
     assert len([*evaluation_folder(config.run, "test", 4).glob("*.parts.parquet")]) == 1

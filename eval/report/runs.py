@@ -234,4 +234,4 @@ def recorded(run: Path) -> dict[str, Any]:
         found = read_object(run / "run.json")
     except DataError:
         return {}
-    return {verb: told for verb, told in found.items() if isinstance(told, dict)}
+    return {verb: message for verb, message in found.items() if isinstance(message, dict)}

@@ -24,12 +24,12 @@ def _bench(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 def _short(verbs: list[list[str]]) -> list[str]:
     """Of each verb its run, where it names one, and what its prompts leave out."""
-    told = []
+    said = []
     for verb, *words in verbs:
         values = dict(word.split("=", 1) for word in words if "=" in word)
         run = Path(values["run"]).name if "run" in values else ""
-        told.append(" ".join(filter(None, [verb, run, values.get("prompts.leave_out", "")])))
-    return told
+        said.append(" ".join(filter(None, [verb, run, values.get("prompts.leave_out", "")])))
+    return said
 
 
 @pytest.mark.slow
@@ -49,10 +49,10 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
     }
     sizes = {name: card["finetune"]["batch_tokens"] for name, card in cards.items()}
     assert sizes == {"run": 1024, "run-without-time": 512, "run-without-weather": 512}
-    told = read_json(tmp_path / "results" / "ablation_town.json")
-    assert told["command"] == "python bench/ablation.py town --limit 6"
-    assert (told["seeds"], told["bars"]) == ([7], [])
-    model = [row for row in told["rows"] if row["baseline"] == "fine-tuned model"]
+    said = read_json(tmp_path / "results" / "ablation_town.json")
+    assert said["command"] == "python bench/ablation.py town --limit 6"
+    assert (said["seeds"], said["bars"]) == ([7], [])
+    model = [row for row in said["rows"] if row["baseline"] == "fine-tuned model"]
     ways = {(row["ablated"], row["how"]) for row in model}
     assert ways == {(kind, how) for kind in ("time", "weather") for how in ("removed", "shuffled", "retrained")}
     assert len(model) == 6 * 3, "recall@1, nDCG@10 and log-loss of each"
@@ -74,8 +74,8 @@ def test_example_is_trained_without_each_kind_and_ablated_once(
     verbs.clear()
     assert _bench(monkeypatch, "--limit", "6", "--seeds", "7", "8", "--without") == 0
     assert _short(verbs) == ["ablate run", "finetune run-seed-8", "ablate run-seed-8"]
-    told = read_json(tmp_path / "results" / "ablation_town.json")
-    assert {row["seed"] for row in told["rows"]} == {7, 8}
+    said = read_json(tmp_path / "results" / "ablation_town.json")
+    assert {row["seed"] for row in said["rows"]} == {7, 8}
 
 
 def test_training_without_a_kind_takes_as_many_steps(make_town: Callable[..., Path], tmp_path: Path) -> None:

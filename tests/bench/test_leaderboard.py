@@ -41,8 +41,8 @@ def test_every_ranker_has_intervals_a_test_and_a_command(
     town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = _main(tmp_path, monkeypatch, f"nyc-checkins={town}")
-    text, told = _told(tmp_path)
-    [data] = told["datasets"]
+    text, said = _told(tmp_path)
+    [data] = said["datasets"]
     assert {row["name"] for row in data["rankers"]} == RANKERS
     assert data["best_baseline"] == STRONGEST
     for row in data["rankers"]:
@@ -51,7 +51,7 @@ def test_every_ranker_has_intervals_a_test_and_a_command(
         assert (row["difference"] is None) == (row["name"] == STRONGEST)
         assert f"| {row['name']} | {row['metrics']['nDCG@10']['mean']:.3f} (" in text
         assert f"`{row['command']}`" in text
-    missed = [bar["name"] for bar in told["bars"] if not bar["ok"]]
+    missed = [bar["name"] for bar in said["bars"] if not bar["ok"]]
     asked = ("the model without fine-tuning", "baselines not ranked")
     assert (code, missed) == (1, [f"nyc-checkins, {what}" for what in asked])
     assert "Not ranked: recent popularity, " in text
@@ -91,10 +91,10 @@ def test_example_without_rankings_is_reported_with_the_command_that_makes_them(
     town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _main(tmp_path, monkeypatch, f"nyc-checkins={town}", f"flights-demo={tmp_path / 'nothing'}") == 1
-    text, told = _told(tmp_path)
+    text, said = _told(tmp_path)
     assert "## flights-demo\n\nNot ranked. `whereupon evaluate examples/flights-demo.yaml` does it." in text
     assert str(tmp_path) not in text
-    assert [bar["name"] for bar in told["bars"] if not bar["ok"]][-1] == "flights-demo, rankers"
+    assert [bar["name"] for bar in said["bars"] if not bar["ok"]][-1] == "flights-demo, rankers"
     assert "flights-demo is left out" in capsys.readouterr().err
 
 
@@ -106,8 +106,8 @@ def test_base_model_is_one_of_those_requested(town: Path, tmp_path: Path) -> Non
         run / "evaluation" / "test", "zero-shot", ranked, {**facts, "name": "zero-shot toy", "kind": "model"}
     )
     [found] = leaderboard.work_out(leaderboard.Example("nyc-checkins", (run,)), 7)
-    told = {one["name"].removeprefix("nyc-checkins, "): one["value"] for one in leaderboard.bars_of(found)}
-    assert (told["fine-tuned models"], told["the model without fine-tuning"]) == (1, 1)
+    said = {one["name"].removeprefix("nyc-checkins, "): one["value"] for one in leaderboard.bars_of(found)}
+    assert (said["fine-tuned models"], said["the model without fine-tuning"]) == (1, 1)
     assert "without fine-tuning. Rank it" not in leaderboard.section(found)
 
 
@@ -134,8 +134,8 @@ def test_model_is_no_baseline_where_there_is_none(
         (folder / f"{slug}.json").unlink()
     write_json(folder / "random.json", {**read_json(folder / "random.json"), "kind": "run file"})
     _main(tmp_path, monkeypatch, f"nyc-checkins={run}")
-    text, told = _told(tmp_path)
-    assert told["datasets"][0]["best_baseline"] is None
+    text, said = _told(tmp_path)
+    assert said["datasets"][0]["best_baseline"] is None
     assert f"| the best ranker | {NONE} |" in text
     assert "| the best baseline |" not in text
     shown = capsys.readouterr().out

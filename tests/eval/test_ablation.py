@@ -51,8 +51,8 @@ class Planted:
         return self.config.parent / "run" / "evaluation" / "test"
 
     def test(self, what: str, how: str, metric: str = "recall@1", whole: str = MODEL) -> dict[str, Any]:
-        told = json.loads((self.folder / "ablation.json").read_text())
-        [row] = [row for row in told["tests"] if (row["ablated"], row["how"], row["metric"], row["baseline"])
+        said = json.loads((self.folder / "ablation.json").read_text())
+        [row] = [row for row in said["tests"] if (row["ablated"], row["how"], row["metric"], row["baseline"])
                  == (what, how, metric, whole)]  # fmt: skip
         return dict(row)
 
@@ -107,24 +107,24 @@ def test_place_that_says_nothing_is_not_missed(planted: Planted, how: str) -> No
     row, weather = planted.test("place", how), planted.test("weather", how)
     assert row["p_holm"] > 0.05
     assert abs(row["difference"]) < 0.25 * abs(weather["difference"])
-    assert row["changed_share"] > 0.3, "and yet it was told"
+    assert row["changed_share"] > 0.3, "and yet it was said"
 
 
 def test_every_ablation_is_a_ranking_of_the_same_events_that_says_what_it_is(planted: Planted) -> None:
     whole, of = read_rankings(planted.folder, "fine-tuned")
     assert of["kind"] == "model"
     slugs = [slug for slug in slugs_in(planted.folder) if slug.startswith("fine-tuned-")]
-    told = set()
+    said = set()
     for slug in slugs:
         rankings, facts = read_rankings(planted.folder, slug)
         assert np.array_equal(rankings.row_E, whole.row_E)
         assert (facts["kind"], facts["of"], facts["task"]) == ("ablation", "fine-tuned", of["task"])
         assert facts["of_key"] == of["key"]
-        told.add((facts["ablated"], facts["how"]))
+        said.add((facts["ablated"], facts["how"]))
         assert facts["name"].startswith(f"{MODEL}, {facts['ablated']} {facts['how']}")
     both = {(kind, how) for kind in ("time", "place", "weather") for how in ("removed", "shuffled")}
-    assert told == both | {("weather", "retrained")}
-    assert len(told) == len(slugs)
+    assert said == both | {("weather", "retrained")}
+    assert len(said) == len(slugs)
     summary = json.loads((planted.folder / "summary.json").read_text())
     assert {row["slug"] for row in summary["results"] if row["kind"] == "ablation"} >= {*slugs}
 
@@ -327,8 +327,8 @@ def test_baseline_without_time_knows_neither_hour_nor_weekend(planted: Planted) 
     family = FAMILIES[BASELINE]
     for settings, is_same in ((dict(family.grid()[0]), False), ({**family.grid()[0], **WITHOUT_CLOCK}, True)):
         ranks = [
-            rank(family.ranker(told, "test", settings, 0), read_task(told, "test", config.evaluate), 10).rank_E
-            for told in (histories, exchanged)
+            rank(family.ranker(said, "test", settings, 0), read_task(said, "test", config.evaluate), 10).rank_E
+            for said in (histories, exchanged)
         ]
         assert np.array_equal(*ranks) == is_same
 
@@ -369,7 +369,7 @@ def test_nothing_ablated_is_an_empty_table() -> None:
     compared = compare_ablations([(WHOLE, [])], USERS, seed=0)
     assert as_json(compared) == {"num_tests": 0, "tests": []}
     assert list(as_tables(compared, "test split")) == []
-    assert as_markdown(compared, "test split", ["place: not told"]).rstrip().endswith("- place: not told")
+    assert as_markdown(compared, "test split", ["place: not said"]).rstrip().endswith("- place: not said")
 
 
 def test_figure_that_there_is_not_is_a_dash() -> None:

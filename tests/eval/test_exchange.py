@@ -148,14 +148,14 @@ def test_catch_of_the_protocol_is_reported_by_everything_that_shows_figures(
         "calibrate": lambda: calibrate_run(town, limit=2),
         "ablate": lambda: ablate(town, split="test", limit=2),
     }
-    told = f"leave_one_out: {CAVEATS['leave_one_out']}"
+    message = f"leave_one_out: {CAVEATS['leave_one_out']}"
     for name, verb in verbs.items():
         capsys.readouterr()
         verb()
-        assert capsys.readouterr().err.splitlines().count(told) == 1, name
+        assert capsys.readouterr().err.splitlines().count(message) == 1, name
     folder = evaluation_folder(town.run, "test", 2)
-    assert told in json.loads((folder / "ablation.json").read_text())["notes"]
-    assert f"- {told}" in (folder / "ablation.md").read_text().splitlines()
+    assert message in json.loads((folder / "ablation.json").read_text())["notes"]
+    assert f"- {message}" in (folder / "ablation.md").read_text().splitlines()
 
 
 def test_export_into_a_file_is_refused(town: Config, tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ def test_difference_is_that_of_the_means(town: Path, capsys: pytest.CaptureFixtu
     assert found["difference"]["mean"] == pytest.approx((ours - theirs).mean())
     assert found["difference"]["low"] < found["difference"]["mean"] < found["difference"]["high"]
     assert found["difference"]["p"] < 0.001
-    told = capsys.readouterr().out
-    assert "A is significantly better than B." in told
-    assert f"nDCG@10 on {TEST:,} events" in told
+    said = capsys.readouterr().out
+    assert "A is significantly better than B." in said
+    assert f"nDCG@10 on {TEST:,} events" in said
 
 
 def test_catch_of_the_protocol_is_reported(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,11 +117,11 @@ def test_name_of_a_ranker_serves_for_its_slug(town: Path) -> None:
 
 def test_json_holds_the_same_and_nothing_that_json_lacks(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = _compare(f"{town}:{slug_of(MODEL)}", f"{town}:random", as_json=True)
-    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert told["difference"]["mean"] == found["difference"]["mean"]
-    assert told["a"]["name"] == MODEL
-    assert len(told["slices"]) == len(found["slices"])
-    assert told["events"][0]["user_id"] == found["events"][0]["user_id"]
+    said = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert said["difference"]["mean"] == found["difference"]["mean"]
+    assert said["a"]["name"] == MODEL
+    assert len(said["slices"]) == len(found["slices"])
+    assert said["events"][0]["user_id"] == found["events"][0]["user_id"]
 
 
 def test_files_far_from_their_run_are_compared_without_slices(town: Path, tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def test_hostile_names_are_text_and_never_markup(copy: Path) -> None:
     _table(hostile, "events", lambda events: events.with_columns(user_id=pl.concat_str(pl.lit(IMAGE), "user_id")))
     for path in (hostile / "evaluation" / "test").glob("*.json"):
         facts = json.loads(path.read_text())
-        told = {"name": facts["name"] + SCRIPT, "command": SCRIPT, "settings": {SCRIPT: IMAGE}, "finished": SCRIPT}
-        path.write_text(json.dumps({**facts, **told}))
+        said = {"name": facts["name"] + SCRIPT, "command": SCRIPT, "settings": {SCRIPT: IMAGE}, "finished": SCRIPT}
+        path.write_text(json.dumps({**facts, **said}))
     manifest = hostile / "histories" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "recipe": SCRIPT, "inputs": {IMAGE: SCRIPT}}))
     record = json.loads((hostile / "run.json").read_text())

@@ -228,7 +228,7 @@ def test_infinite_log_loss_is_reported_and_not_drawn(town: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("protocol", "told"),
+    ("protocol", "said"),
     [
         (
             {"split": {"protocol": "leave_one_out"}, "repeats": "allowed"},
@@ -238,16 +238,16 @@ def test_infinite_log_loss_is_reported_and_not_drawn(town: Path, tmp_path: Path)
         ({"split": {}, "num_without_candidate": 12}, "12 further events are not predicted"),
     ],
 )
-def test_protocol_of_the_rankings_is_reported(protocol: dict[str, object], told: str, town: Path) -> None:
+def test_protocol_of_the_rankings_is_reported(protocol: dict[str, object], said: str, town: Path) -> None:
     [dataset] = read_datasets([town])
     asked = replace(dataset.contender, facts={**dataset.contender.facts, "protocol": protocol})
     other = replace(dataset, rankers=[asked, *dataset.rankers[1:]])
     found = headline(other, leaderboard(other, 7))
-    assert told in " ".join([found["sentence"], *found["facts"].values(), *found["caveats"]])
+    assert said in " ".join([found["sentence"], *found["facts"].values(), *found["caveats"]])
 
 
 @pytest.mark.parametrize(
-    ("split", "num_split_events", "told"),
+    ("split", "num_split_events", "said"),
     [
         ("test-2000", 4113, "a sample of 2,000 of 4,113 events, in stretches of eight in a row of one user"),
         ("test-2000", None, "a sample of 2,000 events, in stretches of eight in a row of one user"),
@@ -256,14 +256,14 @@ def test_protocol_of_the_rankings_is_reported(protocol: dict[str, object], told:
         ("test", 2000, ""),
     ],
 )
-def test_sample_is_said_to_be_one(split: str, num_split_events: int | None, told: str, town: Path) -> None:
+def test_sample_is_said_to_be_one(split: str, num_split_events: int | None, said: str, town: Path) -> None:
     assert STRETCH == 8
     [dataset] = read_datasets([town])
     known = {} if num_split_events is None else {"num_split_events": num_split_events}
     rankers = [replace(one, facts={**one.facts, **known}) for one in dataset.rankers]
     sample = replace(dataset, split=split, rankers=rankers)
     caveats = " ".join(headline(sample, leaderboard(sample, 7))["caveats"])
-    assert (told in caveats) if told else ("sample" not in caveats)
+    assert (said in caveats) if said else ("sample" not in caveats)
 
 
 def test_log_loss_is_said_to_be_over_the_whole_catalogue_where_repeats_are_no_candidates(town: Path) -> None:

@@ -180,8 +180,8 @@ def test_one_day_is_no_course_of_time(dataset: Dataset) -> None:
 def test_ablations_stand_in_the_order_of_kinds_with_the_share_of_lines_that_changed(dataset: Dataset) -> None:
     [group], notes = ablations(dataset, 7)
     assert notes == []
-    told = [(one["what"], one["how"], one["changed_share"]) for one in group["variants"]]
-    assert told == [("time", "removed", None), ("weather", "removed", 0.41), ("weather", "shuffled", 0.41)]
+    said = [(one["what"], one["how"], one["changed_share"]) for one in group["variants"]]
+    assert said == [("time", "removed", None), ("weather", "removed", 0.41), ("weather", "shuffled", 0.41)]
     assert group["has_changed_shares"]
     assert group["ways"] == {how: meaning for how, meaning in MEANINGS.items() if how != "retrained"}
     differing = dataset.ablations[0].value_E["nDCG@10"] - dataset.contender.value_E["nDCG@10"]

@@ -320,7 +320,7 @@ def test_rankings_of_another_task_are_replaced_and_that_is_said(
     simulated: Town, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = _folder(simulated())
-    told = {
+    output = {
         slug: f"the rankings {slug!r} in {folder} are of other data, events or candidates, and are replaced"
         for slug in ("zero-shot", "own-counts")
     }
@@ -328,7 +328,7 @@ def test_rankings_of_another_task_are_replaced_and_that_is_said(
     for overrides, is_said in (([], False), (["evaluate.k=11"], False), (["evaluate.repeats=excluded"], True)):
         evaluate(simulated(baseline, *overrides), split="test", use_adapter=False)
         lines = capsys.readouterr().err.splitlines()
-        assert {slug: line in lines for slug, line in told.items()} == dict.fromkeys(told, is_said)
+        assert {slug: line in lines for slug, line in output.items()} == dict.fromkeys(output, is_said)
 
 
 def test_repeats_excluded_leave_events_and_items_out_for_everybody(

@@ -132,8 +132,8 @@ def test_days_between_events_travel_with_their_time_and_never_run_backwards(buil
     histories = _told(build(WEEK, 3))
     before = context_frame(histories.events, "context")
     after = context_frame(exchange(histories, "test", "time", {}, 0).events, "context")
-    told = ["weekday", "hour", "day_of_month", "month", "days_since_previous"]
-    assert {*after.select(told).rows()} <= {*before.select(told).rows()}
+    said = ["weekday", "hour", "day_of_month", "month", "days_since_previous"]
+    assert {*after.select(said).rows()} <= {*before.select(said).rows()}
     assert {*after["days_since_previous"].to_list()} == {None, 7}
     assert after.select("temperature_c", "weather", "origin").equals(
         before.select("temperature_c", "weather", "origin")

@@ -446,8 +446,8 @@ def test_error_in_a_validation_that_is_no_divergence_is_not_called_one(
 
 
 def test_budget_beyond_what_the_model_sees_is_reported_before_training(town: Town) -> None:
-    told = r"^prompts\.budget_tokens is 100000 but the model .* at most (\d+) tokens: set it to at most \1\.$"
-    with pytest.raises(ConfigError, match=told):
+    message = r"^prompts\.budget_tokens is 100000 but the model .* at most (\d+) tokens: set it to at most \1\.$"
+    with pytest.raises(ConfigError, match=message):
         finetune(town("prompts.budget_tokens=100000"))
 
 

@@ -178,7 +178,7 @@ def test_cold_start_agrees_with_its_definition(
     for i, name, period in zip(ids, split, map(SPLITS.index, global_time), strict=True):
         possible = {new for new in range(3) if name == _cold_split(protocol, period, new)}
         new_in[i] &= possible
-    assert all(new_in.values()), "one id is told to be new in two periods"
+    assert all(new_in.values()), "one id is said to be new in two periods"
     if protocol == "user_cold_start":
         assert None not in split
     for i in valid | test:

@@ -103,10 +103,10 @@ def test_downloaded_file_is_recognised_and_read_in_its_units(name: str, tmp_path
         weather = weather.model_copy(update={"latitude": 40.78, "longitude": -73.97})
     histories = config.histories.model_copy(update={"weather": weather})
     prepare(histories, config.catalogue, config.run)
-    told = read_histories(config.run).events.select("temperature_c", "precipitation_mm").drop_nulls()
-    assert told.height == 12
-    assert told["temperature_c"].to_list() == pytest.approx([celsius] * 12, abs=0.01)
-    assert told["precipitation_mm"].to_list() == pytest.approx([fall_mm] * 12, abs=0.01)
+    said = read_histories(config.run).events.select("temperature_c", "precipitation_mm").drop_nulls()
+    assert said.height == 12
+    assert said["temperature_c"].to_list() == pytest.approx([celsius] * 12, abs=0.01)
+    assert said["precipitation_mm"].to_list() == pytest.approx([fall_mm] * 12, abs=0.01)
 
 
 def test_snow_is_in_centimetres(tmp_path: Path) -> None:

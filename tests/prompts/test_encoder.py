@@ -110,8 +110,8 @@ def test_aligned_prompts_end_on_a_block_and_say_the_same(
     plain = make_encoder(PLACES, template=templates(), budget_tokens=57, profile_tokens=profile_tokens)
     fills = []
     for num in range(1, len(TEN) + 1):
-        told = events(TEN[:num])
-        window, same = _encoded(encoder.text(told, 1))[-1], _encoded(plain.text(told, 1))[-1]
+        said = events(TEN[:num])
+        window, same = _encoded(encoder.text(said, 1))[-1], _encoded(plain.text(said, 1))[-1]
         fill, begin = len(window.tokens_L) - len(same.tokens_L), len(encoder.preamble)
         assert window.title_start_V[-1] % 8 == 0
         assert len(window.tokens_L) <= 64

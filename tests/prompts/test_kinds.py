@@ -48,10 +48,10 @@ def _without(events: pl.DataFrame, kinds: Sequence[ContextKind], location: str =
 def test_shipped_set_reads_well_without_any_kinds_of_context(
     template: str, kinds: tuple[ContextKind, ...], events: Events, make_encoder: MakeEncoder
 ) -> None:
-    told = events([(0, NOON, 0)], **TOWN)
-    whole = _line(make_encoder(PLACES, location="context", template=template), told)
+    said = events([(0, NOON, 0)], **TOWN)
+    whole = _line(make_encoder(PLACES, location="context", template=template), said)
     assert whole == LINES[template]
-    line = _line(make_encoder(PLACES, location="context", template=template, leave_out=kinds), told)
+    line = _line(make_encoder(PLACES, location="context", template=template, leave_out=kinds), said)
     gone = set().union(*(WORDS[kind] for kind in kinds))
     kept = [word for word in whole.removesuffix(":").split() if word not in gone]
     assert line == " ".join(kept) + ":"
@@ -64,12 +64,12 @@ def test_contexts_that_are_made_together_are_those_of_encoders_that_leave_kinds_
 ) -> None:
     rows = [(0, NOON, 0), (0, "2024-01-01T19:00", 1), (1, "2024-01-01T12:30", 0), (1, "2024-01-02T08:00", 1)]
     columns = {name: values * 4 for name, values in TOWN.items()} | {"temperature_c": [-3.0, -3.0, 9.0, 30.0]}
-    told, kinds_S = events(rows, **columns), [(), *EVERY_COMBINATION]
+    said, kinds_S = events(rows, **columns), [(), *EVERY_COMBINATION]
     encoder = make_encoder(PLACES, location="context", template=template, leave_out=left_out)
     for row in (1, 3):
-        together = encoder.contexts_without(told, [row] * len(kinds_S), kinds_S)
+        together = encoder.contexts_without(said, [row] * len(kinds_S), kinds_S)
         for kinds, tokens_L in zip(kinds_S, together, strict=True):
-            text = encoder.without(kinds).text(told, 2)
+            text = encoder.without(kinds).text(said, 2)
             assert tokens_L.tolist() == text.contexts.gather(text.context_N[[row]]).tokens.tolist()
 
 
@@ -92,9 +92,9 @@ def test_every_computed_variable_is_of_one_kind(events: Events) -> None:
 def test_left_out_variables_are_empty_and_the_others_as_they_were(
     kinds: tuple[ContextKind, ...], events: Events
 ) -> None:
-    told = events([(0, NOON, 0), (0, "2024-01-01T13:00", 1)], latitude=[1.0, 2.0], longitude=[3.0, 4.0],
+    said = events([(0, NOON, 0), (0, "2024-01-01T13:00", 1)], latitude=[1.0, 2.0], longitude=[3.0, 4.0],
                   origin=["EWR", "JFK"], carrier=["UA", "B6"], temperature_c=[1.0, 20.0])  # fmt: skip
-    whole, part = context_frame(told, "context", ALL), _without(told, kinds)
+    whole, part = context_frame(said, "context", ALL), _without(said, kinds)
     gone = {name for kind in kinds for name in VARIABLES[kind]} - {"new_day"}
     gone |= {"latitude", "longitude", "origin"} if "place" in kinds else set()
     assert set(itertools.chain(*part.select(gone).rows())) <= {"", None}
@@ -107,32 +107,32 @@ def test_left_out_variables_are_empty_and_the_others_as_they_were(
 
 def test_what_is_shown_once_a_day_is_shown_where_it_changes_once_days_are_left_out(events: Events) -> None:
     rows = [(0, NOON, 0), (0, "2024-01-02T12:00", 0), (0, "2024-01-02T13:00", 0), (1, "2024-01-02T14:00", 0)]
-    told = events(rows, temperature_c=[1.0, 2.0, 20.0, 20.0])
-    assert context_frame(told, "outcome")["new_day"].to_list() == [True, True, False, True]
+    said = events(rows, temperature_c=[1.0, 2.0, 20.0, 20.0])
+    assert context_frame(said, "outcome")["new_day"].to_list() == [True, True, False, True]
     # 1 and 2 degrees are both cold; the last row is another person's first.
-    assert _without(told, ["time"])["new_day"].to_list() == [True, False, True, True]
-    assert _without(told, ["weather"])["new_day"].to_list() == [True, True, False, True]
-    moved = told.with_columns(origin=pl.Series(["EWR", None, None, "EWR"]), latitude=pl.Series([1.0, 2.0, 3.0, 4.0]))
+    assert _without(said, ["time"])["new_day"].to_list() == [True, False, True, True]
+    assert _without(said, ["weather"])["new_day"].to_list() == [True, True, False, True]
+    moved = said.with_columns(origin=pl.Series(["EWR", None, None, "EWR"]), latitude=pl.Series([1.0, 2.0, 3.0, 4.0]))
     assert _without(moved, ["time"])["new_day"].to_list() == [True, True, True, True]
     assert _without(moved, ["time", "weather"])["new_day"].to_list() == [True, True, False, True]
     assert _without(moved, ["time", "weather", "place"])["new_day"].to_list() == [True, False, False, True]
 
 
 def test_coordinates_are_of_place_only_where_they_are_known_before(events: Events) -> None:
-    told = events([(0, NOON, 0)], latitude=[1.0], longitude=[2.0])
-    assert _without(told, ["place"])["latitude"].to_list() == [None]
-    assert "latitude" not in _without(told, ["place"], "outcome").columns
+    said = events([(0, NOON, 0)], latitude=[1.0], longitude=[2.0])
+    assert _without(said, ["place"])["latitude"].to_list() == [None]
+    assert "latitude" not in _without(said, ["place"], "outcome").columns
 
 
 def test_context_column_of_ones_own_is_left_out_with_its_kind(
     events: Events, templates: Templates, make_encoder: MakeEncoder
 ) -> None:
     template = templates("{{ district }} {{ mood }} {{ weather }}:")
-    told = events([(0, NOON, 0)], district=["Soho"], mood=["glad"], temperature_c=[30.0])
+    said = events([(0, NOON, 0)], district=["Soho"], mood=["glad"], temperature_c=[30.0])
     asked = {"template": template, "column_kinds": {"district": "place"}}
-    assert _line(make_encoder(PLACES, **asked), told) == "Soho glad hot:"
-    assert _line(make_encoder(PLACES, **asked, leave_out=["place"]), told) == "glad hot:"
-    assert _line(make_encoder(PLACES, **asked, leave_out=["weather"]), told) == "Soho glad:"
+    assert _line(make_encoder(PLACES, **asked), said) == "Soho glad hot:"
+    assert _line(make_encoder(PLACES, **asked, leave_out=["place"]), said) == "glad hot:"
+    assert _line(make_encoder(PLACES, **asked, leave_out=["weather"]), said) == "Soho glad:"
 
 
 def test_what_is_said_of_a_column_goes_before_its_name() -> None:
@@ -200,8 +200,8 @@ def test_kinds_that_mean_nothing_are_refused(kinds: list[str], make_encoder: Mak
 
 
 def test_days_that_an_event_brings_along_are_shown_as_given(events: Events) -> None:
-    told = events([(0, "2024-01-09T12:00", 0), (0, NOON, 0)], _days_since_previous=[None, 3], _new_day=[False, True])
-    frame = context_frame(told, "context")
+    said = events([(0, "2024-01-09T12:00", 0), (0, NOON, 0)], _days_since_previous=[None, 3], _new_day=[False, True])
+    frame = context_frame(said, "context")
     assert frame["days_since_previous"].to_list() == [None, 3]
     assert frame["new_day"].to_list() == [False, True]
     assert not [name for name in frame.columns if name.startswith("_")]

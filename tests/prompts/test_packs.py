@@ -45,8 +45,8 @@ def _walk(events: Events) -> pl.DataFrame:
                   temperature_c=[-3.0, 1.0, 2.0, 3.0], precipitation_mm=[0.0, 0.0, 0.0, 4.0])  # fmt: skip
 
 
-def _lines(encoder: PromptEncoder, told: pl.DataFrame) -> list[str]:
-    text = encoder.text(told, 1)
+def _lines(encoder: PromptEncoder, output: pl.DataFrame) -> list[str]:
+    text = encoder.text(output, 1)
     window = text.encode_windows(text.windows)[0]
     return cast(Any, encoder.encode).text(window.tokens_L.tolist()).splitlines()  # type: ignore[no-any-return]
 
@@ -181,10 +181,10 @@ def test_variables_of_an_event_know_nothing_of_what_follows(
     for name, text in (("preamble", "Log."), ("context", every + ":"), ("profile", "x{{ count }}:")):
         (tmp_path / f"{name}.j2").write_text(text)
     encoder = _encoder(make_words, str(tmp_path), location, place_column="district", holiday_country="US")
-    told = _walk(events)
-    whole = encoder.context(told)
-    for n in range(told.height):
-        other = told[: n + 1].with_row_index("_n")
+    output = _walk(events)
+    whole = encoder.context(output)
+    for n in range(output.height):
+        other = output[: n + 1].with_row_index("_n")
         if location == "outcome":
             last = pl.col("_n") == n
             other = other.with_columns(

@@ -18,9 +18,9 @@ WALK = [HOME, HOME, CORNER, NORTH, HOME]
 HOURS = ["2024-01-01T22:00", "2024-01-02T23:00", "2024-01-03T09:00", "2024-01-03T09:30", "2024-01-03T18:00"]
 
 
-def place_columns(told: pl.DataFrame, location: str, names: pl.Series | None) -> pl.DataFrame:
+def place_columns(message: pl.DataFrame, location: str, names: pl.Series | None) -> pl.DataFrame:
     """All variables of the place, a row an event."""
-    places = Places(told, location, None if names is None else names_of(names))
+    places = Places(message, location, None if names is None else names_of(names))
     return pl.DataFrame([places.column(name) for name in PLACE_VARIABLES])
 
 
@@ -59,8 +59,8 @@ def test_home_moves_with_the_nights(events: Events) -> None:
 
 
 def test_nights_of_unknown_hour_are_no_nights(events: Events) -> None:
-    told = _events(events, WALK).with_columns(hour_known=pl.lit(False))
-    said = place_columns(told, "context", None)
+    message = _events(events, WALK).with_columns(hour_known=pl.lit(False))
+    said = place_columns(message, "context", None)
     assert set(said["from_home"]) == {""}
     assert set(said["speed"]) == {""}
 
@@ -86,9 +86,9 @@ def test_speed_has_a_word_where_it_can_be_known(
 
 
 def test_users_do_not_share_places(events: Events) -> None:
-    told = events([(0, HOURS[0], 0), (1, HOURS[1], 0)], latitude=[40.0, 41.0], longitude=[-74.0, -74.0])
+    message = events([(0, HOURS[0], 0), (1, HOURS[1], 0)], latitude=[40.0, 41.0], longitude=[-74.0, -74.0])
     for location in ("context", "outcome"):
-        assert place_columns(told, location, None)["moved"].to_list() == ["", ""]
+        assert place_columns(message, location, None)["moved"].to_list() == ["", ""]
 
 
 def test_unknown_places_are_passed_over(events: Events) -> None:
@@ -139,10 +139,10 @@ def test_home_equals_a_count_of_the_nights_before(
     places = [None, (40.0, -74.0), (40.1, -74.0), (40.2, -74.0)]
     rows = sorted(rows, key=lambda row: row[0])
     times = [f"2024-01-{day + 1:02}T{hour:02}:00" for day, (_, _, hour) in enumerate(rows)]
-    told = events([(row[0], time, 0) for row, time in zip(rows, times, strict=True)],
+    message = events([(row[0], time, 0) for row, time in zip(rows, times, strict=True)],
                   **{name: pl.Series([places[row[1]] and places[row[1]][axis] for row in rows], dtype=pl.Float64)
                      for axis, name in enumerate(("latitude", "longitude"))})  # fmt: skip
-    said = place_columns(told, location, None)["from_home"].to_list()
+    said = place_columns(message, location, None)["from_home"].to_list()
     for n, (user, here, _) in enumerate(rows):
         before = [row for row in rows[:n] if row[0] == user]
         if location == "outcome":

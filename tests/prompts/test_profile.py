@@ -34,7 +34,7 @@ def test_profile_by_hand_shows_counts_days_and_hours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "told"),
+    ("hours", "said"),
     [
         ([8, 8, 8, 18, 18], "morning 8, evening 6"),
         ([8, 8, 8, 18], "morning 8"),  # once is no habit
@@ -48,8 +48,8 @@ def test_profile_by_hand_shows_counts_days_and_hours() -> None:
         ([13], "afternoon 1"),
     ],
 )
-def test_usual_hours_by_hand(hours: list[int], told: str) -> None:
-    assert _profile([(0, f"2024-01-01T{hour:02}:30") for hour in hours])["hours"].to_list() == [told]
+def test_usual_hours_by_hand(hours: list[int], said: str) -> None:
+    assert _profile([(0, f"2024-01-01T{hour:02}:30") for hour in hours])["hours"].to_list() == [said]
 
 
 @pytest.mark.parametrize(("num_weekend", "days"), [(1, "weekdays"), (2, "any day"), (6, "any day"), (7, "weekends")])

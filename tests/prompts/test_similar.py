@@ -122,9 +122,9 @@ def test_next_event_after_the_session_is_no_pair(
     events: Events, with_similar: Callable[..., str], make_encoder: MakeEncoder
 ) -> None:
     log = events([*_visit(0, "2024-01-04", CAFE, HOME), *OTHERS])
-    for hours, told in ((0.5, False), (1.0, True)):
+    for hours, message in ((0.5, False), (1.0, True)):
         encoder = make_encoder(TITLES, template=with_similar(), similar_tokens=40, similar_every=1, similar_hours=hours)
-        assert bool(_similar(encoder.with_others(log), log, 1)) == told
+        assert bool(_similar(encoder.with_others(log), log, 1)) == message
 
 
 @settings(deadline=None, max_examples=10)
@@ -173,8 +173,8 @@ def test_counts_are_those_of_a_plain_loop(events: Events, walks: list[list[tuple
     for user in (0, 1, -1):
         for item in range(4):
             counts = {after: len(who - {user}) for (before, after), who in did.items() if before == item}
-            told = {after: count for after, count in counts.items() if count >= MIN_USERS}
-            expected = sorted(told, key=lambda after: (-told[after], after))[:3]
+            message = {after: count for after, count in counts.items() if count >= MIN_USERS}
+            expected = sorted(message, key=lambda after: (-message[after], after))[:3]
             found = others._next(np.array([item]), np.array([period]), micros, np.array([user]))[0]
             assert found[found >= 0].tolist() == expected
 
@@ -191,15 +191,15 @@ def test_prompt_at_serving_is_the_one_of_the_training_window(
     encoder = encoder.with_others(log)
     text = encoder.text(log, 4)
     assert (text.windows.start_W > 0).any()  # some turned over
-    told = 0
+    message = 0
     for row in range(2, 30):
         asked = log[: row + 1].with_columns(
             item_idx=pl.when(pl.int_range(pl.len()) == row).then(-1).otherwise("item_idx").cast(pl.Int32)
         )
         alone = encoder.text(asked, 1)
         assert _prompt(alone, row) == _prompt(text, row)
-        told += "others after Cafe" in cast(Any, encoder.encode).text(_prompt(alone, row))
-    assert told > 20
+        message += "others after Cafe" in cast(Any, encoder.encode).text(_prompt(alone, row))
+    assert message > 20
 
 
 @settings(deadline=None, max_examples=10)

@@ -29,10 +29,10 @@ def test_shipped_set_renders_an_event_with_nothing_but_its_time(name: str, event
         "context.j2", context_frame(events([(0, "2024-01-01T19:00", 0)], **context), "context")
     )
     place = pl.DataFrame({"days": ["weekdays"], "hours": ["morning 8"], "count": [12], "share": [0.5]})
-    [told], _ = templates.render("profile.j2", place)
+    [message], _ = templates.render("profile.j2", place)
     [preamble], _ = templates.render("preamble.j2", pl.DataFrame({"_row": [0]}))
     assert line == {"flights": "EWR UA Monday evening 7:", "movies": "Monday evening:"}.get(name, "Monday evening 7:")
-    assert told == ("earlier:" if name == "movies" else "weekdays morning 8 x12:")
+    assert message == ("earlier:" if name == "movies" else "weekdays morning 8 x12:")
     assert preamble.endswith(", oldest first.")
 
 

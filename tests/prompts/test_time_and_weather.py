@@ -27,8 +27,8 @@ def test_time_since_the_last_event_is_shown_in_words(events: Events, gap: dict[s
 
 def test_time_between_days_of_unknown_hour_is_shown_in_days(events: Events) -> None:
     rows = [(0, NOON, 0), (0, "2024-01-03T23:00", 0), (0, "2024-01-05T01:00", 0), (0, "2024-01-05T02:00", 0)]
-    told = events(rows, hour_known=[True, False, True, True])
-    assert since_last(told).to_list() == ["", "same day", "2 days", "1 hour"]
+    message = events(rows, hour_known=[True, False, True, True])
+    assert since_last(message).to_list() == ["", "same day", "2 days", "1 hour"]
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_time_between_days_of_unknown_hour_is_shown_in_days(events: Events) -> N
 def test_daypart_follows_the_sun(events: Events, utc: str, place: tuple[float, float], word: str) -> None:
     if word == "dark" and place[0] > 66:  # the polar night has a twilight at noon
         word = "dusk"
-    told = events([(0, utc, 0)])
-    said = sun_words(told, np.array(place[:1]), np.array(place[1:])).to_list()
+    message = events([(0, utc, 0)])
+    said = sun_words(message, np.array(place[:1]), np.array(place[1:])).to_list()
     assert said in ([word], ["dawn"] if place[0] > 66 else [word])
 
 
@@ -59,19 +59,19 @@ def test_solar_elevation_agrees_with_published_ones() -> None:
 
 
 def test_sun_is_not_shown_where_hour_or_place_are_unknown(events: Events) -> None:
-    told = events([(0, NOON, 0), (0, NOON, 0)], hour_known=[False, True])
-    assert sun_words(told, np.array([40.0, np.nan]), np.array([-74.0, -74.0])).to_list() == ["", ""]
+    message = events([(0, NOON, 0), (0, NOON, 0)], hour_known=[False, True])
+    assert sun_words(message, np.array([40.0, np.nan]), np.array([-74.0, -74.0])).to_list() == ["", ""]
 
 
 def test_season_is_that_of_the_hemisphere(events: Events) -> None:
-    told = events([(0, NOON, 0)] * 3)
-    assert season_here(told, np.array([40.0, -33.0, np.nan])).to_list() == ["winter", "summer", "winter"]
+    message = events([(0, NOON, 0)] * 3)
+    assert season_here(message, np.array([40.0, -33.0, np.nan])).to_list() == ["winter", "summer", "winter"]
 
 
 def test_public_holidays_bear_their_name(events: Events) -> None:
-    told = events([(0, "2024-07-04T09:00", 0), (0, "2024-07-05T09:00", 0)])
-    assert public_holiday(told, "US").to_list() == ["Independence Day", ""]
-    assert public_holiday(told[:0], "US").to_list() == []
+    message = events([(0, "2024-07-04T09:00", 0), (0, "2024-07-05T09:00", 0)])
+    assert public_holiday(message, "US").to_list() == ["Independence Day", ""]
+    assert public_holiday(message[:0], "US").to_list() == []
 
 
 @pytest.mark.parametrize(("country", "says"), [("", "set prompts.holiday_country"), ("Atlantis", "is 'Atlantis'; exp")])
@@ -83,8 +83,8 @@ def test_country_without_holidays_is_one_sentence(events: Events, country: str, 
 def _change(events: Events, hours: float = 3, **columns: Any) -> str:
     later = (datetime.fromisoformat(NOON) + timedelta(hours=hours)).isoformat()
     typed = {name: pl.Series(values, dtype=pl.Float64) for name, values in columns.items()}
-    told = events([(0, NOON, 0), (0, later, 0)], **typed)
-    said = context_frame(told, "outcome", Features(frozenset({"weather_change"})))["weather_change"].to_list()
+    message = events([(0, NOON, 0), (0, later, 0)], **typed)
+    said = context_frame(message, "outcome", Features(frozenset({"weather_change"})))["weather_change"].to_list()
     assert said[0] == ""
     return str(said[1])
 

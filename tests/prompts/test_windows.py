@@ -99,8 +99,8 @@ def test_every_event_is_the_target_of_exactly_one_window_of_its_user(plan: Plan)
 @given(plan=fitting_plans())
 def test_no_window_exceeds_the_budget_whatever_its_last_title(plan: Plan) -> None:
     for start, target, end in _rows(plan.windows()):
-        told = sum(plan.context_N[start:end]) + sum(plan.title_N[start : end - 1]) + plan.longest
-        assert told <= plan.budgets[0 if target in plan.offset_U1 else 1]
+        said = sum(plan.context_N[start:end]) + sum(plan.title_N[start : end - 1]) + plan.longest
+        assert said <= plan.budgets[0 if target in plan.offset_U1 else 1]
 
 
 @settings(deadline=None)

@@ -89,11 +89,11 @@ def test_question_without_a_time_stands_right_after_the_last_event(travels: Hist
 
 
 @pytest.mark.parametrize(
-    ("at", "told"),
+    ("at", "said"),
     [("2013-01-01T08:01", [0]), ("2013-01-01T19:00", [0]), ("2013-01-01T19:00:01", [0, 1]), ("2014-01-01", [0, 1, 2])],
 )
-def test_question_knows_the_events_before_its_time_only(travels: Histories, at: str, told: list[int]) -> None:
-    assert question(travels, "Ada", RequestContext(at=at))["item_idx"].to_list() == [*told, -1]
+def test_question_knows_the_events_before_its_time_only(travels: Histories, at: str, said: list[int]) -> None:
+    assert question(travels, "Ada", RequestContext(at=at))["item_idx"].to_list() == [*said, -1]
 
 
 def test_question_keeps_local_and_universal_time_apart(travels: Histories) -> None:

@@ -63,10 +63,10 @@ def test_json_ranks_the_catalogue_with_ids_and_probabilities(ask: Ask) -> None:
 
 
 def test_json_of_two_requests_says_which_is_which(ask: Ask) -> None:
-    told = json.loads(ask(as_json=True, weather="rain", versus="clear; 2024-02-01T08:00", k=2))
-    assert [answer["context"] for answer in told] == ["rain", "2024-02-01T08:00, clear"]
-    assert [len(answer["items"]) for answer in told] == [2, 2]
-    assert all(answer["exact"] and answer["missing_probability"] == 0 for answer in told)
+    message = json.loads(ask(as_json=True, weather="rain", versus="clear; 2024-02-01T08:00", k=2))
+    assert [answer["context"] for answer in message] == ["rain", "2024-02-01T08:00, clear"]
+    assert [len(answer["items"]) for answer in message] == [2, 2]
+    assert all(answer["exact"] and answer["missing_probability"] == 0 for answer in message)
 
 
 def test_answer_does_not_depend_on_what_it_is_computed_beside(ask: Ask) -> None:

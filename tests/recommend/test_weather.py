@@ -43,9 +43,9 @@ def test_forecast_is_a_change_of_the_weather_where_its_word_is(before: float, co
         "user_idx": [0, 0], "item_idx": [0, -1], "time": time, "local_time": [one.replace(tzinfo=None) for one in time],
         "temperature_c": [4.0, 4.0], "precipitation_mm": [before, 0.0], "condition": [None, condition],
     })  # fmt: skip
-    told = context_frame(events, "outcome", Features(frozenset({"weather_change"})))
-    assert told["weather_change"].to_list() == ["", says]
-    assert told["weather"].to_list()[1] == f"cold {condition}"
+    said = context_frame(events, "outcome", Features(frozenset({"weather_change"})))
+    assert said["weather_change"].to_list() == ["", says]
+    assert said["weather"].to_list()[1] == f"cold {condition}"
 
 
 def test_data_without_weather_is_refused_in_a_sentence(

@@ -64,10 +64,10 @@ def serving(
     try:
         line = launcher.stdout.readline()
         assert line, f"it ended with {launcher.wait()} before it answered; its log is {run / 'serve.log'}"
-        told = json.loads(line)
-        assert told["pid"] == launcher.pid
+        said = json.loads(line)
+        assert said["pid"] == launcher.pid
         (group,) = {os.getpgid(pid) for pid in processes(mark) if pid != launcher.pid}
-        yield Server(told["url"], told["model"], launcher, mark, group, run)
+        yield Server(said["url"], said["model"], launcher, mark, group, run)
     finally:
         launcher.kill()
         launcher.wait()
@@ -98,8 +98,8 @@ def left_after(mark: str, patience_s: float, group: int | None = None) -> list[s
     deadline = time.monotonic() + patience_s
     while (left := processes(mark, group)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    told = []
+    said = []
     for pid in left:
         with contextlib.suppress(OSError):
-            told.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
-    return told
+            said.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
+    return said

@@ -58,12 +58,12 @@ def test_example_client_prints_the_five_titles_best_first(server: str, root: Pat
 
     [manifest] = merged_run.glob(f"served/*/{MANIFEST}")
     ids = AutoTokenizer.from_pretrained(manifest.parent)("Friday evening 7 mild rain:").input_ids
-    told = subprocess.run(
+    said = subprocess.run(
         [sys.executable, str(root / "examples" / "client.py")], input=json.dumps(ids), text=True,
         env=os.environ | {"OPENAI_BASE_URL": f"{server}/v1", "OPENAI_API_KEY": "none"}, capture_output=True, check=True,
     )  # fmt: skip
     line = re.compile(r"(\d)  +([\d.]+)%  (Bar One|Bar Two|Bar Three|City Park|Old Cinema)  \(\w+\)")
-    rows = [found.groups() for one in told.stdout.splitlines() if (found := line.fullmatch(one))]
+    rows = [found.groups() for one in said.stdout.splitlines() if (found := line.fullmatch(one))]
     assert [row[0] for row in rows] == list("12345")
     shares = [float(row[1]) for row in rows]
     assert shares == sorted(shares, reverse=True)

@@ -351,7 +351,7 @@ def test_same_rows_by_http_and_by_file_make_the_same_catalogue(start: Any, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("items", "told"),
+    ("items", "said"),
     [
         ([{"item_id": "a", "title": "A", "flag": 1.5}], "'flag' holds true or false in the catalogue"),
         ([{"item_id": "a", "title": "A", "flag": "true"}], "'flag' holds true or false in the catalogue"),
@@ -364,15 +364,15 @@ def test_same_rows_by_http_and_by_file_make_the_same_catalogue(start: Any, tmp_p
         ([{"item_id": " ", "title": "A"}], "items[0].item_id"),
     ],
 )
-def test_attribute_of_another_kind_is_refused_in_one_sentence(server: Any, items: Any, told: str) -> None:
+def test_attribute_of_another_kind_is_refused_in_one_sentence(server: Any, items: Any, said: str) -> None:
     first = [{"item_id": "zoo", "title": "Old Zoo", "flag": True, "word": "x"}]
     assert server.post("/v1/catalogues/run/items", json={"items": first}).status_code == 200
-    assert told in refused(server.post("/v1/catalogues/run/items", json={"items": items}), 400)
-    if "in the catalogue" in told:
+    assert said in refused(server.post("/v1/catalogues/run/items", json={"items": items}), 400)
+    if "in the catalogue" in said:
         changed = [{**item, "item_id": "zoo"} for item in items]
-        assert told in refused(server.put("/v1/catalogues/run/items", json={"items": changed}), 400)
+        assert said in refused(server.put("/v1/catalogues/run/items", json={"items": changed}), 400)
     else:
-        assert told in refused(server.put("/v1/catalogues/run", json={"items": items}), 400)
+        assert said in refused(server.put("/v1/catalogues/run", json={"items": items}), 400)
     assert len(server.get("/v1/catalogues/run").json()["data"]) == 6
 
 
@@ -382,7 +382,7 @@ def test_numbers_that_json_cannot_hold_are_refused(server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "said"),
     [
         ({"user_id": "nobody"}, 404, "No events of user 'nobody'"),
         ({"user_id": None}, 400, "a user_id or events"),
@@ -399,13 +399,13 @@ def test_numbers_that_json_cannot_hold_are_refused(server: Any) -> None:
         ({"colour": "red"}, 400, "colour: Extra inputs are not permitted"),
     ],
 )
-def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, status: int, told: str) -> None:
+def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, status: int, said: str) -> None:
     answer = server.post("/v1/recommendations", json={"user_id": "p00", "context": {"at": AT}} | body)
-    assert told in refused(answer, status)
+    assert said in refused(answer, status)
 
 
 @pytest.mark.parametrize(
-    ("body", "xargs", "status", "told"),
+    ("body", "xargs", "status", "said"),
     [
         ({}, {"catalogue": "other"}, 404, "no catalogue 'other'"),
         ({"model": "gpt"}, {}, 404, "no model 'gpt'"),
@@ -442,9 +442,9 @@ def test_bad_recommendation_requests_get_one_sentence(server: Any, body: Any, st
         ({}, {"max_expansions": "many"}, 400, "max_expansions should be"),
     ],
 )
-def test_bad_completion_requests_get_one_sentence(server: Any, body: Any, xargs: Any, status: int, told: str) -> None:
+def test_bad_completion_requests_get_one_sentence(server: Any, body: Any, xargs: Any, status: int, said: str) -> None:
     sent = {"prompt": "Friday evening:", "vllm_xargs": {"catalogue": "run"} | xargs} | body
-    assert told in refused(server.post("/v1/completions", json=sent), status)
+    assert said in refused(server.post("/v1/completions", json=sent), status)
 
 
 def test_bodies_too_large_are_refused_unread(start: Any) -> None:

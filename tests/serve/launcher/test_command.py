@@ -177,12 +177,12 @@ def test_example_prompt_shows_the_last_events_as_prompts_do(merged_run: Path) ->
     user_id, prompt = example(histories, PromptSettings())
     num_events_U = np.diff(histories.offset_U1)
     assert num_events_U[histories.user_ids.index(user_id)] == num_events_U.max()
-    *told, asked = prompt.splitlines()
+    *said, asked = prompt.splitlines()
     titles = "|".join(histories.items["title"])
     line = r"\w+day (night|morning|afternoon|evening) \d+.*:"
-    assert len(told) == 3
-    assert told[0] == "What one person chose, oldest first."
-    assert all(re.fullmatch(rf"{line} ({titles})", one) for one in told[1:])
+    assert len(said) == 3
+    assert said[0] == "What one person chose, oldest first."
+    assert all(re.fullmatch(rf"{line} ({titles})", one) for one in said[1:])
     assert re.fullmatch(line, asked)
 
 

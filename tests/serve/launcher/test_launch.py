@@ -42,8 +42,8 @@ def invoke(
 
     def invoke(*options: str, settings: tuple[str, ...] = ()) -> Result:
         sets = [f"run={town_config().run}", "serve.port=0", *settings]
-        told = [part for setting in sets for part in ("--set", setting)]
-        return CliRunner().invoke(app, ["serve", str(barely_trained), *options, *told])
+        said = [part for setting in sets for part in ("--set", setting)]
+        return CliRunner().invoke(app, ["serve", str(barely_trained), *options, *said])
 
     return invoke
 
@@ -113,8 +113,8 @@ def test_stack_that_is_missing_is_refused_before_anything_is_loaded(invoke: Call
 def test_port_that_is_taken_is_refused(invoke: Callable[..., Result]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        told = _refused(invoke(settings=(f"serve.port={port}",)))
-    assert re.search(says(f"{port}", "127.0.0.1", "in use", "stop"), told)
+        said = _refused(invoke(settings=(f"serve.port={port}",)))
+    assert re.search(says(f"{port}", "127.0.0.1", "in use", "stop"), said)
 
 
 def test_host_that_is_not_ours_is_refused(invoke: Callable[..., Result]) -> None:
@@ -134,11 +134,11 @@ def test_command_finds_the_server_and_its_exit_code_is_ours(
     invoke: Callable[..., Result], town_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     script = "import os, urllib.request as r; print(r.urlopen(os.environ['WHEREUPON_URL'] + '/health').status, end=' ')"
-    told = tmp_path / "told"
-    then = f'{{ {sys.executable} -c "{script}"; echo $OPENAI_BASE_URL $OPENAI_API_KEY; }} > {told}; exit 7'
+    said = tmp_path / "said"
+    then = f'{{ {sys.executable} -c "{script}"; echo $OPENAI_BASE_URL $OPENAI_API_KEY; }} > {said}; exit 7'
     result = invoke("--then", then)
     assert (result.exit_code, result.stdout) == (7, "")
-    assert re.fullmatch(r"200 http://127\.0\.0\.1:\d+/v1 none\n", told.read_text())
+    assert re.fullmatch(r"200 http://127\.0\.0\.1:\d+/v1 none\n", said.read_text())
     assert left_after(str(town_config().run), 10) == []
     assert "line of the log" in (town_config().run / "serve.log").read_text()
     assert "line of the log" not in result.stderr
@@ -173,9 +173,9 @@ def test_server_without_our_routes_is_stopped(
     invoke: Callable[..., Result], town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "routeless")
-    told = _refused(invoke())
+    said = _refused(invoke())
     reason = "ModuleNotFoundError: No module named 'whereupon.routes'"
-    assert re.search(says("whereupon's routes", reason, "serve.log"), told)
+    assert re.search(says("whereupon's routes", reason, "serve.log"), said)
     assert left_after(str(town_config().run), 10) == []
 
 
@@ -183,8 +183,8 @@ def test_server_that_takes_too_long_is_stopped(
     invoke: Callable[..., Result], town_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "slow")
-    told = _refused(invoke(settings=("serve.start_timeout_s=0.1",)))
-    assert re.search(says("did not answer", "0.1 s", "serve.log", "serve.start_timeout_s"), told)
+    said = _refused(invoke(settings=("serve.start_timeout_s=0.1",)))
+    assert re.search(says("did not answer", "0.1 s", "serve.log", "serve.start_timeout_s"), said)
     assert left_after(str(town_config().run), 10) == []
 
 
@@ -243,9 +243,9 @@ def test_start_that_is_interrupted_says_so_and_leaves_no_process(
         assert launcher.poll() is None
         time.sleep(0.05)
     launcher.send_signal(signal.SIGINT)
-    _, told = launcher.communicate(timeout=120)
+    _, said = launcher.communicate(timeout=120)
     assert launcher.returncode == 130
-    assert "Interrupted;" in told.splitlines()[-1]
+    assert "Interrupted;" in said.splitlines()[-1]
     assert left_after(mark, 10) == []
 
 

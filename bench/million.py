@@ -44,6 +44,7 @@ from whereupon.decode.tokenizer import Tokenizer
 from whereupon.finetune.train import finetune
 from whereupon.histories import prepare
 from whereupon.recommend import Recommender, Request
+from whereupon.recommend.context import RequestContext
 from whereupon.serve.launcher.merged import merged_weights
 from whereupon.tests.serve.processes import Server, serving
 
@@ -52,6 +53,7 @@ SEED, K, FEW = 7, 10, 3248
 EVENTS_EACH, LIKED = 24, 14
 WARM_UP = 2  # requests to each catalogue before those that are timed
 DTYPE = "float32"
+AT: Final = "2026-02-01T12:00:00"  # of all requests: answers depend on the hour
 NAMES = ("few", "million", "wide")
 CONFIG = """
 run: run
@@ -108,7 +110,9 @@ class Measured:
                 time.sleep(0.05)  # blocks of a request that has just ended are still held
             cpu_before, began = self._cpu_s(), time.perf_counter()
             answer = requests.post(
-                f"{self.served.url}/v1/recommendations", json={"user_id": user_id, "k": K}, timeout=None
+                f"{self.served.url}/v1/recommendations",
+                json={"user_id": user_id, "k": K, "context": {"at": AT}},
+                timeout=None,
             )
             block.wall_s.append(time.perf_counter() - began)
             answer.raise_for_status()
@@ -268,7 +272,9 @@ def agreement(folder: Path, users: list[str], answers: list[Figures]) -> tuple[i
     same, difference = 0, 0.0
     with Recommender.load(load_config(folder / "million.yaml", [f"run={folder / 'million'}"])) as recommender:
         for user_id, answer in zip(users, answers, strict=True):
-            rows = recommender.answer(recommender.question(Request(user_id=user_id)), K).rows()
+            rows = recommender.answer(
+                recommender.question(Request(user_id=user_id, context=RequestContext(at=AT))), K
+            ).rows()
             got = [(one["item_id"], one["probability"]) for one in answer["data"]]
             same += [row["item_id"] for row in rows] == [item_id for item_id, _ in got]
             expected = {row["item_id"]: row["probability"] for row in rows}

@@ -78,6 +78,7 @@ SETS: Final = {
         Variant("descriptive, 1536 tokens", ("prompts.template=descriptive",)),
         Variant("checkins without time", ("prompts.leave_out=[time]",)),
         Variant("checkins without profile", ("prompts.profile_tokens=0",)),
+        Variant("checkins with what others did", ("prompts.similar_tokens=128",)),
     ),
 }  # fmt: skip
 COMMON: Final = {"objectives": ("priors=none",), "designs": ()}

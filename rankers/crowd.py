@@ -28,7 +28,6 @@ from ..histories.distance import distance_km
 from . import item_features
 from .cached import cached
 from .clock import DAY_S
-from .counting import Visits
 from .item_features import Facts, QueryFeatures
 from .returns import Returns, sums
 from .votes import Grouped
@@ -66,8 +65,7 @@ class Crowd:
     def of(cls, known: Histories, facts: Facts) -> "Crowd":
         row_M = facts.stream.row_N
         item_N, user_N, time_N = known.item_idx_N.astype(np.int64), known.user_idx_N.astype(np.int64), known.time_s_N
-        visits = Visits.of(known)
-        row_F = row_M[(visits.number_N == visits.num_known_N)[row_M]]
+        row_F = row_M[facts.first_M > 0]
         return cls(
             len(known.user_ids), user_N, item_N, time_N,
             Grouped.of(item_N[row_M], time_N[row_M], row_M),

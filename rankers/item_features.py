@@ -18,7 +18,7 @@ from ..histories import Histories
 from ..histories.distance import distance_km, has_coordinates, points_of
 from .cached import cached
 from .clock import DAY_S, Stream, local_seconds, stream_of
-from .counting import Moves, Visits, moves_of
+from .counting import Moves, moves_of
 from .returns import EventData, Returns, sums
 
 _CACHED = 5_000  # items whose nearness to each other is kept
@@ -63,8 +63,8 @@ class Facts:
 
     @classmethod
     def of(cls, known: Histories) -> "Facts":
-        stream, visits, tag_IC = stream_of(known), Visits.of(known), tags(known.items)
-        first_M = (visits.number_N == visits.num_known_N)[stream.row_N]
+        stream, tag_IC = stream_of(known), tags(known.items)
+        first_M = first_visits(known)
         place_I3 = points_of(known.items) if has_coordinates(known.items) else None
         near = None if place_I3 is None or known.items.height > _CACHED else _near(place_I3, place_I3)
         at_T, tag_T, share_T = _first_tags(tag_IC, np.flatnonzero(first_M), stream.item_N)
@@ -121,6 +121,15 @@ class Facts:
         else:
             near_SHI = [near_II[used_H] for near_II in self.near_SII]
         return [np.log(attention_QH @ near_HI + 1e-5) for near_HI in near_SHI]
+
+
+def first_visits(known: Histories) -> Bool:
+    """Which shared events are the first ones of their user and item among them, in the order of time: bool [M]."""
+    stream = stream_of(known)
+    key_M = known.user_idx_N[stream.row_N].astype(np.int64) * stream.num_items + stream.item_N
+    first_M = np.zeros(len(key_M), bool)
+    first_M[np.unique(key_M, return_index=True)[1]] = True
+    return first_M
 
 
 def is_weekend(local_X: Int64) -> Bool:

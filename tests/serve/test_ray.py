@@ -57,7 +57,8 @@ def ray_cluster() -> Iterator[str]:
         patch.setattr(services, "get_node", _patient(services.get_node))
         # Not below pytest's folders: the name of a socket has 107 characters at most.
         with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as scratch:
-            head = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False, "temp_dir": scratch}
+            patch.setenv("RAY_TMPDIR", scratch)  # in whose folder "ray" a node also writes its cluster's address
+            head = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
             cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
             try:
                 cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)

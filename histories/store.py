@@ -95,14 +95,19 @@ def histories_folder(run: Path) -> Path:
     return run / "histories"
 
 
+def check_prepared(run: Path) -> None:
+    """Raise DataError for a run folder that is not prepared."""
+    if not (histories_folder(run) / "manifest.json").is_file():
+        raise DataError(f"{run} holds no prepared histories; run `whereupon prepare` first.")
+
+
 def read_histories(run: Path) -> Histories:
     """Read what `prepare` wrote.
 
     Raises DataError: the run folder is not prepared, or was prepared by another version.
     """
     folder = histories_folder(run)
-    if not (folder / "manifest.json").is_file():
-        raise DataError(f"{run} holds no prepared histories; run `whereupon prepare` first.")
+    check_prepared(run)
     try:
         manifest = read_object(folder / "manifest.json")
     except DataError as error:

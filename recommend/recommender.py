@@ -30,6 +30,7 @@ from ..decode.adapters import current_adapter
 from ..decode.search import SLACK
 from ..errors import DataError, PromptError, UnknownUserError
 from ..histories.privacy import privacy_of_run
+from ..histories.store import check_prepared
 from .context import RequestContext, check_context, open_question, places_in_prompts
 from .forgotten import Forgotten, KnownOthers
 from .history import user_history
@@ -172,6 +173,7 @@ class Recommender:
             from ..config import configured
 
             config = configured(source, overrides)
+        check_prepared(config.run)  # said before what `finetune` left is missed
         parts = read_parts(config, None if only_prompts else current_adapter(config.run))
         address = config.events_address
         store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None

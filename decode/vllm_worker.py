@@ -1,7 +1,7 @@
 """What runs inside vLLM's engine: the logits of a request's edges are written for the search, and nothing is changed.
 
-A logits processor for either of vLLM's model runners, whose interfaces do not get into each other's way. vLLM is given
-its name (`PROCESSOR` of `edge_logits`) and imports it; nothing else does, as it imports vLLM.
+A logits processor for both of vLLM's model runners; it has the methods of both interfaces. vLLM gets its name
+(`PROCESSOR` of `edge_logits`) and imports it. Nothing else imports this module, as it needs vLLM.
 """
 
 from __future__ import annotations

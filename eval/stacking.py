@@ -31,7 +31,7 @@ from ..rankers.families import FAMILIES, NETWORKS
 from ..rankers.fitting import Calibration
 from ..rankers.gate import fit_gate
 from ..rankers.protocol import Dense, Sparse, UnfitDataError
-from ..rankers.saved import read_stack, save_stack
+from ..rankers.saved import FORMAT, read_stack, save_stack
 from ..rankers.selection import MAX_EVENTS, Pool, Selected, select, select_gate
 from ..rankers.settings import BaselineName
 from ..rankers.stack import Member, Stack, StackRecipe, fit_stack, past_items
@@ -104,7 +104,7 @@ def is_chosen(config: Config, histories: Histories) -> bool:
 
 def _key(config: Config, histories: Histories) -> str:
     priors, repeats = _parts(config)
-    parts = [__version__, priors, histories.data_hash, repeats, config.seed]
+    parts = [__version__, FORMAT, priors, histories.data_hash, repeats, config.seed]
     return sha256_text(json.dumps(parts, sort_keys=True))
 
 

@@ -24,7 +24,7 @@ from .features import Features
 from .kinds import CONTEXT_KINDS, ContextKind, leave_out, leave_out_of_profile, tidy
 from .profile import profile_frame
 from .settings import PromptSettings
-from .similar import Asking, Others, last_items, similar_frame
+from .similar import Others, UserEvents, last_items, similar_frame
 from .templates import SIMILAR, TemplateSet, load_templates
 from .windows import Windows, plan_windows
 
@@ -216,15 +216,15 @@ class PromptEncoder:
         return HistoryText(
             self, contexts, index.to_numpy().astype(np.int64), events["item_idx"].to_numpy().astype(np.int64),
             events["local_time"], offset_U1, events[HOUR_KNOWN] if hours_unknown(events) else None,
-            self._asking(events, offset_U1),
+            self._user_events(events, offset_U1),
         )  # fmt: skip
 
-    def _asking(self, events: pl.DataFrame, offset_U1: Int64) -> Asking | None:
+    def _user_events(self, events: pl.DataFrame, offset_U1: Int64) -> UserEvents | None:
         if not self.settings.similar_tokens:
             return None
         if self.others is None:
             raise ValueError("prompts with similar_tokens need `with_others`")
-        return self.others.asking(events, offset_U1)
+        return self.others.user_events(events, offset_U1)
 
 
 def identity_of(settings: PromptSettings, templates: TemplateSet, catalogue_hash: str) -> dict[str, Any]:
@@ -264,7 +264,7 @@ class HistoryText:
     local_time: pl.Series
     offset_U1: Int64
     hour_known: pl.Series | None = None
-    asking: Asking | None = None
+    user_events: UserEvents | None = None
 
     @cached_property
     def windows(self) -> Windows:
@@ -309,12 +309,12 @@ class HistoryText:
         What is known right before a window's first new event, as one block of text serves all of its events.
         """
         encoder, settings = self.encoder, self.encoder.settings
-        if self.asking is None or encoder.others is None or not len(windows):
+        if self.user_events is None or encoder.others is None or not len(windows):
             return [np.empty(0, np.int32)] * len(windows)
         says_when = {"days", "daypart"} & {*encoder.templates.variables(SIMILAR)} and "time" not in settings.leave_out
         lines = encoder.others.lines(
-            self.asking, windows.user_W, windows.first_W, windows.target_W, settings.similar_tokens // _LEAST_TOKENS,
-            any_time=not says_when,
+            self.user_events, windows.user_W, windows.first_W, windows.target_W,
+            settings.similar_tokens // _LEAST_TOKENS, any_time=not says_when,
         )  # fmt: skip
         frame = similar_frame(lines, encoder.catalogue.titles)
         window_X = lines["window"].to_numpy()

@@ -49,8 +49,8 @@ def periods(events: pl.DataFrame) -> Int64:
 
 
 @dataclass(frozen=True, eq=False)
-class Asking:
-    """What decides the lines of some users.
+class UserEvents:
+    """All events of some users, as far as their lines depend on them.
 
     `item_N`, `period_N`, `time_N` int64 [N]: of all their events, times in microseconds. `user_U` int64: what `Others`
     counts each user as, -1 for one that it does not know.
@@ -107,17 +107,17 @@ class Others:
             group_P * (len(time_T) + 1) + np.searchsorted(time_T, time_P), who_P[order_P], time_P[order_P],
         )  # fmt: skip
 
-    def asking(self, events: pl.DataFrame, offset_U1: Int64) -> Asking:
+    def user_events(self, events: pl.DataFrame, offset_U1: Int64) -> UserEvents:
         """What of `events`, sorted by user and time, decides their lines."""
         user_U = np.full(len(offset_U1) - 1, -1)
         has_U = np.flatnonzero(np.diff(offset_U1))
         ids = events["user_id"].gather(offset_U1[has_U]).cast(pl.String).to_list()
         user_U[has_U] = [self.users.get(user_id, -1) for user_id in ids]
         time_N = events["time"].dt.epoch("us").to_numpy()
-        return Asking(events["item_idx"].to_numpy().astype(np.int64), periods(events), time_N, user_U)
+        return UserEvents(events["item_idx"].to_numpy().astype(np.int64), periods(events), time_N, user_U)
 
     def lines(
-        self, asking: Asking, user_W: Int64, first_W: Int64, target_W: Int64, num: int, any_time: bool = False
+        self, given: UserEvents, user_W: Int64, first_W: Int64, target_W: Int64, num: int, any_time: bool = False
     ) -> pl.DataFrame:
         """What others did after the items of the user's events before row `target_W[w]`, as known at its time.
 
@@ -126,9 +126,9 @@ class Others:
         with `any_time` it always is. Columns: `window`, `item_idx` (the item before) and `period` (a code), `next_0`,
         `next_1`, ...: items chosen after it, by how many others chose them, -1 for none.
         """
-        window_X, item_X, period_X = _keys(asking, first_W, target_W, num)
+        window_X, item_X, period_X = _keys(given, first_W, target_W, num)
         period_X = np.full_like(period_X, _ANY) if any_time else period_X
-        time_W, user_W = asking.time_N[target_W], asking.user_U[user_W]
+        time_W, user_W = given.time_N[target_W], given.user_U[user_W]
         next_XK = self._next(item_X, period_X, time_W[window_X], user_W[window_X])
         none_X = np.flatnonzero(next_XK[:, 0] < 0)
         next_XK[none_X] = self._next(
@@ -188,11 +188,11 @@ def _pairs(train: pl.DataFrame, session_hours: float) -> pl.DataFrame:
     return both.select((pl.col("item") * _NUM_PERIODS + pl.col("period")).alias("key"), "next", "user", "time")
 
 
-def _keys(asking: Asking, first_W: Int64, target_W: Int64, num: int) -> tuple[Int64, Int64, Int64]:
+def _keys(given: UserEvents, first_W: Int64, target_W: Int64, num: int) -> tuple[Int64, Int64, Int64]:
     """Window, item and period of what lines may speak of, int64 [X] each, window by window, the weightiest first."""
     begin_W = np.maximum(first_W, target_W - RECENT)
     window_V, event_V = ragged(begin_W, target_W - begin_W)
-    item_V, period_V = asking.item_N[event_V], asking.period_N[event_V + 1]
+    item_V, period_V = given.item_N[event_V], given.period_N[event_V + 1]
     weight_V: Float64 = 0.5 ** ((target_W[window_V] - 1 - event_V) / _HALF_LIFE)
     key_V = (window_V * (int(item_V.max(initial=0)) + 1) + item_V) * _NUM_PERIODS + period_V
     _, at_X, of_V = np.unique(key_V, return_index=True, return_inverse=True)

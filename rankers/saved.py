@@ -21,7 +21,8 @@ from .protocol import Arrays, Fitted, UnfitDataError
 from .settings import BaselineName
 from .stack import Stack, StackRecipe
 
-_FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of what rankers learn and keep. It goes up where a family learns something else under the same settings."""
 _RECORD, _ARRAYS = "ranker.json", "arrays.safetensors"
 _STACK, _GATE = "stack.json", "gate.safetensors"
 
@@ -43,7 +44,7 @@ def save_ranker(folder: Path, saved: SavedRanker, histories: Histories) -> None:
 
     (folder / _RECORD).unlink(missing_ok=True)
     record = {
-        "format": _FORMAT, "family": saved.name, "settings": dict(saved.settings), "split": saved.split,
+        "format": FORMAT, "family": saved.name, "settings": dict(saved.settings), "split": saved.split,
         "seed": saved.seed, "data_hash": histories.data_hash, "arrays": None, "versions": versions(),
     }  # fmt: skip
     if arrays := saved.ranker.arrays():
@@ -62,7 +63,7 @@ def read_ranker(folder: Path, histories: Histories) -> SavedRanker:
             it needs is missing.
     """
     record = read_object(folder / _RECORD)
-    if record.get("format") != _FORMAT or record.get("family") not in FAMILIES:
+    if record.get("format") != FORMAT or record.get("family") not in FAMILIES:
         raise DataError(f"{folder} holds a ranker of another version of whereupon; fit it again.")
     if record.get("data_hash") != histories.data_hash:
         raise DataError(f"The ranker in {folder} was fitted on other histories than those of this run; fit it again.")
@@ -106,7 +107,7 @@ def save_stack(folder: Path, stack: Stack, histories: Histories, seed: int) -> N
         save_file({name: np.ascontiguousarray(array) for name, array in stack.gate.arrays().items()}, path)
     where = [[part, name, written[id(ranker)]] for (part, name), ranker in stack.rankers.items()]
     write_json(folder / _STACK, {
-        "format": _FORMAT, "recipe": stack.recipe.as_json(), "rankers": where, "split": stack.split, "seed": seed,
+        "format": FORMAT, "recipe": stack.recipe.as_json(), "rankers": where, "split": stack.split, "seed": seed,
         "gate": sha256_file(folder / _GATE), "data_hash": histories.data_hash, "versions": versions(),
     })  # fmt: skip
 
@@ -125,7 +126,7 @@ def read_stack(folder: Path, histories: Histories) -> Stack:
         record = read_object(folder / _STACK)
     except DataError:
         raise DataError(f"There are no fitted rankers in {folder}: {again}") from None
-    if record.get("format") != _FORMAT or record.get("data_hash") != histories.data_hash:
+    if record.get("format") != FORMAT or record.get("data_hash") != histories.data_hash:
         raise DataError(f"The rankers in {folder} were fitted to other histories or by another version: {again}")
     if not (folder / _GATE).is_file() or sha256_file(folder / _GATE) != record["gate"]:
         raise DataError(f"{folder / _GATE} is missing or damaged: {again}")

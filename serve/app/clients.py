@@ -1,7 +1,7 @@
-"""Who asks, for fair shares of turns: a name that stands for a client in the memory of this process.
+"""Which client a request is from, for fair shares of turns.
 
-Known is what every server of keys knows: the API key and the address, or what a gateway says in a header. What is kept
-is a hash under a key that is drawn at each start: nothing can be read back from it, and no log or metric shows it.
+A client is an API key at an address, or what a gateway says in a header. Only a hash of it is kept, with a salt that is
+drawn at each start. No log or metric shows it.
 """
 
 from __future__ import annotations

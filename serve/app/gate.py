@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 
 class Gate:
-    """Requests pass at any number, but for the time in which somebody needs that none is at work."""
+    """Any number of requests may be at work, except while `between_requests` runs."""
 
     def __init__(self) -> None:
         self._num_at_work = 0

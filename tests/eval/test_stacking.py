@@ -7,11 +7,16 @@ from typing import Any, cast
 
 import numpy as np
 import polars as pl
+import pytest
 
 from whereupon.config import load_config
-from whereupon.eval.stacking import SLOW, SMALL, _Candidates, _names
+from whereupon.errors import DataError
+from whereupon.eval import stacking
+from whereupon.eval.stacking import SLOW, SMALL, _Candidates, _names, is_chosen, run_stack
 from whereupon.histories import prepare, read_histories
+from whereupon.rankers import saved
 from whereupon.rankers.protocol import Dense
+from whereupon.rankers.saved import read_stack
 from whereupon.rankers.selection import Selected
 
 
@@ -49,3 +54,22 @@ def test_slow_ranker_is_a_candidate_of_small_catalogues_alone(make_town: Callabl
     }
     named = _names(config.model_copy(update={"priors": [SLOW]}), replace(histories, items=items))
     assert all(list(names) == [SLOW] for names in named.values())
+
+
+def test_rankers_that_learn_something_else_now_are_chosen_and_fitted_again(
+    make_town: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier version of the program has saved may have weights of other features."""
+    config = load_config(make_town(tmp_path), ["priors=[popularity]"])
+    prepare(config.histories, config.catalogue, config.run, config.seed)
+    histories = read_histories(config.run)
+    for module in (saved, stacking):
+        monkeypatch.setattr(module, "FORMAT", saved.FORMAT - 1)
+    run_stack(config, histories, "test")
+    assert is_chosen(config, histories)
+    monkeypatch.undo()
+    assert not is_chosen(config, histories)
+    with pytest.raises(DataError, match="another version"):
+        read_stack(config.run / "priors" / "stack", histories)
+    run_stack(config, histories, "test")
+    assert read_stack(config.run / "priors" / "stack", histories).recipe.members("new")

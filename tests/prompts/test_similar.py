@@ -160,8 +160,8 @@ def test_nothing_at_or_after_the_first_event_of_a_window_changes_its_lines(
     at=st.integers(0, 300),
 )
 def test_counts_are_those_of_a_plain_loop(events: Events, walks: list[list[tuple[int, int]]], at: int) -> None:
-    rows = _walked(walks)
-    log = events([*rows, *[(len(walks), f"2024-01-0{day}T10:00", HOME) for day in (1, 2)]])
+    rows = [*_walked(walks), *[(len(walks), f"2024-01-0{day}T10:00", HOME) for day in (1, 2)]]
+    log = events(rows)
     others, moment = Others.of(log, 24.0), datetime(2024, 1, 1) + timedelta(hours=at)
     period = _period(moment)
     did: dict[tuple[int, int], set[int]] = {}

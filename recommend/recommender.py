@@ -173,7 +173,11 @@ class Recommender:
             from ..config import configured
 
             config = configured(source, overrides)
-        check_prepared(config.run)  # said before what `finetune` left is missed
+        check_prepared(config.run)  # an earlier step's error is said before a missing adapter
+        if not only_prompts:
+            from ..decode.architecture import searchable_model
+
+            searchable_model(config.model)
         parts = read_parts(config, None if only_prompts else current_adapter(config.run))
         address = config.events_address
         store = open_store(address) if keeps_events or isinstance(address, str) or address.is_file() else None

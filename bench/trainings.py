@@ -65,6 +65,8 @@ SETS: Final = {
         Variant("temperature 0.5", ("finetune.temperature=0.5",)),
         Variant("temperature 2.5", ("finetune.temperature=2.5",)),
         Variant("temperature learnt", ("finetune.temperature=learnt",)),
+        Variant("recency weights", ("finetune.weights.half_life_days=60",)),
+        Variant("inverse popularity weights", ("finetune.weights.popularity_power=0.5",)),
         Variant("softmax-DPO stage", stage=("finetune.objective=softmax_dpo", "finetune.learning_rate=1e-4")),
         Variant("policy-gradient stage", stage=("finetune.objective=policy_gradient", "finetune.learning_rate=1e-4")),
     ),
@@ -75,9 +77,6 @@ SETS: Final = {
         Variant("checkins, 512 tokens", ("prompts.budget_tokens=512", "prompts.profile_tokens=128")),
         Variant("checkins, 256 tokens", ("prompts.budget_tokens=256", "prompts.profile_tokens=64")),
         Variant("terse, 1536 tokens", ("prompts.template=terse",)),
-        Variant("descriptive, 1536 tokens", ("prompts.template=descriptive",)),
-        Variant("checkins without time", ("prompts.leave_out=[time]",)),
-        Variant("checkins without profile", ("prompts.profile_tokens=0",)),
         Variant("checkins with what others did", ("prompts.similar_tokens=128",)),
     ),
 }  # fmt: skip

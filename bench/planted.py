@@ -27,9 +27,8 @@ from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, build_histories
 from whereupon.rankers.families import FAMILIES
-from whereupon.rankers.light_gcn import GraphVectors
+from whereupon.rankers.light_gcn import GraphRanker, GraphVectors
 from whereupon.rankers.settings import BaselineName
-from whereupon.rankers.user_history import FadedHistory
 
 K: Final = 10
 SEED: Final = 7
@@ -81,8 +80,8 @@ def two_communities() -> list[dict[str, Any]]:
     task = read_task(planted(rows, {"name": [str(at) for at in range(30)]}), "test", EvaluateSettings())
     family = FAMILIES["LightGCN"]
     found = _share_own(family.ranker(task.histories, "test", family.grid()[0], SEED), task)
-    vectors = GraphVectors(*random.normal(size=(2, 30, 64)))
-    by_chance = _share_own(FadedHistory(vectors, None, 0.0), task)
+    vectors = GraphVectors(*random.normal(size=(2, 30, 64)), np.zeros((0, 64), np.float32))
+    by_chance = _share_own(GraphRanker(vectors, [], None, 0.0), task)
     return [
         bar("two communities: share of LightGCN's first ten that are of the user's community", found, "1", found == 1),
         bar("two communities: the same of random vectors", by_chance, "<= 0.7", by_chance <= 0.7),

@@ -4,18 +4,19 @@ He, Deng, Wang, Li, Zhang and Wang, "LightGCN: simplifying and powering graph co
 SIGIR 2020. A layer passes vectors along the edges, each edge weighted by 1 / sqrt(degree of the user * degree of the
 item); what counts is the mean over the layers, the untouched vectors included. The graph is that of the train split.
 
-Users to come are not in the graph, and those in it go on choosing. So what is said of a user is always one more step
-from the items of the history: the mean of the items' vectors over the layers that a user reads, weighted like edges.
-The training scores users by the same step, without the item that is predicted. As with EASE, the history fades by age.
-An item of the history also adds to its own score by a weight that is tuned. The loss is BPR, as in the paper: Rendle,
-Freudenthaler, Gantner and Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009.
+A user of the train split has a vector of their own, as in the paper, and goes on choosing. So a user's vector has two
+parts: the own one before any layer, and one more step from the items of the history, which is the mean of the items'
+vectors over the layers that a user reads, weighted like edges. Users to come have only the second. As with EASE, the
+history fades by age. An item of the history also adds to its own score by a weight that is tuned. The loss is BPR, as
+in the paper: Rendle, Freudenthaler, Gantner and Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit
+feedback", UAI 2009.
 
-Shapes: U = users, I = items, P = edges (distinct pairs of user and item), D = hidden size, Q = queries.
+Shapes: U = users with an edge, I = items, P = edges (distinct pairs of user and item), D = hidden size, Q = queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from ..arrays import Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from .clock import DAY_S
-from .protocol import Arrays, Family, Fitting, Floats, UnfitDataError, require
+from .protocol import Arrays, Dense, Family, Fitting, Floats, UnfitDataError, require
 from .sequences import Watched
 from .user_history import FadedHistory, LastFit
 
@@ -62,7 +63,8 @@ class GraphSettings:
 class Graph:
     """Edges between users and items: `user_P`, `item_P` int64, `weight_P` float64 above 0.
 
-    Users are numbered among those who have an edge, so that random vectors do not depend on who comes later.
+    Users are numbered among those who have an edge, so that random vectors do not depend on who comes later. See
+    `graph_users`.
     """
 
     user_P: Int64
@@ -100,33 +102,74 @@ class Graph:
         return normed_P
 
 
+def graph_users(histories: Histories) -> list[str]:
+    """The ids of the users of a `Graph`, in its order: those who have an event of the train split."""
+    return [histories.user_ids[user] for user in np.unique(histories.user_idx_N[histories.split_N == 0]).tolist()]
+
+
 @dataclass(frozen=True)
 class GraphVectors:
-    """What a trained graph says of items: float32 [I, D] each.
+    """What a trained graph says of items and of its users.
 
-    `read_ID` is what an item of the history adds to a user's vector, with the root of the item's degree, 0 for items
-    without an edge; `vector_ID` is what the user's vector is multiplied with.
+    Attributes:
+        read_ID: float32 [I, D], what an item of the history adds to a user's vector, with the root of the item's
+            degree; 0 for items without an edge.
+        vector_ID: float32 [I, D], what the user's vector is multiplied with.
+        own_UD: float32 [U, D], the part of a user's vector that does not come from items.
     """
 
     read_ID: Floats
     vector_ID: Floats
+    own_UD: Floats
 
     def scores_of(self, past_QI: Float64) -> Float64:
-        """See `ItemModel`."""
+        """See `ItemModel`: what the items of the history add."""
         total_Q1 = past_QI.sum(axis=1, keepdims=True)
         user_QD = (past_QI @ self.read_ID) / np.sqrt(np.where(total_Q1 > 0, total_Q1, 1.0))
         score_QI: Float64 = user_QD @ self.vector_ID.T
         return score_QI
 
+    def own_scores(self, position_Q: Int64) -> Floats:
+        """What own vectors add, float32 [Q, I]; `position_Q` int64 [Q] is a user of the graph, -1 for no such user."""
+        known_Q1 = position_Q[:, None] >= 0
+        score_QI: Floats = np.where(known_Q1, self.own_UD[position_Q], np.float32(0)) @ self.vector_ID.T
+        return score_QI
+
     def arrays(self) -> Arrays:
-        """Both fields."""
+        """The fields."""
         return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class GraphRanker:
+    """Scores items by the history, see `FadedHistory`, and by a user's own vector; `user_ids` are those of `own_UD`."""
+
+    vectors: GraphVectors
+    user_ids: Sequence[str]
+    half_life_events: float | None
+    self_weight: float
+
+    def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
+        """See `Ranker.on`."""
+        by_history = FadedHistory(self.vectors, self.half_life_events, self.self_weight).on(histories, split, known)
+        position = {user_id: at for at, user_id in enumerate(self.user_ids)}
+        position_U = np.array([position.get(user_id, -1) for user_id in histories.user_ids], np.int64)
+
+        def scores(row_Q: Int64) -> Floats:
+            own_QI = self.vectors.own_scores(position_U[histories.user_idx_N[row_Q]])
+            return (by_history.scores(row_Q) + own_QI).astype(np.float32)
+
+        return Dense(scores)
+
+    def arrays(self) -> Arrays:
+        """See `Fitted.arrays`."""
+        return self.vectors.arrays()
 
 
 _trained: Final[LastFit[GraphVectors]] = LastFit()
 
 
-def _light_gcn(fitting: Fitting) -> FadedHistory:
+def _light_gcn(fitting: Fitting) -> GraphRanker:
     """Whatever the split, trained on train and stopped by valid. Raises ModelError where the training diverges."""
     one = GraphSettings(**fitting.settings)
     require("torch", "train", "LightGCN")
@@ -143,12 +186,12 @@ def _light_gcn(fitting: Fitting) -> FadedHistory:
 
     of_fit = replace(one, half_life_events=None, self_weight=0.0)
     vectors = _trained.get(fitting.histories, (of_fit, fitting.seed, fitting.repeats), fit)
-    return FadedHistory(vectors, one.half_life_events, one.self_weight)
+    return GraphRanker(vectors, graph_users(fitting.histories), one.half_life_events, one.self_weight)
 
 
-def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> FadedHistory:
+def _restored(settings: Mapping[str, Any], arrays: Arrays, known: Histories, split: EvaluatedSplit) -> GraphRanker:
     one = GraphSettings(**settings)
-    return FadedHistory(GraphVectors(**arrays), one.half_life_events, one.self_weight)
+    return GraphRanker(GraphVectors(**arrays), graph_users(known), one.half_life_events, one.self_weight)
 
 
 def _grid(*half_lives_days: float | None) -> list[dict[str, Any]]:

@@ -18,9 +18,8 @@ from ..arrays import Int64
 from ..errors import ModelError
 from ..histories import Histories
 from .devices import device, own_seed
-from .light_gcn import Graph, GraphSettings, GraphVectors
+from .light_gcn import Graph, GraphRanker, GraphSettings, GraphVectors, graph_users
 from .sequences import Watched
-from .user_history import FadedHistory
 
 _START: Final = 0.1  # standard deviation of the vectors before training, as in the authors' code
 _DRAWS: Final = 20  # of an item that a user has not chosen
@@ -48,24 +47,24 @@ class Network:
     def vectors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Users [U, D], what they read of items [I, D], and items [I, D]: means over the layers.
 
-        What a user reads of an item is of the layers below; a user's own vector before the first is left out, since
-        users to come have none.
+        What a user reads of an item is of the layers below.
         """
         layers = [self.start_VD]
         for _ in range(self.layers):
             layers.append(torch.sparse.mm(self.passing_VV, layers[-1]))
         read_VD, last_VD = torch.stack(layers[:-1]).sum(0) / len(layers), layers[-1] / len(layers)
-        user_UD = (read_VD + last_VD - self.start_VD / len(layers))[: self.num_users]
-        read_ID = read_VD[self.num_users :]
-        return user_UD, read_ID, read_ID + last_VD[self.num_users :]
+        vector_VD, read_ID = read_VD + last_VD, read_VD[self.num_users :]
+        return vector_VD[: self.num_users], read_ID, vector_VD[self.num_users :]
 
     @torch.no_grad()
     def learnt(self, graph: Graph) -> GraphVectors:
-        """The model that ranks for users with any history."""
+        """The model that ranks for users with any history, and for those of the graph."""
         _, read_ID, item_ID = self.vectors()
         degree_I = graph.degree_I
         root_I = np.divide(1.0, np.sqrt(degree_I), out=np.zeros_like(degree_I), where=degree_I > 0)
-        return GraphVectors(read_ID.cpu().numpy() * root_I[:, None].astype(np.float32), item_ID.cpu().numpy())
+        own_UD = self.start_VD[: self.num_users] / (self.layers + 1)
+        read_ID *= torch.from_numpy(root_I[:, None].astype(np.float32)).to(device())
+        return GraphVectors(read_ID.cpu().numpy(), item_ID.cpu().numpy(), own_UD.cpu().numpy())
 
 
 def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watched | None) -> GraphVectors:
@@ -92,7 +91,7 @@ def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watch
 
 
 def _ndcg(vectors: GraphVectors, histories: Histories, valid: Watched) -> float:
-    return valid.ndcg_at_10(FadedHistory(vectors, None, 0.0).on(histories, "valid").scores)
+    return valid.ndcg_at_10(GraphRanker(vectors, graph_users(histories), None, 0.0).on(histories, "valid").scores)
 
 
 def _epoch(
@@ -116,17 +115,11 @@ def _epoch(
 def _loss(
     network: Network, graph: Graph, batch_B: Int64, settings: GraphSettings, generator: np.random.Generator
 ) -> Tensor:
-    """BPR, the chosen item of each edge against one that the user did not choose, in nats, and the penalty: a scalar.
-
-    A user's vector is without the item that is predicted: at that time, it is not in the history. Otherwise each
-    item would learn no more than to be like itself.
-    """
+    """BPR: each chosen item against one that the user did not choose, in nats, and the penalty; a scalar."""
     user_B, item_B = _on(graph.user_P[batch_B]), _on(graph.item_P[batch_B])
-    user_UD, read_ID, item_ID = network.vectors()
-    edge_B = torch.from_numpy(graph.normed_P[batch_B].astype(np.float32)).to(device())
-    user_BD = user_UD[user_B] - edge_B[:, None] * read_ID[item_B]
+    user_UD, _, item_ID = network.vectors()
     other_B = _on(not_chosen(graph, graph.user_P[batch_B], generator))
-    loss = functional.softplus((user_BD * (item_ID[other_B] - item_ID[item_B])).sum(-1)).mean()
+    loss = functional.softplus((user_UD[user_B] * (item_ID[other_B] - item_ID[item_B])).sum(-1)).mean()
     start_ID = network.start_VD[network.num_users :]
     drawn = [network.start_VD[user_B], start_ID[item_B], start_ID[other_B]]
     return loss + settings.penalty * torch.stack([part.square().sum() for part in drawn]).sum() / len(batch_B) / 2

@@ -58,9 +58,11 @@ def test_our_graph_passes_on_the_vectors_of_the_papers_formula(histories: Histor
 
 def test_past_of_a_test_event_is_that_of_training(histories: Histories) -> None:
     """RecBole's users are as they were trained: what they did in the validation split is not read."""
-    vectors = light_gcn_check.GraphVectors(*np.random.default_rng(1).normal(size=(2, histories.items.height, 8)))
+    user_ids, random = light_gcn_check.graph_users(histories), np.random.default_rng(1)
+    items = random.normal(size=(2, histories.items.height, 8))
+    vectors = light_gcn_check.GraphVectors(*items, random.normal(size=(len(user_ids), 8)))
     row_Q = np.flatnonzero(histories.split_N == 2)
-    score_QI = light_gcn_check.OfTraining(vectors).on(histories, "test").scores(row_Q)
+    score_QI = light_gcn_check.OfTraining(vectors, user_ids).on(histories, "test").scores(row_Q)
     last = histories.split_N[row_Q - 1] == 2  # of one user, the second test event has the same past as the first
     assert last.any()
     assert np.allclose(score_QI[1:][last[1:]], score_QI[:-1][last[1:]])

@@ -12,7 +12,7 @@ from whereupon.eval.ranked import rank
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories
 from whereupon.rankers.families import FAMILIES, UnfitDataError
-from whereupon.rankers.light_gcn import Graph, GraphSettings, GraphVectors
+from whereupon.rankers.light_gcn import Graph, GraphRanker, GraphSettings, GraphVectors, graph_users
 from whereupon.rankers.light_gcn_training import not_chosen, train
 from whereupon.rankers.protocol import Dense, Ranker
 from whereupon.rankers.settings import BaselineName
@@ -56,8 +56,9 @@ def _scores(ranker: Ranker, histories: Histories, row_Q: np.ndarray) -> Any:
 def test_two_communities_are_distinguished_and_random_vectors_not(communities: Histories, name: BaselineName) -> None:
     task = read_task(communities, "test", EvaluateSettings())
     assert _share_own(_ranker(name, communities), task) == 1.0
-    vectors = GraphVectors(*np.random.default_rng(0).normal(size=(2, 24, 64)))
-    assert _share_own(FadedHistory(vectors, None, 0.0), task) < 0.7
+    random, user_ids = np.random.default_rng(0), graph_users(communities)
+    vectors = GraphVectors(*random.normal(size=(2, 24, 64)), random.normal(size=(len(user_ids), 64)))
+    assert _share_own(GraphRanker(vectors, user_ids, None, 0.0), task) < 0.7
 
 
 def test_same_seed_gives_the_same_vectors_and_another_one_others(communities: Histories) -> None:
@@ -107,10 +108,28 @@ def test_vector_of_a_user_is_one_step_from_the_items_of_the_past(build: Build) -
     assert vectors.scores_of(past_QI)[0].tolist() == pytest.approx((vectors.vector_ID @ user_D).tolist(), rel=1e-4)
 
 
+def test_own_vector_is_that_of_the_user_whoever_else_is_there(communities: Histories) -> None:
+    ranker = _ranker("LightGCN", communities, max_epochs=2)
+    row_Q = np.flatnonzero(communities.split_N == 2)
+    two = [communities.user_ids[communities.user_idx_N[row]] for row in row_Q[:2]]
+    swapped = {two[0]: two[1], two[1]: two[0]}
+    renamed = replace(communities, user_ids=[swapped.get(user_id, user_id) for user_id in communities.user_ids])
+    strange = replace(communities, user_ids=[f"new {user_id}" for user_id in communities.user_ids])
+    as_is, other, unknown = (_scores(ranker, some, row_Q) for some in (communities, renamed, strange))
+    assert (other[2:] == as_is[2:]).all()
+    assert other[0] + other[1] == pytest.approx(as_is[0] + as_is[1], abs=1e-5), "each has the vector of the other"
+    assert (other[0] != as_is[0]).any()
+    assert isinstance(ranker, GraphRanker)
+    by_items = FadedHistory(ranker.vectors, ranker.half_life_events, ranker.self_weight).on(communities, "test")
+    assert (unknown == by_items.scores(row_Q)).all(), "users to come are ranked for by their items"
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_user_without_a_past_gets_equal_scores(communities: Histories, name: BaselineName) -> None:
-    first = _scores(_ranker(name, communities, max_epochs=1), communities, communities.offset_U1[:1])
-    assert np.ptp(first) == 0
+def test_new_user_without_a_past_gets_equal_scores(communities: Histories, name: BaselineName) -> None:
+    ranker = _ranker(name, communities, max_epochs=1)
+    strange = replace(communities, user_ids=[f"new {user_id}" for user_id in communities.user_ids])
+    assert np.ptp(_scores(ranker, strange, communities.offset_U1[:1])) == 0
+    assert np.ptp(_scores(ranker, communities, communities.offset_U1[:1])) > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,10 +6,10 @@ item); what counts is the mean over the layers, the untouched vectors included. 
 
 A user of the train split has a vector of their own, as in the paper, and goes on choosing. So a user's vector has two
 parts: the own one before any layer, and one more step from the items of the history, which is the mean of the items'
-vectors over the layers that a user reads, weighted like edges. Users to come have only the second. As with EASE, the
-history fades by age. An item of the history also adds to its own score by a weight that is tuned. The loss is BPR, as
-in the paper: Rendle, Freudenthaler, Gantner and Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit
-feedback", UAI 2009.
+vectors over the layers that a user reads, weighted like edges. Users to come have only the second. In training, it is
+without the item that is predicted. As with EASE, the history fades by age. An item of the history also adds to its own
+score by a weight that is tuned. The loss is BPR, as in the paper: Rendle, Freudenthaler, Gantner and Schmidt-Thieme,
+"BPR: Bayesian personalized ranking from implicit feedback", UAI 2009.
 
 Shapes: U = users with an edge, I = items, P = edges (distinct pairs of user and item), D = hidden size, Q = queries.
 """

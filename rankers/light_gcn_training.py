@@ -115,11 +115,17 @@ def _epoch(
 def _loss(
     network: Network, graph: Graph, batch_B: Int64, settings: GraphSettings, generator: np.random.Generator
 ) -> Tensor:
-    """BPR: each chosen item against one that the user did not choose, in nats, and the penalty; a scalar."""
+    """BPR: each chosen item against one that the user did not choose, in nats, and the penalty; a scalar.
+
+    What the user reads of the chosen item itself is left out: at that time, it is not in the history. Otherwise each
+    item would learn to be like itself.
+    """
     user_B, item_B = _on(graph.user_P[batch_B]), _on(graph.item_P[batch_B])
-    user_UD, _, item_ID = network.vectors()
+    user_UD, read_ID, item_ID = network.vectors()
+    edge_B = torch.from_numpy(graph.normed_P[batch_B].astype(np.float32)).to(device())
+    user_BD = user_UD[user_B] - edge_B[:, None] * read_ID[item_B]
     other_B = _on(not_chosen(graph, graph.user_P[batch_B], generator))
-    loss = functional.softplus((user_UD[user_B] * (item_ID[other_B] - item_ID[item_B])).sum(-1)).mean()
+    loss = functional.softplus((user_BD * (item_ID[other_B] - item_ID[item_B])).sum(-1)).mean()
     start_ID = network.start_VD[network.num_users :]
     drawn = [network.start_VD[user_B], start_ID[item_B], start_ID[other_B]]
     return loss + settings.penalty * torch.stack([part.square().sum() for part in drawn]).sum() / len(batch_B) / 2

@@ -44,14 +44,15 @@ NUM_PROMPTS: Final = 200
 _WORDS: Final = re.compile(r"\n| ?[^\s:]+|:")
 
 
-class Words:
+class Words(dict[str, int]):
     """A tokenizer of whole words, which remembers those that it has seen."""
 
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {}
+    def __missing__(self, word: str) -> int:
+        self[word] = len(self)
+        return self[word]
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[self.ids.setdefault(word, len(self.ids)) for word in _WORDS.findall(text)] for text in texts]
+        return [list(map(self.__getitem__, _WORDS.findall(text))) for text in texts]
 
 
 def main() -> int:

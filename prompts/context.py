@@ -208,7 +208,11 @@ class _Weather:
 
 
 def _whole(number: pl.Series) -> pl.Series:
-    return number.round().cast(pl.Int32)
+    """Rounded, the half to the even one; in numpy, as polars takes longer for few than all the rest of a prompt."""
+    number_N = number.cast(pl.Float64).to_numpy()
+    known_N = ~np.isnan(number_N)
+    whole = pl.Series(np.rint(np.where(known_N, number_N, 0.0)).astype(np.int32))
+    return whole if known_N.all() else whole.set(pl.Series(~known_N), None)
 
 
 _WARMTH = pl.Series([*(word for _, word in TEMPERATURE_WORDS), "hot", None])

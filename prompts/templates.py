@@ -91,14 +91,13 @@ class TemplateSet:
         """The text of each row of variables, rendered where it is not known."""
         known = self._known.setdefault(kinds, {})
         texts = [known.get(row) for row in rows]
-        new = [row for row, text in zip(rows, texts, strict=True) if text is None]
-        if not new:
-            return [text for text in texts if text is not None]
-        rendered = dict(zip(new, self._rendered(file, iter(new)), strict=True))
+        new = [at for at, text in enumerate(texts) if text is None]
         if len(known) + len(new) > _REMEMBERED:
             known.clear()
-        known.update(rendered)
-        return [rendered[row] if text is None else text for row, text in zip(rows, texts, strict=True)]
+        rendered = self._rendered(file, iter([rows[at] for at in new]))
+        for at, text in zip(new, rendered, strict=True):  # the hash of a row costs as much as its text
+            known[rows[at]] = texts[at] = text
+        return [text for text in texts if text is not None]
 
     def _constant(self, file: str) -> str:
         """The text of a file that names no variable."""

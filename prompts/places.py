@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Bool, Float64, Int64
 from ..histories.distance import PlacesOnSphere, has_coordinates, points
+from .lookup import words_at
 
 PLACE_VARIABLES: Final = (
     "here", "cell", "moved", "moved_km", "direction", "speed", "from_home", "home_km", "home_direction",
@@ -132,7 +133,7 @@ def cells(degrees_X2: Float64) -> pl.Series:
     shifts = 5 * np.arange(_CELL_LETTERS - 1, -1, -1)
     letters = _GEOHASH[code[:, None] >> shifts & 31]
     words = pl.Series(["".join(row) for row in letters.tolist()], dtype=pl.String)
-    words = words[index_X]
+    words = words_at(words, index_X)
     return words if known_X.all() else words.set(pl.Series(~known_X), "")
 
 
@@ -146,7 +147,7 @@ def distance_words(km_X: Float64, same_km: float, same: str) -> pl.Series:
     steps_X = np.where(unknown_X, 0.0, km_X * _TIMES[class_X] / _PARTS[class_X])
     steps_X = np.minimum(np.maximum(np.rint(steps_X), 1), _LAST_STEP).astype(np.int64)
     code_X = np.where(km_X < same_km, len(words) - 2, 9 * class_X + steps_X - 1)
-    return words[np.where(unknown_X, len(words) - 1, code_X)]
+    return words_at(words, np.where(unknown_X, len(words) - 1, code_X))
 
 
 # Upper bounds in km of the classes of distances, and a step of each: 100 m, 1 km, 10 km and 100 km.
@@ -173,7 +174,7 @@ def directions(from_X2: Float64, to_X2: Float64, km_X: Float64) -> pl.Series:
     bearing_X = np.arctan2(np.sin(east_X) * np.cos(other_X), north_X)
     known_X = np.isfinite(bearing_X) & (km_X >= SAME_PLACE_KM)
     eighth_X = np.where(known_X, np.round(np.where(known_X, bearing_X, 0.0) / (np.pi / 4)) % 8, 8).astype(np.int64)
-    return _DIRECTIONS[eighth_X]
+    return words_at(_DIRECTIONS, eighth_X)
 
 
 class _Rows:
@@ -270,7 +271,7 @@ def _names(item_N: NDArray[np.integer], row_X: Int64, names_I1: pl.Series) -> pl
     """The names of the items chosen in some rows; "" for none and for items without a name."""
     last = len(names_I1) - 1
     item_X = np.where(row_X >= 0, item_N[row_X], last).astype(np.int64)
-    return names_I1[np.where((item_X < 0) | (item_X > last), last, item_X)]
+    return words_at(names_I1, np.where((item_X < 0) | (item_X > last), last, item_X))
 
 
 def _speeds(events: pl.DataFrame, rows: _Rows, km_N: Float64) -> pl.Series:
@@ -284,7 +285,7 @@ def _speeds(events: pl.DataFrame, rows: _Rows, km_N: Float64) -> pl.Series:
     known_N &= (hours_N >= _SPEED_HOURS[0]) & (hours_N <= _SPEED_HOURS[1])
     kmh_N = np.where(known_N, km_N, 0.0) / np.where(known_N, hours_N, 1.0)
     class_N = np.where(known_N, np.searchsorted([bound for bound, _ in _SPEEDS], kmh_N, side="right"), -1)
-    return _SPEED_WORDS[np.where(class_N < 0, len(_SPEED_WORDS) - 1, class_N)]
+    return words_at(_SPEED_WORDS, np.where(class_N < 0, len(_SPEED_WORDS) - 1, class_N))
 
 
 def _seconds(time: pl.Series) -> Float64:

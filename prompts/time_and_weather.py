@@ -12,6 +12,7 @@ import polars as pl
 
 from ..arrays import Bool, Float64, Int64
 from ..errors import PromptError
+from .lookup import words_at
 
 TIME_VARIABLES: Final = ("since_last", "sun", "season_here", "public_holiday")
 WEATHER_VARIABLES: Final = ("weather_change",)
@@ -41,7 +42,7 @@ def since_last(events: pl.DataFrame) -> pl.Series:
         code_N = np.where(both_N, code_N, np.where(days_N == 0, _SAME_DAY, far_N))
         number_N = np.where(both_N, number_N, np.where(days_N == 0, 0, far_number_N))
     word_N = np.where(before_N, _BEGIN[code_N] + number_N, _BEGIN[_NOTHING])
-    return _SINCE[word_N].alias("since_last")
+    return words_at(_SINCE, word_N).alias("since_last")
 
 
 # The words for a time: of each unit, its numbers up to the last one that occurs.
@@ -93,7 +94,7 @@ def sun_words(events: pl.DataFrame, latitude_N: Float64, longitude_N: Float64) -
     unknown_N = ~np.isfinite(elevation_N)
     if "hour_known" in events.columns:
         unknown_N |= ~events["hour_known"].fill_null(True).to_numpy()
-    return _SUN[np.where(unknown_N, 4, kind_N)].alias("sun")
+    return words_at(_SUN, np.where(unknown_N, 4, kind_N)).alias("sun")
 
 
 def solar_elevation(days_N: Float64, latitude_N: Float64, longitude_N: Float64) -> tuple[Float64, Float64]:
@@ -120,7 +121,7 @@ def season_here(events: pl.DataFrame, latitude_N: Float64) -> pl.Series:
     month_N = events["local_time"].to_numpy().astype("datetime64[M]").astype(np.int64) % 12
     quarter_N = (month_N + 1) % 12 // 3
     south_N = np.nan_to_num(latitude_N) < 0
-    return _SEASONS[(quarter_N + 2 * south_N) % 4].alias("season_here")
+    return words_at(_SEASONS, (quarter_N + 2 * south_N) % 4).alias("season_here")
 
 
 def public_holiday(events: pl.DataFrame, country: str) -> pl.Series:
@@ -170,7 +171,8 @@ def weather_change(events: pl.DataFrame, shown: pl.DataFrame) -> pl.Series:
     near_N = _earlier(events) & (seconds_N / 3600 <= _CHANGE_HOURS)
     celsius_N = shown["temperature_c"].cast(pl.Float64).to_numpy()  # NaN where null
     rise_N = np.diff(celsius_N, prepend=np.nan)
-    words = _WARMER[np.where(~near_N, 2, np.where(rise_N >= _CHANGE_C, 0, np.where(rise_N <= -_CHANGE_C, 1, 2)))]
+    warmth_N = np.where(~near_N, 2, np.where(rise_N >= _CHANGE_C, 0, np.where(rise_N <= -_CHANGE_C, 1, 2)))
+    words = words_at(_WARMER, warmth_N)
     falls_N = near_N & known_N & np.concatenate([[False], known_N[:-1]])[: len(known_N)]
     fall_N = np.array(fall.to_list(), object)
     changed_X = np.flatnonzero(falls_N & (fall_N != np.concatenate([[""], fall_N[:-1]])[: len(fall_N)]))

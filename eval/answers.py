@@ -25,6 +25,7 @@ from ..decode.identity import model_identity
 from ..files import atomic_path, sha256_text, write_json
 from ..histories import Histories
 from ..rankers.blend import Blend, read_pools
+from ..rankers.saved import FORMAT
 from ..rankers.stack import Stack
 from .parts import parts_of, write_parts
 from .protocol import Task, read_task
@@ -84,6 +85,7 @@ class _Questions:
         depends = [__version__, card, model, encoder.identity]
         perturbed = None if histories is task.histories else sha256_text(histories.events.write_csv())
         searched = [config.evaluate.k, config.decode.max_expansions, perturbed, blend.identity if blend else None]
+        searched += [FORMAT] if blend and blend.stack else []
         change = blend.on(without_context(histories, leave_out), engine.trie) if blend else None
         return cls(config, engine, text, blend, change, card, model, depends, searched)
 

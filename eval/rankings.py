@@ -11,7 +11,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, first_line
 from ..files import atomic_path, read_object, versions, write_json
 from ..histories.questions import evaluated_events
+from ..rankers.saved import FORMAT
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -202,6 +203,12 @@ def finished(folder: Path, slug: str, key: str) -> bool:
         return False
 
 
+def of_earlier_rankers(folder: Path, slugs: Iterable[str]) -> list[str]:
+    """Those of some complete rankings whose rankers an earlier version has fitted, by slug."""
+    there = set(slugs_in(folder))
+    return [one for one in slugs if one in there and read_facts(folder, one).get("rankers_format") != FORMAT]
+
+
 def slugs_in(folder: Path) -> list[str]:
     """Slugs of the complete rankings in a folder, in alphabetical order; none where there is no such folder."""
     return sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".parquet").is_file())
@@ -294,7 +301,7 @@ def facts_of(config: Config, task: Task, *, name: str, kind: Kind, wall_s: float
     return {
         "name": name, "kind": kind, "split": task.split, "task": task.hash, "protocol": protocol,
         "num_split_events": len(evaluated_events(histories, task.split)) - task.num_without,
-        "seed": config.seed, "wall_s": wall_s, "num_items": histories.items.height,
+        "rankers_format": FORMAT, "seed": config.seed, "wall_s": wall_s, "num_items": histories.items.height,
         "data_hash": histories.data_hash, "catalogue_hash": histories.catalogue_hash, "versions": versions(),
         "command": typed_command(), "finished": datetime.now(UTC).isoformat(timespec="seconds"), **more,
     }  # fmt: skip

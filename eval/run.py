@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__
 from ..console import say, show
@@ -21,6 +21,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
 from ..rankers.blend import ALONE
 from ..rankers.families import FAMILIES, Family, UnfitDataError
+from ..rankers.saved import FORMAT
 from ..rankers.stack import PARTS, WHOLE, Stack, StackRanker, StackRecipe
 from .answers import evaluate_model
 from .metrics import by_visit, summarise
@@ -33,6 +34,7 @@ from .rankings import (
     evaluation_folder,
     facts_of,
     finished,
+    of_earlier_rankers,
     of_task,
     read_rankings,
     refuse_other_kind,
@@ -48,6 +50,10 @@ from .wording import ON_VALIDATION
 
 if TYPE_CHECKING:
     from ..config import Config
+
+STACK: Final = "stack of priors"
+_WITH_STACK: Final = ("fine-tuned, on top", "fine-tuned, pooled")
+"""How the files of a model's rankings are named where a stack has a part in them."""
 
 
 def evaluate(
@@ -81,6 +87,12 @@ def evaluate(
     # The model first: what is wrong with it should be known before a baseline is tuned for minutes.
     wanted = not baselines_only or (config.priors != "none" and is_chosen(config, histories))
     stack = run_stack(config, histories, split) if wanted else None
+    evaluated = [slug_of(name) for name in config.evaluate.baselines]
+    if stack is not None:
+        evaluated += [slug_of(STACK), *(() if baselines_only or not use_adapter else map(slug_of, _WITH_STACK))]
+    if before := of_earlier_rankers(folder, evaluated):
+        say(f"{len(before)} rankings in {folder} are by an earlier version of the rankers and are made again: "
+            f"{', '.join(before)}")  # fmt: skip
     model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder, stack)
     found = []
     if stack is not None and (alone := evaluate_stack(config, task, stack, folder)):
@@ -108,7 +120,8 @@ def evaluate_baseline(
 ) -> tuple[Rankings, dict[str, Any]]:  # fmt: skip
     """Tune a family on validation, rank the task with what was chosen, write it, and return it with its facts.
 
-    What is complete and of the same key (data, events, settings, seed, k) is read and not ranked again.
+    What is complete and of the same key (data, events, settings, seed, k, and the version of what rankers learn) is
+    read and not ranked again.
 
     Raises:
         UnfitDataError: the histories lack what the family needs. DataError: rankings of another kind are there.
@@ -117,7 +130,7 @@ def evaluate_baseline(
     refuse_other_kind(folder, slug, "baseline")
     tuned = tune(family, task.histories, config.evaluate, config.seed, config.run)
     settings = dict(tuned.settings)
-    key_parts = [__version__, family.name, settings, task.hash, config.seed, config.evaluate.k]
+    key_parts = [__version__, FORMAT, family.name, settings, task.hash, config.seed, config.evaluate.k]
     key = sha256_text(json.dumps(key_parts, sort_keys=True))
     chosen = {"trials": tuned.trials, "num_events": tuned.num_events, "note": tuned.note}
     if finished(folder, slug, key):
@@ -156,10 +169,10 @@ def evaluate_stack(
     """
     if task.histories.items.height > WHOLE:
         return None
-    name, recipe = "stack of priors", stack.recipe
+    name, recipe = STACK, stack.recipe
     slug = slug_of(name)
     refuse_other_kind(folder, slug, "stack")
-    key_parts = [__version__, recipe.identity, task.hash, config.seed, config.evaluate.k]
+    key_parts = [__version__, FORMAT, recipe.identity, task.hash, config.seed, config.evaluate.k]
     key = sha256_text(json.dumps(key_parts, sort_keys=True))
     if not finished(folder, slug, key):
         if sentence := replaced(folder, slug, task):

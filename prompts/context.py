@@ -18,6 +18,7 @@ from ..arrays import Bool, Float64, Int64
 from ..errors import PromptError
 from ..histories.weather import WEATHER_COLUMNS
 from .features import FEATURES, Features
+from .lookup import words_at
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAYPARTS = ("night", "morning", "afternoon", "evening")
@@ -116,7 +117,7 @@ class _Clock:
         return hours.set(~self._known, None) if HOUR_KNOWN in self.events.columns else hours
 
     def daypart(self) -> pl.Series:
-        words = _DAYPART[self.hour_N // 6]
+        words = words_at(_DAYPART, self.hour_N // 6)
         return words.set(~self._known, "") if HOUR_KNOWN in self.events.columns else words
 
     def given(self, name: str, computed: Callable[[], pl.Series]) -> pl.Series:
@@ -141,14 +142,14 @@ def _day_of_month(clock: _Clock) -> pl.Series:
 
 _WEEKDAY, _DAYPART, _SEASON, _MONTH = map(pl.Series, (WEEKDAYS, DAYPARTS, SEASONS, MONTHS))
 _TIME: Final[dict[str, Callable[[_Clock], pl.Series]]] = {
-    "weekday": lambda clock: _WEEKDAY[clock.weekday_N],
+    "weekday": lambda clock: words_at(_WEEKDAY, clock.weekday_N),
     "is_weekend": lambda clock: pl.Series(clock.weekday_N >= 5),
     "hour": lambda clock: clock.hours(clock.hour_N),
     "hour12": lambda clock: clock.hours((clock.hour_N - 1) % 12 + 1),
     "daypart": _Clock.daypart,
     "day_of_month": _day_of_month,
-    "month": lambda clock: _MONTH[clock.month_N],
-    "season": lambda clock: _SEASON[(clock.month_N + 1) % 12 // 3],
+    "month": lambda clock: words_at(_MONTH, clock.month_N),
+    "season": lambda clock: words_at(_SEASON, (clock.month_N + 1) % 12 // 3),
     "days_since_previous": lambda clock: clock.given("days_since_previous", lambda: _days_since(clock)),
     "new_day": lambda clock: clock.given("new_day", lambda: pl.Series(clock.first_N | (clock.days_since_N != 0))),
 }
@@ -190,12 +191,14 @@ class _Weather:
         return said.zip_with(said.is_not_null(), words)
 
     def fall_or_nothing(self) -> pl.Series:
-        return self.fall().fill_null("") if "condition" in self.events.columns else _FALL_OR_NOTHING[self.fall_N]
+        return (
+            self.fall().fill_null("") if "condition" in self.events.columns else words_at(_FALL_OR_NOTHING, self.fall_N)
+        )
 
     def words(self) -> pl.Series:
         """Such as 'cold snow windy'."""
         if "condition" not in self.events.columns:
-            return _ALL_WORDS[(self.warmth_N * len(_FALL) + self.fall_N) * len(_WIND) + self.wind_N]
+            return words_at(_ALL_WORDS, (self.warmth_N * len(_FALL) + self.fall_N) * len(_WIND) + self.wind_N)
         three = pl.DataFrame([
             _WARMTH[self.warmth_N].alias("warmth"), self.fall().alias("fall"), _WIND[self.wind_N].alias("wind"),
         ])  # fmt: skip
@@ -208,7 +211,11 @@ class _Weather:
 
 
 def _whole(number: pl.Series) -> pl.Series:
-    return number.round().cast(pl.Int32)
+    """Rounded, the half to the even one; in numpy, as polars takes longer for few than all the rest of a prompt."""
+    number_N = number.cast(pl.Float64).to_numpy()
+    known_N = ~np.isnan(number_N)
+    whole = pl.Series(np.rint(np.where(known_N, number_N, 0.0)).astype(np.int32))
+    return whole if known_N.all() else whole.set(pl.Series(~known_N), None)
 
 
 _WARMTH = pl.Series([*(word for _, word in TEMPERATURE_WORDS), "hot", None])
@@ -221,9 +228,9 @@ _ALL_WORDS = pl.Series([
 _WORDS: Final[dict[str, Callable[[_Weather], pl.Series]]] = {
     "temperature_c": lambda weather: _whole(weather["temperature_c"]),
     "temperature_f": lambda weather: _whole(weather["temperature_c"] * 9 / 5 + 32),
-    "temperature_word": lambda weather: _WARMTH_OR_NOTHING[weather.warmth_N],
+    "temperature_word": lambda weather: words_at(_WARMTH_OR_NOTHING, weather.warmth_N),
     "precipitation_word": _Weather.fall_or_nothing,
-    "wind_word": lambda weather: _WIND_OR_NOTHING[weather.wind_N],
+    "wind_word": lambda weather: words_at(_WIND_OR_NOTHING, weather.wind_N),
     "precipitation_mm": lambda weather: weather["precipitation_mm"].round(1),
     "wind_mps": lambda weather: _whole(weather["wind_mps"]),
     "weather": _Weather.words,

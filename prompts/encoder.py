@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -157,13 +158,12 @@ class PromptEncoder:
             return Ragged.of(self.encode(texts))
         known = self._known
         found = [known.get(text) for text in texts]
-        new = [text for text, tokens in zip(texts, found, strict=True) if tokens is None]
-        if new:
-            if len(known) + len(new) > _REMEMBERED:
-                known.clear()
-            made = {text: np.array(ids, np.int32) for text, ids in zip(new, self.encode(new), strict=True)}
-            known.update(made)
-            found = [made[text] if tokens is None else tokens for text, tokens in zip(texts, found, strict=True)]
+        new = [at for at, tokens in enumerate(found) if tokens is None]
+        if len(known) + len(new) > _REMEMBERED:
+            known.clear()
+        made = Ragged.of(self.encode([texts[at] for at in new]) if new else [])
+        for at, (start, end) in zip(new, pairwise(made.ptr.tolist()), strict=True):
+            known[texts[at]] = found[at] = made.tokens[start:end]
         return Ragged.of_arrays([tokens for tokens in found if tokens is not None])
 
     @cached_property

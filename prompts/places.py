@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Bool, Float64, Int64
 from ..histories.distance import PlacesOnSphere, has_coordinates, points
+from .lookup import words_at
 
 PLACE_VARIABLES: Final = (
     "here", "cell", "moved", "moved_km", "direction", "speed", "from_home", "home_km", "home_direction",
@@ -89,7 +90,7 @@ class Places:
         if self.names_I1 is None or self.location != "outcome":
             return self.cell()
         names = _names(self.events["item_idx"].to_numpy(), self.rows.here_N, self.names_I1)
-        nameless_X = np.flatnonzero((names == "").to_numpy())
+        nameless_X = np.array([row for row, name in enumerate(names.to_list()) if not name], np.int64)
         if len(nameless_X):
             names = names.scatter(nameless_X, cells(self._degrees_N2[self.rows.here_N[nameless_X]]))
         return names
@@ -132,7 +133,8 @@ def cells(degrees_X2: Float64) -> pl.Series:
     shifts = 5 * np.arange(_CELL_LETTERS - 1, -1, -1)
     letters = _GEOHASH[code[:, None] >> shifts & 31]
     words = pl.Series(["".join(row) for row in letters.tolist()], dtype=pl.String)
-    return words.gather(index_X).set(pl.Series(~known_X), "")
+    words = words_at(words, index_X)
+    return words if known_X.all() else words.set(pl.Series(~known_X), "")
 
 
 def distance_words(km_X: Float64, same_km: float, same: str) -> pl.Series:
@@ -140,12 +142,18 @@ def distance_words(km_X: Float64, same_km: float, same: str) -> pl.Series:
 
     "" where NaN.
     """
-    class_X = np.searchsorted([0.95, 9.5, 95.0], km_X, side="right")  # 3 for NaN too
-    steps_X = np.select([class_X == 0, class_X == 1, class_X == 2], [km_X * 10, km_X, km_X / 10], km_X / 100)
-    steps_X = np.clip(np.rint(np.nan_to_num(steps_X)), 1, _LAST_STEP).astype(np.int64)
-    words = _distances(same)
+    words, unknown_X = _distances(same), np.isnan(km_X)
+    class_X = np.searchsorted(_CLASSES, km_X, side="right")  # 3 for NaN too
+    steps_X = np.where(unknown_X, 0.0, km_X * _TIMES[class_X] / _PARTS[class_X])
+    steps_X = np.minimum(np.maximum(np.rint(steps_X), 1), _LAST_STEP).astype(np.int64)
     code_X = np.where(km_X < same_km, len(words) - 2, 9 * class_X + steps_X - 1)
-    return words[np.where(np.isnan(km_X), len(words) - 1, code_X)]
+    return words_at(words, np.where(unknown_X, len(words) - 1, code_X))
+
+
+# Upper bounds in km of the classes of distances, and a step of each: 100 m, 1 km, 10 km and 100 km.
+_CLASSES: Final = np.array([0.95, 9.5, 95.0])
+_TIMES: Final = np.array([10.0, 1.0, 1.0, 1.0])
+_PARTS: Final = np.array([1.0, 1.0, 10.0, 100.0])
 
 
 @cache
@@ -166,7 +174,7 @@ def directions(from_X2: Float64, to_X2: Float64, km_X: Float64) -> pl.Series:
     bearing_X = np.arctan2(np.sin(east_X) * np.cos(other_X), north_X)
     known_X = np.isfinite(bearing_X) & (km_X >= SAME_PLACE_KM)
     eighth_X = np.where(known_X, np.round(np.where(known_X, bearing_X, 0.0) / (np.pi / 4)) % 8, 8).astype(np.int64)
-    return _DIRECTIONS[eighth_X]
+    return words_at(_DIRECTIONS, eighth_X)
 
 
 class _Rows:
@@ -263,7 +271,7 @@ def _names(item_N: NDArray[np.integer], row_X: Int64, names_I1: pl.Series) -> pl
     """The names of the items chosen in some rows; "" for none and for items without a name."""
     last = len(names_I1) - 1
     item_X = np.where(row_X >= 0, item_N[row_X], last).astype(np.int64)
-    return names_I1.gather(np.where((item_X < 0) | (item_X > last), last, item_X))
+    return words_at(names_I1, np.where((item_X < 0) | (item_X > last), last, item_X))
 
 
 def _speeds(events: pl.DataFrame, rows: _Rows, km_N: Float64) -> pl.Series:
@@ -277,7 +285,7 @@ def _speeds(events: pl.DataFrame, rows: _Rows, km_N: Float64) -> pl.Series:
     known_N &= (hours_N >= _SPEED_HOURS[0]) & (hours_N <= _SPEED_HOURS[1])
     kmh_N = np.where(known_N, km_N, 0.0) / np.where(known_N, hours_N, 1.0)
     class_N = np.where(known_N, np.searchsorted([bound for bound, _ in _SPEEDS], kmh_N, side="right"), -1)
-    return _SPEED_WORDS[np.where(class_N < 0, len(_SPEED_WORDS) - 1, class_N)]
+    return words_at(_SPEED_WORDS, np.where(class_N < 0, len(_SPEED_WORDS) - 1, class_N))
 
 
 def _seconds(time: pl.Series) -> Float64:

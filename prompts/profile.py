@@ -13,6 +13,7 @@ import polars as pl
 
 from ..arrays import Float64, Int64, ragged
 from .context import DAYPARTS
+from .lookup import words_at
 
 MANY_TOGETHER_HOURS = 3
 SECOND_HOUR_SHARE = 0.25
@@ -52,7 +53,7 @@ def profile_frame(
     return pl.DataFrame([
         pl.Series("window", window_P), pl.Series("item_idx", item_P), pl.Series("count", count_P),
         pl.Series("share", count_P / np.bincount(window_P, count_P)[window_P]),
-        _DAYS[np.where(weekend_P <= 0.1, 0, np.where(weekend_P >= 0.7, 1, 2))].alias("days"),
+        words_at(_DAYS, np.where(weekend_P <= 0.1, 0, np.where(weekend_P >= 0.7, 1, 2))).alias("days"),
         _usual_hours(histogram_PH),
     ])  # fmt: skip
 
@@ -86,7 +87,7 @@ def _usual_hours(histogram_PH: Int64) -> pl.Series:
     far_P = np.where(near_PH, 0, histogram_PH).sum(axis=1)
     has_second_P = (far_P >= SECOND_HOUR_SHARE * count_P) & (far_P >= 2)
     told_P = np.where(has_second_P, 24 * (second_P + 1), 0) + first_P
-    return _HOURS[np.where(count_P > 0, told_P, len(_HOURS) - 1)].alias("hours")
+    return words_at(_HOURS, np.where(count_P > 0, told_P, len(_HOURS) - 1)).alias("hours")
 
 
 _DAYS: Final = pl.Series(["weekdays", "weekends", "any day"])

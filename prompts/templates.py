@@ -77,11 +77,11 @@ class TemplateSet:
         if not names:
             return [self._constant(file)], pl.zeros(frame.height, dtype=pl.Int64, eager=True)
         if frame.height <= _FEW_ROWS and not any(schema[name].is_nested() for name in names):
-            index: dict[tuple[Any, ...], int] = {}
-            rows = zip(*(frame[name].to_list() for name in names), strict=True)
-            rows_N = [index.setdefault(row, len(index)) for row in rows]
+            rows = list(zip(*(frame[name].to_list() for name in names), strict=True))
             kinds = (file, *(schema[name] for name in names))  # 1, 1.0 and True are equal, and read otherwise
-            return self._remembered(file, kinds, list(index)), pl.Series("_text", rows_N, dtype=pl.UInt32)
+            index: dict[str, int] = {}
+            rows_N = [index.setdefault(text, len(index)) for text in self._remembered(file, kinds, rows)]
+            return list(index), pl.Series("_text", rows_N, dtype=pl.UInt32)
         distinct = frame.select(names).unique(maintain_order=True).with_row_index("_text")
         texts = self._rendered(file, distinct.drop("_text").iter_rows())
         joined = frame.select(names).join(distinct, on=names, how="left", nulls_equal=True, maintain_order="left")
@@ -91,14 +91,16 @@ class TemplateSet:
         """The text of each row of variables, rendered where it is not known."""
         known = self._known.setdefault(kinds, {})
         texts = [known.get(row) for row in rows]
-        new = [row for row, text in zip(rows, texts, strict=True) if text is None]
-        if not new:
-            return [text for text in texts if text is not None]
-        rendered = dict(zip(new, self._rendered(file, iter(new)), strict=True))
+        new = [at for at, text in enumerate(texts) if text is None]
         if len(known) + len(new) > _REMEMBERED:
             known.clear()
-        known.update(rendered)
-        return [rendered[row] if text is None else text for row, text in zip(rows, texts, strict=True)]
+        index: dict[tuple[Any, ...], int] = {}  # hashing a row takes as long as rendering it
+        index_X = [index.setdefault(rows[at], len(index)) for at in new]
+        rendered = self._rendered(file, iter(index))
+        known.update(zip(index, rendered, strict=True))
+        for at, place in zip(new, index_X, strict=True):
+            texts[at] = rendered[place]
+        return [text for text in texts if text is not None]
 
     def _constant(self, file: str) -> str:
         """The text of a file that names no variable."""

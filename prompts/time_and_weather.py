@@ -12,6 +12,7 @@ import polars as pl
 
 from ..arrays import Bool, Float64, Int64
 from ..errors import PromptError
+from .lookup import words_at
 
 TIME_VARIABLES: Final = ("since_last", "sun", "season_here", "public_holiday")
 WEATHER_VARIABLES: Final = ("weather_change",)
@@ -41,7 +42,7 @@ def since_last(events: pl.DataFrame) -> pl.Series:
         code_N = np.where(both_N, code_N, np.where(days_N == 0, _SAME_DAY, far_N))
         number_N = np.where(both_N, number_N, np.where(days_N == 0, 0, far_number_N))
     word_N = np.where(before_N, _BEGIN[code_N] + number_N, _BEGIN[_NOTHING])
-    return _SINCE[word_N].alias("since_last")
+    return words_at(_SINCE, word_N).alias("since_last")
 
 
 # The words for a time: of each unit, its numbers up to the last one that occurs.
@@ -65,16 +66,19 @@ def _of_seconds(seconds_N: Int64) -> tuple[Int64, Int64]:
     """Which unit of _UNITS, or _MOMENTS, and how many."""
     minutes_N, hours_N = seconds_N / 60, seconds_N / 3600
     far_N, far_number_N = _of_days(hours_N / 24)
-    near = [minutes_N < 3, minutes_N < 55, hours_N < 21.5]
-    number_N = np.select(near, [np.zeros_like(minutes_N), np.clip(np.rint(minutes_N / 10), 1, None) * 10,
-                                np.rint(hours_N)], far_number_N)  # fmt: skip
-    return np.select(near, [_MOMENTS, 0, 1], far_N), number_N.astype(np.int64)
+    just_N, minutes_ago_N, today_N = minutes_N < 3, minutes_N < 55, hours_N < 21.5
+    tens_N = np.maximum(np.rint(minutes_N / 10), 1) * 10
+    number_N = np.where(minutes_ago_N, np.where(just_N, 0, tens_N), np.where(today_N, np.rint(hours_N), far_number_N))
+    code_N = np.where(minutes_ago_N, np.where(just_N, _MOMENTS, 0), np.where(today_N, 1, far_N))
+    return code_N, number_N.astype(np.int64)
 
 
 def _of_days(days_N: Float64) -> tuple[Int64, Int64]:
-    near = [days_N < 13.5, days_N < 60]
-    number_N = np.select(near, [np.clip(np.rint(days_N), 1, None), np.rint(days_N / 7)], np.rint(days_N / 30.4))
-    return np.select(near, [2, 3], 4), np.minimum(number_N, _UNITS[-1][1]).astype(np.int64)
+    near_N, weeks_N = days_N < 13.5, days_N < 60
+    later_N = np.rint(np.where(weeks_N, days_N / 7, days_N / 30.4))
+    number_N = np.where(near_N, np.maximum(np.rint(days_N), 1), later_N)
+    code_N = np.where(near_N, 2, np.where(weeks_N, 3, 4))
+    return code_N, np.minimum(number_N, _UNITS[-1][1]).astype(np.int64)
 
 
 def sun_words(events: pl.DataFrame, latitude_N: Float64, longitude_N: Float64) -> pl.Series:
@@ -90,7 +94,7 @@ def sun_words(events: pl.DataFrame, latitude_N: Float64, longitude_N: Float64) -
     unknown_N = ~np.isfinite(elevation_N)
     if "hour_known" in events.columns:
         unknown_N |= ~events["hour_known"].fill_null(True).to_numpy()
-    return _SUN[np.where(unknown_N, 4, kind_N)].alias("sun")
+    return words_at(_SUN, np.where(unknown_N, 4, kind_N)).alias("sun")
 
 
 def solar_elevation(days_N: Float64, latitude_N: Float64, longitude_N: Float64) -> tuple[Float64, Float64]:
@@ -117,7 +121,7 @@ def season_here(events: pl.DataFrame, latitude_N: Float64) -> pl.Series:
     month_N = events["local_time"].to_numpy().astype("datetime64[M]").astype(np.int64) % 12
     quarter_N = (month_N + 1) % 12 // 3
     south_N = np.nan_to_num(latitude_N) < 0
-    return _SEASONS[(quarter_N + 2 * south_N) % 4].alias("season_here")
+    return words_at(_SEASONS, (quarter_N + 2 * south_N) % 4).alias("season_here")
 
 
 def public_holiday(events: pl.DataFrame, country: str) -> pl.Series:
@@ -162,19 +166,20 @@ def weather_change(events: pl.DataFrame, shown: pl.DataFrame) -> pl.Series:
     measured = [name for name in ("precipitation_mm", "snowfall_cm", "condition") if name in events.columns]
     known_N = np.zeros(events.height, bool)
     for name in measured:
-        known_N |= events[name].is_not_null().to_numpy()
+        known_N |= events[name].is_not_null().to_numpy() if events[name].null_count() else True
     seconds_N = np.diff(events["time"].to_numpy().astype("datetime64[us]").astype(np.int64), prepend=0) // 1_000_000
     near_N = _earlier(events) & (seconds_N / 3600 <= _CHANGE_HOURS)
     celsius_N = shown["temperature_c"].cast(pl.Float64).to_numpy()  # NaN where null
     rise_N = np.diff(celsius_N, prepend=np.nan)
-    warmth = _WARMER[np.where(rise_N >= _CHANGE_C, 0, np.where(rise_N <= -_CHANGE_C, 1, 2))]
+    warmth_N = np.where(~near_N, 2, np.where(rise_N >= _CHANGE_C, 0, np.where(rise_N <= -_CHANGE_C, 1, 2)))
+    words = words_at(_WARMER, warmth_N)
     falls_N = near_N & known_N & np.concatenate([[False], known_N[:-1]])[: len(known_N)]
-    before = fall.shift(1, fill_value="")
-    changed_N = falls_N & (fall != before).to_numpy()
-    words = warmth.set(pl.Series(~near_N), "")
-    if changed_N.any():
-        new = (fall + " began").zip_with(fall != "", before + " ended")
-        words = new.zip_with(pl.Series(changed_N), words)
+    fall_N = np.array(fall.to_list(), object)
+    changed_X = np.flatnonzero(falls_N & (fall_N != np.concatenate([[""], fall_N[:-1]])[: len(fall_N)]))
+    if len(changed_X):
+        pairs = zip(fall_N[changed_X], fall_N[changed_X - 1], strict=True)
+        new = [f"{now} began" if now else f"{before} ended" for now, before in pairs]
+        words = words.scatter(changed_X, pl.Series(new))
     return words.alias("weather_change")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..arrays import Int64
 from ..catalogue import Trie
+from ..console import say
 from ..decode.adapter_card import read_card
 from ..decode.reweighting import Change, ItemPrior, Reweighting
 from ..errors import ConfigError, DataError
@@ -21,7 +22,7 @@ from ..files import read_object, sha256_text, write_json
 from ..histories import Histories
 from .pooling import Pools, SearchedCatalogue, change_of
 from .queries import QueryEvents, query_histories
-from .saved import read_stack
+from .saved import FORMAT, read_stack
 from .stack import Stack, StackRecipe
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def read_blend(config: RunConfig, histories: Histories, card: Mapping[str, Any],
 def read_pools(card: Mapping[str, Any], adapter: Path, stack: Stack | None) -> Pools:
     """What `finetune` or `calibrate` left for an adapter; without it, pooled as the adapter was trained.
 
+    It is said where the rankers were fitted by another version then, which learnt something else.
+
     Raises ConfigError: the adapter was trained on top of another stack, or was never pooled with this one.
     """
     identity = ALONE if stack is None else stack.recipe.identity
@@ -101,7 +104,13 @@ def read_pools(card: Mapping[str, Any], adapter: Path, stack: Stack | None) -> P
     try:
         found = read_object(adapter / POOLS)
         if found.get("priors") == identity:
-            return Pools.of_json(found["pools"])
+            pools = Pools.of_json(found["pools"])
+            if stack is not None and found.get("rankers_format") != FORMAT:
+                say(
+                    f"the adapter in {adapter} was pooled with the same rankers as an earlier version of whereupon "
+                    "fitted them, and they answer otherwise now: run `whereupon calibrate` to fit its weights again"
+                )
+            return pools
     except (DataError, KeyError, TypeError):
         found = {}
     if trained_on != identity or (found and stack is not None):
@@ -127,4 +136,4 @@ def known_priors(adapter: Path) -> set[str]:
 def write_pools(adapter: Path, stack: StackRecipe | None, pools: Pools, facts: Mapping[str, Any]) -> None:
     """Keep how an adapter and a stack are pooled."""
     identity = ALONE if stack is None else stack.identity
-    write_json(adapter / POOLS, {"priors": identity, "pools": pools.as_json(), **facts})
+    write_json(adapter / POOLS, {"priors": identity, "rankers_format": FORMAT, "pools": pools.as_json(), **facts})

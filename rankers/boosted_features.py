@@ -7,7 +7,7 @@ are as of the query's time.
 Shapes: see `arrays`; K = features; C = candidates of all questions, flattened.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,7 +81,7 @@ class Features:
         """`rankers` are those whose answers are among the features."""
         votes, query = Votes.of(histories, known), QueryFeatures.of(histories, known, returns)
         answers = {name: ranker.on(histories, split, known) for name, ranker in rankers.items()}
-        moments, items = _moments(votes, known), _items(votes)
+        moments, items = _moments(votes, histories, known), _items(votes)
         of_pairs = [*OF_HOURS, *OF_MOVES, *OF_OWN, *query.facts.names, *answers]
         return cls(
             votes, query, answers, np.stack(list(moments.values()), axis=1), np.stack(list(items.values()), axis=1),
@@ -95,14 +95,20 @@ class Features:
 
     def pairs(self, row_Q: Int64, chosen_QI: Bool) -> Pairs:
         """Some items of each of some rows with their features; `row_Q` need not be sorted."""
-        return self._pairs(row_Q, list(self._dense(row_Q)), chosen_QI)
+        query_C, item_C = np.nonzero(chosen_QI)
+        return self._pairs(row_Q, query_C, item_C, (_rounded(one_QI[query_C, item_C]) for one_QI in self._dense(row_Q)))
 
     def sample(self, row_Q: Int64, allowed_QI: Bool, true_Q: Int64, rng: np.random.Generator) -> tuple[Pairs, Float32]:
         """Pairs to learn from: of a large catalogue the true item, the best by some of the features, and a random
         sample of the others. Also the logarithm of how many items each stands for, float32 [C]."""
-        dense, at_Q = list(self._dense(row_Q)), np.arange(len(row_Q))
+        dense, at_Q = list(map(_rounded, self._dense(row_Q))), np.arange(len(row_Q))
+
+        def chosen(chosen_QI: Bool) -> Pairs:
+            query_C, item_C = np.nonzero(chosen_QI)
+            return self._pairs(row_Q, query_C, item_C, (one_QI[query_C, item_C] for one_QI in dense))
+
         if allowed_QI.shape[1] <= SMALL:
-            pairs = self._pairs(row_Q, dense, allowed_QI)
+            pairs = chosen(allowed_QI)
             return pairs, np.zeros(len(pairs.query_C), np.float32)
         chosen_QI = self._best(dict(zip(self.names, dense, strict=False)), allowed_QI)
         chosen_QI[at_Q, true_Q] = True
@@ -110,25 +116,27 @@ class Features:
         num_rest_Q1 = rest_QI.sum(axis=1, keepdims=True)
         drawn_QI = rest_QI & (rng.random(rest_QI.shape, np.float32) * num_rest_Q1 < _SAMPLED)
         stands_Q = np.log(np.maximum(num_rest_Q1[:, 0], 1) / np.maximum(drawn_QI.sum(axis=1), 1))
-        pairs = self._pairs(row_Q, dense, chosen_QI | drawn_QI)
+        pairs = chosen(chosen_QI | drawn_QI)
         is_drawn_C = drawn_QI[pairs.query_C, pairs.item_C]
         return pairs, np.where(is_drawn_C, stands_Q[pairs.query_C], 0.0).astype(np.float32)
 
-    def _pairs(self, row_Q: Int64, dense: list[Float32], chosen_QI: Bool) -> Pairs:
-        query_C, item_C = np.nonzero(chosen_QI)
-        same_CK = np.concatenate([self.moment_NK[row_Q][query_C], self.item_IK[item_C]], axis=1)
-        columns = [one_QI[query_C, item_C] for one_QI in dense]
-        return Pairs(query_C, item_C, np.concatenate([np.stack(columns, axis=1), same_CK], axis=1))
+    def _pairs(self, row_Q: Int64, query_C: Int64, item_C: Int64, columns: Iterable[Float32]) -> Pairs:
+        num = len(self.names) - self.moment_NK.shape[1] - self.item_IK.shape[1]
+        feature_CK = np.empty((len(item_C), len(self.names)), np.float32)
+        for at, one_C in enumerate(columns):
+            feature_CK[:, at] = one_C
+        feature_CK[:, num:] = np.concatenate([self.moment_NK[row_Q][query_C], self.item_IK[item_C]], axis=1)
+        return Pairs(query_C, item_C, feature_CK)
 
-    def _dense(self, row_Q: Int64) -> Iterator[Float32]:
-        """Features of all items. Rounded, since the last digits may depend on the other queries, and trees would not
-        forgive it."""
+    def _dense(self, row_Q: Int64) -> Iterator[NDArray[np.floating]]:
+        """Features of all items, one at a time."""
         votes = self.votes
-        for one_QI in (*votes.of_hours(row_Q), *votes.of_moves(row_Q), *votes.of_own(row_Q, self.query.returns)):
-            yield _rounded(one_QI)
-        yield from map(_rounded, self.query.features(row_Q))
+        yield from votes.of_hours(row_Q)
+        yield from votes.of_moves(row_Q)
+        yield from votes.of_own(row_Q, self.query.shares(row_Q))
+        yield from self.query.features(row_Q)
         for answers in self.answers.values():
-            yield _rounded(answers.scores(row_Q))
+            yield answers.scores(row_Q)
 
     def _best(self, found: Mapping[str, Float32], allowed_QI: Bool) -> Bool:
         """The best allowed items of each row by each of `_SOURCES`."""
@@ -141,11 +149,12 @@ class Features:
         return chosen_QI & allowed_QI
 
 
-def _rounded(score_QI: NDArray[np.floating]) -> Float32:
-    return np.round(score_QI, 3).astype(np.float32)
+def _rounded(score_X: NDArray[np.floating]) -> Float32:
+    """Rounded, since the last digits may depend on the other queries, and trees would not forgive it."""
+    return np.round(score_X, 3).astype(np.float32)
 
 
-def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
+def _moments(votes: Votes, histories: Histories, known: Histories) -> dict[str, Float32]:
     """float32 [N] each: the clock, what is since the last event, and the context's numbers where they are known.
 
     Which columns of numbers there are, `known` says: a request may have more or fewer than the trees were grown on.
@@ -157,13 +166,13 @@ def _moments(votes: Votes, known: Histories) -> dict[str, Float32]:
         "weekday": (local_N // DAY_S + 3) % 7.0,  # day 0, 1 January 1970, was a Thursday
         "log gap": data.log_gap_N,
         "hour of last": last_N % DAY_S / 3600,
-        "number of events": num_previous(data.histories).astype(np.float32),
+        "number of events": num_previous(histories).astype(np.float32),
     }
     if data.place_I3 is not None and data.here_N3 is not None:
         last_N3 = np.where((data.from_N >= 0)[:, None], data.place_I3[data.from_N], np.nan)
         found["km of last"] = distance_km(data.here_N3, last_N3)
     names = number_columns(known)
-    for name, value_N in zip(names, number_values(data.histories, names).T, strict=True):
+    for name, value_N in zip(names, number_values(histories, names).T, strict=True):
         found[OF_CONTEXT + name] = value_N
     first_N = data.from_N < 0
     for name in ("log gap", "hour of last"):

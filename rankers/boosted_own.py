@@ -20,10 +20,10 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
 from .boosted_features import OF_ITEMS, Features, Pairs
 from .boosting import BoostingSettings, Learnt, grow, softmax
-from .counting import Visits
+from .counting import visits_of
 from .discovery import earlier_histories
 from .protocol import Arrays, Family, Fitting, Scored, Sparse, require
-from .returns import LONGEST, EventData, Returns, fit_returns, rows_that_return
+from .returns import LONGEST, Returns, fit_returns, rows_that_return
 from .user_history import LastFit
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class BoostedOwn:
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
         """Scores add up to 1; everything is as of each row."""
-        features, visits = _features(histories, known or histories, split, self.returns), Visits.of(histories)
+        features, visits = _features(histories, known or histories, split, self.returns), visits_of(histories)
 
         def scores(row_Q: Int64) -> Scored:
             if not len(row_Q):
@@ -93,7 +93,7 @@ def _own(features: Features, row_Q: Int64) -> Pairs:
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> BoostedOwn:
     returns, histories = fit_returns(histories, split, seed), earlier_histories(histories, split)
     features = _features(histories, histories, split, returns)
-    row_Q = rows_that_return(EventData.of(histories), split, seed)
+    row_Q = rows_that_return(histories, split, seed)
     most = max(1, _CELLS // histories.items.height)
     row_Q = np.sort(np.random.default_rng(seed).permutation(row_Q)[:most])
     if not len(row_Q):

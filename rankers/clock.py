@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from ..arrays import Float64, Int64
+from ..arrays import Bool, Float64, Int64
 from ..histories import Histories
 from .cached import cached
 
@@ -31,10 +31,10 @@ def local_seconds(events: pl.DataFrame) -> Int64:
     Where some events have a day without an hour, all have the begin of their day: an hour beside a missing one says
     which kind of row it is and not when people come.
     """
-    local = events["local_time"].cast(pl.Datetime("us"))
+    local_N = events["local_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
     if "hour_known" in events.columns and not events["hour_known"].fill_null(True).all():
-        local = local.dt.truncate("1d")
-    return local.dt.epoch("s").cast(pl.Int64).to_numpy()
+        local_N -= local_N % DAY_S
+    return local_N
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Stream:
     time_N: Int64
     item_N: Int64
     num_items: int
+
+    def take(self, chosen_M: Bool) -> "Stream":
+        """Some of its events."""
+        return Stream(self.row_N[chosen_M], self.time_N[chosen_M], self.item_N[chosen_M], self.num_items)
 
     @classmethod
     def of(cls, histories: Histories) -> "Stream":
@@ -69,7 +73,7 @@ class Stream:
         digits.
         """
         item_N, time_N = self.item_N, self.time_N
-        if weight_N is not None:
+        if weight_N is not None and not weight_N.all():
             item_N, time_N, weight_N = item_N[weight_N != 0], time_N[weight_N != 0], weight_N[weight_N != 0]
         order_Q = np.argsort(time_Q, kind="stable")
         sum_QI = np.zeros((len(time_Q), self.num_items))

@@ -115,5 +115,8 @@ class Moves:
         return query_X[some_X], self.to_P[pair_X[some_X]], count_X[some_X]
 
 
+visits_of: Final = cached(Visits.of)
+"""`Visits.of`, which is kept with the histories."""
+
 moves_of: Final = cached(Moves.of)
 """`Moves.of`, which is kept with the histories."""

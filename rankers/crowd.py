@@ -65,7 +65,7 @@ class Crowd:
     def of(cls, known: Histories, facts: Facts) -> "Crowd":
         row_M = facts.stream.row_N
         item_N, user_N, time_N = known.item_idx_N.astype(np.int64), known.user_idx_N.astype(np.int64), known.time_s_N
-        row_F = row_M[facts.first_M > 0]
+        row_F = facts.first_stream.row_N
         return cls(
             len(known.user_ids), user_N, item_N, time_N,
             Grouped.of(item_N[row_M], time_N[row_M], row_M),
@@ -121,8 +121,8 @@ class NewItemFeatures:
 
     def _counts(self, row_Q: Int64) -> Iterator[NDArray[Any]]:
         """Those of `OF_CROWD`."""
-        facts, time_Q = self.query.facts, self.query.data.histories.time_s_N[row_Q]
-        yield np.log1p(facts.stream.sums_before(time_Q, facts.first_M, 7 * DAY_S))
+        facts, time_Q = self.query.facts, self.query.data.time_N[row_Q]
+        yield np.log1p(facts.first_stream.sums_before(time_Q, None, 7 * DAY_S))
         yield np.log1p(10 * facts.stream.sums_before(time_Q, None, 2 * _HOUR_S))
         shape, num_items = (len(row_Q), facts.stream.num_items), facts.stream.num_items
         query_X, past_X = self.query.data.pairs(row_Q)
@@ -145,7 +145,7 @@ class NewItemFeatures:
     def _company(self, query_X: Int64, past_X: Int64, weight_X: Float64, time_Q: Int64) -> Float64:
         """float64 [Q * I]: where they are now who were where the user was in `past_X`, at about that time."""
         crowd, data, stream = self.crowd, self.query.data, self.query.facts.stream
-        own_X = data.histories.time_s_N[past_X]
+        own_X = data.time_N[past_X]
         until_X = np.minimum(own_X + _TOGETHER_S, time_Q[query_X])
         at_Y, row_Y = crowd.by_item.before(data.item_N[past_X], until_X, own_X - _TOGETHER_S)
         apart_Y = np.abs(crowd.time_N[row_Y] - own_X[at_Y]) / _HOUR_S
@@ -176,7 +176,7 @@ class NewItemFeatures:
         """What is left of `names`."""
         facts, data, crowd = self.query.facts, self.query.data, self.crowd
         if facts.tag_IC is not None and facts.tag_stream is not None:
-            time_Q = data.histories.time_s_N[row_Q]
+            time_Q = data.time_N[row_Q]
             first_QC = facts.tag_stream.sums_before(time_Q, facts.share_T)
             rate_QC = np.log((first_QC + 1) / (facts.tag_IC.sum(axis=0) + 1))
             yield rate_QC.astype(np.float32) @ facts.tag_IC.T

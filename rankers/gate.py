@@ -18,7 +18,7 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous, sample_events
 from .clock import DAY_S, local_seconds
-from .counting import Visits
+from .counting import Visits, visits_of
 
 _LONGEST = 400  # the last events of a history that are used
 _PAIRS = 2_000_000  # past events held at once
@@ -41,7 +41,7 @@ class Gate:
 
         Infinite where the user has chosen nothing before, minus infinity where the user has chosen everything.
         """
-        visits = Visits.of(histories)
+        visits = visits_of(histories)
         odds_Q = np.full(len(row_Q), np.inf)
         some_Q = num_previous(histories)[row_Q] > 0
         feature_QF = _features(histories, visits, row_Q[some_Q])

@@ -5,9 +5,9 @@ Everything is as of the query's time: counts are of strictly earlier events. For
 Shapes: see `arrays`; K = features, C = categories, M = events in the order of time, P = the rows of a part.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,9 +19,12 @@ from ..histories.distance import distance_km, has_coordinates, points_of
 from .cached import cached
 from .clock import DAY_S, Stream, local_seconds, stream_of
 from .counting import Moves, moves_of
-from .returns import EventData, Returns, sums
+from .returns import EventData, Returns, event_data, sums
+
+T = TypeVar("T")
 
 _CACHED = 5_000  # items whose nearness to each other is kept
+_KEPT_CELLS = 200_000  # questions times items whose features are kept, about 20 MB
 _LONG_AGO = 300.0  # days
 _LATELY_S = 30 * DAY_S  # half-life
 _SOON_S = 2 * 3600  # after this time "soon" is a half
@@ -39,11 +42,11 @@ NAMES: Final = (*OF_PLACES, *OF_COUNTS, *OF_CATEGORIES)
 passed since the last event."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facts:
     """What all users did, and what items are.
 
-    `first_M` float64 is 1 for the first visit of its user to its item, else 0. `tag_stream` holds these visits for each
+    `first_stream` holds the first visits of a user to an item. `tag_stream` holds these visits for each
     of the item's categories, which are its "items"; for each of its entries, `share_T` float64 is the share of the
     category in the item, `hour_T` int64 and `weekend_T` bool are those of the local clock. `tag_IC` float32 are the
     shares of categories of each item, adding up to 1. Without categories these are None. `place_I3` are points; None
@@ -52,7 +55,7 @@ class Facts:
 
     stream: Stream
     moves: Moves
-    first_M: Float64
+    first_stream: Stream
     tag_IC: Float32 | None
     tag_stream: Stream | None
     share_T: Float64
@@ -60,6 +63,7 @@ class Facts:
     weekend_T: Bool
     place_I3: Float64 | None
     near_SII: list[Float32] | None
+    _around: dict[int, tuple[Stream, Float64]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, known: Histories) -> "Facts":
@@ -72,7 +76,7 @@ class Facts:
         local_T = local_seconds(known.events)[row_T]
         tag_stream = None if tag_IC is None else Stream(row_T, stream.time_N[at_T], tag_T, tag_IC.shape[1])
         return cls(
-            stream, moves_of(known), first_M.astype(np.float64), tag_IC, tag_stream, share_T,
+            stream, moves_of(known), stream.take(first_M), tag_IC, tag_stream, share_T,
             local_T % DAY_S // 3600, is_weekend(local_T), place_I3, near,
         )  # fmt: skip
 
@@ -103,13 +107,24 @@ class Facts:
         ratio_QC = np.empty_like(all_QC)
         for group in np.unique(group_Q):
             at_P = np.flatnonzero(group_Q == group)
-            apart_T = np.abs(self.hour_T - group // 2)
-            weight_T = np.array([1.0, 0.7, 0.3, 0.0])[np.minimum(np.minimum(apart_T, 24 - apart_T), 3)]
-            weight_T *= np.where(self.weekend_T == (group % 2 == 1), 1.0, 0.3) * self.share_T
-            sum_PC, all_PC = self.tag_stream.sums_before(time_Q[at_P], weight_T), all_QC[at_P]
+            stream, weight_T = self._near_hour(int(group))
+            sum_PC, all_PC = stream.sums_before(time_Q[at_P], weight_T), all_QC[at_P]
             share_P1 = (sum_PC.sum(axis=1, keepdims=True) + 1) / (all_PC.sum(axis=1, keepdims=True) + 1)
             ratio_QC[at_P] = np.log((sum_PC + 5 * share_P1) / (all_PC + 5) / share_P1)
         return ratio_QC
+
+    def _near_hour(self, group: int) -> tuple[Stream, Float64]:
+        """Of the visits of `tag_stream` those around an hour, and their weights; `group` is twice the hour, and one
+        more at weekends."""
+        found = self._around.get(group)
+        if found is None:
+            assert self.tag_stream is not None
+            apart_T = np.abs(self.hour_T - group // 2)
+            weight_T = np.array([1.0, 0.7, 0.3, 0.0])[np.minimum(np.minimum(apart_T, 24 - apart_T), 3)]
+            weight_T *= np.where(self.weekend_T == (group % 2 == 1), 1.0, 0.3) * self.share_T
+            some_T = weight_T != 0
+            found = self._around[group] = (self.tag_stream.take(some_T), weight_T[some_T])
+        return found
 
     def own_places(self, attention_QI: Float64) -> list[Float32]:
         """log of the attention's nearness to each item, one for each scale: float32 [Q, I]."""
@@ -178,24 +193,52 @@ facts_of: Final = cached(Facts.of)
 
 @dataclass(frozen=True)
 class QueryFeatures:
-    """Features of rows of some histories; `facts` are of all that is known."""
+    """Features of rows of some histories; `facts` are of all that is known.
+
+    Those of the rows of the last call are kept where they are few, as several rankers of a stack ask for the same.
+    """
 
     data: EventData
     facts: Facts
     returns: Returns
+    _kept: dict[bytes, list[Float32]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _kept_shares: dict[bytes, Float64] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, histories: Histories, known: Histories, returns: Returns) -> "QueryFeatures":
-        return cls(EventData.of(histories), facts_of(known), returns)
+        """The same object for the same histories, known events and returns."""
+        return _query_features(histories, event_data(histories, known), facts_of(known), returns)
+
+    def shares(self, row_Q: Int64) -> Float64:
+        """The attention of the past events of each row, in the order of `EventData.pairs`: float64 [X]."""
+        return self._last(self._kept_shares, row_Q, lambda row_Q: self.returns.shares(self.data, row_Q)[2])
 
     def features(self, row_Q: Int64) -> list[Float32]:
-        """Those of `facts.names` for each row and item: K times float32 [Q, I]."""
-        query_X, past_X, share_X = self.returns.shares(self.data, row_Q)
+        """Those of `facts.names` for each row and item: K times float32 [Q, I], read-only."""
+        return self._last(self._kept, row_Q, self._features)
+
+    def _last(self, kept: dict[bytes, T], row_Q: Int64, make: Callable[[Int64], T]) -> T:
+        """What was made of the same rows right before, or is made now. Threads at once may both make it."""
+        if len(row_Q) * self.facts.stream.num_items > _KEPT_CELLS:
+            return make(row_Q)
+        key = row_Q.tobytes()
+        found = kept.get(key)
+        if found is None:
+            found = make(row_Q)
+            kept.clear()
+            kept[key] = found
+        return found
+
+    def _features(self, row_Q: Int64) -> list[Float32]:
+        (query_X, past_X), share_X = self.data.pairs(row_Q), self.shares(row_Q)
         num_items = self.facts.stream.num_items
         cell_X = query_X * num_items + self.data.item_N[past_X]
         attention_QI = sums(cell_X, share_X, len(row_Q) * num_items).reshape(-1, num_items)
         found = [*self._places(row_Q, attention_QI), *self._counts(row_Q), *self._categories(row_Q, attention_QI)]
-        return [np.asarray(one_QI, np.float32) for one_QI in found]
+        features = [np.asarray(one_QI, np.float32) for one_QI in found]
+        for one_QI in features:
+            one_QI.flags.writeable = False
+        return features
 
     def _places(self, row_Q: Int64, attention_QI: Float64) -> Iterator[NDArray[Any]]:
         if self.facts.place_I3 is None or self.data.here_N3 is None:
@@ -212,10 +255,10 @@ class QueryFeatures:
         yield from self.facts.own_places(attention_QI)
 
     def _counts(self, row_Q: Int64) -> Iterator[NDArray[Any]]:
-        stream, time_Q = self.facts.stream, self.data.histories.time_s_N[row_Q]
+        stream, time_Q = self.facts.stream, self.data.time_N[row_Q]
         yield np.log1p(stream.sums_before(time_Q))
-        yield np.log1p(stream.sums_before(time_Q, self.facts.first_M))
-        yield np.log1p(stream.sums_before(time_Q, self.facts.first_M, _LATELY_S))
+        yield np.log1p(self.facts.first_stream.sums_before(time_Q))
+        yield np.log1p(self.facts.first_stream.sums_before(time_Q, None, _LATELY_S))
         yield -np.log1p(self.facts.lately(time_Q))
         moved_QI = np.zeros((len(row_Q), stream.num_items))
         last_Q = self.data.from_N[row_Q]
@@ -227,7 +270,7 @@ class QueryFeatures:
 
     def _soon(self, row_Q: Int64) -> Float64:
         """1 right after the last event, falling to 0: float64 [Q, 1]."""
-        time_N = self.data.histories.time_s_N
+        time_N = self.data.time_N
         gap_s_Q1 = (time_N[row_Q] - time_N[row_Q - 1])[:, None]
         soon_Q1: Float64 = 1 / (1 + np.maximum(gap_s_Q1, 0) / _SOON_S)
         return soon_Q1
@@ -241,7 +284,7 @@ class QueryFeatures:
         item_X = self.data.item_N[past_X]
         chosen_QI = np.bincount(query_X * num_items + item_X, minlength=attention_QI.size).reshape(-1, num_items)
         last_Q = self.data.from_N[row_Q]
-        time_Q, local_Q = self.data.histories.time_s_N[row_Q], self.data.local_N[row_Q]
+        time_Q, local_Q = self.data.time_N[row_Q], self.data.local_N[row_Q]
         shares_QC = chosen_QI.astype(np.float32) @ tag_IC / np.maximum(chosen_QI.sum(axis=1, keepdims=True), 1)
         of_categories = (
             self.facts.by_hour(time_Q, local_Q),
@@ -252,3 +295,8 @@ class QueryFeatures:
         )
         for one_QC in of_categories:
             yield one_QC.astype(np.float32) @ tag_IC.T
+
+
+@cached
+def _query_features(histories: Histories, data: EventData, facts: Facts, returns: Returns) -> QueryFeatures:
+    return QueryFeatures(data, facts, returns)

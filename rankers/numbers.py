@@ -47,7 +47,7 @@ def number_values(histories: Histories, names: tuple[str, ...]) -> Float64:
     value_NW = np.full((histories.events.height, len(names)), np.nan)
     for at, name in enumerate(names):
         if name in histories.events.columns and (column := histories.events[name]).dtype.is_numeric():
-            value_NW[:, at] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+            value_NW[:, at] = column.cast(pl.Float64).to_numpy()  # NaN for null
     return value_NW
 
 

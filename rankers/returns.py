@@ -11,20 +11,23 @@ Shapes: see `arrays`; X = past events of all questions, flattened; F = features;
 of a bucket's vector.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from ..arrays import Bool, Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
-from ..histories.distance import distance_km, has_coordinates, points_of
+from ..histories.distance import distance_km, has_coordinates
 from ..histories.questions import SPLIT_CODES, num_previous
+from .cached import cached
 from .clock import DAY_S, local_seconds
 from .loglinear import Adam
-from .places import where_users_are
+from .places import item_points, where_users_are
 from .protocol import Arrays, Family, Fitting, Scored, Sparse
 from .user_history import LastFit
 
@@ -49,18 +52,35 @@ SIZES: Final = (20, 28, 7, 4, 12, 9, 14, 14, 2, 14, 24, 7, 13, 11)
 _LEARNT: Final = ("weight_W", "vector_WD", "out_D")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class ItemPlaces:
+    """Places of the items, float64 [I, 3]; None without coordinates."""
+
+    point_I3: Float64 | None
+
+    @classmethod
+    def of(cls, known: Histories) -> "ItemPlaces":
+        return cls(item_points(known) if has_coordinates(known.items) else None)
+
+
+_item_places: Final = cached(ItemPlaces.of)
+
+
+@dataclass(frozen=True, eq=False)
 class EventData:
     """Arrays of events: as part of a history, and as the event that is predicted.
 
-    `local_N` int64 local seconds; `from_N` and `before_N` int64, the items of the last event before each and of the one
-    before that, -1 and -2 where there is none; `log_gap_N` float64, the logarithm of the minutes since the last event;
-    `visits_N` int64, how often the user had chosen the same item before; `next_N` int64, the row in which the user
-    chooses the same item next, beyond all rows where never; `place_I3` and `here_N3` points where items are and where
-    users are before each event, None without coordinates.
+    `time_N` int64 unix seconds; `begin_N` int64, the first row of each one's user; `local_N` int64 local seconds;
+    `from_N` and `before_N` int64, the items of the last event before each and of the one before that, -1 and -2 where
+    there is none; `log_gap_N` float64, the logarithm of the minutes since the last event; `visits_N` int64, how often
+    the user had chosen the same item before; `next_N` int64, the row in which the user chooses the same item next,
+    beyond all rows where never; `place_I3` and `here_N3` points where items are and where users are before each event,
+    None without coordinates.
     """
 
-    histories: Histories
+    num_items: int
+    time_N: Int64
+    begin_N: Int64
     item_N: Int64
     local_N: Int64
     from_N: Int64
@@ -72,13 +92,15 @@ class EventData:
     here_N3: Float64 | None
 
     @classmethod
-    def of(cls, histories: Histories) -> "EventData":
+    def of(cls, histories: Histories, places: ItemPlaces) -> "EventData":
         item_N, previous_N = histories.item_idx_N.astype(np.int64), num_previous(histories)
         gap_s_N = histories.time_s_N - np.roll(histories.time_s_N, 1)
         visits_N, next_N = _visits(histories.user_idx_N * np.int64(histories.items.height) + item_N)
-        place_I3 = points_of(histories.items) if has_coordinates(histories.items) else None
+        place_I3 = places.point_I3
         return cls(
-            histories,
+            histories.items.height,
+            histories.time_s_N,
+            histories.offset_U1[histories.user_idx_N],
             item_N,
             local_seconds(histories.events),
             np.where(previous_N > 0, np.roll(item_N, 1), -1),
@@ -92,12 +114,12 @@ class EventData:
 
     def pairs(self, row_Q: Int64) -> tuple[Int64, Int64]:
         """The question and the row of each of the last `LONGEST` events before some rows, both int64 [X]."""
-        begin_Q = np.maximum(self.histories.offset_U1[self.histories.user_idx_N[row_Q]], row_Q - LONGEST)
+        begin_Q = np.maximum(self.begin_N[row_Q], row_Q - LONGEST)
         return ragged(begin_Q, row_Q - begin_Q)
 
     def buckets(self, row_X: Int64, past_X: Int64) -> list[Int64]:
         """The weight of each feature for past events, numbered through all features: F times int64 [X]."""
-        time_N, last_X = self.histories.time_s_N, self.from_N[row_X]
+        time_N, last_X = self.time_N, self.from_N[row_X]
         day_N, second_N = np.divmod(self.local_N, DAY_S)
         weekend_N = (day_N + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
         apart_X = np.abs(second_N[row_X] - second_N[past_X]) / 3600
@@ -121,7 +143,7 @@ class EventData:
             second_N[row_X] // 3600,
             (day_N[row_X] + 3) % 7,
             np.digitize(self.log_gap_N[row_X], _GAP_NOW),
-            np.digitize(num_previous(self.histories)[row_X], _PAST),
+            np.digitize(row_X - self.begin_N[row_X], _PAST),
         ]
         starts = np.cumsum(SIZES) - SIZES
         return [(start + one_X).astype(np.int64) for start, one_X in zip(starts, bucket_FX, strict=True)]
@@ -133,6 +155,17 @@ class EventData:
             return np.full(len(row_X), unknown)
         km_X = distance_km(self.here_N3[row_X], there_X3[past_X if at_N is None else at_N[past_X]])
         return np.where(np.isnan(km_X), unknown, np.digitize(km_X, _KM))
+
+
+_event_data: Final = cached(EventData.of)
+
+
+def event_data(histories: Histories, known: Histories | None = None) -> EventData:
+    """`EventData` of some histories, with the places of the items of `known` (None: of the same ones).
+
+    It is made once for the same histories.
+    """
+    return _event_data(histories, _item_places(known or histories))
 
 
 def _visits(key_N: Int64) -> tuple[Int64, Int64]:
@@ -147,7 +180,7 @@ def _visits(key_N: Int64) -> tuple[Int64, Int64]:
     return visits_N, next_N
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Returns:
     """See the module's text: `weight_W` has the buckets' own weights, `vector_WD` and `out_D` are the network's."""
 
@@ -157,12 +190,14 @@ class Returns:
 
     @classmethod
     def of(cls, arrays: Arrays) -> "Returns":
-        """What `arrays` gave."""
-        return cls(*(np.asarray(arrays[name], np.float64) for name in _LEARNT))
+        """What `arrays` gave. For equal arrays it is the same object: what is computed with it is shared by rankers."""
+        learnt = [np.ascontiguousarray(arrays[name], np.float64) for name in _LEARNT]
+        key = hashlib.sha256(b"".join(one.tobytes() for one in learnt)).digest()
+        return _restored.setdefault(key, cls(*learnt))
 
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Sparse:
         """Scores add up to 1; only the user's history counts, so `known` changes nothing."""
-        data, num_items = EventData.of(histories), histories.items.height
+        data, num_items = event_data(histories, known), histories.items.height
 
         def scores(row_Q: Int64) -> Scored:
             query_X, past_X, share_X = self.shares(data, row_Q)
@@ -212,6 +247,9 @@ class Returns:
         return [slope_W, slope_WD, change_X @ inner_XD]
 
 
+_restored: Final[WeakValueDictionary[bytes, Returns]] = WeakValueDictionary()
+
+
 def sums(number_X: Int64, weight_X: Float64, num: int) -> Float64:
     """Sum of the weights of each number from 0 to `num` - 1: float64 [num]."""
     return np.bincount(number_X, weights=weight_X, minlength=num).astype(np.float64, copy=False)
@@ -230,8 +268,8 @@ def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     """The learnt weights; every past event counts alike where nothing returns."""
-    data, rng = EventData.of(histories), np.random.default_rng(seed)
-    row_Q, width = rows_that_return(data, split, seed), sum(SIZES)
+    data, rng = event_data(histories), np.random.default_rng(seed)
+    row_Q, width = rows_that_return(histories, split, seed), sum(SIZES)
     start = [np.zeros(width), rng.normal(0, 0.3, (width, _WIDTH)), rng.normal(0, 0.05, _WIDTH)]
     if not len(row_Q):
         return Returns(start[0], start[1], np.zeros(_WIDTH))
@@ -249,9 +287,9 @@ def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     return Returns(*adam.values)
 
 
-def rows_that_return(data: EventData, split: EvaluatedSplit, seed: int) -> Int64:
+def rows_that_return(histories: Histories, split: EvaluatedSplit, seed: int) -> Int64:
     """Rows of earlier splits whose item is among the last events before them, ascending: as many as `_PAIRS` allow."""
-    histories = data.histories
+    data = event_data(histories)
     before_N = np.full(len(histories.time_s_N), -1)  # the row in which the user last chose the same item
     again_N = data.next_N < len(before_N)
     before_N[data.next_N[again_N]] = np.flatnonzero(again_N)

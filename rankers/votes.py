@@ -17,7 +17,7 @@ from ..histories.questions import num_previous
 from .cached import cached
 from .clock import DAY_S, stream_of
 from .popular import places_known
-from .returns import EventData, Returns, sums
+from .returns import EventData, event_data, sums
 
 _LONGEST = 1_000  # the last events of a group that are looked at
 _NEVER = 300.0  # days
@@ -87,7 +87,7 @@ class Known:
 
     @classmethod
     def of(cls, known: Histories) -> "Known":
-        data, place_N = EventData.of(known), places_known(known, known)
+        data, place_N = event_data(known), places_known(known, known)
         row_N, time_N, shared_N = stream_of(known).row_N, known.time_s_N, known.shared_N
         row_M = np.flatnonzero((num_previous(known) > 0) & shared_N & np.roll(shared_N, 1))
         return cls(
@@ -127,18 +127,18 @@ class Votes:
 
     @classmethod
     def of(cls, histories: Histories, known: Histories) -> "Votes":
-        return cls(EventData.of(histories), places_known(histories, known), known_of(known))
+        return cls(event_data(histories, known), places_known(histories, known), known_of(known))
 
     @property
     def num_items(self) -> int:
-        return self.data.histories.items.height
+        return self.data.num_items
 
     def of_hours(self, row_Q: Int64) -> Iterator[Float64]:
         """Those of `OF_HOURS`: what is chosen at this place and hour of the day, each float64 [Q, I]."""
-        local_Q, time_Q = self.data.local_N[row_Q], self.data.histories.time_s_N[row_Q]
+        local_Q, time_Q = self.data.local_N[row_Q], self.data.time_N[row_Q]
         place_Q, past = self.place_N[row_Q], self.known.data
         query_X, row_X = self.known.by_hour.before(hour_keys(local_Q, place_Q), time_Q)
-        days_X = (time_Q[query_X] - past.histories.time_s_N[row_X]) / DAY_S
+        days_X = (time_Q[query_X] - past.time_N[row_X]) / DAY_S
         calendar_X = local_Q[query_X] // DAY_S - past.local_N[row_X] // DAY_S
         item_X, shape = past.item_N[row_X], len(row_Q)
         for half_life in (1, 7, 28):
@@ -152,7 +152,7 @@ class Votes:
 
     def of_moves(self, row_Q: Int64) -> Iterator[Float64]:
         """Those of `OF_MOVES`: where people went from the user's last item, each float64 [Q, I]."""
-        local_Q, time_Q = self.data.local_N[row_Q], self.data.histories.time_s_N[row_Q]
+        local_Q, time_Q = self.data.local_N[row_Q], self.data.time_N[row_Q]
         past, shape = self.known.data, len(row_Q)
         query_X, to_X = self.known.by_move.before(self.data.from_N[row_Q], time_Q)
         item_X, weight_X = (
@@ -163,7 +163,7 @@ class Votes:
         now_X = apart_hours(local_Q[query_X], past.local_N[to_X])
         from_X = apart_hours(self.data.local_N[row_Q - 1][query_X], past.local_N[to_X - 1])
         clock_X = weight_X * np.exp(-0.5 * (now_X**2 + from_X**2))
-        days_X = (time_Q[query_X] - past.histories.time_s_N[to_X]) / DAY_S
+        days_X = (time_Q[query_X] - past.time_N[to_X]) / DAY_S
         yield np.log(self._sums(query_X, item_X, clock_X, shape) + 0.01)
         yield np.log(self._sums(query_X, item_X, clock_X * np.exp2(-days_X / 7), shape) + 0.01)
         order2_X = weight_X * (past.before_N[to_X] == self.data.before_N[row_Q][query_X])
@@ -171,11 +171,12 @@ class Votes:
         like_X = np.abs(self.data.log_gap_N[row_Q][query_X] - past.log_gap_N[to_X]) < 0.3
         yield np.log(self._sums(query_X, item_X, weight_X * like_X, shape) + 0.1)
 
-    def of_own(self, row_Q: Int64, returns: Returns | None) -> Iterator[Float64]:
-        """Those of `OF_OWN`: by the user's history, each float64 [Q, I]."""
+    def of_own(self, row_Q: Int64, share_X: Float64) -> Iterator[Float64]:
+        """Those of `OF_OWN`: by the user's history, each float64 [Q, I]. `share_X` is the attention of its events, in
+        the order of `EventData.pairs`."""
         query_X, past_X = self.data.pairs(row_Q)
         item_X, shape, row_X = self.data.item_N[past_X], len(row_Q), row_Q[query_X]
-        time_N, local_N = self.data.histories.time_s_N, self.data.local_N
+        time_N, local_N = self.data.time_N, self.data.local_N
         yield self._sums(query_X, item_X, np.ones(len(item_X)), shape)
         yield self._latest(query_X, item_X, (time_N[row_X] - time_N[past_X]) / DAY_S, shape)
         yield self._latest(query_X, item_X, (row_X - past_X).astype(np.float64), shape)
@@ -185,9 +186,7 @@ class Votes:
         yield self._sums(query_X, item_X, near_X * weekday_X, shape)
         followed_X = self.data.from_N[past_X] == self.data.from_N[row_X]
         yield self._sums(query_X, item_X, followed_X.astype(np.float64), shape)
-        if returns:
-            query_X, past_X, share_X = returns.shares(self.data, row_Q)
-            yield np.log(self._sums(query_X, self.data.item_N[past_X], share_X, shape) + 1e-4)
+        yield np.log(self._sums(query_X, item_X, share_X, shape) + 1e-4)
 
     def _sums(self, query_X: Int64, item_X: Int64, weight_X: Float64, num: int) -> Float64:
         return sums(query_X * self.num_items + item_X, weight_X, num * self.num_items).reshape(num, -1)

@@ -17,7 +17,7 @@ from whereupon.config import Config, load_config
 from whereupon.decode import windows as ranking
 from whereupon.decode.adapters import current_adapter
 from whereupon.errors import DataError, ModelError
-from whereupon.eval import FAMILIES, answers, run
+from whereupon.eval import FAMILIES, answers, rankings, run
 from whereupon.eval.ablation import ablate
 from whereupon.eval.answers import evaluate_model
 from whereupon.eval.protocol import read_task
@@ -28,6 +28,7 @@ from whereupon.files import read_json, write_json
 from whereupon.histories import Histories, prepare, read_histories
 from whereupon.histories.candidates import EvaluatedSplit
 from whereupon.histories.questions import evaluated_events
+from whereupon.rankers import saved
 from whereupon.rankers.protocol import Family, Fitted, UnfitDataError
 
 pytestmark = pytest.mark.slow  # all together
@@ -225,6 +226,30 @@ def test_ranker_that_is_complete_is_not_run_again(simulated: Town, model: "Model
     assert evaluate(config, split="test", use_adapter=False) == first
     assert model.windows == []
     assert {path: path.stat().st_mtime_ns for path in _folder(config).glob("*.parquet")} == written
+
+
+def test_rankings_by_an_earlier_version_of_the_rankers_are_made_again_and_that_is_said(
+    simulated: Town, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = simulated('evaluate.baselines=["own counts", popularity]')
+    slugs = ["own-counts", "popularity"]
+
+    def written() -> dict[str, int]:
+        evaluate(config, split="test", baselines_only=True)
+        return {slug: (_folder(config) / f"{slug}.parquet").stat().st_mtime_ns for slug in slugs}
+
+    with monkeypatch.context() as earlier:
+        for module in (run, rankings):
+            earlier.setattr(module, "FORMAT", saved.FORMAT - 1)
+        first = written()
+    assert "earlier version" not in capsys.readouterr().err
+    assert read_rankings(_folder(config), "popularity")[1]["rankers_format"] == saved.FORMAT - 1
+    second = written()
+    assert all(second[slug] > first[slug] for slug in slugs)
+    assert "2 rankings in" in (said := capsys.readouterr().err)
+    assert "earlier version of the rankers and are made again: own-counts, popularity" in said
+    assert written() == second
+    assert "earlier version" not in capsys.readouterr().err
 
 
 def test_complete_baseline_shows_the_trials_of_the_grid_that_it_was_chosen_from(simulated: Town) -> None:

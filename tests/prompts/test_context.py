@@ -64,10 +64,18 @@ def test_temperature_has_a_word_between_its_thresholds(events: Events, celsius: 
     assert (said["temperature_word"], said["weather"]) == (word, word)
 
 
-@pytest.mark.parametrize(("celsius", "rounded", "fahrenheit"), [(-3.4, -3, 26), (20.6, 21, 69), (37.0, 37, 99)])
+@pytest.mark.parametrize(
+    ("celsius", "rounded", "fahrenheit"), [(-3.4, -3, 26), (20.6, 21, 69), (37.0, 37, 99), (2.5, 2, 36), (3.5, 4, 38)]
+)
 def test_temperature_is_rounded_in_both_units(events: Events, celsius: float, rounded: int, fahrenheit: int) -> None:
     said = _one(events, temperature_c=celsius)
     assert (said["temperature_c"], said["temperature_f"]) == (rounded, fahrenheit)
+
+
+def test_temperature_that_is_unknown_stays_so_beside_one_that_is_known(events: Events) -> None:
+    frame = context_frame(events([(0, NOON, 0)] * 3, temperature_c=[2.5, None, -1.6]), "context")
+    assert frame["temperature_c"].to_list() == [2, None, -2]
+    assert frame["temperature_c"].dtype == pl.Int32
 
 
 @pytest.mark.parametrize(

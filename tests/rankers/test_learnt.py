@@ -1,5 +1,7 @@
 """Rankers that learn on top of counting: planted habits are found, and only the past of each row is looked at."""
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -87,8 +89,8 @@ def test_without_a_return_every_past_event_counts_alike(build: Build) -> None:
 
 
 def test_slope_of_the_weights_is_that_of_finite_differences(build: Build) -> None:
-    data = returns.EventData.of(placed(build(random_rows(3), 12)))
-    row_Q = returns.rows_that_return(data, "test", 0)
+    histories = placed(build(random_rows(3), 12))
+    data, row_Q = returns.event_data(histories), returns.rows_that_return(histories, "test", 0)
     query_X, past_X = data.pairs(row_Q)
     bucket_FX, hit_X = data.buckets(row_Q[query_X], past_X), data.item_N[past_X] == data.item_N[row_Q][query_X]
     starts = np.cumsum(returns.SIZES) - returns.SIZES
@@ -224,6 +226,42 @@ def test_too_many_items_for_a_table_of_distances_give_the_same(build: Build, mon
     monkeypatch.setattr(item_features, "_CACHED", 0)
     again_built = placed(build(random_rows(2), 12))
     assert new(again_built, rows_of(again_built)) == pytest.approx(found, abs=1e-4)
+
+
+def test_rankers_that_ask_for_the_same_rows_share_their_features(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    histories = placed(build(random_rows(5), 12))
+    learnt = returns.fit_returns(histories, "test", 0)
+    saved = [{name: value.copy() for name, value in learnt.arrays().items()} for _ in range(2)]
+    one, other = (item_features.QueryFeatures.of(histories, histories, returns.Returns.of(arrays)) for arrays in saved)
+    asked = []
+    original = item_features.QueryFeatures._features
+    monkeypatch.setattr(
+        item_features.QueryFeatures, "_features", lambda self, row_Q: asked.append(row_Q) or original(self, row_Q)
+    )
+    row_Q = rows_of(histories)
+    first, second = one.features(row_Q[:4]), other.features(row_Q[:4])
+    assert len(asked) == 1
+    assert all(a is b for a, b in zip(first, second, strict=True))
+    rest = one.features(row_Q[4:8])
+    assert len(asked) == 2
+    monkeypatch.setattr(item_features, "_KEPT_CELLS", 0)
+    assert all(np.array_equal(a, b) for a, b in zip(rest, one.features(row_Q[4:8]), strict=True))
+    assert len(asked) == 3
+
+
+def test_what_is_kept_for_a_request_goes_with_it(build: Build) -> None:
+    known = placed(build(random_rows(5), 12))
+    ranker = DISCOVERY.ranker(known, "test", {}, 0)
+    asked = replace(known)
+    answers = ranker.on(asked, "test", known)
+    assert isinstance(answers, Dense)
+    answers.scores(rows_of(asked)[:1])
+    gone = weakref.ref(asked)
+    del asked, answers
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("family", [RETURNS, DISCOVERY], ids=lambda family: family.name)

@@ -68,11 +68,15 @@ class Entries:
 
 @dataclass(frozen=True)
 class Moved:
-    """Log-probability, value and parts of each edge of expanded nodes, from the prompt on; see `Entries`."""
+    """Log-probability, value and parts of each edge of expanded nodes, from the prompt on; see `Entries`.
+
+    `found`: items below these edges whose log-probability is known already, which is no longer among that of the edge.
+    """
 
     log_prob_J: Float32
     value_J: Float32
     part_JP: Float32
+    found: Entries | None = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Frontier:
         self.k = max(min(k, num_allowed), 1)
         self._held = max(HELD_PER_K * self.k, HELD_AT_LEAST)
         self._rounds: list[Children] = []
+        self._found = Entries.start(trie, 0, None if part_QP is None else part_QP[:0])  # before their titles were read
         # Entries below this bound are in reserve, all others of these rounds in `entries` or expanded.
         self._bound_Q = np.full(num_queries, LOWEST, np.float32)
         self._lowest_expanded_Q = np.full(num_queries, np.inf, np.float32)
@@ -85,7 +86,16 @@ class Frontier:
         )
         low_Q = np.maximum(self._hold_back(children), self._kth_item_Q)
         position_Y = np.flatnonzero(value_J >= edges.spread(low_Q[parents.query]))
-        self._settle([self.entries, children.entries(position_Y)])
+        self._settle([self.entries, children.entries(position_Y), *self._find(moved.found)])
+
+    def _find(self, found: Entries | None) -> list[Entries]:
+        """Keep items that were found early; those that are needed now."""
+        if found is None:
+            return []
+        if self.subset is not None:
+            found = found.take(self.subset.any_in(found.row, found.row + 1, found.query))
+        self._found = Entries.join([self._found, found])
+        return [found.take(found.value >= np.maximum(self._bound_Q, self._kth_item_Q)[found.query])]
 
     def bring_in_rest(self) -> None:
         """Look through the reserve of unfinished questions, as no more nodes will be expanded."""
@@ -133,10 +143,13 @@ class Frontier:
         parts = []
         for query in np.flatnonzero(wanted_Q & (self._bound_Q > LOWEST)).tolist():
             found = [(children, self._reserve(children, query)) for children in self._rounds]
-            value_Y = np.concatenate([children.value_J[position_Y] for children, position_Y in found])
+            early = self._found.take(self._found.query == query)
+            early = early.take((early.value < self._bound_Q[query]) & (early.value >= self._kth_item_Q[query]))
+            value_Y = np.concatenate([early.value, *(children.value_J[position_Y] for children, position_Y in found)])
             few = all_of_it or len(value_Y) <= CROWDED * self._held
             cut = LOWEST if few else top_k_bound(value_Y, np.array([0]), np.array([len(value_Y)]), self._held)[0]
             parts += [children.entries(at_Y[children.value_J[at_Y] >= cut]) for children, at_Y in found]
+            parts.append(early.take(early.value >= cut))
             self._bound_Q[query] = cut
         return parts
 

@@ -93,6 +93,17 @@ class ItemPrior:
         mass_X: Float64 = base_X + np.bincount(owner_Y, self._own_mass_M[own_Y], minlength=len(item_X))
         return np.where(mass_X <= _ROUNDING * base_X, 0.0, mass_X)
 
+    def only_own(self, query_Y: Int64, lo_Y: Int32, hi_Y: Int32) -> Int64:
+        """int64 [Y]: of rows `lo_Y` to `hi_Y`, the one that has a mass for a question; -1 where several may have."""
+        if self._before_I1 is not None:
+            return np.full(len(query_Y), -1)
+        begin_Y = query_Y * self.trie.num_items
+        first_Y, last_Y = (np.searchsorted(self._own_key_M, begin_Y + row_Y) for row_Y in (lo_Y, hi_Y))
+        row_Y = np.full(len(query_Y), -1)
+        is_one_Y = last_Y - first_Y == 1
+        row_Y[is_one_Y] = self._own_key_M[first_Y[is_one_Y]] - begin_Y[is_one_Y]
+        return row_Y
+
     def totals(self) -> Float64:
         """float64 [Q]: the mass of all items, for each question it was made for (one for any)."""
         num_queries = 1 if self._num_queries is None else self._num_queries
@@ -169,6 +180,14 @@ class Change(Protocol):
         the parts of each edge, float32 [J, P], given those of the nodes, from the prompt on."""
         ...
 
+    def alone(self, trie: Trie, query_X: Int64, node_X: Int64, part_JP: Float32) -> tuple[Int64, Int64]:
+        """Edges to nodes below which a single item has been chosen before: positions int64 [Y] in J, and its row.
+
+        All of such an edge's first part is the item's, whatever the model says below: there the pool of items chosen
+        before has one edge at each node.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Reweighting:
@@ -211,6 +230,10 @@ class Reweighting:
         """See `Change.apply`."""
         score_J = self.scores(trie, query_X, node_X, log_prob_J)
         return score_J, np.zeros((len(score_J), 0), np.float32)
+
+    def alone(self, trie: Trie, query_X: Int64, node_X: Int64, part_JP: Float32) -> tuple[Int64, Int64]:
+        """See `Change.alone`."""
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def scores(self, trie: Trie, query_X: Int64, node_X: Int64, log_prob_J: Float32) -> Float32:
         """float32 [J]: the pooled log-probabilities; -inf where there is a prior and its mass is 0.
@@ -261,6 +284,10 @@ class Shared:
     ) -> tuple[Float32, Float32]:  # fmt: skip
         """See `Change.apply`."""
         return self.change.apply(trie, self.request_Q[query_X], node_X, part_XP, log_prob_J)
+
+    def alone(self, trie: Trie, query_X: Int64, node_X: Int64, part_JP: Float32) -> tuple[Int64, Int64]:
+        """See `Change.alone`."""
+        return self.change.alone(trie, self.request_Q[query_X], node_X, part_JP)
 
 
 @dataclass(frozen=True)
@@ -313,6 +340,17 @@ class AgainOrNew:
         above_X = np.where(np.isneginf(above_X), np.float32(0), above_X)  # below the impossible, all is
         # Rounding must not make a child likelier than its parent.
         return np.minimum(below_J - edges.spread(above_X), np.float32(0)), part_J2
+
+    def alone(self, trie: Trie, query_X: Int64, node_X: Int64, part_JP: Float32) -> tuple[Int64, Int64]:
+        """See `Change.alone`."""
+        assert self.again.prior is not None
+        edges = Segments.of_edges(trie, node_X)
+        is_node_J = trie.child_node_C[edges.shifted(trie.child_ptr_B1[node_X])] >= 0
+        position_Y = np.flatnonzero(is_node_J & (part_JP[:, 0] > -np.inf))
+        lo_J, hi_J = edges.rows(trie, node_X)
+        query_Y = edges.spread(query_X)[position_Y]
+        row_Y = self.again.prior.only_own(query_Y, lo_J[position_Y], hi_J[position_Y])
+        return position_Y[row_Y >= 0], row_Y[row_Y >= 0]
 
 
 def mass_range(mass: Float64) -> str:

@@ -9,7 +9,7 @@ Shape legend: Q questions, X nodes scored together, J their edges end to end, K 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def searching(
     """`search` without a model, to be driven by `run` or `run_async`."""
     change = (reweighting or Reweighting()).checked(num_queries)
     frontier = Frontier(trie, num_queries, _checked(k, "k"), subset, change.start(num_queries))
-    return (yield from exploring(frontier, _most_probable(trie, change), max_expansions, slack))
+    return (yield from exploring(frontier, _finding_early(trie, change), max_expansions, slack))
 
 
 def beam_searching(
@@ -118,7 +118,7 @@ def beam_searching(
     """`beam_search` without a model, to be driven by `run` or `run_async`."""
     change = (reweighting or Reweighting()).checked(num_queries)
     frontier = Beam(trie, num_queries, _checked(k, "k"), _checked(width, "width"), subset, change.start(num_queries))
-    return (yield from exploring(frontier, _most_probable(trie, change)))
+    return (yield from exploring(frontier, _finding_early(trie, change)))
 
 
 def exploring(frontier: Frontier, step: Step, max_expansions: int | None = None, slack: float = SLACK) -> Searching:
@@ -142,6 +142,29 @@ def _most_probable(trie: Trie, change: Change) -> Step:
         total_J: Float32 = edges.spread(parents.log_prob)
         total_J += log_prob_J
         return Moved(total_J, total_J, part_JP)
+
+    return step
+
+
+def _finding_early(trie: Trie, change: Change) -> Step:
+    """The same, with items chosen before as soon as each is the only one below an edge, see `Change.alone`.
+
+    In a large catalogue a title is read token by token long after that: the search needs fewer nodes, and finds the
+    same.
+    """
+    most_probable, nothing = _most_probable(trie, change), np.float32(-np.inf)
+
+    def step(parents: Entries, edges: Segments, log_prob_J: Float32) -> Moved:
+        moved = most_probable(parents, edges, log_prob_J)
+        total_J, part_JP = moved.log_prob_J, moved.part_JP
+        position_Y, row_Y = change.alone(trie, parents.query, parents.node, part_JP)
+        if not len(position_Y):
+            return moved
+        part_YP, zero_Y = part_JP[position_Y], np.zeros_like(row_Y)
+        # What is left of the edge is of all other items.
+        total_J[position_Y], part_JP[position_Y, 0], part_YP[:, 1] = part_YP[:, 1], nothing, nothing
+        query_Y, known_Y = edges.spread(parents.query)[position_Y], part_YP[:, 0]
+        return replace(moved, found=Entries(query_Y, known_Y, known_Y, zero_Y - 1, row_Y, zero_Y, part_YP))
 
     return step
 

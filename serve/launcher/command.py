@@ -119,8 +119,8 @@ def server_environment(settings: ServeSettings, settings_file: Path, environment
     }
     if settings.traces:
         made.setdefault("OTEL_SERVICE_NAME", "whereupon")
-        if settings.traces.endswith("/v1/traces"):  # how OTLP over HTTP is addressed; vLLM speaks gRPC by default
-            made["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
+        by_http = settings.traces.endswith("/v1/traces")  # how OTLP over HTTP is addressed
+        made["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf" if by_http else "grpc"
     for name in ("VLLM_API_KEY", QUERY_KEY, ADMIN_KEY):
         made.pop(name, None)
     if variable := key_variable(settings, environment):

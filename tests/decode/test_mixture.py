@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whereupon.catalogue import Trie, build_trie
+from whereupon.catalogue import Subset, Trie, build_trie
 from whereupon.decode.reweighting import AgainOrNew, ItemPrior, Own, Reweighting
 from whereupon.decode.sampling import sample
 from whereupon.decode.search import beam_search, score_all, search
@@ -146,6 +146,35 @@ def test_only_item_is_certain_whether_it_is_known_or_not() -> None:
     change = AgainOrNew(Reweighting(1.0, 1.0, again), Reweighting(1.0, 1.0, new), np.array([-np.inf, np.inf]))
     for result in search(TableReading(trie, 2, 0, "random"), trie, reweighting=change):
         assert (result.item_idx_K.tolist(), result.log_prob_K.tolist(), result.exact) == ([0], [0.0], True)
+
+
+BINARY = build_trie([[*(1 + (item >> bit & 1) for bit in range(6)), 0] for item in range(64)])
+
+
+def _some_known(items: list[int], odds: float) -> AgainOrNew:
+    """Of 64 titles that part at each of six tokens."""
+    own: Own = (np.array(items), np.arange(1.0, len(items) + 1))
+    taken: Own = (own[0], np.full(len(items), -1.0))
+    pools = ItemPrior(BINARY, None, [own]), ItemPrior(BINARY, np.ones(64), [taken])
+    return AgainOrNew(*(Reweighting(1.0, 1.0, prior) for prior in pools), np.array([odds]))
+
+
+def test_known_item_is_found_as_soon_as_it_is_the_only_one_below_an_edge() -> None:
+    """Item 0 is that below the first edge already; items 0 and 32 part at the last token."""
+    for items, nodes in (([0], 1), ([0, 32], 6)):
+        change = _some_known(items, -8.0)
+        (result,) = search(TableReading(BINARY, 1, 3, "random"), BINARY, 1, reweighting=change, slack=0.0)
+        assert (result.item_idx_K[0] in items, result.exact, result.num_expansions) == (True, True, nodes)
+        log_prob_I = score_all(TableReading(BINARY, 1, 3, "random"), BINARY, 0, change)
+        assert result.log_prob_K == pytest.approx(log_prob_I[result.item_idx_K], abs=1e-5)
+
+
+def test_known_item_that_a_subset_leaves_out_is_not_found_early() -> None:
+    subset = Subset.of(BINARY, np.arange(64) != 1, "all but one")
+    reading, change = TableReading(BINARY, 1, 3, "random"), _some_known([0, 1], 0.0)
+    (result,) = search(reading, BINARY, 64, reweighting=change, subset=subset)
+    assert (len(result.item_idx_K), result.exact) == (63, True)
+    assert len(set(result.item_idx_K.tolist()) - {1}) == 63
 
 
 def test_items_are_drawn_as_often_as_the_mixture_says() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from whereupon.config import Config, load_config
 from whereupon.serve.launcher.merged import merged_weights
-from whereupon.tests.serve.collector import Collector, collecting
+from whereupon.tests.serve.collector import Collector, collecting_by_grpc
 from whereupon.tests.serve.processes import Server, serving
 
 
@@ -50,8 +50,8 @@ def town_config(barely_trained: Path, merged_run: Path, tmp_path: Path) -> Calla
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
-    """What the server sends its traces to."""
-    with collecting() as found:
+    """What the server sends its traces to, over gRPC as vLLM does by itself."""
+    with collecting_by_grpc() as found:
         yield found
 
 

@@ -109,7 +109,7 @@ def _other_value(body: Json, rng: random.Random) -> bytes:
     changed = _copied(body)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         container, key = rng.choice(_places(changed))
-        container[key] = rng.choice(VALUES)
+        container[key] = _copied(rng.choice(VALUES))  # else the next change could put a value into itself
         changed = changed if _places(changed) else _copied(body)
     return _written(changed)
 

@@ -24,7 +24,7 @@ from whereupon.recommend.context import RequestContext
 from whereupon.recommend.recommender import Request
 from whereupon.recommend.selection import RequestFilters
 from whereupon.serve.batch import parts
-from whereupon.serve.batch.answering import Engine
+from whereupon.serve.batch.answering import Engine, vllm_engine
 from whereupon.serve.batch.on_ray import Answering
 from whereupon.serve.batch.parts import Query
 from whereupon.serve.batch.verb import recommend_all
@@ -160,6 +160,21 @@ def test_batch_that_was_begun_here_goes_on_in_the_cluster(
     said = capsys.readouterr().err
     assert "2 of 4 users were answered before" in said
     assert "2 users in" in said
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.usefixtures("config")
+def test_cluster_answers_by_vllm_what_transformers_answer_here(
+    ray_cluster: str, town_copy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_USERS", 4)  # one part for one actor, as starting vLLM takes long
+    with_little_memory = town_copy("serve.kv_cache_gib=0.125")
+    here = _answered(with_little_memory, tmp_path / "here.parquet", None)
+    there = _answered(with_little_memory, tmp_path / "there.parquet", ray_cluster, vllm_engine)
+    assert there.drop("probability").equals(here.drop("probability"))
+    assert there["probability"].to_list() == pytest.approx(here["probability"].to_list(), abs=1e-4)
+    assert there["user_id"].n_unique() == 4
 
 
 @pytest.mark.slow

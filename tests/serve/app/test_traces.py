@@ -1,9 +1,14 @@
 """Which spans a request leaves, and what they do not say."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from whereupon.serve.launcher.command import server_environment
+from whereupon.tests.serve.collector import Collector, collecting_by_grpc, collecting_by_http
 
 pytestmark = pytest.mark.usefixtures("vllm_imported")
 NOWHERE = "http://127.0.0.1:9/v1/traces"
@@ -75,3 +80,28 @@ def test_server_without_a_collector_traces_nothing(start: Any, spans: Any) -> No
     assert server.post("/v1/recommendations", json=ASKED, headers=CALLER).status_code == 200
     assert "POST /v1/recommendations" not in {span.name for span in spans.get_finished_spans()}
     assert server.engine.trace_headers == []
+
+
+@pytest.mark.parametrize("collecting", [collecting_by_http, collecting_by_grpc])
+def test_spans_reach_a_collector_by_http_and_by_grpc(
+    start: Any, monkeypatch: pytest.MonkeyPatch, collecting: Callable[[], AbstractContextManager[Collector]]
+) -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from vllm.tracing.otel import get_span_exporter
+
+    from whereupon.serve.app import traces
+
+    with collecting() as collector:
+        server = start(f"serve.traces={collector.url}")
+        inherited = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}
+        for name, value in server_environment(server.config.serve, Path("serve.json"), inherited).items():
+            monkeypatch.setenv(name, value)
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(get_span_exporter(collector.url)))
+        monkeypatch.setattr(traces, "_TRACER", provider.get_tracer("test"))
+        assert server.post("/v1/recommendations", json=ASKED, headers=CALLER).status_code == 200
+        provider.shutdown()
+        trace_id, root = CALLER["traceparent"].split("-")[1], "POST /v1/recommendations"
+        found = collector.trace(trace_id, root)
+    assert {span.name for span in found} == {root, "prompt", "search", "rankers"}

@@ -87,13 +87,16 @@ def test_requests_are_logged_only_on_request(town_config: Callable[..., Config])
     assert "--disable-uvicorn-access-log" not in asked
 
 
-@pytest.mark.parametrize(("url", "protocol"), [("http://it:4317", None), ("http://it:4318/v1/traces", "http/protobuf")])
+@pytest.mark.parametrize(
+    ("url", "protocol"), [("http://it:4317", "grpc"), ("http://it:4318/v1/traces", "http/protobuf")]
+)
 def test_traces_go_to_the_collector_in_the_way_that_its_url_says(
-    town_config: Callable[..., Config], url: str, protocol: str | None
+    town_config: Callable[..., Config], url: str, protocol: str
 ) -> None:
     config = town_config(f"serve.traces={url}")
-    made = server_environment(config.serve, Path("it.json"), {"PATH": "/bin"})
-    assert made.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") == protocol
+    inherited = {"PATH": "/bin", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}
+    made = server_environment(config.serve, Path("it.json"), inherited)
+    assert made["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == protocol
     assert made["OTEL_SERVICE_NAME"] == "whereupon"
     options = _options(server_command(config, WEIGHTS, "float32", "cpu", HOME))
     assert options["--otlp-traces-endpoint"] == url

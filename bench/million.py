@@ -1,10 +1,10 @@
 """A server with a million titles beside one with 3,248: what an answer, the memory and the start cost.
 
-    make bench-million ARGS="[--items 1000000] [--people 10] [--queried 7] [--folder runs/million]"
+    make bench-million ARGS="[--items 1000000] [--people 60] [--queried 7] [--folder runs/million]"
 
-Made-up titles (`titles.py`) of which a few people like some; SmolLM2 hardly trained on them, on top of popularity and
-own counts. One server is given three catalogues, one after another, and the same requests, each after the prefix
-cache was emptied:
+Made-up titles (`titles.py`) of which each of some people has favourites; SmolLM2 fine-tuned until it knows these
+habits, on top of popularity and own counts. One server is given three catalogues, one after another, and the same
+requests, each after the prefix cache was emptied:
 few      the 3,248 titles of the histories
 million  these among a million
 wide     these among titles that begin with as many different tokens as the tokenizer has words: the topmost node of the
@@ -39,6 +39,7 @@ import titles
 from record import bar, record
 from serve_memory import tree_rss_bytes
 
+from whereupon.arrays import Float64
 from whereupon.config import Config, load_config
 from whereupon.decode.tokenizer import Tokenizer
 from whereupon.finetune.train import finetune
@@ -50,10 +51,11 @@ from whereupon.tests.serve.processes import Server, serving
 
 ROOT: Final = Path(__file__).parents[1]
 SEED, K, FEW = 7, 10, 3248
-EVENTS_EACH, LIKED = 24, 14
+EVENTS_EACH, LIKED = 40, 14
+EXPLORING = 0.1  # share of events that are not among a person's favourites
 WARM_UP = 2  # requests to each catalogue before those that are timed
 DTYPE = "float32"
-AT: Final = "2026-02-01T12:00:00"  # of all requests: answers depend on the hour
+AT: Final = "2026-02-15T12:00:00"  # of all requests: answers depend on the hour
 NAMES = ("few", "million", "wide")
 CONFIG = """
 run: run
@@ -61,7 +63,7 @@ histories: {events: {path: events.csv}, items: {path: items.csv}, time_zone: UTC
 model: {base: smollm2-135m, dtype: float32, device: cpu}
 prompts: {budget_tokens: 384, profile_tokens: 64, align_tokens: 32}
 priors: [popularity, own counts]
-finetune: {epochs: 0.3, learning_rate: 1.0e-3, batch_tokens: 512, validations_per_epoch: 0}
+finetune: {epochs: 1, learning_rate: 1.0e-3, batch_tokens: 512, validations_per_epoch: 0}
 """
 DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}  # has /reset_prefix_cache
 COUNTED = ("rounds", "expansions")
@@ -146,7 +148,7 @@ def main() -> int:
     """Make, train, serve, ask, compare; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000, help="titles of the largest catalogue")
-    parser.add_argument("--people", type=int, default=10, help="people of the histories")
+    parser.add_argument("--people", type=int, default=60, help="people of the histories")
     parser.add_argument("--queried", type=int, default=7, help="people of requests, of these; two warm up")
     parser.add_argument("--compared", type=int, default=3, help="answers compared with the exact search in process")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "million")
@@ -229,17 +231,23 @@ def trained(folder: Path, people: int) -> Config:
 
 
 def _events(people: int) -> pl.DataFrame:
-    """Everybody has some titles that they like, and chooses among them, one a day."""
+    """One event a day of each person: one of their favourites, by Zipf's law, or any title, by its popularity."""
     rng, start = np.random.default_rng(SEED), datetime(2026, 1, 1, 9)
+    popularity = _zipf(FEW)[rng.permutation(FEW)]
     rows = []
     for person in range(people):
-        liked = rng.choice(FEW, LIKED, replace=False)
-        weight = 1 / np.arange(1, LIKED + 1)
-        chosen = np.concatenate([liked, rng.choice(liked, EVENTS_EACH - LIKED, p=weight / weight.sum())])
-        for day, item in enumerate(rng.permutation(chosen).tolist()):
+        liked = rng.choice(FEW, LIKED, replace=False, p=popularity)
+        favourite, other = rng.choice(liked, EVENTS_EACH, p=_zipf(LIKED)), rng.choice(FEW, EVENTS_EACH, p=popularity)
+        for day, item in enumerate(np.where(rng.random(EVENTS_EACH) < EXPLORING, other, favourite).tolist()):
             moment = start + timedelta(days=day, minutes=int(rng.integers(0, 600)))
             rows.append({"user_id": f"p{person:03}", "item_id": f"i{item}", "time": f"{moment.isoformat()}Z"})
     return pl.DataFrame(rows)
+
+
+def _zipf(num: int) -> Float64:
+    """float64 [num]: shares of ranks, the first rank's being the largest."""
+    weight = 1 / np.arange(1.0, num + 1)
+    return np.asarray(weight / weight.sum())
 
 
 def catalogue(folder: Path, name: str, num: int) -> int:

@@ -26,9 +26,9 @@ export function putKeepingFocus(element, next, ...children) {
 }
 
 export function percent(p) {
-  if (p >= 0.1) return `${(100 * p).toFixed(0)} %`;
-  if (p >= 0.001) return `${(100 * p).toFixed(1)} %`;
-  return p > 0 ? "< 0.1 %" : "0 %";
+  if (p >= 0.1) return `${(100 * p).toFixed(0)}\u00a0%`;
+  if (p >= 0.001) return `${(100 * p).toFixed(1)}\u00a0%`;
+  return p > 0 ? "<\u00a00.1\u00a0%" : "0\u00a0%";
 }
 
 export const whole = (n) => Number(n).toLocaleString("en-US", { maximumFractionDigits: 0 });

@@ -1,12 +1,15 @@
 """The page at `/` of the server: do people's journeys through it work, how quickly does it draw, and can all use it?
 
     make bench-page
-    python bench/page.py --url URL --user ID --at TIME --pictures docs    # screenshots of a server
+    python bench/page.py --url URL --user ID --at TIME --pictures docs    # screenshots and a tour of a server's page
 
 A tiny simulated town is trained for a few steps and served by the real server; each journey of
 `tests/serve/page_journeys.py` runs on a freshly loaded page in a headless Chromium. Counted are failed journeys, errors
 on the console, requests to anywhere else, and what axe-core finds at the end of each. The page itself marks the time
 at which the answer's headers arrive and the one at which the first list is painted.
+
+With --pictures: page.png and page-prompt.png, and tour.webp, an animated tour (see page_tour.py). The last scene of the
+tour stores an event. Those in docs/ show user p0007 at 2024-02-24T15:00 of a town made by `whereupon simulate`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from page_tour import take_tour
 from playwright.sync_api import Browser, sync_playwright
 from record import bar, record
 
@@ -55,6 +59,8 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path=program)
         if options.url:
             take_pictures(browser, options.url, options.user, options.at, options.pictures)
+            key = os.environ.get("WHEREUPON_ADMIN_KEY")
+            take_tour(browser, options.url, key, options.user, options.at, options.pictures / "tour.webp")
             return 0
         with _served(options.served) as url:
             found = [journey_of(browser, url, journey) for journey in JOURNEYS]

@@ -123,19 +123,28 @@ def click_on_the_map_sets_the_place(visit: Visit) -> None:
 def twenty_four_hours_stand_side_by_side(visit: Visit) -> None:
     page = visit.page
     visit.pick("p00")
-    page.click("text=Show 24 hours")
+    page.focus("text=Show 24 hours")
+    page.keyboard.press("Enter")
     page.wait_for_selector(".hours")
+    assert page.evaluate("document.activeElement.ariaLabel") == "24 hours", "the button is gone, the focus is not"
     assert page.locator(".hours thead th").count() == 25
     assert page.locator(".hours .first").count() == 24
     body = visit.posted("/v1/recommendations", lambda: page.click("[aria-label='Ask about 21:00']"))
     assert body["context"]["at"].endswith("T21:00")
     visit.answered()
+    page.wait_for_selector(".selected-hour >> text=21")  # the strip stays, and so does the focus
+    assert page.evaluate("document.activeElement.ariaLabel") == "Ask about 21:00"
+    page.select_option("#sky", "rain")
+    page.wait_for_selector("text=Show 24 hours")  # another question: the strip no longer holds
 
 
 def two_moments_are_compared(visit: Visit) -> None:
     page = visit.page
     visit.pick("p00")
+    page.fill("#at", f"{DAY}T12:00")
+    visit.posted("/v1/questions", lambda: page.press("#at", "Enter"), at=f"{DAY}T12:00")
     page.click("#tab-compare")
+    assert page.input_value("#other-at") == f"{DAY}T12:00"
     page.fill("#other-at", f"{DAY}T23:00")
     page.select_option("#other-sky", "snow")
     body = visit.posted("/v1/recommendations", lambda: page.click("text=Compare"))
@@ -198,7 +207,7 @@ def keyboard_alone_is_enough(visit: Visit) -> None:
     page = visit.page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    for _ in range(3):  # the API key, the kind of person, the user id
+    for _ in range(4):  # the other link to skip, the API key, the kind of person, the user id
         page.keyboard.press("Tab")
     page.keyboard.type("p03")
     page.keyboard.press("Enter")

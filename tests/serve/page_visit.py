@@ -80,12 +80,13 @@ class Visit:
 
 @contextlib.contextmanager
 def visiting(
-    browser: Browser, url: str, *, key: str | None = ADMIN_KEY, width: int = WIDE, dark: bool = False
+    browser: Browser, url: str, *, key: str | None = ADMIN_KEY, width: int = WIDE, dark: bool = False, scale: float = 1
 ) -> Iterator[Visit]:
-    """The page of a server, loaded, with a key in its session; closed at the end."""
+    """The page of a server, loaded, with a key in its session; closed at the end. `scale`: pixels for a CSS pixel."""
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
-    )
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", reduced_motion="reduce",
+        device_scale_factor=scale,
+    )  # fmt: skip
     context.set_default_timeout(PATIENCE_MS)
     if key:
         context.add_init_script(f"sessionStorage.setItem('whereupon-key', '{key}')")

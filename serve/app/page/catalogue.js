@@ -1,7 +1,7 @@
 // Search in the catalogue; adding, changing and taking out items with the admin key.
 
 import { ask, Refused } from "./api.js";
-import { $, debounced, h, put, whole } from "./dom.js";
+import { $, debounced, h, put, putKeepingFocus, whole } from "./dom.js";
 import { emit, hasQuestion, on, state } from "./state.js";
 
 const PAGE = 20;
@@ -35,7 +35,7 @@ async function list(note = "") {
     const last = offset + found.data.length;
     $("catalogue-said").textContent = `${note}${found.num_found ? `Items ${whole(offset + 1)} to ${whole(last)} of ${whole(found.num_found)}` : "No item has this text"}; version ${found.version}.`;
     const columns = found.columns.slice(0, 5);
-    put($("catalogue-rows"),
+    putKeepingFocus($("catalogue-rows"), () => $("catalogue-rows"),
       h("table", { class: "rows" },
         h("thead", {}, h("tr", {}, ["Title", "Id", ...columns, "Edit"].map((name) => h("th", { scope: "col", class: typeof found.data[0]?.[name] === "number" ? "number" : "" }, name)))),
         h("tbody", {}, found.data.map((row) => h("tr", {},

@@ -5,26 +5,34 @@ import { $, day, h, here, hour, moved, percent, put } from "./dom.js";
 import { hasQuestion, on, question, state, topk, weatherOf } from "./state.js";
 
 export function startCompare() {
-  on("answered", draw);
-  on("shown-compare", () => { if (!$("other-at")) draw(); });
+  on("loaded", draw);
+  on("answered", renew);
   draw();
 }
 
+let ownTime = ""; // a second time that was set; without one, the form begins with the first
+
+// Another list stands above: what was compared with the one before is gone, the fields stay.
+function renew() {
+  put($("compared"));
+  $("other-at").value = ownTime || $("at").value || here();
+  $("compare").disabled = !hasQuestion() || !state.answer;
+}
+
 function draw() {
-  const before = $("other-at")?.value;
   const input = (id, type, label, more = {}) => h("div", {}, h("label", { for: id }, label), h("input", { id, type, ...more }));
   const skies = ["", "clear", "rain", "snow", "windy", "storm"].map((sky) => h("option", { value: sky }, sky || "last known"));
   put($("view-compare"),
     h("p", { class: "hint" }, "The list above is for the first time. Say how the second one differs."),
     h("form", { class: "inline", onsubmit: compare },
-      input("other-at", "datetime-local", "Second time"),
+      input("other-at", "datetime-local", "Second time", { onchange: (event) => { ownTime = event.target.value; } }),
       state.context.weather ? h("div", {}, h("label", { for: "other-sky" }, "Weather"), h("select", { id: "other-sky" }, skies)) : null,
       state.context.weather ? input("other-degrees", "number", "Degrees, °C", { placeholder: "not said" }) : null,
       input("other-latitude", "number", "Latitude", { step: "any", placeholder: "as above" }),
       input("other-longitude", "number", "Longitude", { step: "any", placeholder: "as above" }),
-      h("button", { type: "submit", class: "primary", disabled: !hasQuestion() || !state.answer }, "Compare")),
+      h("button", { id: "compare", type: "submit", class: "primary" }, "Compare")),
     h("div", { id: "compared", "aria-live": "polite" }));
-  $("other-at").value = before || $("at").value || here();
+  renew();
 }
 
 async function compare(event) {

@@ -18,10 +18,17 @@ export function h(tag, given = {}, ...children) {
 
 export const put = (element, ...children) => element.replaceChildren(...children.flat(Infinity).filter(Boolean));
 
+// Change what stands in an element. If the focus was there and its place is gone, `next` of the new content gets it.
+export function putKeepingFocus(element, next, ...children) {
+  const hadFocus = element.contains(document.activeElement);
+  put(element, ...children);
+  if (hadFocus) next()?.focus({ preventScroll: true });
+}
+
 export function percent(p) {
-  if (p >= 0.1) return `${(100 * p).toFixed(0)} %`;
-  if (p >= 0.001) return `${(100 * p).toFixed(1)} %`;
-  return p > 0 ? "< 0.1 %" : "0 %";
+  if (p >= 0.1) return `${(100 * p).toFixed(0)}\u00a0%`;
+  if (p >= 0.001) return `${(100 * p).toFixed(1)}\u00a0%`;
+  return p > 0 ? "<\u00a00.1\u00a0%" : "0\u00a0%";
 }
 
 export const whole = (n) => Number(n).toLocaleString("en-US", { maximumFractionDigits: 0 });

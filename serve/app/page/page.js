@@ -3,7 +3,7 @@
 import { ask, key, Refused, useKey } from "./api.js";
 import { startCatalogue } from "./catalogue.js";
 import { startCompare } from "./compare.js";
-import { $, debounced, h, here, put, shifted, whole } from "./dom.js";
+import { $, debounced, h, here, put, putKeepingFocus, shifted, whole } from "./dom.js";
 import { startHours } from "./hours.js";
 import { problem, refresh } from "./list.js";
 import { startMap } from "./map.js";
@@ -50,12 +50,21 @@ function startMoment() {
     emit("placed");
   });
   on("set-context", () => again());
-  $("question").addEventListener("submit", (event) => { event.preventDefault(); askNow(); });
+  $("question").addEventListener("submit", (event) => {
+    event.preventDefault();
+    askNow();
+    showAnswer();
+  });
   $("question").addEventListener("change", (event) => {
     if (!event.target.closest("#known-person, #new-person, .choice")) again();
     if (event.target.closest("#filters")) drawFilters();
   });
   on("filters", drawFilters);
+}
+
+// On a phone the list stands far below the question.
+function showAnswer() {
+  if (hasQuestion() && $("answer").getBoundingClientRect().top > 0.7 * innerHeight) $("answer").focus();
 }
 
 function setAt(value) {
@@ -66,7 +75,7 @@ function setAt(value) {
 function drawFilters() {
   const num = Object.keys(filters()).length;
   $("filters-said").textContent = num ? `${num} set` : "";
-  put($("excluded"), [...state.excluded].map(([id, title]) => h("button", { type: "button", "aria-label": `Allow ${title} again`, onclick: () => {
+  putKeepingFocus($("excluded"), () => $("filters").querySelector("summary"), [...state.excluded].map(([id, title]) => h("button", { type: "button", "aria-label": `Allow ${title} again`, onclick: () => {
     state.excluded.delete(id);
     drawFilters();
     refresh();

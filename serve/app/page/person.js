@@ -1,7 +1,7 @@
 // Who the request is for: a user by id, or someone new by events from a search in the catalogue.
 
 import { ask, Refused } from "./api.js";
-import { $, day, debounced, h, here, hour, parsed, put, shifted } from "./dom.js";
+import { $, day, debounced, h, here, hour, parsed, put, putKeepingFocus, shifted } from "./dom.js";
 import { problem, refresh } from "./list.js";
 import { emit, on, state } from "./state.js";
 
@@ -87,7 +87,7 @@ function addEvent(item) {
 }
 
 function drawDescribed() {
-  put($("described"), state.described.map((event, at) => h("li", {},
+  putKeepingFocus($("described"), () => $("event-item"), state.described.map((event, at) => h("li", {},
     h("span", {}, event.title), h("time", {}, `${day(event.at)} ${hour(event.at)}`),
     h("button", { type: "button", class: "small quiet", "aria-label": `Remove ${event.title}`, onclick: () => {
       state.described.splice(at, 1);

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,9 @@ def vllm_found() -> Finding:
         return Finding("vLLM", "note", "not installed; only `serve` and --all-users need it", HOW)
     if not build.version.startswith(f"{SERIES}."):
         return Finding("vLLM", "wrong", f"{build.version}, expected {SERIES}", HOW)
+    if build.device == "cpu" and find_library("numa") is None:
+        advice = "install it: `apt install libnuma1`, or `dnf install numactl-libs`"
+        return Finding("vLLM", "wrong", f"{build.version} for cpu, but libnuma is missing, which it loads", advice)
     return Finding("vLLM", "well", f"{build.version} for {build.device}")
 
 

@@ -160,3 +160,10 @@ def test_vllm_of_another_series_is_wrong_and_none_a_note(monkeypatch: pytest.Mon
     assert machine.vllm_found().state == "note"
     monkeypatch.setattr(machine, "installed_build", lambda: Build("0.11.0", "cpu"))
     assert machine.vllm_found().state == "wrong"
+
+
+def test_vllm_for_cpus_without_libnuma_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "find_library", lambda name: None)
+    for device, state in (("cpu", "wrong"), ("cuda", "well")):
+        monkeypatch.setattr(machine, "installed_build", lambda device=device: Build(f"{machine.SERIES}.1", device))
+        assert machine.vllm_found().state == state

@@ -88,17 +88,26 @@ def bars_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 @dataclass
 class Clock:
-    """Seconds, events and tokens of some steps, the first ones left out."""
+    """Seconds, events and tokens of some steps, the first ones left out.
+
+    `peak_bytes`: of a GPU's memory, the most that was in use in any of them; 0 on a CPU.
+    """
 
     steps: int
     seconds: list[float] = field(default_factory=list)
     counts: list[tuple[int, int]] = field(default_factory=list)
+    peak_bytes: int = 0
 
     @contextmanager
     def timed(self) -> Iterator[None]:
+        on_gpu = torch.cuda.is_available()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
         began = _now()
         yield
         self.seconds.append(_now() - began)
+        if on_gpu:
+            self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated())
 
     @property
     def is_done(self) -> bool:
@@ -120,7 +129,7 @@ def _now() -> float:
 
 
 def _measured(config: Config, steps: int) -> dict[str, Any]:
-    own, bare = _own_steps(config, steps)
+    own, bare = own_steps(config, steps)
     trainer = _trainer_steps(config, steps)
     found = {"whereupon": own.figures(), "bare": bare.figures(), "trainer": trainer.figures()}
     return {"precision": NAMES[config.finetune.mixed_precision], **found}
@@ -130,7 +139,7 @@ class _Enough(Exception):
     """Ends a training that has been timed."""
 
 
-def _own_steps(config: Config, steps: int) -> tuple[Clock, Clock]:
+def own_steps(config: Config, steps: int) -> tuple[Clock, Clock]:
     """Steps of `whereupon finetune` as it takes them, each followed by bare passes of its batches."""
     own, bare, original = Clock(steps), Clock(steps), train._Training._step
 

@@ -142,12 +142,13 @@ def two_moments_are_compared(visit: Visit) -> None:
     page = visit.page
     visit.pick("p00")
     page.fill("#at", f"{DAY}T12:00")
-    visit.posted("/v1/questions", lambda: page.press("#at", "Enter"), at=f"{DAY}T12:00")
+    visit.posted("/v1/recommendations", lambda: page.press("#at", "Tab"), at=f"{DAY}T12:00")
+    visit.answered()
     page.click("#tab-compare")
     assert page.input_value("#other-at") == f"{DAY}T12:00"
     page.fill("#other-at", f"{DAY}T23:00")
     page.select_option("#other-sky", "snow")
-    body = visit.posted("/v1/recommendations", lambda: page.click("text=Compare"))
+    body = visit.posted("/v1/recommendations", lambda: page.click("text=Compare"), at=f"{DAY}T23:00")
     assert body["context"] == {"at": f"{DAY}T23:00", "weather": "snow"}
     page.wait_for_selector("#compared .columns")
     assert page.locator("#compared h3").count() == 2

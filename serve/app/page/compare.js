@@ -25,7 +25,7 @@ function draw() {
   put($("view-compare"),
     h("p", { class: "hint" }, "The list above is for the first time. Say how the second one differs."),
     h("form", { class: "inline", onsubmit: compare },
-      input("other-at", "datetime-local", "Second time", { onchange: (event) => { ownTime = event.target.value; } }),
+      input("other-at", "datetime-local", "Second time", { oninput: (event) => { ownTime = event.target.value; } }),
       state.context.weather ? h("div", {}, h("label", { for: "other-sky" }, "Weather"), h("select", { id: "other-sky" }, skies)) : null,
       state.context.weather ? input("other-degrees", "number", "Degrees, °C", { placeholder: "not said" }) : null,
       input("other-latitude", "number", "Latitude", { step: "any", placeholder: "as above" }),

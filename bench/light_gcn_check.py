@@ -3,7 +3,7 @@
     python bench/light_gcn_check.py [--seeds 3] [--one-core]
 
 MovieLens-100K, leave one out: each person's last rating is for test, the one before for validation, all others are for
-training; every rating is a choice. A seed takes five to ten minutes on two idle cores. RecBole gets
+training; every rating is a choice. A seed took 9 to 17 minutes on a core that was shared. RecBole gets
 an environment of its own under --side, made from bench/light_gcn_requirements.txt where it is not there yet. Both train
 with the same settings by the same loss, stop by the same rule on validation, and rank for test all movies that the
 person has not rated yet. Neither uses the rating of validation as part of a person's past, since RecBole has no way to.
@@ -43,7 +43,7 @@ from whereupon.files import read_object, sha256_text, write_json
 from whereupon.histories import Histories, HistoriesSettings, SplitSettings, prepare, read_histories
 from whereupon.histories.candidates import Candidates, EvaluatedSplit
 from whereupon.histories.questions import evaluated_events
-from whereupon.rankers.light_gcn import Graph, GraphRanker, GraphSettings, GraphVectors, graph_users
+from whereupon.rankers.light_gcn import Graph, GraphRanker, GraphSettings, GraphVectors, graph_users, positions
 from whereupon.rankers.light_gcn_training import Network, train
 from whereupon.rankers.protocol import Dense
 from whereupon.rankers.sequences import Watched
@@ -73,8 +73,7 @@ class OfTraining:
         def weigh(row_X: Int64, past_X: Int64) -> Float64:
             return (histories.split_N[past_X] == 0).astype(np.float64)
 
-        position = {user_id: at for at, user_id in enumerate(self.user_ids)}
-        position_U = np.array([position.get(user_id, -1) for user_id in histories.user_ids], np.int64)
+        position_U = positions(self.user_ids, histories)
 
         def scores(row_Q: Int64) -> Float64:
             own_QI = self.vectors.own_scores(position_U[histories.user_idx_N[row_Q]])

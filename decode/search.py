@@ -9,7 +9,7 @@ Shape legend: Q questions, X nodes scored together, J their edges end to end, K 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -147,10 +147,9 @@ def _most_probable(trie: Trie, change: Change) -> Step:
 
 
 def _finding_early(trie: Trie, change: Change) -> Step:
-    """The same, with items chosen before as soon as each is the only one below an edge, see `Change.alone`.
+    """As `_most_probable`, but gives an item chosen before as soon as it is the only one below an edge: `Change.alone`.
 
-    In a large catalogue a title is read token by token long after that: the search needs fewer nodes, and finds the
-    same.
+    The rest of its title need not be scored. So the search expands fewer nodes, and its answers are the same.
     """
     most_probable, nothing = _most_probable(trie, change), np.float32(-np.inf)
 
@@ -161,10 +160,12 @@ def _finding_early(trie: Trie, change: Change) -> Step:
         if not len(position_Y):
             return moved
         part_YP, zero_Y = part_JP[position_Y], np.zeros_like(row_Y)
-        # What is left of the edge is of all other items.
-        total_J[position_Y], part_JP[position_Y, 0], part_YP[:, 1] = part_YP[:, 1], nothing, nothing
+        total_J[position_Y] = part_YP[:, 1]  # the edge keeps what all other items have
+        part_JP[position_Y, 0] = nothing
+        part_YP[:, 1] = nothing
         query_Y, known_Y = edges.spread(parents.query)[position_Y], part_YP[:, 0]
-        return replace(moved, found=Entries(query_Y, known_Y, known_Y, zero_Y - 1, row_Y, zero_Y, part_YP))
+        found = Entries(query_Y, known_Y, known_Y, zero_Y - 1, row_Y, zero_Y, part_YP)
+        return Moved(total_J, total_J, part_JP, found)
 
     return step
 

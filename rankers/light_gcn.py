@@ -6,8 +6,8 @@ item); what counts is the mean over the layers, the untouched vectors included. 
 
 A user of the train split has a vector of their own, as in the paper, and goes on choosing. So a user's vector has two
 parts: the own one before any layer, and one more step from the items of the history, which is the mean of the items'
-vectors over the layers that a user reads, weighted like edges. Users to come have only the second. In training, it is
-without the item that is predicted. As with EASE, the history fades by age. An item of the history also adds to its own
+vectors over the layers that a user reads, weighted like edges. New users have only the second. In training, it leaves
+out the item that is predicted. As with EASE, the history fades by age. An item of the history also adds to its own
 score by a weight that is tuned. The loss is BPR, as in the paper: Rendle, Freudenthaler, Gantner and Schmidt-Thieme,
 "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009.
 
@@ -107,6 +107,12 @@ def graph_users(histories: Histories) -> list[str]:
     return [histories.user_ids[user] for user in np.unique(histories.user_idx_N[histories.split_N == 0]).tolist()]
 
 
+def positions(user_ids: Sequence[str], histories: Histories) -> Int64:
+    """int64 [users of these histories]: where each stands among `user_ids`, -1 for one who does not."""
+    position = {user_id: at for at, user_id in enumerate(user_ids)}
+    return np.array([position.get(user_id, -1) for user_id in histories.user_ids], np.int64)
+
+
 @dataclass(frozen=True)
 class GraphVectors:
     """What a trained graph says of items and of its users.
@@ -152,8 +158,7 @@ class GraphRanker:
     def on(self, histories: Histories, split: EvaluatedSplit, known: Histories | None = None) -> Dense:
         """See `Ranker.on`."""
         by_history = FadedHistory(self.vectors, self.half_life_events, self.self_weight).on(histories, split, known)
-        position = {user_id: at for at, user_id in enumerate(self.user_ids)}
-        position_U = np.array([position.get(user_id, -1) for user_id in histories.user_ids], np.int64)
+        position_U = positions(self.user_ids, histories)
 
         def scores(row_Q: Int64) -> Floats:
             own_QI = self.vectors.own_scores(position_U[histories.user_idx_N[row_Q]])

@@ -217,7 +217,7 @@ class _Candidates:
         selected: dict[str, Selected] = {
             pool: select(pool, self.of_pool(pool), self.histories, row_E, seed, all_of_them=fixed) for pool in pools
         }
-        gate = fit_gate(self.histories, "valid")
+        gate = fit_gate(self.histories, "valid", seed)
         return {**selected, "gate": select_gate(gate, self.of_pool("all"), self.histories, row_E)}
 
     def recipe(self, selected: Mapping[str, Selected]) -> StackRecipe:

@@ -1,9 +1,9 @@
 """Which of the own past items comes again: gradient boosted trees on top of the attention of `returns`.
 
 An item's score begins with the logarithm of the attention that its past events have, and trees add to it what
-timetables, moves, distances, counts and the clock say. They are grown as those of `boosting` are, by the likelihood of
-the true item in a softmax over the own items, so that what comes out are probabilities. All features are as of the
-query time. Which item it is, and where, is no feature. It needs `lightgbm`.
+timetables, moves, distances, counts, the clock and `own_features` say. They are grown as those of `boosting` are, by
+the likelihood of the true item in a softmax over the own items, so that what comes out are probabilities. All features
+are as of the query time. Which item it is, and where, is no feature. It needs `lightgbm`.
 
 Shapes: see `arrays`; C = own items of all questions, flattened; K = features; X = past events of all questions.
 """
@@ -19,11 +19,12 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
 from .boosted_features import OF_ITEMS, Features, Pairs
-from .boosting import BoostingSettings, Learnt, grow, softmax
+from .boosting import Growth, Learnt, grow, softmax
 from .counting import visits_of
 from .discovery import earlier_histories
+from .own_features import NAMES, own_features
 from .protocol import Arrays, Family, Fitting, Scored, Sparse, require
-from .returns import LONGEST, Returns, fit_returns, rows_that_return
+from .returns import LONGEST, Returns, fit_halves, fit_returns, rows_that_return
 from .user_history import LastFit
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _NAME: Final = "boosted own events"
 _CELLS = 40_000_000  # events that are learnt from, times items
-_TREES: Final = BoostingSettings(new_items=False, everybody=True, rounds=300, leaves=15)
+_TREES: Final = Growth(rounds=800, leaves=15, penalty=10.0, random_thresholds=True)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class BoostedOwn:
                 return Scored(none, none, np.zeros(0), none)
             own = _own(features, row_Q)
             order_C = visits.number(histories.user_idx_N[row_Q].astype(np.int64)[own.query_C], own.item_C)
-            share_C = softmax(self._scores(own, features.names), own.query_C, len(row_Q))
+            share_C = softmax(self._scores(own, _names(features)), own.query_C, len(row_Q))
             return Scored(own.query_C, own.item_C, share_C, order_C)
 
         return Sparse(scores, lambda row_E: np.minimum(num_previous(histories)[row_E], LONGEST))
@@ -73,39 +74,52 @@ def _features(histories: Histories, known: Histories, split: EvaluatedSplit, ret
     return Features.of(histories, known, split, returns, {})
 
 
+def _names(features: Features) -> list[str]:
+    """Of the features of `_own`."""
+    return [*features.names, *NAMES]
+
+
 def _columns(names: list[str]) -> list[int]:
     return [at for at, name in enumerate(names) if name not in OF_ITEMS]
 
 
 def _own(features: Features, row_Q: Int64) -> Pairs:
     """The items of the last `LONGEST` events before each row, with their features."""
-    data, parts = features.votes.data, []
+    data, tag_IC, parts = features.votes.data, features.query.facts.tag_IC, []
+    kind_I = None if tag_IC is None else tag_IC.argmax(axis=1).astype(np.int64)
     for start in range(0, len(row_Q), features.chunk):
         row_P = row_Q[start : start + features.chunk]
         query_X, past_X = data.pairs(row_P)
         own_PI: Bool = np.zeros((len(row_P), features.votes.num_items), bool)
         own_PI[query_X, data.item_N[past_X]] = True
         pairs = features.pairs(row_P, own_PI)
-        parts.append((pairs.query_C + start, pairs.item_C, pairs.feature_CK))
+        of_own_CL = own_features(data, kind_I, row_P, pairs.query_C, pairs.item_C)
+        parts.append((pairs.query_C + start, pairs.item_C, np.hstack([pairs.feature_CK, of_own_CL])))
     return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> BoostedOwn:
-    returns, histories = fit_returns(histories, split, seed), earlier_histories(histories, split)
-    features = _features(histories, histories, split, returns)
+    """Trees learn from the attention of `Halves`, and are asked with that of all users."""
+    returns, halves = fit_returns(histories, split, seed), fit_halves(histories, split, seed)
+    histories = earlier_histories(histories, split)
     row_Q = rows_that_return(histories, split, seed)
     most = max(1, _CELLS // histories.items.height)
     row_Q = np.sort(np.random.default_rng(seed).permutation(row_Q)[:most])
     if not len(row_Q):
         return BoostedOwn(None, returns)
-    own, columns = _own(features, row_Q), _columns(features.names)
-    learnt = Learnt(
-        own.feature_CK[:, columns],
-        own.item_C == histories.item_idx_N[row_Q][own.query_C],
-        own.feature_CK[:, features.names.index("own attention")],
-        np.searchsorted(own.query_C, np.arange(len(row_Q) + 1)).astype(np.int64),
-    )
-    return BoostedOwn(grow(learnt, [features.names[at] for at in columns], _TREES, seed), returns)
+    parts, names = [], list[str]()
+    for half, at_P in halves.parts(histories, row_Q):
+        if not len(row_P := row_Q[at_P]):
+            continue
+        features = _features(histories, histories, split, half)
+        own, names = _own(features, row_P), _names(features)
+        hit_C = own.item_C == histories.item_idx_N[row_P][own.query_C]
+        parts.append((own.feature_CK, hit_C, np.bincount(own.query_C, minlength=len(row_P))))
+    feature_CK, hit_C, num_Q = (np.concatenate(column) for column in zip(*parts, strict=True))
+    start_Q1 = np.append(0, np.cumsum(num_Q)).astype(np.int64)
+    columns, attention_C = _columns(names), feature_CK[:, names.index("own attention")]
+    learnt = Learnt(feature_CK[:, columns], hit_C, attention_C, start_Q1)
+    return BoostedOwn(grow(learnt, [names[at] for at in columns], _TREES, seed), returns)
 
 
 _fits: Final[LastFit[BoostedOwn]] = LastFit()

@@ -51,6 +51,10 @@ class BoostingSettings:
     leaves: int
     numbers: Numbers = "standard"
 
+    @property
+    def growth(self) -> "Growth":
+        return Growth(self.rounds, self.leaves)
+
     def seen(self, feature_CK: Float32, names: list[str], context: Scaling) -> tuple[Float32, list[str]]:
         """Of all features those that the trees see, or what they see instead: float32 [C, L], and their names."""
         is_open = [self.everybody or name not in OF_EVERYBODY for name in names]
@@ -67,6 +71,17 @@ class BoostingSettings:
             *seen,
             *context.labels,
         ]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How trees are grown: how many, leaves of each, the penalty of the squares of what a leaf adds, and whether
+    thresholds are random (extremely randomised trees: Geurts, Ernst and Wehenkel, Machine Learning 63, 2006)."""
+
+    rounds: int
+    leaves: int
+    penalty: float = 3.0
+    random_thresholds: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +168,7 @@ def softmax(score_C: Float64, query_C: Int64, num: int) -> Float64:
     return exp_C / sums(query_C, exp_C, num)[query_C]
 
 
-def grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: int) -> "Booster | None":
+def grow(learnt: Learnt, names: list[str], growth: Growth, seed: int) -> "Booster | None":
     """Trees whose softmax over each question's candidates makes the true items likeliest; None where there is too
     little to split. They see all of the features, whose names are given."""
     import lightgbm
@@ -168,14 +183,14 @@ def grow(learnt: Learnt, names: list[str], settings: BoostingSettings, seed: int
         return share_C - learnt.hit_C, np.maximum(2 * share_C * (1 - share_C), 1e-6)
 
     parameters = {
-        "objective": slopes, "learning_rate": 0.05, "num_leaves": settings.leaves, "min_data_in_leaf": _LEAF,
-        "lambda_l2": 3.0, "feature_fraction": 0.5, "seed": seed, "deterministic": True, "force_row_wise": True,
-        "verbosity": -1,
+        "objective": slopes, "learning_rate": 0.05, "num_leaves": growth.leaves, "min_data_in_leaf": _LEAF,
+        "lambda_l2": growth.penalty, "feature_fraction": 0.5, "extra_trees": growth.random_thresholds, "seed": seed,
+        "deterministic": True, "force_row_wise": True, "verbosity": -1,
     }  # fmt: skip
     categories = [at for at, name in enumerate(names) if name == "item" and learnt.feature_CK[:, at].max() < SMALL]
     fixed = {"verbosity": -1, "feature_pre_filter": False}
     data = lightgbm.Dataset(learnt.feature_CK, np.zeros(num), categorical_feature=categories, params=fixed)
-    return lightgbm.train(parameters, data, settings.rounds)
+    return lightgbm.train(parameters, data, growth.rounds)
 
 
 def _learn(histories: Histories, split: EvaluatedSplit, new_items: bool, seed: int) -> tuple[Learnt, list[str]]:
@@ -227,7 +242,7 @@ def _ranker(fitting: Fitting) -> Boosted:
     learnt, names = _learnt.get(histories, key, lambda: _learn(histories, split, one.new_items, seed))
     context = scaling(histories, split, one.numbers)
     seen_CL, seen = one.seen(learnt.feature_CK, names, context)
-    booster = grow(replace(learnt, feature_CK=seen_CL), seen, one, seed)
+    booster = grow(replace(learnt, feature_CK=seen_CL), seen, one.growth, seed)
     return Boosted(booster, fit_returns(histories, split, seed), one, context)
 
 

@@ -29,6 +29,7 @@ from . import item_features
 from .cached import cached
 from .clock import DAY_S
 from .item_features import Facts, QueryFeatures
+from .places import density
 from .returns import Returns, sums
 from .votes import Grouped
 
@@ -41,7 +42,6 @@ NAMES: Final = (*item_features.NAMES, *OF_CROWD, "private", "category new", *OF_
 _HOUR_S = 3600
 _TOGETHER_S = 3 * _HOUR_S  # so far apart at most are events that are company
 _LIVE_S, _LIVE_EVENTS = 12 * _HOUR_S, 1_000  # what may be now, and how many events of it are looked at
-_AROUND_KM, _PLACES = 0.3, 5_000  # scale of a density, and items by which it is measured
 _FARTHER = 1e5  # km, more than any distance
 
 
@@ -71,20 +71,9 @@ class Crowd:
             Grouped.of(item_N[row_M], time_N[row_M], row_M),
             Grouped.of(item_N[row_F], time_N[row_F], row_F),
             Grouped.of(user_N[row_F], time_N[row_F], row_F),
-            None if facts.place_I3 is None else _density(facts.place_I3),
+            None if facts.place_I3 is None else density(facts.place_I3, facts.place_I3),
             None if facts.tag_IC is None else facts.tag_IC.argmax(axis=1).astype(np.int64),
         )  # fmt: skip
-
-
-def _density(place_I3: Float64) -> Float64:
-    """Logarithm of the number of items around each, by how near they are: float64 [I]; 0 where the place is unknown."""
-    step = -(-len(place_I3) // _PLACES)
-    other_P3 = place_I3[::step][~np.isnan(place_I3[::step, 0])]
-    density_I = np.zeros(len(place_I3))
-    for start in range(0, len(place_I3), 256):
-        km_PI = distance_km(place_I3[start : start + 256, None], other_P3)
-        density_I[start : start + 256] = np.log1p(step * ((1 + km_PI / _AROUND_KM) ** -1.5).sum(axis=1))
-    return np.nan_to_num(density_I)
 
 
 @cached

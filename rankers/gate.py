@@ -1,7 +1,9 @@
 """Probability that the next item is one that the user has never chosen: a logistic regression on the user's history.
 
-It is fitted on earlier splits' events by Newton's method with a ridge penalty. Habits drift, as known items grow, and
-so the intercept is then fitted again on the latest quarter of these events.
+It knows how often and when the user chose something new, how busy the last days were, how surely the past says what
+comes again (the entropy of the attention of `returns`), and how well the user knows the place, which many or few items
+surround. It is fitted on earlier splits' events by Newton's method with a ridge penalty. Habits drift, as known items
+grow, and so the intercept is then fitted again on the latest quarter of these events.
 
 Shapes: see `arrays`; F = features, the first of them 1; X = past events of all questions, flattened.
 """
@@ -13,61 +15,71 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Bool, Float64, Int64, ragged
+from ..arrays import Bool, Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
+from ..histories.distance import distance_km
 from ..histories.questions import SPLIT_CODES, num_previous, sample_events
-from .clock import DAY_S, local_seconds
+from .clock import DAY_S
 from .counting import Visits, visits_of
+from .places import density
+from .returns import LONGEST, EventData, Returns, event_data, fit_returns, sums
 
-_LONGEST = 400  # the last events of a history that are used
 _PAIRS = 2_000_000  # past events held at once
 _EVENTS = 30_000  # that are learnt from
 _RIDGE = 1e-3
 _KEPT = (0.8, 0.95)  # what each event that follows leaves of an event's weight
-_NUM_FEATURES = 17
+_NEAR_KM = 0.3  # where the user knows the surroundings
+_LATELY_H = (3, 168)  # hours
+_NUM_FEATURES = 27
 
 
 @dataclass(frozen=True)
 class Gate:
-    """p(new) = 1 / (1 + exp(-z)), z the sum of `weight_F` times features, less `mean_F` and divided by `spread_F`."""
+    """p(new) = 1 / (1 + exp(-z)), z the sum of `weight_F` times features, less `mean_F` and divided by `spread_F`.
+    `returns` is the attention whose entropy is a feature."""
 
     weight_F: Float64
     mean_F: Float64
     spread_F: Float64
+    returns: Returns
 
-    def log_odds(self, histories: Histories, row_Q: Int64) -> Float64:
+    def log_odds(self, histories: Histories, row_Q: Int64, known: Histories | None = None) -> Float64:
         """log(p / (1 - p)) that the item of a row is new to its user, by the rows before: float64 [Q].
 
-        Infinite where the user has chosen nothing before, minus infinity where the user has chosen everything.
+        Places of items are those of `known` (None: of the same histories). Infinite where the user has chosen nothing
+        before, minus infinity where the user has chosen everything.
         """
         visits = visits_of(histories)
         odds_Q = np.full(len(row_Q), np.inf)
         some_Q = num_previous(histories)[row_Q] > 0
-        feature_QF = _features(histories, visits, row_Q[some_Q])
+        feature_QF = _features(event_data(histories, known), visits, self.returns, row_Q[some_Q])
         odds_Q[some_Q] = ((feature_QF - self.mean_F) / self.spread_F) @ self.weight_F
         odds_Q[some_Q & (visits.num_known_N[row_Q] >= histories.items.height)] = -np.inf
         return odds_Q
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt."""
-        return {"weight_F": self.weight_F, "mean_F": self.mean_F, "spread_F": self.spread_F}
+        of_gate = {"weight_F": self.weight_F, "mean_F": self.mean_F, "spread_F": self.spread_F}
+        return {**of_gate, **self.returns.arrays()}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Gate":
         """The gate of what `arrays` gave."""
-        return cls(*(np.asarray(arrays[name], np.float64) for name in ("weight_F", "mean_F", "spread_F")))
+        of_gate = (np.asarray(arrays[name], np.float64) for name in ("weight_F", "mean_F", "spread_F"))
+        return cls(*of_gate, Returns.of(arrays))
 
 
-def fit_gate(histories: Histories, split: EvaluatedSplit) -> Gate:
+def fit_gate(histories: Histories, split: EvaluatedSplit, seed: int) -> Gate:
     """The gate for events of a split; without an event to learn from it says that both are equally probable."""
     row_Q = np.flatnonzero((num_previous(histories) > 0) & (histories.split_N < SPLIT_CODES[split]))
     row_Q = row_Q[sample_events(len(row_Q), _EVENTS, 0)]
+    returns = fit_returns(histories, split, seed)
     mean_F, spread_F, weight_F = np.zeros(_NUM_FEATURES), np.ones(_NUM_FEATURES), np.zeros(_NUM_FEATURES)
     if not len(row_Q):
-        return Gate(weight_F, mean_F, spread_F)
+        return Gate(weight_F, mean_F, spread_F, returns)
     visits = Visits.of(histories)
-    feature_QF = _features(histories, visits, row_Q)
+    feature_QF = _features(event_data(histories), visits, returns, row_Q)
     new_Q = _is_new(visits)[row_Q]
     mean_F[1:], spread_F[1:] = feature_QF[:, 1:].mean(axis=0), feature_QF[:, 1:].std(axis=0) + 1e-9
     feature_QF = (feature_QF - mean_F) / spread_F
@@ -77,7 +89,7 @@ def fit_gate(histories: Histories, split: EvaluatedSplit) -> Gate:
     offset_Q = (feature_QF @ weight_F)[late_Q]
     # A penalty of 1: what never occurred stays possible, as by a rule of succession.
     weight_F[:1] += _regress(np.ones((len(offset_Q), 1)), new_Q[late_Q], offset_Q, 1.0)
-    return Gate(weight_F, mean_F, spread_F)
+    return Gate(weight_F, mean_F, spread_F, returns)
 
 
 def _is_new(visits: Visits) -> Bool:
@@ -114,51 +126,97 @@ def _loss(z_Q: Float64, new_Q: Bool) -> float:
     return float((np.logaddexp(0, z_Q) - new_Q * z_Q).sum())
 
 
-def _features(histories: Histories, visits: Visits, row_Q: Int64) -> Float64:
+def _features(data: EventData, visits: Visits, returns: Returns, row_Q: Int64) -> Float64:
     """What is known of each row, which has a history: float64 [Q, F], in parts that bound the memory."""
     new_N = _is_new(visits).astype(np.float64)
-    local_N = local_seconds(histories.events)
-    length_Q = num_previous(histories)[row_Q]
+    length_Q = row_Q - data.begin_N[row_Q]
     feature_QF = np.empty((len(row_Q), _NUM_FEATURES))
-    part_Q = np.cumsum(np.minimum(length_Q, _LONGEST)) // _PAIRS
+    part_Q = np.cumsum(np.minimum(length_Q, LONGEST)) // _PAIRS
     for part in np.unique(part_Q):
         at_P = np.flatnonzero(part_Q == part)
-        feature_QF[at_P] = _part(histories, visits, row_Q[at_P], length_Q[at_P], new_N, local_N)
+        past = _Past.of(data, returns, row_Q[at_P], new_N)
+        columns = [*past.of_new(), *past.of_clock(), *past.of_kinds(visits.num_known_N), *past.of_routine()]
+        feature_QF[at_P] = np.stack(columns, axis=1)
     return feature_QF
 
 
-def _part(
-    histories: Histories, visits: Visits, row_Q: Int64, length_Q: Int64, new_N: Float64, local_N: Int64
-) -> Float64:
-    hour_N, weekend_N = local_N % DAY_S / 3600, (local_N // DAY_S + 3) % 7 >= 5
-    looked_Q = np.minimum(length_Q, _LONGEST)
-    query_X, past_X = ragged(row_Q - looked_Q, looked_Q)
-    row_X = row_Q[query_X]
+@dataclass(frozen=True)
+class _Past:
+    """The last events before some rows, flattened: question and row of each, the attention of `returns`, and whether
+    the item was new; hours of the day and weekends are of all events."""
 
-    def total(weight_X: NDArray[np.floating]) -> Float64:
-        return np.bincount(query_X, weights=weight_X, minlength=len(row_Q)).astype(np.float64)
+    data: EventData
+    row_Q: Int64
+    query_X: Int64
+    past_X: Int64
+    share_X: Float64
+    new_N: Float64
+    hour_N: Float64
+    weekend_N: Bool
 
-    new_X = new_N[past_X]
-    faded = [kept ** (row_X - past_X - 1) for kept in _KEPT]
-    apart_X = np.abs(hour_N[row_X] - hour_N[past_X])
-    apart_X = np.minimum(apart_X, 24 - apart_X)
-    alike_X = np.exp(-0.5 * (apart_X / 1.5) ** 2) * np.where(weekend_N[row_X] == weekend_N[past_X], 1.0, 0.3)
-    alike_Q, longer_Q = total(alike_X), np.log1p(length_Q)
-    gap_Q = np.log((histories.time_s_N[row_Q] - histories.time_s_N[row_Q - 1]) / 3600 + 0.1)
-    angle_Q = 2 * np.pi * hour_N[row_Q] / 24
-    columns = [
-        np.ones(len(row_Q)),
-        longer_Q,
-        longer_Q**2 / 5,
-        total(new_X) / looked_Q,
-        *(total(new_X * faded_X) / total(faded_X) for faded_X in faded),
-        (total(new_X * alike_X) + 0.3) / (alike_Q + 1),
-        np.log(0.5 + alike_Q),
-        gap_Q,
-        np.minimum(gap_Q, 0),
-        new_N[row_Q - 1],
-        weekend_N[row_Q],
-        visits.num_known_N[row_Q] / length_Q,
-        *(wave(times * angle_Q) for times in (1, 2) for wave in (np.sin, np.cos)),
-    ]
-    return np.stack(columns, axis=1).astype(np.float64)
+    @classmethod
+    def of(cls, data: EventData, returns: Returns, row_Q: Int64, new_N: Float64) -> "_Past":
+        weekend_N = (data.local_N // DAY_S + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
+        return cls(data, row_Q, *returns.shares(data, row_Q), new_N, data.local_N % DAY_S / 3600, weekend_N)
+
+    @property
+    def looked_Q(self) -> Float64:
+        """How many events are looked at."""
+        return self.total(np.ones(len(self.past_X)))
+
+    def total(self, weight_X: NDArray[np.floating] | Bool) -> Float64:
+        return sums(self.query_X, weight_X, len(self.row_Q))
+
+    def of_new(self) -> list[NDArray[Any]]:
+        """The length of the history, and how much of it was new."""
+        longer_Q = np.log1p(self.row_Q - self.data.begin_N[self.row_Q])
+        new_X, ago_X = self.new_N[self.past_X], self.row_Q[self.query_X] - self.past_X - 1
+        faded = [kept**ago_X for kept in _KEPT]
+        return [
+            np.ones(len(self.row_Q)), longer_Q, longer_Q**2 / 5, self.total(new_X) / self.looked_Q,
+            *(self.total(new_X * faded_X) / self.total(faded_X) for faded_X in faded),
+        ]  # fmt: skip
+
+    def of_clock(self) -> list[NDArray[Any]]:
+        """How much was new at such hours, the time since the last event, and both events' times of day."""
+        row_X, new_X = self.row_Q[self.query_X], self.new_N[self.past_X]
+        apart_X = np.abs(self.hour_N[row_X] - self.hour_N[self.past_X])
+        apart_X = np.minimum(apart_X, 24 - apart_X)
+        same_X = self.weekend_N[row_X] == self.weekend_N[self.past_X]
+        alike_X = np.exp(-0.5 * (apart_X / 1.5) ** 2) * np.where(same_X, 1.0, 0.3)
+        alike_Q, time_N = self.total(alike_X), self.data.time_N
+        gap_Q = np.log((time_N[self.row_Q] - time_N[self.row_Q - 1]) / 3600 + 0.1)
+        angle_Q, last_Q = (2 * np.pi * self.hour_N[row_Q] / 24 for row_Q in (self.row_Q, self.row_Q - 1))
+        return [
+            (self.total(new_X * alike_X) + 0.3) / (alike_Q + 1), np.log(0.5 + alike_Q), gap_Q, np.minimum(gap_Q, 0),
+            *(wave(times * angle_Q) for times in (1, 2) for wave in (np.sin, np.cos)), np.sin(last_Q), np.cos(last_Q),
+        ]  # fmt: skip
+
+    def of_kinds(self, num_known_N: Int64) -> list[NDArray[Any]]:
+        """Whether the last item was new, whether it is a weekend, and different items for each event."""
+        length_Q = self.row_Q - self.data.begin_N[self.row_Q]
+        return [self.new_N[self.row_Q - 1], self.weekend_N[self.row_Q], num_known_N[self.row_Q] / length_Q]
+
+    def of_routine(self) -> list[NDArray[Any]]:
+        """How sure it is what comes again, how busy the last days were, and what the user knows of the place."""
+        data, row_X = self.data, self.row_Q[self.query_X]
+        _, entry_X = np.unique(self.query_X * data.num_items + data.item_N[self.past_X], return_inverse=True)
+        share_X = sums(entry_X, self.share_X, len(entry_X))[entry_X]  # of the whole item
+        entropy_Q = self.total(-self.share_X * np.log(share_X + 1e-12))
+        hours_X = (data.time_N[row_X] - data.time_N[self.past_X]) / 3600
+        short, long = (self.total(hours_X < hours) for hours in _LATELY_H)
+        new_Q = self.total((hours_X < _LATELY_H[0]) * self.new_N[self.past_X])
+        followed_Q = self.total(data.from_N[self.past_X] == data.from_N[row_X])
+        return [
+            entropy_Q, entropy_Q**2, np.log1p(short), np.log1p(long), np.log1p(new_Q), np.log1p(followed_Q),
+            *self._of_place(row_X),
+        ]  # fmt: skip
+
+    def _of_place(self, row_X: Int64) -> list[Float64]:
+        """The share of events near to where the user is, and how many items surround that place."""
+        here_N3, place_I3 = self.data.here_N3, self.data.place_I3
+        if here_N3 is None or place_I3 is None:
+            return [np.zeros(len(self.row_Q))] * 2
+        there_X3 = place_I3[self.data.item_N[self.past_X]]
+        near_Q = self.total(distance_km(here_N3[row_X], there_X3) < _NEAR_KM) / self.looked_Q
+        return [np.sqrt(near_Q), density(here_N3[self.row_Q], place_I3) ** 2]

@@ -137,8 +137,9 @@ class GraphVectors:
 
     def own_scores(self, position_Q: Int64) -> Floats:
         """What own vectors add, float32 [Q, I]; `position_Q` int64 [Q] is a user of the graph, -1 for no such user."""
-        known_Q1 = position_Q[:, None] >= 0
-        score_QI: Floats = np.where(known_Q1, self.own_UD[position_Q], np.float32(0)) @ self.vector_ID.T
+        own_QD, known_Q = np.zeros((len(position_Q), self.vector_ID.shape[1]), np.float32), position_Q >= 0
+        own_QD[known_Q] = self.own_UD[position_Q[known_Q]]
+        score_QI: Floats = own_QD @ self.vector_ID.T
         return score_QI
 
     def arrays(self) -> Arrays:

@@ -21,6 +21,8 @@ from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Fitting, UnfitDataError, grid_of
 from .user_history import last_items
 
+_AROUND_KM, _PLACES = 0.3, 5_000  # scale of a density, and items by which it is measured
+
 
 @dataclass(frozen=True)
 class Nearest(Counting):
@@ -75,6 +77,19 @@ def where_users_are(histories: Histories, item_I3: Float64) -> Float64:
         return last_N3
     here_N3 = points_of(histories.events)
     return np.where(np.isnan(here_N3), last_N3, here_N3)
+
+
+def density(point_P3: Float64, item_I3: Float64) -> Float64:
+    """Logarithm of the number of items around each point, by how near they are: float64 [P]; 0 where the place is
+    unknown. Of a large catalogue a sample of the items stands for all."""
+    step = -(-len(item_I3) // _PLACES)
+    other_J3 = item_I3[::step][~np.isnan(item_I3[::step, 0])]
+    distinct_D3, at_P = np.unique(point_P3, axis=0, return_inverse=True)
+    density_D = np.zeros(len(distinct_D3))
+    for start in range(0, len(distinct_D3), 256):
+        km_DJ = distance_km(distinct_D3[start : start + 256, None], other_J3)
+        density_D[start : start + 256] = np.log1p(step * ((1 + km_DJ / _AROUND_KM) ** -1.5).sum(axis=1))
+    return np.nan_to_num(density_D)[at_P.ravel()]
 
 
 def _nearest(fitting: Fitting) -> Nearest:

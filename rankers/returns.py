@@ -266,10 +266,10 @@ def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
     return exp_X, sums(query_X, exp_X, num)
 
 
-def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
-    """The learnt weights; every past event counts alike where nothing returns."""
+def _fit(histories: Histories, row_Q: Int64, seed: int) -> Returns:
+    """The weights learnt from some rows; every past event counts alike where there are none."""
     data, rng = event_data(histories), np.random.default_rng(seed)
-    row_Q, width = rows_that_return(histories, split, seed), sum(SIZES)
+    width = sum(SIZES)
     start = [np.zeros(width), rng.normal(0, 0.3, (width, _WIDTH)), rng.normal(0, 0.05, _WIDTH)]
     if not len(row_Q):
         return Returns(start[0], start[1], np.zeros(_WIDTH))
@@ -300,12 +300,49 @@ def rows_that_return(histories: Histories, split: EvaluatedSplit, seed: int) -> 
     return np.sort(row_Q[np.cumsum(length_Q) <= _PAIRS])
 
 
+@dataclass(frozen=True)
+class Halves:
+    """Two fits, each without one half of the users: `second` are the ids of the users whom the second fit leaves out.
+
+    For models that learn from what the attention says of earlier events. One that had learnt from these very events
+    would be surer there than it will ever be again.
+    """
+
+    second: frozenset[str]
+    returns: tuple[Returns, Returns]
+
+    def parts(self, histories: Histories, row_Q: Int64) -> list[tuple[Returns, Int64]]:
+        """Each fit with the places in `row_Q`, int64, of the rows whose users it leaves out."""
+        second_U = np.array([user_id in self.second for user_id in histories.user_ids], bool)
+        second_Q = second_U[histories.user_idx_N[row_Q]]
+        return [(self.returns[0], np.flatnonzero(~second_Q)), (self.returns[1], np.flatnonzero(second_Q))]
+
+
 _fits: Final[LastFit[Returns]] = LastFit()
+_halves: Final[LastFit[Halves]] = LastFit()
 
 
 def fit_returns(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     """The ranker for events of a split; fitted once for the same histories, split and seed."""
-    return _fits.get(histories, (split, seed), lambda: _fit(histories, split, seed))
+    return _fits.get(histories, (split, seed), lambda: _fit(histories, rows_that_return(histories, split, seed), seed))
+
+
+def fit_halves(histories: Histories, split: EvaluatedSplit, seed: int) -> Halves:
+    """The same fitted to each half of the users; to all of them where events of fewer than two can be learnt from."""
+    return _halves.get(histories, (split, seed), lambda: _fit_halves(histories, split, seed))
+
+
+def _fit_halves(histories: Histories, split: EvaluatedSplit, seed: int) -> Halves:
+    row_Q = rows_that_return(histories, split, seed)
+    user_Q = histories.user_idx_N[row_Q]
+    users = np.random.default_rng([seed, 1]).permutation(np.unique(user_Q))
+    if len(users) < 2:
+        whole = fit_returns(histories, split, seed)
+        return Halves(frozenset(), (whole, whole))
+    second = users[: len(users) // 2]
+    second_Q = np.isin(user_Q, second)
+    returns = _fit(histories, row_Q[second_Q], seed), _fit(histories, row_Q[~second_Q], seed)
+    return Halves(frozenset(histories.user_ids[user] for user in second.tolist()), returns)
 
 
 def _ranker(fitting: Fitting) -> Returns:

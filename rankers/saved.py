@@ -21,7 +21,7 @@ from .protocol import Arrays, Fitted, UnfitDataError
 from .settings import BaselineName
 from .stack import Stack, StackRecipe
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of what rankers learn and keep. It goes up where a family learns something else under the same settings."""
 _RECORD, _ARRAYS = "ranker.json", "arrays.safetensors"
 _STACK, _GATE = "stack.json", "gate.safetensors"

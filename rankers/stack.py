@@ -217,7 +217,7 @@ def fit_stack(
             if key not in fitted:
                 fitted[key] = FAMILIES[name].ranker(histories, split, member.settings, seed, repeats)
             rankers[part, name] = fitted[key]
-    return Stack(recipe, rankers, fit_gate(histories, split), split)
+    return Stack(recipe, rankers, fit_gate(histories, split, seed), split)
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ class BoundStack:
     ) -> Float64:  # fmt: skip
         """float64 [Q]: the gate's, of rows with a history; X are the items chosen before."""
         recipe = self.stack.recipe
-        own_Q = self.stack.gate.log_odds(self.histories, row_Q)
+        own_Q = self.stack.gate.log_odds(self.histories, row_Q, self.known)
         odds_Q = recipe.history_weight * own_Q.clip(-SURE, SURE) + recipe.bias
         for name, member in recipe.gate.items():
             odds_Q += member.weight * says["gate", name].log_odds_new(len(row_Q), query_X, item_X)

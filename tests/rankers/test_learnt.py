@@ -273,7 +273,7 @@ def test_order_of_questions_does_not_matter(build: Build, family: Family) -> Non
     assert ask(histories, row_Q[4:5])[0] == pytest.approx(ask(histories, row_Q)[4], abs=1e-5)
 
 
-@pytest.mark.parametrize("ask", [again, new, lambda h, row_Q: fit_gate(h, "test").log_odds(h, row_Q)])
+@pytest.mark.parametrize("ask", [again, new, lambda h, row_Q: fit_gate(h, "test", 7).log_odds(h, row_Q)])
 def test_later_events_change_nothing(build: Build, ask: Callable[..., NDArray[np.float64]]) -> None:
     rows = random_rows(8)
     histories = placed(build(rows, 12))
@@ -297,7 +297,7 @@ def gated(build: Build, explores: Callable[[int, int], bool], num_users: int = 6
 def test_who_always_explores_and_who_never_does_get_odds_far_apart(build: Build) -> None:
     histories = gated(build, lambda user, day: user % 2 == 0)
     row_Q = rows_of(histories)
-    odds_Q = fit_gate(histories, "test").log_odds(histories, row_Q)
+    odds_Q = fit_gate(histories, "test", 7).log_odds(histories, row_Q)
     assert (odds_Q[histories.user_idx_N[row_Q] % 2 == 0] > 2).all()
     assert (odds_Q[histories.user_idx_N[row_Q] % 2 == 1] < -2).all()
 
@@ -305,7 +305,7 @@ def test_who_always_explores_and_who_never_does_get_odds_far_apart(build: Build)
 def test_hour_of_exploring_is_found(build: Build) -> None:
     histories = gated(build, lambda user, day: day % 2 == 1)
     row_Q = rows_of(histories)
-    odds_Q = fit_gate(histories, "test").log_odds(histories, row_Q)
+    odds_Q = fit_gate(histories, "test", 7).log_odds(histories, row_Q)
     morning_Q = histories.time_s_N[row_Q] % DAY == 9 * HOUR
     assert (odds_Q[morning_Q] > 1).all()
     assert (odds_Q[~morning_Q] < -1).all()
@@ -314,21 +314,21 @@ def test_hour_of_exploring_is_found(build: Build) -> None:
 @pytest.mark.parametrize("always", [True, False])
 def test_what_never_occurred_stays_possible(build: Build, always: bool) -> None:
     histories = gated(build, lambda user, day: always)
-    odds_Q = fit_gate(histories, "test").log_odds(histories, rows_of(histories)) * (1 if always else -1)
+    odds_Q = fit_gate(histories, "test", 7).log_odds(histories, rows_of(histories)) * (1 if always else -1)
     assert ((odds_Q > 3) & (odds_Q < 20)).all()
 
 
 def test_latest_quarter_sets_the_level(build: Build) -> None:
     """Half of all events were new for a year, and none of the last ones."""
     histories = gated(build, lambda user, day: day < 16 and (day * 7 + user * 3) % 5 < 3)
-    odds_Q = fit_gate(histories, "test").log_odds(histories, rows_of(histories))
+    odds_Q = fit_gate(histories, "test", 7).log_odds(histories, rows_of(histories))
     assert 1 / (1 + np.exp(-odds_Q)).mean() < 0.1
 
 
 def test_first_event_is_new_and_after_everything_nothing_is(build: Build) -> None:
     rows = [(0, 0, 1, "train"), (0, 1, 2, "train"), (0, 1, 3, "test"), (1, 0, 4, "test"), (1, 0, 5, "test")]
     histories = build(rows, 2)
-    odds_Q = fit_gate(histories, "test").log_odds(histories, np.arange(5))
+    odds_Q = fit_gate(histories, "test", 7).log_odds(histories, np.arange(5))
     assert odds_Q[[0, 3]].tolist() == [np.inf, np.inf]
     assert odds_Q[2] == -np.inf
     assert np.isfinite(odds_Q[[1, 4]]).all()
@@ -336,21 +336,21 @@ def test_first_event_is_new_and_after_everything_nothing_is(build: Build) -> Non
 
 def test_gate_without_anything_to_learn_from_says_both_alike(build: Build) -> None:
     histories = build([(0, 0, 1, "test"), (0, 1, 2, "test")], 3)
-    assert fit_gate(histories, "test").log_odds(histories, np.array([1])).tolist() == [0.0]
+    assert fit_gate(histories, "test", 7).log_odds(histories, np.array([1])).tolist() == [0.0]
 
 
 def test_parts_of_bounded_memory_give_the_same_gate(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     histories = build(random_rows(4), 12)
-    whole = fit_gate(histories, "test")
+    whole = fit_gate(histories, "test", 7)
     monkeypatch.setattr(gate, "_PAIRS", 30)
-    parts = fit_gate(histories, "test")
+    parts = fit_gate(histories, "test", 7)
     row_Q = rows_of(histories)
     assert parts.log_odds(histories, row_Q).tolist() == whole.log_odds(histories, row_Q).tolist()
 
 
 def test_gate_that_was_taken_apart_is_the_same(build: Build) -> None:
     histories = build(random_rows(4), 12)
-    found = fit_gate(histories, "test")
+    found = fit_gate(histories, "test", 7)
     other = Gate.of(found.arrays())
     row_Q = rows_of(histories)
     assert other.log_odds(histories, row_Q).tolist() == found.log_odds(histories, row_Q).tolist()

@@ -102,7 +102,7 @@ def test_choices_are_among_the_items_of_the_pool(noise: Histories) -> None:
 
 def test_gate_learns_from_the_odds_of_a_ranker_that_knows(noise: Histories) -> None:
     """Its masses of new items are high where a new one comes; the history does not say whether that is so."""
-    row_E, gate = evaluated_events(noise, "valid"), fit_gate(noise, "valid")
+    row_E, gate = evaluated_events(noise, "valid"), fit_gate(noise, "valid", 7)
     past_X = past_items(noise, np.arange(len(noise.split_N)))
     is_past_NI = np.zeros((len(noise.split_N), NUM_ITEMS), bool)
     is_past_NI[past_X] = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
 
 from ..recommend.settings import RecommendConfig, StoreSettings
 
@@ -54,7 +56,10 @@ class ServeSettings(StoreSettings):
         False, description="Open vLLM's own routes too, which answer without the catalogue, such as chats."
     )
     explain_seconds: float = Field(
-        10.0, ge=0, description="How long an explanation may take; what is not done by then is named in the answer."
+        10.0,
+        ge=0,
+        description="How long an explanation may take, below request_timeout_s; what is not done by then is named in "
+        "the answer.",
     )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Log user ids, places and prompts.")
@@ -67,6 +72,16 @@ class ServeSettings(StoreSettings):
     page: bool = Field(
         True, description="Serve a page for people at `/`; its data comes from the routes, with their keys."
     )
+
+    @model_validator(mode="after")
+    def _explanations_fit_in_a_request(self) -> Self:
+        """An explanation that uses all its time needs some of the request's for the answer that it explains."""
+        if self.explain_seconds >= self.request_timeout_s:
+            raise ValueError(
+                f"explain_seconds should be below request_timeout_s, found {self.explain_seconds:g} and "
+                f"{self.request_timeout_s:g}; lower the first or raise the second"
+            )
+        return self
 
 
 class ServeConfig(RecommendConfig):

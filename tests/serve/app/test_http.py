@@ -76,7 +76,7 @@ def test_recommendations_are_those_of_the_in_process_engine(server: Any) -> None
 
 
 def test_explanation_is_that_of_the_in_process_engine(start: Any) -> None:
-    server = start("serve.explain_seconds=1000")
+    server = start("serve.explain_seconds=1000", "serve.request_timeout_s=2000")
     context = {"at": AT, "weather": "rain, 18 C"}
     found = recommended(server, context=context, k=3, explain=True, max_expansions=1000)["explanation"]
     with Recommender.load(server.config) as recommender:

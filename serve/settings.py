@@ -17,7 +17,7 @@ class ServeSettings(StoreSettings):
     name: str | None = Field(
         None, description="Name of model and catalogue in requests; by default that of the run folder."
     )
-    host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all, with an API key please.")
+    host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all. Then set an API key.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
     api_key_variable: str = Field(
         "WHEREUPON_API_KEY",
@@ -37,8 +37,8 @@ class ServeSettings(StoreSettings):
     max_searches: int = Field(
         64,
         ge=1,
-        description="Most searches, and requests at work, at once. As many requests wait. Where more come, those "
-        "of the client that has most waiting get 429.",
+        description="Most searches, and requests at work, at once. As many requests wait. If more come, those of "
+        "the client with the most waiting requests get 429.",
     )
     max_wait_s: float = Field(
         10.0, ge=0, description="How long a request may wait for its turn before it gets 429, in seconds."
@@ -58,8 +58,8 @@ class ServeSettings(StoreSettings):
     explain_seconds: float = Field(
         10.0,
         ge=0,
-        description="How long an explanation may take, below request_timeout_s; what is not done by then is named in "
-        "the answer.",
+        description="How long an explanation may take; less than request_timeout_s. The answer names what is not done "
+        "by then.",
     )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Log user ids, places and prompts.")
@@ -75,7 +75,7 @@ class ServeSettings(StoreSettings):
 
     @model_validator(mode="after")
     def _explanations_fit_in_a_request(self) -> Self:
-        """An explanation that uses all its time needs some of the request's for the answer that it explains."""
+        """A request with an explanation also needs time for the answer."""
         if self.explain_seconds >= self.request_timeout_s:
             raise ValueError(
                 f"explain_seconds should be below request_timeout_s, found {self.explain_seconds:g} and "

@@ -1,4 +1,4 @@
-"""What the server is asked, and what its answers are held to."""
+"""Requests to the server, and what its answers are held to."""
 
 from typing import Any
 

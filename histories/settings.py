@@ -265,7 +265,7 @@ class HistoriesSettings(_Settings):
         location: whether an event's coordinates are known beforehand (`context`: the airport one departs from) or are
             those of the chosen item (`outcome`: a check-in; never in its own prompt). The default is that of the
             recipe, and for tables the one that cannot leak: `outcome`.
-        time_zone: IANA name used for all events. What an event itself says goes first: its `utc_offset_minutes`, then
+        time_zone: IANA name used for all events. An event's own data comes first: its `utc_offset_minutes`, then
             its `time_zone` column or the zone named in its time. Without it, local time comes from an offset in the
             time, else from the coordinates, else it is UTC, counted.
         clean: which readable events are rejected nevertheless.

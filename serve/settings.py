@@ -37,8 +37,8 @@ class ServeSettings(StoreSettings):
     max_searches: int = Field(
         64,
         ge=1,
-        description="Most searches, and requests at work, at once. As many requests wait. If more come, those of "
-        "the client with the most waiting requests get 429.",
+        description="How many searches, and how many requests, may run at once. As many requests wait. If more "
+        "come, those of the client with the most waiting requests get 429.",
     )
     max_wait_s: float = Field(
         10.0, ge=0, description="How long a request may wait for its turn before it gets 429, in seconds."
@@ -50,7 +50,7 @@ class ServeSettings(StoreSettings):
         "client is an API key at an address.",
     )
     request_timeout_s: float = Field(
-        120.0, gt=0, description="How long a request may be at work, in seconds; then it is given up and gets 503."
+        120.0, gt=0, description="How long a request may run, in seconds; then it is given up and gets 503."
     )
     plain_routes: bool = Field(
         False, description="Open vLLM's own routes too, which answer without the catalogue, such as chats."

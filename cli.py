@@ -268,10 +268,7 @@ def recommend(
     """Rank the catalogue for one user, or for all users. The result for all users is a file."""
     if (user is None) != all_users or all_users != (out is not None):
         raise typer.BadParameter("give either --user ID, or --all-users and -o FILE")
-    if all_users and (versus or json or why):
-        raise typer.BadParameter("--versus, --why and --json are for one user; leave them out with --all-users")
-    if ray is not None and not all_users:
-        raise typer.BadParameter("--ray is for --all-users; leave it out for one user")
+    _check_options_of(all_users, for_one=bool(versus or json or why), for_all=ray is not None)
     with verb("recommend", config, set_, debug) as settings:
         from .recommend.context import RequestContext
         from .recommend.selection import RequestFilters
@@ -287,6 +284,14 @@ def recommend(
 
         assert user is not None
         recommend_verb(settings, user, context, filters, k=k, versus=versus, why=why, as_json=json)
+
+
+def _check_options_of(all_users: bool, *, for_one: bool, for_all: bool) -> None:
+    """Raise BadParameter if an option for one user, or for all, was given with the other."""
+    if all_users and for_one:
+        raise typer.BadParameter("--versus, --why and --json are for one user; leave them out with --all-users")
+    if for_all and not all_users:
+        raise typer.BadParameter("--ray is for --all-users; leave it out for one user")
 
 
 @app.command()

@@ -50,7 +50,7 @@ def calibrate(
 
 @eval_app.command()
 def priors(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Choose and fit the rankers below the model. Uses the validation split."""
+    """Choose and fit the rankers of `priors`. Uses the validation split."""
     with verb("priors", config, set_, debug) as settings:
         from .eval.stacking import choose_priors
 

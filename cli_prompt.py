@@ -70,7 +70,7 @@ def lint(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> No
 
 @prompt_app.command("fields")
 def fields(config: ConfigFile, set_: Overrides = None, debug: Debug = False) -> None:
-    """Print what each field of the context says of the next item, in bits, and how many tokens it takes.
+    """Print what each field says of the next item, in bits, and its tokens.
 
     Weather and other numbers have a second table: bits given the user's routine, and principal components.
     """

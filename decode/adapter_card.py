@@ -1,4 +1,4 @@
-"""What an adapter's folder says of itself, and refusing one that does not belong to a run. Loads no model."""
+"""The card in an adapter's folder, and the refusal of an adapter that does not belong to a run. Loads no model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The trained adapters of a run: versions beside each other, of which one is used. Loads no model.
+"""The trained adapters of a run: several versions, one of them in use. Loads no model.
 
 <run>/adapters/CURRENT    name of the version that recommend, serve and evaluate take
 <run>/adapters/PREVIOUS   name of the version that was used before it
-<run>/adapters/0002/      a PEFT adapter, whereupon.json (its card), README.md, log.jsonl; checkpoint.pt while it trains
+<run>/adapters/0002/      a PEFT adapter, whereupon.json (its card), README.md, log.jsonl;
+                          checkpoint.pt while it trains
 """
 
 from __future__ import annotations

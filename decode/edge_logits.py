@@ -1,9 +1,10 @@
-"""Logits of a node's edges on their way from vLLM's engine to a search, which are two processes.
+"""Logits of a node's edges, passed from vLLM's engine to a search in another process.
 
-vLLM's log-probabilities come as Python lists, padded for all requests of a batch to the longest of them: beside a node
-with 25,000 edges, every other node costs as much. So the engine writes the logits of a request's edges into a file that
-was made for this request alone, in memory where the system has such a folder, and the search reads it once vLLM says
-that the request is done. What is written later, for a request that was given up, finds no file.
+vLLM's log-probabilities come as Python lists. They are padded to the longest of all requests of a batch. Beside a node
+with 25,000 edges, every other node then costs as much. So the engine writes the logits of a request's edges into a file
+that was made for this request alone. The file is in memory where the system has such a folder. The search reads it once
+vLLM says that the request is done. A request that was given up has no file any more, and what is written for it later
+is lost.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The frontier of a search: the best entries in order, all others in reserve.
 
-A node near the top of a large trie has tens of thousands of edges, of which a search needs a few dozen. Only edges
-above a bound, question by question, are made into entries and sorted; the rest stay where the model's scores lie and
-are looked at again if the bound has to be lowered.
+A node near the top of a large trie has tens of thousands of edges. A search needs a few dozen of them. Only edges above
+a bound, question by question, are made into entries and sorted. The others stay in the model's scores. They are looked
+at again if the bound has to be lowered.
 
 Shape legend: A entries, X nodes scored together, J their edges end to end, Y edges picked out of them, Q questions.
 """

@@ -1,4 +1,4 @@
-"""What decides a model's answers, as fingerprints of contents: a name says nothing of a file that was replaced."""
+"""Fingerprints of all that decides a model's answers. They are of contents: a replaced file keeps its name."""
 
 from __future__ import annotations
 

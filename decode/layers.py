@@ -1,4 +1,4 @@
-"""A model with some of its layers alone: the others are left out, and nothing is trained."""
+"""A model with only some of its layers. The others are left out, and nothing is trained."""
 
 from __future__ import annotations
 

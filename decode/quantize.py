@@ -1,4 +1,4 @@
-"""Base models in eight or four bits, by bitsandbytes: how they are read, and how they become plain weights again.
+"""Base models in eight or four bits, by bitsandbytes: reading them, and turning them into plain weights again.
 
 QLoRA: arXiv 2305.14314; LLM.int8: arXiv 2208.07339. Output layer and embeddings stay as they are, tied or not.
 """

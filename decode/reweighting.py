@@ -1,14 +1,14 @@
 """The model's distribution tempered and blended with a prior over items, node by node.
 
 At a branching node, log-linear pooling: an edge's new log-probability is log_prob / temperature + weight * log(prior
-mass below the edge), renormalised at the node. What comes out is again a distribution over the catalogue in which no
-child is more probable than its parent, so every search stays exact. With weight 0 and temperature 1 it is the model's.
+mass below the edge), renormalised at the node. The result is again a distribution over the catalogue in which no child
+is more probable than its parent. So every search stays exact. With weight 0 and temperature 1 it is the model's.
 
-A mixture of two such pools, of which one gives probability only to items that the user has chosen before and the other
-only to new ones, is a distribution too. A search carries for each entry how much of its probability is whose.
+A mixture of two such pools is a distribution too. One pool gives probability only to items that the user has chosen
+before, the other only to new items. A search keeps for each entry its probability in either pool.
 
-Shape legend: I items, X nodes, J their edges end to end, M own items of a question (or of all), Y those below a node,
-P parts of a mixture.
+Shape legend: I items, X nodes, J their edges end to end, M own items of a question (or of all), Y those below a node, P
+parts of a mixture.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Drawing distinct items from the catalogue's distribution: Gumbel-top-k over the trie.
 
-An item's log-probability plus independent Gumbel noise is a value by which the k best items are k draws without
-replacement, in order. The largest value below a node is itself Gumbel around the node's log-probability, so values can
-be drawn from the top down, children given that the largest of them is their parent's; the search for the most probable
-items then finds the largest values exactly, expanding few nodes (Kool, van Hoof and Welling 2019, "Stochastic Beams and
-Where to Find Them", arXiv 1903.06059, with the numerics of its appendix).
+Add independent Gumbel noise to the log-probability of each item. The k items with the largest sums are k draws without
+replacement, in order. The largest sum below a node is itself Gumbel around the node's log-probability. So sums can be
+drawn from the top down: those of the children, given that the largest of them is their parent's. The search for the
+most probable items then finds the largest sums exactly, and expands few nodes. Source: Kool, van Hoof and Welling 2019,
+"Stochastic Beams and Where to Find Them", arXiv 1903.06059, with the numerics of its appendix.
 """
 
 from __future__ import annotations

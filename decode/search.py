@@ -1,7 +1,7 @@
 """Exact top-k search over the trie, for many questions at once.
 
-A child is never more probable than its parent. So once the k most probable entries of (finished items and unexpanded
-nodes) are all finished items, no item is missing: the answer is the true top-k, whatever the model.
+A child is never more probable than its parent. Take the k most probable entries among finished items and unexpanded
+nodes. Once all of them are finished items, no item is missing: the answer is the true top k, whatever the model.
 
 Shape legend: Q questions, X nodes scored together, J their edges end to end, K ranked items, I items.
 """

@@ -1,8 +1,8 @@
 """The in-process engine: any causal model of transformers, reading the history once.
 
-All branches of all questions are laid out as one row of new tokens behind the text. An attention mask lets each see the
-text up to its question and its own ancestors: the KV cache is shared, nothing is copied per branch, and one round of
-the search is one forward pass.
+All branches of all questions are one row of new tokens behind the text. An attention mask lets each see the text up to
+its question, and its own ancestors. The KV cache is shared, and nothing is copied per branch. One round of the search
+is one forward pass.
 """
 
 from __future__ import annotations

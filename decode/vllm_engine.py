@@ -1,8 +1,8 @@
 """The vLLM engine: branching nodes are scored by one-token requests that share the prompt's prefix cache.
 
-A node's request is the prompt and the tokens down to the node; the logits of the node's edges come beside its one token
-(see `edge_logits`) and are made log-probabilities here. All nodes of a round, of all searches that run at once, are
-batched by vLLM itself. Needs a vLLM with our logits processor (`edge_logits.PROCESSOR`) and prefix caching.
+A node's request is the prompt and the tokens down to the node. The logits of the node's edges come beside its one token
+(see `edge_logits`). They are made log-probabilities here. vLLM itself batches all nodes of a round, of all searches
+that run at once. Needs a vLLM with our logits processor (`edge_logits.PROCESSOR`) and prefix caching.
 """
 
 from __future__ import annotations

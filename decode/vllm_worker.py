@@ -1,4 +1,4 @@
-"""What runs inside vLLM's engine: the logits of a request's edges are written for the search, and nothing is changed.
+"""Runs inside vLLM's engine: writes the logits of a request's edges for the search, and changes nothing.
 
 A logits processor for both of vLLM's model runners; it has the methods of both interfaces. vLLM gets its name
 (`PROCESSOR` of `edge_logits`) and imports it. Nothing else imports this module, as it needs vLLM.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,8 +52,9 @@ if TYPE_CHECKING:
     from ..config import Config
 
 STACK: Final = "stack of priors"
-_WITH_STACK: Final = ("fine-tuned, on top", "fine-tuned, pooled")
-"""How the files of a model's rankings are named where a stack has a part in them."""
+_FINE_TUNED: Final = "fine-tuned"
+_ON_TOP: Final = ", on top"  # added to the name of a model's rankings where a stack has a part in them; so is the next
+_POOLED: Final = ", pooled"
 
 
 def evaluate(
@@ -73,14 +74,8 @@ def evaluate(
         from ..decode.architecture import searchable_model
 
         searchable_model(config.model)
-    histories = read_histories(config.run)
-    task = read_task(histories, split, config.evaluate, limit, config.seed)
-    if caveat := caveat_of(histories):
-        say(caveat)
-    if task.num_without:
-        say(f"{task.num_without:,} events are left out: their item is no candidate")
-    if not task.candidates.everything:
-        say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")
+    task = _announced(config, read_histories(config.run), split, limit)
+    histories = task.histories
     folder = evaluation_folder(config.run, split, limit)
     for name in config.evaluate.baselines:  # before the model ranks, which may take hours
         refuse_other_kind(folder, slug_of(name), "baseline")
@@ -89,10 +84,9 @@ def evaluate(
     stack = run_stack(config, histories, split) if wanted else None
     evaluated = [slug_of(name) for name in config.evaluate.baselines]
     if stack is not None:
-        evaluated += [slug_of(STACK), *(() if baselines_only or not use_adapter else map(slug_of, _WITH_STACK))]
-    if before := of_earlier_rankers(folder, evaluated):
-        say(f"{len(before)} rankings in {folder} are by an earlier version of the rankers and are made again: "
-            f"{', '.join(before)}")  # fmt: skip
+        by_model = () if baselines_only or not use_adapter else (_ON_TOP, _POOLED)
+        evaluated += map(slug_of, (STACK, *(_FINE_TUNED + more for more in by_model)))
+    _say_earlier(folder, evaluated)
     model = None if baselines_only else evaluate_run_model(config, task, use_adapter, folder, stack)
     found = []
     if stack is not None and (alone := evaluate_stack(config, task, stack, folder)):
@@ -113,6 +107,25 @@ def evaluate(
     show(as_table(results, f"{split} split, {histories.items.height:,} items in the catalogue"))
     say(f"written to {folder}")
     return results
+
+
+def _announced(config: Config, histories: Histories, split: EvaluatedSplit, limit: int | None) -> Task:
+    """The task; says what limits its figures."""
+    task = read_task(histories, split, config.evaluate, limit, config.seed)
+    if caveat := caveat_of(histories):
+        say(caveat)
+    if task.num_without:
+        say(f"{task.num_without:,} events are left out: their item is no candidate")
+    if not task.candidates.everything:
+        say("log-losses are those over the whole catalogue: leaving candidates out changes no probability")
+    return task
+
+
+def _say_earlier(folder: Path, evaluated: Iterable[str]) -> None:
+    """Name the rankings that are made again only because rankers have changed; `evaluated` are slugs."""
+    if before := of_earlier_rankers(folder, evaluated):
+        say(f"{len(before)} rankings in {folder} are by an earlier version of the rankers and are made again: "
+            f"{', '.join(before)}")  # fmt: skip
 
 
 def evaluate_baseline(
@@ -230,8 +243,8 @@ def evaluate_run_model(
     adapter = current_adapter(config.run) if use_adapter else None
     more = ""
     if adapter is not None and config.priors != "none":
-        more = ", on top" if read_card(adapter).get("priors", ALONE) != ALONE else ", pooled"
-    kind = "fine-tuned" if adapter else "zero-shot"
+        more = _ON_TOP if read_card(adapter).get("priors", ALONE) != ALONE else _POOLED
+    kind = _FINE_TUNED if adapter else "zero-shot"
     name, slug = f"{kind} {Path(config.model.base).name}{more}", slug_of(kind + more)
     return evaluate_model(config, task.histories, task, name, slug, folder, adapter=adapter, stack=stack)
 

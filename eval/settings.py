@@ -26,7 +26,7 @@ class EvaluateSettings(BaseModel):
     baselines: list[BaselineName] = Field(
         default=list(QUICK),
         description="Rankers that the model is compared with, each tuned on the validation split; by default the quick "
-        "ones. One that the data has nothing for is left out, which is said.",
+        "ones. A baseline that needs other data is left out, and a message says so.",
     )
     # At least 10: recall@10 and nDCG@10 need that many items of each ranking.
     k: int = Field(10, ge=10, description="How many items to rank for each event.")

@@ -21,7 +21,8 @@ class WeightSettings(BaseModel):
     half_life_days: float | None = Field(
         None,
         gt=0,
-        description="An event this many days before the last training event counts half; by default as much.",
+        description="An event this many days before the last training event counts half. By default all count "
+        "the same.",
     )
     popularity_power: float = Field(
         0.0,
@@ -62,8 +63,8 @@ class FinetuneSettings(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the schedule.")
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
         "cosine",
-        description="How the learning rate goes down after the warm-up: half a cosine, a line, not at all, or a line "
-        "over the last `decay_fraction` of the steps (wsd: warm-up, stable, decay).",
+        description="How the learning rate goes down after the warm-up: by half a cosine, in a line, or not at all. "
+        "wsd (warm-up, stable, decay): in a line over the last `decay_fraction` of the steps.",
     )
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
     floor: float = Field(0.0, ge=0, lt=1, description="What the schedule ends at, as a share of the peak.")
@@ -91,10 +92,10 @@ class FinetuneSettings(BaseModel):
     )
     objective: Literal["catalogue", "plain", "softmax_dpo", "policy_gradient"] = Field(
         "catalogue",
-        description="catalogue: the log-probability of a title among all titles of the catalogue, by which answers are "
-        "ranked. plain: the log-probability of its tokens among the whole vocabulary, for comparison. "
-        "softmax_dpo: the true item is preferred to what the adapter of `finetune --from` ranks highest; "
-        "policy_gradient: orders of these are drawn and rewarded by the nDCG of the true item.",
+        description="catalogue: the log-probability of a title among all titles of the catalogue. Answers are ranked "
+        "by it. plain: the log-probability of its tokens among the whole vocabulary, for comparison. softmax_dpo: the "
+        "true item is preferred to what the adapter of `finetune --from` ranks highest. policy_gradient: orders of "
+        "these items are drawn and rewarded by the nDCG of the true item.",
     )
     preference: PreferenceSettings = Field(default_factory=PreferenceSettings)
     weights: WeightSettings = Field(default_factory=WeightSettings)
@@ -143,7 +144,7 @@ class FinetuneSettings(BaseModel):
     )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         "auto",
-        description="auto: bf16 where the hardware multiplies it natively, fp16 on GPUs that multiply only that fast "
+        description="auto: bf16 where the hardware multiplies it natively, fp16 on GPUs that are fast only with fp16 "
         "(V100, T4), else no: float32.",
     )
     validations_per_epoch: int = Field(2, ge=0, description="How often to validate; always once at the end.")

@@ -64,13 +64,7 @@ def clean_events(
         _zones(raw, source, notes).alias("_zone"),
     )
     typed = typed.with_columns(pl.coalesce("_zone", "_time_zone"))
-    by = f" (time_format is {time_format!r})" if time_format else ""
-    for bad, reason, detail in (
-        (pl.col("_user_id").is_null(), "missing user", _absent("user_id")),
-        (pl.col("_item_id").is_null(), "missing item", _absent("item_id")),
-        (pl.col("_time").is_null(), "unparsable time", pl.col("time").cast(pl.String) + pl.lit(by)),
-    ):
-        typed = rejects.take(typed, bad, source=source, reason=reason, detail=detail)
+    typed = _reject_incomplete(typed, time_format, source, rejects)
     kept = _reject_bad_numbers(typed, raw.columns, source, rejects)
     if item_ids is not None:
         unknown = ~pl.col("_item_id").is_in(item_ids.implode())
@@ -87,6 +81,18 @@ def clean_events(
         events = events.filter(~again)
     _note_times(events, notes)
     return events
+
+
+def _reject_incomplete(typed: pl.DataFrame, time_format: str | None, source: str, rejects: Rejects) -> pl.DataFrame:
+    """Those with a user, an item and a time."""
+    by = f" (time_format is {time_format!r})" if time_format else ""
+    for bad, reason, detail in (
+        (pl.col("_user_id").is_null(), "missing user", _absent("user_id")),
+        (pl.col("_item_id").is_null(), "missing item", _absent("item_id")),
+        (pl.col("_time").is_null(), "unparsable time", pl.col("time").cast(pl.String) + pl.lit(by)),
+    ):
+        typed = rejects.take(typed, bad, source=source, reason=reason, detail=detail)
+    return typed
 
 
 def copies(events: pl.DataFrame) -> pl.Series:

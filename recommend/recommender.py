@@ -3,9 +3,9 @@
     recommender = whereupon.Recommender.load("my-shop.yaml")
     recommender.recommend(["42", "43"], at="2026-01-24T19:00", weather="snow, -3 C", k=10)
 
-A request becomes a `Question` (history from all sources, prompt, candidates, all from one version of the catalogue),
-which needs no model; a search over the catalogue makes an `Answer` of it. Here the model is transformers' in the same
-process; the server drives the same search with vLLM.
+A request becomes a `Question` (history from all sources, prompt, candidates, all from one version of the catalogue).
+This needs no model. A search over the catalogue makes an `Answer` of it. Here the model runs in the same process, by
+transformers. The server drives the same search with vLLM.
 """
 
 from __future__ import annotations

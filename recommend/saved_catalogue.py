@@ -1,7 +1,7 @@
-"""The catalogue of a run as it lies on disk: the items of the histories, or versions that were edited.
+"""The catalogue of a run as saved on disk: the items of the histories, or versions that were edited.
 
-Items come and go without training. Histories keep the items that people once chose, since prompts name them; only what
-may be recommended changes. Edits by the command line and by servers go through here, one at a time.
+Items come and go without training. Histories keep the items that people once chose, since prompts name them. Only what
+may be recommended changes. Edits by the command line and by servers go through this module, one at a time.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class RecommendSettings(BaseModel):
     weather: Literal["last event", "forecast"] = Field(
         "last event",
         description="The weather of a question that does not give it. last event: that of the user's last event, if it "
-        "is less than a day old. forecast: of a time an hour or more after it, forecast from the events' weather; "
-        "needs the extra forecast.",
+        "is less than a day old. forecast: an hour or more after that event, a forecast from the weather of events. "
+        "This needs the extra forecast.",
     )
 
 

@@ -1,8 +1,8 @@
 """Exact Shapley values of a game with few players.
 
-The value of player g is its marginal contribution, averaged over all orders in which the players could come: the sum
-over the sets S without g of |S|! (n - |S| - 1)! / n! * (v(S with g) - v(S)). Lloyd Shapley, "A value for n-person
-games", Contributions to the Theory of Games 2 (1953). The values of all players add up to v(all) - v(none).
+The value of player g is its marginal contribution, averaged over all orders of the players. It is the sum over the sets
+S without g of |S|! (n - |S| - 1)! / n! * (v(S with g) - v(S)). The values of all players add up to v(all) - v(none).
+Source: Lloyd Shapley, "A value for n-person games", Contributions to the Theory of Games 2 (1953).
 
 Shapes: G = players, S = 2**G sets, numbered by their bits (bit g: player g is in it), K = games side by side.
 """

@@ -1,7 +1,7 @@
 """Versions of the catalogue: each immutable, with all that is derived from it, and the place where the current one is.
 
-A request takes the current version once and keeps it to its end, so that no answer mixes two. What another process has
-written is noticed.
+A request takes the current version once and keeps it to its end, so that no answer mixes two. Versions that another
+process has written are noticed.
 """
 
 from __future__ import annotations

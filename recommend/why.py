@@ -1,10 +1,10 @@
 """The `Explanation` of an answer, from the question and its answer, with any model.
 
-An explanation is computed by scoring the same question in other wordings (`wordings`). `explaining` gives these out,
-many together, and is sent their results, as a search gives out nodes; `explain_with` drives it with a model in this
-process, the server with vLLM. All wordings score the same items exactly, by the search of the answer itself: the
-log-probability of an item in the whole catalogue is a sum over the nodes of its path, each renormalised over its edges,
-so that no other path has to be scored.
+An explanation is computed by scoring the same question in other wordings (`wordings`). `explaining` gives out wordings,
+many together, and is sent their results, as a search gives out nodes. `explain_with` drives it with a model in this
+process, the server with vLLM. All wordings score the same items exactly, by the search of the answer itself. The
+log-probability of an item in the whole catalogue is a sum over the nodes of its path, each renormalised over its edges.
+So no other path has to be scored.
 
 Shapes: K = items of the answer, S = sets of groups, G = groups, Q = wordings and P = histories of one batch.
 """

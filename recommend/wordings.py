@@ -1,9 +1,10 @@
 """A prompt in groups that can be left out, and the same question in other wordings.
 
-The groups are the time, the place and the weather of the request, the last events, the older ones
-that have a line of their own, and the profile (all events before those lines). A context group is left out of the line
-of the question as `prompts.leave_out` does it; the lines of past events stay as they are. Events that are left out are
-also not seen by the rankers of the stack, which know the time of the request in every wording.
+The groups are the time, the place and the weather of the request, the last events, the older events, and the profile.
+Older events are those that have a line of their own. The profile holds all events before these lines. A context group
+is left out of the line of the question as `prompts.leave_out` does it; the lines of past events stay as they are.
+Events that are left out are also not seen by the rankers of the stack, which know the time of the request in every
+wording.
 
 Shapes: L = tokens, V = lines, Q = wordings of one batch, X = rows of events.
 """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
 
 from ..recommend.settings import RecommendConfig, StoreSettings
 
@@ -15,7 +17,7 @@ class ServeSettings(StoreSettings):
     name: str | None = Field(
         None, description="Name of model and catalogue in requests; by default that of the run folder."
     )
-    host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all, with an API key please.")
+    host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all. Then set an API key.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
     api_key_variable: str = Field(
         "WHEREUPON_API_KEY",
@@ -35,8 +37,8 @@ class ServeSettings(StoreSettings):
     max_searches: int = Field(
         64,
         ge=1,
-        description="Most searches, and requests at work, at once. As many requests wait. Where more come, those "
-        "of the client that has most waiting get 429.",
+        description="How many searches, and how many requests, may run at once. As many requests wait. If more "
+        "come, those of the client with the most waiting requests get 429.",
     )
     max_wait_s: float = Field(
         10.0, ge=0, description="How long a request may wait for its turn before it gets 429, in seconds."
@@ -48,13 +50,16 @@ class ServeSettings(StoreSettings):
         "client is an API key at an address.",
     )
     request_timeout_s: float = Field(
-        120.0, gt=0, description="How long a request may be at work, in seconds; then it is given up and gets 503."
+        120.0, gt=0, description="How long a request may run, in seconds; then it is given up and gets 503."
     )
     plain_routes: bool = Field(
         False, description="Open vLLM's own routes too, which answer without the catalogue, such as chats."
     )
     explain_seconds: float = Field(
-        10.0, ge=0, description="How long an explanation may take; what is not done by then is named in the answer."
+        10.0,
+        ge=0,
+        description="How long an explanation may take; less than request_timeout_s. The answer names what is not done "
+        "by then.",
     )
     start_timeout_s: float = Field(600.0, gt=0, description="How long the model may take to load.")
     log_requests: bool = Field(False, description="Log user ids, places and prompts.")
@@ -67,6 +72,16 @@ class ServeSettings(StoreSettings):
     page: bool = Field(
         True, description="Serve a page for people at `/`; its data comes from the routes, with their keys."
     )
+
+    @model_validator(mode="after")
+    def _explanations_fit_in_a_request(self) -> Self:
+        """A request with an explanation also needs time for the answer."""
+        if self.explain_seconds >= self.request_timeout_s:
+            raise ValueError(
+                f"explain_seconds should be below request_timeout_s, found {self.explain_seconds:g} and "
+                f"{self.request_timeout_s:g}; lower the first or raise the second"
+            )
+        return self
 
 
 class ServeConfig(RecommendConfig):

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import settings
@@ -22,6 +21,7 @@ from whereupon.eval.protocol import Task, read_task
 from whereupon.eval.settings import EvaluateSettings
 from whereupon.histories import Histories, build_histories, prepare
 from whereupon.histories.candidates import EvaluatedSplit, Repeats
+from whereupon.tests.simulated_town import write_town
 
 # `make test-quick` says --hypothesis-profile=quick. No deadlines: machines that run tests do other things too.
 settings.register_profile("whole", settings(), deadline=None)
@@ -162,57 +162,10 @@ def _make_model() -> Callable[..., Path]:
     return make_model
 
 
-@pytest.fixture(scope="session", name="make_town")
-def _make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
-    """Simulate a town and write its tables, a tiny model and a configuration; gives the configuration's path.
-
-    Rain and shine change from hour to hour. Every day each person goes out at some hour, to the cinema if it rains and
-    to the park if it shines, and sometimes to any bar at night. With `shuffled`, the weather table has the same rain at
-    other hours.
-    """
-
-    def make_town(
-        folder: Path, people: int = 6, days: int = 12, hidden: int = 32, shuffled: bool = False,
-        head_dim: int | None = None, bos: str | None = None,
-    ) -> Path:  # fmt: skip
-        random = np.random.default_rng(5)
-        start = datetime(2024, 1, 1)
-        rains = random.random(24 * days) < 0.5
-        visits = ["user_id,item_id,time"]
-        for person, day in itertools.product(range(people), range(days)):
-            hour = 24 * day + int(random.integers(9, 18))
-            time = start + timedelta(hours=hour, minutes=int(random.integers(1, 60)))
-            visits.append(f"p{person:02},{'cinema' if rains[hour] else 'park'},{time.isoformat()}Z")
-            if random.random() < 0.25:
-                late = start + timedelta(days=day, hours=22, minutes=int(random.integers(1, 60)))
-                visits.append(f"p{person:02},bar{random.integers(1, 4)},{late.isoformat()}Z")
-        said = random.permutation(rains) if shuffled else rains
-        weather = [f"{start + timedelta(hours=hour)}Z,18,{4 if rain else 0}" for hour, rain in enumerate(said)]
-        titles = {
-            "cinema": "Old Cinema",
-            "park": "City Park",
-            "bar1": "Bar One",
-            "bar2": "Bar Two",
-            "bar3": "Bar Three",
-        }
-        tables = {
-            "events": visits,
-            "items": ["item_id,title", *(f"{item},{title}" for item, title in titles.items())],
-            "weather": ["time,temperature_c,precipitation_mm", *weather],
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, lines in tables.items():
-            (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        weekdays = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-        words = "morning afternoon evening night mild rain weekdays weekends any day"
-        lines = [f"{weekday} {words}: {title}\n" for weekday in weekdays for title in titles.values()]
-        texts = [*lines, "What one person chose, oldest first.\n"] * 3
-        make_model(folder / "model", texts + ["\n" * 8] * 3 * bool(bos), hidden, head_dim=head_dim, bos=bos)
-        config = folder / "town.yaml"
-        config.write_text(TOWN.replace("${HERE}", str(folder)), encoding="utf-8")
-        return config
-
-    return make_town
+@pytest.fixture(scope="session")
+def make_town(make_model: Callable[..., Path]) -> Callable[..., Path]:
+    """See `write_town`."""
+    return functools.partial(write_town, make_model)
 
 
 @pytest.fixture(scope="session")
@@ -265,20 +218,6 @@ def on_top_copy(barely_trained: Path, trained_on_top: Path, tmp_path: Path) -> C
         return config
 
     return on_top_copy
-
-
-TOWN = """
-run: run
-histories:
-  events: {path: events.csv}
-  items: {path: items.csv}
-  weather: {path: weather.csv, latitude: 52.5, longitude: 13.4}
-  time_zone: UTC
-model: {base: ${HERE}/model, device: cpu}
-prompts: {budget_tokens: 160, profile_tokens: 24}
-finetune:
-  {epochs: 4, learning_rate: 5.0e-3, batch_tokens: 1024, rank: 16, mixed_precision: "no", validations_per_epoch: 1}
-"""
 
 
 # Toy histories, built from rows.

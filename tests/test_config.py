@@ -112,6 +112,8 @@ def test_overrides_are_laid_over_the_file_in_order(written: Path) -> None:
         ("decode..k=8", ["section.key=value"]),
         ("run.deep=8", ["run is a value"]),
         ("seed=[", ["not valid YAML"]),
+        ("serve.explain_seconds=121", ["below request_timeout_s", "121 and 120", "lower the first"]),
+        ("serve.request_timeout_s=10", ["below request_timeout_s", "10 and 10", "raise the second"]),
     ],
 )
 def test_wrong_override_is_quoted(written: Path, override: str, facts: list[str]) -> None:

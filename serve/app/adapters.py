@@ -1,7 +1,8 @@
-"""Which version of the adapter a server answers with: that of the run folder, taken over while requests go on.
+"""The adapter version that a server answers with: that of the run folder, also when it changes between requests.
 
-Every server looks at its run folder several times a second, so that all servers of a run take over what one of them or
-the command line has chosen. Weights, temperature, stack of rankers and prepared data change together between requests.
+Every server looks at its run folder several times a second. So all servers of a run take over a version that one of
+them or the command line has chosen. Weights, temperature, stack of rankers and prepared data change together between
+requests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which client a request is from, for fair shares of turns.
 
-A client is an API key at an address, or what a gateway says in a header. Only a hash of it is kept, with a salt that is
-drawn at each start. No log or metric shows it.
+A client is an API key at an address, or the name that a gateway gives in a header. Only a hash of it is kept, with a
+salt that is drawn at each start. No log or metric shows it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """whereupon's routes inside vLLM's server: an entry point of `vllm.endpoint_plugins`.
 
-`whereupon serve` names, in WHEREUPON_SERVE, a JSON file with the configuration. /v1/completions answers requests which
-name a catalogue, and /health waits for the catalogue. What vLLM's server answers beside that is closed by default
+`whereupon serve` names, in WHEREUPON_SERVE, a JSON file with the configuration. /v1/completions answers requests that
+name a catalogue, and /health waits for the catalogue. The other routes of vLLM's server are closed by default
 (`plain`).
 """
 

@@ -1,4 +1,4 @@
-"""What requests say and answers hold: the models of the routes, which also make their OpenAPI schema."""
+"""The models of requests and answers of the routes, which also make the OpenAPI schema."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Spans of OpenTelemetry: of a request, of its steps, and vLLM's own of each question to the model, all in one trace.
 
-vLLM sets up where they are sent, see `serve.traces`; without that, all of this does nothing. No span names users,
-places or items: routes are named by their patterns, and neither texts nor messages of errors become attributes.
+vLLM sets up where they are sent, see `serve.traces`. Without that setting, this module does nothing. No span names
+users, places or items. Routes are named by their patterns, and neither texts nor messages of errors become attributes.
 """
 
 from __future__ import annotations

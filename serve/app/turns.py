@@ -1,7 +1,7 @@
-"""Turns that clients share fairly: of those who wait, each client in turn has one, whatever the others have sent.
+"""Turns that clients share fairly: each waiting client in turn has one, however many requests the others have sent.
 
-Round robin over the clients that wait, as in fair queueing (Nagle, RFC 970); where the line is full, the client with
-the longest one gives way (McKenney, Stochastic Fairness Queueing, 1990).
+Round robin over the clients that wait, as in fair queueing (Nagle, RFC 970). Where the queue is full, the client with
+the most waiting requests loses one (McKenney, Stochastic Fairness Queueing, 1990).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is added to vLLM's workers, by `--worker-extension-cls`. Imported by the processes of the engine alone."""
+"""Methods that are added to vLLM's workers, by `--worker-extension-cls`. Only the processes of the engine import it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A batch on the machines of a Ray cluster: `Dataset.map_batches` over actors, each of which holds an engine.
 
-A search asks the model again and again, so that it is no map from a prompt to a text; an actor answers whole parts.
-What it returns is a part's file, which this machine writes. Ray starts an actor again whose process or machine was
-lost, and asks the part again that it had.
+A search asks the model again and again, so it is no simple map from a prompt to a text. An actor answers whole parts.
+It returns a part's file, which this machine writes. If an actor's process or machine is lost, Ray starts the actor
+again and repeats the part that it had.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A batch in parts of some hundred users each: the query, its answers, and their files.
 
-A part that is finished stays on disk until all are. A run that was killed goes on with those that are missing, as long
-as nothing that the answers depend on has changed.
+A finished part stays on disk until all parts are finished. A killed run continues with the missing parts, as long as
+nothing that the answers depend on has changed.
 """
 
 from __future__ import annotations

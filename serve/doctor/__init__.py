@@ -1,1 +1,1 @@
-"""`whereupon doctor`: whether the machine and a run are fit for answers, and what to do where they are not."""
+"""`whereupon doctor`: whether a machine and a run can answer requests, and what to do if they cannot."""

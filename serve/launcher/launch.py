@@ -1,4 +1,4 @@
-"""`whereupon serve`: check what can be checked early, start vLLM, wait until it answers, leave nothing behind."""
+"""`whereupon serve`: check early what can be checked, start vLLM, wait until it answers, and leave nothing running."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The weights that the server loads: base model and adapter in one, in `<run>/served/<key>/`.
 
-An adapter beside the weights costs time at every token, and merged weights are what the engine of `evaluate` and
-`recommend` computes with. They are made once and used again while base model, adapter and number format are the same.
+An adapter beside the weights costs time at every token. Merged weights are also those that `evaluate` and `recommend`
+compute with. They are made once, and used again while base model, adapter and number format are the same.
 """
 
 from __future__ import annotations

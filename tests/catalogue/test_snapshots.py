@@ -1,18 +1,8 @@
-"""Snapshots: what is read is what was written, whole, whenever and however a writer is stopped."""
+"""Snapshots: what is read is what was written, and what is damaged or of another kind is refused."""
 
-import contextlib
-import errno
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,50 +15,22 @@ from whereupon.catalogue import (
     read_snapshot,
     snapshot_manifest,
     snapshots,
-    write_snapshot,
 )
 from whereupon.errors import CatalogueError
+from whereupon.tests.catalogue.toy_snapshots import (
+    NEW,
+    NEWER,
+    OLD,
+    TOKENIZER,
+    is_same,
+    letters,
+    made,
+    names,
+    read,
+    write,
+)
 
-TOKENIZER = "letters-1"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking git and flushing the disk take longer than writing a small catalogue, and here many are written."""
-    monkeypatch.setattr(snapshots, "versions", lambda: {"whereupon": "test"})
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-def letters(texts: Sequence[str]) -> list[list[int]]:
-    return [[ord(letter) for letter in text] for text in texts]
-
-
-def made(*titles: str, **columns: Any) -> Catalogue:
-    ids = [f"i{n}" for n in range(len(titles))]
-    return Catalogue.build(pl.DataFrame({"item_id": ids, "title": titles, **columns}), letters)
-
-
-OLD, NEW, NEWER = made("Bar", "Park"), made("Bar", "Park", "Zoo"), made("Zoo", "Bar 2", "Bar", "喫茶店")
-
-
-def read(folder: Path, *, verify: bool = True) -> Catalogue:
-    return read_snapshot(folder, tokenizer=TOKENIZER, verify=verify)
-
-
-def write(folder: Path, catalogue: Catalogue) -> str:
-    return write_snapshot(folder, catalogue, tokenizer=TOKENIZER)
-
-
-def is_same(one: Catalogue, other: Catalogue) -> bool:
-    arrays = ((getattr(one.trie, name), getattr(other.trie, name)) for name in one.trie.__dataclass_fields__)
-    return one.items.equals(other.items) and all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in arrays)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-# Writing and reading
+pytestmark = pytest.mark.usefixtures("quick_writing")
 
 
 @pytest.mark.parametrize("catalogue", [made("Bar"), NEW, made("Bar", "Zoo", stars=[1, None], tags=[["a", "b"], []])])
@@ -138,9 +100,6 @@ def test_reader_that_is_overtaken_by_two_writers_takes_the_newest(
 
     monkeypatch.setattr(snapshots, "_mapped", overtake)
     assert is_same(read(tmp_path), NEWER)
-
-
-# Refusals
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -229,197 +188,3 @@ def test_array_of_another_kind_is_refused(tmp_path: Path, name: str, array: Any)
         CatalogueError, match=rf"is damaged \({name}.npy holds {array.dtype} in {array.ndim} dimensions\)"
     ):
         read(tmp_path, verify=False)
-
-
-# Writers that are stopped
-
-
-class Killed(BaseException):
-    """As if the process had died: nothing it would do next has any effect."""
-
-
-class Faults:
-    """Counts file operations; at number `fatal` the process dies, before the operation or in the middle of it."""
-
-    OPERATIONS = (
-        (os, "replace"), (os, "mkdir"), (os, "rmdir"), (os, "unlink"), (os, "open"), (os, "fsync"), (shutil, "rmtree"),
-        (Path, "open"), (Path, "mkdir"), (Path, "iterdir"), (Path, "write_text"), (pl.DataFrame, "write_ipc"),
-        (np.lib.format, "write_array_header_1_0"),
-    )  # fmt: skip
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fatal: int, halfway: bool) -> None:
-        self.count, self.fatal, self.halfway, self.dead = 0, fatal, halfway, False
-        for owner, name in self.OPERATIONS:
-            monkeypatch.setattr(owner, name, self._wrap(getattr(owner, name), name))
-
-    def _wrap(self, operation: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def wrapped(*arguments: Any, **keywords: Any) -> Any:
-            if self.dead:
-                raise Killed
-            self.count += 1
-            if self.count < self.fatal:
-                return operation(*arguments, **keywords)
-            if self.halfway:
-                result = operation(*arguments, **keywords)
-                if name in ("write_text", "write_ipc"):
-                    file = arguments[0 if name == "write_text" else 1]
-                    os.truncate(file, os.stat(file).st_size // 2)
-                elif hasattr(result, "close"):
-                    result.close()
-            self.dead = True
-            raise Killed
-
-        return wrapped
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("halfway", [False, True], ids=["before", "in the middle"])
-@pytest.mark.parametrize("versions", [0, 2])
-def test_writer_killed_at_any_file_operation_leaves_a_whole_catalogue(
-    tmp_path: Path, versions: int, halfway: bool
-) -> None:
-    before, outcomes = [OLD, NEW][:versions], []
-    (tmp_path / "before").mkdir()
-    for catalogue in before:
-        write(tmp_path / "before", catalogue)
-    for fatal in range(1, 1000):
-        folder = Path(shutil.copytree(tmp_path / "before", tmp_path / "folder"))
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            faults = Faults(monkeypatch, fatal, halfway)
-            with contextlib.suppress(Killed):
-                write(folder, NEWER)
-        if before or (folder / "CURRENT").exists():
-            outcomes.append(is_same(read(folder), NEWER))
-            assert outcomes[-1] or is_same(read(folder), before[-1])
-        else:
-            outcomes.append(False)
-        write(folder, OLD)
-        assert is_same(read(folder), OLD)
-        kept = [name for name in names(folder) if name.startswith("v")]
-        assert names(folder) == ["CURRENT", "lock", *kept], "nothing is left of the one that was killed"
-        assert len(kept) == min(2, versions + 1 + outcomes[-1])
-        shutil.rmtree(folder)
-        if not faults.dead:
-            break
-    assert outcomes == sorted(outcomes), "old, and from some operation on new"
-    assert outcomes.count(False) > 40
-    assert outcomes[-1]
-
-
-WRITER = """
-import sys
-import polars as pl
-from whereupon.catalogue import Catalogue, write_snapshot
-from whereupon.tests.catalogue.test_snapshots import letters
-
-print("ready", flush=True)
-first, num, seed = map(int, sys.argv[2:])
-while True:
-    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(num)], "title": [f"{seed} {n}" for n in range(num)]})
-    write_snapshot(sys.argv[1], Catalogue.build(items, letters), tokenizer="letters-1")
-    seed += 1
-"""
-
-
-@pytest.mark.slow
-def test_process_killed_at_any_time_leaves_a_whole_catalogue(tmp_path: Path) -> None:
-    """A reader reads all the while."""
-    random_ = random.Random(7)
-    seen = set()
-    for start in range(0, 5000, 1000):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), "0", "400", str(start)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-        end = time.monotonic() + random_.uniform(0.05, 0.6)
-        while time.monotonic() < end:
-            if (tmp_path / "CURRENT").exists():
-                seen.add(_written_by_the_writer(read(tmp_path)))
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
-        if (tmp_path / "CURRENT").exists():
-            seen.add(_written_by_the_writer(read(tmp_path)))
-    write(tmp_path, OLD)
-    assert is_same(read(tmp_path), OLD)
-    assert not [name for name in names(tmp_path) if name.startswith(".")]
-    assert len(seen) > 1
-
-
-def _written_by_the_writer(catalogue: Catalogue) -> int:
-    """The number that all titles begin with; fails unless trie and items belong together."""
-    assert is_same(catalogue, Catalogue.build(catalogue.items, letters))
-    assert catalogue.items.height == 400
-    (number,) = {int(title.split()[0]) for title in catalogue.titles}
-    return number
-
-
-def test_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
-    start = threading.Barrier(4)
-
-    def write_some(catalogue: Catalogue) -> list[str]:
-        start.wait()
-        return [write(tmp_path, catalogue) for _ in range(4)]
-
-    with ThreadPoolExecutor(4) as pool:
-        written = [name for names in pool.map(write_some, [OLD, NEW, NEWER, made("Inn")]) for name in names]
-    assert sorted(written) == [f"v{number:06}" for number in range(1, 17)]
-    assert names(tmp_path) == ["CURRENT", "lock", "v000015", "v000016"]
-    read(tmp_path)
-
-
-# Writers that cannot write
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])
-def test_writer_that_cannot_write_leaves_the_old_version_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    """At any of its operations; what it has written so far is gone at once, for the disk may be full."""
-    write(tmp_path, OLD)
-    write(tmp_path, NEW)
-    full = code in (errno.ENOSPC, errno.EDQUOT)
-    said = (
-        r"^There is no space left .* free some \(the"
-        if full
-        else r"^The catalogue cannot be written to \S+ \(.*\); correct"
-    )
-    for target in ("_save", "listing", "write_json"):
-        with monkeypatch.context() as patch:
-            patch.setattr(snapshots, target, _fail(code))
-            with pytest.raises(CatalogueError, match=said) as caught:
-                write(tmp_path, NEWER)
-        assert str(caught.value).endswith("(the catalogue that was current stays so).")
-        assert "\n" not in str(caught.value)
-        assert is_same(read(tmp_path), NEW)
-        assert names(tmp_path) == ["CURRENT", "lock", "v000001", "v000002"]
-
-
-def _fail(code: int) -> Callable[..., Any]:
-    def fail(*arguments: Any, **keywords: Any) -> Any:
-        raise OSError(code, os.strerror(code))
-
-    return fail
-
-
-def test_disk_that_polars_finds_full_is_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its error has no number."""
-    write(tmp_path, OLD)
-
-    def fail(*arguments: Any, **keywords: Any) -> Any:
-        raise OSError("No space left on device (os error 28)")
-
-    monkeypatch.setattr(pl.DataFrame, "write_ipc", fail)
-    with pytest.raises(
-        CatalogueError, match=r"^There is no space left for another version of the catalogue in \S+; free"
-    ):
-        write(tmp_path, NEW)
-
-
-def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(
-        CatalogueError, match=r"^The catalogue cannot be written to \S+file \(File exists\); correct that"
-    ):
-        write(tmp_path / "file", OLD)

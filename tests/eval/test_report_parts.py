@@ -1,11 +1,9 @@
 """Sections of the report by themselves, on numbers worked out by hand."""
 
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,12 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whereupon.eval.ablation_table import MEANINGS
-from whereupon.eval.rankings import Rankings, slug_of
-from whereupon.eval.report import hit_map as maps
+from whereupon.eval.rankings import slug_of
 from whereupon.eval.report.ablation import COUNTED, ablations
-from whereupon.eval.report.examples import examples, prompts_of
-from whereupon.eval.report.hit_map import Projection, hit_map
-from whereupon.eval.report.runs import Dataset, Ranked, read_datasets
+from whereupon.eval.report.runs import Dataset, Ranked
 from whereupon.eval.report.sections import leaderboard, over_time, recall, recall_curves, reliability, slicing
 from whereupon.eval.report.statistics import cells_of, differences, estimates
 from whereupon.eval.significance import compare as significance_compare
@@ -27,17 +22,7 @@ from whereupon.eval.significance import paired
 from whereupon.eval.slices import first_visits, slices_of
 from whereupon.eval.wording import count, duration, p_value, plain, share, signed, span
 from whereupon.histories import build_histories
-from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST, write_town
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_town(tmp_path_factory.mktemp("parts") / "town")
-
-
-@pytest.fixture(scope="module")
-def dataset(town: Path) -> Dataset:
-    return read_datasets([town])[0]
+from whereupon.tests.eval.report_town import MODEL, STRONGEST, TEST
 
 
 @pytest.mark.parametrize(
@@ -236,159 +221,6 @@ def test_bins_of_a_reliability_curve_have_intervals_over_users(dataset: Dataset)
     [other] = reliability(twice, 7)
     bounds = [[(right.low, right.high) for _, right in one["bins"]] for one in (once, other)]
     assert np.array(bounds[0]) == pytest.approx(np.array(bounds[1]))
-
-
-def test_map_counts_hits_and_events(dataset: Dataset) -> None:
-    found = hit_map(dataset)
-    assert found is not None
-    rank_E = dataset.contender.rankings.rank_E
-    assert found["num_events"] + found["num_outside"] == TEST
-    assert found["num_outside"] <= 0.02 * TEST
-    if not found["num_outside"]:
-        assert found["num_hits"] == ((rank_E >= 1) & (rank_E <= 10)).sum()
-    wide = ET.fromstring(re.findall(r"<svg.*?</svg>", found["picture"], re.DOTALL)[0])
-    missed = {
-        int(item)
-        for item, rank in zip(dataset.histories.item_idx_N[dataset.row_E], rank_E, strict=True)
-        if not 1 <= rank <= 10
-    }
-    assert len(wide.findall(".//circle[@class='events']")) == len(missed)
-
-
-def test_map_needs_coordinates_and_counts_items_without_any(dataset: Dataset) -> None:
-    items = dataset.histories.items
-    bare = replace(dataset.histories, items=items.drop("latitude"))
-    assert hit_map(replace(dataset, histories=bare)) is None
-    busiest = int(np.bincount(dataset.histories.item_idx_N[dataset.row_E]).argmax())
-    holed = pl.when(pl.int_range(pl.len()) == busiest).then(None).otherwise("longitude").alias("longitude")
-    found = hit_map(replace(dataset, histories=replace(dataset.histories, items=items.with_columns(holed))))
-    assert found is not None
-    assert found["num_nowhere"] == (dataset.histories.item_idx_N[dataset.row_E] == busiest).sum()
-
-
-def test_kilometre_is_as_long_both_ways_in_the_middle_of_the_map() -> None:
-    projection, _ = Projection.fit(np.array([10.0, 12.0]), np.array([59.0, 61.0]), 400, 400, 20)
-    one_km_east, one_km_north = 1 / (111.195 * np.cos(np.radians(60))), 1 / 111.195
-    east = projection.x(np.array([11 + one_km_east])) - projection.x(np.array([11.0]))
-    north = projection.y(np.array([60.0])) - projection.y(np.array([60 + one_km_north]))
-    assert east == pytest.approx(north)
-
-
-@given(st.lists(st.tuples(st.floats(-170, 170), st.floats(-80, 80)), min_size=1, max_size=20))
-def test_all_places_are_inside_the_frame(places: list[tuple[float, float]]) -> None:
-    x_P, y_P = (np.array(column) for column in zip(*places, strict=True))
-    projection, height = Projection.fit(x_P, y_P, 340, 400, 20)
-    assert (projection.x(x_P) > 19).all()
-    assert (projection.x(x_P) < 321).all()
-    assert (projection.y(y_P) > 19).all()
-    assert (projection.y(y_P) < height - 19).all()
-
-
-def test_places_on_both_sides_of_the_date_line_stand_side_by_side() -> None:
-    unwrapped = maps._unwrapped(np.array([179.0, -179.0, 178.0]), np.ones(3, bool))
-    assert np.ptp(unwrapped) == pytest.approx(3)
-    assert np.ptp(maps._unwrapped(np.array([-74.0, -73.0, -118.0]), np.ones(3, bool))) == pytest.approx(45)
-
-
-def test_many_places_are_drawn_as_fewer_and_no_event_is_lost() -> None:
-    random = np.random.default_rng(0)
-    x_P, y_P = random.random((2, 2000)) * 300
-    found = maps._merged(maps.Places(x_P, y_P, np.full(2000, 3.0), np.ones(2000)), 50)
-    assert len(found.x_P) <= 50
-    assert (found.count_P.sum(), found.hits_P.sum()) == (6000, 2000)
-    assert 0 <= found.x_P.min() <= found.x_P.max() <= 300
-    assert np.average(found.x_P, weights=found.count_P) == pytest.approx(x_P.mean())
-
-
-def test_places_drawn_as_one_stand_at_the_mean_of_their_events() -> None:
-    three = maps.Places(np.array([1.0, 1.1, 90.0]), np.zeros(3), np.array([1.0, 2.0, 5.0]), np.array([1.0, 0.0, 2.0]))
-    assert maps._merged(three, 3).x_P.tolist() == pytest.approx([1.0, 1.1, 90.0])
-    found = maps._merged(three, 2)
-    assert found.x_P.tolist() == pytest.approx([(1 * 1.0 + 2 * 1.1) / 3, 90])
-    assert (found.count_P.tolist(), found.hits_P.tolist()) == ([3, 5], [1, 2])
-
-
-def test_examples_are_drawn_by_seed_and_stratified(dataset: Dataset) -> None:
-    one, again, other = (examples(dataset, seed) for seed in (1, 1, 2))
-    assert one == again
-    assert one["examples"] != other["examples"]
-    for example in one["examples"]:
-        rank = example["contender"]["rank"]
-        among = "ranked 2 to 10" if 2 <= rank <= 10 else "not among the first 10"
-        assert example["words"] == ("ranked first" if rank == 1 else among)
-        assert [guess["place"] for guess in example["contender"]["guesses"] if guess["is_true"]] == (
-            [rank] if 1 <= rank <= 10 else []
-        )
-    assert sum(one["counts"].values()) == TEST
-
-
-def test_stratum_without_events_leaves_its_place_to_others(dataset: Dataset) -> None:
-    ranked = dataset.contender.rankings
-    right = Rankings(ranked.row_E, np.ones_like(ranked.rank_E), ranked.item_EK, ranked.score_EK, ranked.log_prob_E)
-    sure = replace(dataset.contender, rankings=right)
-    found = examples(replace(dataset, rankers=[sure, *dataset.rankers[1:]]), 3)
-    assert [example["words"] for example in found["examples"]] == ["ranked first"] * 10
-
-
-def test_prompt_without_a_tokenizer_is_the_history_as_the_template_shows_it(dataset: Dataset) -> None:
-    histories, row = dataset.histories, int(dataset.row_E[3])
-    [prompt], note = prompts_of(dataset.contender, histories, np.array([row]))
-    assert "tokenizer of no-such-model is not on this machine" in note
-    lines = prompt["tail"].split("\n")
-    user = int(histories.user_idx_N[row])
-    num_past = row - int(histories.offset_U1[user])
-    assert prompt["num_lines"] + len(lines) == num_past + 2  # the preamble, the past, and the open question
-    assert lines[-1].endswith(":")
-    assert histories.items["title"][int(histories.item_idx_N[row])] not in lines[-1]
-    last = histories.items["title"][int(histories.item_idx_N[row - 1])]
-    assert lines[-2].endswith(f": {last}")
-
-
-def test_prompt_with_a_tokenizer_is_the_one_of_the_evaluation(make_model: Callable[..., Path], tmp_path: Path) -> None:
-    """Token for token that which the windows of the evaluation hold, of several rows at once."""
-    from transformers import AutoTokenizer
-
-    from whereupon.catalogue import Catalogue
-    from whereupon.decode.tokenizer import Tokenizer
-    from whereupon.decode.windows import encode_queries
-    from whereupon.prompts import PromptEncoder, PromptSettings
-
-    base = make_model(tmp_path / "model", ["Monday morning 9 cold rain: Café, Old Town 1\n"] * 3)
-    run = write_town(tmp_path / "town", base=str(base))
-    dataset = read_datasets([run])[0]
-    rows = dataset.row_E[[5, 700, 1999]]
-    settings = PromptSettings(template="checkins", align_tokens=8)
-    asked = {"settings": {"prompts": settings.model_dump(mode="json"), "model": {"base": str(base)}}}
-    contender, reference = (replace(one, facts={**one.facts, **asked}) for one in dataset.rankers[:2])
-    found, note = prompts_of(contender, dataset.histories, rows)
-    assert "model read, token for token" in note
-    baseline, note = prompts_of(reference, dataset.histories, rows)
-    assert "model would read, token for token" in note
-    assert baseline == found
-    tokenizer = Tokenizer(AutoTokenizer.from_pretrained(base))
-    encoder = PromptEncoder.build(settings, Catalogue.build(dataset.histories.items, tokenizer), tokenizer, "outcome")
-    text = encoder.text(dataset.histories.events, len(dataset.histories.user_ids))
-    for row, prompt in zip(rows.tolist(), found, strict=True):
-        one = text.windows.select((text.windows.target_W <= row) & (row < text.windows.end_W))
-        window = encode_queries(text, one)[0]
-        end = int(window.title_start_V[row - one.start_W[0]])
-        assert prompt["num_tokens"] == end
-        assert tokenizer.decode(window.tokens_L[:end].tolist()).endswith(prompt["tail"])
-
-
-def test_prompts_are_by_the_settings_that_the_ranking_was_made_with(dataset: Dataset) -> None:
-    """Not by those of the run's last evaluation, which may have been another."""
-    asked = {"prompts": {"template": "plain"}, "model": {"base": "another-model"}}
-    one = replace(dataset.contender, facts={**dataset.contender.facts, "settings": asked})
-    assert "tokenizer of another-model" in prompts_of(one, dataset.histories, dataset.row_E[:1])[1]
-
-
-def test_settings_of_another_version_show_no_prompts(dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"evaluate": {"config": {"prompts": {"of_yesterday": 1}}}}')
-    elsewhere = replace(dataset.contender, run=tmp_path)
-    found, note = prompts_of(elsewhere, dataset.histories, dataset.row_E[:1])
-    assert found == []
-    assert "another version" in note
 
 
 def test_dataset_of_one_ranker_has_a_whole_report(dataset: Dataset) -> None:

@@ -57,7 +57,7 @@ def test_request_that_waits_for_too_long_is_refused(start: Any) -> None:
 
 
 def test_request_that_works_for_too_long_is_given_up_and_leaves_its_turn(start: Any) -> None:
-    server = start("serve.max_searches=1", "serve.request_timeout_s=0.3")
+    server = start("serve.max_searches=1", "serve.request_timeout_s=0.3", "serve.explain_seconds=0")
     server.engine.delay_s = 60.0
     answer = server.post("/v1/recommendations", json=ASKED)
     assert "took more than 0.3 s" in refused(answer, 503)

@@ -4,7 +4,8 @@ Trees are grown by LightGBM (Ke et al., "LightGBM: a highly efficient gradient b
 `boosted_features`. The objective is the likelihood of the chosen item in a softmax over the items, a conditional logit
 whose scores are trees, so that what comes out are probabilities. Of a large catalogue they learn from the candidates of
 a first stage (Covington, Adams and Sargin, "Deep neural networks for YouTube recommendations", RecSys 2016) and from a
-random sample of the other items, each of which stands for many: the sum over all items is estimated without bias.
+random sample of the other items, each of which stands for many: the sum over all items is estimated without bias. They
+learn from the later half of earlier events, with rankers that know the first half only.
 
 Shapes: see `arrays`; C = candidates of all questions, flattened; K = features.
 """
@@ -14,11 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import polars as pl
 
 from ..arrays import Bool, Float32, Float64, Int64
-from ..histories import Histories
+from ..histories import Histories, build_histories
 from ..histories.candidates import Candidates, EvaluatedSplit
-from ..histories.questions import num_previous
+from ..histories.questions import SPLIT_CODES, num_previous
 from .boosted_features import OF_CONTEXT, OF_EVERYBODY, SMALL, Features
 from .counting import Visits
 from .discovery import earlier_histories
@@ -195,8 +197,8 @@ def grow(learnt: Learnt, names: list[str], growth: Growth, seed: int) -> "Booste
 
 def _learn(histories: Histories, split: EvaluatedSplit, new_items: bool, seed: int) -> tuple[Learnt, list[str]]:
     """Questions of earlier splits with the candidates and features that each had then, and the features' names."""
-    returns, histories = fit_returns(histories, split, seed), earlier_histories(histories, split)
-    features = Features.of(histories, histories, split, returns)
+    histories = _in_two(earlier_histories(histories, split))
+    features = Features.of(histories, histories, "valid", fit_returns(histories, "valid", seed))
     candidates = Candidates.of(histories, "excluded" if new_items else "allowed")
     row_Q = np.random.default_rng(seed).permutation(_rows(histories, candidates))
     columns = [(np.zeros((0, len(features.names)), np.float32), np.zeros(0, bool), np.zeros(0, np.float32))]
@@ -215,13 +217,22 @@ def _learn(histories: Histories, split: EvaluatedSplit, new_items: bool, seed: i
     return Learnt(feature_CK, hit_C, stands_C, start_Q1), features.names
 
 
+def _in_two(histories: Histories) -> Histories:
+    """The same with its later half as the split "valid": what rankers and the attention say there, which some features
+    are made of, is then learnt from the first half alone, and does not know what trees learn from."""
+    late_N = histories.time_s_N >= np.median(histories.time_s_N) if len(histories.time_s_N) else np.zeros(0, bool)
+    split = pl.Series(np.where(late_N, "valid", "train"), dtype=histories.events["split"].dtype)
+    return build_histories(histories.events.with_columns(split=split), histories.items, histories.manifest)
+
+
 def _rows(histories: Histories, candidates: Candidates) -> Int64:
-    """Rows that may be learnt from: those with some events before where there are such."""
+    """Rows that may be learnt from, of the split "valid": those with some events before where there are such."""
     previous_N = num_previous(histories)
     fit_N = (previous_N > 0) & candidates.holds(np.arange(len(previous_N)), histories.item_idx_N)
     if candidates.repeats == "excluded":
         visits = Visits.of(histories)
         fit_N &= visits.number_N == visits.num_known_N
+    fit_N &= histories.split_N == SPLIT_CODES["valid"]
     long_N = fit_N & (previous_N >= _LEAST_PAST)
     return np.flatnonzero(long_N if long_N.any() else fit_N)
 

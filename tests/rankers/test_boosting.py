@@ -245,3 +245,19 @@ def test_popularity_of_later_splits_is_no_feature_of_own_items(build: Build) -> 
     histories = build(crowded(), 3)
     features = boosted_own._features(histories, histories, "test", returns.fit_returns(histories, "test", 3))
     assert not {*boosted_features._RANKERS} & {*features.names}
+
+
+@needs_trees
+def test_features_to_learn_from_know_nothing_of_later_events(build: Build) -> None:
+    """Popularity, which rankers fall back on, would else have counted the very events that are learnt from."""
+    rows = [one for one in timetable(20) if one[3] == "train"]
+    last = max(at for _, _, at, _ in rows)
+    altered = [(user, 4 if at > last - 3 * DAY else item, at, split) for user, item, at, split in rows]
+    (found, names), (other, _) = (
+        _learn(build([*of, (0, 0, last + DAY, "test")], 5), "test", False, 3) for of in (rows, altered)
+    )
+    days_C = found.feature_CK[:, names.index("number of events")]  # two a day, of each of six users
+    early_C = days_C < days_C.max() - 6
+    assert early_C.any()
+    assert np.array_equal(found.feature_CK[early_C], other.feature_CK[early_C], equal_nan=True)
+    assert not np.array_equal(found.feature_CK, other.feature_CK, equal_nan=True)

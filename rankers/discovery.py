@@ -34,7 +34,7 @@ from .returns import Returns, fit_returns
 from .user_history import LastFit
 
 _LARGEST = 20_000  # items
-_ROWS, _CELLS = 3_000, 6_000_000  # first visits that are learnt from, and features of theirs
+_ROWS, _CELLS = 3_000, 10_000_000  # first visits that are learnt from, and features of theirs
 _RIDGE = 1e-4
 _WIDTH, _SAMPLED = 16, 300  # D of the network, and other items beside each true one
 _BATCH, _EPOCHS, _LEAST, _MOST = 400, 30, 60, 150  # events of a batch, passes over all, and bounds of the steps

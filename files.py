@@ -1,6 +1,7 @@
 """Files that are either complete or absent, and the fingerprints that say what they were made from."""
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import DataError
+from .errors import DataError, WhereuponError
+
+_FULL_BYTES = 1 << 16  # a writer of blocks fails before the last byte of a disk is used
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The caller may create a file or a directory there. Parent folders are made. If the body raises, what was written is
     removed and `path` stays as it was. A directory replaces an existing directory, though not in one step. Raises
     FileNotFoundError: the body ended without creating anything. DataError: a file was made, and `path` is a folder.
+    OSError with ENOSPC and the name of `path`: the disk is full.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -51,8 +55,26 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(final, private / "replaced")
         os.replace(temporary, final)
         _flush_folder(final.parent)
+    except Exception as error:
+        if _is_of_full_disk(error, private):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final)) from error
+        raise
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def _is_of_full_disk(error: Exception, folder: Path) -> bool:
+    """Whether a write into `folder` failed as no space was left, and the error does not name a file yet.
+
+    Free space decides where the words do not: polars says "transport error", torch "unexpected pos".
+    """
+    if isinstance(error, WhereuponError) or getattr(error, "filename", None):
+        return False
+    if os.strerror(errno.ENOSPC) in str(error):
+        return True
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    return False
 
 
 def cache_folder(kind: str) -> Path:

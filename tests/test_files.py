@@ -1,6 +1,9 @@
+import errno
 import json
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,3 +104,36 @@ def test_file_never_replaces_a_folder(tmp_path: Path) -> None:
         path.write_text("report")
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
+
+
+TRANSPORT = "parquet: File out of specification: Invalid thrift: transport error"  # polars on a full disk
+
+
+def _fail_with(error: Exception, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
+def _leave_free(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+
+
+@pytest.mark.parametrize("error", [RuntimeError(TRANSPORT), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_write_that_fails_on_a_full_disk_says_so_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    _leave_free(4096, monkeypatch)
+    with pytest.raises(OSError, match=r"a\.parquet") as caught:
+        _fail_with(error, tmp_path / "a.parquet")
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_error_of_a_write_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _leave_free(1 << 40, monkeypatch)
+    with pytest.raises(RuntimeError, match="transport error"):
+        _fail_with(RuntimeError(TRANSPORT), tmp_path / "a.parquet")
+    _leave_free(0, monkeypatch)
+    with pytest.raises(DataError, match="wrong column"):
+        _fail_with(DataError("wrong column"), tmp_path / "a.parquet")

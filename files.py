@@ -44,7 +44,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     # A private folder rather than a private name, so that the suffix survives: writers choose their format by it.
-    private = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        private = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    except OSError as error:
+        error.filename = str(final)  # the name that the user knows
+        raise
     try:
         temporary = private / final.name
         yield temporary

@@ -137,3 +137,15 @@ def test_other_error_of_a_write_stays_what_it_is(tmp_path: Path, monkeypatch: py
     _leave_free(0, monkeypatch)
     with pytest.raises(DataError, match="wrong column"):
         _fail_with(DataError("wrong column"), tmp_path / "a.parquet")
+
+
+def test_folder_that_cannot_be_written_to_is_reported_with_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/random name")
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(OSError, match=r"a\.json") as caught:
+        write_json(tmp_path / "a.json", {})
+    assert caught.value.filename == str(tmp_path / "a.json")

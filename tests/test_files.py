@@ -2,14 +2,25 @@ import errno
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from whereupon import files
 from whereupon.errors import DataError
-from whereupon.files import atomic_path, read_json, read_object, sha256_file, sha256_text, versions, write_json
+from whereupon.files import (
+    atomic_path,
+    one_at_a_time,
+    read_json,
+    read_object,
+    sha256_file,
+    sha256_text,
+    versions,
+    write_json,
+)
 
 # Of the empty text, and of "abc": FIPS 180-2, appendix B.1.
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -52,6 +63,40 @@ def test_atomic_path_directory_over_directory_replaces_it_whole(tmp_path: Path) 
         (temporary / "inner").mkdir(parents=True)
         (temporary / "inner" / "fresh.txt").write_text("fresh")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["fresh.txt", "inner", "model"]
+
+
+def test_folder_of_a_faster_process_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final, rename = tmp_path / "stack", os.replace
+    others = iter(["other one", "another one"])
+
+    def slow(source: Path, target: Path) -> None:
+        if target == final and (name := next(others, None)):  # between a look at `final` and the rename
+            final.mkdir()
+            (final / name).touch()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", slow)
+    with atomic_path(final) as temporary:
+        temporary.mkdir()
+        (temporary / "ours").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["ours", "stack"]
+
+
+def test_work_of_one_process_at_a_time_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE_S", 0.01)
+    said, done = threading.Event(), []
+
+    def second() -> None:
+        with one_at_a_time(tmp_path / "new" / ".lock", said.set):
+            done.append("second")
+
+    other = threading.Thread(target=second)
+    with one_at_a_time(tmp_path / "new" / ".lock", lambda: pytest.fail("nobody is waited for")):
+        other.start()
+        assert said.wait(30)
+        done.append("first")
+    other.join(30)
+    assert done == ["first", "second"]
 
 
 def test_json_written_reads_back_with_paths_and_numpy_as_plain_values(tmp_path: Path) -> None:

@@ -78,10 +78,12 @@ def _put_folder(temporary: Path, final: Path, private: Path) -> None:
             with contextlib.suppress(FileNotFoundError):  # the other one was faster
                 os.replace(final, private / f"replaced-{number}")
         try:
-            return os.replace(temporary, final)
+            os.replace(temporary, final)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+        else:
+            return
 
 
 @contextlib.contextmanager

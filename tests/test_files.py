@@ -84,7 +84,8 @@ def test_folder_of_a_faster_process_is_replaced_too(tmp_path: Path, monkeypatch:
 
 def test_work_of_one_process_at_a_time_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "PATIENCE_S", 0.01)
-    said, done = threading.Event(), []
+    said = threading.Event()
+    done: list[str] = []
 
     def second() -> None:
         with one_at_a_time(tmp_path / "new" / ".lock", said.set):

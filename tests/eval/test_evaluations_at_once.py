@@ -21,7 +21,12 @@ def test_second_evaluation_waits_for_the_first(tmp_path: Path, monkeypatch: pyte
     prepare(config.histories, config.catalogue, config.run)
     waits = threading.Event()
     monkeypatch.setattr(files, "PATIENCE_S", 0.01)
-    monkeypatch.setattr(run, "say", lambda text: waits.set() if "waiting for another evaluation" in text else None)
+
+    def say(text: str) -> None:
+        if "waiting for another evaluation" in text:
+            waits.set()
+
+    monkeypatch.setattr(run, "say", say)
     second = threading.Thread(target=run.evaluate, args=(config,), kwargs={"split": "test", "baselines_only": True})
     folder = evaluation_folder(config.run, "test", None)
     with one_at_a_time(folder / ".lock", lambda: None):

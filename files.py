@@ -1,21 +1,27 @@
 """Files that are either complete or absent, and the fingerprints that say what they were made from."""
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import DataError
+from .errors import DataError, WhereuponError
+
+PATIENCE_S = 1.0  # a process that waits longer for another says so
+_FULL_BYTES = 1 << 16  # a writer of blocks fails before the last byte of a disk is used
 
 
 @dataclass(frozen=True)
@@ -36,23 +42,84 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The caller may create a file or a directory there. Parent folders are made. If the body raises, what was written is
     removed and `path` stays as it was. A directory replaces an existing directory, though not in one step. Raises
     FileNotFoundError: the body ended without creating anything. DataError: a file was made, and `path` is a folder.
+    OSError with ENOSPC and the name of `path`: the disk is full.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     # A private folder rather than a private name, so that the suffix survives: writers choose their format by it.
-    private = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        private = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    except OSError as error:
+        error.filename = str(final)  # the name that the user knows
+        raise
     try:
         temporary = private / final.name
         yield temporary
         _flush(temporary)
-        if final.is_dir():
-            if not temporary.is_dir():
-                raise DataError(f"{final} is a folder; name a file.")
-            os.replace(final, private / "replaced")
-        os.replace(temporary, final)
+        if temporary.is_dir():
+            _put_folder(temporary, final, private)
+        elif final.is_dir():
+            raise DataError(f"{final} is a folder; name a file.")
+        else:
+            os.replace(temporary, final)
         _flush_folder(final.parent)
+    except Exception as error:
+        if _is_of_full_disk(error, private):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final)) from error
+        raise
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def _put_folder(temporary: Path, final: Path, private: Path) -> None:
+    """Rename a folder to `final`, in place of any folder there, also while another process does the same."""
+    for number in itertools.count():
+        if final.is_dir():
+            with contextlib.suppress(FileNotFoundError):  # the other one was faster
+                os.replace(final, private / f"replaced-{number}")
+        try:
+            os.replace(temporary, final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock_file: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Around work that one process may do at a time. Another waits, and calls `waiting` after `PATIENCE_S` seconds.
+
+    The lock ends with its process, however that ends; the file and its folder stay.
+    """
+    import fcntl  # not on Windows
+
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file.open("ab") as lock:
+        patience = threading.Timer(PATIENCE_S, waiting)
+        patience.daemon = True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            patience.start()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        finally:
+            patience.cancel()
+        yield
+
+
+def _is_of_full_disk(error: Exception, folder: Path) -> bool:
+    """Whether a write into `folder` failed as no space was left, and the error does not name a file yet.
+
+    Free space decides where the words do not: polars says "transport error", torch "unexpected pos".
+    """
+    if isinstance(error, WhereuponError) or getattr(error, "filename", None):
+        return False
+    if os.strerror(errno.ENOSPC) in str(error):
+        return True
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    return False
 
 
 def cache_folder(kind: str) -> Path:

@@ -73,6 +73,8 @@ def _sentence(error: Exception) -> str | None:
         return f"The disk is full{file}; free some space and run the same command again."
     if isinstance(error, PermissionError):
         return f"Permission denied{file}; fix the permissions or choose another path."
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.strerror}{file}; choose a path that can be written to, such as --set run=FOLDER."
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename} (--debug shows where it was needed)."
     return None

@@ -14,13 +14,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +28,12 @@ import polars as pl
 from ..arrays import Int32, Int64
 from ..console import say
 from ..errors import CatalogueError
-from ..files import atomic_path, listing, sha256_file, versions, write_json
+from ..files import atomic_path, listing, one_at_a_time, sha256_file, versions, write_json
 from .catalogue import Catalogue
 from .tokens import TERMINATOR
 from .trie import Trie
 
 FORMAT_VERSION = 1
-PATIENCE_S = 1.0  # a writer that waits longer for another says so
 KEPT_VERSIONS = 2  # the current one, and the one before, to go back to
 _VERSION = re.compile(r"v(\d{6,})")
 _LEFTOVER = re.compile(r"\.(v\d{6,}|CURRENT)\..*")
@@ -133,20 +130,8 @@ def remove_snapshots(folder: str | os.PathLike[str]) -> None:
 # Writing
 
 
-@contextlib.contextmanager
-def _only_writer(root: Path) -> Iterator[None]:
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("ab") as lock:  # let go of when the file is closed, by a process that is killed too
-        patience = threading.Timer(PATIENCE_S, say, [f"waiting for another process that changes {root}"])
-        patience.daemon = True
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            patience.start()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        finally:
-            patience.cancel()
-        yield
+def _only_writer(root: Path) -> contextlib.AbstractContextManager[None]:
+    return one_at_a_time(root / "lock", lambda: say(f"waiting for another process that changes {root}"))
 
 
 def _write_version(folder: Path, catalogue: Catalogue, tokenizer: str, origin: str) -> None:

@@ -75,7 +75,7 @@ def anomalies(config: Config, num_shown: int) -> Path:
     num_scored, num_flagged = table.height - table["anomaly_nats"].null_count(), int(table["flagged"].sum())
     say(
         f"{num_scored:,} of {table.height:,} events scored (others have fewer than {MIN_PAST} earlier events of their "
-        f"user), {num_flagged:,} flagged (above {FLAG_NATS:g} nats), by {' and '.join(_by(scores))}"
+        f"user), {num_flagged:,} flagged (above {FLAG_NATS:g} nats){_by(scores)}"
     )
     show(_shown(table, num_shown))
     return path
@@ -160,9 +160,11 @@ def _stacks(config: Config, histories: Histories) -> dict[EvaluatedSplit, Dense]
     return {split: StackRanker(stack).on(histories, split) for split, stack in stacks.items() if stack is not None}
 
 
-def _by(scores: Scores) -> list[str]:
+def _by(scores: Scores) -> str:
+    """What scored the events; nothing where no event is scored."""
     scored = scores.is_stack_N[~np.isnan(scores.total_N)]
-    return [name for name, some in (("the stack", scored.any()), ("counting", (~scored).any())) if some]
+    found = [name for name, some in (("the stack", scored.any()), ("counting", (~scored).any())) if some]
+    return f", by {' and '.join(found)}" if found else ""
 
 
 def _shown(table: pl.DataFrame, num: int) -> Table:

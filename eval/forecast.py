@@ -30,6 +30,7 @@ from ..histories import Histories, read_histories
 from .forecast_picture import forecast_picture
 
 _MOST_H: Final = 24 * 60
+_MOST_YEARS: Final[dict[Every, int]] = {"hour": 30, "day": 100}  # the minutes of a forecast grow with the square
 _HORIZON: Final = re.compile(r"(\d{1,6})\s*(h|d)")
 
 
@@ -77,7 +78,7 @@ def forecast_run(run: Path, *, by: By, every: Every, horizon: str, series: int) 
 def make_forecast(histories: Histories, *, by: By, every: Every, steps: int, most: int) -> Forecast:
     """Groups are chosen by all events, since what is forecast follows all of them. Raises DataError."""
     grouping = group_items(histories, by, histories.shared_N, most=most)
-    series = count_series(histories, grouping, every)
+    series = count_series(histories, grouping, every, most_years=_MOST_YEARS[every])
     measured, models = measure(series, steps)
     return Forecast(grouping, series, forecast_ahead(series, steps, models), measured)
 

@@ -15,7 +15,7 @@ from .. import __version__
 from ..console import say, show
 from ..decode.adapter_card import read_card
 from ..decode.adapters import current_adapter
-from ..files import sha256_text, versions, write_json
+from ..files import one_at_a_time, sha256_text, versions, write_json
 from ..histories import CAVEATS, Histories, read_histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import caveat_of
@@ -77,6 +77,20 @@ def evaluate(
     task = _announced(config, read_histories(config.run), split, limit)
     histories = task.histories
     folder = evaluation_folder(config.run, split, limit)
+    with one_at_a_time(folder / ".lock", lambda: say(f"waiting for another evaluation in {folder}")):
+        found = _evaluate_all(config, task, folder, use_adapter, baselines_only)
+        write_summary(config, task, folder)
+    results = [result_of(*one, histories) for one in found]
+    show(as_table(results, f"{split} split, {histories.items.height:,} items in the catalogue"))
+    say(f"written to {folder}")
+    return results
+
+
+def _evaluate_all(
+    config: Config, task: Task, folder: Path, use_adapter: bool, baselines_only: bool
+) -> list[tuple[Rankings, dict[str, Any]]]:
+    """The rankings of the stack, the baselines and the model, each with its facts; see `evaluate`."""
+    histories, split = task.histories, task.split
     for name in config.evaluate.baselines:  # before the model ranks, which may take hours
         refuse_other_kind(folder, slug_of(name), "baseline")
     # The model first: what is wrong with it should be known before a baseline is tuned for minutes.
@@ -102,11 +116,7 @@ def evaluate(
         found.append(model)
         if (share := model[1]["exact_share"]) < 1:
             say(f"{share:.1%} of the rankings are proven exact; raise decode.max_expansions for more")
-    write_summary(config, task, folder)
-    results = [result_of(*one, histories) for one in found]
-    show(as_table(results, f"{split} split, {histories.items.height:,} items in the catalogue"))
-    say(f"written to {folder}")
-    return results
+    return found
 
 
 def _announced(config: Config, histories: Histories, split: EvaluatedSplit, limit: int | None) -> Task:

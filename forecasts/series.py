@@ -23,6 +23,7 @@ Every = Literal["hour", "day"]
 THE_REST: Final = "the rest"
 CELL_DEGREES: Final = 0.02  # an area: about two kilometres from south to north
 STEP_S: Final[dict[Every, int]] = {"hour": 3_600, "day": 86_400}
+_YEAR_S = 31_557_600
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,14 @@ def _names(histories: Histories, by: By) -> pl.Series:
     return items.select(at.fill_null("no coordinates")).to_series()
 
 
-def count_series(histories: Histories, grouping: Grouping, every: Every, counted_N: Bool | None = None) -> Series:
+def count_series(
+    histories: Histories, grouping: Grouping, every: Every, counted_N: Bool | None = None, *, most_years: int = 200
+) -> Series:  # fmt: skip
     """Counts of the events that may count for all users, from the first whole day to the last step that is over.
 
     `counted_N` bool [N] says which events there are; None: all. The last step is the one before that of the last event,
-    for it may still be under way. Raises DataError where no step is over.
+    for it may still be under way. Raises DataError where no step is over, or where events lie more than `most_years`
+    apart: a single wrong date would make millions of steps without an event.
     """
     counted_N = histories.shared_N if counted_N is None else histories.shared_N & counted_N
     time_N, step_s = histories.time_s_N[counted_N], STEP_S[every]
@@ -113,6 +117,13 @@ def count_series(histories: Histories, grouping: Grouping, every: Every, counted
     num_steps = int(step_N.max()) - first
     if num_steps < 1:
         raise DataError(f"All events lie in one {every}; a forecast needs some days of events.")
+    if num_steps * step_s > most_years * _YEAR_S:
+        days = [str(np.datetime64(int(time), "s"))[:10] for time in (time_N.min(), time_N.max())]
+        or_else = ", or say --every day" if every == "hour" else ""
+        raise DataError(
+            f"Events counted by the {every} should lie within {most_years} years but lie between {days[0]} and "
+            f"{days[1]}; correct wrong dates and run `whereupon prepare` again{or_else}."
+        )
     num_series = len(grouping.names)
     inside_N = step_N < first + num_steps
     cell_N = grouping.series_I[histories.item_idx_N[counted_N]] * num_steps + step_N - first

@@ -3,7 +3,6 @@
 The JSON is written last and says what the other file must be like, so that a ranker is complete or refused.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +89,16 @@ def _read_arrays(folder: Path, sha256: str | None) -> Arrays:
 
 
 def save_stack(folder: Path, stack: Stack, histories: Histories, seed: int) -> None:
-    """Write a stack that was fitted on these histories, in place of any other in the folder; its record comes last."""
+    """Write a stack that was fitted on these histories, in place of any other in the folder, whole or not at all."""
+    (folder / _STACK).unlink(missing_ok=True)  # from here on, what was there counts no longer
+    with atomic_path(folder) as unfinished:
+        unfinished.mkdir()
+        _write_stack(unfinished, stack, histories, seed)
+
+
+def _write_stack(folder: Path, stack: Stack, histories: Histories, seed: int) -> None:
     from safetensors.numpy import save_file
 
-    (folder / _STACK).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     written: dict[int, str] = {}
     for (part, name), ranker in stack.rankers.items():
         if id(ranker) not in written:

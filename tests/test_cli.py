@@ -206,6 +206,7 @@ def test_users_error_with_debug_is_raised(config: Path, stages: SimpleNamespace)
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/a"), 1, ["full", "/runs/a", "free"]),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 1, ["full", "free"]),
         (PermissionError(errno.EACCES, "denied", "/runs/a"), 1, ["permission", "/runs/a"]),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/runs/a"), 1, ["read-only", "/runs/a", "--set run="]),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/runs/a"), 1, ["not a directory", "/runs/a", "--debug"]),
     ],
 )

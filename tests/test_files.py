@@ -1,12 +1,26 @@
+import errno
 import json
 import os
+import shutil
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from whereupon import files
 from whereupon.errors import DataError
-from whereupon.files import atomic_path, read_json, read_object, sha256_file, sha256_text, versions, write_json
+from whereupon.files import (
+    atomic_path,
+    one_at_a_time,
+    read_json,
+    read_object,
+    sha256_file,
+    sha256_text,
+    versions,
+    write_json,
+)
 
 # Of the empty text, and of "abc": FIPS 180-2, appendix B.1.
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -49,6 +63,41 @@ def test_atomic_path_directory_over_directory_replaces_it_whole(tmp_path: Path) 
         (temporary / "inner").mkdir(parents=True)
         (temporary / "inner" / "fresh.txt").write_text("fresh")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["fresh.txt", "inner", "model"]
+
+
+def test_folder_of_a_faster_process_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final, rename = tmp_path / "stack", os.replace
+    others = iter(["other one", "another one"])
+
+    def slow(source: Path, target: Path) -> None:
+        if target == final and (name := next(others, None)):  # between a look at `final` and the rename
+            final.mkdir()
+            (final / name).touch()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", slow)
+    with atomic_path(final) as temporary:
+        temporary.mkdir()
+        (temporary / "ours").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["ours", "stack"]
+
+
+def test_work_of_one_process_at_a_time_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE_S", 0.01)
+    said = threading.Event()
+    done: list[str] = []
+
+    def second() -> None:
+        with one_at_a_time(tmp_path / "new" / ".lock", said.set):
+            done.append("second")
+
+    other = threading.Thread(target=second)
+    with one_at_a_time(tmp_path / "new" / ".lock", lambda: pytest.fail("nobody is waited for")):
+        other.start()
+        assert said.wait(30)
+        done.append("first")
+    other.join(30)
+    assert done == ["first", "second"]
 
 
 def test_json_written_reads_back_with_paths_and_numpy_as_plain_values(tmp_path: Path) -> None:
@@ -101,3 +150,48 @@ def test_file_never_replaces_a_folder(tmp_path: Path) -> None:
         path.write_text("report")
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
+
+
+TRANSPORT = "parquet: File out of specification: Invalid thrift: transport error"  # polars on a full disk
+
+
+def _fail_with(error: Exception, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
+def _leave_free(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+
+
+@pytest.mark.parametrize("error", [RuntimeError(TRANSPORT), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_write_that_fails_on_a_full_disk_says_so_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    _leave_free(4096, monkeypatch)
+    with pytest.raises(OSError, match=r"a\.parquet") as caught:
+        _fail_with(error, tmp_path / "a.parquet")
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_error_of_a_write_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _leave_free(1 << 40, monkeypatch)
+    with pytest.raises(RuntimeError, match="transport error"):
+        _fail_with(RuntimeError(TRANSPORT), tmp_path / "a.parquet")
+    _leave_free(0, monkeypatch)
+    with pytest.raises(DataError, match="wrong column"):
+        _fail_with(DataError("wrong column"), tmp_path / "a.parquet")
+
+
+def test_folder_that_cannot_be_written_to_is_reported_with_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/random name")
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(OSError, match=r"a\.json") as caught:
+        write_json(tmp_path / "a.json", {})
+    assert caught.value.filename == str(tmp_path / "a.json")

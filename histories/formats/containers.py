@@ -1,6 +1,7 @@
 """What a file is, by its first bytes, and files that are packed in others."""
 
 import bz2
+import errno
 import gzip
 import lzma
 import shutil
@@ -115,7 +116,7 @@ def _unpack(file: Path, target: Path, packing: str, path: Path) -> None:
     except (
         EOFError, OSError, RuntimeError, ValueError, lzma.LZMAError, zlib.error, zstd.ZstdError, zipfile.BadZipFile,
     ) as error:  # fmt: skip
-        if isinstance(error, OSError) and error.filename:
+        if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
             raise
         reason = "is cut off" if isinstance(error, EOFError) else f"cannot be unpacked ({first_line(error)})"
         raise DataError(f"{path} should be packed by {packing} but {reason}; fetch or write it again.") from None

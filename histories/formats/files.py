@@ -1,8 +1,11 @@
 """One file of a table, whatever its form, as cells under the names that the file gives them."""
 
+import contextlib
+import errno
+import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,17 +61,31 @@ def read_file(
     """
     if path.stat().st_size == 0:
         raise DataError(f"{path} should hold {what} but is empty; check the path.")
-    with tempfile.TemporaryDirectory(prefix="whereupon-") as folder:
-        file, packings = unpacked(path, Path(folder))
+    with _folder_for_copies() as folder:
+        file, packings = unpacked(path, folder)
         kind = kind_of(file, path)
         try:
-            cells = _read(file, path, kind, settings, what, expected, wanted, Path(folder))
+            cells = _read(file, path, kind, settings, what, expected, wanted, folder)
         except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
             raise DataError(
                 f"{path} should be a table of {what} but cannot be read: {first_line(error)}; repair the file."
             ) from None
     words = ", ".join([cells.words, *(f"packed by {packing}" for packing in packings)])
     return Cells(cells.table, cells.broken, cells.names, cells.has_header, cells.is_text, words, cells.notes)
+
+
+@contextlib.contextmanager
+def _folder_for_copies() -> Iterator[Path]:
+    """A temporary folder. An error of a full disk names it: it may be on another disk than the data and the run."""
+    with tempfile.TemporaryDirectory(prefix="whereupon-") as folder:
+        try:
+            yield Path(folder)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder) from error
 
 
 def _read(

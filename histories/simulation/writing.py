@@ -71,6 +71,8 @@ def simulate(settings: TownSettings, folder: Path) -> Simulated:
     truth_events = _truth_events(town, chosen, user_E, is_user_E, kept_E)
     truth = _truth(settings, town, truth_events, chosen.bounds)
     folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "town.yaml") as path:  # first: by it, `_refuse_others` knows a town that was broken off
+        path.write_text(_yaml(settings), encoding="utf-8")
     (folder / "truth.json").unlink(missing_ok=True)
     _write_tables(settings, town, truth_events, folder, rng)
     with atomic_path(folder / "truth_events.parquet") as path:
@@ -160,8 +162,6 @@ def _write_tables(
     for name, table in tables.items():
         with atomic_path(folder / f"{name}.csv") as path:
             table.write_csv(path, datetime_format="%Y-%m-%dT%H:%M:%SZ")
-    with atomic_path(folder / "town.yaml") as path:
-        path.write_text(_yaml(settings), encoding="utf-8")
 
 
 def _weather(town: Town, settings: TownSettings, rng: np.random.Generator) -> pl.DataFrame:

@@ -98,8 +98,11 @@ def memory_found(needed_gib: float, meminfo: Path = Path("/proc/meminfo")) -> Fi
 
 
 def disk_found(folder: Path) -> Finding:
-    """Free space where a run is, or would be."""
+    """Whether one may write where a run is or would be, and free space there."""
     there = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
+    if not os.access(there, os.W_OK):
+        todo = "a server writes merged weights and its log there: fix the permissions, or choose another run folder"
+        return Finding("disk", "wrong", f"{there} cannot be written to", todo)
     free = shutil.disk_usage(there).free / GIB
     shown = f"{free:.1f} GiB free at {there}"
     if free < DISK_GIB:

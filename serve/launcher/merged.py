@@ -22,7 +22,7 @@ from ...decode.adapters import current_adapter
 from ...decode.export import write_merged
 from ...decode.identity import model_identity
 from ...errors import DataError
-from ...files import atomic_path, read_object, sha256_text, versions, write_json
+from ...files import atomic_path, one_at_a_time, read_object, sha256_text, versions, write_json
 
 if TYPE_CHECKING:
     from ...decode import ModelSettings
@@ -93,16 +93,9 @@ def _merge(settings: ModelSettings, adapter: Path, folder: Path) -> dict[str, An
     return manifest
 
 
-@contextlib.contextmanager
-def _only_maker(served: Path) -> Iterator[None]:
-    """One start at a time; the next one finds what this one made. A lock ends with its process, however that ends."""
-    with (served / "lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another start that makes weights in {served}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _only_maker(served: Path) -> contextlib.AbstractContextManager[None]:
+    """One start at a time; the next one finds what this one made."""
+    return one_at_a_time(served / "lock", lambda: say(f"waiting for another start that makes weights in {served}"))
 
 
 def _remove_others(served: Path, key: str) -> None:

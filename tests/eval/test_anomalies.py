@@ -144,3 +144,13 @@ def test_events_of_other_people_are_found_and_the_table_is_one_of_events(planted
     events = read_histories(again.run).events
     assert events["last_flagged"].sum() == table["last_flagged"].sum()
     assert events["local_time"].to_list() == read_histories(config.run).events["local_time"].to_list()
+
+
+def test_table_without_a_scored_event_says_so_in_a_whole_sentence(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id,time\nu1,a,2024-01-01T10:00:00Z\n", encoding="utf-8")
+    (tmp_path / "c.yaml").write_text("run: run\nhistories: {events: {path: events.csv}}\n", encoding="utf-8")
+    for verb in ("prepare", "anomalies"):
+        result = CliRunner().invoke(app, [verb, str(tmp_path / "c.yaml")])
+        assert result.exit_code == 0, result.output
+    assert "0 of 1 events scored" in result.stderr
+    assert f"flagged (above {FLAG_NATS:g} nats)\n" in result.stderr

@@ -11,6 +11,7 @@ import pytest
 from whereupon.errors import DataError
 from whereupon.forecasts import count_series, group_items
 from whereupon.histories import Histories
+from whereupon.tests.texts import says
 
 Build = Callable[[Sequence[tuple[int, int, int, str]], int], Histories]
 HOUR, DAY = 3_600, 86_400
@@ -68,3 +69,11 @@ def test_events_of_one_hour_are_refused(build: Build) -> None:
     histories = build([(0, 0, 0, "train"), (0, 0, 1, "train")], 1)
     with pytest.raises(DataError, match="All events lie in one hour"):
         count_series(histories, group_items(histories, "item", everything(histories)), "hour")
+
+
+def test_events_of_a_wrong_century_are_refused(build: Build) -> None:
+    histories = build([(0, 0, -2_208_988_800, "train"), (0, 0, DAY, "train")], 1)  # 1900-01-01
+    grouping = group_items(histories, "item", everything(histories))
+    assert count_series(histories, grouping, "day").count_ST.shape == (1, 25_568)
+    with pytest.raises(DataError, match=says("30 years", "1900-01-01", "1970-01-02", "--every day")):
+        count_series(histories, grouping, "hour", most_years=30)

@@ -13,7 +13,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from whereupon.catalogue import Catalogue, encode_titles, snapshots
+from whereupon import files
+from whereupon.catalogue import Catalogue, encode_titles
 from whereupon.config import Config
 from whereupon.decode.models import build_encoder, load_tokenizer
 from whereupon.errors import CatalogueError
@@ -99,7 +100,7 @@ def test_two_processes_that_edit_at_once_lose_nothing(town: Config, tmp_path: Pa
 def test_editor_that_waits_says_so_and_goes_on_once_the_other_is_killed(
     town: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(snapshots, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(files, "PATIENCE_S", 0.1)
     catalogue_folder(town.run).mkdir()
     code = (
         "import fcntl, sys, time; lock = open(sys.argv[1], 'ab'); fcntl.flock(lock, fcntl.LOCK_EX)\n"

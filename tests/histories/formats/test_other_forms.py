@@ -1,9 +1,13 @@
 """Files that are packed, typed, JSON, many, or of a kind that is not read."""
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
+import os
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -181,3 +185,17 @@ def test_damage_within_a_packed_file_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "e.csv.gz").write_bytes(packed[:30] + b"\xff\xff\xff" + packed[33:])
     with pytest.raises(DataError, match=says("gzip", "cannot be unpacked", "fetch or write it again")):
         read(tmp_path / "e.csv.gz")
+
+
+def test_full_folder_of_temporary_files_is_no_damage_of_the_packed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "e.csv.gz").write_bytes(gzip.compress(CSV))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shutil, "copyfileobj", no_space)
+    with pytest.raises(OSError, match=says("no space left", f"{tmp_path}/whereupon-")) as caught:
+        read(tmp_path / "e.csv.gz")
+    assert caught.value.errno == errno.ENOSPC

@@ -1,7 +1,9 @@
 """Simulated towns: their files, and that the truth beside them is true of them."""
 
+import errno
 import json
 import math
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -169,6 +171,20 @@ def test_folder_of_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(DataError, match=says("letter.txt", "choose another")):
         simulate(TownSettings(people=2, days=2), tmp_path)
+
+
+def test_simulation_that_was_broken_off_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder, settings = tmp_path / "town", TownSettings(people=5, days=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.DataFrame, "write_parquet", full)
+        with pytest.raises(OSError, match="truth_events"):
+            simulate(settings, folder)
+    assert "events.csv" in {path.name for path in folder.iterdir()}
+    simulate(settings, folder)
+    assert _truth(folder)["num_events"] > 0
 
 
 def test_verb_writes_a_town_and_says_what_can_be_reached(tmp_path: Path) -> None:

@@ -143,6 +143,12 @@ def test_full_disk_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert machine.disk_found(tmp_path).state == "wrong"
 
 
+def test_run_folder_that_cannot_be_written_to_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == tmp_path and mode == os.W_OK))
+    found = machine.disk_found(tmp_path / "run")
+    assert (found.state, str(tmp_path) in found.found) == ("wrong", True)
+
+
 def test_gpu_that_is_requested_and_missing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert machine.gpu_found(ModelSettings(device="cuda")).state == "wrong"

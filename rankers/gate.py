@@ -32,6 +32,7 @@ _KEPT = (0.8, 0.95)  # what each event that follows leaves of an event's weight
 _NEAR_KM = 0.3  # where the user knows the surroundings
 _LATELY_H = (3, 168)  # hours
 _NUM_FEATURES = 27
+_LEARNT = ("weight_F", "mean_F", "spread_F")
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ class Gate:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt."""
-        of_gate = {"weight_F": self.weight_F, "mean_F": self.mean_F, "spread_F": self.spread_F}
+        of_gate: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _LEARNT}
         return {**of_gate, **self.returns.arrays()}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Gate":
         """The gate of what `arrays` gave."""
-        of_gate = (np.asarray(arrays[name], np.float64) for name in ("weight_F", "mean_F", "spread_F"))
-        return cls(*of_gate, Returns.of(arrays))
+        weight_F, mean_F, spread_F = (np.asarray(arrays[name], np.float64) for name in _LEARNT)
+        return cls(weight_F, mean_F, spread_F, Returns.of(arrays))
 
 
 def fit_gate(histories: Histories, split: EvaluatedSplit, seed: int) -> Gate:
@@ -165,6 +166,7 @@ class _Past:
         return self.total(np.ones(len(self.past_X)))
 
     def total(self, weight_X: NDArray[np.floating] | Bool) -> Float64:
+        """Sum of the weights of each question's events: float64 [Q]."""
         return sums(self.query_X, weight_X, len(self.row_Q))
 
     def of_new(self) -> list[NDArray[Any]]:

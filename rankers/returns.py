@@ -18,6 +18,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Bool, Float64, Int64, ragged
 from ..histories import Histories
@@ -250,7 +251,7 @@ class Returns:
 _restored: Final[WeakValueDictionary[bytes, Returns]] = WeakValueDictionary()
 
 
-def sums(number_X: Int64, weight_X: Float64, num: int) -> Float64:
+def sums(number_X: Int64, weight_X: NDArray[np.floating] | Bool, num: int) -> Float64:
     """Sum of the weights of each number from 0 to `num` - 1: float64 [num]."""
     return np.bincount(number_X, weights=weight_X, minlength=num).astype(np.float64, copy=False)
 

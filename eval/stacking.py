@@ -89,7 +89,8 @@ def stack_recipe(config: Config, histories: Histories, *, for_training: bool = F
         "selection": {name: _as_json(one) for name, one in selected.items()},
     })  # fmt: skip
     for name, one in selected.items():
-        show(_table(name, one))
+        if one.num_events:
+            show(_table(name, one))
     say(_verdict(selected, recipe))
     return recipe
 
@@ -275,6 +276,9 @@ def _two_parts(selected: Mapping[str, Selected]) -> float:
 
 
 def _verdict(selected: Mapping[str, Selected], recipe: StackRecipe) -> str:
+    if not selected["all"].num_events:
+        return ("there is no validation event to choose rankers by: each part has its first candidate, and a gate; "
+                "raise histories.split.valid and run `whereupon prepare` again")  # fmt: skip
     if recipe.gated:
         return (f"a gate and two pools: log-loss {_two_parts(selected):.3f}; one pool of all items: "
                 f"{selected['all'].log_loss:.3f}")  # fmt: skip

@@ -56,6 +56,20 @@ def test_slow_ranker_is_a_candidate_of_small_catalogues_alone(make_town: Callabl
     assert all(list(names) == [SLOW] for names in named.values())
 
 
+def test_without_a_validation_event_it_is_said_that_nothing_is_chosen(
+    make_town: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["priors=[popularity]", "histories.split.train=0.8", "histories.split.valid=0"]
+    config = load_config(make_town(tmp_path), changes)
+    prepare(config.histories, config.catalogue, config.run, config.seed)
+    recipe = stacking.stack_recipe(config, read_histories(config.run))
+    assert set(recipe.members("again")) == set(recipe.members("new")) == {"popularity"}
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "no validation event to choose rankers by" in said
+    assert "histories.split.valid" in said
+    assert "nan" not in said
+
+
 def test_rankers_that_learn_something_else_now_are_chosen_and_fitted_again(
     make_town: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,7 @@ def _own(features: Features, row_Q: Int64) -> Pairs:
 
 
 def _fit(histories: Histories, split: EvaluatedSplit, seed: int) -> BoostedOwn:
-    """Trees learn from the attention of `Halves`, and are asked with that of all users."""
+    """Trees learn from the attention of `Halves`, and answer with that of all users."""
     returns, halves = fit_returns(histories, split, seed), fit_halves(histories, split, seed)
     histories = earlier_histories(histories, split)
     row_Q = rows_that_return(histories, split, seed)

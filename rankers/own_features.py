@@ -28,7 +28,7 @@ of the sums of all own items. "overdue" is the time since the item's last event,
 _WIDE_H, _MIDDLE_H, _NARROW_H = 2.0, 1.0, 0.33  # scales of differences of the time of day
 _OTHER_KIND = 0.3  # weight of an event on a weekend for a weekday, and the other way round
 _LIKE_GAP = 0.5  # difference of the logarithms of two gaps
-_NEVER, _OVERDUE = 300.0, 50.0  # days, and the most that is told apart
+_NEVER, _OVERDUE = 300.0, 50.0  # days, and the most that counts
 _PRIOR = 0.02  # events that each own item has in a share
 _LEAST_H = 0.02  # hours since the last event, at least
 

@@ -303,7 +303,7 @@ def rows_that_return(histories: Histories, split: EvaluatedSplit, seed: int) -> 
 
 @dataclass(frozen=True)
 class Halves:
-    """Two fits, each without one half of the users: `second` are the ids of the users whom the second fit leaves out.
+    """Two fits, each without one half of the users: `second` are the ids of the users that the second fit leaves out.
 
     For models that learn from what the attention says of earlier events. One that had learnt from these very events
     would be surer there than it will ever be again.

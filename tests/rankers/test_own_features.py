@@ -39,7 +39,7 @@ def asked(histories: Histories, kind_I: NDArray[np.int64] | None = None) -> dict
 
 @pytest.fixture(name="week")
 def _week(build: Build) -> Histories:
-    """Item 0 at nine on five mornings, item 1 once in the evening; asked on the next Monday at nine."""
+    """Item 0 at nine on five mornings, item 1 once in the evening; the query is of the next Monday at nine."""
     mornings = [(0, 0, MONDAY + day * DAY + 9 * HOUR, "train") for day in range(5)]
     return build(
         [*mornings, (0, 1, MONDAY + 4 * DAY + 19 * HOUR, "train"), (0, 2, MONDAY + 7 * DAY + 9 * HOUR, "test")], 3

@@ -20,22 +20,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from whereupon.catalogue import (
-    Catalogue,
-    snapshots,
-)
+from whereupon.catalogue import Catalogue, snapshots
 from whereupon.errors import CatalogueError
-from whereupon.tests.catalogue.toy_snapshots import (
-    NEW,
-    NEWER,
-    OLD,
-    is_same,
-    letters,
-    made,
-    names,
-    read,
-    write,
-)
+from whereupon.tests.catalogue.toy_snapshots import NEW, NEWER, OLD, is_same, letters, made, names, read, write
 
 pytestmark = pytest.mark.usefixtures("quick_writing")
 

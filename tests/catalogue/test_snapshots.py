@@ -10,12 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from whereupon.catalogue import (
-    Catalogue,
-    read_snapshot,
-    snapshot_manifest,
-    snapshots,
-)
+from whereupon.catalogue import Catalogue, read_snapshot, snapshot_manifest, snapshots
 from whereupon.errors import CatalogueError
 from whereupon.tests.catalogue.toy_snapshots import (
     NEW,

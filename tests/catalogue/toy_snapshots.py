@@ -7,11 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from whereupon.catalogue import (
-    Catalogue,
-    read_snapshot,
-    write_snapshot,
-)
+from whereupon.catalogue import Catalogue, read_snapshot, write_snapshot
 
 TOKENIZER = "letters-1"
 

@@ -50,18 +50,18 @@ def main() -> int:
     """Rank what is missing, compare, and the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("examples", nargs="*", metavar="EXAMPLE[=RUN]")
-    parser.add_argument("--redo", action="store_true", help="rank again what was ranked before")
+    parser.add_argument("--redo", action="store_true", help="rank again the families of --only")
     parser.add_argument("--only", nargs="+", default=get_args(BaselineName), metavar="FAMILY")
     given = parser.parse_args()
     named = dict(one.split("=", 1) for one in given.examples if "=" in one)
     chosen = [one.split("=", 1)[0] for one in given.examples] or list(EXAMPLES)
-    before = {} if given.redo else _before()
+    before = _before()
     bars, rows = planted.bars(), list[dict[str, Any]]()
     gains = 0
     for example in chosen:
         run = Path(named.get(example, ROOT / "runs" / example))
         for name in get_args(BaselineName):
-            known = before.get((example, name))
+            known = None if given.redo and name in given.only else before.get((example, name))
             if name not in given.only and known is None:
                 continue
             row = ranked(example, run, name, known)

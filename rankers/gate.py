@@ -206,11 +206,11 @@ class _Past:
         share_X = sums(entry_X, self.share_X, len(entry_X))[entry_X]  # of the whole item
         entropy_Q = self.total(-self.share_X * np.log(share_X + 1e-12))
         hours_X = (data.time_N[row_X] - data.time_N[self.past_X]) / 3600
-        short, long = (self.total(hours_X < hours) for hours in _LATELY_H)
+        few_Q, many_Q = (self.total(hours_X < hours) for hours in _LATELY_H)
         new_Q = self.total((hours_X < _LATELY_H[0]) * self.new_N[self.past_X])
         followed_Q = self.total(data.from_N[self.past_X] == data.from_N[row_X])
         return [
-            entropy_Q, entropy_Q**2, np.log1p(short), np.log1p(long), np.log1p(new_Q), np.log1p(followed_Q),
+            entropy_Q, entropy_Q**2, np.log1p(few_Q), np.log1p(many_Q), np.log1p(new_Q), np.log1p(followed_Q),
             *self._of_place(row_X),
         ]  # fmt: skip
 

@@ -52,6 +52,16 @@ def _scores(ranker: Ranker, histories: Histories, row_Q: np.ndarray) -> Any:
     return answers.scores(row_Q)
 
 
+def test_log_without_a_user_of_the_training_is_ranked_by_items_alone(communities: Histories) -> None:
+    random = np.random.default_rng(0)
+    items = random.normal(size=(2, 24, 8))
+    row_Q = np.flatnonzero(communities.split_N == 2)
+    found = _scores(GraphRanker(GraphVectors(*items, np.zeros((0, 8), np.float32)), [], None, 0.0), communities, row_Q)
+    strange = GraphRanker(GraphVectors(*items, np.ones((1, 8), np.float32)), ["somebody else"], None, 0.0)
+    assert np.array_equal(found, _scores(strange, communities, row_Q))
+    assert np.ptp(found) > 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_communities_are_distinguished_and_random_vectors_not(communities: Histories, name: BaselineName) -> None:
     task = read_task(communities, "test", EvaluateSettings())

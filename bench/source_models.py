@@ -5,10 +5,10 @@
 EXAMPLE is a configuration in examples/ without its ending (default: nyc-checkins, flights-demo, movielens-100k), RUN
 its prepared run folder (default: runs/EXAMPLE). Each family is tuned and ranked by `whereupon evaluate` in a process of
 its own. Minutes are its time on the CPU, which no other program changes; settings that were tried before count by their
-wall time. A family that was ranked and timed before is read again, unless `--redo` is given: a run that was stopped
-goes on. A family whose data is missing is left out with the sentence that `evaluate` prints. Planted truths come from
-bench/planted.py; forecasts have a bench of their own (bench/forecasts.py). The stack of rankers and the language model
-on top of it are compared where both were evaluated.
+wall time. A family that was ranked and timed before is read again: a run that was stopped goes on. `--redo` ranks those
+of `--only` again. A family whose data is missing is left out with the sentence that `evaluate` prints. Planted truths
+come from bench/planted.py; forecasts have a bench of their own (bench/forecasts.py). The stack of rankers and the
+language model on top of it are compared where both were evaluated.
 
 Writes bench/results/source_models.json; exits with 1 if a bar is missed. Hours on two cores for all families.
 """

@@ -27,7 +27,7 @@ from .discovery import earlier_histories
 from .numbers import Numbers, Scaling, scaling
 from .popular import log_popular_shares
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError, require
-from .returns import Returns, fit_returns, sums
+from .returns import Returns, fit_returns, fit_to_rows, rows_that_return, sums
 from .user_history import LastFit
 
 if TYPE_CHECKING:
@@ -198,7 +198,9 @@ def grow(learnt: Learnt, names: list[str], growth: Growth, seed: int) -> "Booste
 def _learn(histories: Histories, split: EvaluatedSplit, new_items: bool, seed: int) -> tuple[Learnt, list[str]]:
     """Questions of earlier splits with the candidates and features that each had then, and the features' names."""
     histories = _in_two(earlier_histories(histories, split))
-    features = Features.of(histories, histories, "valid", fit_returns(histories, "valid", seed))
+    # Not by `fit_returns`, which would forget the fit to all events that the ranker answers with.
+    returns = fit_to_rows(histories, rows_that_return(histories, "valid", seed), seed)
+    features = Features.of(histories, histories, "valid", returns)
     candidates = Candidates.of(histories, "excluded" if new_items else "allowed")
     row_Q = np.random.default_rng(seed).permutation(_rows(histories, candidates))
     columns = [(np.zeros((0, len(features.names)), np.float32), np.zeros(0, bool), np.zeros(0, np.float32))]

@@ -25,6 +25,11 @@ def local_hours(histories: Histories) -> Float64:
     return (local_seconds(histories.events) + 3 * DAY_S) % (7 * DAY_S) / 3600.0
 
 
+def is_weekend(local_X: Int64) -> Bool:
+    weekend_X: Bool = (local_X // DAY_S + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
+    return weekend_X
+
+
 def local_seconds(events: pl.DataFrame) -> Int64:
     """Local wall-clock seconds since 1970-01-01 00:00 of every event: int64 [N].
 

@@ -25,9 +25,10 @@ from ..arrays import Bool, Float32, Float64, Int64
 from ..histories import Histories, build_histories
 from ..histories.candidates import Candidates, EvaluatedSplit
 from ..histories.questions import SPLIT_CODES, num_previous
+from .clock import is_weekend
 from .counting import Visits
 from .crowd import NAMES, OF_COUNTS, NewItemFeatures
-from .item_features import OF_NETWORK, is_weekend
+from .item_features import OF_NETWORK
 from .loglinear import Adam, fit_loglinear
 from .protocol import Arrays, Dense, Family, Fitting, UnfitDataError
 from .returns import Returns, fit_returns

@@ -20,10 +20,11 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km
 from ..histories.questions import SPLIT_CODES, num_previous, sample_events
-from .clock import DAY_S
+from .clock import DAY_S, is_weekend
 from .counting import Visits, visits_of
 from .places import density
 from .returns import LONGEST, EventData, Returns, event_data, fit_returns, sums
+from .votes import apart_hours
 
 _PAIRS = 2_000_000  # past events held at once
 _EVENTS = 30_000  # that are learnt from
@@ -157,13 +158,18 @@ class _Past:
 
     @classmethod
     def of(cls, data: EventData, returns: Returns, row_Q: Int64, new_N: Float64) -> "_Past":
-        weekend_N = (data.local_N // DAY_S + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
-        return cls(data, row_Q, *returns.shares(data, row_Q), new_N, data.local_N % DAY_S / 3600, weekend_N)
+        hour_N, weekend_N = data.local_N % DAY_S / 3600, is_weekend(data.local_N)
+        return cls(data, row_Q, *returns.shares(data, row_Q), new_N, hour_N, weekend_N)
 
     @property
-    def looked_Q(self) -> Float64:
-        """How many events are looked at."""
-        return self.total(np.ones(len(self.past_X)))
+    def length_Q(self) -> Int64:
+        """How long each history is."""
+        return self.row_Q - self.data.begin_N[self.row_Q]
+
+    @property
+    def looked_Q(self) -> Int64:
+        """How many events of it are looked at."""
+        return np.minimum(self.length_Q, LONGEST)
 
     def total(self, weight_X: NDArray[np.floating] | Bool) -> Float64:
         """Sum of the weights of each question's events: float64 [Q]."""
@@ -171,7 +177,7 @@ class _Past:
 
     def of_new(self) -> list[NDArray[Any]]:
         """The length of the history, and how much of it was new."""
-        longer_Q = np.log1p(self.row_Q - self.data.begin_N[self.row_Q])
+        longer_Q = np.log1p(self.length_Q)
         new_X, ago_X = self.new_N[self.past_X], self.row_Q[self.query_X] - self.past_X - 1
         faded = [kept**ago_X for kept in _KEPT]
         return [
@@ -182,8 +188,7 @@ class _Past:
     def of_clock(self) -> list[NDArray[Any]]:
         """How much was new at such hours, the time since the last event, and both events' times of day."""
         row_X, new_X = self.row_Q[self.query_X], self.new_N[self.past_X]
-        apart_X = np.abs(self.hour_N[row_X] - self.hour_N[self.past_X])
-        apart_X = np.minimum(apart_X, 24 - apart_X)
+        apart_X = apart_hours(self.data.local_N[row_X], self.data.local_N[self.past_X])
         same_X = self.weekend_N[row_X] == self.weekend_N[self.past_X]
         alike_X = np.exp(-0.5 * (apart_X / 1.5) ** 2) * np.where(same_X, 1.0, 0.3)
         alike_Q, time_N = self.total(alike_X), self.data.time_N
@@ -196,8 +201,7 @@ class _Past:
 
     def of_kinds(self, num_known_N: Int64) -> list[NDArray[Any]]:
         """Whether the last item was new, whether it is a weekend, and different items for each event."""
-        length_Q = self.row_Q - self.data.begin_N[self.row_Q]
-        return [self.new_N[self.row_Q - 1], self.weekend_N[self.row_Q], num_known_N[self.row_Q] / length_Q]
+        return [self.new_N[self.row_Q - 1], self.weekend_N[self.row_Q], num_known_N[self.row_Q] / self.length_Q]
 
     def of_routine(self) -> list[NDArray[Any]]:
         """How sure it is what comes again, how busy the last days were, and what the user knows of the place."""

@@ -28,9 +28,8 @@ from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates
 from ..histories.questions import SPLIT_CODES
-from .clock import DAY_S, local_seconds, stream_of
+from .clock import DAY_S, is_weekend, local_seconds, stream_of
 from .gwr_fit import Grid, LocalFits, fit_locally, softmax
-from .item_features import is_weekend
 from .numbers import Numbers, Scaling, number_values, scaling
 from .places import item_points, where_users_are
 from .popular import popular_shares

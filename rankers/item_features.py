@@ -17,7 +17,7 @@ from ..arrays import Bool, Float32, Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.distance import distance_km, has_coordinates, points_of
 from .cached import cached
-from .clock import DAY_S, Stream, local_seconds, stream_of
+from .clock import DAY_S, Stream, is_weekend, local_seconds, stream_of
 from .counting import Moves, moves_of
 from .returns import EventData, Returns, event_data, sums
 
@@ -145,11 +145,6 @@ def first_visits(known: Histories) -> Bool:
     first_M = np.zeros(len(key_M), bool)
     first_M[np.unique(key_M, return_index=True)[1]] = True
     return first_M
-
-
-def is_weekend(local_X: Int64) -> Bool:
-    weekend_X: Bool = (local_X // DAY_S + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
-    return weekend_X
 
 
 def _near(place_H3: Float64, place_I3: Float64) -> list[Float32]:

@@ -22,8 +22,7 @@ from ..histories.information import Information, information, whole_users
 from ..histories.questions import SPLIT_CODES
 from ..histories.weather import WEATHER_COLUMNS
 from .cached import cached
-from .clock import DAY_S, local_seconds
-from .item_features import is_weekend
+from .clock import DAY_S, is_weekend, local_seconds
 
 Numbers = Literal["standard", "min-max", "informative", "components"]
 """What a ranker makes of them: every column, less its mean and divided by its standard deviation; every column, less

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays import Bool, Float32, Float64, Int64
 from ..histories.distance import distance_km
-from .clock import DAY_S
+from .clock import DAY_S, is_weekend
 from .returns import EventData, sums
 from .votes import apart_hours
 
@@ -78,7 +78,7 @@ class _Own:
         query_X, past_X = data.pairs(row_Q)
         key_X, row_X = query_X * data.num_items + data.item_N[past_X], row_Q[query_X]
         day_N, time_N = data.local_N // DAY_S, data.time_N
-        weekend_N = (day_N + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
+        weekend_N = is_weekend(data.local_N)
         return cls(
             data, row_Q, query_C, item_C,
             np.searchsorted(query_C * data.num_items + item_C, key_X).astype(np.int64), past_X,

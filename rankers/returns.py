@@ -26,7 +26,7 @@ from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import distance_km, has_coordinates
 from ..histories.questions import SPLIT_CODES, num_previous
 from .cached import cached
-from .clock import DAY_S, local_seconds
+from .clock import DAY_S, is_weekend, local_seconds
 from .loglinear import Adam
 from .places import item_points, where_users_are
 from .protocol import Arrays, Family, Fitting, Scored, Sparse
@@ -122,7 +122,7 @@ class EventData:
         """The weight of each feature for past events, numbered through all features: F times int64 [X]."""
         time_N, last_X = self.time_N, self.from_N[row_X]
         day_N, second_N = np.divmod(self.local_N, DAY_S)
-        weekend_N = (day_N + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
+        weekend_N = is_weekend(self.local_N)
         apart_X = np.abs(second_N[row_X] - second_N[past_X]) / 3600
         apart_X = np.minimum(apart_X, 24 - apart_X)
         followed_X = self.from_N[past_X] == last_X
@@ -267,7 +267,7 @@ def _exp(score_X: Float64, query_X: Int64, num: int) -> tuple[Float64, Float64]:
     return exp_X, sums(query_X, exp_X, num)
 
 
-def _fit(histories: Histories, row_Q: Int64, seed: int) -> Returns:
+def fit_to_rows(histories: Histories, row_Q: Int64, seed: int) -> Returns:
     """The weights learnt from some rows; every past event counts alike where there are none."""
     data, rng = event_data(histories), np.random.default_rng(seed)
     width = sum(SIZES)
@@ -325,7 +325,9 @@ _halves: Final[LastFit[Halves]] = LastFit()
 
 def fit_returns(histories: Histories, split: EvaluatedSplit, seed: int) -> Returns:
     """The ranker for events of a split; fitted once for the same histories, split and seed."""
-    return _fits.get(histories, (split, seed), lambda: _fit(histories, rows_that_return(histories, split, seed), seed))
+    return _fits.get(
+        histories, (split, seed), lambda: fit_to_rows(histories, rows_that_return(histories, split, seed), seed)
+    )
 
 
 def fit_halves(histories: Histories, split: EvaluatedSplit, seed: int) -> Halves:
@@ -342,7 +344,7 @@ def _fit_halves(histories: Histories, split: EvaluatedSplit, seed: int) -> Halve
         return Halves(frozenset(), (whole, whole))
     second = users[: len(users) // 2]
     second_Q = np.isin(user_Q, second)
-    returns = _fit(histories, row_Q[second_Q], seed), _fit(histories, row_Q[~second_Q], seed)
+    returns = fit_to_rows(histories, row_Q[second_Q], seed), fit_to_rows(histories, row_Q[~second_Q], seed)
     return Halves(frozenset(histories.user_ids[user] for user in second.tolist()), returns)
 
 

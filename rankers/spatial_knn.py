@@ -21,8 +21,7 @@ from ..arrays import Float64, Int64
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.distance import EARTH_RADIUS_KM, has_coordinates
-from .clock import DAY_S, local_seconds, stream_of
-from .item_features import is_weekend
+from .clock import DAY_S, is_weekend, local_seconds, stream_of
 from .numbers import Numbers, number_values, scaling
 from .places import item_points, where_users_are
 from .popular import popular_shares

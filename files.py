@@ -21,6 +21,7 @@ from . import __version__
 from .errors import DataError, WhereuponError
 
 PATIENCE_S = 1.0  # a process that waits longer for another says so
+_FAST_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx", "bf16", "sve")  # beginnings of names in /proc/cpuinfo
 _FULL_BYTES = 1 << 16  # a writer of blocks fails before the last byte of a disk is used
 
 
@@ -179,9 +180,17 @@ def listing(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """What a result was computed with: Python, machine, processor, versions of installed packages, any git revision."""
+    """What a result was computed with: Python, machine, processor, versions of installed packages, any git revision.
+
+    `cpu_flags` names those instructions of the processor that decide how fast a model computes, such as `avx2
+    avx512_bf16`; it is absent where the system does not list them.
+    """
     found = {"whereupon": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    found |= {"cpu": _cpu_name(), "cpu_count": str(os.cpu_count() or 1)}
+    found |= {"cpu": _cpu_field("model name") or platform.processor() or platform.machine()}
+    found["cpu_count"] = str(os.cpu_count() or 1)
+    flags = (_cpu_field("flags") or _cpu_field("Features")).split()
+    if fast := [flag for flag in flags if flag.startswith(_FAST_FLAGS)]:
+        found["cpu_flags"] = " ".join(fast)
     for package in ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "polars"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
@@ -207,12 +216,13 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
-def _cpu_name() -> str:
+def _cpu_field(name: str) -> str:
+    """What Linux says of the first core; empty where it says nothing."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _as_json(value: Any) -> Any:

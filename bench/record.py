@@ -36,7 +36,7 @@ def record(
     `folder`: where they are written instead.
     """
     found = versions()
-    machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count") if key in found}
+    machine = {key: found.pop(key) for key in ("platform", "cpu", "cpu_count", "cpu_flags") if key in found}
     content = {"command": command(script or name), "machine": machine,
                "versions": found, "seed": seed, "bars": bars, **figures}  # fmt: skip
     write_json((folder or RESULTS) / f"{name}.json", content)

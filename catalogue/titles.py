@@ -15,7 +15,8 @@ import polars as pl
 
 from ..errors import CatalogueError
 
-_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff]+")
+# Spaces, control characters, and marks that turn the direction of all text behind them.
+_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 _LIKELY = ("name", "title", "category")
 _ADDED = re.compile(r"( \(.*\))*( \d+)?")  # what may have been added behind an item's own title

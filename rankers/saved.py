@@ -90,7 +90,6 @@ def _read_arrays(folder: Path, sha256: str | None) -> Arrays:
 
 def save_stack(folder: Path, stack: Stack, histories: Histories, seed: int) -> None:
     """Write a stack that was fitted on these histories, in place of any other in the folder, whole or not at all."""
-    (folder / _STACK).unlink(missing_ok=True)  # from here on, what was there counts no longer
     with atomic_path(folder) as unfinished:
         unfinished.mkdir()
         _write_stack(unfinished, stack, histories, seed)

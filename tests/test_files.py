@@ -22,6 +22,8 @@ from whereupon.files import (
     write_json,
 )
 
+_CPUINFO = Path("/proc/cpuinfo")
+_CPU = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.is_file() else ""
 # Of the empty text, and of "abc": FIPS 180-2, appendix B.1.
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 ABC_SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -141,6 +143,13 @@ def test_versions_are_texts_that_json_holds() -> None:
     assert {"whereupon", "python", "platform", "cpu", "cpu_count", "numpy", "polars"} <= found.keys()
     assert all(isinstance(value, str) and value for value in found.values())
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.skipif("avx2" not in _CPU, reason="a processor without AVX2, or not Linux")
+def test_versions_name_the_instructions_that_decide_speed() -> None:
+    flags = versions()["cpu_flags"].split()
+    assert "avx2" in flags
+    assert ("avx512f" in flags) == (" avx512f " in _CPU)
 
 
 def test_file_never_replaces_a_folder(tmp_path: Path) -> None:

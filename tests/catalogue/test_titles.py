@@ -59,6 +59,13 @@ def test_control_characters_become_spaces_and_are_counted() -> None:
     assert counts["cleaned"] == 4
 
 
+def test_marks_of_direction_become_spaces_and_a_title_in_arabic_stays() -> None:
+    items = named(["Bar \u202egpj.exe", "\u2067Zoo\u2069", "\u0645\u0642\u0647\u0649"])
+    titles, counts = unique_titles(items, CatalogueSettings())
+    assert titles == ["Bar gpj.exe", "Zoo", "\u0645\u0642\u0647\u0649"]
+    assert counts["cleaned"] == 2
+
+
 def test_empty_titles_fall_back_to_the_id_and_are_counted() -> None:
     titles, counts = unique_titles(named(["", None, "\n\u200b", "i0"]), CatalogueSettings())
     assert titles == ["i0", "i1", "i2", "i0 2"]

@@ -1,7 +1,9 @@
 """A ranker read again answers as it did; a damaged one, and one of other histories, is refused."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from whereupon.errors import DataError
 from whereupon.files import read_object, write_json
 from whereupon.histories import Histories
 from whereupon.histories.questions import evaluated_events
+from whereupon.rankers import saved as saving
 from whereupon.rankers.families import FAMILIES, NETWORKS
-from whereupon.rankers.saved import SavedRanker, read_ranker, save_ranker
+from whereupon.rankers.saved import SavedRanker, read_ranker, save_ranker, save_stack
+from whereupon.rankers.stack import Stack
 
 from .test_queries import NAMES, everybody, fitted, scores_of, some_settings
 
@@ -71,6 +75,22 @@ def test_ranker_of_other_histories_is_refused(full: Histories, tmp_path: Path) -
     other = replace(full, manifest=full.manifest | {"data_hash": "another"})
     with pytest.raises(DataError, match="other histories"):
         read_ranker(tmp_path, other)
+
+
+def test_stack_on_disk_stays_where_writing_another_one_fails(
+    full: Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_full_disk(folder: Path, *others: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    folder = tmp_path / "priors"
+    folder.mkdir()
+    (folder / "stack.json").write_text("{}")
+    monkeypatch.setattr(saving, "_write_stack", on_a_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_stack(folder, cast(Stack, None), full, seed=4)
+    assert (folder / "stack.json").read_text() == "{}"
+    assert [one.name for one in tmp_path.iterdir()] == ["priors"]
 
 
 def test_damaged_record_is_refused(full: Histories, tmp_path: Path) -> None:

@@ -7,23 +7,24 @@ evaluate` has ranked its test split (default: runs/EXAMPLE); several runs of one
 table. Nothing is ranked here.
 
 Writes eval/RESULTS.md and bench/results/leaderboard.json, or FILE and a JSON of its name beside it, and prints the
-short table of the README. Some examples alone need --out, or the others vanish from the results. Where rankings are
-missing, it says so with the command that makes them, and exits with 1, as it does where a bar is missed.
+short table of the README. In eval/RESULTS.md and its JSON, examples that are not named stay as they are. Where rankings
+are missing, it says so with the command that makes them, and exits with 1, as it does where a bar is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import leaderboard_text as texts
 import numpy as np
-from record import bar, record
+from record import RESULTS, bar, record
 
 from whereupon.errors import DataError
 from whereupon.eval.rankings import finite, slug_of
@@ -31,11 +32,12 @@ from whereupon.eval.report.headline import headline
 from whereupon.eval.report.runs import Dataset, read_datasets
 from whereupon.eval.report.sections import Leaderboard, Part, Row, leaderboard, slicing
 from whereupon.eval.report.statistics import Estimate
-from whereupon.files import atomic_path
+from whereupon.files import atomic_path, read_object
 from whereupon.histories.distance import has_coordinates
 from whereupon.rankers.settings import BaselineName
 
 ROOT: Final = Path(__file__).parents[1]
+OUT: Final = ROOT / "eval" / "RESULTS.md"
 EXAMPLES: Final = ("nyc-checkins", "flights-demo", "movielens-100k", "movielens-100k-loo")
 SPLIT: Final = "test"
 UNTRAINED: Final = "zero-shot"
@@ -87,8 +89,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7, help="of intervals and tests (default: %(default)s)")
     given = parser.parse_args()
     chosen = named(given.examples)
-    if given.out is None and (others := set(EXAMPLES) - {example.name for example in chosen}):
-        parser.error(f"expected --out FILE, as eval/RESULTS.md has {', '.join(sorted(others))}, too")
     found: list[Found] = []
     absent: dict[Example, str] = {}
     for example in chosen:
@@ -99,12 +99,14 @@ def main() -> int:
             print(f"{example.name} is left out: {error} Here that is `{absent[example]}`.", file=sys.stderr)
     if not found:
         return 1
-    sections = [
-        *map(section, found),
-        *(f"## {one.name}\n\nNot ranked. `{make}` does it.\n" for one, make in absent.items()),
-    ]
-    with atomic_path(given.out or ROOT / "eval" / "RESULTS.md") as path:
-        path.write_text("\n".join([INTRODUCTION, *sections]), encoding="utf-8")
+    sections: dict[str, list[str]] = {}
+    for one in found:
+        sections.setdefault(one.example.name, []).append(section(one))
+    sections |= {one.name: [f"## {one.name}\n\nNot ranked. `{make}` does it.\n"] for one, make in absent.items()}
+    out = given.out or OUT
+    kept = {} if given.out else sections_of(out, set(EXAMPLES) - sections.keys())
+    with atomic_path(out) as path:
+        path.write_text("\n".join([INTRODUCTION, *_in_order(sections | kept)]), encoding="utf-8")
     print(
         texts.table(
             texts.SHORT_HEADS, [row for one in found for row in texts.short_rows(one.example.name, one.board)], 2
@@ -113,8 +115,29 @@ def main() -> int:
     bars = [one for each in found for one in bars_of(each)]
     bars += [bar(f"{example.name}, rankers", 0, ">= 1", False) for example in absent]
     name, folder = (given.out.stem, given.out.parent) if given.out else ("leaderboard", None)
-    datasets = [as_json(one) for one in found]
-    return record(name, given.seed, bars, script="leaderboard", folder=folder, datasets=datasets)
+    datasets = {example.name: [as_json(one) for one in found if one.example == example] for example in chosen}
+    if kept:
+        before = read_object(RESULTS / "leaderboard.json")
+        bars += [one for one in before["bars"] if one["name"].split(",")[0] in kept]
+        datasets |= {name: [one for one in before["datasets"] if one["example"] == name] for name in kept}
+    return record(name, given.seed, bars, script="leaderboard", folder=folder, datasets=_in_order(datasets))
+
+
+def sections_of(path: Path, names: set[str]) -> dict[str, list[str]]:
+    """What the results say of some examples; one that they do not have is left out."""
+    written = re.split(r"^(?=## )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:] if path.is_file() else []
+    found: dict[str, list[str]] = {}
+    for text in written:
+        if (name := text.splitlines()[0].removeprefix("## ")) in names:
+            found.setdefault(name, []).append(f"{text.rstrip()}\n")
+    return found
+
+
+def _in_order(of_example: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """All of them in one list, example by example, in the order of EXAMPLES."""
+    known = [name for name in EXAMPLES if name in of_example]
+    others = [name for name in of_example if name not in EXAMPLES]
+    return [one for name in (*known, *others) for one in of_example[name]]
 
 
 def named(arguments: Sequence[str]) -> list[Example]:

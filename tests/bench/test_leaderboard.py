@@ -18,6 +18,7 @@ from whereupon.files import read_json, write_json
 from whereupon.histories import read_histories
 from whereupon.tests.eval.report_town import MODEL, STRONGEST, write_town
 
+DEMO = "flights-demo"
 CONFIG = "examples/nyc-checkins.yaml"
 RANKERS = {MODEL, STRONGEST, "own counts", "popularity", "random"}
 
@@ -212,17 +213,29 @@ def test_command_of_a_baseline_keeps_the_overrides_that_were_typed() -> None:
     assert command == f"{made} --set evaluate.k=20 --set evaluate.repeats=excluded --set seed=3"
 
 
-def test_some_examples_alone_need_a_file_of_their_own(
-    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_examples_that_are_not_named_stay_as_they_are(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("record.RESULTS", tmp_path / "bench")
+    out, folder = tmp_path / "RESULTS.md", tmp_path / "bench"
+    for place in ("record.RESULTS", "leaderboard.RESULTS"):
+        monkeypatch.setattr(place, folder)
+    monkeypatch.setattr(leaderboard, "OUT", out)
+    out.write_text("# Results\n\n## nyc-checkins\n\nold\n\n## flights-demo\n\n### Part\n\nkept\n", encoding="utf-8")
+    bars = [{"name": f"{name}, rankers", "value": 1, "bound": ">= 1", "ok": True} for name in ("nyc-checkins", DEMO)]
+    kept = {"example": DEMO, "rankers": ["of before"]}
+    write_json(folder / "leaderboard.json", {"bars": bars, "datasets": [{"example": "nyc-checkins"}, kept]})
     monkeypatch.setattr("sys.argv", ["leaderboard.py", f"nyc-checkins={town}"])
-    with pytest.raises(SystemExit):
-        leaderboard.main()
-    others = "flights-demo, movielens-100k, movielens-100k-loo"
-    assert f"expected --out FILE, as eval/RESULTS.md has {others}, too" in capsys.readouterr().err
-    _main(tmp_path, monkeypatch, f"nyc-checkins={town}")
-    assert not (tmp_path / "bench").exists(), "what is recorded of all examples stays"
+    leaderboard.main()
+    text, said = out.read_text(encoding="utf-8"), read_json(folder / "leaderboard.json")
+    assert text.endswith("\n## flights-demo\n\n### Part\n\nkept\n")
+    assert text.count("## nyc-checkins") == 1
+    assert "\nold\n" not in text
+    assert [one["example"] for one in said["datasets"]] == ["nyc-checkins", DEMO]
+    assert said["datasets"][1] == kept
+    assert said["bars"][-1] == bars[1]
+    assert bars[0] not in said["bars"]
+    _main(tmp_path / "others", monkeypatch, f"nyc-checkins={town}")
+    assert DEMO not in _told(tmp_path / "others")[0], "a file of its own holds what was asked for"
 
 
 def test_settings_of_a_model_are_not_repeated() -> None:

@@ -34,7 +34,7 @@ from whereupon.eval.intervals import UserSums, bootstrap
 from whereupon.eval.metrics import evaluate_rankings
 from whereupon.eval.rankings import Rankings, evaluation_folder, read_rankings, slug_of, slugs_in
 from whereupon.eval.significance import compare
-from whereupon.files import read_object, write_json
+from whereupon.files import read_object, versions, write_json
 from whereupon.histories import read_histories
 from whereupon.rankers.settings import BaselineName
 
@@ -86,6 +86,7 @@ def ranked(example: str, run: Path, name: BaselineName, known: dict[str, Any] | 
     before_s, began = _tuned_before_s(run, name), _cpu_s()
     done = subprocess.run([*command, *alone], cwd=ROOT, capture_output=True, text=True)
     row: dict[str, Any] = {"data": example, "family": name, "minutes": (before_s + _cpu_s() - began) / 60}
+    row |= {"cpu_flags": versions().get("cpu_flags")}
     said = re.sub(r"\s+", " ", done.stdout + done.stderr)
     if found := re.search(r"is left out: (.*?\.)(?: |$)", said):
         return row | {"left out": found[1]}

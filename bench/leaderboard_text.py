@@ -82,8 +82,8 @@ def command_of(ranker: Ranked, config: str) -> str:
 
     A baseline is named by its name and seed, whichever others its configuration named, with the other overrides
     that were typed. Others have the command that was typed, with the configuration called by its path in the
-    repository. Overrides that are absolute paths, such as `--set run=/somewhere/else`, are left out, and other files
-    are called by their names alone.
+    repository. Overrides that are run folders or absolute paths, such as `--set run=elsewhere`, are left out, and other
+    files are called by their names alone.
     """
     words = shlex.split(str(ranker.facts.get("command", "")))
     typed = [part for word in words for part in (word.split("=", 1) if word.startswith("--set=") else [word])]
@@ -105,8 +105,9 @@ def command_of(ranker: Ranked, config: str) -> str:
 
 
 def _is_place(pair: str) -> bool:
-    """Whether an override is a place of the machine that it was typed on."""
-    return Path(pair.partition("=")[2]).is_absolute()
+    """Whether an override is a place of the machine that it was typed on: a run folder, or an absolute path."""
+    name, _, value = pair.partition("=")
+    return name == "run" or Path(value).is_absolute()
 
 
 def beyond(dataset: Dataset) -> str:

@@ -187,6 +187,7 @@ def test_ablations_are_reported_where_they_are_of_this_data(town: Path, tmp_path
             "python bench/exact_nyc.py --fused rrf --set=run=/tmp/run --set=seed=8",
             "python bench/exact_nyc.py --fused rrf --set seed=8",
         ),
+        ("python bench/exact_nyc.py --set run=runs/other", "python bench/exact_nyc.py"),
         ("python bench/exact_nyc.py", "python bench/exact_nyc.py"),
         ("whereupon import-run a.yaml /x/bm25.run", f"whereupon import-run {CONFIG} bm25.run"),
         ("", ""),

@@ -345,7 +345,8 @@ def test_parts_of_bounded_memory_give_the_same_gate(build: Build, monkeypatch: p
     monkeypatch.setattr(gate, "_PAIRS", 30)
     parts = fit_gate(histories, "test", 7)
     row_Q = rows_of(histories)
-    assert parts.log_odds(histories, row_Q).tolist() == whole.log_odds(histories, row_Q).tolist()
+    # Sums of fewer rows are rounded otherwise on some processors.
+    assert parts.log_odds(histories, row_Q) == pytest.approx(whole.log_odds(histories, row_Q), rel=1e-10)
 
 
 def test_gate_that_was_taken_apart_is_the_same(build: Build) -> None:

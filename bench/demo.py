@@ -1,4 +1,4 @@
-"""Does `make demo` do what README says, on a machine with nothing but Python 3.11? Some ten minutes on two cores.
+"""Does `make demo` do what README says, on a machine with nothing but Python 3.11? Some twelve minutes on two cores.
 
     python bench/demo.py
 

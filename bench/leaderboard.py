@@ -7,8 +7,9 @@ evaluate` has ranked its test split (default: runs/EXAMPLE); several runs of one
 table. Nothing is ranked here.
 
 Writes eval/RESULTS.md and bench/results/leaderboard.json, or FILE and a JSON of its name beside it, and prints the
-short table of the README. In eval/RESULTS.md and its JSON, examples that are not named stay as they are. Where rankings
-are missing, it says so with the command that makes them, and exits with 1, as it does where a bar is missed.
+short table of the README. In eval/RESULTS.md and its JSON, examples that are not named stay as they are; machine and
+versions in the JSON are those of the last run. Where rankings are missing, it says so with the command that makes them,
+and exits with 1, as it does where a bar is missed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import polars as pl
 
 from ..errors import CatalogueError
 
-# Spaces, control characters, and marks that turn the direction of all text behind them.
+# Spaces and control characters, those for text direction included.
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 _LIKELY = ("name", "title", "category")

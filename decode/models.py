@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -138,6 +137,8 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 def _with_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> PreTrainedModel:
     """The base model with the adapter beside its weights, or merged into them."""
+    from peft import PeftModel  # some seconds to import, for which a prompt that is only shown need not wait
+
     check_files(folder)  # peft would ask the hub
     try:
         with warnings.catch_warnings():

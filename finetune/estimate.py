@@ -24,7 +24,7 @@ from .schedule import Schedule
 if TYPE_CHECKING:
     from ..config import Config
 
-NUM_STEPS = 3  # the first one, which warms up, is not counted
+CPU_STEPS, GPU_STEPS = 2, 5  # the first one, which warms up, is not counted
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def _estimated(config: Config, folder: Path) -> Estimate:
     split = plan_memory(module, examples, schedule, trie, accelerator)
     optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], settings, accelerator.device)
     module, optimizer = accelerator.prepare(module, optimizer)
-    chosen = [part for batch in (mine * NUM_STEPS)[:NUM_STEPS] for part in np.array_split(batch, split) if len(part)]
+    num = CPU_STEPS if accelerator.device.type == "cpu" else GPU_STEPS
+    chosen = [part for batch in (mine * num)[:num] for part in np.array_split(batch, split) if len(part)]
     seconds, tokens = 0.0, 0
     with attention(base, settings.attn_implementation):
         for number, windows in enumerate(chosen):

@@ -8,8 +8,9 @@ table. Nothing is ranked here.
 
 Writes eval/RESULTS.md and bench/results/leaderboard.json, or FILE and a JSON of its name beside it, and prints the
 short table of the README. In eval/RESULTS.md and its JSON, examples that are not named stay as they are; machine and
-versions in the JSON are those of the last run. Where rankings are missing, it says so with the command that makes them,
-and exits with 1, as it does where a bar is missed.
+versions in the JSON are those of the last run. The table of bench/results/equal_time.json (bench/equal_time.py) comes
+last. Where rankings are missing, it says so with the command that makes them, and exits with 1, as it does where a bar
+is missed.
 """
 
 from __future__ import annotations
@@ -106,8 +107,10 @@ def main() -> int:
     sections |= {one.name: [f"## {one.name}\n\nNot ranked. `{make}` does it.\n"] for one, make in absent.items()}
     out = given.out or OUT
     kept = {} if given.out else sections_of(out, set(EXAMPLES) - sections.keys())
+    trained = RESULTS / "equal_time.json"
+    last = [texts.equal_time(read_object(trained))] if trained.is_file() and not given.out else []
     with atomic_path(out) as path:
-        path.write_text("\n".join([INTRODUCTION, *_in_order(sections | kept)]), encoding="utf-8")
+        path.write_text("\n".join([INTRODUCTION, *_in_order(sections | kept), *last]), encoding="utf-8")
     print(
         texts.table(
             texts.SHORT_HEADS, [row for one in found for row in texts.short_rows(one.example.name, one.board)], 2

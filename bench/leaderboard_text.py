@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +19,12 @@ from whereupon.eval.wording import NONE, count, duration, p_value, plain, signed
 from whereupon.files import read_object
 
 __all__ = [
-    "METRIC", "SHORT_HEADS", "beyond", "board_table", "command_of", "context", "made", "own_settings", "short_rows",
-    "slices", "table",
+    "METRIC", "SHORT_HEADS", "beyond", "board_table", "command_of", "context", "equal_time", "made", "own_settings",
+    "short_rows", "slices", "table",
 ]  # fmt: skip
 
 METRIC: Final = "nDCG@10"
+ON_TOP: Final = "on top"
 SHOWN: Final = (METRIC, "recall@10", "MRR@10", "log-loss")
 VISITED: Final = tuple(visits_of(METRIC))
 SHORT_HEADS: Final = ("data", "ranker", METRIC, *VISITED, "recall@10", "MRR@10", "difference from the best baseline")
@@ -58,6 +59,29 @@ def short_rows(example: str, board: Leaderboard) -> list[list[str]]:
     [reference] = [row.ranker for row in board.rows if row.against is None]
     against_what = "" if reference.is_baseline else " from the best ranker"  # against what the head of the column says
     return [_short(example if place == 0 else "", row, against_what) for place, row in enumerate(chosen)]
+
+
+def equal_time(found: Mapping[str, Any]) -> str:
+    """What bench/equal_time.py has measured: the model alone, pooled afterwards and on top of the rankers."""
+    rows = []
+    for example, one in found["tables"].items():
+        for number, row in enumerate(one["rows"]):
+            shown = [example, f"{one['events']:,}", f"{one['training'][ON_TOP]['steps']:,}"] if not number else [""] * 3
+            against = row.get(f"{METRIC} difference")
+            less = NONE if against is None else signed(-against["difference"])
+            low, high = (None, None) if against is None else (-against["high"], -against["low"])
+            p = None if against is None else against["p_holm"]
+            rows.append([*shown, row["ranker"], plain(row[METRIC]), plain(row["log-loss"]),
+                         f"{less} ({span(low, high, sign=True)})" if against else NONE, p_value(p)])  # fmt: skip
+    heads = ["data", "test events", "steps", "ranker", METRIC, "log-loss", f"{METRIC}: on top less this one", "p"]
+    return "\n".join([
+        "## The language model at equal training time\n",
+        f"Made by `{found['command']}`. The model alone and the one on top of the rankers read the same tokens in the "
+        "same number of steps, which are few. Pooled afterwards: the model alone and the stack, joined by weights "
+        "fitted on validation. In brackets: 95 % interval over users. p: paired, with Holm's correction for the tests "
+        "of one data set.\n",
+        table(heads, rows, 4),
+    ])  # fmt: skip
 
 
 def made(dataset: Dataset, config: str) -> str:

@@ -5,12 +5,13 @@
 EXAMPLE is a configuration in examples/ without its ending (default: nyc-checkins, flights-demo, movielens-100k), RUN
 its prepared run folder (default: runs/EXAMPLE). Each family is tuned and ranked by `whereupon evaluate` in a process of
 its own. Minutes are its time on the CPU, which no other program changes; settings that were tried before count by their
-wall time. A family that was ranked and timed before is read again: a run that was stopped goes on. `--redo` ranks those
-of `--only` again. A family whose data is missing is left out with the sentence that `evaluate` prints. Planted truths
-come from bench/planted.py; forecasts have a bench of their own (bench/forecasts.py). The stack of rankers and the
-language model on top of it are compared where both were evaluated.
+wall time. A family that was ranked and timed before is read again: a run that was stopped goes on. With `--only`, rows
+of other families stay as they are; `--redo` ranks those of `--only` again. A family whose data is missing is left out
+with the sentence that `evaluate` prints. Planted truths come from bench/planted.py; forecasts have a bench of their own
+(bench/forecasts.py). The stack of rankers and the language model on top of it are compared where both were evaluated.
 
-Writes bench/results/source_models.json; exits with 1 if a bar is missed. Hours on two cores for all families.
+Writes bench/results/source_models.json, in which examples that are not named stay as they are; exits with 1 if a bar is
+missed. Hours on two cores for all families.
 """
 
 from __future__ import annotations
@@ -57,23 +58,43 @@ def main() -> int:
     chosen = [one.split("=", 1)[0] for one in given.examples] or list(EXAMPLES)
     before = _before()
     bars, rows = planted.bars(), list[dict[str, Any]]()
-    gains = 0
     for example in chosen:
         run = Path(named.get(example, ROOT / "runs" / example))
         for name in get_args(BaselineName):
-            known = None if given.redo and name in given.only else before.get((example, name))
-            if name not in given.only and known is None:
+            known = before.get((example, name))
+            if name in given.only:
+                row = ranked(example, run, name, None if given.redo else known)
+            elif known is None:
                 continue
-            row = ranked(example, run, name, known)
+            else:
+                row = known
             rows.append(row)
             write_json(_SO_FAR, {"rows": [*rows, *(one for key, one in before.items() if key not in _keys(rows))]})
             print({key: value for key, value in row.items() if key != "interval"}, flush=True)
-            bars.append(_bar(row))
         if (found := on_top_of_stack(example, run)) is not None:
             rows.append(found)
-            gains += found["nDCG@10 gain"] > 0 and found["p"] < 0.05
+    rows = in_order([*rows, *_of_others(chosen)])
+    bars += [_bar(row) for row in rows if "minutes" in row]
+    missing = [(data, name) for data in EXAMPLES for name in get_args(BaselineName) if (data, name) not in _keys(rows)]
+    bars += [
+        bar(f"{data}, {name}, minutes with tuning", None, f"<= {MOST_MINUTES:g}, ranked", False)
+        for data, name in missing
+    ]
+    gains = sum(row["nDCG@10 gain"] > 0 and row["p"] < 0.05 for row in rows if "nDCG@10 gain" in row)
     bars.append(bar("data where the model on top is significantly above the stack alone", gains, ">= 2", gains >= 2))
     return record("source_models", SEED, bars, rows=rows)
+
+
+def _of_others(chosen: list[str]) -> list[dict[str, Any]]:
+    """Rows of the last results for other examples than those."""
+    path = RESULTS / "source_models.json"
+    rows: list[dict[str, Any]] = read_object(path)["rows"] if path.is_file() else []
+    return [row for row in rows if row["data"] not in chosen]
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows example by example, in the order of EXAMPLES; others come last."""
+    return sorted(rows, key=lambda row: EXAMPLES.index(row["data"]) if row["data"] in EXAMPLES else len(EXAMPLES))
 
 
 def ranked(example: str, run: Path, name: BaselineName, known: dict[str, Any] | None) -> dict[str, Any]:

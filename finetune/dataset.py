@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -78,12 +81,34 @@ class Examples(TorchDataset[Batch]):
             for row, num_titles in enumerate(self.titles_W[windows].tolist())
         ]  # fmt: skip
 
-    def loader(self, batches: Sequence[Int64], workers: int, pinned: bool) -> DataLoader[Batch]:
+    def stream(self, batches: Sequence[Int64], workers: int, pinned: bool) -> Iterator[Batch]:
         """Each batch of windows in turn, read ahead by so many processes."""
         own = torch.Generator()  # else each loader takes a number out of the stream that dropout draws from
-        return DataLoader(
+        loader = DataLoader(
             self, batch_size=None, sampler=list(batches), num_workers=workers, pin_memory=pinned, generator=own
         )
+        with interrupt_deferred():
+            found: Iterator[Batch] = iter(loader)
+        return found
+
+
+@contextmanager
+def interrupt_deferred() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block. Python prints and drops one that comes in the middle of a fork.
+
+    Processes that are forked meanwhile ignore Ctrl-C for good. The one that forked them ends them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and be interrupted
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+    if received:
+        signal.raise_signal(signal.SIGINT)
 
 
 def open_examples(

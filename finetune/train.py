@@ -272,7 +272,7 @@ class _Training:
             for batches, _ in self._steps[step - 1 :]
             for row in micro_batches(batches, num, self.split)
         ]
-        return iter(self.examples.loader(rows, 2 * on_gpu if workers is None else workers, pinned=on_gpu))
+        return self.examples.stream(rows, 2 * on_gpu if workers is None else workers, pinned=on_gpu)
 
     def _step(self, step: int, batches: list[Int64], learning_rate: float) -> StepTaken:
         """One step of the optimizer; a batch that does not fit into memory is passed in parts from now on."""

@@ -23,7 +23,7 @@ from ..arrays import Float64, Int64, ragged
 from ..histories import Histories
 from ..histories.candidates import EvaluatedSplit
 from ..histories.questions import num_previous
-from .clock import DAY_S, local_hours, local_seconds
+from .clock import DAY_S, is_weekend, local_hours, local_seconds
 from .counting import Moves, Visits, moves_of, popularity_order
 from .popular import popular_shares
 from .protocol import Counting, Dense, Family, Scored, Sparse, grid_of
@@ -72,12 +72,11 @@ class ContextWeights:
         `age_s_X` int64 seconds; `local_X`, `past_local_X` int64 seconds of the local wall clock since 1970, of the
         query and of the event; `followed_X` whether it came after the same item as the query.
         """
-        day_X, past_day_X = local_X // DAY_S, past_local_X // DAY_S
         apart_X = np.abs(local_X % DAY_S - past_local_X % DAY_S) / 3600
         apart_X = np.minimum(apart_X, 24 - apart_X)
         weight_X = np.exp(-(age_s_X / DAY_S) / self.age_days)
         weight_X *= self.hour_floor + np.exp(-0.5 * (apart_X / self.hour_sigma) ** 2)
-        weight_X *= np.where(_is_weekend(day_X) == _is_weekend(past_day_X), 1.0, self.other_kind_of_day)
+        weight_X *= np.where(is_weekend(local_X) == is_weekend(past_local_X), 1.0, self.other_kind_of_day)
         weight_X *= np.where(followed_X, self.same_previous, 1.0)
         return weight_X
 
@@ -157,10 +156,6 @@ def _with_moves(
         np.concatenate([score_C, weights.new * share_X[is_new_X]]),
         np.concatenate([known.order_C, visits.num_items + place_I[new_item]]),
     )
-
-
-def _is_weekend(day_X: Int64) -> NDArray[np.bool_]:
-    return (day_X + 3) % 7 >= 5  # day 0, 1 January 1970, was a Thursday
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Training examples on disk, and the loader that reads them."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,7 +14,7 @@ import torch
 from whereupon.config import Config
 from whereupon.decode.models import adapter_identity, build_encoder, load_tokenizer
 from whereupon.finetune import FinetuneSettings, dataset
-from whereupon.finetune.dataset import Examples, forget_others, open_examples
+from whereupon.finetune.dataset import Examples, forget_others, interrupt_deferred, open_examples
 from whereupon.finetune.training_examples import Batch, TrainingExample, collate, make_examples, training_windows
 from whereupon.histories import Histories, read_histories
 from whereupon.prompts import PromptEncoder
@@ -132,6 +135,42 @@ def test_loader_gives_the_batches_in_their_order_and_takes_no_random_number(smal
     found = _open(small)
     batches = [np.array([2, 0]), np.array([1]), np.array([0, 1, 2])]
     before = torch.get_rng_state()
-    read = list(found.loader(batches, workers, pinned=False))
+    read = list(found.stream(batches, workers, pinned=False))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(_equal(one, collate(found.read(b), found.trie)) for one, b in zip(read, batches, strict=True))
+
+
+def test_interrupt_of_a_fork_comes_after_it() -> None:
+    def block() -> None:
+        with interrupt_deferred():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the whole block")
+
+    handler, done = signal.getsignal(signal.SIGINT), list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert done == ["the whole block"]
+    assert signal.getsignal(signal.SIGINT) is handler
+    with interrupt_deferred():
+        done.append("nothing came")
+    assert len(done) == 2
+
+
+def test_interrupt_is_not_deferred_in_another_thread() -> None:
+    def block() -> None:
+        with interrupt_deferred():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    done, before = list[Any](), signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert done == [before]
+
+
+@pytest.mark.slow
+def test_interrupt_reaches_no_process_that_reads_ahead(small: Config) -> None:
+    stream = _open(small).stream([np.array([0]), np.array([1])], 1, pinned=False)
+    [worker] = stream._workers  # type: ignore[attr-defined]
+    signal.pidfd_send_signal(os.pidfd_open(worker.pid), signal.SIGINT)
+    assert len(list(stream)) == 2

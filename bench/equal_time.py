@@ -147,12 +147,13 @@ def table(example: str, source: Path, given: argparse.Namespace) -> dict[str, An
 
 
 def ranked_by(config: Config, events: int, calibrated_on: int) -> None:
-    """Fit temperature and weight of the run's adapter, and rank with it."""
+    """Fit temperature and weight of the run's adapter and rank with it, unless it was done before."""
     evaluated = evaluation_folder(config.run, "test", events)
-    slug = {ALONE: "fine-tuned"}.get(f"priors={config.priors}", SLUGS[ON_TOP if config.on_top else "pooled afterwards"])
+    with_rankers = ON_TOP if config.on_top else "pooled afterwards"
+    slug = SLUGS["model alone" if config.priors == "none" else with_rankers]
     if not (evaluated / f"{slug}.json").is_file():
         calibrate_run(config, calibrated_on, current_adapter(config.run))
-    evaluate(config, split="test", limit=events)
+        evaluate(config, split="test", limit=events)
 
 
 def bars_of(example: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The language model alone, pooled with the rankers afterwards, and trained on top of them, at equal training time.
 
-    python bench/equal_time.py [EXAMPLE[=RUN] ...] [--minutes 10] [--events 1500] [--calibrate 1000]
+    python bench/equal_time.py [EXAMPLE[=RUN] ...] [--minutes 10 | --epochs E] [--events 1500] [--calibrate 1000]
 
 EXAMPLE is a configuration in examples/ without its ending, RUN a prepared run whose rankers were chosen by `whereupon
 priors` (default: runs/EXAMPLE). Two adapters are trained in runs/equal_time/EXAMPLE: one on top of the rankers, one
@@ -39,6 +39,7 @@ from whereupon.finetune.estimate import estimate
 from whereupon.finetune.progress import read_steps
 from whereupon.finetune.train import train_adapter
 from whereupon.histories import read_histories
+from whereupon.histories.questions import evaluated_events
 
 ROOT: Final = Path(__file__).parents[1]
 SEED: Final = 7
@@ -97,6 +98,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("examples", nargs="*", default=EXAMPLES, metavar="EXAMPLE[=RUN]")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, each (default: %(default)s)")
+    parser.add_argument("--epochs", type=float, help="of training, each, whatever time they take")
     parser.add_argument("--events", type=int, default=1500, help="of the test split (default: %(default)s)")
     parser.add_argument("--calibrate", type=int, default=1000, help="validation events (default: %(default)s)")
     given = parser.parse_args()
@@ -119,21 +121,23 @@ def table(example: str, source: Path, given: argparse.Namespace) -> dict[str, An
     on_top, alone = (Trained(example, source, is_on_top) for is_on_top in (True, False))
     for one in (on_top, alone):
         one.prepare()
-    epochs = 0.0
-    if current_name(on_top.run) is None or current_name(alone.run) is None:
+    epochs = given.epochs or 0.0
+    if not epochs and (current_name(on_top.run) is None or current_name(alone.run) is None):
         whole = in_process(estimate, alone.config(ALONE, "finetune.epochs=1"))
         epochs = given.minutes * 60 * whole.tokens_per_s / whole.num_tokens
     for one in (alone, on_top):
         one.train(epochs)
     if on_top.steps()["steps"] != alone.steps()["steps"]:
         raise DataError(f"{example}: on top took {on_top.steps()}, alone {alone.steps()}; remove {alone.run.parent}.")
+    histories = read_histories(on_top.run)
+    limit = given.events if given.events < len(evaluated_events(histories, "test")) else None
     ranked = [(on_top, ()), (alone, (ALONE,)), (alone, (AFTERWARDS,))]
     for one, more in ranked:
-        in_process(ranked_by, one.config(*more), given.events, given.calibrate)
-    values, user_E = {}, read_histories(on_top.run).user_idx_N
+        in_process(ranked_by, one.config(*more), limit, given.calibrate)
+    values, user_E = {}, histories.user_idx_N
     for name, slug in SLUGS.items():
         run = on_top.run if slug in (SLUGS[ON_TOP], SLUGS["stack of priors"]) else alone.run
-        rankings, _ = read_rankings(evaluation_folder(run, "test", given.events), slug)
+        rankings, _ = read_rankings(evaluation_folder(run, "test", limit), slug)
         figures = evaluate_rankings(rankings, METRICS)
         values[name], row_E = {metric: figures[metric] for metric in METRICS}, rankings.row_E
     compared = compare(values, user_E[row_E], baseline=ON_TOP, seed=SEED)
@@ -146,14 +150,14 @@ def table(example: str, source: Path, given: argparse.Namespace) -> dict[str, An
     return {"events": len(row_E), "training": {"on top": on_top.steps(), "alone": alone.steps()}, "rows": rows}
 
 
-def ranked_by(config: Config, events: int, calibrated_on: int) -> None:
+def ranked_by(config: Config, limit: int | None, calibrated_on: int) -> None:
     """Fit temperature and weight of the run's adapter and rank with it, unless it was done before."""
-    evaluated = evaluation_folder(config.run, "test", events)
+    evaluated = evaluation_folder(config.run, "test", limit)
     with_rankers = ON_TOP if config.on_top else "pooled afterwards"
     slug = SLUGS["model alone" if config.priors == "none" else with_rankers]
     if not (evaluated / f"{slug}.json").is_file():
         calibrate_run(config, calibrated_on, current_adapter(config.run))
-        evaluate(config, split="test", limit=events)
+        evaluate(config, split="test", limit=limit)
 
 
 def bars_of(example: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

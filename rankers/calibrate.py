@@ -18,7 +18,7 @@ from ..console import say, show, tracked
 from ..decode import Decisions, decisions_of
 from ..files import versions
 from ..histories import Histories
-from ..histories.questions import caveat_of, evaluated_events, sample_events
+from ..histories.questions import caveat_of, evaluated_events, sample_stretches
 from .blend import Blend, write_pools
 from .fitting import Calibration, fit
 from .pooling import Pool, Pools
@@ -45,7 +45,7 @@ def calibrate(
     from ..decode.models import load_engine
 
     row_E = evaluated_events(histories, "valid")
-    row_E = row_E[sample_events(len(row_E), limit, config.seed)]
+    row_E = row_E[sample_stretches(histories.user_idx_N[row_E], limit, config.seed)]  # few texts are read for them
     engine, encoder, _ = load_engine(
         config.model, config.prompts, histories.items, histories.events, histories.location, adapter,
         title_recipe=histories.title_recipe, data_hash=histories.data_hash,

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import datasets
@@ -140,6 +140,15 @@ def test_loader_gives_the_batches_in_their_order_and_takes_no_random_number(smal
     assert all(_equal(one, collate(found.read(b), found.trie)) for one, b in zip(read, batches, strict=True))
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as a shell's foreground has it; a command that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupt_of_a_fork_comes_after_it() -> None:
     def block() -> None:
         with interrupt_deferred():
@@ -169,6 +178,7 @@ def test_interrupt_is_not_deferred_in_another_thread() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupt_reaches_no_process_that_reads_ahead(small: Config) -> None:
     stream = _open(small).stream([np.array([0]), np.array([1])], 1, pinned=False)
     [worker] = stream._workers  # type: ignore[attr-defined]

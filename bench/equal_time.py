@@ -147,7 +147,12 @@ def table(example: str, source: Path, given: argparse.Namespace) -> dict[str, An
         for found in compared.filter(compared["ranker"] == name).iter_rows(named=True):
             row[f"{found['metric']} difference"] = finite({key: found[key] for key in KEPT})
         rows.append(row)
-    return {"events": len(row_E), "training": {"on top": on_top.steps(), "alone": alone.steps()}, "rows": rows}
+    trained_for = f"--epochs {given.epochs:g}" if given.epochs else f"--minutes {given.minutes:g}"
+    return {
+        "command": f"python bench/equal_time.py {example} {trained_for} --events {given.events} "
+        f"--calibrate {given.calibrate}",
+        "events": len(row_E), "training": {"on top": on_top.steps(), "alone": alone.steps()}, "rows": rows,
+    }  # fmt: skip
 
 
 def ranked_by(config: Config, limit: int | None, calibrated_on: int) -> None:

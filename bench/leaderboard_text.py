@@ -73,10 +73,11 @@ def equal_time(found: Mapping[str, Any]) -> str:
             p = None if against is None else against["p_holm"]
             rows.append([*shown, row["ranker"], plain(row[METRIC]), plain(row["log-loss"]),
                          f"{less} ({span(low, high, sign=True)})" if against else NONE, p_value(p)])  # fmt: skip
+    commands = ", ".join(f"`{one['command']}`" for one in found["tables"].values())
     heads = ["data", "test events", "steps", "ranker", METRIC, "log-loss", f"{METRIC}: on top less this one", "p"]
     return "\n".join([
         "## The language model at equal training time\n",
-        f"Made by `{found['command']}`. The model alone and the one on top of the rankers read the same tokens in the "
+        f"Made by {commands}. The model alone and the one on top of the rankers read the same tokens in the "
         "same number of steps, which are few. Pooled afterwards: the model alone and the stack, joined by weights "
         "fitted on validation. In brackets: 95 % interval over users. p: paired, with Holm's correction for the tests "
         "of one data set.\n",

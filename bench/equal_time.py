@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from on_top import METRICS, SLUGS
 from record import RESULTS, bar, record
 from trainings import in_process
 
@@ -44,13 +45,8 @@ from whereupon.histories.questions import evaluated_events
 ROOT: Final = Path(__file__).parents[1]
 SEED: Final = 7
 EXAMPLES: Final = ("flights-demo", "nyc-checkins", "movielens-100k")
-METRICS: Final = ("nDCG@10", "log-loss")
 KEPT: Final = ("difference", "low", "high", "p_holm")
 ON_TOP: Final = "on top"
-SLUGS: Final = {
-    ON_TOP: "fine-tuned-on-top", "stack of priors": "stack-of-priors", "pooled afterwards": "fine-tuned-pooled",
-    "model alone": "fine-tuned",
-}  # fmt: skip
 ALONE: Final = "priors=none"
 AFTERWARDS: Final = "finetune.on_top=false"
 
@@ -88,7 +84,7 @@ class Trained:
             in_process(train_adapter, self.config(f"finetune.epochs={epochs}", *more))
 
     def steps(self) -> dict[str, Any]:
-        """What the training was: steps, tokens and seconds of the steps."""
+        """Steps of the training, and its tokens/s at the end."""
         lines = read_steps(self.run / ADAPTERS / str(current_name(self.run)))
         return {"steps": lines[-1]["step"], "tokens_per_s": lines[-1]["tokens_per_s"]}
 

@@ -15,8 +15,6 @@ from whereupon.eval.stacking import choose_priors
 from whereupon.files import read_json
 from whereupon.histories import prepare
 
-PRIORS = "priors=[popularity,own counts]"
-
 
 @pytest.fixture
 def source(make_town: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
